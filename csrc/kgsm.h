@@ -1,0 +1,200 @@
+/* kgsm.h - the C core of kgsm: from radar backscatter to an LSTM's input.
+ *
+ * This header is the manual. The core is plain C11, knows no Python, allocates nothing,
+ * keeps no state and may be called from any number of threads at once.
+ *
+ * Symbols (equation numbers are those of Yu, Filippi and Bishop's paper)
+ *
+ *   sigma0          total backscatter, dB or linear power
+ *   V               vegetation water content, VWC, kg m-2
+ *   theta           incidence angle, degrees
+ *   A, B, E         vegetation parameters: linear power; m2 kg-1; none
+ *   gamma2          two-way transmissivity of the vegetation, exp(-2 B V / cos theta)
+ *   sigma_soil      the soil's backscatter below the vegetation, dB
+ *   soil fraction   (sigma0 - sigma_veg) / sigma0, all linear
+ *
+ *   R               acquisitions (rows of a table); N windows; T steps of a window
+ *   F               channels of the tile, 1 + Fd + Fs + 2
+ *
+ * Conventions
+ *
+ *   - Arrays are dense, in C order; shapes are written (N, T). Numbers are float32. NaN is
+ *     "missing" and never becomes a number. Any bit pattern is allowed in an input array.
+ *   - Outputs must not overlap inputs or each other. A length of 0 is fine; the pointers
+ *     may then be NULL.
+ *   - Every function returns KGSM_OK or a negative KGSM_ERR_ code. Arguments are checked
+ *     before anything is written: after an error the outputs are as they were.
+ *   - Against float64 arithmetic on the same inputs, sigma_soil is within 1e-4 dB wherever
+ *     the soil fraction is >= 0.1, inside the default limits of kgsm_infer/wcm.py with
+ *     B <= 0.2; the worst found is 6e-5 dB, at VWC 43, theta 75, B 0.2. (Beyond, the
+ *     correction for gamma2 alone is over 300 dB and float32 cannot hold 1e-4 dB of it.)
+ *
+ * kgsm_infer/wcm.py and kgsm_infer/window.py are the readable twins in NumPy.
+ */
+#ifndef KGSM_H
+#define KGSM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Empty where the core is linked into another module, which hides its symbols
+ * (-fvisibility=hidden). To make a shared library of it, define this as
+ * __attribute__((visibility("default"))) or __declspec(dllexport). */
+#ifndef KGSM_API
+#define KGSM_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- results ---------------------------------------------------------------------- */
+
+enum {
+    KGSM_OK = 0,
+    KGSM_ERR_NULL = -1,  /* a pointer is NULL although its array is not empty */
+    KGSM_ERR_PARAM = -2, /* a model parameter, limit or rule is not what it may be */
+    KGSM_ERR_ANGLE = -3, /* the angle rule needs angle_deg and it is NULL */
+    KGSM_ERR_SHAPE = -4, /* a size of the layout is 0, or the tile is too large to address */
+    KGSM_ERR_SCALE = -5, /* a mean is not finite, or an inv_std is not finite and > 0 */
+    KGSM_ERR_INDEX = -6  /* a window names a row outside -1 .. R-1 */
+};
+
+/* One line of English for a code; never NULL, never to be freed. */
+KGSM_API const char *kgsm_strerror(int code);
+
+/* Name of the set of kernels in use; "portable" is plain C on the C library's maths. */
+KGSM_API const char *kgsm_tier(void);
+
+/* ---- flags: why there is no number, or a doubtful one ------------------------------ */
+/* One bit each, stable; the same as kgsm_infer/flags.py. The core sets those marked *. */
+
+enum {
+    KGSM_MISSING_INPUT = 1,      /* * an input is missing: no number */
+    KGSM_INPUT_OUT_OF_RANGE = 2, /* * an input is outside its physical range: no number */
+    KGSM_SOIL_SIGNAL_LOST = 4,   /* * soil fraction below the limit: no number */
+    KGSM_DENSE_VEGETATION = 8,   /* * VWC above the limit: a number, less to be trusted */
+    KGSM_FROZEN_OR_SNOW = 16,    /*   frozen or under snow: no number */
+    KGSM_OUTSIDE_DOMAIN = 32,
+    KGSM_SHORT_HISTORY = 64,     /* * a step of the window before its last is invalid */
+    KGSM_CONTEXT_MISSING = 128,
+    KGSM_SM_CLIPPED = 256,
+    /* with any of these there is no number */
+    KGSM_NO_NUMBER = KGSM_MISSING_INPUT | KGSM_INPUT_OUT_OF_RANGE | KGSM_SOIL_SIGNAL_LOST |
+                     KGSM_FROZEN_OR_SNOW
+};
+
+/* ---- decibels ---------------------------------------------------------------------- */
+
+/* linear[i] = 10 ** (db[i] / 10), both (n). -inf gives 0; NaN gives NaN. */
+KGSM_API int kgsm_db_to_linear(size_t n, const float *db, float *linear);
+
+/* db[i] = 10 log10(linear[i]), both (n). 0 gives -inf; below 0 and NaN give NaN. */
+KGSM_API int kgsm_linear_to_db(size_t n, const float *linear, float *db);
+
+/* ---- the water cloud model ---------------------------------------------------------- */
+
+typedef struct {
+    double low, high; /* closed; may be infinite, not NaN; low <= high */
+} kgsm_range;
+
+enum {
+    KGSM_VWC_FOLIAGE = 0, /* vegetation is NDVI N: V = max(0, 1.9134 N**2 - 0.3215 N) + stem */
+    KGSM_VWC_COLUMN = 1   /* vegetation is V, kg m-2; stem is not added */
+};
+
+enum {
+    KGSM_ANGLE_CONSTANT = 0, /* theta = angle_ref_deg everywhere */
+    KGSM_ANGLE_COLUMN = 1,   /* theta = angle_deg[i] */
+    KGSM_ANGLE_NORMALISE = 2 /* sigma0 (linear) is multiplied by
+                                (cos ref / cos angle_deg[i]) ** angle_exponent, then
+                                theta = angle_ref_deg */
+};
+
+typedef struct {
+    double a;                 /* A of Eq 2, linear power, finite, >= 0 */
+    double b;                 /* B of Eq 5, m2 kg-1, finite, >= 0 */
+    double e;                 /* E of Eq 2, finite, >= 0; 0 in the paper */
+    int vwc_rule;             /* KGSM_VWC_... */
+    double stem_kg_m2;        /* added to the foliage, kg m-2, finite, >= 0 */
+    int angle_rule;           /* KGSM_ANGLE_... */
+    double angle_ref_deg;     /* degrees, in (0, 90) */
+    double angle_exponent;    /* finite */
+    double min_soil_fraction; /* in (0, 1), also as float32; below it the signal is lost */
+    kgsm_range sigma0_db;     /* what an input can be; outside it INPUT_OUT_OF_RANGE */
+    kgsm_range vegetation;    /* of NDVI or of V, whichever vwc_rule reads */
+    kgsm_range angle_deg;     /* looked at only where angle_deg is read */
+    double dense_vwc_kg_m2;   /* V above it: DENSE_VEGETATION; not NaN */
+} kgsm_wcm;
+
+/* The soil's backscatter below the vegetation (Eqs 1, 2, 4, 5, 12), in one pass.
+ *
+ *   sigma0_db       (n) dB
+ *   vegetation      (n) NDVI or kg m-2, as vwc_rule says
+ *   angle_deg       (n) degrees; may be NULL with KGSM_ANGLE_CONSTANT, is ignored there
+ *   soil_db         (n) out, dB; NaN exactly where flags has a bit of KGSM_NO_NUMBER, and
+ *                   finite everywhere else
+ *   soil_fraction   (n) out; NaN where an input is missing or out of range, and the small
+ *                   or negative fraction itself where the signal is lost
+ *   flags           (n) out, bits as above; overwritten
+ *
+ * An input that is NaN is missing; one that is infinite is out of range unless the range
+ * is infinite too. KGSM_ERR_NULL, KGSM_ERR_PARAM, KGSM_ERR_ANGLE. */
+KGSM_API int kgsm_isolate(const kgsm_wcm *wcm, size_t n, const float *sigma0_db,
+                          const float *vegetation, const float *angle_deg, float *soil_db,
+                          float *soil_fraction, uint16_t *flags);
+
+/* The backscatter itself where no vegetation is removed (the plain LSTM): screened_db[i]
+ * = sigma0_db[i], or NaN where it is outside `limits` (dB). All (n).
+ * KGSM_ERR_NULL, KGSM_ERR_PARAM. */
+KGSM_API int kgsm_screen(kgsm_range limits, size_t n, const float *sigma0_db,
+                         float *screened_db, uint16_t *flags);
+
+/* SM of the WCM baseline, sm[i] = (soil_db[i] - C) / D (Eqs 3, 6), m3 m-3, both (n).
+ * c_db: soil backscatter at SM = 0, dB.  d_db: its change per m3 m-3, dB. Both finite as
+ * float32 and D not 0, else KGSM_ERR_PARAM. Not clipped. */
+KGSM_API int kgsm_invert(double c_db, double d_db, size_t n, const float *soil_db, float *sm);
+
+/* ---- the LSTM's input tile ----------------------------------------------------------- */
+
+/* Channels in order: backscatter dB; Fd dynamic auxiliaries; Fs statics; gap, days since
+ * the previous step (0 where unknown); valid, 1 or 0. All but the last are scaled,
+ * (x - mean) * inv_std. */
+typedef struct {
+    size_t steps;         /* T, >= 1 */
+    size_t dynamic;       /* Fd */
+    size_t statics;       /* Fs */
+    const float *mean;    /* (1 + Fd + Fs + 1) in channel order, finite */
+    const float *inv_std; /* (1 + Fd + Fs + 1), 1.0f / std[i] in float32; finite, > 0 */
+} kgsm_layout;
+
+/* The input tile of n windows over r acquisitions, and the reasons.
+ *
+ *   rows            (n, T) the acquisitions of each window, oldest first; -1 is padding
+ *   channel_db      (r) backscatter channel, dB
+ *   step_flags      (r) flags of each acquisition so far
+ *   day             (r) days on any one origin
+ *   dynamic         (r, Fd); may be NULL if Fd is 0
+ *   statics         (n, Fs), one line per window; may be NULL if Fs is 0
+ *   tile            (T, n, F) out; always finite while no scaling overflows float32
+ *   window_flags    (n) out; overwritten
+ *
+ * A step is valid when it is no padding, its flags have no bit of KGSM_NO_NUMBER, and its
+ * backscatter, dynamic auxiliaries and day are finite; otherwise its F channels are all 0.
+ * Of what is not finite, NaN is MISSING_INPUT and infinite is INPUT_OUT_OF_RANGE; a
+ * backscatter that step_flags already explains adds nothing. A static that is not finite
+ * is 0 in the tile.
+ *
+ * window_flags: those of the last step (MISSING_INPUT if that is padding), those of the
+ * window's statics, and SHORT_HISTORY if any other step is invalid.
+ * KGSM_ERR_NULL, KGSM_ERR_SHAPE, KGSM_ERR_SCALE, KGSM_ERR_INDEX. */
+KGSM_API int kgsm_pack(const kgsm_layout *layout, size_t n, size_t r, const int64_t *rows,
+                       const float *channel_db, const uint16_t *step_flags, const float *day,
+                       const float *dynamic, const float *statics, float *tile,
+                       uint16_t *window_flags);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

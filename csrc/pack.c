@@ -1,0 +1,70 @@
+/* From per-acquisition arrays to the LSTM's input tile (T, N, F), one step at a time:
+ * the (R, F) or (N, T, F) array of features never exists. */
+#include "kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+static inline float scale(float x, float mean, float inv_std) { return (x - mean) * inv_std; }
+
+/* Why the k numbers of one line cannot be used: NaN is missing, infinite out of range. */
+static inline unsigned lacking(size_t k, const float *x) {
+    unsigned flags = 0;
+    for (size_t i = 0; i < k; i++) {
+        if (isnan(x[i])) flags |= KGSM_MISSING_INPUT;
+        if (isinf(x[i])) flags |= KGSM_INPUT_OUT_OF_RANGE;
+    }
+    return flags;
+}
+
+void kgsm_pack_portable(const kgsm_layout *layout, size_t n, const int64_t *rows,
+                        const float *channel_db, const uint16_t *step_flags,
+                        const float *day, const float *dynamic, const float *statics,
+                        float *tile, uint16_t *window_flags) {
+    const size_t steps = layout->steps, fd = layout->dynamic, fs = layout->statics;
+    const size_t channels = 1 + fd + fs + 2;
+    const float *mean = layout->mean, *inv_std = layout->inv_std;
+
+    for (size_t i = 0; i < n; i++)
+        window_flags[i] = (uint16_t)(fs ? lacking(fs, statics + i * fs) : 0);
+
+    for (size_t t = 0; t < steps; t++) {
+        const int last = t == steps - 1;
+        for (size_t i = 0; i < n; i++) {
+            float *x = tile + (t * n + i) * channels; /* (F) */
+            const int64_t row = rows[i * steps + t];
+            const int64_t before = t ? rows[i * steps + t - 1] : -1;
+
+            unsigned flags = KGSM_MISSING_INPUT; /* padding has nothing */
+            if (row >= 0) {
+                flags = step_flags[row];
+                /* a backscatter that is NaN for no stated reason is a missing one */
+                if (!(flags & KGSM_NO_NUMBER)) flags |= lacking(1, channel_db + row);
+                flags |= lacking(1, day + row);
+                if (fd) flags |= lacking(fd, dynamic + (size_t)row * fd);
+            }
+            const int valid = row >= 0 && !(flags & KGSM_NO_NUMBER);
+            if (last)
+                window_flags[i] |= (uint16_t)flags;
+            else if (!valid)
+                window_flags[i] |= KGSM_SHORT_HISTORY;
+            if (!valid) {
+                memset(x, 0, channels * sizeof *x);
+                continue;
+            }
+
+            size_t c = 0;
+            x[c] = scale(channel_db[row], mean[c], inv_std[c]);
+            c++;
+            for (size_t k = 0; k < fd; k++, c++)
+                x[c] = scale(dynamic[(size_t)row * fd + k], mean[c], inv_std[c]);
+            for (size_t k = 0; k < fs; k++, c++) {
+                const float value = statics[i * fs + k];
+                x[c] = isfinite(value) ? scale(value, mean[c], inv_std[c]) : 0.0f;
+            }
+            const float gap = before >= 0 ? day[row] - day[before] : 0.0f;
+            x[c] = scale(isfinite(gap) ? gap : 0.0f, mean[c], inv_std[c]);
+            x[c + 1] = 1.0f;
+        }
+    }
+}

@@ -1,0 +1,34 @@
+"""What can go wrong, and the exit code the commands give it (design §3).
+
+0 ok, 2 usage, 3 bad data, 4 bad model, 5 missing extra or resource.
+"""
+
+
+class KgsmError(Exception):
+    """A reason in one line, meant for the person who ran the command."""
+
+    exit_code = 1
+
+
+class UsageError(KgsmError):
+    """The call itself is wrong: an option, an argument, a configuration key."""
+
+    exit_code = 2
+
+
+class DataError(KgsmError):
+    """A table or scene that cannot be what it says it is."""
+
+    exit_code = 3
+
+
+class ModelError(KgsmError):
+    """A model file that is broken, foreign, newer, or not what its card says."""
+
+    exit_code = 4
+
+
+class MissingError(KgsmError):
+    """An optional package or a resource (disk, file) that is not there."""
+
+    exit_code = 5

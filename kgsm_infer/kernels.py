@@ -1,0 +1,166 @@
+"""The kernels the rest of kgsm calls: the C core, or its NumPy twin.
+
+This is the only place that chooses. The C core is used where ``kgsm_infer._core`` is
+built, unless the environment says ``KGSM_PURE=1`` when this module is first imported.
+Functions, arguments and results are those of :mod:`kgsm_infer.wcm` and
+:mod:`kgsm_infer.window`, where they are described. Packing gives the same bits; isolated
+backscatter is within 1e-4 dB of the other and of float64, and NaN and flags are the same
+except where a soil fraction lies within 1e-5 of its limit.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from . import wcm as _wcm
+from . import window as _window
+from .wcm import Isolated, Limits, Wcm
+from .window import Layout
+
+
+def _find_core() -> Any:
+    """The built extension, or None for the twin; a broken build is an ImportError."""
+    if os.environ.get("KGSM_PURE", "0") not in ("", "0"):
+        return None
+    try:
+        return import_module("kgsm_infer._core")
+    except ModuleNotFoundError as error:
+        if error.name != "kgsm_infer._core":
+            raise
+        return None
+
+
+_core = _find_core()
+_LIMITS = Limits()
+
+
+def engine_name() -> str:
+    """``c`` or ``numpy``."""
+    return "numpy" if _core is None else "c"
+
+
+def db_to_linear(db: ArrayLike) -> NDArray[np.float32]:
+    """Power from decibels, any shape; see :func:`kgsm_infer.wcm.db_to_linear`."""
+    if _core is None:
+        return _wcm.db_to_linear(db)
+    db = np.asarray(db, np.float32)
+    linear = np.empty(db.shape, np.float32)
+    _core.db_to_linear(_line(db), linear.reshape(-1))
+    return linear
+
+
+def linear_to_db(linear: ArrayLike) -> NDArray[np.float32]:
+    """Decibels from power, any shape; see :func:`kgsm_infer.wcm.linear_to_db`."""
+    if _core is None:
+        return _wcm.linear_to_db(linear)
+    linear = np.asarray(linear, np.float32)
+    db = np.empty(linear.shape, np.float32)
+    _core.linear_to_db(_line(linear), db.reshape(-1))
+    return db
+
+
+def isolate(
+    wcm: Wcm,
+    sigma0_db: ArrayLike,
+    vegetation: ArrayLike,
+    angle_deg: ArrayLike | None = None,
+) -> Isolated:
+    """The soil's backscatter below the vegetation; see :func:`kgsm_infer.wcm.isolate`."""
+    if _core is None:
+        return _wcm.isolate(wcm, sigma0_db, vegetation, angle_deg)
+    sigma0_db, vegetation = np.broadcast_arrays(
+        np.asarray(sigma0_db, np.float32), np.asarray(vegetation, np.float32)
+    )
+    shape, angle = sigma0_db.shape, None
+    if wcm.needs_angle:
+        if angle_deg is None:
+            raise ValueError(f"angle rule {wcm.angle_rule!r} needs angle_deg")
+        angle = _line(np.broadcast_to(np.asarray(angle_deg, np.float32), shape))
+    soil = Isolated(
+        np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
+    )
+    out = [part.reshape(-1) for part in soil]
+    _core.isolate(wcm, _line(sigma0_db), _line(vegetation), angle, *out)
+    return soil
+
+
+def screen(
+    sigma0_db: ArrayLike, limits: Limits = _LIMITS
+) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+    """The backscatter where no vegetation is removed; see :func:`kgsm_infer.wcm.screen`."""
+    if _core is None:
+        return _wcm.screen(sigma0_db, limits)
+    sigma0_db = np.asarray(sigma0_db, np.float32)
+    screened_db = np.empty(sigma0_db.shape, np.float32)
+    mask = np.empty(sigma0_db.shape, np.uint16)
+    _core.screen(limits.sigma0_db, _line(sigma0_db), screened_db.reshape(-1), mask.reshape(-1))
+    return screened_db, mask
+
+
+def invert(soil_db: ArrayLike, c_db: float, d_db: float) -> NDArray[np.float32]:
+    """SM of the WCM baseline; see :func:`kgsm_infer.wcm.invert`."""
+    if _core is None:
+        return _wcm.invert(soil_db, c_db, d_db)
+    soil_db = np.asarray(soil_db, np.float32)
+    sm = np.empty(soil_db.shape, np.float32)
+    try:
+        _core.invert(c_db, d_db, _line(soil_db), sm.reshape(-1))
+    except ValueError as error:
+        raise ValueError(f"{error}: C={c_db!r}, D={d_db!r}") from None
+    return sm
+
+
+def pack(
+    layout: Layout,
+    rows: ArrayLike,
+    channel_db: ArrayLike,
+    step_flags: ArrayLike,
+    day: ArrayLike,
+    dynamic: ArrayLike | None = None,
+    statics: ArrayLike | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+    """The input tile (T, N, F) and flags (N,); see :func:`kgsm_infer.window.pack`."""
+    if _core is None:
+        return _window.pack(layout, rows, channel_db, step_flags, day, dynamic, statics)
+    rows = _dense(rows, np.int64)
+    n, steps = rows.shape
+    if steps != layout.steps:
+        raise ValueError(f"windows have {steps} steps, the layout {layout.steps}")
+    channel_db = _dense(channel_db, np.float32)
+    r = len(channel_db)
+    dynamic = _dense(np.zeros((r, 0)) if dynamic is None else dynamic, np.float32)
+    statics = _dense(np.zeros((n, 0)) if statics is None else statics, np.float32)
+    if dynamic.shape != (r, layout.dynamic) or statics.shape != (n, layout.statics):
+        raise ValueError(
+            f"expected dynamic {(r, layout.dynamic)} and statics {(n, layout.statics)}, "
+            f"got {dynamic.shape} and {statics.shape}"
+        )
+    tile = np.empty((steps, n, layout.channels), np.float32)
+    window_flags = np.empty(n, np.uint16)
+    _core.pack(
+        np.asarray(layout.mean, np.float32),
+        layout.inv_std,
+        rows,
+        channel_db,
+        _dense(step_flags, np.uint16),
+        _dense(day, np.float32),
+        dynamic,
+        statics,
+        tile,
+        window_flags,
+    )
+    return tile, window_flags
+
+
+def _dense(x: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
+    return np.asarray(x, dtype, order="C")
+
+
+def _line(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """x as one dense line of numbers, as C reads it."""
+    return np.ascontiguousarray(x).reshape(-1)

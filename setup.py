@@ -1,0 +1,30 @@
+"""Builds the extension ``kgsm_infer._core`` over csrc/ and nothing else; see pyproject.toml.
+
+One wheel per platform serves every CPython >= 3.11 (the stable ABI, cp311-abi3).
+"""
+
+import os
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+# -ffp-contract=off: a CPU with fused multiply-add must not give other last digits.
+# Never -march=native or -ffast-math: wheels travel, and NaN must stay NaN.
+GCC_OR_CLANG = ["-std=c11", "-O2", "-ffp-contract=off", "-fvisibility=hidden", "-g0"]
+MSVC = ["/std:c11", "/O2", "/fp:precise"]
+
+core = Extension(
+    "kgsm_infer._core",
+    sources=["kgsm_infer/_core.pyx", "csrc/kgsm.c", "csrc/portable.c", "csrc/pack.c"],
+    depends=["csrc/kgsm.h", "csrc/kernels.h"],
+    include_dirs=["csrc"],
+    define_macros=[("Py_LIMITED_API", "0x030B0000")],
+    py_limited_api=True,
+    libraries=[] if os.name == "nt" else ["m"],
+    extra_compile_args=MSVC if os.name == "nt" else GCC_OR_CLANG,
+)
+
+setup(
+    ext_modules=cythonize([core], build_dir="build"),  # the generated C stays in build/
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)
