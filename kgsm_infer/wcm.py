@@ -63,6 +63,15 @@ class Limits:
             raise ValueError("dense_vwc_kg_m2 must be a number, got nan")
 
 
+def default_limits(vwc_rule: str) -> Limits:
+    """Limits with the ``dense_vwc_kg_m2`` that fits where VWC comes from.
+
+    >>> default_limits("foliage").dense_vwc_kg_m2, default_limits("column").dense_vwc_kg_m2
+    (1.0, 5.0)
+    """
+    return Limits(dense_vwc_kg_m2=1.0) if vwc_rule == "foliage" else Limits()
+
+
 @dataclass(frozen=True)
 class Wcm:
     """One parameter set of the water cloud model, and how its inputs are read.
@@ -148,7 +157,7 @@ def db_to_linear(db: ArrayLike) -> NDArray[np.float32]:
     >>> db_to_linear([-10.0, 0.0]).round(6).tolist()
     [0.10000000149011612, 1.0]
     """
-    return np.exp(np.asarray(db, np.float32) * np.float32(DB_TO_NEPER))
+    return np.asarray(np.exp(np.asarray(db, np.float32) * np.float32(DB_TO_NEPER)), np.float32)
 
 
 def linear_to_db(linear: ArrayLike) -> NDArray[np.float32]:

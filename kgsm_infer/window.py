@@ -139,37 +139,35 @@ def pack(
     # a backscatter that is NaN for no stated reason is a missing one
     unexplained = np.where(step_flags & flags.NO_NUMBER, 0, _lacking(channel_db[:, None]))
     step_flags = step_flags | unexplained.astype(np.uint16)
-    step_flags |= _lacking(dynamic) | _lacking(day[:, None])
+    step_flags = step_flags | _lacking(dynamic) | _lacking(day[:, None])
     valid_row = (step_flags & flags.NO_NUMBER) == 0
     pad = rows < 0
+    if r == 0:  # nothing but padding, which takes the shape of one row that is missing
+        return pack(layout, rows, [np.nan], [0], [0.0], np.zeros((1, layout.dynamic)), statics)
     at = np.where(pad, 0, rows)  # any real row: padding is masked below
-    if r == 0:
-        at, valid = None, np.zeros((n, steps), bool)
-    else:
-        valid = valid_row[at] & ~pad
+    valid = valid_row[at] & ~pad
 
     mean = np.asarray(layout.mean, np.float32)
     inv_std = layout.inv_std
     fd, fs = layout.dynamic, layout.statics
     static_flags = _lacking(statics)
     scaled = np.zeros((n, steps, layout.channels), np.float32)
-    if at is not None:
-        gap = np.zeros((n, steps), np.float32)
-        with np.errstate(invalid="ignore"):
-            gap[:, 1:] = day[at[:, 1:]] - day[at[:, :-1]]
-            gap[:, 1:][pad[:, :-1]] = 0
-            gap[~np.isfinite(gap)] = 0
-            scaled[..., 0] = (channel_db[at] - mean[0]) * inv_std[0]
-            scaled[..., 1 : 1 + fd] = (dynamic[at] - mean[1 : 1 + fd]) * inv_std[1 : 1 + fd]
-            # a lacking static has no number (static_flags); its tile stays finite
-            scaled[..., 1 + fd : 1 + fd + fs] = np.where(
-                np.isfinite(statics),
-                (statics - mean[1 + fd : 1 + fd + fs]) * inv_std[1 + fd : 1 + fd + fs],
-                np.float32(0),
-            )[:, None, :]
-            scaled[..., 1 + fd + fs] = (gap - mean[-1]) * inv_std[-1]
-        scaled[..., -1] = 1
-        scaled[~valid] = 0
+    gap = np.zeros((n, steps), np.float32)
+    with np.errstate(invalid="ignore"):
+        gap[:, 1:] = day[at[:, 1:]] - day[at[:, :-1]]
+        gap[:, 1:][pad[:, :-1]] = 0
+        gap[~np.isfinite(gap)] = 0
+        scaled[..., 0] = (channel_db[at] - mean[0]) * inv_std[0]
+        scaled[..., 1 : 1 + fd] = (dynamic[at] - mean[1 : 1 + fd]) * inv_std[1 : 1 + fd]
+        # a lacking static has no number (static_flags); its tile stays finite
+        scaled[..., 1 + fd : 1 + fd + fs] = np.where(
+            np.isfinite(statics),
+            (statics - mean[1 + fd : 1 + fd + fs]) * inv_std[1 + fd : 1 + fd + fs],
+            np.float32(0),
+        )[:, None, :]
+        scaled[..., 1 + fd + fs] = (gap - mean[-1]) * inv_std[-1]
+    scaled[..., -1] = 1
+    scaled[~valid] = 0
 
     last = rows[:, -1]
     window_flags = np.full(n, flags.MISSING_INPUT, np.uint16)  # a padded target has nothing

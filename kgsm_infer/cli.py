@@ -1,0 +1,153 @@
+"""The ``kgsm-infer`` command: parse, call one function of the library, print."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .errors import KgsmError
+
+if TYPE_CHECKING:
+    from .table import Table
+
+app = typer.Typer(
+    help="Soil moisture (0-5 cm, m3/m3) from Sentinel-1 backscatter, on a small computer.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ModelArgument = Annotated[Path, typer.Argument(help="NAME.onnx or NAME.core.onnx", metavar="MODEL")]
+TableArgument = Annotated[Path, typer.Argument(help="CSV or Parquet table", metavar="TABLE")]
+OutOption = Annotated[Path, typer.Option("--output", "-o", help="CSV or Parquet file to write")]
+A = Annotated[float, typer.Option("--a", help="A of Eq 2, linear power")]
+B = Annotated[float, typer.Option("--b", help="B of Eq 5, m2 per kg")]
+E = Annotated[float, typer.Option("--e", help="E of Eq 2")]
+Pol = Annotated[str, typer.Option("--polarisation", help="vh or vv")]
+Vegetation = Annotated[
+    str, typer.Option("--vegetation", help="where VWC comes from: ndvi or vwc_kg_m2")
+]
+Angle = Annotated[
+    str, typer.Option("--angle", help="incidence angle: degrees for all, 'column' or 'normalise'")
+]
+
+
+def main() -> None:
+    """Entry point: one-line reasons on stderr, exit codes of design §3."""
+    run(app, "kgsm-infer")
+
+
+def run(commands: typer.Typer, name: str) -> None:
+    """Run a typer application; a KgsmError ends it with its line and its exit code."""
+    try:
+        commands(prog_name=name)
+    except KgsmError as error:
+        reason = " ".join(str(error).split())  # one line, whatever a bad cell held
+        print(f"{name}: {reason}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print(f"{name}: stopped; no output was written", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        from . import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def predict(
+    model: ModelArgument,
+    table: TableArgument,
+    output: OutOption,
+    threads: Annotated[int, typer.Option(min=1, help="engine threads")] = 1,
+) -> None:
+    """Soil moisture for every row of TABLE: one output row per input row, same order."""
+    from .model import load
+    from .output import summary, write_retrieval
+    from .table import read_table
+
+    loaded = load(model, threads=threads)
+    observations = read_table(table, features=loaded.table_features())
+    result = loaded.predict(observations)
+    write_retrieval(output, observations, result, simulated=loaded.card.simulated)
+    print(f"{output}: {summary(result.sm, result.flags)}")
+    if loaded.card.simulated:
+        print("note: this model was trained on simulated data", file=sys.stderr)
+
+
+@app.command()
+def isolate(
+    table: TableArgument,
+    output: OutOption,
+    a: A,
+    b: B = 0.084,
+    e: E = 0.0,
+    polarisation: Pol = "vh",
+    vegetation: Vegetation = "ndvi",
+    angle: Angle = "40",
+) -> None:
+    """Soil backscatter below the vegetation, dB (Eq 12): soil_db, soil_fraction, flags."""
+    from .output import summary, write_isolated
+    from .wcm_table import isolate_table, wcm_of
+
+    observations = _read_for_wcm(table)
+    soil = isolate_table(observations, wcm_of(a, b, e, vegetation, angle), polarisation)
+    write_isolated(output, observations, soil)
+    print(f"{output}: {summary(soil.soil_db, soil.flags)}")
+
+
+@app.command()
+def invert(
+    table: TableArgument,
+    output: OutOption,
+    a: A,
+    c: Annotated[float, typer.Option("--c", help="C of Eq 3, dB")],
+    d: Annotated[float, typer.Option("--d", help="D of Eq 3, dB per m3/m3")],
+    b: B = 0.084,
+    e: E = 0.0,
+    polarisation: Pol = "vh",
+    vegetation: Vegetation = "ndvi",
+    angle: Angle = "40",
+) -> None:
+    """Soil moisture of the water cloud model alone (Eq 6): sm, soil_db, flags."""
+    from .output import summary, write_retrieval
+    from .wcm_table import invert_table, wcm_of
+
+    observations = _read_for_wcm(table)
+    result = invert_table(observations, wcm_of(a, b, e, vegetation, angle), polarisation, c, d)
+    write_retrieval(output, observations, result)
+    print(f"{output}: {summary(result.sm, result.flags)}")
+
+
+@app.command()
+def info(
+    model: ModelArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="the card as JSON")] = False,
+) -> None:
+    """What a model is, what it reads, and how well it did in cross-validation."""
+    from .onnxfile import read_model_file
+    from .output import describe
+
+    file = read_model_file(model)
+    print(file.card.to_json() if as_json else describe(file))
+
+
+def _read_for_wcm(table: Path) -> Table:
+    from .table import read_table
+
+    return read_table(table, once=False)
+
+
+if __name__ == "__main__":
+    main()

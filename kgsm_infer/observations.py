@@ -1,0 +1,146 @@
+"""From a table to the arrays a model reads: the one place where columns get a meaning.
+
+Training and inference call the same functions, so a feature cannot mean one thing
+when learnt and another when used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import kernels
+from .errors import DataError
+
+if TYPE_CHECKING:
+    from .table import Table
+    from .wcm import Isolated, Wcm
+
+DAYS_PER_YEAR = 365.2425
+
+
+@dataclass(frozen=True)
+class Observations:
+    """R acquisitions as a model reads them; missing is NaN.
+
+    site: (R,).  day: (R,) float32 days since the first of the table.
+    sigma0_db: (R,) float32.  vegetation: (R,) float32 NDVI or VWC (kg m-2), or None.
+    angle_deg: (R,) float32, or None.  dynamic: (R, Fd).  statics: (R, Fs).
+    frozen: (R,) True where the soil is frozen or under snow.
+    """
+
+    site: NDArray[np.str_]
+    day: NDArray[np.float32]
+    sigma0_db: NDArray[np.float32]
+    vegetation: NDArray[np.float32] | None
+    angle_deg: NDArray[np.float32] | None
+    dynamic: NDArray[np.float32]
+    statics: NDArray[np.float32]
+    frozen: NDArray[np.bool_]
+
+    def take(self, index: NDArray[np.int64]) -> Observations:
+        """The acquisitions of ``index``, in its order."""
+        vegetation, angle_deg = self.vegetation, self.angle_deg
+        return Observations(
+            site=self.site[index],
+            day=self.day[index],
+            sigma0_db=self.sigma0_db[index],
+            vegetation=None if vegetation is None else vegetation[index],
+            angle_deg=None if angle_deg is None else angle_deg[index],
+            dynamic=self.dynamic[index],
+            statics=self.statics[index],
+            frozen=self.frozen[index],
+        )
+
+
+def day_of_year_sin(date: ArrayLike) -> NDArray[np.float64]:
+    """sin of the time of year, 0 on 1 January; date: datetime64."""
+    return np.sin(_year_angle(date))
+
+
+def day_of_year_cos(date: ArrayLike) -> NDArray[np.float64]:
+    """cos of the time of year, 1 on 1 January; date: datetime64."""
+    return np.cos(_year_angle(date))
+
+
+#: Features made from the date where the table has no such column.
+FROM_DATE: Mapping[str, Callable[[ArrayLike], NDArray[np.float64]]] = {
+    "doy_sin": day_of_year_sin,
+    "doy_cos": day_of_year_cos,
+}
+
+
+def columns_to_read(features: Sequence[str]) -> tuple[str, ...]:
+    """The features a table itself must hold (those from the date are made)."""
+    return tuple(name for name in features if name not in FROM_DATE)
+
+
+def column(table: Table, name: str) -> NDArray[np.float64]:
+    """A numeric column by name, or a feature made from the date. DataError if neither."""
+    if name in table.numbers:
+        return np.asarray(table.numbers[name], np.float64)
+    if name in FROM_DATE:
+        return FROM_DATE[name](table.date)
+    have = ", ".join([*table.numbers, *table.text])
+    raise DataError(f"{table.source}: no column {name!r}, which the model reads; it has {have}")
+
+
+def observe(
+    table: Table,
+    *,
+    polarisation: str,
+    vegetation: str | None,
+    needs_angle: bool,
+    dynamic: Sequence[str] = (),
+    statics: Sequence[str] = (),
+) -> Observations:
+    """The arrays a model of these inputs reads from ``table``, rows in table order."""
+
+    def single(name: str) -> NDArray[np.float32]:
+        return column(table, name).astype(np.float32)
+
+    def matrix(names: Sequence[str]) -> NDArray[np.float32]:
+        columns = [single(name) for name in names]
+        return np.stack(columns, axis=1) if columns else np.zeros((len(table), 0), np.float32)
+
+    return Observations(
+        site=table.site,
+        day=(table.day - table.day.min(initial=np.inf)).astype(np.float32),
+        sigma0_db=single(f"{polarisation}_db"),
+        vegetation=single(vegetation) if vegetation else None,
+        angle_deg=single("angle_deg") if needs_angle else None,
+        dynamic=matrix(dynamic),
+        statics=matrix(statics),
+        frozen=frozen_or_snow(table),
+    )
+
+
+def isolate_observed(wcm: Wcm, observed: Observations) -> Isolated:
+    """Isolation of every acquisition. ValueError where they hold no vegetation."""
+    if observed.vegetation is None:
+        raise ValueError(f"isolation needs {wcm.vegetation_name}, which was not read")
+    return kernels.isolate(wcm, observed.sigma0_db, observed.vegetation, observed.angle_deg)
+
+
+def frozen_or_snow(table: Table) -> NDArray[np.bool_]:
+    """(R,) True where ``temp_c`` (soil or air, °C) is at or below 0, or ``snow_cover`` > 0.
+
+    Both columns are optional; radar cannot tell frozen soil from dry soil, so nothing
+    is inferred where they are absent.
+    """
+    frozen = np.zeros(len(table), bool)
+    if "temp_c" in table.numbers:
+        frozen |= table.numbers["temp_c"] <= 0
+    if "snow_cover" in table.numbers:
+        frozen |= table.numbers["snow_cover"] > 0
+    return frozen
+
+
+def _year_angle(date: ArrayLike) -> NDArray[np.float64]:
+    date = np.asarray(date, "datetime64[s]")
+    day = (date - date.astype("datetime64[Y]")) / np.timedelta64(86400, "s")
+    return np.asarray(2 * np.pi * day / DAYS_PER_YEAR, np.float64)

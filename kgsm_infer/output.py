@@ -1,0 +1,127 @@
+"""What the commands write and say: result tables, counts of reasons, the model in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import flags
+from .card import Card
+from .model import Retrieval
+from .onnxfile import ModelFile
+from .table import Table, write_csv
+from .wcm import Isolated
+
+
+def write_retrieval(
+    path: Path, table: Table, result: Retrieval, *, simulated: bool = False
+) -> None:
+    """``site,date,sm,sm_lower,sm_upper,soil_db,flags``, one line per row of ``table``.
+
+    With ``simulated`` a column ``source`` says so in every line.
+    """
+    columns: dict[str, ArrayLike] = {
+        "sm": result.sm,
+        "sm_lower": result.lower,
+        "sm_upper": result.upper,
+        "soil_db": result.soil_db,
+    }
+    _write(path, table, columns, result.flags, simulated)
+
+
+def write_isolated(path: Path, table: Table, soil: Isolated) -> None:
+    """``site,date,soil_db,soil_fraction,flags``, one line per row of ``table``."""
+    columns: dict[str, ArrayLike] = {
+        "soil_db": soil.soil_db,
+        "soil_fraction": soil.soil_fraction,
+    }
+    _write(path, table, columns, soil.flags, False)
+
+
+def summary(value: NDArray[np.float32], mask: NDArray[np.uint16]) -> str:
+    """Rows with and without a number, and how often each flag was raised.
+
+    >>> summary(np.float32([0.2, np.nan]), np.uint16([0, flags.MISSING_INPUT]))
+    '2 rows, 1 with a number; missing_input 1'
+    """
+    counts = [
+        f"{name} {count}"
+        for bit, name in enumerate(flags.NAMES)
+        if (count := int(np.count_nonzero(mask & (1 << bit))))
+    ]
+    return (
+        f"{len(value)} rows, {int(np.isfinite(value).sum())} with a number"
+        f"{'; ' if counts else ''}{', '.join(counts)}"
+    )
+
+
+def describe(file: ModelFile) -> str:
+    """A model in words: what it is, what it reads, how well it did."""
+    card = file.card
+    lines = [
+        f"{file.path.name}: {card.kind}, {file.role} graph, "
+        f"kgsm {card.kgsm_version}, {card.created}",
+        f"reads: {', '.join(dict.fromkeys(_reads(card)))}; windows of {card.steps} acquisitions",
+        f"network: {card.members} LSTM of {card.hidden} hidden units, averaged",
+    ]
+    if card.wcm:
+        wcm = card.wcm
+        angle = f"{wcm.angle_ref_deg:g} degrees" if not wcm.needs_angle else wcm.angle_rule
+        lines.append(
+            f"water cloud model: A {wcm.a:.5f} (learnt), B {wcm.b:g}, E {wcm.e:g}, "
+            f"VWC rule {wcm.vwc_rule}, angle {angle}"
+        )
+    lines.append(f"validation: {_scores(card.validation)}")
+    lines.append("interval: none on the card; sm_lower and sm_upper stay empty")
+    if card.interval:
+        low, high, level = (card.interval[key] for key in ("lower", "upper", "level"))
+        lines[-1] = f"interval: {level:.0%}, SM {low:+.3f} to {high:+.3f} m3/m3"
+    data = card.training_data
+    lines.append(
+        f"trained on: {data.get('name')} ({data.get('samples')} samples, "
+        f"{data.get('sites')} sites; licence: {data.get('licence')})"
+    )
+    if card.simulated:
+        lines.append("SIMULATED: trained on simulated data; not for decisions on real fields")
+    return "\n".join(lines)
+
+
+def _reads(card: Card) -> list[str]:
+    wcm = card.wcm
+    return [
+        f"{card.polarisation.upper()} sigma0 (dB)",
+        *([wcm.vegetation_name] if wcm else []),
+        *(["angle_deg"] if wcm and wcm.needs_angle else []),
+        *card.names("dynamic"),
+        *card.names("static"),
+    ]
+
+
+def _scores(validation: Mapping[str, object]) -> str:
+    if not validation:
+        return "none on the card (run crossval before fit, into the same folder)"
+    numbers = [
+        f"{name} {value:.3f}" for name, value in validation.items() if isinstance(value, float)
+    ]
+    return (
+        f"{', '.join(numbers)}, n {validation.get('n')}, {validation.get('groups')} groups "
+        f"left out in {validation.get('folds')} folds"
+    )
+
+
+def _write(
+    path: Path,
+    table: Table,
+    columns: Mapping[str, ArrayLike],
+    mask: NDArray[np.uint16],
+    simulated: bool,
+) -> None:
+    texts = {int(value): flags.names(int(value)) for value in np.unique(mask)}
+    written: dict[str, ArrayLike] = {"site": table.site, "date": table.date_text, **columns}
+    written["flags"] = [texts[int(value)] for value in mask]
+    if simulated:
+        written["source"] = ["simulated"] * len(table)
+    write_csv(path, written)
