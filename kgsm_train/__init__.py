@@ -1,0 +1,1 @@
+"""kgsm_train: the PyTorch side; calibrates, trains, cross-validates and exports."""

@@ -1,0 +1,122 @@
+"""The ``kgsm-train`` command: parse, call one function of the library, print."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kgsm_infer.cli import run
+from kgsm_infer.errors import MissingError, UsageError
+
+if TYPE_CHECKING:
+    pass
+
+app = typer.Typer(
+    help="Train soil moisture models: simulate, cross-validate, fit and export.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigArgument = Annotated[Path, typer.Argument(help="experiment, a TOML file", metavar="CONFIG")]
+TableOption = Annotated[
+    Path | None, typer.Option("--table", help="table to use instead of the configuration's")
+]
+RunOption = Annotated[Path, typer.Option("--output", "-o", help="folder for the results")]
+
+
+def main() -> None:
+    """Entry point: one-line reasons on stderr, exit codes of design §3."""
+    run(app, "kgsm-train")
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """An import that fails inside is a missing extra, exit 5."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingError(
+            f"{error.name} is not installed; training needs: pip install 'kgsm[train]'"
+        ) from None
+
+
+@app.callback()
+def _commands() -> None:
+    with _extra():
+        import onnx  # noqa: F401
+        import scipy  # noqa: F401
+        import torch  # noqa: F401
+
+
+@app.command()
+def simulate(
+    output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write")],
+    sites: Annotated[int, typer.Option(min=1, help="number of sites")] = 40,
+    years: Annotated[int, typer.Option(min=1, help="length of the series")] = 2,
+    a: Annotated[float, typer.Option("--a", help="true A of Eq 2, linear power")] = 0.02,
+    looks: Annotated[float, typer.Option(help="equivalent number of looks")] = 100.0,
+    seed: Annotated[int, typer.Option(help="same seed, same file")] = 0,
+) -> None:
+    """A labelled synthetic twin with known truth; it says "simulated" in every file."""
+    from .simulate import Twin, write_twin
+
+    written = write_twin(output, Twin(sites=sites, years=years, a=a, looks=looks, seed=seed))
+    print(f"{output}: {written} simulated rows; truth in {output.with_suffix('.json')}")
+
+
+@app.command()
+def crossval(
+    config: ConfigArgument,
+    output: RunOption,
+    table: TableOption = None,
+    jobs: Annotated[int, typer.Option(min=1, help="processes")] = os.cpu_count() or 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be trained")] = False,
+) -> None:
+    """Every model on the same folds: metrics.json, predictions.csv, figures. Resumable."""
+    from .config import read_config
+    from .crossval import crossvalidate, plan
+    from .display import bars, print_scores
+    from .scoreboard import write_run
+
+    experiment = read_config(config, table)
+    print(plan(experiment, output))
+    if dry_run:
+        return
+    with bars() as progress:
+        result = crossvalidate(experiment, output, jobs=jobs, progress=progress)
+    print_scores(write_run(output, result, experiment))
+    print(f"{output}: metrics.json, predictions.csv, figures/")
+
+
+@app.command()
+def fit(
+    config: ConfigArgument,
+    output: RunOption,
+    table: TableOption = None,
+    model: Annotated[str, typer.Option(help="kg-lstm, or lstm for no WCM")] = "kg-lstm",
+) -> None:
+    """The final model on all labelled rows: model.onnx, model.core.onnx, card.json."""
+    from .config import read_config
+    from .display import bars
+    from .fit import fit_and_export
+
+    if model not in ("kg-lstm", "lstm"):
+        raise UsageError(f"--model {model!r} is neither kg-lstm nor lstm")
+    experiment = read_config(config, table)
+    with bars() as progress:
+        done = fit_and_export(experiment, output, progress, kind=model)
+    print(
+        f"{done.complete} and {done.core.name}: four engines agree to "
+        f"{done.worst_difference:.1e} m3/m3 on {done.windows} windows"
+    )
+
+
+if __name__ == "__main__":
+    main()

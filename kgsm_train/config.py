@@ -1,0 +1,249 @@
+"""One TOML file per experiment, read into frozen dataclasses.
+
+Every key has a default or is required; an unknown key is an error, because a
+misspelt option that is silently ignored is a wrong experiment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from kgsm_infer.errors import UsageError
+from kgsm_infer.wcm import Wcm, default_limits
+
+MODELS = ("mean", "wcm", "lstm", "kg-lstm")
+
+
+@dataclass(frozen=True)
+class Data:
+    """``[data]``: the table and who belongs together in it.
+
+    table: path, relative to the configuration file.
+    group: column whose groups are never split between folds (``site`` by default).
+    fold: column with the authors' own folds; empty for folds made from the groups.
+    drop: 0/1 or true/false columns; where true, the row's label is not used.
+    licence: of the data, for the model card.
+    """
+
+    table: str
+    group: str = "site"
+    fold: str = ""
+    drop: tuple[str, ...] = ()
+    licence: str = "not stated"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """``[inputs]``: what the network sees besides the backscatter.
+
+    polarisation: ``vh`` or ``vv``.  steps: T, acquisitions in a window.
+    features: numeric columns that change with the acquisition; ``doy_sin`` and
+    ``doy_cos`` are made from the date.  statics: numeric columns that do not.
+    """
+
+    polarisation: str = "vh"
+    steps: int = 10
+    features: tuple[str, ...] = ()
+    statics: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class WcmOptions:
+    """``[wcm]``: the water cloud model; see :class:`kgsm_infer.wcm.Wcm`.
+
+    a: where training starts from (the paper finds A near 0.019).
+    residual: of the baseline's calibration, ``sm`` (the paper) or ``sigma0``.
+    """
+
+    a: float = 0.02
+    b: float = 0.084
+    e: float = 0.0
+    vwc_rule: str = "foliage"
+    stem_kg_m2: float = 0.0
+    angle_rule: str = "constant"
+    angle_ref_deg: float = 40.0
+    angle_exponent: float = 2.0
+    min_soil_fraction: float = 0.1
+    dense_vwc_kg_m2: float = 0.0
+    residual: str = "sm"
+
+    def with_a(self, a: float) -> Wcm:
+        """The parameters with a given A; dense_vwc_kg_m2 0 takes the rule's default."""
+        limits = default_limits(self.vwc_rule)
+        if self.dense_vwc_kg_m2 > 0:
+            limits = dataclasses.replace(limits, dense_vwc_kg_m2=self.dense_vwc_kg_m2)
+        return Wcm(
+            a=a,
+            b=self.b,
+            e=self.e,
+            vwc_rule=self.vwc_rule,
+            stem_kg_m2=self.stem_kg_m2,
+            angle_rule=self.angle_rule,
+            angle_ref_deg=self.angle_ref_deg,
+            angle_exponent=self.angle_exponent,
+            min_soil_fraction=self.min_soil_fraction,
+            limits=limits,
+        )
+
+
+@dataclass(frozen=True)
+class Network:
+    """``[network]``: LSTM size; ``members`` LSTMs of different seeds are averaged."""
+
+    hidden: int = 32
+    members: int = 3
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class Training:
+    """``[training]``: optimisation.
+
+    physics_weight: lambda of Eq 10.  learning_rate_a: of log A, larger because the
+    loss is flat in it.  validation_share: of the groups, held out for early stopping.
+    """
+
+    epochs: int = 200
+    patience: int = 25
+    batch: int = 64
+    learning_rate: float = 3e-3
+    learning_rate_a: float = 1e-2
+    weight_decay: float = 1e-4
+    physics_weight: float = 1.0
+    validation_share: float = 0.2
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """``[crossval]``: folds by group, and the models set side by side."""
+
+    folds: int = 4
+    models: tuple[str, ...] = MODELS
+    bootstrap: int = 1000
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole experiment. ``folder`` is where relative paths start."""
+
+    data: Data
+    inputs: Inputs = field(default_factory=Inputs)
+    wcm: WcmOptions = field(default_factory=WcmOptions)
+    network: Network = field(default_factory=Network)
+    training: Training = field(default_factory=Training)
+    crossval: CrossValidation = field(default_factory=CrossValidation)
+    folder: Path = Path(".")
+    source: str = ""
+
+    @property
+    def table(self) -> Path:
+        """The table's path."""
+        return self.folder / self.data.table
+
+    def columns(self) -> tuple[str, ...]:
+        """Every auxiliary feature, dynamic then static."""
+        return (*self.inputs.features, *self.inputs.statics)
+
+
+_Section = TypeVar("_Section")
+
+
+def read_config(path: str | Path, table: str | Path | None = None) -> Config:
+    """Read an experiment; ``table`` takes the place of the one it names.
+
+    UsageError names the file, the key and what it may be.
+    """
+    path = Path(path)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read the configuration ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not a TOML file ({error})") from None
+    sections = {
+        "data": Data,
+        "inputs": Inputs,
+        "wcm": WcmOptions,
+        "network": Network,
+        "training": Training,
+        "crossval": CrossValidation,
+    }
+    for name in raw:
+        if name not in sections:
+            raise UsageError(f"{path}: unknown section [{name}]; known: {', '.join(sections)}")
+    if table is not None:
+        raw.setdefault("data", {})["table"] = str(Path(table).absolute())
+    parts: dict[str, Any] = {
+        name: _section(path, name, kind, raw.get(name, {})) for name, kind in sections.items()
+    }
+    config = Config(**parts, folder=path.parent, source=str(path))
+    _check(path, config)
+    return config
+
+
+def as_json(config: Config) -> dict[str, Any]:
+    """The experiment as plain JSON values, without where it was read from."""
+    values = dataclasses.asdict(config)
+    del values["folder"], values["source"]
+    return {
+        section: {k: list(v) if isinstance(v, tuple) else v for k, v in keys.items()}
+        for section, keys in values.items()
+    }
+
+
+def _section(path: Path, name: str, kind: type[_Section], raw: dict[str, Any]) -> _Section:
+    if not isinstance(raw, dict):
+        raise UsageError(f"{path}: [{name}] must be a section")
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for key, value in raw.items():
+        where = f"{path}: [{name}] {key}"
+        if key not in hints:
+            raise UsageError(f"{where}: unknown key; known: {', '.join(hints)}")
+        want = hints[key]
+        if want is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if want not in (float, int, str):  # tuple[str, ...]
+            if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+                raise UsageError(f"{where}: {value!r} should be a list of names")
+            value = tuple(value)
+        elif not isinstance(value, want) or isinstance(value, bool):
+            raise UsageError(f"{where}: {value!r} should be of type {want.__name__}")
+        values[key] = value
+    for item in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if item.name not in values and item.default is dataclasses.MISSING:
+            raise UsageError(f"{path}: [{name}] {item.name} is required")
+    return kind(**values)
+
+
+def _check(path: Path, config: Config) -> None:
+    def need(true: bool, key: str, what: str) -> None:
+        if not true:
+            raise UsageError(f"{path}: {key} {what}")
+
+    inputs, net, fit, cv = config.inputs, config.network, config.training, config.crossval
+    need(inputs.polarisation in ("vh", "vv"), "[inputs] polarisation", "must be 'vh' or 'vv'")
+    need(inputs.steps >= 1, "[inputs] steps", "must be at least 1")
+    names = config.columns()
+    need(len(set(names)) == len(names), "[inputs]", "names a feature twice")
+    need("sm" not in names, "[inputs]", "has the label 'sm' among the features")
+    need(config.wcm.residual in ("sm", "sigma0"), "[wcm] residual", "must be 'sm' or 'sigma0'")
+    need(config.wcm.a > 0, "[wcm] a", "must be positive")
+    try:
+        config.wcm.with_a(config.wcm.a)
+    except ValueError as error:
+        raise UsageError(f"{path}: [wcm] {error}") from None
+    need(net.hidden >= 1 and net.members >= 1, "[network]", "needs hidden and members >= 1")
+    need(0 <= net.dropout < 1, "[network] dropout", "must lie in [0, 1)")
+    need(fit.epochs >= 1 and fit.batch >= 1, "[training]", "needs epochs and batch >= 1")
+    need(0 < fit.validation_share < 1, "[training] validation_share", "must lie in (0, 1)")
+    need(fit.learning_rate > 0 and fit.learning_rate_a > 0, "[training]", "needs rates > 0")
+    need(fit.physics_weight >= 0, "[training] physics_weight", "must be >= 0")
+    need(cv.folds >= 2, "[crossval] folds", "must be at least 2")
+    for name in cv.models:
+        need(name in MODELS, "[crossval] models", f"has {name!r}; known: {', '.join(MODELS)}")

@@ -1,0 +1,292 @@
+"""Cross-validation: every model on the same folds, finished parts kept.
+
+A part is one model on one fold. Each is written when it is done, so a run that was
+stopped goes on where it was; parts of another configuration, table or version do not count.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import multiprocessing
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import kgsm_infer
+from kgsm_infer.errors import DataError
+from kgsm_infer.files import whole
+
+from .calibrate import calibrate, predict_sm
+from .config import Config, as_json
+from .folds import given_folds, group_folds
+from .samples import Samples, Source, read_source, samples_of, text_column
+from .training import estimate, train
+
+#: Called with a part's name, epochs done, their limit, and the best RMSE so far.
+PartProgress = Callable[[str, int, int, float], None]
+NETWORKS = ("lstm", "kg-lstm")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One model on one fold: predictions of the test rows, and what was learnt.
+
+    index: (K,) rows tested.  sm: (K,) float32, NaN where there is no number.
+    learnt: plain JSON values (A, epochs, lost share ...).
+    """
+
+    model: str
+    fold: int
+    index: NDArray[np.int64]
+    sm: NDArray[np.float32]
+    learnt: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Crossvalidation:
+    """All parts put together.
+
+    fold: (R,) fold of each row.  predicted: model -> (R,) SM tested on unseen groups.
+    learnt: model -> one JSON object a fold.
+    """
+
+    source: Source
+    fold: NDArray[np.int64]
+    fold_names: tuple[str, ...]
+    predicted: Mapping[str, NDArray[np.float32]]
+    learnt: Mapping[str, tuple[Mapping[str, Any], ...]]
+
+
+def crossvalidate(
+    config: Config,
+    run_folder: Path,
+    *,
+    jobs: int = 1,
+    progress: PartProgress | None = None,
+) -> Crossvalidation:
+    """Train and test every model of the configuration on every fold.
+
+    run_folder: finished parts are kept in its ``parts/``.  jobs: processes.
+    """
+    source = read_source(config)
+    fold, fold_names = folds_of(source, config)
+    parts = run_folder / "parts"
+    parts.mkdir(parents=True, exist_ok=True)
+    todo = [(model, k) for model in config.crossval.models for k in range(len(fold_names))]
+    done: dict[tuple[str, int], Part] = {}
+    for model, k in todo:
+        part = _read_part(parts, model, k, part_key(config, source, model))
+        if part is not None:
+            done[model, k] = part
+    todo = [item for item in todo if item not in done]
+    # the slow ones first, so that two processes end together
+    todo.sort(key=lambda item: item[0] not in NETWORKS)
+    run = _run_here if jobs == 1 or len(todo) < 2 else _run_in_processes
+    for part in run(config, source, fold, todo, jobs, progress):
+        _write_part(parts, part, part_key(config, source, part.model))
+        done[part.model, part.fold] = part
+    predicted, learnt = {}, {}
+    for model in config.crossval.models:
+        values = np.full(len(fold), np.nan, np.float32)
+        for k in range(len(fold_names)):
+            values[done[model, k].index] = done[model, k].sm
+        predicted[model] = values
+        learnt[model] = tuple(done[model, k].learnt for k in range(len(fold_names)))
+    return Crossvalidation(source, fold, fold_names, predicted, learnt)
+
+
+def plan(config: Config, run_folder: Path) -> str:
+    """One line on what a cross-validation would train, and what is there already."""
+    source = read_source(config)
+    _, fold_names = folds_of(source, config)
+    kept = sum(
+        _read_part(run_folder / "parts", model, k, part_key(config, source, model)) is not None
+        for model in config.crossval.models
+        for k in range(len(fold_names))
+    )
+    total = len(config.crossval.models) * len(fold_names)
+    return (
+        f"{source.table.source}: {len(source.table)} rows, "
+        f"{int(np.isfinite(source.label).sum())} labels, {len(np.unique(source.group))} groups "
+        f"by {config.data.group}; {len(fold_names)} folds x {len(config.crossval.models)} models"
+        f" ({', '.join(config.crossval.models)}), {kept} of {total} parts kept from before"
+    )
+
+
+def folds_of(source: Source, config: Config) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """The fold of each row, from the table's own column or from its groups."""
+    if config.data.fold:
+        fold = text_column(source.table, config.data.fold)
+        return given_folds(fold, source.group, source.table.source)
+    labelled = samples_of(source, config, "kg-lstm").labelled
+    count = config.crossval.folds
+    fold_numbers = group_folds(source.group, labelled, count, config.training.seed)
+    return fold_numbers, tuple(str(k + 1) for k in range(count))
+
+
+def run_part(
+    config: Config,
+    source: Source,
+    fold: NDArray[np.int64],
+    model: str,
+    k: int,
+    progress: PartProgress | None = None,
+) -> Part:
+    """Train ``model`` without fold ``k`` and predict fold ``k``."""
+    samples = samples_of(source, config, "lstm" if model == "lstm" else "kg-lstm")
+    train_rows, test_rows = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+    name = f"{model}, fold {k + 1}"
+
+    def step(epoch: int, epochs: int, best: float) -> None:
+        if progress is not None:
+            progress(name, epoch, epochs, best)
+
+    if model in NETWORKS:
+        trained = train(samples, config, model, train_rows, step)
+        sm = estimate(trained.network, samples, test_rows)
+        learnt: dict[str, Any] = {
+            "samples": trained.samples,
+            "best_epoch": trained.best_epoch,
+            "lost_share": trained.lost_share,
+            "log": [dataclasses.asdict(line) for line in trained.log],
+        }
+        if trained.wcm is not None:
+            learnt["a"] = trained.wcm.a
+        else:
+            for line in learnt["log"]:
+                del line["a"]
+        return Part(model, k, test_rows, sm, learnt)
+    baseline = _wcm_part if model == "wcm" else _mean_part
+    sm, learnt = baseline(config, samples, train_rows, test_rows)
+    step(1, 1, math.nan)
+    return Part(model, k, test_rows, sm, learnt)
+
+
+def _mean_part(
+    config: Config,
+    samples: Samples,
+    train_rows: NDArray[np.int64],
+    test_rows: NDArray[np.int64],
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """The site-blind mean: what a model must beat to know anything."""
+    mean = float(samples.sm[train_rows[samples.labelled[train_rows]]].mean())
+    sm = np.where(samples.complete[test_rows], np.float32(mean), np.float32(np.nan))
+    return sm, {"mean": mean}
+
+
+def _wcm_part(
+    config: Config,
+    samples: Samples,
+    train_rows: NDArray[np.int64],
+    test_rows: NDArray[np.int64],
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """The WCM alone: A, C, D calibrated on the training rows (Eqs 1-6)."""
+    rows = train_rows[samples.labelled[train_rows]]
+    known, unseen = samples.observed.take(rows), samples.observed.take(test_rows)
+    if known.vegetation is None or unseen.vegetation is None:
+        raise ValueError("the WCM needs the vegetation, which was not read")
+    fitted = calibrate(
+        config.wcm.with_a(config.wcm.a),
+        known.sigma0_db,
+        known.vegetation,
+        samples.sm[rows],
+        known.angle_deg,
+        residual=config.wcm.residual,
+        seed=config.training.seed,
+    )
+    sm, _ = predict_sm(fitted, unseen.sigma0_db, unseen.vegetation, unseen.angle_deg)
+    sm = np.where(samples.complete[test_rows], np.clip(sm, 0, 1), np.float32(np.nan))
+    learnt = {"a": fitted.wcm.a, "c_db": fitted.c_db, "d_db": fitted.d_db}
+    return sm, {**learnt, "lost_share": fitted.lost_share, "on_bound": list(fitted.on_bound)}
+
+
+def _run_here(
+    config: Config,
+    source: Source,
+    fold: NDArray[np.int64],
+    todo: list[tuple[str, int]],
+    jobs: int,
+    progress: PartProgress | None,
+) -> Any:
+    for model, k in todo:
+        yield run_part(config, source, fold, model, k, progress)
+
+
+def _run_in_processes(
+    config: Config,
+    source: Source,
+    fold: NDArray[np.int64],
+    todo: list[tuple[str, int]],
+    jobs: int,
+    progress: PartProgress | None,
+) -> Any:
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager:
+        events = manager.Queue()
+        pool = ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context)
+        try:
+            waiting = {
+                pool.submit(_run_and_tell, config, fold, model, k, events) for model, k in todo
+            }
+            while waiting:
+                finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+                _pass_on(events, progress)
+                for future in finished:
+                    yield future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _run_and_tell(config: Config, fold: NDArray[np.int64], model: str, k: int, events: Any) -> Part:
+    return run_part(config, read_source(config), fold, model, k, lambda *event: events.put(event))
+
+
+def _pass_on(events: Any, progress: PartProgress | None) -> None:
+    while True:
+        try:
+            event = events.get_nowait()
+        except Empty:
+            return
+        if progress is not None:
+            progress(*event)
+
+
+def part_key(config: Config, source: Source, model: str) -> str:
+    """What a finished part depends on, as one hash: data, configuration, code version."""
+    settings = as_json(config)
+    settings["data"].pop("table")  # its content counts, not its name
+    settings["crossval"] = {"folds": config.crossval.folds}
+    what = [settings, source.sha256, kgsm_infer.__version__, model]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _part_path(parts: Path, model: str, k: int) -> Path:
+    return parts / f"{model}-fold{k + 1}.npz"
+
+
+def _write_part(parts: Path, part: Part, key: str) -> None:
+    with whole(_part_path(parts, part.model, part.fold), "wb") as out:
+        learnt = json.dumps(dict(part.learnt))
+        np.savez(out, key=key, index=part.index, sm=part.sm, learnt=learnt)
+
+
+def _read_part(parts: Path, model: str, k: int, key: str) -> Part | None:
+    path = _part_path(parts, model, k)
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path) as file:
+            if str(file["key"]) != key:
+                return None
+            return Part(model, k, file["index"], file["sm"], json.loads(str(file["learnt"])))
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: not a finished part ({error}); delete it") from None

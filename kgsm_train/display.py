@@ -1,0 +1,58 @@
+"""What a person sees while training runs: bars, and the score table at the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from .crossval import PartProgress
+from .scoreboard import table_rows
+
+
+@contextmanager
+def bars() -> Iterator[PartProgress]:
+    """A progress bar for each part that is being trained, on stderr."""
+    console = Console(stderr=True)
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("epoch {task.completed}/{task.total}  {task.fields[best]}"),
+        TimeElapsedColumn(),
+    ]
+    with Progress(*columns, console=console) as progress:
+        tasks: dict[str, Any] = {}
+
+        def update(name: str, epoch: int, epochs: int, best: float) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, total=epochs, best="")
+            text = "" if math.isnan(best) else f"best RMSE {best:.4f}"
+            progress.update(tasks[name], completed=epoch, total=epochs, best=text)
+
+        yield update
+
+
+def print_scores(board: Mapping[str, Any]) -> None:
+    """The score table of a cross-validation, on stdout."""
+    simulated = "  SIMULATED DATA" if board["simulated"] else ""
+    table = Table(
+        title=f"{board['common']} rows common to all models, {board['groups']} groups, "
+        f"{len(board['folds'])} folds{simulated}"
+    )
+    heading, *rows = table_rows(board)
+    for name in heading:
+        table.add_column(name, justify="left" if name in ("model", "A by fold") else "right")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=120).print(table)
+    for name, difference in board["rmse_kg_lstm_minus"].items():
+        low, high = difference["interval"]
+        print(
+            f"RMSE of KG-LSTM minus {name}: {difference['difference']:+.4f} "
+            f"(95 % interval {low:+.4f} to {high:+.4f})"
+        )

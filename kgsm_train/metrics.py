@@ -1,0 +1,228 @@
+"""Scores of estimated against observed SM: bias, RMSE, ubRMSE, R, and how sure they are.
+
+Differences are predicted - observed, in the unit of the input (m3 m-3); R is Pearson's.
+Intervals come from resampling whole groups (sites, fields), because rows of one group are
+not independent (Gruber et al. 2020). Rows where a value is missing do not count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+NAMES = ("bias", "rmse", "ubrmse", "r")
+#: A variance below this share of the mean square is rounding: the values are constant.
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Scores:
+    """n rows scored; bias, rmse, ubrmse in m3 m-3; r.  NaN where there is no number.
+
+    r needs two rows and some variance on both sides; the others need one row.
+    """
+
+    n: int
+    bias: float
+    rmse: float
+    ubrmse: float
+    r: float
+
+
+def scores(observed: ArrayLike, predicted: ArrayLike) -> Scores:
+    """The scores over the rows where both are finite.
+
+    observed, predicted: (R,).  ValueError for two lengths.
+
+    >>> found = scores([0.1, 0.2, 0.3, float("nan")], [0.2, 0.2, 0.5, 0.4])
+    >>> found.n, round(found.bias, 4), round(found.rmse, 4), round(found.r, 4)
+    (3, 0.1, 0.1291, 0.866)
+    """
+    observed, predicted = _columns(observed, predicted)
+    kept = np.isfinite(observed) & np.isfinite(predicted)
+    rows, centre = _row_sums(observed[kept], predicted[kept])
+    return _one(_of_sums(rows.sum(axis=0, keepdims=True), centre), 0)
+
+
+def by_group(group: ArrayLike, observed: ArrayLike, predicted: ArrayLike) -> dict[str, Any]:
+    """The scores of each group, summed up by median and quartiles over the groups.
+
+    group, observed, predicted: (R,).  Returns JSON values: ``n``, group -> rows scored;
+    and for each of bias, rmse, ubrmse, r: ``groups`` (how many have a number), ``median``
+    and ``iqr`` [q25, q75], None where no group has one.
+
+    >>> found = by_group(["a", "a", "b"], [0.1, 0.2, 0.3], [0.2, 0.3, 0.6])
+    >>> found["n"], found["r"]["groups"], round(found["bias"]["median"], 3)
+    ({'a': 2, 'b': 1}, 1, 0.2)
+    """
+    observed, predicted = _columns(observed, predicted)
+    names, member = _groups(group, observed)
+    kept = np.isfinite(observed) & np.isfinite(predicted)
+    rows, centre = _row_sums(observed[kept], predicted[kept])
+    each = _of_sums(_add_up(rows, member[kept], len(names)), centre)
+    counts = {str(name): int(n) for name, n in zip(names, each.n, strict=True)}
+    summary: dict[str, Any] = {"n": counts}
+    for name in NAMES:
+        values = getattr(each, name)
+        values = values[np.isfinite(values)]
+        quartiles: list[float] | list[None] = [None, None, None]
+        if values.size:
+            quartiles = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
+        low, median, high = quartiles
+        summary[name] = {"groups": int(values.size), "median": median, "iqr": [low, high]}
+    return summary
+
+
+def block_bootstrap(
+    group: ArrayLike,
+    observed: ArrayLike,
+    predicted: ArrayLike,
+    n_boot: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, tuple[float, float]]:
+    """Percentile interval of each score when whole groups are drawn with replacement.
+
+    group, observed, predicted: (R,).  level: inner share of the ``n_boot`` draws.
+    Groups without a usable row are not drawn. With fewer than two groups nothing is
+    known about the spread: (NaN, NaN). A draw in which r has no number does not count
+    for r. Returns bias, rmse, ubrmse, r -> (low, high).
+    """
+    observed, predicted = _columns(observed, predicted)
+    names, member = _groups(group, observed)
+    kept = np.isfinite(observed) & np.isfinite(predicted)
+    rows, centre = _row_sums(observed[kept], predicted[kept])
+    sums = _add_up(rows, member[kept], len(names))
+    drawn = _draw(sums[sums[:, 0] > 0], n_boot, seed, level)
+    boot = _of_sums(drawn, centre)
+    return {name: _interval(getattr(boot, name), level) for name in NAMES}
+
+
+def paired_difference(
+    group: ArrayLike,
+    observed: ArrayLike,
+    predicted_a: ArrayLike,
+    predicted_b: ArrayLike,
+    n_boot: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, Any]:
+    """RMSE of a minus RMSE of b on the rows both have, and its interval.
+
+    All (R,). The same groups are drawn for both, so what they share cancels.
+    Returns ``difference`` and ``interval`` (low, high): below 0, a is the better one.
+    NaN for no common row, and for the interval with fewer than two groups.
+
+    >>> found = paired_difference(["x", "y"], [0.1, 0.2], [0.1, 0.2], [0.2, 0.3])
+    >>> round(found["difference"], 9)
+    -0.1
+    """
+    observed, predicted_a = _columns(observed, predicted_a)
+    observed, predicted_b = _columns(observed, predicted_b)
+    names, member = _groups(group, observed)
+    kept = np.isfinite(observed) & np.isfinite(predicted_a) & np.isfinite(predicted_b)
+    squares = np.stack(
+        [kept, (predicted_a - observed) ** 2, (predicted_b - observed) ** 2], axis=1
+    )[kept]
+    sums = _add_up(squares, member[kept], len(names))
+    difference = _rmse_difference(sums.sum(axis=0, keepdims=True))[0]
+    drawn = _draw(sums[sums[:, 0] > 0], n_boot, seed, level)
+    return {
+        "difference": float(difference),
+        "interval": _interval(_rmse_difference(drawn), level),
+    }
+
+
+class _Many(NamedTuple):
+    """Scores of K sets of rows, each (K,)."""
+
+    n: Array
+    bias: Array
+    rmse: Array
+    ubrmse: Array
+    r: Array
+
+
+def _one(many: _Many, k: int) -> Scores:
+    n, *values = (float(column[k]) for column in many)
+    return Scores(int(n), *values)
+
+
+def _columns(observed: ArrayLike, predicted: ArrayLike) -> tuple[Array, Array]:
+    observed, predicted = np.asarray(observed, np.float64), np.asarray(predicted, np.float64)
+    if observed.ndim != 1 or observed.shape != predicted.shape:
+        raise ValueError(
+            f"observed {observed.shape} and predicted {predicted.shape} must be two columns "
+            "of one length"
+        )
+    return observed, predicted
+
+
+def _groups(group: ArrayLike, observed: Array) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """The names of the groups, and (R,) which one each row is of."""
+    group = np.asarray(group)
+    if group.shape != observed.shape:
+        raise ValueError(f"{len(group)} group names for {len(observed)} rows")
+    names, member = np.unique(group, return_inverse=True)
+    return names, member
+
+
+def _row_sums(observed: Array, predicted: Array) -> tuple[Array, float]:
+    """(R, 7) what a row adds to the sums the scores are made of, and the centre taken off.
+
+    1, o, p, o2, p2, o p and (p - o)2. All are near 0, so that their sums keep their digits.
+    """
+    centre = float(observed.mean()) if observed.size else 0.0
+    o, p = observed - centre, predicted - centre
+    return np.stack([np.ones_like(o), o, p, o * o, p * p, o * p, (p - o) ** 2], axis=1), centre
+
+
+def _add_up(rows: Array, member: NDArray[np.intp], groups: int) -> Array:
+    """(G, K) sums of the rows of each group."""
+    sums = np.zeros((groups, rows.shape[1]))
+    np.add.at(sums, member, rows)
+    return sums
+
+
+def _of_sums(sums: Array, centre: float) -> _Many:
+    """Scores from the (K, 7) sums of :func:`_row_sums`; NaN where there is no number."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        n = sums[:, 0]
+        o, p, oo, pp, op, dd = (sums[:, 1:] / n[:, None]).T
+        bias = p - o
+        variance_o, variance_p = oo - o * o, pp - p * p
+        # rounding left by a constant far from the centre, and by one at it
+        varies = (n >= 2) & (variance_o > _ROUNDING * oo) & (variance_p > _ROUNDING * pp)
+        varies &= np.minimum(oo, pp) > (_ROUNDING * centre) ** 2
+        r = np.where(varies, (op - o * p) / np.sqrt(variance_o * variance_p), np.nan)
+        ubrmse = np.sqrt(np.maximum(dd - bias * bias, 0))
+        return _Many(n, bias, np.sqrt(dd), ubrmse, np.clip(r, -1, 1))
+
+
+def _rmse_difference(sums: Array) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.sqrt(sums[:, 1] / sums[:, 0]) - np.sqrt(sums[:, 2] / sums[:, 0])
+
+
+def _draw(sums: Array, n_boot: int, seed: int, level: float) -> Array:
+    """(n_boot, K) sums of G groups drawn with replacement; none with fewer than 2 groups."""
+    if n_boot < 1 or not 0 < level < 1:
+        raise ValueError(f"need n_boot >= 1 and level in (0, 1), got {n_boot!r} and {level!r}")
+    groups = len(sums)
+    if groups < 2:
+        return np.empty((0, sums.shape[1]))
+    share = np.full(groups, 1 / groups)
+    times = np.random.default_rng(seed).multinomial(groups, share, size=n_boot)
+    return np.asarray(times @ sums, np.float64)
+
+
+def _interval(values: Array, level: float) -> tuple[float, float]:
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return (float("nan"), float("nan"))
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return (float(low), float(high))

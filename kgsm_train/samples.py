@@ -1,0 +1,198 @@
+"""From a table to training samples: windows, labels, groups.
+
+The windows and features are those of :mod:`kgsm_infer`, so what is learnt is what
+will be used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kgsm_infer import kernels
+from kgsm_infer.errors import DataError
+from kgsm_infer.observations import Observations, columns_to_read, isolate_observed, observe
+from kgsm_infer.table import Table, read_table
+from kgsm_infer.wcm import Limits, Wcm
+from kgsm_infer.window import window_rows
+
+from .config import Config
+
+TRUE_WORDS = ("1", "true", "yes")
+FALSE_WORDS = ("", "0", "false", "no")
+
+# What stands where an acquisition is not observed: finite, and never used.
+_PLACEHOLDER_DB, _PLACEHOLDER_ANGLE_DEG = -15.0, 40.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table as read for training. label: (R,) float32 SM, NaN where not to be used."""
+
+    table: Table
+    label: NDArray[np.float32]
+    group: NDArray[np.str_]
+    simulated: bool
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Samples:
+    """R samples of one kind of model, one per table row.
+
+    rows: (R, T) windows.  sm: (R,) float32, NaN without a label.  group: (R,).
+    observed: the arrays behind them.  complete: (R,) True where an acquisition has every
+    input of its own, in range and not frozen, whatever the soil signal (that depends on
+    A); the statics count for the window's target only.
+    """
+
+    observed: Observations
+    rows: NDArray[np.int64]
+    sm: NDArray[np.float32]
+    group: NDArray[np.str_]
+    complete: NDArray[np.bool_]
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """(R,) samples that can be learnt from or scored."""
+        whole = np.isfinite(self.observed.statics).all(axis=1)
+        return self.complete & whole & np.isfinite(self.sm)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N windows as tensors. Where ``observed`` is false the values are placeholders.
+
+    sigma0_db, vegetation, angle_deg, gap_days: (N, T).  dynamic: (N, T, Fd).
+    statics: (N, Fs).  observed: (N, T) bool.
+    """
+
+    sigma0_db: Tensor
+    vegetation: Tensor
+    angle_deg: Tensor
+    gap_days: Tensor
+    dynamic: Tensor
+    statics: Tensor
+    observed: Tensor
+
+    def take(self, index: Tensor) -> Batch:
+        """The windows of ``index``."""
+        return Batch(*(getattr(self, item.name)[index] for item in fields(self)))
+
+
+def read_source(config: Config) -> Source:
+    """Read the table a configuration names, with its labels and groups.
+
+    DataError where a column is absent or holds what it cannot.
+    """
+    wcm = config.wcm.with_a(config.wcm.a)
+    needed = ["sm", f"{config.inputs.polarisation}_db", wcm.vegetation_name]
+    needed += ["angle_deg"] if wcm.needs_angle else []
+    table = read_table(config.table, features=columns_to_read(config.columns()), require=needed)
+    label = table.numbers["sm"].astype(np.float32)
+    for name in config.data.drop:
+        label = np.where(_is_true(table, name), np.float32(np.nan), label)
+    return Source(
+        table=table,
+        label=label,
+        group=text_column(table, config.data.group),
+        simulated="simulated" in set(table.text.get("source", ())),
+        sha256=hashlib.sha256(Path(config.table).read_bytes()).hexdigest(),
+    )
+
+
+def samples_of(source: Source, config: Config, kind: str) -> Samples:
+    """Samples for a ``kg-lstm`` (needs the vegetation) or an ``lstm`` (does not)."""
+    wcm = config.wcm.with_a(config.wcm.a) if kind == "kg-lstm" else None
+    observed = observe(
+        source.table,
+        polarisation=config.inputs.polarisation,
+        vegetation=wcm.vegetation_name if wcm else None,
+        needs_angle=bool(wcm and wcm.needs_angle),
+        dynamic=config.inputs.features,
+        statics=config.inputs.statics,
+    )
+    return Samples(
+        observed=observed,
+        rows=window_rows(observed.site, source.table.day, config.inputs.steps),
+        sm=source.label,
+        group=source.group,
+        complete=complete_rows(observed, wcm),
+    )
+
+
+def complete_rows(observed: Observations, wcm: Wcm | None) -> NDArray[np.bool_]:
+    """(R,) acquisitions with every input of their own there, in range, and not frozen."""
+    if wcm is None:
+        channel_db, _ = kernels.screen(observed.sigma0_db, Limits())
+    else:  # with A = 0 no soil signal is lost: NaN is a missing or impossible input
+        channel_db = isolate_observed(wcm.replace_a(0.0), observed).soil_db
+    complete = np.isfinite(channel_db) & np.isfinite(observed.day) & ~observed.frozen
+    return complete & np.isfinite(observed.dynamic).all(axis=1)
+
+
+def batch_of(samples: Samples, index: NDArray[np.int64]) -> Batch:
+    """The windows of the samples in ``index``, placeholders where not observed."""
+    observed, rows = samples.observed, samples.rows[index]
+    pad = rows < 0
+    fine = samples.complete[rows] & ~pad
+
+    def plane(values: NDArray[np.float32] | None, placeholder: float) -> Tensor:
+        if values is None:
+            return torch.full(rows.shape, placeholder)
+        return torch.from_numpy(np.where(fine, values[rows], np.float32(placeholder)))
+
+    gap_days = np.zeros(rows.shape, np.float32)
+    gap_days[:, 1:] = observed.day[rows[:, 1:]] - observed.day[rows[:, :-1]]
+    gap_days[:, 1:][pad[:, :-1]] = 0
+    dynamic = np.where(fine[..., None], observed.dynamic[rows], np.float32(0))
+    return Batch(
+        sigma0_db=plane(observed.sigma0_db, _PLACEHOLDER_DB),
+        vegetation=plane(observed.vegetation, 0.0),
+        angle_deg=plane(observed.angle_deg, _PLACEHOLDER_ANGLE_DEG),
+        gap_days=torch.from_numpy(gap_days),
+        dynamic=torch.from_numpy(dynamic),
+        statics=torch.from_numpy(np.nan_to_num(observed.statics[rows[:, -1]])),
+        observed=torch.from_numpy(fine),
+    )
+
+
+def text_column(table: Table, name: str) -> NDArray[np.str_]:
+    """A grouping column as text, (R,); DataError where it is absent or has an empty cell."""
+    if name == "site":
+        return table.site
+    values = np.asarray(_as_text(table, name), np.str_)
+    empty = np.flatnonzero(values == "")
+    if len(empty):
+        raise DataError(
+            f"{table.source}: row {table.row(int(empty[0]))}, column {name}: empty; "
+            "every row needs its group, or a place could leak between folds"
+        )
+    return values
+
+
+def _is_true(table: Table, name: str) -> NDArray[np.bool_]:
+    """A true/false column, (R,); an empty cell is false."""
+    words = [word.strip().lower() for word in _as_text(table, name)]
+    for i, word in enumerate(words):
+        if word not in TRUE_WORDS + FALSE_WORDS:
+            raise DataError(
+                f"{table.source}: row {table.row(i)}, column {name}: {word!r} is neither "
+                "true nor false; write true/false or 1/0"
+            )
+    return np.asarray([word in TRUE_WORDS for word in words], bool)
+
+
+def _as_text(table: Table, name: str) -> list[str]:
+    if name in table.text:
+        return list(table.text[name])
+    if name in table.numbers:
+        return ["" if np.isnan(value) else f"{value:g}" for value in table.numbers[name]]
+    have = ", ".join([*table.numbers, *table.text])
+    raise DataError(f"{table.source}: no column {name!r}; it has {have}")

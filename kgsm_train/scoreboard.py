@@ -1,0 +1,169 @@
+"""The scores of a cross-validation, side by side and on the same rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import kgsm_infer
+from kgsm_infer.files import whole
+from kgsm_infer.table import write_csv
+
+from .config import Config, as_json
+from .crossval import Crossvalidation
+from .figures import TITLES, learnt_a, scatter_by_fold
+from .metrics import block_bootstrap, by_group, paired_difference, scores
+
+
+def common_rows(result: Crossvalidation) -> NDArray[np.bool_]:
+    """(R,) labelled rows on which every model gives a number: where they can be compared."""
+    rows = np.isfinite(result.source.label)
+    for predicted in result.predicted.values():
+        rows &= np.isfinite(predicted)
+    return rows
+
+
+def scoreboard(result: Crossvalidation, config: Config) -> dict[str, Any]:
+    """Everything ``metrics.json`` says, as plain JSON values.
+
+    Scores are on the common rows; ``coverage`` is the share of labelled rows on which a
+    model gives a number at all. Intervals come from resampling whole groups.
+    """
+    label, group = result.source.label, result.source.group
+    common = common_rows(result)
+    labelled = np.isfinite(label)
+    seed, count = config.training.seed, config.crossval.bootstrap
+    models: dict[str, Any] = {}
+    for name, predicted in result.predicted.items():
+        observed, estimated = label[common], predicted[common]
+        models[name] = {
+            "pooled": _plain(asdict(scores(observed, estimated))),
+            "interval_95": _plain(
+                block_bootstrap(group[common], observed, estimated, n_boot=count, seed=seed)
+            ),
+            "by_group": _plain(by_group(group[common], observed, estimated)),
+            "by_fold": [
+                _plain(asdict(scores(label[common & here], predicted[common & here])))
+                for here in (result.fold == k for k in range(len(result.fold_names)))
+            ],
+            "coverage": float(np.isfinite(predicted[labelled]).mean()),
+            "learnt": [_without_log(learnt) for learnt in result.learnt[name]],
+        }
+    differences = {}
+    if "kg-lstm" in result.predicted:
+        for name in result.predicted:
+            if name != "kg-lstm":
+                differences[name] = _plain(
+                    paired_difference(
+                        group[common],
+                        label[common],
+                        result.predicted["kg-lstm"][common],
+                        result.predicted[name][common],
+                        n_boot=count,
+                        seed=seed,
+                    )
+                )
+    return {
+        "kgsm_version": kgsm_infer.__version__,
+        "simulated": result.source.simulated,
+        "table_sha256": result.source.sha256,
+        "rows": len(label),
+        "labelled": int(labelled.sum()),
+        "common": int(common.sum()),
+        "groups": len(np.unique(group)),
+        "folds": list(result.fold_names),
+        "models": models,
+        "rmse_kg_lstm_minus": differences,
+        "config": as_json(config),
+    }
+
+
+def table_rows(board: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The score table as text cells, a heading first."""
+    rows: list[tuple[str, ...]] = [
+        ("model", "n", "bias", "RMSE", "RMSE 95 %", "ubRMSE", "R", "coverage", "A by fold")
+    ]
+    for name, model in board["models"].items():
+        pooled, interval = model["pooled"], model["interval_95"]["rmse"]
+        a = " ".join(f"{learnt['a']:.4f}" for learnt in model["learnt"] if "a" in learnt)
+        rows.append(
+            (
+                TITLES.get(name, name),
+                str(pooled["n"]),
+                _number(pooled["bias"], "+.3f"),
+                _number(pooled["rmse"], ".4f"),
+                f"{_number(interval[0], '.3f')}-{_number(interval[1], '.3f')}",
+                _number(pooled["ubrmse"], ".4f"),
+                _number(pooled["r"], ".3f"),
+                f"{model['coverage']:.0%}",
+                a,
+            )
+        )
+    return rows
+
+
+def write_run(folder: Path, result: Crossvalidation, config: Config) -> dict[str, Any]:
+    """Write ``metrics.json``, ``predictions.csv`` and ``figures/`` of a cross-validation."""
+    board = scoreboard(result, config)
+    with whole(folder / "metrics.json") as out:
+        out.write(json.dumps(board, indent=1, allow_nan=False) + "\n")
+    table = result.source.table
+    columns: dict[str, Any] = {
+        "site": table.site,
+        "date": table.date_text,
+        "group": result.source.group,
+        "fold": [result.fold_names[k] for k in result.fold],
+        "sm": result.source.label,
+    }
+    columns |= {f"sm_{name.replace('-', '_')}": sm for name, sm in result.predicted.items()}
+    if result.source.simulated:
+        columns["source"] = ["simulated"] * len(table)
+    write_csv(folder / "predictions.csv", columns)
+    figures = folder / "figures"
+    figures.mkdir(exist_ok=True)
+    common = common_rows(result)
+    note = "simulated data" if result.source.simulated else ""
+    for name, predicted in result.predicted.items():
+        scatter_by_fold(
+            figures / f"scatter-{name}.png",
+            name,
+            np.where(common, result.source.label, np.nan),
+            predicted,
+            result.fold,
+            result.fold_names,
+            note,
+        )
+    if "kg-lstm" in result.learnt:
+        paths = {
+            fold: [line["a"] for line in learnt["log"]]
+            for fold, learnt in zip(result.fold_names, result.learnt["kg-lstm"], strict=True)
+        }
+        learnt_a(figures / "learnt-a.png", paths, note)
+    return board
+
+
+def _without_log(learnt: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in learnt.items() if key != "log"}
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _plain(value: Any) -> Any:
+    """JSON values: NumPy scalars as numbers, NaN as null, mappings and sequences inside."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
