@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .domain import Domain, domain_of
 from .errors import ModelError
 from .wcm import Limits, Wcm
 from .window import Layout
@@ -143,9 +144,15 @@ def _build(raw: dict[str, Any]) -> Card:
         for key in ("level", "lower", "upper"):
             if not math.isfinite(card.interval[key]):
                 raise ValueError(f"interval {key} is not a number")
+    card_domain(card)  # raises where it cannot be one
     if not card.layout.channels == len(card.channels) + 1:  # the layout checks the scaling
         raise ValueError("channels and scaling do not fit")
     return card
+
+
+def card_domain(card: Card) -> Domain | None:
+    """The card's domain reference: the target step's channels but the gap; None without."""
+    return None if card.domain is None else domain_of(card.domain, len(card.channels) - 1)
 
 
 def _limits(raw: dict[str, Any]) -> Limits:

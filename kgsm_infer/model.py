@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import flags, kernels
-from .card import Card
+from .card import Card, card_domain
+from .domain import Domain, dissimilarity
 from .errors import MissingError, ModelError
 from .observations import FROM_DATE, Observations, columns_to_read, isolate_observed, observe
 from .onnxfile import ModelFile, read_model_file
@@ -53,6 +54,7 @@ class Model:
     role: str
     path: Path
     session: Any  # onnxruntime.InferenceSession
+    domain: Domain | None = None
 
     def retrieve(
         self,
@@ -109,6 +111,7 @@ class Model:
             dynamic=dynamic.reshape(-1, dynamic.shape[-1]),
             statics=static,
             frozen=np.broadcast_to(np.asarray(False if frozen is None else frozen), shape).ravel(),
+            context_missing=np.zeros(sigma0_db.size, bool),  # the caller's features hold it
         )
         rows = np.arange(sigma0_db.size).reshape(shape)[:, -self.card.steps :]
         padding = np.full((shape[0], self.card.steps - rows.shape[1]), -1)
@@ -145,6 +148,7 @@ class Model:
         run = self._run_core if self.role == "core" else self._run_complete
         raw, soil_db, mask = run(observed, rows, statics)
         # of frozen soil nothing else is asked: the engines cannot differ in what they saw
+        mask |= observed.context_missing[rows[:, -1]] * np.uint16(flags.CONTEXT_MISSING)
         frozen = observed.frozen[rows[:, -1]]
         mask[frozen] = (mask[frozen] & flags.SHORT_HISTORY) | flags.FROZEN_OR_SNOW
         return finish(self.card, raw, soil_db, mask)
@@ -168,6 +172,11 @@ class Model:
                 statics[tile],
             )
             raw[tile] = self.session.run(["sm"], {"tile": packed})[0]
+            if self.domain is not None:
+                target = packed[-1, :, : self.domain.points.shape[1]]
+                outside = dissimilarity(self.domain, target) > self.domain.threshold
+                outside &= (mask[tile] & flags.NO_NUMBER) == 0
+                mask[tile] |= outside * np.uint16(flags.OUTSIDE_DOMAIN)
         last = rows[:, -1]
         soil_db = channel_db[last] if self.card.wcm else np.full(len(rows), np.nan, np.float32)
         return raw, soil_db, mask
@@ -216,7 +225,8 @@ def load(path: str | Path, *, threads: int = 1) -> Model:
     gateway has other work. ModelError says why a file is refused.
     """
     file = read_model_file(path)
-    return Model(file.card, file.role, file.path, _session(file, threads))
+    session = _session(file, threads)
+    return Model(file.card, file.role, file.path, session, card_domain(file.card))
 
 
 def backscatter_channel(

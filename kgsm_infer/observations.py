@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import kernels
+from .context import CONTEXT, context_mean, context_missing
 from .errors import DataError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Observations:
     sigma0_db: (R,) float32.  vegetation: (R,) float32 NDVI or VWC (kg m-2), or None.
     angle_deg: (R,) float32, or None.  dynamic: (R, Fd).  statics: (R, Fs).
     frozen: (R,) True where the soil is frozen or under snow.
+    context_missing: (R,) True where a context was made of too few rows.
     """
 
     site: NDArray[np.str_]
@@ -41,6 +43,7 @@ class Observations:
     dynamic: NDArray[np.float32]
     statics: NDArray[np.float32]
     frozen: NDArray[np.bool_]
+    context_missing: NDArray[np.bool_]
 
     def take(self, index: NDArray[np.int64]) -> Observations:
         """The acquisitions of ``index``, in its order."""
@@ -54,6 +57,7 @@ class Observations:
             dynamic=self.dynamic[index],
             statics=self.statics[index],
             frozen=self.frozen[index],
+            context_missing=self.context_missing[index],
         )
 
 
@@ -75,16 +79,18 @@ FROM_DATE: Mapping[str, Callable[[ArrayLike], NDArray[np.float64]]] = {
 
 
 def columns_to_read(features: Sequence[str]) -> tuple[str, ...]:
-    """The features a table itself must hold (those from the date are made)."""
-    return tuple(name for name in features if name not in FROM_DATE)
+    """The features a table itself must hold (those from date or context are made)."""
+    return tuple(name for name in features if name not in FROM_DATE and name not in CONTEXT)
 
 
 def column(table: Table, name: str) -> NDArray[np.float64]:
-    """A numeric column by name, or a feature made from the date. DataError if neither."""
+    """A numeric column by name, or one made from date or context. DataError if neither."""
     if name in table.numbers:
         return np.asarray(table.numbers[name], np.float64)
     if name in FROM_DATE:
         return FROM_DATE[name](table.date)
+    if name in CONTEXT:
+        return context_mean(table, name)[0]
     have = ", ".join([*table.numbers, *table.text])
     raise DataError(f"{table.source}: no column {name!r}, which the model reads; it has {have}")
 
@@ -116,6 +122,7 @@ def observe(
         dynamic=matrix(dynamic),
         statics=matrix(statics),
         frozen=frozen_or_snow(table),
+        context_missing=context_missing(table, [*dynamic, *statics]),
     )
 
 

@@ -112,6 +112,11 @@ RULES: Mapping[str, Rule] = {
     "vwc_kg_m2": Rule(
         0.0, 50.0, "a vegetation water content in kg/m2 (0 to 50)", lambda _: "in g/m2 or percent?"
     ),
+    **{f"{pol}_{who}_db": _DB for pol in POLARISATIONS for who in ("field", "scene")},
+    **{
+        f"ndvi_{who}": Rule(-1.0, 1.0, "an NDVI (-1 to 1)", _ndvi_cause)
+        for who in ("field", "scene")
+    },
     "sm": Rule(0.0, 1.0, "a soil moisture in m3/m3 (0 to 1)", _sm_cause),
     "lat": Rule(-90.0, 90.0, "a latitude", lambda _: "are lat and lon swapped, or projected?"),
     "lon": Rule(-180.0, 360.0, "a longitude", lambda _: "is it projected?"),

@@ -22,11 +22,12 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 import kgsm_infer
-from kgsm_infer import flags
+from kgsm_infer import flags, kernels
 from kgsm_infer.card import CARD_KEY, Card, Channel
+from kgsm_infer.domain import Domain, dissimilarity
 from kgsm_infer.errors import ModelError
 from kgsm_infer.files import whole
-from kgsm_infer.model import Model, Retrieval, load
+from kgsm_infer.model import Model, Retrieval, backscatter_channel, load
 from kgsm_infer.observations import Observations
 from kgsm_infer.onnxfile import card_and_graph
 from kgsm_infer.wcm import Limits, isolate
@@ -62,6 +63,7 @@ def export(
     name: str = "model",
     validation: Mapping[str, Any] | None = None,
     interval: Mapping[str, Any] | None = None,
+    domain: Domain | None = None,
 ) -> Exported:
     """Write ``name.onnx``, ``name.core.onnx`` and ``card.json`` into ``folder``.
 
@@ -69,7 +71,7 @@ def export(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    card = make_card(trained, config, source, validation or {}, interval)
+    card = make_card(trained, config, source, validation or {}, interval, domain)
     graphs = {
         "complete": complete_graph(trained.network, card),
         "core": core_graph(trained.network, card),
@@ -104,6 +106,7 @@ def make_card(
     source: Source,
     validation: Mapping[str, Any],
     interval: Mapping[str, Any] | None,
+    domain: Domain | None,
 ) -> Card:
     """The card of a trained network; its graphs' sha256 are still to come."""
     wcm, layout = trained.wcm, trained.network.layout
@@ -130,6 +133,14 @@ def make_card(
         kgsm_version=kgsm_infer.__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         interval=interval,
+        domain=None
+        if domain is None
+        else {
+            "method": "dissimilarity index, area of applicability (Meyer & Pebesma 2021)",
+            "points": [[round(float(x), 4) for x in point] for point in domain.points],
+            "mean_distance": domain.mean_distance,
+            "threshold": domain.threshold,
+        },
         validation=dict(validation),
         training_data={
             "name": Path(config.data.table).name,
@@ -163,12 +174,13 @@ def prove(network: KnowledgeGuidedLSTM, complete: Path) -> tuple[float, int]:
             "reference evaluator": _reference(model, reference, observed, rows, statics),
         }
         first = results["complete graph"]
+        at_edge = _on_the_edge_of_the_domain(core, observed, rows, statics)
         for engine, result in results.items():
             worst = max(worst, _difference(first.sm, result.sm, engine))
-            differ = first.flags != result.flags
+            # on the very edge of a limit or of the domain, rounding decides
             at_limit = np.isin(np.round(first.sm, 4), np.round(model.card.limits.sm, 4))
-            # SM within rounding of a limit may count as clipped in one engine only
-            differ &= ~(at_limit & ((first.flags ^ result.flags) == flags.SM_CLIPPED))
+            edge = at_limit * flags.SM_CLIPPED | at_edge * flags.OUTSIDE_DOMAIN
+            differ = (first.flags ^ result.flags) & ~edge != 0
             if differ.any():
                 at = int(np.flatnonzero(differ)[0])
                 raise ModelError(
@@ -189,6 +201,20 @@ def _difference(expected: NDArray[np.float32], got: NDArray[np.float32], engine:
     if not largest <= TOLERANCE:
         raise ModelError(f"export not proven: {engine} differs by {largest:.2e} in SM")
     return largest
+
+
+def _on_the_edge_of_the_domain(
+    model: Model, observed: Observations, rows: NDArray[np.int64], statics: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """(N,) True where a window's dissimilarity index is within rounding of the threshold."""
+    if model.domain is None:
+        return np.zeros(len(rows), bool)
+    channel_db, mask = backscatter_channel(model.card, observed)
+    tile, _ = kernels.pack(
+        model.card.layout, rows, channel_db, mask, observed.day, observed.dynamic, statics
+    )
+    index = dissimilarity(model.domain, tile[-1, :, : model.domain.points.shape[1]])
+    return np.asarray(np.abs(index - model.domain.threshold) < 1e-3)
 
 
 def _in_torch(
@@ -263,6 +289,7 @@ def _random_observations(card: Card, r: int, rng: np.random.Generator) -> Observ
         dynamic=columns("dynamic"),
         statics=columns("static"),
         frozen=np.zeros(r, bool),
+        context_missing=np.zeros(r, bool),
     )
 
 

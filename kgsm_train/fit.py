@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from kgsm_infer.domain import Domain
 from kgsm_infer.errors import DataError
 
 from .config import Config, as_json
-from .crossval import PartProgress
+from .crossval import PartProgress, folds_of
 from .export import Exported, export
-from .samples import Source, read_source, samples_of
-from .training import train
+from .samples import Samples, Source, batch_of, read_source, samples_of
+from .training import Trained, train
+from .trust import training_domain
 
 
 def fit_and_export(
@@ -38,34 +40,55 @@ def fit_and_export(
             progress(kind, epoch, epochs, best)
 
     trained = train(samples, config, kind, np.arange(len(samples.sm)), step)
-    validation = crossvalidated_scores(folder, config, source, kind)
-    return export(trained, config, source, folder, validation=validation)
+    board = same_experiment(folder, config, source, kind)
+    return export(
+        trained,
+        config,
+        source,
+        folder,
+        validation=card_scores(board, kind) if board else None,
+        interval=board["models"][kind].get("interval_90") if board else None,
+        domain=domain_of_training(trained, samples, source, config),
+    )
 
 
-def crossvalidated_scores(
+def domain_of_training(
+    trained: Trained, samples: Samples, source: Source, config: Config
+) -> Domain:
+    """The domain reference: target-step channels of every sample learnt from, in its fold."""
+    rows = np.flatnonzero(samples.labelled)
+    with torch.no_grad():
+        tile, valid = trained.network.tile(batch_of(samples, rows))
+    known = valid[:, -1].numpy()
+    scaled = tile[-1].numpy()[known, : trained.network.layout.channels - 2]
+    fold, _ = folds_of(source, config)
+    return training_domain(scaled, fold[rows[known]], config.training.seed)[0]
+
+
+def same_experiment(
     folder: Path, config: Config, source: Source, kind: str
-) -> dict[str, Any]:
-    """What ``metrics.json`` in ``folder`` says of this experiment, or nothing.
+) -> dict[str, Any] | None:
+    """``metrics.json`` in ``folder``, if it is of this very table and configuration.
 
-    Scores of another table or configuration would be false on this card, so they count
-    as absent.
+    Scores of another experiment would be false on this card, so they count as absent.
     """
     path = folder / "metrics.json"
     if not path.is_file():
-        return {}
+        return None
     try:
-        board = json.loads(path.read_text(encoding="utf-8"))
+        board: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         same = board["table_sha256"] == source.sha256
-        ours, theirs = as_json(config), board["config"]
+        ours, theirs = as_json(config), json.loads(json.dumps(board["config"]))
         for settings in (ours, theirs):
             settings["data"].pop("table")
             settings.pop("crossval")
-        if not same or ours != theirs or kind not in board["models"]:
-            return {}
-        model = board["models"][kind]
-        scores = {name: model["pooled"][name] for name in ("n", "bias", "rmse", "ubrmse", "r")}
+        return board if same and ours == theirs and kind in board["models"] else None
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not the metrics of a cross-validation ({error})") from None
-    if not all(value is None or math.isfinite(value) for value in scores.values()):
-        raise DataError(f"{path}: scores that are not numbers")
+
+
+def card_scores(board: dict[str, Any], kind: str) -> dict[str, Any]:
+    """What the card says of a cross-validation: its scores, and on how much they rest."""
+    pooled = board["models"][kind]["pooled"]
+    scores = {name: pooled[name] for name in ("n", "bias", "rmse", "ubrmse", "r")}
     return {**scores, "groups": board["groups"], "folds": len(board["folds"])}

@@ -18,7 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from kgsm_infer import flags
-from kgsm_infer.card import Card
+from kgsm_infer.card import Card, card_domain
+from kgsm_infer.domain import Domain
 from kgsm_infer.wcm import DB_TO_NEPER, VWC_NDVI2, VWC_ROOT, VWC_ROOT_LOW, Wcm
 
 from .network import KnowledgeGuidedLSTM
@@ -219,6 +220,10 @@ def complete_graph(network: KnowledgeGuidedLSTM, card: Card) -> onnx.ModelProto:
         "sm_outside",
     )
     with_number = node("Not", [without], "with_number")
+    domain = card_domain(card)
+    if domain is not None:
+        outside_domain = node("And", [with_number, _dissimilar(graph, domain)], "outside_domain")
+        bits.append((flags.OUTSIDE_DOMAIN, outside_domain))
     bits.append((flags.SM_CLIPPED, node("And", [with_number, beyond], "sm_clipped")))
     _sum_of_bits(graph, bits, "flags")
 
@@ -298,6 +303,25 @@ def _isolation(graph: Graph, wcm: Wcm) -> tuple[str, str, str]:
     neper_soil = node("Add", [node("Log", [left], "log_left"), two_tau], "soil_neper")
     soil_db = node("Mul", [neper_soil, constant("neper_to_db", 1 / DB_TO_NEPER)], "soil_db_of_step")
     return soil_db, fraction, vwc
+
+
+def _dissimilar(graph: Graph, domain: Domain) -> str:
+    """True where the target's dissimilarity index passes the threshold (kgsm_infer.domain)."""
+    node, constant = graph.node, graph.constant
+    target = graph.last("tile_by_site")  # (N, F)
+    kept = constant("domain_channels", np.arange(domain.points.shape[1]), np.int64)
+    x = node("Gather", [target, kept], "domain_target", axis=1)
+    # |x - p|**2 = |x|**2 - 2 x.p + |p|**2, against (threshold * mean distance)**2
+    cross = node("MatMul", [x, constant("domain_points", -2 * domain.points.T)], "domain_cross")
+    own = constant("domain_points_square", (domain.points**2).sum(axis=1))
+    towards = node("Add", [cross, own], "domain_towards")
+    nearest = node("ReduceMin", [towards], "domain_nearest", axes=[1], keepdims=0)
+    square = node("Mul", [x, x], "domain_target_square")
+    axis = constant("step_axis", [1], np.int64)
+    norm = node("ReduceSum", [square, axis], "domain_target_norm", keepdims=0)
+    distance = node("Add", [nearest, norm], "domain_distance_square")
+    limit = constant("domain_limit", (domain.threshold * domain.mean_distance) ** 2)
+    return node("Greater", [distance, limit], "domain_passed")
 
 
 def _gap_days(graph: Graph) -> str:

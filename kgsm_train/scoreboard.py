@@ -16,9 +16,10 @@ from kgsm_infer.files import whole
 from kgsm_infer.table import write_csv
 
 from .config import Config, as_json
-from .crossval import Crossvalidation
+from .crossval import NETWORKS, Crossvalidation
 from .figures import TITLES, learnt_a, scatter_by_fold
 from .metrics import block_bootstrap, by_group, paired_difference, scores
+from .trust import group_conformal
 
 
 def common_rows(result: Crossvalidation) -> NDArray[np.bool_]:
@@ -55,6 +56,11 @@ def scoreboard(result: Crossvalidation, config: Config) -> dict[str, Any]:
             "coverage": float(np.isfinite(predicted[labelled]).mean()),
             "learnt": [_without_log(learnt) for learnt in result.learnt[name]],
         }
+        if name in NETWORKS:
+            interval = group_conformal(np.where(labelled, predicted - label, np.nan), group)
+            if interval is not None:
+                models[name]["interval_90"] = _plain(interval.as_card())
+                models[name]["coverage_90_by_group"] = _plain(interval.by_group)
     differences = {}
     if "kg-lstm" in result.predicted:
         for name in result.predicted:

@@ -1,0 +1,57 @@
+"""How unlike the training data an observation is: dissimilarity index, area of applicability.
+
+Meyer & Pebesma (2021), *Predicting into unknown space? Estimating the area of
+applicability of spatial prediction models*, Methods in Ecology and Evolution 12, as in the
+R package CAST, with all predictors of equal weight:
+
+    DI = distance to the nearest training point / mean distance between training points
+
+in the scaled space of the target acquisition's channels (backscatter, dynamic, statics).
+The area of applicability ends where DI passes the threshold: the upper whisker of the
+training points' own DI, each measured to points of other folds only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class Domain:
+    """points: (P, K) float32, scaled training points.  mean_distance, threshold: floats > 0."""
+
+    points: NDArray[np.float32]
+    mean_distance: float
+    threshold: float
+
+
+def domain_of(raw: Mapping[str, Any], channels: int) -> Domain:
+    """The domain reference of a model card; ValueError where it cannot be one."""
+    points = np.asarray(raw["points"], np.float32)
+    if points.ndim != 2 or points.shape[1] != channels or not len(points):
+        raise ValueError(f"domain points {points.shape} do not fit {channels} channels")
+    numbers = (float(raw["mean_distance"]), float(raw["threshold"]))
+    if not (np.isfinite(points).all() and np.isfinite(numbers).all() and min(numbers) > 0):
+        raise ValueError("domain reference holds impossible numbers")
+    return Domain(points, *numbers)
+
+
+def dissimilarity(domain: Domain, scaled: ArrayLike) -> NDArray[np.float32]:
+    """DI of (N, K) scaled points, (N,) float32; NaN where a point has a NaN.
+
+    |x - p|**2 as |x|**2 - 2 x.p + |p|**2, as in the exported graph.
+
+    >>> domain = Domain(np.float32([[0, 0], [4, 0]]), mean_distance=2.0, threshold=1.0)
+    >>> dissimilarity(domain, [[1, 0], [4, 3]]).tolist()
+    [0.5, 1.5]
+    """
+    x = np.asarray(scaled, np.float32)
+    cross = (x @ domain.points.T) * np.float32(-2)
+    square = (x * x).sum(axis=1, keepdims=True) + (cross + (domain.points**2).sum(axis=1))
+    nearest = np.sqrt(np.maximum(square.min(axis=1), np.float32(0)))
+    return np.asarray(nearest / np.float32(domain.mean_distance), np.float32)
