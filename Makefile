@@ -2,7 +2,8 @@
 # Another virtual environment may be active; only its Python is used.
 
 PYTHON ?= python3
-VENV   ?= .venv
+# one environment for each Python: make PYTHON=python3.12 uses .venv-python3.12
+VENV   ?= .venv$(if $(filter-out python3,$(notdir $(PYTHON))),-$(notdir $(PYTHON)))
 OUT    ?= demo-out
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
@@ -54,8 +55,8 @@ endif
 
 # The line coverage of the two runs adds up: kernels.py hands over to the twin only in the second.
 test: $(STAMP)
-	KGSM_REQUIRE_C=1 $(BIN)/python -m pytest --cov --cov-report=
-	KGSM_PURE=1 $(BIN)/python -m pytest --cov --cov-append --cov-fail-under=90 $(INFER_TESTS)
+	KGSM_PURE=1 $(BIN)/python -m pytest --cov --cov-report= $(INFER_TESTS)
+	KGSM_REQUIRE_C=1 $(BIN)/python -m pytest --cov --cov-append --cov-fail-under=90
 
 bench: $(STAMP)
 	$(BIN)/python -m pytest benchmarks
@@ -69,6 +70,6 @@ wheel: $(STAMP)
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) demo-out build dist kgsm.egg-info kgsm_infer/_core.*.so kgsm_infer/_core*.pyd .coverage
+	rm -rf $(VENV) demo-out build dist kgsm.egg-info kgsm_infer/_core.*.so kgsm_infer/_core*.pyd .coverage*
 	rm -rf .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
