@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import __version__
-from .errors import MissingError, UsageError
+from .errors import KgsmError, MissingError, UsageError
 from .maps import FLAG_MASKS, FLAG_MEANINGS, VARIABLES, Work
 from .raster import Grid, Window, rasterio_or_reason
 
@@ -55,7 +55,6 @@ def write_cog(work: Work, output: Path) -> None:
     Overviews take the nearest pixel, so they too hold only numbers that were computed.
     """
     rasterio = rasterio_or_reason()
-    grid = work.plan.stack.grid
     vrt = work.folder / "map.vrt"
     vrt.write_text(_vrt(work), encoding="utf-8")
     part = work.folder / "map.tif"
@@ -81,8 +80,9 @@ def write_cog(work: Work, output: Path) -> None:
                     ),
                 ),
             )
-            assert (dataset.height, dataset.width) == (grid.height, grid.width)
-    except rasterio.errors.RasterioError as error:
+    except KgsmError:
+        raise
+    except Exception as error:  # noqa: BLE001  GDAL's write errors share no public base
         raise _not_written(output, error) from None
     _into_place(part, output)
 
@@ -135,7 +135,9 @@ def write_zarr(work: Work, output: Path) -> None:
         group = zarr.open_group(part, mode="w", zarr_format=2)
         group.attrs.update(_json(global_attributes(work)))
         for name, (dims, values, attributes) in coordinates(work).items():
-            array = group.create_array(name, shape=values.shape, dtype=values.dtype)
+            array = group.create_array(
+                name, shape=values.shape, dtype=values.dtype, fill_value=None
+            )
             array[...] = values
             array.attrs.update({**_json(attributes), "_ARRAY_DIMENSIONS": list(dims)})
         size = dimensions(work)

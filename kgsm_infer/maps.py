@@ -174,11 +174,11 @@ def blocks(height: int, width: int, tile: tuple[int, int], acquisitions: int) ->
     >>> [tuple(block) for block in blocks(2500, 4000, (1, 4000), 8)][:2]
     [(0, 0, 32, 4000), (32, 0, 32, 4000)]
     """
-    pixels = max(1, BLOCK_NUMBERS // acquisitions)
+    pixels = max(1, min(BLOCK_NUMBERS // acquisitions, BLOCK_SIDE**2))
     if tile[1] >= width and width * tile[0] <= pixels:  # stored in strips: read whole strips
         rows, cols = tile[0] * (pixels // (width * tile[0])), width
     else:
-        side = min(BLOCK_SIDE, int(pixels**0.5))
+        side = int(pixels**0.5)
         rows = cols = max(16, side // 64 * 64 or side)
     rows, cols = min(rows, height), min(cols, width)
     for row in range(0, height, rows):
@@ -451,7 +451,7 @@ def _labels(plan: Plan, window: Window) -> NDArray[np.int64]:
         from rasterio import Affine
         from rasterio.features import rasterize
 
-        transform = Affine(*plan.stack.grid.transform) * Affine.translation(window.col, window.row)
+        transform = Affine(*plan.stack.grid.transform) @ Affine.translation(window.col, window.row)
         backwards = list(enumerate(plan.paddocks))[::-1]  # what is burnt last stands
         rasterize(
             [(geometry, index) for index, geometry in backwards], out=labels, transform=transform

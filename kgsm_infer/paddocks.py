@@ -180,7 +180,7 @@ def summarise(
     share = np.asarray(weight, np.float64)
     there = np.isfinite(sm)
     valid = float(share[there].sum() / area) if area > 0 else 0.0
-    valid = min(valid, 1.0)
+    valid = round(min(valid, 1.0), 6)
     pixels = round(float(share.sum()), 3)
     if not there.any() or valid < min_valid:
         gaps = flag_shares(mask[~there], share[~there], area)
@@ -207,18 +207,18 @@ def summarise(
     middle, p10, p90 = weighted_quantile(values, inside, [0.5, 0.1, 0.9])
     doubts = flag_shares(mask[there], inside, float(inside.sum()))
     return Paddock(
-        name,
-        date,
-        mean,
-        middle,
-        p10,
-        p90,
-        lower,
-        upper,
-        valid,
-        pixels,
-        ";".join(flag for flag, part in doubts if part >= FLAG_SHARE),
-        "",
+        id=name,
+        date=date,
+        sm=round(mean, 6),
+        sm_median=round(middle, 6),
+        sm_p10=round(p10, 6),
+        sm_p90=round(p90, 6),
+        sm_lower=round(lower, 6),
+        sm_upper=round(upper, 6),
+        valid_share=valid,
+        pixels=pixels,
+        flags=";".join(flag for flag, part in doubts if part >= FLAG_SHARE),
+        reason="",
     )
 
 

@@ -98,21 +98,22 @@ def _finish(
     bar = figure.colorbar(coloured, ax=axes, shrink=0.8, extend="max")
     bar.set_label("soil moisture, 0-5 cm (m³/m³)")
     axes.set_title(f"{'SIMULATED model: ' if simulated else ''}{title}")
-    axes.legend(
+    figure.legend(
         handles=[
             _matplotlib().patches.Patch(
                 facecolor=NO_NUMBER_GREY, edgecolor="black", label="no number"
             ),
             _matplotlib().lines.Line2D([], [], color="black", linewidth=0.8, label="paddock"),
         ],
-        loc="upper left",
-        bbox_to_anchor=(0, -0.09),
+        loc="outside lower left",
         ncols=2,
         frameon=False,
     )
     with whole(path, "wb") as file:
         # no software or date tag: the same picture gives the same bytes
-        figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
+        figure.savefig(
+            file, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None}
+        )
 
 
 def _figure() -> tuple[Any, Any]:
@@ -137,10 +138,14 @@ def _thinned(work: Work, k: int) -> NDArray[np.float32]:
 
 
 def _rings(geometry: Mapping[str, Any]) -> Iterator[NDArray[np.float64]]:
+    """Rings with outer ones turning left and holes right, so that holes stay empty."""
     polygons = geometry["coordinates"]
     for polygon in [polygons] if geometry["type"] == "Polygon" else polygons:
-        for ring in polygon:
-            yield np.asarray([point[:2] for point in ring], np.float64)
+        for hole, ring in enumerate(polygon):
+            points = np.asarray([point[:2] for point in ring], np.float64)
+            x, y = (points - points[0]).T
+            left = float(x[:-1] @ y[1:] - x[1:] @ y[:-1]) > 0
+            yield points if left == (hole == 0) else points[::-1]
 
 
 def _matplotlib() -> Any:

@@ -312,11 +312,6 @@ class Reader:
                 f'{self._stack.source}: layers.{layer.name}: resample = "{layer.resample}" would '
                 'average decibels; give the layer in linear power, or use "nearest"'
             )
-        nodata = (
-            {} if layer.nodata is None else {"src_nodata": layer.nodata, "nodata": layer.nodata}
-        )
-        if layer.nodata is None and dataset.nodata is None:
-            nodata = {"add_alpha": True}  # else uncovered pixels of integers would read 0
         return self._rasterio.vrt.WarpedVRT(
             dataset,
             crs=grid.crs,
@@ -324,7 +319,9 @@ class Reader:
             width=grid.width,
             height=grid.height,
             resampling=self._rasterio.enums.Resampling[layer.resample],
-            **nodata,
+            src_nodata=dataset.nodata if layer.nodata is None else layer.nodata,
+            dtype="float64",  # so that what is not covered can be NaN in integers too
+            nodata=np.nan,
         )
 
 
