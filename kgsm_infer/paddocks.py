@@ -315,15 +315,17 @@ def paddock_summary(paddocks: Sequence[Paddock]) -> str:
 def _join_column(table: Table, column: str | None) -> NDArray[np.str_]:
     if column is None:
         column = "field" if "field" in table.text or "field" in table.numbers else "site"
+    cells: Sequence[Any]
     if column == "site":
-        return table.site
-    if column in table.text:
-        return np.asarray(table.text[column], np.str_)
-    if column in table.numbers:
-        return np.asarray([_plain(float(value)) for value in table.numbers[column]], np.str_)
-    raise UsageError(
-        f"{table.source}: no column {column!r}; it has site, {', '.join([*table.text])}"
-    )
+        cells = table.site.tolist()
+    elif column in table.text:
+        cells = table.text[column]
+    elif column in table.numbers:
+        cells = table.numbers[column].tolist()
+    else:
+        have = ", ".join(["site", *table.text, *table.numbers])
+        raise UsageError(f"{table.source}: no column {column!r}; it has {have}")
+    return np.asarray([_plain(cell) for cell in cells], np.str_)
 
 
 def _rows_of(
@@ -438,10 +440,9 @@ def _geometry(raw: Any, crs: str, place: str) -> Mapping[str, Any] | None:
 
 
 def _plain(value: Any) -> str:
-    """An id as text; 7.0 of a table's number column and 7 of GeoJSON are one."""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip()
+    """An id as text; 7 of GeoJSON and the 7.0 a table makes of a number column are one."""
+    text = str(value).strip()
+    return text.split(".")[0] if re.fullmatch(r"-?\d+\.0+", text) else text
 
 
 def _json(value: Any) -> Any:

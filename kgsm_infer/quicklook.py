@@ -68,12 +68,12 @@ def draw_paddocks(
             rings = [outline(ring, closed=True) for ring in _rings(geometry)]
             shapes.append(outline.make_compound_path(*rings))
             values.append(last[name].sm if name in last else math.nan)
+    colours = matplotlib.colormaps[COLOURS].with_extremes(bad=NO_NUMBER_GREY)
     patches = [matplotlib.patches.PathPatch(shape) for shape in shapes]
     filled = matplotlib.collections.PatchCollection(
-        patches, cmap=COLOURS, edgecolor="black", linewidth=0.6
+        patches, cmap=colours, edgecolor="black", linewidth=0.6
     )
     filled.set_array(np.ma.masked_invalid(np.asarray(values, np.float64)))
-    filled.cmap.set_bad(NO_NUMBER_GREY)
     filled.set_clim(DRY, WET)
     axes.add_collection(filled)
     axes.autoscale_view()
