@@ -64,6 +64,7 @@ def write_cog(work: Work, output: Path) -> None:
             str(part),
             driver="COG",
             COMPRESS="DEFLATE",
+            LEVEL=1,  # a third of the time of the default for a seventh more bytes
             PREDICTOR="YES",
             BLOCKSIZE=CHUNK,
             OVERVIEW_RESAMPLING="NEAREST",
