@@ -98,13 +98,16 @@ def column(table: Table, name: str) -> NDArray[np.float64]:
 def observe(
     table: Table,
     *,
-    polarisation: str,
+    polarisation: str | None,
     vegetation: str | None,
     needs_angle: bool,
     dynamic: Sequence[str] = (),
     statics: Sequence[str] = (),
 ) -> Observations:
-    """The arrays a model of these inputs reads from ``table``, rows in table order."""
+    """The arrays a model of these inputs reads from ``table``, rows in table order.
+
+    polarisation: None reads no radar, and sigma0_db is all NaN.
+    """
 
     def single(name: str) -> NDArray[np.float32]:
         return column(table, name).astype(np.float32)
@@ -116,7 +119,7 @@ def observe(
     return Observations(
         site=table.site,
         day=(table.day - table.day.min(initial=np.inf)).astype(np.float32),
-        sigma0_db=single(f"{polarisation}_db"),
+        sigma0_db=single(f"{polarisation}_db") if polarisation else no_radar(len(table)),
         vegetation=single(vegetation) if vegetation else None,
         angle_deg=single("angle_deg") if needs_angle else None,
         dynamic=matrix(dynamic),
@@ -124,6 +127,11 @@ def observe(
         frozen=frozen_or_snow(table),
         context_missing=context_missing(table, [*dynamic, *statics]),
     )
+
+
+def no_radar(rows: int) -> NDArray[np.float32]:
+    """The backscatter (R,) of a model that reads none: NaN, never a number."""
+    return np.full(rows, np.nan, np.float32)
 
 
 def isolate_observed(wcm: Wcm, observed: Observations) -> Isolated:

@@ -228,6 +228,7 @@ def _in_torch(
         sm=np.full(count, np.nan, np.float32),
         group=np.zeros(count, np.str_),
         complete=complete_rows(observed, card.wcm),
+        wcm_class=np.full(count, "all"),
     )
     return estimate(network, samples, np.arange(len(rows)))
 

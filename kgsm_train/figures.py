@@ -14,7 +14,19 @@ from kgsm_infer.files import whole
 
 from .metrics import scores
 
-TITLES = {"mean": "Site-blind mean", "wcm": "WCM", "lstm": "LSTM", "kg-lstm": "KG-LSTM"}
+TITLES = {
+    "mean": "Site-blind mean",
+    "same-date-mean": "Same-date mean",
+    "wcm": "WCM",
+    "ridge-radar": "Ridge, backscatter alone",
+    "ridge": "Ridge",
+    "ridge-no-radar": "Ridge, no radar",
+    "forest": "Random forest",
+    "forest-no-radar": "Random forest, no radar",
+    "lstm-no-radar": "LSTM, no radar",
+    "lstm": "LSTM",
+    "kg-lstm": "KG-LSTM",
+}
 
 
 def scatter_by_fold(

@@ -51,8 +51,8 @@ def test_paths_start_at_the_experiment_and_the_option_wins(tmp_path):
         ("[data]\ntable='t'\n[inputs]\npolarisation='hh'", "must be 'vh' or 'vv'"),
         ("[data]\ntable='t'\n[wcm]\na=-1", "[wcm] a must be positive"),
         ("[data]\ntable='t'\n[wcm]\nangle_rule='local'", "[wcm] angle_rule must be 'constant'"),
-        ("[data]\ntable='t'\n[crossval]\nmodels=['svm']", "has 'svm'; known: mean, wcm"),
-        ("[data]\ntable='t'\n[crossval]\nfolds=1", "[crossval] folds must be at least 2"),
+        ("[data]\ntable='t'\n[crossval]\nmodels=['svm']", "has 'svm'; known: mean, same-date-mean"),
+        ("[data]\ntable='t'\n[crossval]\nfolds=1", "[crossval] folds must be 0 or at least 2"),
         ("[data]\ntable='t'\n[network]\ndropout=1", "[network] dropout must lie in [0, 1)"),
     ],
 )

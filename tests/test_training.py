@@ -98,7 +98,7 @@ def test_an_a_that_loses_every_signal_neither_crashes_nor_wins(twin):
 def test_scaling_is_of_the_training_rows(twin):
     samples = samples_of(read_source(twin), twin, "lstm")
     rows = np.flatnonzero(samples.labelled)[:200]
-    layout = scaling(samples, twin, "lstm", rows)
+    layout = scaling(samples, samples.observed.sigma0_db, rows)
     db = samples.observed.sigma0_db[rows].astype(np.float64)
     assert layout.mean[0] == pytest.approx(db.mean(), rel=1e-6)
     assert layout.std[0] == pytest.approx(db.std(), rel=1e-6)
@@ -111,15 +111,15 @@ def test_a_batch_is_what_inference_packs(twin):
 
     samples = samples_of(read_source(twin), twin, "kg-lstm")
     rows = np.arange(len(samples.sm))
-    layout = scaling(samples, twin, "kg-lstm", rows)
     wcm = twin.wcm.with_a(0.02)
+    observed = samples.observed
+    soil = kernels.isolate(wcm, observed.sigma0_db, observed.vegetation, observed.angle_deg)
+    layout = scaling(samples, soil.soil_db, rows)
     network = KnowledgeGuidedLSTM(
         wcm, layout, hidden=2, members=1, dropout=0.0, sm_mean=0.0, sm_std=1.0
     ).eval()
     with torch.no_grad():
         tile, valid = network.tile(batch_of(samples, rows))
-    observed = samples.observed
-    soil = kernels.isolate(wcm, observed.sigma0_db, observed.vegetation, observed.angle_deg)
     packed, _ = kernels.pack(
         layout,
         samples.rows,
