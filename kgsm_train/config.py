@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -193,18 +194,22 @@ class Config:
 _Section = TypeVar("_Section")
 
 
-def read_config(path: str | Path, table: str | Path | None = None) -> Config:
+def read_config(
+    path: str | Path,
+    table: str | Path | None = None,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Config:
     """Read an experiment; ``table`` takes the place of the one it names.
 
+    changes: section -> keys that take the place of the file's.
     UsageError names the file, the key and what it may be.
     """
     path = Path(path)
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read the configuration ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a TOML file ({error})") from None
+    raw = read_toml(path)
+    for section, keys in (changes or {}).items():
+        if not isinstance(keys, Mapping):
+            raise UsageError(f"{path}: {section} must be a section to change")
+        raw[section] = {**raw.get(section, {}), **keys}
     sections = {
         "data": Data,
         "inputs": Inputs,
@@ -224,6 +229,16 @@ def read_config(path: str | Path, table: str | Path | None = None) -> Config:
     config = Config(**parts, folder=path.parent, source=str(path))
     _check(path, config)
     return config
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file; UsageError where it cannot be read or is none."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read the configuration ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not a TOML file ({error})") from None
 
 
 def as_json(config: Config) -> dict[str, Any]:
