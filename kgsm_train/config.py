@@ -20,6 +20,7 @@ from kgsm_infer.wcm import Wcm, default_limits
 MODELS = (
     "mean",
     "same-date-mean",
+    "oracle",
     "wcm",
     "ridge-radar",
     "ridge",
@@ -33,9 +34,9 @@ MODELS = (
 NETWORKS = ("lstm-no-radar", "lstm", "kg-lstm")
 #: Models that read no backscatter, and those that read no input at all.
 WITHOUT_RADAR = ("ridge-no-radar", "forest-no-radar", "lstm-no-radar")
-WITHOUT_INPUT = ("mean", "same-date-mean")
-#: Reads labels of the day it predicts: shown for reference, never a rival.
-REFERENCE = ("same-date-mean",)
+WITHOUT_INPUT = ("mean", "same-date-mean", "oracle")
+#: These know what no model may: labels of the day they predict, or the simulator's truth.
+REFERENCE = ("same-date-mean", "oracle")
 
 #: What the leakage guard finds, and [crossval] allow may let pass.
 LEAKS = ("identical-series", "site-in-two-folds")
@@ -158,12 +159,12 @@ class CrossValidation:
     """``[crossval]``: folds by group, and the models set side by side.
 
     folds: number of folds; 0 leaves out one group at a time.
-    models: names out of MODELS.  bootstrap: draws of whole groups for the intervals.
+    models: names out of MODELS; ``oracle`` needs a simulated table.  bootstrap: draws of whole groups for the intervals.
     allow: leaks (of LEAKS) that are let pass, and printed with the scores.
     """
 
     folds: int = 4
-    models: tuple[str, ...] = MODELS
+    models: tuple[str, ...] = tuple(name for name in MODELS if name != "oracle")
     bootstrap: int = 1000
     allow: tuple[str, ...] = ()
 

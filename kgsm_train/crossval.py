@@ -212,6 +212,9 @@ def run_part(
         else:
             for line in learnt["log"]:
                 del line["a"]
+    elif model == "oracle":  # what a simulated table says could be known from one look
+        sm, learnt = source.table.numbers["sm_oracle"][test_rows].astype(np.float32), {}
+        step(1, 1, math.nan)
     else:
         sm, learnt = BASELINES[model](config, samples, train_rows, test_rows)
         step(1, 1, math.nan)
