@@ -21,11 +21,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kgsm_infer.errors import DataError, UsageError
-from kgsm_infer.table import MISSING, RULES, Refusal, Rule, read_columns
+from kgsm_infer.table import (
+    MISSING,
+    RULES,
+    Refusal,
+    Rule,
+    read_columns,
+    table_from_columns,
+)
 from kgsm_infer.wcm import forward_db, vwc_from_ndvi
 
 from .simulate import Twin
 from .sources import Columns, Sourced, keep_rows
+from .sources_gee import Join, join_in_situ, read_backscatter
 
 SITES_FILE = "0_ancillary/OzNet_study_sites.csv"
 STATION_FILE = "0_ancillary/OzNet_cleaned_data/OzNet_{site}_cleaned_data.csv"
@@ -36,6 +44,7 @@ RAIN_DAYS = (3, 7, 30)
 NDVI_CONFLICT = 0.4
 #: Labels are means of local days; Yanco keeps UTC+10 (summer time left aside).
 UTC_OFFSET_HOURS = 10.0
+LOCAL_DAY = Join(utc_offset_hours=UTC_OFFSET_HOURS)
 #: Angle given to simulated backscatter, the paper's constant.
 SIMULATED_ANGLE_DEG = 40.0
 
@@ -102,7 +111,7 @@ def read_oznet(folder: str | Path, choice: Choice = Choice()) -> Sourced:
     Columns: site, date (a local day), sm, lat, lon, fold (the authors' ``iteration``),
     cluster, those of STATION_COLUMNS, ``rain_3d_mm`` ``rain_7d_mm`` ``rain_30d_mm`` (sums
     that end with the day itself, NaN where a day in them is missing; ANUClimate's day ends
-    at 9 h local time) and ``ndvi_conflict`` (1 where the authors drop the row, 0 elsewhere).
+    at 9 h local time) and ``ndvi_conflict`` (true where the authors drop the row).
     A station outside the authors' two clusters is a cluster of its own.
 
     DataError names file, row, column and value.
@@ -237,6 +246,20 @@ def simulate_backscatter(daily: Sourced, seed: int = 0) -> Sourced:
     return Sourced(table, (*daily.notes, note))
 
 
+def with_backscatter(
+    daily: Sourced, export: str | Path, unit: str = "db", join: Join = LOCAL_DAY
+) -> Sourced:
+    """One row per acquisition of an Earth Engine export, with the daily table joined to it.
+
+    Noon of a local day stands for that day, so a tolerance of 12 h gives every acquisition
+    the day it falls in.
+    """
+    features = [name for name, v in daily.columns.items() if np.asarray(v).dtype.kind in "fiu"]
+    in_situ = table_from_columns(daily.columns, "OzNet", features=features, require=["sm"])
+    joined = join_in_situ(read_backscatter(export, unit), in_situ, join)
+    return Sourced(joined.columns, (*daily.notes, *joined.notes))
+
+
 def _chosen_days(day: NDArray[np.datetime64], choice: Choice) -> NDArray[np.bool_]:
     keep = day.astype(np.int64) % choice.every_days == 0
     if choice.since:
@@ -287,8 +310,8 @@ def _read_sites(folder: Path) -> _Sites:
     )
 
 
-def _read_station(path: Path) -> tuple[NDArray[np.datetime64], dict[str, NDArray[np.float64]]]:
-    """Days (R,) in order, and the numeric columns of one station's file."""
+def _read_station(path: Path) -> tuple[NDArray[np.datetime64], Columns]:
+    """Days (R,) in order, and the columns one station's file gives."""
     cells, row_number = read_columns(path)
     _need(path, cells, ("time", "ndvi_500m", *STATION_COLUMNS))
     check = Refusal(str(path), row_number)
@@ -302,8 +325,8 @@ def _read_station(path: Path) -> tuple[NDArray[np.datetime64], dict[str, NDArray
     for days in RAIN_DAYS:
         numbers[f"rain_{days}d_mm"] = trailing_sum(numbers["rain_mm"], days)
     coarse = check.numbers("ndvi_500m", cells["ndvi_500m"], RULES["ndvi"])
-    numbers["ndvi_conflict"] = (abs(numbers["ndvi"] - coarse) > NDVI_CONFLICT).astype(np.int64)
-    return day, numbers
+    conflict = abs(numbers["ndvi"] - coarse) > NDVI_CONFLICT
+    return day, {**numbers, "ndvi_conflict": np.where(conflict, "true", "false")}
 
 
 def trailing_sum(values: NDArray[np.float64], days: int) -> NDArray[np.float64]:
