@@ -158,12 +158,20 @@ def read_table(
         of two such rows would be guesswork. Row by row (isolation) they do no harm.
     DataError names file, row, column, value and likely cause.
     """
+    columns, row_number = read_columns(path)
+    return _table(columns, str(path), row_number, features, require, once)
+
+
+def read_columns(path: str | Path) -> tuple[dict[str, Any], NDArray[np.int64]]:
+    """The cells of a CSV or Parquet file as they stand, and (R,) their rows in the file.
+
+    For files that are not tables of the contract yet; :class:`Refusal` checks their columns.
+    DataError where the file itself is not what it says.
+    """
     path = Path(path)
     if path.suffix.lower() in (".parquet", ".pq"):
-        columns, row_number = _read_parquet(path)
-    else:
-        columns, row_number = _read_csv(path)
-    return _table(columns, str(path), row_number, features, require, once)
+        return _read_parquet(path)
+    return _read_csv(path)
 
 
 def table_from_columns(
@@ -299,7 +307,7 @@ def _table(
     once: bool,
 ) -> Table:
     """Check the columns and give them their meaning."""
-    check = _Refusal(source, row_number)
+    check = Refusal(source, row_number)
     for name in ("site", "date"):
         if name not in columns:
             raise DataError(f"{source}: no column {name!r}; {_have(columns, name)}")
@@ -329,7 +337,7 @@ def _table(
 
 
 @dataclass(frozen=True)
-class _Refusal:
+class Refusal:
     """Finds the first offending row of a column and words the refusal."""
 
     source: str

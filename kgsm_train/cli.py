@@ -13,6 +13,8 @@ import typer
 from kgsm_infer.cli import run
 from kgsm_infer.errors import MissingError, UsageError
 
+from .cli_data import app as data_app
+
 if TYPE_CHECKING:
     pass
 
@@ -23,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.add_typer(data_app, name="data")
 
 ConfigArgument = Annotated[Path, typer.Argument(help="experiment, a TOML file", metavar="CONFIG")]
 TableOption = Annotated[
@@ -48,7 +52,9 @@ def _extra() -> Iterator[None]:
 
 
 @app.callback()
-def _commands() -> None:
+def _commands(context: typer.Context) -> None:
+    if context.invoked_subcommand == "data":
+        return  # tables need nothing of the training side
     with _extra():
         import onnx  # noqa: F401
         import scipy  # noqa: F401
