@@ -159,7 +159,8 @@ class CrossValidation:
     """``[crossval]``: folds by group, and the models set side by side.
 
     folds: number of folds; 0 leaves out one group at a time.
-    models: names out of MODELS; ``oracle`` needs a simulated table.  bootstrap: draws of whole groups for the intervals.
+    models: names out of MODELS; ``oracle`` needs a simulated table.
+    bootstrap: draws of whole groups for the intervals.
     allow: leaks (of LEAKS) that are let pass, and printed with the scores.
     """
 
