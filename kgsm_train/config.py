@@ -161,12 +161,15 @@ class CrossValidation:
     folds: number of folds; 0 leaves out one group at a time.
     models: names out of MODELS; ``oracle`` needs a simulated table.
     bootstrap: draws of whole groups for the intervals.
+    train_groups: train on so many groups, drawn by the seed, to see what more would bring;
+        0 trains on all.
     allow: leaks (of LEAKS) that are let pass, and printed with the scores.
     """
 
     folds: int = 4
     models: tuple[str, ...] = tuple(name for name in MODELS if name != "oracle")
     bootstrap: int = 1000
+    train_groups: int = 0
     allow: tuple[str, ...] = ()
 
 
@@ -304,6 +307,7 @@ def _check(path: Path, config: Config) -> None:
     for name in ("physics_weight", "monotone_weight", "sigma0_weight"):
         need(getattr(fit, name) >= 0, f"[training] {name}", "must be >= 0")
     need(cv.folds == 0 or cv.folds >= 2, "[crossval] folds", "must be 0 or at least 2")
+    need(cv.train_groups >= 0, "[crossval] train_groups", "must be >= 0")
     need(bool(cv.models), "[crossval] models", "names no model")
     for name in cv.allow:
         need(name in LEAKS, "[crossval] allow", f"has {name!r}; known: {', '.join(LEAKS)}")

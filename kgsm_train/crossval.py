@@ -192,6 +192,8 @@ def run_part(
     begun = time.perf_counter()
     samples = samples_of(source, config, inputs_of(model))
     train_rows, test_rows = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+    if config.crossval.train_groups:
+        train_rows = few_groups(source, train_rows, config.crossval.train_groups, seed=k)
     name = f"{model}, fold {k + 1}"
 
     def step(epoch: int, epochs: int, best: float) -> None:
@@ -219,6 +221,13 @@ def run_part(
         sm, learnt = BASELINES[model](config, samples, train_rows, test_rows)
         step(1, 1, math.nan)
     return Part(model, k, test_rows, sm, learnt, time.perf_counter() - begun)
+
+
+def few_groups(source: Source, rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """The rows of ``count`` groups drawn from those that have labels among ``rows``."""
+    labelled = rows[np.isfinite(source.label[rows])]
+    names = np.random.default_rng(seed).permutation(np.unique(source.group[labelled]))
+    return rows[np.isin(source.group[rows], names[:count])]
 
 
 def _run_here(
@@ -280,6 +289,8 @@ def part_key(config: Config, source: Source, model: str) -> str:
     settings = as_json(config)
     settings["data"].pop("table")  # its content counts, not its name
     settings["crossval"] = {"folds": config.crossval.folds}
+    if config.crossval.train_groups:
+        settings["crossval"]["train_groups"] = config.crossval.train_groups
     what = [settings, source.sha256, kgsm_infer.__version__, model]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 

@@ -75,8 +75,8 @@ class Plan:
         return count
 
 
-def read_plan(path: str | Path) -> Plan:
-    """Read a plan; UsageError names the file and the key."""
+def read_plan(path: str | Path, table: str | Path | None = None) -> Plan:
+    """Read a plan; ``table`` takes the place of the base's. UsageError names file and key."""
     path = Path(path)
     raw = read_toml(path)
     for key in raw:
@@ -91,7 +91,7 @@ def read_plan(path: str | Path) -> Plan:
         for seed in seeds:
             changes = dict(raw["variants"][name])
             changes["training"] = {**changes.get("training", {}), "seed": seed}
-            variants[name, seed] = read_config(path.parent / raw["base"], changes=changes)
+            variants[name, seed] = read_config(path.parent / raw["base"], table, changes)
     nested = None
     if "nested" in raw:
         choice = raw["nested"]

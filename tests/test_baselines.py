@@ -13,7 +13,7 @@ from kgsm_infer.files import whole
 from kgsm_train.baselines import BASELINES, RIDGE_PENALTIES, flat_windows
 from kgsm_train.calibrate import calibrate
 from kgsm_train.config import MODELS, NETWORKS, read_config
-from kgsm_train.crossval import crossvalidate, folds_of, guarded_folds, run_part
+from kgsm_train.crossval import crossvalidate, few_groups, folds_of, guarded_folds, run_part
 from kgsm_train.samples import inputs_of, read_source, samples_of
 
 
@@ -170,3 +170,16 @@ def test_a_copied_series_is_refused_and_let_pass_only_by_name(tiny_model, tmp_pa
 
 def test_every_model_has_a_baseline_or_is_a_network():
     assert set(MODELS) == {*BASELINES, *NETWORKS, "oracle"}
+
+
+def test_few_groups_train_and_all_are_tested(experiment):
+    config, source, train_rows, test_rows = experiment
+    few = few_groups(source, train_rows, 2, seed=0)
+    kept = set(source.group[few])
+    assert len(kept) == 2 and kept < set(source.group[train_rows])
+    assert set(few) == {row for row in train_rows if source.group[row] in kept}
+    less = dataclasses.replace(config.crossval, train_groups=2)
+    fold = np.where(np.isin(np.arange(len(source.label)), test_rows), 0, 1)
+    part = run_part(dataclasses.replace(config, crossval=less), source, fold, "mean", 0)
+    assert part.learnt["mean"] == pytest.approx(np.nanmean(source.label[few]), rel=1e-6)
+    assert np.array_equal(part.index, test_rows)
