@@ -225,7 +225,7 @@ def _place_and_time(path: Path, cells: Columns, check: Refusal) -> tuple[NDArray
     site = np.asarray([str(cell).strip() for cell in cells[name]], np.str_)
     check.first(site == "", name, cells[name], "empty; every row needs its site")
     if (name := _first(cells, TIME_NAMES)) is not None:
-        return site, check.dates([str(cell).strip() for cell in cells[name]])
+        return site, check.dates([str(cell).strip() for cell in cells[name]], name)
     name = _first(cells, MILLISECONDS_NAMES)
     if name is None:
         raise DataError(

@@ -315,7 +315,8 @@ def _read_station(path: Path) -> tuple[NDArray[np.datetime64], Columns]:
     cells, row_number = read_columns(path)
     _need(path, cells, ("time", "ndvi_500m", *STATION_COLUMNS))
     check = Refusal(str(path), row_number)
-    day = check.dates([str(cell).strip() for cell in cells["time"]]).astype("datetime64[D]")
+    cells_of_time = [str(cell).strip() for cell in cells["time"]]
+    day = check.dates(cells_of_time, "time").astype("datetime64[D]")
     late = np.zeros(len(day), bool)
     late[1:] = np.diff(day).astype(np.int64) != 1
     check.first(late, "time", cells["time"], "is not the day after the row above; a daily series?")
