@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -43,6 +44,9 @@ from kgsm_train.sources_oznet import (
     with_backscatter,
 )
 from kgsm_train.sources_oznet_download import CHECKSUMS, COMMIT, download_oznet
+
+# a deprecation inside the ismn package, of pandas
+pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
 
 FIRST = date(2020, 1, 1)
 DAYS = 40
@@ -457,6 +461,20 @@ def test_export_becomes_sigma0_in_db_with_orbit(tmp_path):
         "angle_deg": [38.2],
         "orbit": ["DESCENDING-16"],
     }
+
+
+def test_the_scripts_in_the_docs_export_what_is_read(tmp_path):
+    text = (Path(__file__).resolve().parents[1] / "docs" / "earth_engine.md").read_text("utf-8")
+    radar, ndvi = (
+        re.findall(r"'(\w+)'", names) for names in re.findall(r"selectors: \[(.*?)\]", text)
+    )
+    values = EXPORT | {"NDVI": "0.4", "sensor": "Landsat"}
+    s1 = write_rows(tmp_path / "s1.csv", [{name: values[name] for name in radar}])
+    n = write_rows(tmp_path / "n.csv", [{name: values[name] for name in ndvi}])
+    table = with_ndvi(read_backscatter(s1), n).columns
+    assert (table["orbit"][0], table["vv_db"][0], table["ndvi"][0]) == ("DESCENDING-16", -12, 0.4)
+    for column in EXPORT.keys() - {"system:index", ".geo"}:
+        assert column in radar
 
 
 def test_export_reads_milliseconds_the_long_orbit_names_and_linear_power(tmp_path):
