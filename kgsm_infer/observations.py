@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import kernels
-from .context import CONTEXT, context_mean, context_missing
+from .context import CONTEXT, context_missing, context_of
 from .errors import DataError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def column(table: Table, name: str) -> NDArray[np.float64]:
     if name in FROM_DATE:
         return FROM_DATE[name](table.date)
     if name in CONTEXT:
-        return context_mean(table, name)[0]
+        return context_of(table, name)[0]
     have = ", ".join([*table.numbers, *table.text])
     raise DataError(f"{table.source}: no column {name!r}, which the model reads; it has {have}")
 

@@ -114,6 +114,13 @@ RULES: Mapping[str, Rule] = {
     ),
     **{f"{pol}_{who}_db": _DB for pol in POLARISATIONS for who in ("field", "scene")},
     **{
+        f"{pol}_over_{what}_db": Rule(
+            -100.0, 100.0, "a difference in dB (-100 to 100)", lambda _: "nodata value?"
+        )
+        for pol in POLARISATIONS
+        for what in ("usual", "driest")
+    },
+    **{
         f"ndvi_{who}": Rule(-1.0, 1.0, "an NDVI (-1 to 1)", _ndvi_cause)
         for who in ("field", "scene")
     },

@@ -102,6 +102,30 @@ def crossval(
 
 
 @app.command()
+def experiments(
+    plan: Annotated[Path, typer.Argument(help="variants of an experiment, a TOML file")],
+    output: RunOption,
+    table: TableOption = None,
+    jobs: Annotated[int, typer.Option(min=1, help="processes")] = os.cpu_count() or 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be trained")] = False,
+) -> None:
+    """Variants side by side, and a nested choice among them: experiments.json, .md."""
+    from .display import bars
+    from .experiments import markdown, read_plan, run_plan
+
+    wanted = read_plan(plan, table)
+    print(
+        f"{plan}: {len(wanted.names)} variants, seeds {', '.join(map(str, wanted.seeds))}, "
+        f"{wanted.trainings()} trainings of networks at most"
+    )
+    if dry_run:
+        return
+    with bars() as progress:
+        board = run_plan(wanted, output, jobs=jobs, progress=progress)
+    print(markdown(board), end="")
+
+
+@app.command()
 def fit(
     config: ConfigArgument,
     output: RunOption,

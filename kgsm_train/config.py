@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -19,6 +20,7 @@ from kgsm_infer.wcm import Wcm, default_limits
 MODELS = (
     "mean",
     "same-date-mean",
+    "oracle",
     "wcm",
     "ridge-radar",
     "ridge",
@@ -32,9 +34,9 @@ MODELS = (
 NETWORKS = ("lstm-no-radar", "lstm", "kg-lstm")
 #: Models that read no backscatter, and those that read no input at all.
 WITHOUT_RADAR = ("ridge-no-radar", "forest-no-radar", "lstm-no-radar")
-WITHOUT_INPUT = ("mean", "same-date-mean")
-#: Reads labels of the day it predicts: shown for reference, never a rival.
-REFERENCE = ("same-date-mean",)
+WITHOUT_INPUT = ("mean", "same-date-mean", "oracle")
+#: These know what no model may: labels of the day they predict, or the simulator's truth.
+REFERENCE = ("same-date-mean", "oracle")
 
 #: What the leakage guard finds, and [crossval] allow may let pass.
 LEAKS = ("identical-series", "site-in-two-folds")
@@ -157,13 +159,17 @@ class CrossValidation:
     """``[crossval]``: folds by group, and the models set side by side.
 
     folds: number of folds; 0 leaves out one group at a time.
-    models: names out of MODELS.  bootstrap: draws of whole groups for the intervals.
+    models: names out of MODELS; ``oracle`` needs a simulated table.
+    bootstrap: draws of whole groups for the intervals.
+    train_groups: train on so many groups, drawn by the seed, to see what more would bring;
+        0 trains on all.
     allow: leaks (of LEAKS) that are let pass, and printed with the scores.
     """
 
     folds: int = 4
-    models: tuple[str, ...] = MODELS
+    models: tuple[str, ...] = tuple(name for name in MODELS if name != "oracle")
     bootstrap: int = 1000
+    train_groups: int = 0
     allow: tuple[str, ...] = ()
 
 
@@ -193,18 +199,22 @@ class Config:
 _Section = TypeVar("_Section")
 
 
-def read_config(path: str | Path, table: str | Path | None = None) -> Config:
+def read_config(
+    path: str | Path,
+    table: str | Path | None = None,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Config:
     """Read an experiment; ``table`` takes the place of the one it names.
 
+    changes: section -> keys that take the place of the file's.
     UsageError names the file, the key and what it may be.
     """
     path = Path(path)
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read the configuration ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a TOML file ({error})") from None
+    raw = read_toml(path)
+    for section, keys in (changes or {}).items():
+        if not isinstance(keys, Mapping):
+            raise UsageError(f"{path}: {section} must be a section to change")
+        raw[section] = {**raw.get(section, {}), **keys}
     sections = {
         "data": Data,
         "inputs": Inputs,
@@ -224,6 +234,16 @@ def read_config(path: str | Path, table: str | Path | None = None) -> Config:
     config = Config(**parts, folder=path.parent, source=str(path))
     _check(path, config)
     return config
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file; UsageError where it cannot be read or is none."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read the configuration ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not a TOML file ({error})") from None
 
 
 def as_json(config: Config) -> dict[str, Any]:
@@ -287,6 +307,7 @@ def _check(path: Path, config: Config) -> None:
     for name in ("physics_weight", "monotone_weight", "sigma0_weight"):
         need(getattr(fit, name) >= 0, f"[training] {name}", "must be >= 0")
     need(cv.folds == 0 or cv.folds >= 2, "[crossval] folds", "must be 0 or at least 2")
+    need(cv.train_groups >= 0, "[crossval] train_groups", "must be >= 0")
     need(bool(cv.models), "[crossval] models", "names no model")
     for name in cv.allow:
         need(name in LEAKS, "[crossval] allow", f"has {name!r}; known: {', '.join(LEAKS)}")

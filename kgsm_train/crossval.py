@@ -83,9 +83,34 @@ def crossvalidate(
     """
     source = read_source(config)
     fold, fold_names, leaks = guarded_folds(source, config)
-    parts = run_folder / "parts"
+    done = run_parts(config, source, fold, run_folder / "parts", jobs=jobs, progress=progress)
+    predicted, learnt, seconds = {}, {}, {}
+    for model in config.crossval.models:
+        values = np.full(len(fold), np.nan, np.float32)
+        for k in range(len(fold_names)):
+            values[done[model, k].index] = done[model, k].sm
+        predicted[model] = values
+        learnt[model] = tuple(done[model, k].learnt for k in range(len(fold_names)))
+        seconds[model] = sum(done[model, k].seconds for k in range(len(fold_names)))
+    return Crossvalidation(source, fold, fold_names, predicted, learnt, leaks, seconds)
+
+
+def run_parts(
+    config: Config,
+    source: Source,
+    fold: NDArray[np.int64],
+    parts: Path,
+    *,
+    jobs: int = 1,
+    progress: PartProgress | None = None,
+) -> dict[tuple[str, int], Part]:
+    """Every model of the configuration on every fold of ``fold`` (R,): (model, k) -> part.
+
+    Rows of fold -1 are never tested. Finished parts are kept in the folder ``parts``.
+    """
     parts.mkdir(parents=True, exist_ok=True)
-    todo = [(model, k) for model in config.crossval.models for k in range(len(fold_names))]
+    folds = range(int(fold.max()) + 1)
+    todo = [(model, k) for model in config.crossval.models for k in folds]
     done: dict[tuple[str, int], Part] = {}
     for model, k in todo:
         part = _read_part(parts, model, k, part_key(config, source, model))
@@ -98,15 +123,7 @@ def crossvalidate(
     for part in run(config, source, fold, todo, jobs, progress):
         _write_part(parts, part, part_key(config, source, part.model))
         done[part.model, part.fold] = part
-    predicted, learnt, seconds = {}, {}, {}
-    for model in config.crossval.models:
-        values = np.full(len(fold), np.nan, np.float32)
-        for k in range(len(fold_names)):
-            values[done[model, k].index] = done[model, k].sm
-        predicted[model] = values
-        learnt[model] = tuple(done[model, k].learnt for k in range(len(fold_names)))
-        seconds[model] = sum(done[model, k].seconds for k in range(len(fold_names)))
-    return Crossvalidation(source, fold, fold_names, predicted, learnt, leaks, seconds)
+    return done
 
 
 def plan(config: Config, run_folder: Path) -> str:
@@ -175,6 +192,8 @@ def run_part(
     begun = time.perf_counter()
     samples = samples_of(source, config, inputs_of(model))
     train_rows, test_rows = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+    if config.crossval.train_groups:
+        train_rows = few_groups(source, train_rows, config.crossval.train_groups, seed=k)
     name = f"{model}, fold {k + 1}"
 
     def step(epoch: int, epochs: int, best: float) -> None:
@@ -195,10 +214,20 @@ def run_part(
         else:
             for line in learnt["log"]:
                 del line["a"]
+    elif model == "oracle":  # what a simulated table says could be known from one look
+        sm, learnt = source.table.numbers["sm_oracle"][test_rows].astype(np.float32), {}
+        step(1, 1, math.nan)
     else:
         sm, learnt = BASELINES[model](config, samples, train_rows, test_rows)
         step(1, 1, math.nan)
     return Part(model, k, test_rows, sm, learnt, time.perf_counter() - begun)
+
+
+def few_groups(source: Source, rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """The rows of ``count`` groups drawn from those that have labels among ``rows``."""
+    labelled = rows[np.isfinite(source.label[rows])]
+    names = np.random.default_rng(seed).permutation(np.unique(source.group[labelled]))
+    return rows[np.isin(source.group[rows], names[:count])]
 
 
 def _run_here(
@@ -227,7 +256,8 @@ def _run_in_processes(
         pool = ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context)
         try:
             waiting = {
-                pool.submit(_run_and_tell, config, fold, model, k, events) for model, k in todo
+                pool.submit(_run_and_tell, config, source, fold, model, k, events)
+                for model, k in todo
             }
             while waiting:
                 finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -238,8 +268,10 @@ def _run_in_processes(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _run_and_tell(config: Config, fold: NDArray[np.int64], model: str, k: int, events: Any) -> Part:
-    return run_part(config, read_source(config), fold, model, k, lambda *event: events.put(event))
+def _run_and_tell(
+    config: Config, source: Source, fold: NDArray[np.int64], model: str, k: int, events: Any
+) -> Part:
+    return run_part(config, source, fold, model, k, lambda *event: events.put(event))
 
 
 def _pass_on(events: Any, progress: PartProgress | None) -> None:
@@ -257,6 +289,8 @@ def part_key(config: Config, source: Source, model: str) -> str:
     settings = as_json(config)
     settings["data"].pop("table")  # its content counts, not its name
     settings["crossval"] = {"folds": config.crossval.folds}
+    if config.crossval.train_groups:
+        settings["crossval"]["train_groups"] = config.crossval.train_groups
     what = [settings, source.sha256, kgsm_infer.__version__, model]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 

@@ -51,6 +51,8 @@ def print_scores(board: Mapping[str, Any]) -> None:
     for row in rows:
         table.add_row(*row)
     Console(width=150).print(table)
+    if board["reference"]:
+        print("(reference): knows what no model may, labels of that day or the simulator's truth")
     if any("*" in row[-1] for row in rows):
         print("* on its bound: the data do not determine A, and the WCM takes nothing away")
     for leak in board["leaks"]:

@@ -17,6 +17,7 @@ from .metrics import scores
 TITLES = {
     "mean": "Site-blind mean",
     "same-date-mean": "Same-date mean",
+    "oracle": "Oracle that knows the forward model, one look",
     "wcm": "WCM",
     "ridge-radar": "Ridge, backscatter alone",
     "ridge": "Ridge",

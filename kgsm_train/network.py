@@ -199,7 +199,9 @@ class ForwardLine(nn.Module):
 
     def __init__(self, soil_db: Tensor, sm: Tensor) -> None:
         super().__init__()
-        slope = ((soil_db - soil_db.mean()) * (sm - sm.mean())).mean() / sm.var().clamp(min=1e-6)
+        slope = ((soil_db - soil_db.mean()) * (sm - sm.mean())).mean() / sm.var(correction=0).clamp(
+            min=1e-6
+        )
         self.d_db = nn.Parameter(slope.detach())
         self.c_db = nn.Parameter((soil_db.mean() - slope * sm.mean()).detach())
 

@@ -108,6 +108,8 @@ def read_source(config: Config) -> Source:
         features = tuple(name for name in features if not is_radar(name))
     if "kg-lstm" in kinds:
         needed += [wcm.vegetation_name, *(["angle_deg"] if wcm.needs_angle else [])]
+    if "oracle" in config.crossval.models:
+        features = (*features, "sm_oracle")
     table = read_table(config.table, features=columns_to_read(features), require=needed)
     label = table.numbers["sm"].astype(np.float32)
     for name in config.data.drop:

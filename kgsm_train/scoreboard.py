@@ -46,14 +46,14 @@ def scoreboard(result: Crossvalidation, config: Config) -> dict[str, Any]:
     for name, predicted in result.predicted.items():
         observed, estimated = label[common], predicted[common]
         models[name] = {
-            "pooled": _plain(asdict(scores(observed, estimated))),
-            "interval_95": _plain(
+            "pooled": plain(asdict(scores(observed, estimated))),
+            "interval_95": plain(
                 block_bootstrap(group[common], observed, estimated, n_boot=count, seed=seed)
             ),
-            "by_group": _plain(by_group(group[common], observed, estimated)),
-            "by_site": _plain(by_group(site[common], observed, estimated)),
+            "by_group": plain(by_group(group[common], observed, estimated)),
+            "by_site": plain(by_group(site[common], observed, estimated)),
             "by_fold": [
-                _plain(asdict(scores(label[common & here], predicted[common & here])))
+                plain(asdict(scores(label[common & here], predicted[common & here])))
                 for here in (result.fold == k for k in range(len(result.fold_names)))
             ],
             "coverage": float(np.isfinite(predicted[labelled]).mean()),
@@ -62,8 +62,8 @@ def scoreboard(result: Crossvalidation, config: Config) -> dict[str, Any]:
         if several:
             means = group_means(result, common, predicted)
             models[name]["group_mean"] = {
-                "pooled": _plain(asdict(scores(means.observed, means.predicted))),
-                "interval_95": _plain(
+                "pooled": plain(asdict(scores(means.observed, means.predicted))),
+                "interval_95": plain(
                     block_bootstrap(
                         means.group, means.observed, means.predicted, n_boot=count, seed=seed
                     )
@@ -72,22 +72,22 @@ def scoreboard(result: Crossvalidation, config: Config) -> dict[str, Any]:
         if name in NETWORKS:
             interval = group_conformal(np.where(labelled, predicted - label, np.nan), group)
             if interval is not None:
-                models[name]["interval_90"] = _plain(interval.as_card())
-                models[name]["coverage_90_by_group"] = _plain(interval.by_group)
+                models[name]["interval_90"] = plain(interval.as_card())
+                models[name]["coverage_90_by_group"] = plain(interval.by_group)
     differences = {}
     if "kg-lstm" in result.predicted:
         ours = result.predicted["kg-lstm"]
         for name, theirs in result.predicted.items():
             if name == "kg-lstm":
                 continue
-            differences[name] = _plain(
+            differences[name] = plain(
                 paired_difference(
                     group[common], label[common], ours[common], theirs[common], count, seed
                 )
             )
             if several:
                 a, b = group_means(result, common, ours), group_means(result, common, theirs)
-                differences[name]["group_mean"] = _plain(
+                differences[name]["group_mean"] = plain(
                     paired_difference(a.group, a.observed, a.predicted, b.predicted, count, seed)
                 )
     return {
@@ -219,12 +219,12 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """JSON values: NumPy scalars as numbers, NaN as null, mappings and sequences inside."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not np.isfinite(value):

@@ -9,8 +9,11 @@ import pytest
 
 from kgsm_infer.errors import UsageError
 from kgsm_train.config import as_json, read_config
+from kgsm_train.experiments import read_plan
 
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.toml"))
+EVERY_TOML = sorted((Path(__file__).parents[1] / "examples").glob("*.toml"))
+PLANS = [path for path in EVERY_TOML if "variants" in tomllib.loads(path.read_text())]
+EXAMPLES = [path for path in EVERY_TOML if path not in PLANS]
 
 
 def read(tmp_path, text):
@@ -25,6 +28,16 @@ def test_the_examples_are_read_as_written(path):
     for section, keys in tomllib.loads(path.read_text()).items():
         for key, value in keys.items():
             assert config[section][key] == value
+
+
+@pytest.mark.parametrize("path", PLANS, ids=lambda path: path.name)
+def test_the_plans_are_read_as_written(path):
+    plan = read_plan(path)
+    for name, changes in tomllib.loads(path.read_text())["variants"].items():
+        config = as_json(plan.variants[name, plan.seeds[0]])
+        for section, keys in changes.items():
+            for key, value in keys.items():
+                assert config[section][key] == value
 
 
 def test_paths_start_at_the_experiment_and_the_option_wins(tmp_path):

@@ -96,7 +96,14 @@ def test_the_published_oznet_folds_hold_one_series_three_times(shared_data):
         with open(path, newline="", encoding="utf-8-sig") as file:
             for row in csv.DictReader(file):
                 day = np.datetime64(row["time"], "D").astype(int)
-                rows.append((name, day, row["insitu_sm"].replace("NA", "nan"), int(station["iteration"]) - 1))
+                rows.append(
+                    (
+                        name,
+                        day,
+                        row["insitu_sm"].replace("NA", "nan"),
+                        int(station["iteration"]) - 1,
+                    )
+                )
     site, day, sm, fold = zip(*rows, strict=True)
     found = leaks_of(site, day, sm, fold)
     pairs = [(leak.text.split()[1], leak.text.split()[5]) for leak in found]
