@@ -201,6 +201,18 @@ def test_oznet_points_out_swapped_texture_but_does_not_touch_it(repository):
     assert (swapped.columns["clay_share"][0], swapped.columns["sand_share"][0]) == (0.32, 0.62)
 
 
+def test_oznet_says_from_when_on_few_stations_are_left(repository):
+    assert not any("stations have labels" in note for note in read_oznet(repository).notes)
+    for site in ("y7", "y8"):
+        path = repository / STATION_FILE.format(site=site)
+        rows = rows_of(path)
+        write_rows(
+            path, [row | ({"insitu_sm": "NA"} if k > 20 else {}) for k, row in enumerate(rows)]
+        )
+    notes = read_oznet(repository).notes
+    assert any("after 2020-01-21 only 1 of 3 stations have labels" in note for note in notes)
+
+
 def test_oznet_says_nothing_of_texture_where_it_fits(repository):
     for site in ("y5", "y7", "y8"):
         path = repository / STATION_FILE.format(site=site)
