@@ -32,6 +32,7 @@ PIXEL_NAMES = ("pixels",)
 #: Rows of one site and orbit closer than this are slices of one pass.
 ONE_PASS_SECONDS = 600
 HOUR = 3600.0
+_NO_POWER = 1e-20  # -200 dB: nothing a radar measures
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def read_backscatter(path: str | Path, unit: str = "db") -> Sourced:
         if name in cells:
             values = check.numbers(name, cells[name], RULES[f"{polarisation}_{unit}"])
             check.first(
-                values == 0 if unit == "linear" else np.zeros(len(values), bool),
+                values < _NO_POWER if unit == "linear" else np.zeros(len(values), bool),
                 name,
                 cells[name],
                 "is no backscatter in linear power; nodata? leave the cell empty",

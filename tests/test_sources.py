@@ -19,7 +19,7 @@ from urllib.error import HTTPError, URLError
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kgsm_infer.errors import DataError, MissingError, UsageError
@@ -542,6 +542,55 @@ def test_export_refuses_what_a_column_cannot_hold(tmp_path, column, value, unit,
         read_backscatter(path, unit)
     assert f"{path}: row 3, column {column}:" in str(refusal.value)
     assert says in str(refusal.value)
+
+
+def outcome(call):
+    """What a reader gives, or its reason; any other exception is a failure."""
+    try:
+        return call(), ""
+    except DataError as refusal:
+        return None, str(refusal)
+
+
+cells = st.one_of(
+    st.sampled_from(["", "NA", "nan", "inf", "-inf", "1e400", "0", "-0", "-20", "65535", "-9999"]),
+    st.floats().map(str),
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8),
+)
+
+
+@settings(deadline=None)
+@given(
+    column=st.sampled_from(sorted(EXPORT.keys() - {"system:index", ".geo"})),
+    cell=cells,
+    unit=st.sampled_from(["db", "linear"]),
+)
+def test_export_with_any_cell_is_read_right_or_refused(tmp_path_factory, column, cell, unit):
+    good = {} if unit == "db" else {"VH": "0.01", "VV": "0.1"}
+    path = export(tmp_path_factory.mktemp("any") / "s1.csv", good | {column: cell})
+    table, reason = outcome(lambda: read_backscatter(path, unit))
+    if table is None:
+        assert str(path) in reason
+        return
+    for name in ("vh_db", "vv_db"):
+        value = table.columns[name]
+        assert (np.isnan(value) | ((value <= 10) & (value >= -200))).all()
+    write_source(path.with_name("out.csv"), table)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(column=st.sampled_from(STATION_HEADER), cell=cells)
+def test_station_file_with_any_cell_is_read_right_or_refused(repository, column, cell):
+    path = repository / STATION_FILE.format(site="y7")
+    rows = station_rows(2)
+    rows[9][column] = cell
+    write_rows(path, rows)
+    table, reason = outcome(lambda: read_oznet(repository, Choice(without=("y5", "y8"))))
+    if table is None:
+        assert f"{path}: " in reason
+        return
+    for values in table.columns.values():
+        assert values.dtype.kind == "U" or not np.isinf(values).any()
 
 
 def test_export_refuses_a_time_that_is_not_in_milliseconds(tmp_path):
