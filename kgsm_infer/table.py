@@ -389,13 +389,13 @@ class Refusal:
             self.first(bad, name, cells, lambda at: f"is not {what}; {rule.cause(values[at])}")
         return values
 
-    def dates(self, cells: Sequence[str]) -> NDArray[np.datetime64]:
+    def dates(self, cells: Sequence[str], name: str = "date") -> NDArray[np.datetime64]:
         """ISO 8601 dates as UTC seconds; each distinct text is parsed once."""
         distinct, code = np.unique(np.asarray(cells, np.str_), return_inverse=True)
         parsed = [_parse_date(str(cell)) for cell in distinct]
         bad = np.asarray([value is None for value in parsed])[code]
         self.first(
-            bad, "date", cells, "is not an ISO 8601 date; write 2022-06-16 or 2022-06-16T05:30:00Z"
+            bad, name, cells, "is not an ISO 8601 date; write 2022-06-16 or 2022-06-16T05:30:00Z"
         )
         return np.asarray(parsed, "datetime64[s]")[code]
 

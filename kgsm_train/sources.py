@@ -38,12 +38,11 @@ def write_source(path: str | Path, sourced: Sourced) -> int:
     It first passes the checks every reader of it will apply: DataError names row, column,
     value and cause.
     """
-    numeric = [
+    features = [
         name
         for name, values in sourced.columns.items()
         if np.asarray(values).dtype.kind in "fiu" and name not in RULES
     ]
-    features = [name for name in numeric if not name.endswith(("_linear", "_db"))]
     table_from_columns(sourced.columns, f"{path} (not written)", features=features)
     write_csv(path, sourced.columns)
     return len(sourced)

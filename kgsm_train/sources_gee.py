@@ -32,6 +32,7 @@ PIXEL_NAMES = ("pixels",)
 #: Rows of one site and orbit closer than this are slices of one pass.
 ONE_PASS_SECONDS = 600
 HOUR = 3600.0
+_NO_POWER = 1e-20  # -200 dB: nothing a radar measures
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def read_backscatter(path: str | Path, unit: str = "db") -> Sourced:
         if name in cells:
             values = check.numbers(name, cells[name], RULES[f"{polarisation}_{unit}"])
             check.first(
-                values == 0 if unit == "linear" else np.zeros(len(values), bool),
+                values < _NO_POWER if unit == "linear" else np.zeros(len(values), bool),
                 name,
                 cells[name],
                 "is no backscatter in linear power; nodata? leave the cell empty",
@@ -225,7 +226,7 @@ def _place_and_time(path: Path, cells: Columns, check: Refusal) -> tuple[NDArray
     site = np.asarray([str(cell).strip() for cell in cells[name]], np.str_)
     check.first(site == "", name, cells[name], "empty; every row needs its site")
     if (name := _first(cells, TIME_NAMES)) is not None:
-        return site, check.dates([str(cell).strip() for cell in cells[name]])
+        return site, check.dates([str(cell).strip() for cell in cells[name]], name)
     name = _first(cells, MILLISECONDS_NAMES)
     if name is None:
         raise DataError(

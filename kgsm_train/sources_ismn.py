@@ -254,6 +254,8 @@ def _stations(archive: Path) -> list[Any]:
         raise DataError(f"{archive}: no such file")
     if archive.is_file() and not zipfile.is_zipfile(archive):
         raise DataError(f"{archive}: not a zip file; a download that was cut off?")
+    if not _files(archive):
+        raise DataError(f"{archive}: holds no series (*.stm); is it an ISMN archive?")
     # the package writes its index beside the archive unless told otherwise, and prints
     with tempfile.TemporaryDirectory(prefix="kgsm-ismn-") as index, _quiet():
         try:

@@ -147,7 +147,7 @@ def read_oznet(folder: str | Path, choice: Choice = Choice()) -> Sourced:
     table = {name: np.concatenate([part[name] for part in stations]) for name in stations[0]}
     if not len(table["site"]):
         raise UsageError(f"no day of {folder} lies between {choice.since} and {choice.until}")
-    notes = [*identical_series_notes(table)]
+    notes = [*identical_series_notes(table), *few_stations_note(table)]
     if not choice.swap_clay_sand:
         notes += swapped_clay_note(table)
     return Sourced(table, tuple(notes))
@@ -173,6 +173,28 @@ def identical_series_notes(columns: Columns) -> list[str]:
                 "whose series it is cannot be told: leave them out with --without"
             )
     return notes
+
+
+def few_stations_note(columns: Columns) -> list[str]:
+    """A line when the series goes on after most of the stations have stopped.
+
+    From there on a score is that of the few, whatever the fold.
+    """
+    labelled = np.isfinite(np.asarray(columns["sm"], np.float64))
+    site, day = columns["site"][labelled], columns["date"][labelled]
+    names = np.unique(site)
+    if not len(names):
+        return []
+    last = sorted(max(day[site == name].tolist()) for name in names)
+    # the day by which half of the stations have given their last label
+    end = last[(len(last) - 1) // 2]
+    after = np.unique(site[day > end])
+    if 2 * len(after) >= len(names) or not len(after):
+        return []
+    return [
+        f"after {end} only {len(after)} of {len(names)} stations have labels: --until {end} "
+        "leaves that time out"
+    ]
 
 
 def swapped_clay_note(columns: Columns) -> list[str]:
@@ -315,7 +337,8 @@ def _read_station(path: Path) -> tuple[NDArray[np.datetime64], Columns]:
     cells, row_number = read_columns(path)
     _need(path, cells, ("time", "ndvi_500m", *STATION_COLUMNS))
     check = Refusal(str(path), row_number)
-    day = check.dates([str(cell).strip() for cell in cells["time"]]).astype("datetime64[D]")
+    cells_of_time = [str(cell).strip() for cell in cells["time"]]
+    day = check.dates(cells_of_time, "time").astype("datetime64[D]")
     late = np.zeros(len(day), bool)
     late[1:] = np.diff(day).astype(np.int64) != 1
     check.first(late, "time", cells["time"], "is not the day after the row above; a daily series?")
