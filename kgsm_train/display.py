@@ -13,7 +13,7 @@ from rich.table import Table
 
 from .crossval import PartProgress
 from .figures import TITLES
-from .scoreboard import table_rows
+from .scoreboard import number, table_rows
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def print_scores(board: Mapping[str, Any]) -> None:
         print(f"LEAK let pass on purpose ({leak['kind']}): {leak['text']}")
     for name, difference in board["rmse_kg_lstm_minus"].items():
         low, high = difference["interval"]
+        gap, low, high = (number(value, "+.4f") for value in (difference["difference"], low, high))
         print(
-            f"RMSE of KG-LSTM minus {TITLES.get(name, name)}: {difference['difference']:+.4f} "
-            f"(95 % interval {low:+.4f} to {high:+.4f})"
+            f"RMSE of KG-LSTM minus {TITLES.get(name, name)}: {gap} (95 % interval {low} to {high})"
         )

@@ -40,7 +40,7 @@ from .figures import TITLES
 from .folds import group_folds
 from .metrics import block_bootstrap, paired_difference, scores
 from .samples import read_source
-from .scoreboard import group_means, plain
+from .scoreboard import group_means, number, plain
 
 Column = NDArray[np.float32]
 
@@ -188,8 +188,9 @@ def _scores(
     run, config = _first(runs), next(iter(plan.variants.values()))
     source, seeds = run.source, len(plan.seeds)
     common = np.isfinite(source.label)
-    for found in columns.values():
-        common &= np.isfinite(np.stack(found)).all(axis=0)
+    for name, found in columns.items():
+        if name.split(" / ")[-1] not in REFERENCE:
+            common &= np.isfinite(np.stack(found)).all(axis=0)
     if plan.reference not in columns:
         raise UsageError(f"reference {plan.reference!r} is none of: {', '.join(columns)}")
     group = np.tile(source.group[common], seeds)
@@ -248,22 +249,24 @@ def markdown(board: Mapping[str, Any]) -> str:
         "| " + " | ".join(head) + " |",
         "|" + " --- |" * len(head),
     ]
-    ranked = sorted(board["variants"].items(), key=lambda item: item[1]["pooled"]["rmse"])
+    ranked = sorted(board["variants"].items(), key=lambda item: item[1]["pooled"]["rmse"] or np.inf)
     for name, row in ranked:
         variant, model = name.rsplit(" / ", 1)
         low, high = row["interval_95"]["rmse"]
         title = TITLES.get(model, model) + (" (reference)" if row["reference"] else "")
-        cells = [variant, title, f"{row['pooled']['rmse']:.4f}", f"{low:.3f}–{high:.3f}"]
-        cells.append(_or_dash(row["pooled"]["r"], ".3f"))
+        cells = [variant, title, number(row["pooled"]["rmse"], ".4f")]
+        cells.append(f"{number(low, '.3f')}–{number(high, '.3f')}")
+        cells.append(number(row["pooled"]["r"], ".3f"))
         if several:
-            cells.append(_or_dash(row["group_mean"]["rmse"], ".4f"))
-            cells.append(_or_dash(row["group_mean"]["r"], ".3f"))
+            cells.append(number(row["group_mean"]["rmse"], ".4f"))
+            cells.append(number(row["group_mean"]["r"], ".3f"))
         difference = row.get("reference_minus_this")
         if difference is None:
             cells.append("–")
         else:
             low, high = difference["interval"]
-            cells.append(f"{difference['difference']:+.4f} ({low:+.4f} to {high:+.4f})")
+            gap = number(difference["difference"], "+.4f")
+            cells.append(f"{gap} ({number(low, '+.4f')} to {number(high, '+.4f')})")
         lines.append("| " + " | ".join(cells) + " |")
     if board["choices"]:
         lines += ["", "Chosen inside each outer fold (RMSE of the inner folds):", ""]
@@ -273,10 +276,6 @@ def markdown(board: Mapping[str, Any]) -> str:
                 f"- seed {choice['seed']}, fold {choice['fold']}: **{choice['chosen']}** of {inner}"
             )
     return "\n".join(lines) + "\n"
-
-
-def _or_dash(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
 
 
 def _first(runs: Mapping[tuple[str, int], Crossvalidation]) -> Crossvalidation:

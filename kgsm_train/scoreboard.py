@@ -23,10 +23,14 @@ from .trust import group_conformal
 
 
 def common_rows(result: Crossvalidation) -> NDArray[np.bool_]:
-    """(R,) labelled rows on which every model gives a number: where they can be compared."""
+    """(R,) labelled rows on which every model gives a number: where they can be compared.
+
+    References do not count: they are scored where they have a number among these rows.
+    """
     rows = np.isfinite(result.source.label)
-    for predicted in result.predicted.values():
-        rows &= np.isfinite(predicted)
+    for name, predicted in result.predicted.items():
+        if name not in REFERENCE:
+            rows &= np.isfinite(predicted)
     return rows
 
 
@@ -146,16 +150,16 @@ def table_rows(board: Mapping[str, Any]) -> list[tuple[str, ...]]:
         pooled, interval = model["pooled"], model["interval_95"]["rmse"]
         cells = [
             TITLES.get(name, name) + (" (reference)" if name in board["reference"] else ""),
-            _number(pooled["rmse"], ".4f"),
-            f"{_number(interval[0], '.3f')}-{_number(interval[1], '.3f')}",
-            _number(pooled["r"], ".3f"),
-            _number(pooled["bias"], "+.3f"),
-            _number(pooled["ubrmse"], ".4f"),
-            _number(model["by_group"]["rmse"]["median"], ".4f"),
+            number(pooled["rmse"], ".4f"),
+            f"{number(interval[0], '.3f')}-{number(interval[1], '.3f')}",
+            number(pooled["r"], ".3f"),
+            number(pooled["bias"], "+.3f"),
+            number(pooled["ubrmse"], ".4f"),
+            number(model["by_group"]["rmse"]["median"], ".4f"),
         ]
         if several:
             mean = model["group_mean"]["pooled"]
-            cells += [_number(mean["rmse"], ".4f"), _number(mean["r"], ".3f")]
+            cells += [number(mean["rmse"], ".4f"), number(mean["r"], ".3f")]
         cells.append(f"{model['coverage']:.0%}")
         cells.append(_learnt_a(model["learnt"]))
         rows.append(tuple(cells))
@@ -215,7 +219,8 @@ def _without_log(learnt: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in learnt.items() if key != "log"}
 
 
-def _number(value: float | None, form: str) -> str:
+def number(value: float | None, form: str) -> str:
+    """A score as text, a dash where there is none."""
     return "-" if value is None else format(value, form)
 
 

@@ -110,8 +110,8 @@ def read_oznet(folder: str | Path, choice: Choice = Choice()) -> Sourced:
 
     Columns: site, date (a local day), sm, lat, lon, fold (the authors' ``iteration``),
     cluster, those of STATION_COLUMNS, ``rain_3d_mm`` ``rain_7d_mm`` ``rain_30d_mm`` (sums
-    that end with the day itself, NaN where a day in them is missing; ANUClimate's day ends
-    at 9 h local time) and ``ndvi_conflict`` (true where the authors drop the row).
+    that end with the day itself, NaN where a day in them is missing; when the rain day
+    ends is not stated there) and ``ndvi_conflict`` (true where the authors drop the row).
     A station outside the authors' two clusters is a cluster of its own.
 
     DataError names file, row, column and value.
