@@ -143,7 +143,7 @@ def fit(
     with bars() as progress:
         done = fit_and_export(experiment, output, progress, kind=model)
     print(
-        f"{done.complete} and {done.core.name}: four engines agree to "
+        f"{done.complete} and {done.core.name}: five engines agree to "
         f"{done.worst_difference:.1e} m3/m3 on {done.windows} windows"
     )
 
