@@ -7,8 +7,8 @@
 #include "kernels.h"
 #include "vec.h"
 
-#define LOG2_10_TENTH 0.332192809488736235f      /* log2(10) / 10: 1 dB of power in bits */
-#define LOG2_10_TENTH_LOW (-2.20266350e-9f)      /* what float32 leaves of it */
+#define LOG2_10_TENTH 0x1.542a5ap-2f             /* log2(10) / 10: 1 dB of power in bits */
+#define LOG2_10_TENTH_LOW 0x1.2e1c5ap-30f        /* what float32 leaves of it */
 #define TEN_LOG10_2 3.01029995663981195f         /* 1 bit of power in dB */
 #define NEPER_TO_BITS 1.44269504088896341f       /* log2(e) */
 #define NEPER_TO_DB 4.34294481903251828f         /* 10 / ln(10) */
