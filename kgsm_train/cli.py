@@ -98,7 +98,7 @@ def crossval(
     with bars() as progress:
         result = crossvalidate(experiment, output, jobs=jobs, progress=progress)
     print_scores(write_run(output, result, experiment))
-    print(f"{output}: metrics.json, predictions.csv, figures/")
+    print(f"{output}: report.html, metrics.json, predictions.csv, figures/")
 
 
 @app.command()
