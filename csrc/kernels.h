@@ -1,14 +1,13 @@
 /* The seam between the public functions (kgsm.c) and the loops that do the work.
  *
  * kgsm.c checks the arguments, turns parameters into float32 once, and calls the loops
- * through one constant table. Loops see only valid arguments.
+ * through one table per tier. Loops see only valid arguments.
  *
- * How a tier (AVX2, AVX-512, NEON ...) joins:
- *   1. one file, say avx2.c, defines `const kgsm_kernels kgsm_kernels_avx2`; entries it
- *      has no better loop for name the portable function;
- *   2. setup.py compiles that file, and only that file, with the tier's -m flags;
- *   3. kernels() in kgsm.c returns its address where the CPU has the instructions.
- * tests/test_kernels.py is the judge of every tier. */
+ * How a tier joins: one file, tier_NAME.c, says how many lanes it has and which instructions
+ * it may use, includes the bodies (wcm_body.h, lstm_body.h) and defines
+ * `const kgsm_kernels kgsm_kernels_NAME`; an entry it has no better loop for names the
+ * portable function. kgsm.c offers it where the CPU has the instructions.
+ * The same tests judge every tier. */
 #ifndef KGSM_KERNELS_H
 #define KGSM_KERNELS_H
 
@@ -43,9 +42,37 @@ typedef struct {
                  const float *channel_db, const uint16_t *step_flags, const float *day,
                  const float *dynamic, const float *statics, float *tile,
                  uint16_t *window_flags);
+    size_t (*lstm_prepared)(const kgsm_lstm *lstm);
+    size_t (*lstm_scratch)(const kgsm_lstm *lstm);
+    void (*lstm_prepare)(const kgsm_lstm *lstm, const float *w, const float *r, const float *b,
+                         const float *head, const float *head_bias, float *prepared);
+    void (*lstm_run)(const kgsm_lstm *lstm, const float *prepared, size_t n, size_t lines,
+                     const float *tile, float *scratch, float *sm);
 } kgsm_kernels;
 
+/* GNU C on the processors that have more than the baseline; elsewhere portable is all. */
+#if defined(__GNUC__) && defined(__x86_64__)
+#define KGSM_X86
+#elif defined(__GNUC__) && defined(__aarch64__)
+#define KGSM_ARM64
+#endif
+
 extern const kgsm_kernels kgsm_kernels_portable; /* portable.c */
+#ifdef KGSM_X86
+extern const kgsm_kernels kgsm_kernels_avx2;   /* tier_avx2.c */
+extern const kgsm_kernels kgsm_kernels_avx512; /* tier_avx512.c */
+#endif
+#ifdef KGSM_ARM64
+extern const kgsm_kernels kgsm_kernels_neon; /* tier_neon.c */
+#endif
+
+/* portable.c; what tiers name for the rare cases they have no loop for */
+void kgsm_isolate_portable(const wcm_f32 *wcm, size_t n, const float *sigma0_db,
+                           const float *vegetation, const float *angle_deg, float *soil_db,
+                           float *soil_fraction, uint16_t *flags);
+void kgsm_screen_portable(range_f32 limits, size_t n, const float *sigma0_db,
+                          float *screened_db, uint16_t *flags);
+void kgsm_invert_portable(float c_db, float d_db, size_t n, const float *soil_db, float *sm);
 
 /* pack.c; named here because the portable table (portable.c) points to it */
 void kgsm_pack_portable(const kgsm_layout *layout, size_t n, const int64_t *rows,

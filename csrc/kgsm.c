@@ -2,13 +2,55 @@
 #include "kgsm.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "kernels.h"
 
-/* The one place that chooses a tier. It is constant, so threads need no lock. */
-static const kgsm_kernels *kernels(void) { return &kgsm_kernels_portable; }
+/* Every tier this machine has, the plainest first. */
+static size_t tiers(const kgsm_kernels *found[4]) {
+    size_t n = 0;
+    found[n++] = &kgsm_kernels_portable;
+#ifdef KGSM_X86
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        found[n++] = &kgsm_kernels_avx2;
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("fma"))
+        found[n++] = &kgsm_kernels_avx512;
+#endif
+#ifdef KGSM_ARM64
+    found[n++] = &kgsm_kernels_neon;
+#endif
+    return n;
+}
+
+/* The one thing the core remembers. It starts as the tables that are always right. */
+static const kgsm_kernels *chosen = &kgsm_kernels_portable;
+
+static const kgsm_kernels *kernels(void) { return chosen; }
+
+int kgsm_choose_tier(const char *name) {
+    const kgsm_kernels *found[4];
+    const size_t n = tiers(found);
+    if (!name) {
+        chosen = found[n - 1];
+        return KGSM_OK;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(name, found[i]->name)) {
+            chosen = found[i];
+            return KGSM_OK;
+        }
+    return KGSM_ERR_TIER;
+}
 
 const char *kgsm_tier(void) { return kernels()->name; }
+
+const char *kgsm_tier_name(size_t i) {
+    const kgsm_kernels *found[4];
+    return i < tiers(found) ? found[i]->name : NULL;
+}
 
 const char *kgsm_strerror(int code) {
     switch (code) {
@@ -18,6 +60,7 @@ const char *kgsm_strerror(int code) {
     case KGSM_ERR_ANGLE: return "the angle rule needs angle_deg";
     case KGSM_ERR_SHAPE: return "a size is 0, or too large to address";
     case KGSM_ERR_SCALE: return "a mean is not finite, or a std is not finite and > 0";
+    case KGSM_ERR_TIER: return "this machine has no tier of that name";
     case KGSM_ERR_INDEX: return "a window names a row that is not in the table";
     default: return "unknown error code";
     }
@@ -136,5 +179,40 @@ int kgsm_pack(const kgsm_layout *layout, size_t n, size_t r, const int64_t *rows
 
     kernels()->pack(layout, n, rows, channel_db, step_flags, day, dynamic, statics, tile,
                     window_flags);
+    return KGSM_OK;
+}
+
+static int lstm_is_sound(const kgsm_lstm *lstm) {
+    /* no more than 2**20 of anything: no product below overflows */
+    const size_t most = (size_t)1 << 20;
+    return lstm->steps && lstm->channels && lstm->hidden && lstm->members &&
+           lstm->steps <= most && lstm->channels <= most && lstm->hidden <= most / 64 &&
+           lstm->members <= most / 1024;
+}
+
+size_t kgsm_lstm_prepared_floats(const kgsm_lstm *lstm) {
+    return lstm && lstm_is_sound(lstm) ? kernels()->lstm_prepared(lstm) : 0;
+}
+
+size_t kgsm_lstm_scratch_floats(const kgsm_lstm *lstm) {
+    return lstm && lstm_is_sound(lstm) ? kernels()->lstm_scratch(lstm) : 0;
+}
+
+int kgsm_lstm_prepare(const kgsm_lstm *lstm, const float *w, const float *r, const float *b,
+                      const float *head, const float *head_bias, float *prepared) {
+    if (!lstm || !w || !r || !b || !head || !head_bias || !prepared) return KGSM_ERR_NULL;
+    if (!lstm_is_sound(lstm)) return KGSM_ERR_SHAPE;
+    kernels()->lstm_prepare(lstm, w, r, b, head, head_bias, prepared);
+    return KGSM_OK;
+}
+
+int kgsm_lstm_run(const kgsm_lstm *lstm, const float *prepared, size_t n, size_t lines,
+                  const float *tile, float *scratch, float *sm) {
+    if (!lstm) return KGSM_ERR_NULL;
+    if (!lstm_is_sound(lstm) || lines < n) return KGSM_ERR_SHAPE;
+    if (n == 0) return KGSM_OK;
+    if (lines > SIZE_MAX / sizeof(float) / lstm->steps / lstm->channels) return KGSM_ERR_SHAPE;
+    if (!prepared || !tile || !scratch || !sm) return KGSM_ERR_NULL;
+    kernels()->lstm_run(lstm, prepared, n, lines, tile, scratch, sm);
     return KGSM_OK;
 }

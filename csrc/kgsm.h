@@ -1,7 +1,8 @@
 /* kgsm.h - the C core of kgsm: from radar backscatter to an LSTM's input.
  *
  * This header is the manual. The core is plain C11, knows no Python, allocates nothing,
- * keeps no state and may be called from any number of threads at once.
+ * keeps no state but the choice of a tier, and may be called from any number of threads at
+ * once.
  *
  * Symbols (equation numbers are those of Yu, Filippi and Bishop's paper)
  *
@@ -24,12 +25,14 @@
  *     may then be NULL.
  *   - Every function returns KGSM_OK or a negative KGSM_ERR_ code. Arguments are checked
  *     before anything is written: after an error the outputs are as they were.
+ *   - An element's, and a window's, result has the same bits wherever it stands in the arrays
+ *     and whatever stands beside it. Tiers differ among each other in the last digits.
  *   - Against float64 arithmetic on the same inputs, sigma_soil is within 1e-4 dB wherever
  *     the soil fraction is >= 0.1, inside the default limits of kgsm_infer/wcm.py with
  *     B <= 0.2; the worst found is 6e-5 dB, at VWC 43, theta 75, B 0.2. (Beyond, the
  *     correction for gamma2 alone is over 300 dB and float32 cannot hold 1e-4 dB of it.)
  *
- * kgsm_infer/wcm.py and kgsm_infer/window.py are the readable twins in NumPy.
+ * kgsm_infer/wcm.py, window.py and lstm.py are the readable twins in NumPy.
  */
 #ifndef KGSM_H
 #define KGSM_H
@@ -57,14 +60,27 @@ enum {
     KGSM_ERR_ANGLE = -3, /* the angle rule needs angle_deg and it is NULL */
     KGSM_ERR_SHAPE = -4, /* a size of the layout is 0, or the tile is too large to address */
     KGSM_ERR_SCALE = -5, /* a mean is not finite, or an inv_std is not finite and > 0 */
-    KGSM_ERR_INDEX = -6  /* a window names a row outside -1 .. R-1 */
+    KGSM_ERR_INDEX = -6, /* a window names a row outside -1 .. R-1 */
+    KGSM_ERR_TIER = -7   /* no tier of that name here */
 };
 
 /* One line of English for a code; never NULL, never to be freed. */
 KGSM_API const char *kgsm_strerror(int code);
 
-/* Name of the set of kernels in use; "portable" is plain C on the C library's maths. */
+/* ---- tiers: the same functions on what the processor has ----------------------------- */
+/* "portable" is plain C on the C library's maths and is there everywhere; "avx2" (with FMA),
+ * "avx512" (F, VL, BW, DQ) and "neon" are there where the processor is. */
+
+/* Choose a tier by name, or the fastest with NULL; KGSM_ERR_TIER leaves the choice as it was.
+ * Until the first call it is "portable". Choose before other threads call, and prepare
+ * weights (kgsm_lstm_prepare) after: their layout is the tier's. */
+KGSM_API int kgsm_choose_tier(const char *name);
+
+/* Name of the tier in use. */
 KGSM_API const char *kgsm_tier(void);
+
+/* Name of the i-th tier of this machine, the plainest first; NULL when there are no more. */
+KGSM_API const char *kgsm_tier_name(size_t i);
 
 /* ---- flags: why there is no number, or a doubtful one ------------------------------ */
 /* One bit each, stable; the same as kgsm_infer/flags.py. The core sets those marked *. */
@@ -86,10 +102,15 @@ enum {
 
 /* ---- decibels ---------------------------------------------------------------------- */
 
-/* linear[i] = 10 ** (db[i] / 10), both (n). -inf gives 0; NaN gives NaN. */
+/* linear[i] = 10 ** (db[i] / 10), both (n). -inf gives 0; NaN gives NaN.
+ * avx2 and avx512: within 1.30 ULP where the result is a normal number (worst at -344.67932);
+ * portable: within 66 ULP (an error in the rounded exponent, worst at -367.26); below -379.2
+ * the result is subnormal, and within one of its units. */
 KGSM_API int kgsm_db_to_linear(size_t n, const float *db, float *linear);
 
-/* db[i] = 10 log10(linear[i]), both (n). 0 gives -inf; below 0 and NaN give NaN. */
+/* db[i] = 10 log10(linear[i]), both (n). 0 gives -inf; below 0 and NaN give NaN.
+ * avx2 and avx512: within 2.35 ULP over all positive floats (worst at 1.2563967); portable:
+ * within 2.2 (the C library's log10f). All floats were tried: tests/test_tiers.py. */
 KGSM_API int kgsm_linear_to_db(size_t n, const float *linear, float *db);
 
 /* ---- the water cloud model ---------------------------------------------------------- */
@@ -192,6 +213,46 @@ KGSM_API int kgsm_pack(const kgsm_layout *layout, size_t n, size_t r, const int6
                        const float *channel_db, const uint16_t *step_flags, const float *day,
                        const float *dynamic, const float *statics, float *tile,
                        uint16_t *window_flags);
+
+/* ---- the LSTM -------------------------------------------------------------------------- */
+
+/* M members of the ONNX standard's LSTM (gates i, o, f, c; no peepholes; h and C start at 0),
+ * each with a linear head on its last h, and the mean of their estimates. */
+typedef struct {
+    size_t steps;    /* T, >= 1 */
+    size_t channels; /* F, >= 1 */
+    size_t hidden;   /* H, 1 .. 2**14 */
+    size_t members;  /* M, 1 .. 2**10 */
+} kgsm_lstm;
+
+/* Floats that kgsm_lstm_prepare writes, and that one call of kgsm_lstm_run scribbles on, with
+ * the tier in use; 0 for a shape that is not sound. */
+KGSM_API size_t kgsm_lstm_prepared_floats(const kgsm_lstm *lstm);
+KGSM_API size_t kgsm_lstm_scratch_floats(const kgsm_lstm *lstm);
+
+/* Lay the weights out as the tier wants them; once for a model.
+ *
+ *   w          (M, 4 H, F) input weights      r  (M, 4 H, H) recurrent weights
+ *   b          (M, 8 H) input biases, then recurrent biases
+ *   head       (M, H)                         head_bias  (M)
+ *   prepared   out; may be shared by threads from then on
+ *
+ * KGSM_ERR_NULL, KGSM_ERR_SHAPE. */
+KGSM_API int kgsm_lstm_prepare(const kgsm_lstm *lstm, const float *w, const float *r,
+                               const float *b, const float *head, const float *head_bias,
+                               float *prepared);
+
+/* sm[i] of n windows, m3 m-3, neither clipped nor masked.
+ *
+ *   tile       (T, lines, F), of which windows 0 .. n-1 are read: a part of a wider tile is
+ *              run by passing a pointer to its first window and the wider tile's lines
+ *   scratch    one per thread
+ *   sm         (n) out; NaN where any input of the window is NaN
+ *
+ * Within 2e-6 of float64 for weights and inputs of a trained model, typically 1e-7 (the
+ * activations are within 2e-7). KGSM_ERR_NULL, KGSM_ERR_SHAPE (also for lines < n). */
+KGSM_API int kgsm_lstm_run(const kgsm_lstm *lstm, const float *prepared, size_t n, size_t lines,
+                           const float *tile, float *scratch, float *sm);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,15 @@
-/* The portable kernels: plain loops over the C library's float functions. The first
- * reference for every faster tier; kgsm.h says what each must do. */
+/* The portable kernels: plain loops over the C library's float functions, and the LSTM on
+ * the compiler's own 16-byte vectors (one float where it has none). The first reference for
+ * every faster tier; kgsm.h says what each must do. */
 #include "kernels.h"
+
+#ifdef __GNUC__
+#define KGSM_LANES 4
+#else
+#define KGSM_LANES 1
+#endif
+#define KGSM_ROWS 3
+#include "lstm_body.h"
 
 #include <math.h>
 
@@ -46,9 +55,9 @@ static void linear_to_db(size_t n, const float *linear, float *db) {
     for (size_t i = 0; i < n; i++) db[i] = to_db(linear[i]);
 }
 
-static void isolate(const wcm_f32 *wcm, size_t n, const float *sigma0_db,
-                    const float *vegetation, const float *angle_deg, float *soil_db,
-                    float *soil_fraction, uint16_t *flags) {
+void kgsm_isolate_portable(const wcm_f32 *wcm, size_t n, const float *sigma0_db,
+                           const float *vegetation, const float *angle_deg, float *soil_db,
+                           float *soil_fraction, uint16_t *flags) {
     for (size_t i = 0; i < n; i++) {
         const float s = sigma0_db[i], v = vegetation[i];
         int missing = isnan(s) || isnan(v);
@@ -89,8 +98,8 @@ static void isolate(const wcm_f32 *wcm, size_t n, const float *sigma0_db,
     }
 }
 
-static void screen(range_f32 limits, size_t n, const float *sigma0_db, float *screened_db,
-                   uint16_t *flags) {
+void kgsm_screen_portable(range_f32 limits, size_t n, const float *sigma0_db,
+                          float *screened_db, uint16_t *flags) {
     for (size_t i = 0; i < n; i++) {
         const float s = sigma0_db[i];
         const int out = outside(s, limits);
@@ -100,7 +109,7 @@ static void screen(range_f32 limits, size_t n, const float *sigma0_db, float *sc
     }
 }
 
-static void invert(float c_db, float d_db, size_t n, const float *soil_db, float *sm) {
+void kgsm_invert_portable(float c_db, float d_db, size_t n, const float *soil_db, float *sm) {
     /* SM = (sigma_soil - C) / D                                                 (3) (6) */
     for (size_t i = 0; i < n; i++) sm[i] = (soil_db[i] - c_db) / d_db;
 }
@@ -109,8 +118,12 @@ const kgsm_kernels kgsm_kernels_portable = {
     .name = "portable",
     .db_to_linear = db_to_linear,
     .linear_to_db = linear_to_db,
-    .isolate = isolate,
-    .screen = screen,
-    .invert = invert,
+    .isolate = kgsm_isolate_portable,
+    .screen = kgsm_screen_portable,
+    .invert = kgsm_invert_portable,
     .pack = kgsm_pack_portable,
+    .lstm_prepared = lstm_prepared,
+    .lstm_scratch = lstm_scratch,
+    .lstm_prepare = lstm_prepare,
+    .lstm_run = lstm_run,
 };

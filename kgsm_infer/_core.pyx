@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uint16_t
 
 
 cdef extern from "kgsm.h" nogil:
-    int KGSM_OK, KGSM_ERR_INDEX
+    int KGSM_OK, KGSM_ERR_INDEX, KGSM_ERR_SHAPE
     int KGSM_VWC_FOLIAGE, KGSM_VWC_COLUMN
     int KGSM_ANGLE_CONSTANT, KGSM_ANGLE_COLUMN, KGSM_ANGLE_NORMALISE
     int KGSM_MISSING_INPUT, KGSM_INPUT_OUT_OF_RANGE, KGSM_SOIL_SIGNAL_LOST
@@ -35,7 +35,21 @@ cdef extern from "kgsm.h" nogil:
         const float *inv_std
 
     const char *kgsm_strerror(int code)
+    int kgsm_choose_tier(const char *name)
     const char *kgsm_tier()
+    const char *kgsm_tier_name(size_t i)
+
+    ctypedef struct kgsm_lstm:
+        size_t steps, channels, hidden, members
+
+    size_t kgsm_lstm_prepared_floats(const kgsm_lstm *lstm)
+    size_t kgsm_lstm_scratch_floats(const kgsm_lstm *lstm)
+    int kgsm_lstm_prepare(
+        const kgsm_lstm *lstm, const float *w, const float *r, const float *b,
+        const float *head, const float *head_bias, float *prepared)
+    int kgsm_lstm_run(
+        const kgsm_lstm *lstm, const float *prepared, size_t n, size_t lines,
+        const float *tile, float *scratch, float *sm)
     int kgsm_db_to_linear(size_t n, const float *db, float *linear)
     int kgsm_linear_to_db(size_t n, const float *linear, float *db)
     int kgsm_isolate(
@@ -76,6 +90,82 @@ cdef dict ANGLE_RULES = {
 def tier():
     """The set of C kernels in use, e.g. ``portable``."""
     return kgsm_tier().decode("ascii")
+
+
+def tiers():
+    """The tiers of this machine, the plainest first."""
+    names, i = [], 0
+    while kgsm_tier_name(i) != NULL:
+        names.append(kgsm_tier_name(i).decode("ascii"))
+        i += 1
+    return tuple(names)
+
+
+def choose_tier(name):
+    """Use a tier of :func:`tiers`, or the fastest with None. ValueError for another name."""
+    if name is None:
+        kgsm_choose_tier(NULL)
+        return
+    encoded = name.encode()
+    _check(kgsm_choose_tier(encoded))
+
+
+def lstm_sizes(size_t steps, size_t channels, size_t hidden, size_t members):
+    """(floats of prepared weights, floats of scratch) with the tier in use."""
+    cdef kgsm_lstm lstm = kgsm_lstm(steps, channels, hidden, members)
+    return kgsm_lstm_prepared_floats(&lstm), kgsm_lstm_scratch_floats(&lstm)
+
+
+def lstm_prepare(
+    size_t steps,
+    const float[:, :, ::1] w not None,
+    const float[:, :, ::1] r not None,
+    const float[:, ::1] b not None,
+    const float[:, ::1] head not None,
+    const float[::1] head_bias not None,
+    float[::1] prepared not None,
+):
+    """Weights w (M, 4H, F), r (M, 4H, H), b (M, 8H), head (M, H), head_bias (M) laid out."""
+    cdef size_t members = w.shape[0], hidden = head.shape[1]
+    cdef kgsm_lstm lstm = kgsm_lstm(steps, w.shape[2], hidden, members)
+    cdef int code
+    _same_length(4 * hidden, w.shape[1], "w, second axis")
+    _same_length(members, r.shape[0], "r")
+    _same_length(4 * hidden, r.shape[1], "r, second axis")
+    _same_length(hidden, r.shape[2], "r, last axis")
+    _same_length(members, b.shape[0], "b")
+    _same_length(8 * hidden, b.shape[1], "b, second axis")
+    _same_length(members, head.shape[0], "head")
+    _same_length(members, head_bias.shape[0], "head_bias")
+    _same_length(kgsm_lstm_prepared_floats(&lstm), prepared.shape[0], "prepared")
+    if prepared.shape[0] == 0:
+        _check(KGSM_ERR_SHAPE)
+    code = kgsm_lstm_prepare(
+        &lstm, &w[0, 0, 0], &r[0, 0, 0], &b[0, 0], &head[0, 0], &head_bias[0], &prepared[0])
+    _check(code)
+
+
+def lstm_run(
+    size_t hidden,
+    size_t members,
+    const float[::1] prepared not None,
+    const float[:, :, ::1] tile not None,
+    float[::1] scratch not None,
+    float[::1] sm not None,
+):
+    """sm (n,) of a tile (T, n, F); the GIL is let go."""
+    cdef kgsm_lstm lstm = kgsm_lstm(tile.shape[0], tile.shape[2], hidden, members)
+    cdef size_t n = tile.shape[1]
+    cdef int code
+    _same_length(kgsm_lstm_prepared_floats(&lstm), prepared.shape[0], "prepared")
+    _same_length(kgsm_lstm_scratch_floats(&lstm), scratch.shape[0], "scratch")
+    _same_length(n, sm.shape[0], "sm")
+    if n == 0:
+        return
+    with nogil:
+        code = kgsm_lstm_run(
+            &lstm, &prepared[0], n, n, &tile[0, 0, 0], &scratch[0], &sm[0])
+    _check(code)
 
 
 def db_to_linear(const float[::1] db not None, float[::1] linear not None):

@@ -80,14 +80,15 @@ def predict(
     model: ModelArgument,
     table: TableArgument,
     output: OutOption,
-    threads: Annotated[int, typer.Option(min=1, help="engine threads")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="tiles worked on at once")] = 1,
+    engine: Annotated[str, typer.Option(help="auto, native or onnxruntime")] = "auto",
 ) -> None:
     """Soil moisture for every row of TABLE: one output row per input row, same order."""
     from .model import load
     from .output import summary, write_retrieval
     from .table import read_table
 
-    loaded = load(model, threads=threads)
+    loaded = load(model, engine=engine, threads=threads)
     observations = read_table(table, features=loaded.table_features())
     result = loaded.predict(observations)
     write_retrieval(output, observations, result, simulated=loaded.card.simulated)

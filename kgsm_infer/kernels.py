@@ -1,7 +1,9 @@
 """The kernels the rest of kgsm calls: the C core, or its NumPy twin.
 
 This is the only place that chooses. The C core is used where ``kgsm_infer._core`` is
-built, unless the environment says ``KGSM_PURE=1`` when this module is first imported.
+built, unless the environment says ``KGSM_PURE=1`` when this module is first imported. The C
+core runs the fastest tier the processor has, or the one ``KGSM_TIER`` names (``portable``,
+``avx2``, ``avx512``, ``neon``).
 Functions, arguments and results are those of :mod:`kgsm_infer.wcm` and
 :mod:`kgsm_infer.window`, where they are described. Packing gives the same bits; isolated
 backscatter is within 1e-4 dB of the other and of float64, and NaN and flags are the same
@@ -11,14 +13,19 @@ except where a soil fraction lies within 1e-5 of its limit.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from . import lstm as _lstm
 from . import wcm as _wcm
 from . import window as _window
+from .errors import UsageError
+from .lstm import LstmWeights
 from .wcm import Isolated, Limits, Wcm
 from .window import Layout
 
@@ -28,12 +35,20 @@ def _find_core() -> Any:
     if os.environ.get("KGSM_PURE", "0") not in ("", "0"):
         return None
     try:
-        return import_module("kgsm_infer._core")
+        core = import_module("kgsm_infer._core")
     except ModuleNotFoundError as error:
         if error.name != "kgsm_infer._core":
             raise
         return None
+    tier = os.environ.get("KGSM_TIER") or None
+    if tier is not None and tier not in core.tiers():
+        raise UsageError(f"KGSM_TIER={tier}: this machine has {', '.join(core.tiers())}")
+    core.choose_tier(tier)
+    return core
 
+
+#: tile (T, N, F) -> SM (N,), m3 m-3, neither clipped nor masked.
+LstmRunner = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 _core = _find_core()
 _LIMITS = Limits()
@@ -42,6 +57,11 @@ _LIMITS = Limits()
 def engine_name() -> str:
     """``c`` or ``numpy``."""
     return "numpy" if _core is None else "c"
+
+
+def tier_name() -> str:
+    """The C core's tier: ``portable``, ``avx2``, ``avx512`` or ``neon``; ``numpy`` without it."""
+    return "numpy" if _core is None else str(_core.tier())
 
 
 def db_to_linear(db: ArrayLike) -> NDArray[np.float32]:
@@ -155,6 +175,38 @@ def pack(
         window_flags,
     )
     return tile, window_flags
+
+
+def lstm_runner(weights: LstmWeights) -> LstmRunner:
+    """The LSTM of ``weights``: tile (T, N, F) -> SM (N,); see :func:`kgsm_infer.lstm.run`.
+
+    In C the result of a window has the same bits in any batch, and in any thread.
+    """
+    if _core is None:
+        return partial(_lstm.run, weights)
+    steps, channels = weights.steps, weights.w.shape[2]
+    members, hidden = weights.head.shape
+    floats, scratch_floats = _core.lstm_sizes(steps, channels, hidden, members)
+    prepared = _aligned(floats)
+    arrays = (_dense(a, np.float32) for a in weights[1:])
+    _core.lstm_prepare(steps, *arrays, prepared)
+
+    def run(tile: NDArray[np.float32]) -> NDArray[np.float32]:
+        tile = _dense(tile, np.float32)
+        if tile.shape[0] != steps or tile.shape[2] != channels:
+            raise ValueError(f"expected a tile ({steps}, N, {channels}), got {tile.shape}")
+        sm = np.empty(tile.shape[1], np.float32)
+        _core.lstm_run(hidden, members, prepared, tile, _aligned(scratch_floats), sm)
+        return sm
+
+    return run
+
+
+def _aligned(floats: int) -> NDArray[np.float32]:
+    """Room for so many floats, at the start of a cache line: no vector lies across two."""
+    room = np.empty(floats + 16, np.float32)
+    skip = -room.ctypes.data % 64 // 4
+    return room[skip : skip + floats]
 
 
 def _dense(x: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:

@@ -67,15 +67,18 @@ class Block(NamedTuple):
     flags: NDArray[np.uint16]
 
 
+Means = tuple[NDArray[np.float64], NDArray[np.int64]]
+
+
 @dataclass(frozen=True)
 class Context:
-    """Means that pixels take from their scene or paddock (see :mod:`kgsm_infer.context`).
+    """What pixels take from their scene and their paddock (see :mod:`kgsm_infer.context`).
 
-    scene, field: name -> (mean, count), of shape (D,) and (D, paddocks).
+    scenes, fields: name -> (mean, count), of shape (D,) and (D, paddocks).
     """
 
-    scene: Mapping[str, tuple[NDArray[np.float64], NDArray[np.int64]]] = field(default_factory=dict)
-    field: Mapping[str, tuple[NDArray[np.float64], NDArray[np.int64]]] = field(default_factory=dict)
+    scenes: Mapping[str, Means] = field(default_factory=dict)
+    fields: Mapping[str, Means] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -146,13 +149,11 @@ def plan_map(
     if not every:
         _all_within_reach(stack, targets[0])
     grid = stack.grid
-    read = targets[-1] - max(0, targets[0] - card.steps + 1) + 1
-    return Plan(
-        model,
-        stack,
-        targets,
-        tuple(blocks(grid.height, grid.width, stack.tile, read)),
-    )
+    plan = Plan(model, stack, targets, ())
+    past = any(CONTEXT[name][1] == "history" for name in _contexts(plan))
+    read = len(stack.dates) if past else len(plan.acquisitions)
+    windows = tuple(blocks(grid.height, grid.width, stack.tile, read))
+    return replace(plan, windows=windows)
 
 
 def model_columns(model: Model) -> list[str]:
@@ -191,7 +192,7 @@ def retrieve_block(plan: Plan, reader: Reader, window: Window, context: Context)
     model, card = plan.model, plan.model.card
     acquisitions = plan.acquisitions
     pixels = window.height * window.width
-    labels = _labels(plan, window) if context.field else None
+    shared = _Shared(plan, reader, window, context)
     lacking = np.zeros((len(acquisitions), pixels), bool)
 
     def acquired(name: str) -> NDArray[np.float32]:
@@ -199,8 +200,8 @@ def retrieve_block(plan: Plan, reader: Reader, window: Window, context: Context)
         out = np.empty((len(acquisitions), pixels), np.float32)
         for a, acquisition in enumerate(acquisitions):
             if name in CONTEXT and not plan.stack.has(name):
-                out[a] = _context(plan, reader, name, acquisition, window, context, labels)
-                lacking[a] |= _too_few(name, acquisition, context, labels, pixels)
+                out[a], too_few = shared.value(name, acquisition)
+                lacking[a] |= too_few
             else:
                 out[a] = reader.column(name, acquisition, window).ravel()
         return out.reshape(-1)
@@ -250,63 +251,68 @@ def make_context(plan: Plan, threads: int = 1) -> Context:
 
     Backscatter in linear power, NDVI as it is, over the pixels with a value on that date:
     all of the scene's, or those whose centre lies in the paddock. The same arithmetic as
-    :func:`kgsm_infer.context.context_mean`.
+    :mod:`kgsm_infer.context` does on the rows of a table.
     """
-    card = plan.model.card
-    names = [
-        name
-        for name in (*card.names("dynamic"), *card.names("static"))
-        if name in CONTEXT and not plan.stack.has(name)
-    ]
+    asked = _contexts(plan)
+    names = [name for name in asked if CONTEXT[name][1] != "history"]
+    histories = [name for name in asked if CONTEXT[name][1] == "history"]
+    names += [base for base in (CONTEXT[name][0] for name in histories) if base not in names]
+    names = [name for name in dict.fromkeys(names) if not plan.stack.has(name)]
+    sizes = {"scene": 1, "field": len(plan.paddocks)}
+    names = [name for name in names if sizes[CONTEXT[name][1]]]
     if not names:
         return Context()
-    sizes = {"scene": 1, "field": len(plan.paddocks)}
     days = len(plan.stack.dates)
     total = {name: np.zeros((days, sizes[CONTEXT[name][1]])) for name in names}
     count = {name: np.zeros((days, sizes[CONTEXT[name][1]]), np.int64) for name in names}
+    bases = {CONTEXT[name][0] for name in histories}
 
     def sums(reader: Reader, window: Window) -> list[tuple[str, int, Any, Any]]:
         found = []
         labels = _labels(plan, window)
         for name in names:
             column, who = CONTEXT[name]
-            size = sizes[who]
-            if size == 0:
-                continue
             code = labels if who == "field" else np.zeros(labels.size, np.int64)
-            for acquisition in plan.acquisitions:
+            for acquisition in range(days) if name in bases else plan.acquisitions:
                 value = reader.column(column, acquisition, window).ravel()
                 there = np.isfinite(value) & (code >= 0)
                 power = value[there]
                 power = np.exp(power * DB_TO_NEPER) if column.endswith("_db") else power
-                found.append(
-                    (
-                        name,
-                        acquisition,
-                        np.bincount(code[there], weights=power, minlength=size),
-                        np.bincount(code[there], minlength=size),
-                    )
-                )
+                n = np.bincount(code[there], minlength=sizes[who])
+                found.append((name, acquisition, np.bincount(code[there], power, sizes[who]), n))
         return found
 
     for _, parts in _in_order(plan, range(len(plan.windows)), sums, threads):
         for name, acquisition, power, n in parts:  # always in the blocks' order: same sums
             total[name][acquisition] += power
             count[name][acquisition] += n
-    means = {}
+    means: dict[str, Means] = {}
     for name in names:
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = total[name] / count[name]
             mean = np.log(mean) / DB_TO_NEPER if name.endswith("_db") else mean
         means[name] = (mean, count[name])
+    own = {who: {n: m for n, m in means.items() if CONTEXT[n][1] == who} for who in sizes}
     return Context(
-        scene={
-            name: (mean[:, 0], n[:, 0])
-            for name, (mean, n) in means.items()
-            if CONTEXT[name][1] == "scene"
-        },
-        field={name: pair for name, pair in means.items() if CONTEXT[name][1] == "field"},
+        scenes={name: (mean[:, 0], n[:, 0]) for name, (mean, n) in own["scene"].items()},
+        fields=own["field"],
     )
+
+
+def reference_db(name: str, field_db: NDArray[np.float64]) -> Means:
+    """A field's usual (mean power) or driest date, dB, and of how many dates.
+
+    field_db: (D, N) backscatter of N fields; both results (N,).
+    """
+    there = np.isfinite(field_db)
+    count = there.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if name.endswith("over_driest_db"):
+            reference = np.where(there, field_db, np.inf).min(axis=0)
+        else:
+            power = np.exp(np.where(there, field_db, -np.inf) * DB_TO_NEPER)
+            reference = np.log(power.sum(axis=0) / count) / DB_TO_NEPER
+    return np.where(count > 0, reference, np.nan), count
 
 
 @contextmanager
@@ -459,40 +465,54 @@ def _labels(plan: Plan, window: Window) -> NDArray[np.int64]:
     return labels.ravel()
 
 
-def _context(
-    plan: Plan,
-    reader: Reader,
-    name: str,
-    acquisition: int,
-    window: Window,
-    context: Context,
-    labels: NDArray[np.int64] | None,
-) -> NDArray[np.float64]:
-    """A context column of one block; a pixel in no paddock is a field of its own."""
-    column, who = CONTEXT[name]
-    if who == "scene":
-        return np.full(window.height * window.width, context.scene[name][0][acquisition])
-    own = reader.column(column, acquisition, window).ravel()
-    if labels is None or not plan.paddocks:
-        return own
-    mean = context.field[name][0][acquisition]
-    return np.where(labels >= 0, mean[np.maximum(labels, 0)], own)
+def _contexts(plan: Plan) -> list[str]:
+    """The contexts a model reads that no layer gives."""
+    card = plan.model.card
+    names = (*card.names("dynamic"), *card.names("static"))
+    return [name for name in names if name in CONTEXT and not plan.stack.has(name)]
 
 
-def _too_few(
-    name: str,
-    acquisition: int,
-    context: Context,
-    labels: NDArray[np.int64] | None,
-    pixels: int,
-) -> NDArray[np.bool_]:
-    who = CONTEXT[name][1]
-    if who == "scene":
-        return np.full(pixels, context.scene[name][1][acquisition] < ENOUGH[who])
-    count = context.field[name][1][acquisition]
-    if labels is None or not len(count):
-        return np.ones(pixels, bool)
-    return np.asarray((labels < 0) | (count[np.maximum(labels, 0)] < ENOUGH[who]))
+class _Shared:
+    """Context columns of one block; a pixel in no paddock is a field of its own."""
+
+    def __init__(self, plan: Plan, reader: Reader, window: Window, context: Context) -> None:
+        self._plan, self._reader, self._window, self._context = plan, reader, window, context
+        self._labels = _labels(plan, window) if context.fields else None
+        self._own: dict[str, Means] = {}
+
+    def value(self, name: str, acquisition: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """(pixels,) of a context, and where it is made of too little."""
+        base, who = CONTEXT[name]
+        pixels = self._window.height * self._window.width
+        if who == "scene":
+            mean, count = self._context.scenes[name]
+            few = count[acquisition] < ENOUGH[who]
+            return np.full(pixels, mean[acquisition]), np.full(pixels, few)
+        if who == "field":
+            return self._field(name, acquisition)
+        if name not in self._own:
+            self._own[name] = self._reference(name)
+        reference, dates = self._own[name]
+        return self._of_field(base, acquisition) - reference, dates < ENOUGH[who]
+
+    def _field(self, name: str, acquisition: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        own = self._reader.column(CONTEXT[name][0], acquisition, self._window).ravel()
+        if self._labels is None:
+            return own, np.ones(own.size, bool)
+        inside, at = self._labels >= 0, np.maximum(self._labels, 0)
+        mean, count = (part[acquisition][at] for part in self._context.fields[name])
+        return np.where(inside, mean, own), np.asarray(~inside | (count < ENOUGH["field"]))
+
+    def _of_field(self, base: str, acquisition: int) -> NDArray[np.float64]:
+        if self._plan.stack.has(base):
+            return self._reader.column(base, acquisition, self._window).ravel()
+        return self._field(base, acquisition)[0]
+
+    def _reference(self, name: str) -> Means:
+        """The usual or driest date of each pixel's field over the whole stack."""
+        base = CONTEXT[name][0]
+        days = range(len(self._plan.stack.dates))
+        return reference_db(name, np.stack([self._of_field(base, day) for day in days]))
 
 
 def _in_order(

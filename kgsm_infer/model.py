@@ -1,14 +1,17 @@
 """A model in use: load it, give it observations, get soil moisture with reasons.
 
 One observation flows one way: window -> isolation -> tile -> LSTM -> retrieval.
-``NAME.core.onnx`` runs the first three in the C core and the LSTM in onnxruntime;
-``NAME.onnx`` holds all of it in its graph. Both give the same numbers.
+The C core does the first three. The LSTM runs in it too (engine ``native``, from either
+file of a model), or in onnxruntime from ``NAME.core.onnx``; onnxruntime with ``NAME.onnx`` has
+all of it in the graph. All give the same numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,16 +21,21 @@ from numpy.typing import ArrayLike, NDArray
 from . import flags, kernels
 from .card import Card, card_domain
 from .domain import Domain, dissimilarity
-from .errors import MissingError, ModelError
+from .errors import MissingError, ModelError, UsageError
+from .kernels import LstmRunner
 from .observations import FROM_DATE, Observations, columns_to_read, isolate_observed, observe
 from .onnxfile import ModelFile, read_model_file
+from .weights import read_weights
 from .window import window_rows
 
 if TYPE_CHECKING:
     from .table import Table
 
 #: Windows per engine call: small enough for the cache, large enough to amortise the call.
-TILE = 1024
+TILE = 960
+#: Windows whose acquisitions are isolated together where they are given as arrays.
+BLOCK = 16 * TILE
+ENGINES = ("auto", "native", "onnxruntime")
 
 
 class Retrieval(NamedTuple):
@@ -53,8 +61,15 @@ class Model:
     card: Card
     role: str
     path: Path
-    session: Any  # onnxruntime.InferenceSession
+    session: Any  # onnxruntime.InferenceSession; None in the native engine
     domain: Domain | None = None
+    lstm: LstmRunner | None = None  # the native engine
+    threads: int = 1
+
+    @property
+    def engine(self) -> str:
+        """``native`` or ``onnxruntime``."""
+        return "onnxruntime" if self.lstm is None else "native"
 
     def retrieve(
         self,
@@ -145,7 +160,8 @@ class Model:
 
         rows: (N, T) indices into the observations, -1 is padding.  statics: (N, Fs).
         """
-        run = self._run_core if self.role == "core" else self._run_complete
+        packs = self.lstm is not None or self.role == "core"
+        run = self._run_packed if packs else self._run_complete
         raw, soil_db, mask = run(observed, rows, statics)
         # of frozen soil nothing else is asked: the engines cannot differ in what they saw
         mask |= observed.context_missing[rows[:, -1]] * np.uint16(flags.CONTEXT_MISSING)
@@ -153,15 +169,17 @@ class Model:
         mask[frozen] = (mask[frozen] & flags.SHORT_HISTORY) | flags.FROZEN_OR_SNOW
         return finish(self.card, raw, soil_db, mask)
 
-    def _run_core(
+    def _run_packed(
         self, observed: Observations, rows: NDArray[np.int64], statics: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
-        """Isolation and packing in the C core, the LSTM in onnxruntime."""
+        """Isolation and packing in the C core, then the LSTM of the engine."""
         channel_db, step_flags = backscatter_channel(self.card, observed)
         layout = self.card.layout
         raw = np.empty(len(rows), np.float32)
         mask = np.empty(len(rows), np.uint16)
-        for tile in _tiles(len(rows)):
+        lstm = self.lstm or self._lstm_in_session
+
+        def work(tile: slice) -> None:
             packed, mask[tile] = kernels.pack(
                 layout,
                 rows[tile],
@@ -171,12 +189,14 @@ class Model:
                 observed.dynamic,
                 statics[tile],
             )
-            raw[tile] = self.session.run(["sm"], {"tile": packed})[0]
+            raw[tile] = lstm(packed)
             if self.domain is not None:
                 target = packed[-1, :, : self.domain.points.shape[1]]
                 outside = dissimilarity(self.domain, target) > self.domain.threshold
                 outside &= (mask[tile] & flags.NO_NUMBER) == 0
                 mask[tile] |= outside * np.uint16(flags.OUTSIDE_DOMAIN)
+
+        self._over_tiles(len(rows), work)
         last = rows[:, -1]
         soil_db = channel_db[last] if self.card.wcm else np.full(len(rows), np.nan, np.float32)
         return raw, soil_db, mask
@@ -196,7 +216,8 @@ class Model:
         soil_db = np.empty(len(rows), np.float32)
         raw = np.empty(len(rows), np.float32)
         mask = np.empty(len(rows), np.uint16)
-        for tile in _tiles(len(rows)):
+
+        def work(tile: slice) -> None:
             pad = rows[tile] < 0
             feed = {}
             for name, values in planes.items():
@@ -210,7 +231,23 @@ class Model:
                 ["sm", "soil_db", "flags"], feed
             )
             mask[tile] = graph_flags
+
+        self._over_tiles(len(rows), work)
         return raw, soil_db, mask
+
+    def _lstm_in_session(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(self.session.run(["sm"], {"tile": tile})[0], np.float32)
+
+    def _over_tiles(self, n: int, work: Callable[[slice], None]) -> None:
+        """``work`` on every tile of n windows. Tiles are the same for any number of threads,
+        and each writes its own part of the results, so the numbers are the same too."""
+        if self.threads == 1 or n <= TILE:
+            for tile in _tiles(n):
+                work(tile)
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                for _ in pool.map(work, _tiles(n)):
+                    pass
 
     def _input_name(self, name: str) -> str:
         if name == "vegetation" and self.card.wcm:
@@ -218,15 +255,27 @@ class Model:
         return name
 
 
-def load(path: str | Path, *, threads: int = 1) -> Model:
+def load(path: str | Path, *, engine: str = "auto", threads: int = 1) -> Model:
     """Load ``NAME.onnx`` or ``NAME.core.onnx``; either file alone is enough.
 
-    threads: of the engine within one call. One, and no spinning, is the default: a
-    gateway has other work. ModelError says why a file is refused.
+    engine: ``native`` needs numpy alone; ``onnxruntime``; ``auto`` is native where the C core
+        has a tier for this processor or onnxruntime is not installed (docs/performance.md
+        has the measurements behind that).
+    threads: tiles worked on at once. One is the default: a gateway has other work.
+
+    ModelError says why a file is refused, MissingError that onnxruntime is not there.
     """
+    if engine not in ENGINES:
+        raise UsageError(f"engine {engine!r} is none of {', '.join(ENGINES)}")
     file = read_model_file(path)
-    session = _session(file, threads)
-    return Model(file.card, file.role, file.path, session, card_domain(file.card))
+    domain = card_domain(file.card)
+    if engine == "auto":
+        vectors = kernels.tier_name() not in ("portable", "numpy")
+        engine = "native" if vectors or find_spec("onnxruntime") is None else "onnxruntime"
+    if engine == "native":
+        lstm = kernels.lstm_runner(read_weights(file))
+        return Model(file.card, file.role, file.path, None, domain, lstm, threads)
+    return Model(file.card, file.role, file.path, _session(file), domain, None, threads)
 
 
 def backscatter_channel(
@@ -267,13 +316,14 @@ def finish(
     return Retrieval(sm, lower, upper, np.where(without, nan, soil_db), mask)
 
 
-def _session(file: ModelFile, threads: int) -> Any:
+def _session(file: ModelFile) -> Any:
+    """onnxruntime with one thread of its own and no spinning: the threads are ours."""
     try:
         import onnxruntime as ort
     except ImportError as error:
         raise MissingError(f"onnxruntime cannot be imported ({error})") from None
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import kernels
-from .context import CONTEXT, context_mean, context_missing
+from .context import CONTEXT, context_missing, context_of
 from .errors import DataError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def column(table: Table, name: str) -> NDArray[np.float64]:
     if name in FROM_DATE:
         return FROM_DATE[name](table.date)
     if name in CONTEXT:
-        return context_mean(table, name)[0]
+        return context_of(table, name)[0]
     have = ", ".join([*table.numbers, *table.text])
     raise DataError(f"{table.source}: no column {name!r}, which the model reads; it has {have}")
 
@@ -98,13 +98,16 @@ def column(table: Table, name: str) -> NDArray[np.float64]:
 def observe(
     table: Table,
     *,
-    polarisation: str,
+    polarisation: str | None,
     vegetation: str | None,
     needs_angle: bool,
     dynamic: Sequence[str] = (),
     statics: Sequence[str] = (),
 ) -> Observations:
-    """The arrays a model of these inputs reads from ``table``, rows in table order."""
+    """The arrays a model of these inputs reads from ``table``, rows in table order.
+
+    polarisation: None reads no radar, and sigma0_db is all NaN.
+    """
 
     def single(name: str) -> NDArray[np.float32]:
         return column(table, name).astype(np.float32)
@@ -116,7 +119,7 @@ def observe(
     return Observations(
         site=table.site,
         day=(table.day - table.day.min(initial=np.inf)).astype(np.float32),
-        sigma0_db=single(f"{polarisation}_db"),
+        sigma0_db=single(f"{polarisation}_db") if polarisation else no_radar(len(table)),
         vegetation=single(vegetation) if vegetation else None,
         angle_deg=single("angle_deg") if needs_angle else None,
         dynamic=matrix(dynamic),
@@ -124,6 +127,11 @@ def observe(
         frozen=frozen_or_snow(table),
         context_missing=context_missing(table, [*dynamic, *statics]),
     )
+
+
+def no_radar(rows: int) -> NDArray[np.float32]:
+    """The backscatter (R,) of a model that reads none: NaN, never a number."""
+    return np.full(rows, np.nan, np.float32)
 
 
 def isolate_observed(wcm: Wcm, observed: Observations) -> Isolated:

@@ -16,7 +16,7 @@ from pathlib import Path
 from .card import CARD_KEY, Card, card_from_json
 from .errors import ModelError
 
-_GRAPH, _METADATA = 7, 14
+GRAPH, _METADATA = 7, 14
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ def card_and_graph(content: bytes, source: str) -> tuple[str | None, str]:
     """The card's text (None where there is none) and the graph's sha256."""
     card_text, graph = None, None
     try:
-        for field, value in _fields(content):
-            if field == _GRAPH:
+        for field, value in message_fields(content):
+            if field == GRAPH:
                 graph = value
             elif field == _METADATA:
-                entry = dict(_fields(value))
+                entry = dict(message_fields(value))
                 if bytes(entry.get(1, b"")).decode() == CARD_KEY:
                     card_text = bytes(entry.get(2, b"")).decode()
     except (IndexError, ValueError) as error:
@@ -85,7 +85,25 @@ def card_and_graph(content: bytes, source: str) -> tuple[str | None, str]:
     return card_text, hashlib.sha256(graph).hexdigest()
 
 
-def _fields(message: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
+def message_numbers(message: bytes | memoryview) -> dict[int, list[int]]:
+    """Field number -> the varints it holds, unpacked as onnx.proto (proto2) writes them."""
+    view, at = memoryview(message), 0
+    numbers: dict[int, list[int]] = {}
+    while at < len(view):
+        key, at = _varint(view, at)
+        field, wire = key >> 3, key & 7
+        if wire == 0:
+            value, at = _varint(view, at)
+            numbers.setdefault(field, []).append(value)
+        elif wire == 2:
+            size, at = _varint(view, at)
+            at += size
+        else:
+            at += 8 if wire == 1 else 4
+    return numbers
+
+
+def message_fields(message: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
     """(field number, bytes) of each length-delimited field of a protobuf message."""
     view, at = memoryview(message), 0
     while at < len(view):

@@ -119,9 +119,11 @@ def open_stack(scene: Scene, polarisation: str, columns: Sequence[str]) -> Stack
     rasterio = rasterio_or_reason()
     name = scene.backscatter(polarisation)
     wanted = [f"{polarisation}_db", *columns]
-    for column in CONTEXT:
-        if column in wanted and column not in scene.layers:
-            wanted.append(CONTEXT[column][0])
+    for column in [name for name in wanted if name in CONTEXT]:
+        made_of = column
+        while made_of in CONTEXT and made_of not in scene.layers:
+            made_of = CONTEXT[made_of][0]
+        wanted.append(made_of)
     wanted += [column for column in ("temp_c", "snow_cover") if column in scene.layers]
     layers: dict[str, Layer] = {}
     for column in dict.fromkeys(wanted):

@@ -114,6 +114,13 @@ RULES: Mapping[str, Rule] = {
     ),
     **{f"{pol}_{who}_db": _DB for pol in POLARISATIONS for who in ("field", "scene")},
     **{
+        f"{pol}_over_{what}_db": Rule(
+            -100.0, 100.0, "a difference in dB (-100 to 100)", lambda _: "nodata value?"
+        )
+        for pol in POLARISATIONS
+        for what in ("usual", "driest")
+    },
+    **{
         f"ndvi_{who}": Rule(-1.0, 1.0, "an NDVI (-1 to 1)", _ndvi_cause)
         for who in ("field", "scene")
     },
@@ -151,12 +158,20 @@ def read_table(
         of two such rows would be guesswork. Row by row (isolation) they do no harm.
     DataError names file, row, column, value and likely cause.
     """
+    columns, row_number = read_columns(path)
+    return _table(columns, str(path), row_number, features, require, once)
+
+
+def read_columns(path: str | Path) -> tuple[dict[str, Any], NDArray[np.int64]]:
+    """The cells of a CSV or Parquet file as they stand, and (R,) their rows in the file.
+
+    For files that are not tables of the contract yet; :class:`Refusal` checks their columns.
+    DataError where the file itself is not what it says.
+    """
     path = Path(path)
     if path.suffix.lower() in (".parquet", ".pq"):
-        columns, row_number = _read_parquet(path)
-    else:
-        columns, row_number = _read_csv(path)
-    return _table(columns, str(path), row_number, features, require, once)
+        return _read_parquet(path)
+    return _read_csv(path)
 
 
 def table_from_columns(
@@ -292,7 +307,7 @@ def _table(
     once: bool,
 ) -> Table:
     """Check the columns and give them their meaning."""
-    check = _Refusal(source, row_number)
+    check = Refusal(source, row_number)
     for name in ("site", "date"):
         if name not in columns:
             raise DataError(f"{source}: no column {name!r}; {_have(columns, name)}")
@@ -322,7 +337,7 @@ def _table(
 
 
 @dataclass(frozen=True)
-class _Refusal:
+class Refusal:
     """Finds the first offending row of a column and words the refusal."""
 
     source: str
@@ -374,13 +389,13 @@ class _Refusal:
             self.first(bad, name, cells, lambda at: f"is not {what}; {rule.cause(values[at])}")
         return values
 
-    def dates(self, cells: Sequence[str]) -> NDArray[np.datetime64]:
+    def dates(self, cells: Sequence[str], name: str = "date") -> NDArray[np.datetime64]:
         """ISO 8601 dates as UTC seconds; each distinct text is parsed once."""
         distinct, code = np.unique(np.asarray(cells, np.str_), return_inverse=True)
         parsed = [_parse_date(str(cell)) for cell in distinct]
         bad = np.asarray([value is None for value in parsed])[code]
         self.first(
-            bad, "date", cells, "is not an ISO 8601 date; write 2022-06-16 or 2022-06-16T05:30:00Z"
+            bad, name, cells, "is not an ISO 8601 date; write 2022-06-16 or 2022-06-16T05:30:00Z"
         )
         return np.asarray(parsed, "datetime64[s]")[code]
 

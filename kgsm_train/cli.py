@@ -13,6 +13,8 @@ import typer
 from kgsm_infer.cli import run
 from kgsm_infer.errors import MissingError, UsageError
 
+from .cli_data import app as data_app
+
 if TYPE_CHECKING:
     pass
 
@@ -23,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.add_typer(data_app, name="data")
 
 ConfigArgument = Annotated[Path, typer.Argument(help="experiment, a TOML file", metavar="CONFIG")]
 TableOption = Annotated[
@@ -48,7 +52,9 @@ def _extra() -> Iterator[None]:
 
 
 @app.callback()
-def _commands() -> None:
+def _commands(context: typer.Context) -> None:
+    if context.invoked_subcommand == "data":
+        return  # tables need nothing of the training side
     with _extra():
         import onnx  # noqa: F401
         import scipy  # noqa: F401
@@ -92,7 +98,31 @@ def crossval(
     with bars() as progress:
         result = crossvalidate(experiment, output, jobs=jobs, progress=progress)
     print_scores(write_run(output, result, experiment))
-    print(f"{output}: metrics.json, predictions.csv, figures/")
+    print(f"{output}: report.html, metrics.json, predictions.csv, figures/")
+
+
+@app.command()
+def experiments(
+    plan: Annotated[Path, typer.Argument(help="variants of an experiment, a TOML file")],
+    output: RunOption,
+    table: TableOption = None,
+    jobs: Annotated[int, typer.Option(min=1, help="processes")] = os.cpu_count() or 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be trained")] = False,
+) -> None:
+    """Variants side by side, and a nested choice among them: experiments.json, .md."""
+    from .display import bars
+    from .experiments import markdown, read_plan, run_plan
+
+    wanted = read_plan(plan, table)
+    print(
+        f"{plan}: {len(wanted.names)} variants, seeds {', '.join(map(str, wanted.seeds))}, "
+        f"{wanted.trainings()} trainings of networks at most"
+    )
+    if dry_run:
+        return
+    with bars() as progress:
+        board = run_plan(wanted, output, jobs=jobs, progress=progress)
+    print(markdown(board), end="")
 
 
 @app.command()
@@ -113,7 +143,7 @@ def fit(
     with bars() as progress:
         done = fit_and_export(experiment, output, progress, kind=model)
     print(
-        f"{done.complete} and {done.core.name}: four engines agree to "
+        f"{done.complete} and {done.core.name}: five engines agree to "
         f"{done.worst_difference:.1e} m3/m3 on {done.windows} windows"
     )
 

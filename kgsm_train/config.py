@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -15,7 +16,30 @@ from typing import Any, TypeVar, get_type_hints
 from kgsm_infer.errors import UsageError
 from kgsm_infer.wcm import Wcm, default_limits
 
-MODELS = ("mean", "wcm", "lstm", "kg-lstm")
+#: Every model of a cross-validation, in the order it is told in. The networks come last.
+MODELS = (
+    "mean",
+    "same-date-mean",
+    "oracle",
+    "wcm",
+    "ridge-radar",
+    "ridge",
+    "ridge-no-radar",
+    "forest",
+    "forest-no-radar",
+    "lstm-no-radar",
+    "lstm",
+    "kg-lstm",
+)
+NETWORKS = ("lstm-no-radar", "lstm", "kg-lstm")
+#: Models that read no backscatter, and those that read no input at all.
+WITHOUT_RADAR = ("ridge-no-radar", "forest-no-radar", "lstm-no-radar")
+WITHOUT_INPUT = ("mean", "same-date-mean", "oracle")
+#: These know what no model may: labels of the day they predict, or the simulator's truth.
+REFERENCE = ("same-date-mean", "oracle")
+
+#: What the leakage guard finds, and [crossval] allow may let pass.
+LEAKS = ("identical-series", "site-in-two-folds")
 
 
 @dataclass(frozen=True)
@@ -23,7 +47,9 @@ class Data:
     """``[data]``: the table and who belongs together in it.
 
     table: path, relative to the configuration file.
-    group: column whose groups are never split between folds (``site`` by default).
+    group: column whose groups are never split between folds: ``site`` by default,
+        ``field`` where a field has several points, ``cluster`` for leave-cluster-out.
+        ``year`` is made from the date: leave-year-out, every place known.
     fold: column with the authors' own folds; empty for folds made from the groups.
     drop: 0/1 or true/false columns; where true, the row's label is not used.
     licence: of the data, for the model card.
@@ -56,7 +82,10 @@ class WcmOptions:
     """``[wcm]``: the water cloud model; see :class:`kgsm_infer.wcm.Wcm`.
 
     a: where training starts from (the paper finds A near 0.019).
+    learn: what the KG-LSTM learns, ``["a"]`` as in the paper or ``["a", "b"]``.
     residual: of the baseline's calibration, ``sm`` (the paper) or ``sigma0``.
+    by: column of classes (land cover, crop) the baseline is calibrated for one by one;
+        empty calibrates once for all.
     """
 
     a: float = 0.02
@@ -70,6 +99,8 @@ class WcmOptions:
     min_soil_fraction: float = 0.1
     dense_vwc_kg_m2: float = 0.0
     residual: str = "sm"
+    learn: tuple[str, ...] = ("a",)
+    by: str = ""
 
     def with_a(self, a: float) -> Wcm:
         """The parameters with a given A; dense_vwc_kg_m2 0 takes the rule's default."""
@@ -103,8 +134,11 @@ class Network:
 class Training:
     """``[training]``: optimisation.
 
-    physics_weight: lambda of Eq 10.  learning_rate_a: of log A, larger because the
-    loss is flat in it.  validation_share: of the groups, held out for early stopping.
+    physics_weight: lambda of Eq 10.  monotone_weight: of a penalty on SM that falls when
+    the target's backscatter rises.  sigma0_weight: of the misfit, in dB, between the
+    backscatter channel and C + D SM of the SM found (Eq 3), C and D learnt along.
+    learning_rate_a: of log A (and log B), larger because the loss is flat in it.
+    validation_share: of the groups, held out for early stopping.
     """
 
     epochs: int = 200
@@ -114,17 +148,29 @@ class Training:
     learning_rate_a: float = 1e-2
     weight_decay: float = 1e-4
     physics_weight: float = 1.0
+    monotone_weight: float = 0.0
+    sigma0_weight: float = 0.0
     validation_share: float = 0.2
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """``[crossval]``: folds by group, and the models set side by side."""
+    """``[crossval]``: folds by group, and the models set side by side.
+
+    folds: number of folds; 0 leaves out one group at a time.
+    models: names out of MODELS; ``oracle`` needs a simulated table.
+    bootstrap: draws of whole groups for the intervals.
+    train_groups: train on so many groups, drawn by the seed, to see what more would bring;
+        0 trains on all.
+    allow: leaks (of LEAKS) that are let pass, and printed with the scores.
+    """
 
     folds: int = 4
-    models: tuple[str, ...] = MODELS
+    models: tuple[str, ...] = tuple(name for name in MODELS if name != "oracle")
     bootstrap: int = 1000
+    train_groups: int = 0
+    allow: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,18 +199,22 @@ class Config:
 _Section = TypeVar("_Section")
 
 
-def read_config(path: str | Path, table: str | Path | None = None) -> Config:
+def read_config(
+    path: str | Path,
+    table: str | Path | None = None,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Config:
     """Read an experiment; ``table`` takes the place of the one it names.
 
+    changes: section -> keys that take the place of the file's.
     UsageError names the file, the key and what it may be.
     """
     path = Path(path)
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read the configuration ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a TOML file ({error})") from None
+    raw = read_toml(path)
+    for section, keys in (changes or {}).items():
+        if not isinstance(keys, Mapping):
+            raise UsageError(f"{path}: {section} must be a section to change")
+        raw[section] = {**raw.get(section, {}), **keys}
     sections = {
         "data": Data,
         "inputs": Inputs,
@@ -184,6 +234,16 @@ def read_config(path: str | Path, table: str | Path | None = None) -> Config:
     config = Config(**parts, folder=path.parent, source=str(path))
     _check(path, config)
     return config
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file; UsageError where it cannot be read or is none."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read the configuration ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not a TOML file ({error})") from None
 
 
 def as_json(config: Config) -> dict[str, Any]:
@@ -234,6 +294,7 @@ def _check(path: Path, config: Config) -> None:
     need("sm" not in names, "[inputs]", "has the label 'sm' among the features")
     need(config.wcm.residual in ("sm", "sigma0"), "[wcm] residual", "must be 'sm' or 'sigma0'")
     need(config.wcm.a > 0, "[wcm] a", "must be positive")
+    need(config.wcm.learn in (("a",), ("a", "b")), "[wcm] learn", 'must be ["a"] or ["a", "b"]')
     try:
         config.wcm.with_a(config.wcm.a)
     except ValueError as error:
@@ -243,7 +304,12 @@ def _check(path: Path, config: Config) -> None:
     need(fit.epochs >= 1 and fit.batch >= 1, "[training]", "needs epochs and batch >= 1")
     need(0 < fit.validation_share < 1, "[training] validation_share", "must lie in (0, 1)")
     need(fit.learning_rate > 0 and fit.learning_rate_a > 0, "[training]", "needs rates > 0")
-    need(fit.physics_weight >= 0, "[training] physics_weight", "must be >= 0")
-    need(cv.folds >= 2, "[crossval] folds", "must be at least 2")
+    for name in ("physics_weight", "monotone_weight", "sigma0_weight"):
+        need(getattr(fit, name) >= 0, f"[training] {name}", "must be >= 0")
+    need(cv.folds == 0 or cv.folds >= 2, "[crossval] folds", "must be 0 or at least 2")
+    need(cv.train_groups >= 0, "[crossval] train_groups", "must be >= 0")
+    need(bool(cv.models), "[crossval] models", "names no model")
+    for name in cv.allow:
+        need(name in LEAKS, "[crossval] allow", f"has {name!r}; known: {', '.join(LEAKS)}")
     for name in cv.models:
         need(name in MODELS, "[crossval] models", f"has {name!r}; known: {', '.join(MODELS)}")

@@ -12,7 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from .crossval import PartProgress
-from .scoreboard import table_rows
+from .figures import TITLES
+from .scoreboard import number, table_rows
 
 
 @contextmanager
@@ -49,10 +50,16 @@ def print_scores(board: Mapping[str, Any]) -> None:
         table.add_column(name, justify="left" if name in ("model", "A by fold") else "right")
     for row in rows:
         table.add_row(*row)
-    Console(width=120).print(table)
+    Console(width=150).print(table)
+    if board["reference"]:
+        print("(reference): knows what no model may, labels of that day or the simulator's truth")
+    if any("*" in row[-1] for row in rows):
+        print("* on its bound: the data do not determine A, and the WCM takes nothing away")
+    for leak in board["leaks"]:
+        print(f"LEAK let pass on purpose ({leak['kind']}): {leak['text']}")
     for name, difference in board["rmse_kg_lstm_minus"].items():
         low, high = difference["interval"]
+        gap, low, high = (number(value, "+.4f") for value in (difference["difference"], low, high))
         print(
-            f"RMSE of KG-LSTM minus {name}: {difference['difference']:+.4f} "
-            f"(95 % interval {low:+.4f} to {high:+.4f})"
+            f"RMSE of KG-LSTM minus {TITLES.get(name, name)}: {gap} (95 % interval {low} to {high})"
         )

@@ -45,7 +45,7 @@ UNITS = {"ndvi": "1", "angle_deg": "degree", "vwc_kg_m2": "kg m-2", "temp_c": "d
 
 @dataclass(frozen=True)
 class Exported:
-    """Where the files are, and the largest difference in SM between the four engines."""
+    """Where the files are, and the largest difference in SM between the engines."""
 
     complete: Path
     core: Path
@@ -162,8 +162,10 @@ def prove(network: KnowledgeGuidedLSTM, complete: Path) -> tuple[float, int]:
     Returns the largest difference in SM and the number of windows tried. ModelError
     where SM differs by more than TOLERANCE, or any flag or NaN differs.
     """
-    model = load(complete)
-    core = load(complete.with_name(complete.name.removesuffix(".onnx") + ".core.onnx"))
+    model = load(complete, engine="onnxruntime")
+    core_path = complete.with_name(complete.name.removesuffix(".onnx") + ".core.onnx")
+    core = load(core_path, engine="onnxruntime")
+    native = load(core_path, engine="native")
     reference = ReferenceEvaluator(onnx.load(complete))
     worst, windows = 0.0, 0
     for observed, rows in _trials(model.card):
@@ -171,6 +173,7 @@ def prove(network: KnowledgeGuidedLSTM, complete: Path) -> tuple[float, int]:
         results = {
             "complete graph": model.estimate(observed, rows, statics),
             "core graph with C packing": core.estimate(observed, rows, statics),
+            "native engine": native.estimate(observed, rows, statics),
             "reference evaluator": _reference(model, reference, observed, rows, statics),
         }
         first = results["complete graph"]
@@ -228,6 +231,7 @@ def _in_torch(
         sm=np.full(count, np.nan, np.float32),
         group=np.zeros(count, np.str_),
         complete=complete_rows(observed, card.wcm),
+        wcm_class=np.full(count, "all"),
     )
     return estimate(network, samples, np.arange(len(rows)))
 

@@ -1,11 +1,21 @@
-"""Which rows test which model: folds by group from the data, never by row."""
+"""Which rows test which model: folds by group from the data, never by row.
+
+And the guard over them: a place tested on itself, or on a copy of its own labels under
+another name, makes every score a lie.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kgsm_infer.errors import DataError
+
+#: When two label series are one: so close (m3 m-3), on so many common days, on this share.
+SAME_SM, SAME_DAYS, SAME_SHARE = 0.0015, 5, 0.9
 
 
 def group_folds(
@@ -35,21 +45,91 @@ def group_folds(
     return fold_of[code]
 
 
-def given_folds(
-    fold: NDArray[np.str_], group: NDArray[np.str_], source: str
-) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """The authors' folds of a column: (R,) numbers, and the names they stand for.
-
-    DataError where a group stands in two folds: it would be tested on itself.
-    """
+def given_folds(fold: NDArray[np.str_], source: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """The authors' folds of a column: (R,) numbers, and the names they stand for."""
     names, number = np.unique(fold, return_inverse=True)
     if len(names) < 2:
         raise DataError(f"{source}: the fold column holds only {names.tolist()}; two are needed")
-    for name in np.unique(group):
-        inside = np.unique(number[group == name])
-        if len(inside) > 1:
-            raise DataError(
-                f"{source}: group {name} stands in folds {names[inside[0]]} and "
-                f"{names[inside[1]]}; a place may not be tested on itself"
-            )
     return number.astype(np.int64), tuple(names.tolist())
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Two folds that share what they must not. kind: one of config.LEAKS."""
+
+    kind: str
+    text: str
+
+
+def find_leaks(
+    site: NDArray[np.str_],
+    group: NDArray[np.str_],
+    day: NDArray[np.float64],
+    sm: NDArray[np.floating],
+    fold: NDArray[np.int64],
+    fold_names: Sequence[str],
+) -> list[Leak]:
+    """Sites or groups in two folds, and label series that are the same in two folds.
+
+    All (R,); day: any origin; sm: NaN without a label. Two series are the same when on
+    SAME_SHARE or more of at least SAME_DAYS common days they differ by no more than
+    SAME_SM, and they vary (dry season at one reading is no copy).
+    """
+    leaks = []
+    for what, names in (("site", site), ("group", group)):
+        code, number = np.unique(names, return_inverse=True)
+        pairs = np.unique(np.stack([number, fold]), axis=1)
+        twice = np.flatnonzero(np.bincount(pairs[0]) > 1)
+        if what == "group" and np.array_equal(site, group):
+            continue
+        for i in twice.tolist():
+            inside = [fold_names[k] for k in pairs[1][pairs[0] == i]]
+            text = f"{what} {code[i]} stands in folds {', '.join(inside)}"
+            leaks.append(Leak("site-in-two-folds", text))
+    series, names_of = _series(site, day, sm)
+    fold_of = {str(name): int(fold[np.flatnonzero(site == name)[0]]) for name in names_of}
+    for i, first in enumerate(names_of):
+        apart = np.asarray([fold_of[name] != fold_of[first] for name in names_of[i + 1 :]], bool)
+        others = np.flatnonzero(apart) + i + 1
+        gap = np.abs(series[others] - series[i])
+        common = np.isfinite(gap)
+        n = common.sum(axis=1)
+        alike = (np.where(common, gap, np.inf) <= SAME_SM).sum(axis=1)
+        for j in np.flatnonzero((n >= SAME_DAYS) & (alike >= SAME_SHARE * n)):
+            here = series[i][common[j]]
+            if here.max() - here.min() <= 10 * SAME_SM:
+                continue
+            other = names_of[others[j]]
+            text = (
+                f"sites {first} (fold {fold_names[fold_of[first]]}) and {other} "
+                f"(fold {fold_names[fold_of[other]]}) carry the same soil moisture on "
+                f"{alike[j]} of {n[j]} common days"
+            )
+            leaks.append(Leak("identical-series", text))
+    return leaks
+
+
+def refuse_leaks(leaks: Sequence[Leak], allow: Sequence[str], source: str) -> None:
+    """DataError for the first leak that is not let pass, saying how many there are."""
+    refused = [leak for leak in leaks if leak.kind not in allow]
+    if refused:
+        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        raise DataError(
+            f"{source}: {refused[0].text}{more}: a test fold would be known from training. Put "
+            "them in one fold or group, leave one out, or keep them on purpose with "
+            f'[crossval] allow = ["{refused[0].kind}"]'
+        )
+
+
+def _series(
+    site: NDArray[np.str_], day: NDArray[np.float64], sm: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], list[str]]:
+    """(S, D) mean label of each labelled site and day, NaN where none; the sites' names."""
+    known = np.isfinite(sm) & np.isfinite(day)
+    names, row = np.unique(site[known], return_inverse=True)
+    days, column = np.unique(np.floor(day[known]), return_inverse=True)
+    cell = row * len(days) + column
+    size = len(names) * len(days)
+    with np.errstate(invalid="ignore"):
+        mean = np.bincount(cell, sm[known], size) / np.bincount(cell, minlength=size)
+    return mean.reshape(len(names), len(days)), names.tolist()

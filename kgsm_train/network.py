@@ -5,6 +5,7 @@ Shapes: N windows, T steps, F channels, M members, H hidden.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -16,12 +17,15 @@ from kgsm_infer.window import Layout
 
 from .samples import Batch
 
-#: A may not leave this range while it is learnt (linear power).
+#: A (linear power) and B (m2 kg-1) may not leave these ranges while they are learnt.
 A_RANGE = (1e-4, 0.5)
+B_RANGE = (0.01, 0.5)
 
 
 class WcmIsolation(nn.Module):
     """Differentiable isolation of the soil's backscatter, A = exp(log A) learnt (Eq 13).
+
+    learn_b: learn B the same way; the paper keeps it.
 
     Inside the valid range it is the function of :func:`kgsm_infer.wcm.isolate`. Where the
     soil fraction falls below its limit the fraction is bent to a positive floor, so that
@@ -29,10 +33,11 @@ class WcmIsolation(nn.Module):
     are masked by the caller.
     """
 
-    def __init__(self, wcm: Wcm) -> None:
+    def __init__(self, wcm: Wcm, learn_b: bool = False) -> None:
         super().__init__()
         self.wcm = wcm
         self.log_a = nn.Parameter(torch.tensor(math.log(wcm.a)))
+        self.log_b = nn.Parameter(torch.tensor(math.log(wcm.b))) if learn_b else None
 
     def forward(
         self, sigma0_db: Tensor, vegetation: Tensor, angle_deg: Tensor
@@ -53,7 +58,8 @@ class WcmIsolation(nn.Module):
         if wcm.angle_rule != "column":
             cos_theta = torch.full_like(sigma0, cos_ref)
         # gamma2 = exp(-2 tau / cos theta), tau = B V                            (4) (5)
-        two_tau = 2.0 * wcm.b * vwc / cos_theta
+        b = wcm.b if self.log_b is None else torch.exp(self.log_b)
+        two_tau = 2.0 * b * vwc / cos_theta
         # sigma_veg = A V**E cos theta (1 - gamma2)                                  (2)
         sigma_veg = torch.exp(self.log_a) * cos_theta * -torch.expm1(-two_tau)
         if wcm.e != 0:
@@ -65,8 +71,15 @@ class WcmIsolation(nn.Module):
 
     @property
     def learnt(self) -> Wcm:
-        """The parameter set with the A that was learnt."""
-        return self.wcm.replace_a(math.exp(self.log_a.item()))
+        """The parameter set with the A (and B) learnt."""
+        b = self.wcm.b if self.log_b is None else math.exp(self.log_b.item())
+        return dataclasses.replace(self.wcm, a=math.exp(self.log_a.item()), b=b)
+
+    def keep_in_range(self) -> None:
+        """Put A and B back where they left their ranges."""
+        self.log_a.data.clamp_(*map(math.log, A_RANGE))
+        if self.log_b is not None:
+            self.log_b.data.clamp_(*map(math.log, B_RANGE))
 
 
 class KnowledgeGuidedLSTM(nn.Module):
@@ -75,9 +88,6 @@ class KnowledgeGuidedLSTM(nn.Module):
     wcm: None makes the plain LSTM, which sees sigma0 itself.
     sm_mean, sm_std: of the training labels; the heads work in these units.
     """
-
-    mean: Tensor
-    inv_std: Tensor
 
     def __init__(
         self,
@@ -89,13 +99,12 @@ class KnowledgeGuidedLSTM(nn.Module):
         dropout: float,
         sm_mean: float,
         sm_std: float,
+        learn_b: bool = False,
     ) -> None:
         super().__init__()
-        self.isolation = WcmIsolation(wcm) if wcm else None
+        self.isolation = WcmIsolation(wcm, learn_b) if wcm else None
         self.layout = layout
         self.sm_mean, self.sm_std = sm_mean, sm_std
-        self.register_buffer("mean", torch.tensor(layout.mean, dtype=torch.float32))
-        self.register_buffer("inv_std", 1 / torch.tensor(layout.std, dtype=torch.float32))
         self.hidden = hidden
         self.lstms = nn.ModuleList(nn.LSTM(layout.channels, hidden) for _ in range(members))
         self.heads = nn.ModuleList(nn.Linear(hidden, 1) for _ in range(members))
@@ -112,20 +121,7 @@ class KnowledgeGuidedLSTM(nn.Module):
     def tile(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The input tile (T, N, F), laid out as in :mod:`kgsm_infer.window`, and valid."""
         channel_db, valid = self.channel(batch)
-        steps = channel_db.shape[1]
-        scaled = torch.cat(
-            [
-                channel_db[..., None],
-                batch.dynamic,
-                batch.statics[:, None, :].expand(-1, steps, -1),
-                batch.gap_days[..., None],
-            ],
-            dim=-1,
-        )
-        scaled = (scaled - self.mean) * self.inv_std
-        one = torch.ones_like(channel_db)[..., None]
-        tile = torch.where(valid[..., None], torch.cat([scaled, one], dim=-1), 0.0)
-        return tile.transpose(0, 1), valid
+        return raw_tile(self.layout, channel_db, valid, batch), valid
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(SM of each member (N, M), m3 m-3, not clipped; has a number (N,))."""
@@ -135,6 +131,28 @@ class KnowledgeGuidedLSTM(nn.Module):
             _, (last, _) = lstm(self.dropout(tile))
             members.append(head(self.dropout(last[0])))
         return torch.cat(members, dim=1) * self.sm_std + self.sm_mean, valid[:, -1]
+
+
+def raw_tile(layout: Layout, channel_db: Tensor, valid: Tensor, batch: Batch) -> Tensor:
+    """The input tile (T, N, F) of a backscatter channel (N, T), 0 where not ``valid``.
+
+    In torch what :func:`kgsm_infer.window.pack` is in NumPy.
+    """
+    mean = torch.tensor(layout.mean, dtype=torch.float32)
+    inv_std = 1 / torch.tensor(layout.std, dtype=torch.float32)
+    scaled = torch.cat(
+        [
+            channel_db[..., None],
+            batch.dynamic,
+            batch.statics[:, None, :].expand(-1, channel_db.shape[1], -1),
+            batch.gap_days[..., None],
+        ],
+        dim=-1,
+    )
+    scaled = (scaled - mean) * inv_std
+    one = torch.ones_like(channel_db)[..., None]
+    tile = torch.where(valid[..., None], torch.cat([scaled, one], dim=-1), 0.0)
+    return tile.transpose(0, 1)
 
 
 @dataclass(frozen=True)
@@ -159,6 +177,37 @@ def bounded_loss(predicted: Tensor, sm: Tensor, weight: Tensor, physics_weight: 
     boundary = (weight * outside).sum() / count
     # L = L_MSE + lambda L_boundary                                                 (10)
     return Loss(mse + physics_weight * boundary, mse, boundary)
+
+
+def falling(network: KnowledgeGuidedLSTM, batch: Batch, predicted: Tensor, rng: Tensor) -> Tensor:
+    """How much SM (N, M) falls when the target's backscatter rises by one dB; 0 where it rises.
+
+    Wet soil is bright, so a retrieval that falls has learnt something else. rng: torch's
+    state before ``predicted`` was made, so that both see the same dropout.
+    """
+    brighter_db = batch.sigma0_db.clone()
+    brighter_db[:, -1] += 1.0
+    after = torch.get_rng_state()
+    torch.set_rng_state(rng)
+    raised, _ = network(dataclasses.replace(batch, sigma0_db=brighter_db))
+    torch.set_rng_state(after)
+    return torch.relu(predicted - raised)
+
+
+class ForwardLine(nn.Module):
+    """sigma_soil[dB] = C + D SM (Eq 3), for the misfit of what was found in dB."""
+
+    def __init__(self, soil_db: Tensor, sm: Tensor) -> None:
+        super().__init__()
+        slope = ((soil_db - soil_db.mean()) * (sm - sm.mean())).mean() / sm.var(correction=0).clamp(
+            min=1e-6
+        )
+        self.d_db = nn.Parameter(slope.detach())
+        self.c_db = nn.Parameter((soil_db.mean() - slope * sm.mean()).detach())
+
+    def misfit(self, soil_db: Tensor, predicted: Tensor) -> Tensor:
+        """Squared misfit (N, M) in dB2 of SM (N, M) against the channel (N,)."""
+        return (soil_db[:, None] - self.c_db - self.d_db * predicted) ** 2
 
 
 def smooth_floor(fraction: Tensor, limit: float) -> Tensor:

@@ -7,7 +7,7 @@ will be used.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from kgsm_infer.table import Table, read_table
 from kgsm_infer.wcm import Limits, Wcm
 from kgsm_infer.window import window_rows
 
-from .config import Config
+from .config import WITHOUT_INPUT, WITHOUT_RADAR, Config
 
 TRUE_WORDS = ("1", "true", "yes")
 FALSE_WORDS = ("", "0", "false", "no")
@@ -41,6 +41,12 @@ class Source:
     simulated: bool
     sha256: str
 
+    @property
+    def several_sites_a_group(self) -> bool:
+        """Whether a group holds several sites, as a field its points."""
+        pairs = np.unique(np.stack([self.group, self.table.site]), axis=1)
+        return bool(pairs.shape[1] > len(np.unique(self.group)))
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -49,7 +55,8 @@ class Samples:
     rows: (R, T) windows.  sm: (R,) float32, NaN without a label.  group: (R,).
     observed: the arrays behind them.  complete: (R,) True where an acquisition has every
     input of its own, in range and not frozen, whatever the soil signal (that depends on
-    A); the statics count for the window's target only.
+    A); the statics count for the window's target only.  wcm_class: (R,) class of the WCM
+    baseline, one and the same where the configuration names none.
     """
 
     observed: Observations
@@ -57,6 +64,7 @@ class Samples:
     sm: NDArray[np.float32]
     group: NDArray[np.str_]
     complete: NDArray[np.bool_]
+    wcm_class: NDArray[np.str_]
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
@@ -92,38 +100,79 @@ def read_source(config: Config) -> Source:
     DataError where a column is absent or holds what it cannot.
     """
     wcm = config.wcm.with_a(config.wcm.a)
-    needed = ["sm", f"{config.inputs.polarisation}_db", wcm.vegetation_name]
-    needed += ["angle_deg"] if wcm.needs_angle else []
-    table = read_table(config.table, features=columns_to_read(config.columns()), require=needed)
+    kinds = {inputs_of(model) for model in config.crossval.models}
+    needed, features = ["sm"], config.columns()
+    if kinds & {"lstm", "kg-lstm"}:
+        needed.append(f"{config.inputs.polarisation}_db")
+    else:
+        features = tuple(name for name in features if not is_radar(name))
+    if "kg-lstm" in kinds:
+        needed += [wcm.vegetation_name, *(["angle_deg"] if wcm.needs_angle else [])]
+    if "oracle" in config.crossval.models:
+        features = (*features, "sm_oracle")
+    table = read_table(config.table, features=columns_to_read(features), require=needed)
     label = table.numbers["sm"].astype(np.float32)
     for name in config.data.drop:
         label = np.where(_is_true(table, name), np.float32(np.nan), label)
     return Source(
         table=table,
         label=label,
-        group=text_column(table, config.data.group),
+        group=groups_of(table, config.data.group),
         simulated="simulated" in set(table.text.get("source", ())),
         sha256=hashlib.sha256(Path(config.table).read_bytes()).hexdigest(),
     )
 
 
+def inputs_of(model: str) -> str:
+    """Which samples a model reads: those of a ``kg-lstm``, ``lstm``, ``no-radar`` or ``none``."""
+    if model in WITHOUT_INPUT:
+        return "none"
+    if model in WITHOUT_RADAR:
+        return "no-radar"
+    return "kg-lstm" if model in ("kg-lstm", "wcm") else "lstm"
+
+
+def is_radar(feature: str) -> bool:
+    """Whether a feature is made of backscatter.
+
+    >>> [is_radar(name) for name in ("vv_db", "vh_field_db", "ndvi_scene", "angle_deg")]
+    [True, True, False, False]
+    """
+    return feature.startswith(("vh_", "vv_"))
+
+
 def samples_of(source: Source, config: Config, kind: str) -> Samples:
-    """Samples for a ``kg-lstm`` (needs the vegetation) or an ``lstm`` (does not)."""
+    """Samples of one kind of :func:`inputs_of`.
+
+    ``kg-lstm`` needs the vegetation, ``lstm`` does not. ``no-radar`` leaves out every
+    feature made of backscatter and its backscatter channel is 0 everywhere; ``none``
+    reads labels and dates only.
+    """
     wcm = config.wcm.with_a(config.wcm.a) if kind == "kg-lstm" else None
+    radar = kind in ("lstm", "kg-lstm")
+    dynamic, statics = config.inputs.features, config.inputs.statics
+    if not radar:
+        dynamic = tuple(name for name in dynamic if not is_radar(name))
+        statics = tuple(name for name in statics if not is_radar(name))
     observed = observe(
         source.table,
-        polarisation=config.inputs.polarisation,
+        polarisation=config.inputs.polarisation if radar else None,
         vegetation=wcm.vegetation_name if wcm else None,
         needs_angle=bool(wcm and wcm.needs_angle),
-        dynamic=config.inputs.features,
-        statics=config.inputs.statics,
+        dynamic=dynamic if kind != "none" else (),
+        statics=statics if kind != "none" else (),
     )
+    if not radar:  # a channel that never changes tells nothing
+        observed = replace(observed, sigma0_db=np.zeros(len(source.table), np.float32))
     return Samples(
         observed=observed,
         rows=window_rows(observed.site, source.table.day, config.inputs.steps),
         sm=source.label,
         group=source.group,
         complete=complete_rows(observed, wcm),
+        wcm_class=text_column(source.table, config.wcm.by)
+        if config.wcm.by
+        else np.full(len(source.table), "all"),
     )
 
 
@@ -161,6 +210,13 @@ def batch_of(samples: Samples, index: NDArray[np.int64]) -> Batch:
         statics=torch.from_numpy(np.nan_to_num(observed.statics[rows[:, -1]])),
         observed=torch.from_numpy(fine),
     )
+
+
+def groups_of(table: Table, name: str) -> NDArray[np.str_]:
+    """(R,) the group of each row; ``year``, where there is no such column, from the date."""
+    if name == "year" and "year" not in table.numbers and "year" not in table.text:
+        return table.date.astype("datetime64[Y]").astype(np.str_)
+    return text_column(table, name)
 
 
 def text_column(table: Table, name: str) -> NDArray[np.str_]:

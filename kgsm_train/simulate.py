@@ -124,6 +124,8 @@ def simulate(twin: Twin) -> Columns:
 def write_twin(path: str | Path, twin: Twin) -> int:
     """Write the table as CSV and its truth beside it as JSON; returns the rows written.
 
+    The file has one column more than :func:`simulate`, ``sm_oracle`` of :func:`oracle`: the
+    mark a model is held against.
     UsageError for a name that ends in ``.json``: that is the sidecar's.
     """
     path = Path(path)
@@ -131,6 +133,7 @@ def write_twin(path: str | Path, twin: Twin) -> int:
     if sidecar == path:
         raise UsageError(f"{path}: the table needs another suffix; .json is the truth's file")
     columns = simulate(twin)
+    columns["sm_oracle"] = oracle(twin, columns)
     truth = {
         "simulated": True,
         "statement": STATEMENT,

@@ -22,7 +22,7 @@ from kgsm_infer.wcm import Wcm
 from kgsm_infer.window import Layout
 
 from .config import Config
-from .network import A_RANGE, KnowledgeGuidedLSTM, bounded_loss
+from .network import ForwardLine, KnowledgeGuidedLSTM, bounded_loss, falling
 from .samples import Batch, Samples, batch_of
 
 #: Called with the epochs done, their limit, and the best validation RMSE so far.
@@ -64,7 +64,7 @@ def train(
     train_rows: NDArray[np.int64],
     progress: Progress | None = None,
 ) -> Trained:
-    """Train a ``kg-lstm`` or ``lstm`` on the labelled rows among ``train_rows``.
+    """Train a network of NETWORKS on the labelled rows among ``train_rows``.
 
     The same configuration, data and seed give the same network on one machine.
     """
@@ -77,7 +77,11 @@ def train(
         )
     fit = config.training
     sm = samples.sm[rows]
-    layout = scaling(samples, config, kind, rows)
+    channel_db = samples.observed.sigma0_db
+    if kind == "kg-lstm":
+        wcm = config.wcm.with_a(config.wcm.a)
+        channel_db = isolate_observed(wcm, samples.observed).soil_db
+    layout = scaling(samples, channel_db, rows)
     with seeded(fit.seed):
         network = KnowledgeGuidedLSTM(
             config.wcm.with_a(config.wcm.a) if kind == "kg-lstm" else None,
@@ -87,6 +91,7 @@ def train(
             dropout=config.network.dropout,
             sm_mean=float(sm.mean()),
             sm_std=float(sm.std()) or 1.0,
+            learn_b="b" in config.wcm.learn,
         )
         held_out = held_out_groups(groups, config.network.members, fit.validation_share, fit.seed)
         held = np.stack([np.isin(samples.group[rows], names) for names in held_out], axis=1)
@@ -110,11 +115,16 @@ def _optimise(
 ) -> Trained:
     """held: (R, M) True where a sample is for a member's validation only."""
     fit = config.training
-    weights = [p for name, p in network.named_parameters() if name != "isolation.log_a"]
+    weights = [p for name, p in network.named_parameters() if not name.startswith("isolation.")]
     groups = [{"params": weights, "lr": fit.learning_rate, "weight_decay": fit.weight_decay}]
-    if network.isolation is not None:
-        log_a = [network.isolation.log_a]
-        groups.append({"params": log_a, "lr": fit.learning_rate_a, "weight_decay": 0.0})
+    line = None
+    if fit.sigma0_weight > 0:
+        channel_db, valid = network.channel(batch)
+        line = ForwardLine(channel_db[valid[:, -1], -1], sm[valid[:, -1]])
+    for physics in (network.isolation, line):
+        if physics is not None:
+            learnt = list(physics.parameters())
+            groups.append({"params": learnt, "lr": fit.learning_rate_a, "weight_decay": 0.0})
     optimiser = torch.optim.AdamW(groups)
     log: list[Epoch] = []
     best, best_epoch, best_state = math.inf, 0, network.state_dict()
@@ -122,15 +132,24 @@ def _optimise(
         squared, boundary, count = 0.0, 0.0, 0.0
         network.train()
         for index in torch.split(torch.randperm(len(sm)), fit.batch):
-            predicted, numbered = network(batch.take(index))
+            some, rng = batch.take(index), torch.get_rng_state()
+            predicted, numbered = network(some)
             weight = (~held[index] & numbered[:, None]).float()
             loss = bounded_loss(predicted, sm[index], weight, fit.physics_weight)
+            total, share = loss.total, weight / weight.sum().clamp(min=1.0)
+            if fit.monotone_weight > 0:
+                falls = falling(network, some, predicted, rng)
+                total = total + fit.monotone_weight * (share * falls).sum()
+            if line is not None:
+                soil_db = network.channel(some)[0][:, -1]
+                misfit = (share * line.misfit(soil_db, predicted)).sum()
+                total = total + fit.sigma0_weight * misfit
             optimiser.zero_grad()
-            torch.autograd.backward(loss.total)
+            torch.autograd.backward(total)
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimiser.step()
             if network.isolation is not None:
-                network.isolation.log_a.data.clamp_(*map(math.log, A_RANGE))
+                network.isolation.keep_in_range()
             n = float(weight.sum())
             squared, boundary = squared + n * loss.mse.item(), boundary + n * loss.boundary.item()
             count += n
@@ -180,12 +199,12 @@ def estimate(
     return np.where(whole, mean.numpy(), np.float32(np.nan)).astype(np.float32)
 
 
-def scaling(samples: Samples, config: Config, kind: str, rows: NDArray[np.int64]) -> Layout:
-    """Mean and standard deviation of each channel over the complete training rows."""
+def scaling(samples: Samples, channel_db: NDArray[np.float32], rows: NDArray[np.int64]) -> Layout:
+    """Mean and standard deviation of each channel over the complete training rows.
+
+    channel_db: (R,) the backscatter channel of all rows.
+    """
     observed = samples.observed
-    channel_db = observed.sigma0_db
-    if kind == "kg-lstm":
-        channel_db = isolate_observed(config.wcm.with_a(config.wcm.a), observed).soil_db
     gaps = np.diff(observed.day[samples.rows[rows]], axis=1)[samples.rows[rows][:, :-1] >= 0]
     columns = [
         channel_db[rows],
@@ -200,9 +219,9 @@ def scaling(samples: Samples, config: Config, kind: str, rows: NDArray[np.int64]
         spread = float(values.std()) if len(values) else 0.0
         std.append(spread if spread > 1e-6 * max(1.0, abs(mean[-1])) else 1.0)
     return Layout(
-        steps=config.inputs.steps,
-        dynamic=len(config.inputs.features),
-        statics=len(config.inputs.statics),
+        steps=samples.rows.shape[1],
+        dynamic=observed.dynamic.shape[1],
+        statics=observed.statics.shape[1],
         # float32 as every engine will read them
         mean=tuple(float(np.float32(value)) for value in mean),
         std=tuple(float(np.float32(value)) for value in std),

@@ -31,6 +31,7 @@ batch = 64
 
 [crossval]
 folds = 2
+models = ["mean", "wcm", "lstm", "kg-lstm"]
 bootstrap = 50
 """
 

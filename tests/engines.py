@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 from types import ModuleType
@@ -9,13 +10,20 @@ from types import ModuleType
 import pytest
 
 ENGINES = ("c", "numpy")
+#: The C core's tiers this processor has (portable alone where the extension is not built).
+TIERS: tuple[str, ...] = ("portable",)
+if importlib.util.find_spec("kgsm_infer._core") is not None:
+    TIERS = importlib.import_module("kgsm_infer._core").tiers()
 
 
 def load_kernels(engine: str) -> ModuleType:
-    """A fresh copy of ``kgsm_infer.kernels`` on ``c`` or ``numpy``, by the users' switch.
+    """A fresh copy of ``kgsm_infer.kernels`` on ``c``, ``numpy`` or a tier, by the users' switch.
 
-    Skips where the C extension is not built; with KGSM_REQUIRE_C=1 that is a failure.
+    A tier is in use in the whole process until :func:`fastest_tier`. Skips where the C
+    extension is not built; with KGSM_REQUIRE_C=1 that is a failure.
     """
+    if engine in TIERS:
+        return _load_tier(engine)
     spec = importlib.util.find_spec("kgsm_infer.kernels")
     assert spec is not None and spec.loader is not None
     kernels = importlib.util.module_from_spec(spec)
@@ -27,4 +35,17 @@ def load_kernels(engine: str) -> ModuleType:
         if os.environ.get("KGSM_REQUIRE_C") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
+    return kernels
+
+
+def fastest_tier() -> None:
+    """Back to what users get."""
+    if importlib.util.find_spec("kgsm_infer._core") is not None:
+        importlib.import_module("kgsm_infer._core").choose_tier(None)
+
+
+def _load_tier(tier: str) -> ModuleType:
+    kernels = load_kernels("c")
+    kernels._core.choose_tier(tier)
+    assert kernels.tier_name() == tier
     return kernels

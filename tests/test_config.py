@@ -9,8 +9,11 @@ import pytest
 
 from kgsm_infer.errors import UsageError
 from kgsm_train.config import as_json, read_config
+from kgsm_train.experiments import read_plan
 
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.toml"))
+EVERY_TOML = sorted((Path(__file__).parents[1] / "examples").glob("*.toml"))
+PLANS = [path for path in EVERY_TOML if "variants" in tomllib.loads(path.read_text())]
+EXAMPLES = [path for path in EVERY_TOML if path not in PLANS]
 
 
 def read(tmp_path, text):
@@ -25,6 +28,16 @@ def test_the_examples_are_read_as_written(path):
     for section, keys in tomllib.loads(path.read_text()).items():
         for key, value in keys.items():
             assert config[section][key] == value
+
+
+@pytest.mark.parametrize("path", PLANS, ids=lambda path: path.name)
+def test_the_plans_are_read_as_written(path):
+    plan = read_plan(path)
+    for name, changes in tomllib.loads(path.read_text())["variants"].items():
+        config = as_json(plan.variants[name, plan.seeds[0]])
+        for section, keys in changes.items():
+            for key, value in keys.items():
+                assert config[section][key] == value
 
 
 def test_paths_start_at_the_experiment_and_the_option_wins(tmp_path):
@@ -51,8 +64,8 @@ def test_paths_start_at_the_experiment_and_the_option_wins(tmp_path):
         ("[data]\ntable='t'\n[inputs]\npolarisation='hh'", "must be 'vh' or 'vv'"),
         ("[data]\ntable='t'\n[wcm]\na=-1", "[wcm] a must be positive"),
         ("[data]\ntable='t'\n[wcm]\nangle_rule='local'", "[wcm] angle_rule must be 'constant'"),
-        ("[data]\ntable='t'\n[crossval]\nmodels=['svm']", "has 'svm'; known: mean, wcm"),
-        ("[data]\ntable='t'\n[crossval]\nfolds=1", "[crossval] folds must be at least 2"),
+        ("[data]\ntable='t'\n[crossval]\nmodels=['svm']", "has 'svm'; known: mean, same-date-mean"),
+        ("[data]\ntable='t'\n[crossval]\nfolds=1", "[crossval] folds must be 0 or at least 2"),
         ("[data]\ntable='t'\n[network]\ndropout=1", "[network] dropout must lie in [0, 1)"),
     ],
 )

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import ModuleType, SimpleNamespace
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines import ENGINES, load_kernels
+from engines import TIERS, fastest_tier, load_kernels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -29,10 +30,11 @@ MISSING, OUTSIDE = flags.MISSING_INPUT, flags.INPUT_OUT_OF_RANGE
 LOST, DENSE = flags.SOIL_SIGNAL_LOST, flags.DENSE_VEGETATION
 
 
-@pytest.fixture(scope="session", params=ENGINES)
-def kernels(request: pytest.FixtureRequest) -> ModuleType:
-    """``kgsm_infer.kernels``, once on C and once on the twin."""
-    return load_kernels(request.param)
+@pytest.fixture(scope="module", params=[*TIERS, "numpy"])
+def kernels(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
+    """``kgsm_infer.kernels`` on every tier of the C core, and on the twin."""
+    yield load_kernels(request.param)
+    fastest_tier()
 
 
 @pytest.fixture(scope="session")
@@ -498,6 +500,20 @@ from kgsm_infer import kernels
 print(kernels.engine_name())
 """
     assert in_new_python(code, KGSM_PURE="0") == "numpy"
+
+
+def test_the_environment_lowers_the_tier(c_kernels: ModuleType) -> None:
+    code = "from kgsm_infer import kernels; print(kernels.tier_name())"
+    for tier in c_kernels._core.tiers():
+        assert in_new_python(code, KGSM_TIER=tier, KGSM_PURE="0") == tier
+    assert in_new_python(code, KGSM_TIER="", KGSM_PURE="0") == c_kernels._core.tiers()[-1]
+    assert in_new_python(code, KGSM_PURE="1") == "numpy"
+    code = "import kgsm_infer.kernels"
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        in_new_python(code, KGSM_TIER="sse9", KGSM_PURE="0")
+    assert "KGSM_TIER=sse9: this machine has portable" in caught.value.stderr
+    with pytest.raises(ValueError, match="no tier of that name"):
+        c_kernels._core.choose_tier("sse9")
 
 
 def test_the_door_is_light(c_kernels: ModuleType) -> None:

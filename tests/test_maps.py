@@ -20,7 +20,7 @@ from scenes import CRS, NORTH, STEP, WEST, Pixels, make_pixels, write_scene, wri
 import kgsm_infer
 from kgsm_infer import flags, maps
 from kgsm_infer.card import Channel
-from kgsm_infer.context import context_mean
+from kgsm_infer.context import ENOUGH, context_of
 from kgsm_infer.errors import DataError, MissingError, UsageError
 from kgsm_infer.maps import map_scene, plan_map
 from kgsm_infer.model import Model, Retrieval
@@ -378,36 +378,38 @@ def test_the_scene_mean_is_that_of_a_table(model: Model, scene: Path, tmp_path: 
     assert_equal_to_predict(tmp_path / "m.tif", expected)
 
 
-@pytest.mark.usefixtures("small_blocks")
-def test_the_field_mean_is_that_of_the_paddocks_pixels(
-    model: Model, scene: Path, tmp_path: Path
+def _square(top: int, left: int, bottom: int, right: int) -> dict[str, object]:
+    x0, x1, y0, y1 = (WEST + 10 * left, WEST + 10 * right, NORTH - 10 * bottom, NORTH - 10 * top)
+    ring = [[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]
+    return {"type": "Polygon", "coordinates": [ring]}
+
+
+@pytest.mark.parametrize("enough", [2, 5])
+@pytest.mark.parametrize("name", ["vh_field_db", "vh_over_usual_db", "vh_over_driest_db"])
+def test_a_fields_context_is_that_of_the_paddocks_pixels(
+    model: Model, scene: Path, monkeypatch: pytest.MonkeyPatch, name: str, enough: int
 ) -> None:
-    model, pixels = _reading(model, "vh_field_db"), make_pixels()
+    """enough: dates that make a history; the scene has four."""
+    monkeypatch.setitem(ENOUGH, "history", enough)  # type: ignore[arg-type]
+    monkeypatch.setattr(maps, "BLOCK_SIDE", 16)
+    model, pixels = _reading(model, name), make_pixels()
     field = np.full((20, 30), "", object)
     field[2:9, 3:25], field[12:18, 10:20] = "a", "b"
-    columns = pixels.columns()
-    table = table_from_columns({**columns, "field": field.ravel().tolist() * 4}, features=["clay"])
-    mean, _ = context_mean(table, "vh_field_db")
+    columns = {**pixels.columns(), "field": field.ravel().tolist() * 4}
+    table = table_from_columns(columns, features=["clay"])
     last = table.date == np.datetime64("2024-04-09")
-    result = model.predict(table)
-    expected = Retrieval(*(part[last] for part in result))
-
-    def square(top: int, left: int, bottom: int, right: int) -> dict[str, object]:
-        x0, x1, y0, y1 = (
-            WEST + 10 * left,
-            WEST + 10 * right,
-            NORTH - 10 * bottom,
-            NORTH - 10 * top,
-        )
-        ring = [[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]
-        return {"type": "Polygon", "coordinates": [ring]}
+    expected = Retrieval(*(part[last] for part in model.predict(table)))
+    few = (expected.flags & flags.CONTEXT_MISSING) != 0
+    known = (field != "").ravel() if name == "vh_field_db" else np.full(600, enough < 4)
+    assert not few[known & np.isfinite(expected.sm)].any()
+    assert few[~known].sum() >= 0.9 * (~known).sum()
 
     plan = plan_map(model, read_scene(scene))
-    plan = replace(plan, paddocks=(square(2, 3, 9, 25), square(12, 10, 18, 20)))
-    context = maps.make_context(plan)
-    got = context.field["vh_field_db"][0][3]
-    rows = np.flatnonzero(last)
-    np.testing.assert_allclose(got, [mean[rows[2 * 30 + 3]], mean[rows[12 * 30 + 10]]], rtol=1e-12)
+    plan = replace(plan, paddocks=(_square(2, 3, 9, 25), _square(12, 10, 18, 20)))
+    context = maps.make_context(plan, threads=2)
+    mean = context_of(table, "vh_field_db")[0].reshape(4, 20, 30)
+    got = context.fields["vh_field_db"][0]
+    np.testing.assert_allclose(got[3], [mean[3, 2, 3], mean[3, 12, 10]], rtol=1e-12)
     with kgsm_infer.raster.Reader(plan.stack) as reader:
         block = maps.retrieve_block(plan, reader, Window(0, 0, 20, 30), context)
     np.testing.assert_array_equal(block.flags.ravel(), expected.flags)

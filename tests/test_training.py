@@ -98,7 +98,7 @@ def test_an_a_that_loses_every_signal_neither_crashes_nor_wins(twin):
 def test_scaling_is_of_the_training_rows(twin):
     samples = samples_of(read_source(twin), twin, "lstm")
     rows = np.flatnonzero(samples.labelled)[:200]
-    layout = scaling(samples, twin, "lstm", rows)
+    layout = scaling(samples, samples.observed.sigma0_db, rows)
     db = samples.observed.sigma0_db[rows].astype(np.float64)
     assert layout.mean[0] == pytest.approx(db.mean(), rel=1e-6)
     assert layout.std[0] == pytest.approx(db.std(), rel=1e-6)
@@ -111,15 +111,15 @@ def test_a_batch_is_what_inference_packs(twin):
 
     samples = samples_of(read_source(twin), twin, "kg-lstm")
     rows = np.arange(len(samples.sm))
-    layout = scaling(samples, twin, "kg-lstm", rows)
     wcm = twin.wcm.with_a(0.02)
+    observed = samples.observed
+    soil = kernels.isolate(wcm, observed.sigma0_db, observed.vegetation, observed.angle_deg)
+    layout = scaling(samples, soil.soil_db, rows)
     network = KnowledgeGuidedLSTM(
         wcm, layout, hidden=2, members=1, dropout=0.0, sm_mean=0.0, sm_std=1.0
     ).eval()
     with torch.no_grad():
         tile, valid = network.tile(batch_of(samples, rows))
-    observed = samples.observed
-    soil = kernels.isolate(wcm, observed.sigma0_db, observed.vegetation, observed.angle_deg)
     packed, _ = kernels.pack(
         layout,
         samples.rows,
@@ -167,3 +167,68 @@ def test_the_learnt_a_of_the_twin_comes_back(tmp_path):
     trained = train(samples, config, "kg-lstm", np.arange(len(samples.sm)))
     assert trained.wcm == Wcm(**{**dataclasses.asdict(trained.wcm), "limits": trained.wcm.limits})
     assert trained.wcm.a == pytest.approx(spec.a, rel=0.10)
+
+
+def test_b_is_learnt_within_bounds_and_goes_on_the_card(twin):
+    import dataclasses
+
+    config = dataclasses.replace(twin, wcm=dataclasses.replace(twin.wcm, learn=("a", "b")))
+    samples = samples_of(read_source(config), config, "kg-lstm")
+    trained = train(samples, config, "kg-lstm", np.arange(len(samples.sm)))
+    assert trained.wcm.b != config.wcm.b and 0.01 <= trained.wcm.b <= 0.5
+    assert trained.wcm.a != config.wcm.a
+    kept = train(samples, twin, "kg-lstm", np.arange(len(samples.sm)))
+    assert kept.wcm.b == twin.wcm.b
+
+
+def test_falling_is_the_drop_of_sm_by_one_db(twin):
+    """Zero where SM rises; else what two plain forward passes differ by."""
+    from kgsm_train.network import KnowledgeGuidedLSTM, falling
+
+    samples = samples_of(read_source(twin), twin, "lstm")
+    rows = np.arange(len(samples.sm))
+    layout = scaling(samples, samples.observed.sigma0_db, rows)
+    torch.manual_seed(0)
+    network = KnowledgeGuidedLSTM(
+        None, layout, hidden=3, members=2, dropout=0.5, sm_mean=0.2, sm_std=0.1
+    )
+    batch = batch_of(samples, rows)
+    rng = torch.get_rng_state()
+    predicted, _ = network(batch)
+    drop = falling(network, batch, predicted, rng)
+    batch.sigma0_db[:, -1] += 1.0
+    torch.set_rng_state(rng)
+    brighter, _ = network(batch)
+    expected = (predicted - brighter).clamp(min=0.0)
+    assert (drop > 0).any() and (drop == 0).any()
+    assert torch.equal(drop, expected)
+
+
+def test_the_monotone_penalty_makes_sm_rise_with_backscatter(twin):
+    import dataclasses
+
+    from kgsm_train.network import falling
+
+    samples = samples_of(read_source(twin), twin, "lstm")
+    rows = np.arange(len(samples.sm))
+    drops = []
+    for weight in (0.0, 1000.0):
+        fit = dataclasses.replace(twin.training, monotone_weight=weight, epochs=8)
+        config = dataclasses.replace(twin, training=fit)
+        network = train(samples, config, "lstm", rows).network
+        batch = batch_of(samples, rows)
+        with torch.no_grad():
+            predicted, _ = network(batch)
+            drops.append(float(falling(network, batch, predicted, torch.get_rng_state()).mean()))
+    assert drops[1] < 0.1 * drops[0] or drops[1] < 1e-6
+
+
+def test_the_misfit_in_db_starts_from_the_regression_of_backscatter_on_sm():
+    from kgsm_train.network import ForwardLine
+
+    sm = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    line = ForwardLine(-20 + 15 * sm, sm)
+    assert line.d_db.item() == pytest.approx(15) and line.c_db.item() == pytest.approx(-20)
+    predicted = torch.stack([sm, sm + 0.1], dim=1)
+    expected = (-20 + 15 * sm[:, None] - line.c_db - line.d_db * predicted) ** 2
+    assert torch.allclose(line.misfit(-20 + 15 * sm, predicted), expected)

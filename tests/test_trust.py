@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kgsm_infer import flags
-from kgsm_infer.context import ENOUGH, context_mean, context_missing
+from kgsm_infer.context import ENOUGH, context_missing, context_of
 from kgsm_infer.domain import Domain, dissimilarity, domain_of
 from kgsm_infer.errors import DataError
 from kgsm_infer.model import load
@@ -119,13 +119,13 @@ def context_table(**more):
 
 def test_context_is_the_mean_power_of_field_and_scene():
     table = context_table()
-    field, count = context_mean(table, "vh_field_db")
+    field, count = context_of(table, "vh_field_db")
     assert field[0] == pytest.approx(10 * np.log10((0.1 + 0.01) / 2))
     assert count[:3].tolist() == [2, 2, 2] and field[2] == field[0]
     assert count[5] == 1 and field[5] == -15.0 and field[6] == -12.0
-    ndvi, _ = context_mean(table, "ndvi_field")
+    ndvi, _ = context_of(table, "ndvi_field")
     assert ndvi[:3].tolist() == pytest.approx([0.4] * 3) and np.isnan(ndvi[3])
-    scene, count = context_mean(table, "vh_scene_db")
+    scene, count = context_of(table, "vh_scene_db")
     power = 10 ** (table.numbers["vh_db"][[0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11]] / 10)
     assert np.allclose(scene, 10 * np.log10(power.mean())) and (count == 11).all()
 
@@ -134,7 +134,7 @@ def test_a_context_of_too_few_is_flagged_unless_the_table_brings_it():
     table = context_table()
     missing = context_missing(table, ["vh_field_db", "ndvi"])
     assert missing.tolist() == [False] * 5 + [True] * 2 + [False] * 5
-    assert ENOUGH == {"field": 2, "scene": 10}
+    assert ENOUGH == {"field": 2, "scene": 10, "history": 5}
     assert not context_missing(table, ["vh_scene_db"]).any()
     brought = context_table(vh_field_db=[-14.0] * 12)
     assert not context_missing(brought, ["vh_field_db"]).any()
@@ -142,7 +142,7 @@ def test_a_context_of_too_few_is_flagged_unless_the_table_brings_it():
 
 def test_dates_and_orbits_do_not_mix():
     table = context_table(date=["2024-05-01"] * 6 + ["2024-05-02"] * 6, orbit=["asc", "desc"] * 6)
-    scene, count = context_mean(table, "vh_scene_db")
+    scene, count = context_of(table, "vh_scene_db")
     assert count.tolist() == [2, 3, 2, 3, 2, 3, 3, 3, 3, 3, 3, 3]
     assert scene[0] == pytest.approx(10 * np.log10((0.1 + 10**-1.3) / 2))
 
@@ -150,6 +150,48 @@ def test_dates_and_orbits_do_not_mix():
 def test_context_without_its_columns_is_refused():
     table = table_from_columns({"site": ["a"], "date": ["2024-05-01"], "vh_db": [-12.0]})
     with pytest.raises(DataError, match="no column 'field', which the model's field context"):
-        context_mean(table, "vh_field_db")
+        context_of(table, "vh_field_db")
     with pytest.raises(DataError, match="no column 'vv_db', which the context vv_scene_db"):
-        context_mean(table, "vv_scene_db")
+        context_of(table, "vv_scene_db")
+
+
+def test_a_fields_history_is_its_usual_and_its_driest_state():
+    """Against the definition, row by row; orbits and fields keep to themselves."""
+    rng = np.random.default_rng(5)
+    dates = [f"2024-05-{day:02d}" for day in (1, 7, 13, 19, 25, 31)]
+    rows = [
+        (f"{field}{point}", date, field, orbit, float(rng.uniform(-25, -12)))
+        for field in "ab"
+        for orbit in ("asc", "desc")
+        for point in range(3)
+        for date in dates
+        if (field, date) != ("b", dates[0])
+    ]
+    site, date, field, orbit, vh_db = (list(column) for column in zip(*rows, strict=True))
+    vh_db[0] = np.nan
+    table = table_from_columns(
+        {"site": site, "date": date, "field": field, "orbit": orbit, "vh_db": vh_db}
+    )
+    usual, count = context_of(table, "vh_over_usual_db")
+    driest, _ = context_of(table, "vh_over_driest_db")
+    assert set(count[np.asarray(field) == "a"]) == {6} and set(count[np.asarray(field) == "b"]) == {
+        5
+    }
+    assert not context_missing(table, ["vh_over_usual_db"]).any()
+    power = 10 ** (np.asarray(vh_db) / 10)
+    for i, (_, when, where, which, _) in enumerate(rows):
+        of_date = [
+            np.nanmean([power[j] for j, row in enumerate(rows) if row[1:4] == (day, where, which)])
+            for day in dates
+            if any(row[1:4] == (day, where, which) for row in rows)
+        ]
+        here = np.nanmean(
+            [power[j] for j, row in enumerate(rows) if row[1:4] == (when, where, which)]
+        )
+        assert usual[i] == pytest.approx(10 * np.log10(here / np.mean(of_date)), abs=1e-9)
+        assert driest[i] == pytest.approx(10 * np.log10(here / min(of_date)), abs=1e-9)
+
+
+def test_a_short_history_of_a_field_is_flagged():
+    table = context_table(date=["2024-05-01"] * 6 + ["2024-05-02"] * 6)
+    assert context_missing(table, ["vh_over_driest_db"]).all()

@@ -1,0 +1,115 @@
+/* vec.h - a vector of KGSM_LANES floats, the same few operations on every instruction set.
+ *
+ * A tier (tier_*.c) defines KGSM_LANES and, for its instruction set, KGSM_AVX512, KGSM_AVX2 or
+ * KGSM_NEON before it includes this. Without one the vectors are the compiler's own (16
+ * bytes, on whatever the machine has), and without such a compiler they are one float.
+ *
+ *   vf, vu, vh      floats; as many uint32_t; as many uint16_t
+ *   vf_fma(a, b, c) a b + c, fused where the set has it: always so or never so in one tier,
+ *                   because the global flag -ffp-contract=off keeps all else apart
+ *   vf_min(k, x)    x where x is NaN, or below k; k elsewhere.  vf_max alike.
+ *
+ * Nothing here depends on where in a vector an element stands: a result is the same in any
+ * lane, so it does not depend on the size of a batch. */
+#ifndef KGSM_VEC_H
+#define KGSM_VEC_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(KGSM_AVX512) || defined(KGSM_AVX2)
+#include <immintrin.h>
+#elif defined(KGSM_NEON)
+#include <arm_neon.h>
+#endif
+
+#define KGSM_INLINE static inline __attribute__((always_inline))
+
+#if KGSM_LANES > 1
+typedef float vf __attribute__((vector_size(4 * KGSM_LANES)));
+typedef uint32_t vu __attribute__((vector_size(4 * KGSM_LANES)));
+typedef int32_t vi __attribute__((vector_size(4 * KGSM_LANES)));
+typedef uint16_t vh __attribute__((vector_size(2 * KGSM_LANES)));
+KGSM_INLINE vu vf_bits(vf x) { return (vu)x; }
+KGSM_INLINE vf vf_of_bits(vu x) { return (vf)x; }
+KGSM_INLINE vf vf_all(float x) { return x - (vf){0}; } /* -0 and NaN stay what they are */
+KGSM_INLINE float vf_lane(vf x, int lane) { return x[lane]; }
+#else
+#undef KGSM_INLINE
+#define KGSM_INLINE static inline
+typedef float vf;
+typedef uint32_t vu;
+KGSM_INLINE vu vf_bits(vf x) {
+    vu bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+KGSM_INLINE vf vf_of_bits(vu bits) {
+    vf x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+KGSM_INLINE vf vf_all(float x) { return x; }
+KGSM_INLINE float vf_lane(vf x, int lane) { return (void)lane, x; }
+#endif
+
+KGSM_INLINE vf vf_load(const float *p) {
+    vf x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
+KGSM_INLINE void vf_store(float *p, vf x) { memcpy(p, &x, sizeof x); }
+
+/* Masks: one bit, or one lane of 0 or -1, for each element. */
+#if defined(KGSM_AVX512)
+typedef __mmask16 vm;
+KGSM_INLINE vf vf_fma(vf a, vf b, vf c) {
+    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+KGSM_INLINE vf vf_min(vf k, vf x) { return (vf)_mm512_min_ps((__m512)k, (__m512)x); }
+KGSM_INLINE vf vf_max(vf k, vf x) { return (vf)_mm512_max_ps((__m512)k, (__m512)x); }
+KGSM_INLINE vm vm_less(vf a, vf b) {
+    return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ);
+}
+KGSM_INLINE vm vm_nan(vf x) { return _mm512_cmp_ps_mask((__m512)x, (__m512)x, _CMP_UNORD_Q); }
+KGSM_INLINE vm vm_not(vm m) { return (vm)~m; }
+KGSM_INLINE vf vf_choose(vm m, vf yes, vf no) {
+    return (vf)_mm512_mask_blend_ps(m, (__m512)no, (__m512)yes);
+}
+KGSM_INLINE vu vu_where(vm m, uint32_t bits) {
+    return (vu)_mm512_maskz_set1_epi32(m, (int)bits);
+}
+#elif KGSM_LANES > 1
+typedef vi vm;
+KGSM_INLINE vm vm_less(vf a, vf b) { return a < b; }
+KGSM_INLINE vm vm_nan(vf x) { return x != x; }
+KGSM_INLINE vm vm_not(vm m) { return ~m; }
+KGSM_INLINE vf vf_choose(vm m, vf yes, vf no) {
+    return (vf)(((vu)m & (vu)yes) | (~(vu)m & (vu)no));
+}
+KGSM_INLINE vu vu_where(vm m, uint32_t bits) { return (vu)m & bits; }
+#if defined(KGSM_AVX2)
+KGSM_INLINE vf vf_fma(vf a, vf b, vf c) {
+    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+KGSM_INLINE vf vf_min(vf k, vf x) { return (vf)_mm256_min_ps((__m256)k, (__m256)x); }
+KGSM_INLINE vf vf_max(vf k, vf x) { return (vf)_mm256_max_ps((__m256)k, (__m256)x); }
+#elif defined(KGSM_NEON)
+KGSM_INLINE vf vf_fma(vf a, vf b, vf c) {
+    return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+KGSM_INLINE vf vf_min(vf k, vf x) { return vf_choose(k < x, k, x); }
+KGSM_INLINE vf vf_max(vf k, vf x) { return vf_choose(x < k, k, x); }
+#else
+KGSM_INLINE vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
+KGSM_INLINE vf vf_min(vf k, vf x) { return vf_choose(k < x, k, x); }
+KGSM_INLINE vf vf_max(vf k, vf x) { return vf_choose(x < k, k, x); }
+#endif
+#else
+KGSM_INLINE vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
+KGSM_INLINE vf vf_min(vf k, vf x) { return x > k ? k : x; }
+KGSM_INLINE vf vf_max(vf k, vf x) { return x < k ? k : x; }
+#endif
+
+#endif

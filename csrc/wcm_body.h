@@ -1,0 +1,239 @@
+/* The water cloud model's loops for one tier: portable.c's formulas, a vector at a time.
+ *
+ * Elementary functions are polynomials on a range reduced exactly: minimax in relative error
+ * (Remez exchange), the error each reaches stated above it and measured over all floats by
+ * tests/test_tiers.py. The last, shorter vector is copied to a padded one and takes the
+ * same path, so an element's result does not depend on its place. */
+#include "kernels.h"
+#include "vec.h"
+
+#define LOG2_10_TENTH 0x1.542a5ap-2f             /* log2(10) / 10: 1 dB of power in bits */
+#define LOG2_10_TENTH_LOW 0x1.2e1c5ap-30f        /* what float32 leaves of it */
+#define TEN_LOG10_2 3.01029995663981195f         /* 1 bit of power in dB */
+#define NEPER_TO_BITS 1.44269504088896341f       /* log2(e) */
+#define NEPER_TO_DB 4.34294481903251828f         /* 10 / ln(10) */
+#define RADIANS 0.0174532925199432958f
+#define VWC_NDVI2 1.9134f                        /* as in portable.c */
+#define VWC_ROOT 0x1.581dc2p-3f
+#define VWC_ROOT_LOW (-0x1.1f9a1ap-28f)
+
+/* 2**f - 1 for f in [-0.5, 0.5], relative error 1.1e-8 and its rounding. */
+KGSM_INLINE vf exp2_minus_one(vf f) {
+    vf p = vf_all(0x1.4308fap-13f);
+    p = vf_fma(p, f, vf_all(0x1.5f07b4p-10f));
+    p = vf_fma(p, f, vf_all(0x1.3b2ba0p-7f));
+    p = vf_fma(p, f, vf_all(0x1.c6af6ep-5f));
+    p = vf_fma(p, f, vf_all(0x1.ebfbdep-3f));
+    p = vf_fma(p, f, vf_all(0x1.62e430p-1f));
+    return p * f;
+}
+
+/* x = n + f with n whole and |f| <= 0.5, for |x| < 2**21; returns n. */
+KGSM_INLINE vf nearest(vf x) { return (x + 12582912.0f) - 12582912.0f; }
+
+/* 2**n for whole n in -126 .. 127. */
+KGSM_INLINE vf power_of_two(vf n) {
+    return vf_of_bits((vf_bits(n + 12582912.0f) << 23) + 0x3f800000u);
+}
+
+/* 10**(db / 10). Against float64: 1.1 ULP at most where the result is normal (db within
+ * -379 .. 385); below it rounds through subnormals to 0, above it is infinite. */
+KGSM_INLINE vf to_linear_v(vf db) {
+    /* beyond these the result is 0 or infinite anyway; NaN stays */
+    db = vf_min(vf_all(400.0f), vf_max(vf_all(-460.0f), db));
+    const vf bits = db * LOG2_10_TENTH;
+    const vf n = nearest(bits);
+    /* the fraction, with what the product lost */
+    vf f = vf_fma(db, vf_all(LOG2_10_TENTH), -n);
+    f = vf_fma(db, vf_all(LOG2_10_TENTH_LOW), f);
+    const vf mantissa = 1.0f + exp2_minus_one(f);
+    const vf half = nearest(n * 0.5f); /* in two factors: 2**n may be no normal number */
+    return mantissa * power_of_two(half) * power_of_two(n - half);
+}
+
+/* 10 log10(x). Against float64: 2.2 ULP at most, subnormals included. 0 gives -inf, below 0
+ * and NaN give NaN, +inf gives +inf. */
+KGSM_INLINE vf to_db_v(vf x) {
+    const vf tiny = vf_all(0x1p-126f);
+    const vm small = vm_less(x, tiny);
+    const vf y = vf_choose(small, x * 0x1p24f, x);
+    /* y = m 2**e with m in [sqrt(1/2), sqrt(2)) */
+    const vu offset = vf_bits(y) - 0x3f3504f3u;
+    const vf e = __builtin_convertvector((vi)offset >> 23, vf) - vf_choose(small, vf_all(24.0f), vf_all(0.0f));
+    const vf f = vf_of_bits((offset & 0x007fffffu) + 0x3f3504f3u) - 1.0f;
+    /* log2(1 + f) / f, relative error 4.1e-9 and its rounding */
+    vf p = vf_all(-0x1.c25a76p-4f);
+    p = vf_fma(p, f, vf_all(0x1.7d494cp-3f));
+    p = vf_fma(p, f, vf_all(-0x1.874be8p-3f));
+    p = vf_fma(p, f, vf_all(0x1.a305a6p-3f));
+    p = vf_fma(p, f, vf_all(-0x1.eabc88p-3f));
+    p = vf_fma(p, f, vf_all(0x1.277e36p-2f));
+    p = vf_fma(p, f, vf_all(-0x1.715a76p-2f));
+    p = vf_fma(p, f, vf_all(0x1.ec7096p-2f));
+    p = vf_fma(p, f, vf_all(-0x1.715470p-1f));
+    p = vf_fma(p, f, vf_all(0x1.715476p+0f));
+    const vf db = vf_fma(p * f, vf_all(TEN_LOG10_2), e * TEN_LOG10_2);
+    const vf infinite = vf_all(__builtin_inff());
+    const vm whole = vm_less(vf_all(0.0f), x) & vm_less(x, infinite);
+    /* what is left: 0, below it, infinite, NaN; x - inf is -inf only at 0 and above */
+    const vm zero = vm_not(vm_less(x, vf_all(0.0f))) & vm_not(vm_less(vf_all(0.0f), x)) & vm_not(vm_nan(x));
+    const vm above = vm_not(vm_less(x, infinite)) & vm_not(vm_nan(x));
+    const vf odd = vf_choose(zero, -infinite, vf_choose(above, infinite, vf_all(__builtin_nanf(""))));
+    return vf_choose(whole, db, odd);
+}
+
+/* cos(angle) for 0 .. 90 degrees, as the sine of its complement, which is exact. Relative
+ * error 5.3e-9 and its rounding. */
+KGSM_INLINE vf cos_deg_v(vf angle_deg) {
+    const vf x = (90.0f - angle_deg) * RADIANS, square = x * x;
+    vf p = vf_all(0x1.5d38b6p-19f);
+    p = vf_fma(p, square, vf_all(-0x1.9f6446p-13f));
+    p = vf_fma(p, square, vf_all(0x1.110e7cp-7f));
+    p = vf_fma(p, square, vf_all(-0x1.555548p-3f));
+    p = vf_fma(p, square, vf_all(1.0f));
+    return p * x;
+}
+
+KGSM_INLINE vm outside_v(vf x, range_f32 limits) {
+    return vm_less(x, vf_all(limits.low)) | vm_less(vf_all(limits.high), x);
+}
+
+/* x**exponent for exponents 0, 1 and 2: the others go to the portable loop. */
+KGSM_INLINE vf small_power(vf x, float exponent) {
+    return exponent == 0.0f ? vf_all(1.0f) : exponent == 1.0f ? x : x * x;
+}
+
+/* One vector. `angles` is a constant, so that the branches on it vanish. */
+KGSM_INLINE void isolate_vector(const wcm_f32 *wcm, const int angles, vf s, vf v, vf angle_deg,
+                                vf *soil_db, vf *soil_fraction, vu *flags) {
+    vm missing = vm_nan(s) | vm_nan(v);
+    vm out = outside_v(s, wcm->sigma0_db) | outside_v(v, wcm->vegetation);
+    vf vwc = v, sigma0 = to_linear_v(s), cos_theta = vf_all(wcm->cos_ref), two_tau;
+    if (wcm->foliage) {
+        const vf above_root = (v - VWC_ROOT) - VWC_ROOT_LOW;
+        vwc = vf_max(vf_all(0.0f), VWC_NDVI2 * v * above_root) + wcm->stem_kg_m2;
+    }
+    if (angles) {
+        missing |= vm_nan(angle_deg);
+        out |= outside_v(angle_deg, wcm->angle_deg);
+        const vf cos_own = cos_deg_v(angle_deg);
+        if (wcm->normalise)
+            sigma0 *= small_power(wcm->cos_ref / cos_own, wcm->angle_exponent);
+        else
+            cos_theta = cos_own;
+    }
+    /* gamma2 = exp(-2 tau / cos theta), tau = B V                               (4) (5) */
+    if (angles && !wcm->normalise)
+        two_tau = wcm->two_b * vwc / cos_theta;
+    else
+        two_tau = vwc * (wcm->two_b / wcm->cos_ref);
+    /* 1 - gamma2, whole powers and fraction apart, so that thin vegetation keeps its digits;
+     * beyond 2**-64 gamma2 is nothing beside 1 */
+    const vf bits = vf_max(vf_all(-64.0f), two_tau * -NEPER_TO_BITS);
+    const vf n = nearest(bits), power = power_of_two(n);
+    const vf absorbed = (1.0f - power) - power * exp2_minus_one(bits - n);
+    /* sigma_veg = A V**E cos theta (1 - gamma2)                                     (2) */
+    const vf sigma_veg = wcm->a * small_power(vwc, wcm->e) * cos_theta * absorbed;
+    /* sigma_soil[dB] = 10 log10((sigma0 - sigma_veg) / gamma2)                 (1) (12) */
+    const vf left = sigma0 - sigma_veg, fraction = left / sigma0;
+    const vf soil = to_db_v(left) + two_tau * NEPER_TO_DB;
+
+    const vf infinite = vf_all(__builtin_inff()), nan = vf_all(__builtin_nanf(""));
+    const vm finite = vm_less(soil, infinite) & vm_less(-infinite, soil);
+    const vm bad = missing | out;
+    const vm kept = vm_not(vm_less(fraction, vf_all(wcm->min_soil_fraction))) &
+                    vm_not(vm_nan(fraction)) & finite;
+    *soil_db = vf_choose(vm_not(bad) & kept, soil, nan);
+    *soil_fraction = vf_choose(bad, nan, fraction);
+    *flags = vu_where(missing, KGSM_MISSING_INPUT) | vu_where(out, KGSM_INPUT_OUT_OF_RANGE) |
+             vu_where(vm_not(bad) & vm_not(kept), KGSM_SOIL_SIGNAL_LOST) |
+             vu_where(vm_not(bad) & vm_less(vf_all(wcm->dense_vwc_kg_m2), vwc),
+                      KGSM_DENSE_VEGETATION);
+}
+
+KGSM_INLINE void store_flags(uint16_t *p, vu flags) {
+    const vh narrow = __builtin_convertvector(flags, vh);
+    memcpy(p, &narrow, sizeof narrow);
+}
+
+KGSM_INLINE void isolate_loop(const wcm_f32 *wcm, const int angles, size_t n,
+                              const float *sigma0_db, const float *vegetation,
+                              const float *angle_deg, float *soil_db, float *soil_fraction,
+                              uint16_t *flags) {
+    vf soil, fraction;
+    vu mask;
+    size_t i = 0;
+    for (; i + KGSM_LANES <= n; i += KGSM_LANES) {
+        isolate_vector(wcm, angles, vf_load(sigma0_db + i), vf_load(vegetation + i),
+                       angles ? vf_load(angle_deg + i) : vf_all(0.0f), &soil, &fraction, &mask);
+        vf_store(soil_db + i, soil);
+        vf_store(soil_fraction + i, fraction);
+        store_flags(flags + i, mask);
+    }
+    if (i < n) {
+        float in[3][KGSM_LANES] = {{0}}, out[2][KGSM_LANES];
+        uint16_t out_flags[KGSM_LANES];
+        const size_t left = n - i;
+        memcpy(in[0], sigma0_db + i, left * sizeof(float));
+        memcpy(in[1], vegetation + i, left * sizeof(float));
+        if (angles) memcpy(in[2], angle_deg + i, left * sizeof(float));
+        isolate_vector(wcm, angles, vf_load(in[0]), vf_load(in[1]), vf_load(in[2]), &soil,
+                       &fraction, &mask);
+        vf_store(out[0], soil);
+        vf_store(out[1], fraction);
+        store_flags(out_flags, mask);
+        memcpy(soil_db + i, out[0], left * sizeof(float));
+        memcpy(soil_fraction + i, out[1], left * sizeof(float));
+        memcpy(flags + i, out_flags, left * sizeof(uint16_t));
+    }
+}
+
+static int has_loop(float exponent) {
+    return exponent == 0.0f || exponent == 1.0f || exponent == 2.0f;
+}
+
+static void isolate(const wcm_f32 *wcm, size_t n, const float *sigma0_db,
+                    const float *vegetation, const float *angle_deg, float *soil_db,
+                    float *soil_fraction, uint16_t *flags) {
+    const int wide = angle_deg && !(wcm->angle_deg.low >= 0 && wcm->angle_deg.high <= 90);
+    if (!has_loop(wcm->e) || wide || (wcm->normalise && !has_loop(wcm->angle_exponent)))
+        kgsm_isolate_portable(wcm, n, sigma0_db, vegetation, angle_deg, soil_db, soil_fraction,
+                              flags);
+    else if (angle_deg)
+        isolate_loop(wcm, 1, n, sigma0_db, vegetation, angle_deg, soil_db, soil_fraction, flags);
+    else
+        isolate_loop(wcm, 0, n, sigma0_db, vegetation, NULL, soil_db, soil_fraction, flags);
+}
+
+/* out[i] = f(in[i]), the last vector through a padded copy */
+#define KGSM_MAP(name, f)                                               \
+    static void name(size_t n, const float *in, float *out) {           \
+        size_t i = 0;                                                   \
+        for (; i + KGSM_LANES <= n; i += KGSM_LANES)                    \
+            vf_store(out + i, f(vf_load(in + i)));                      \
+        if (i < n) {                                                    \
+            float last[KGSM_LANES] = {0};                               \
+            memcpy(last, in + i, (n - i) * sizeof(float));              \
+            vf_store(last, f(vf_load(last)));                           \
+            memcpy(out + i, last, (n - i) * sizeof(float));             \
+        }                                                               \
+    }
+
+KGSM_MAP(db_to_linear, to_linear_v)
+KGSM_MAP(linear_to_db, to_db_v)
+
+/* Screening and inversion are bound by memory; the compiler's loop is all they need. */
+#define KGSM_TIER(tier_name)              \
+    {                                     \
+        .name = tier_name,                \
+        .db_to_linear = db_to_linear,     \
+        .linear_to_db = linear_to_db,     \
+        .isolate = isolate,               \
+        .screen = kgsm_screen_portable,   \
+        .invert = kgsm_invert_portable,   \
+        .pack = kgsm_pack_portable,       \
+        .lstm_prepared = lstm_prepared,   \
+        .lstm_scratch = lstm_scratch,     \
+        .lstm_prepare = lstm_prepare,     \
+        .lstm_run = lstm_run,             \
+    }
