@@ -273,7 +273,8 @@ def load(path: str | Path, *, engine: str = "auto", threads: int = 1) -> Model:
         vectors = kernels.tier_name() not in ("portable", "numpy")
         engine = "native" if vectors or find_spec("onnxruntime") is None else "onnxruntime"
     if engine == "native":
-        lstm = kernels.lstm_runner(read_weights(file))
+        layout = file.card.layout
+        lstm = kernels.lstm_runner(read_weights(file), 1 + layout.dynamic, layout.statics)
         return Model(file.card, file.role, file.path, None, domain, lstm, threads)
     return Model(file.card, file.role, file.path, _session(file), domain, None, threads)
 
