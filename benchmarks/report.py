@@ -15,7 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 
 #: What each group is measured in: the fastest of these in it is 1.
-OURS = ("c ", "native ")
+OURS = ("c ", "native")
 
 
 def groups(path: Path) -> dict[str, dict[str, float]]:

@@ -3,10 +3,13 @@
 Every peer computes soil_db, soil_fraction and flags, and is held against the NumPy twin
 before anything is timed; times are shown, never asserted. ``copy`` moves as many bytes as
 isolation must (8 in and 10 out per row): the machine's bandwidth, the bound for long arrays.
+NumPy, numexpr and torch make whole arrays at each step; of long ones they are also given the
+best of several chunks ("best chunk"). numba's wheels lack Intel's SVML, and so vector maths.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +30,11 @@ N2, ROOT = np.float32(wcm.VWC_NDVI2), np.float32(wcm.VWC_ROOT)
 LEAST, DENSE = np.float32(WCM.min_soil_fraction), np.float32(WCM.limits.dense_vwc_kg_m2)
 NAN, TEN, ONE, ZERO = (np.float32(x) for x in (np.nan, 10, 1, 0))
 ROWS = [1, 1_000, 100_000, 16_000_000]
-PEERS = [*(f"c {tier}" for tier in TIERS), "numpy", "numexpr", "numba", "torch", "copy"]
+CHUNKS = [4_096, 16_384, 65_536, 262_144]
+WHOLE = ["numpy", "numexpr", "torch"]
+PEERS = [*(f"c {tier}" for tier in TIERS), *WHOLE, "numba", "copy"]
+CASES = [(name, rows) for rows in ROWS for name in PEERS]
+CASES += [(f"{name}, best chunk", ROWS[-1]) for name in WHOLE]
 
 
 def observations(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -143,11 +150,38 @@ def in_torch(s: np.ndarray, v: np.ndarray, out: Isolated) -> Callable[[], Any]:
     return run
 
 
-@pytest.mark.parametrize("rows", ROWS)
-@pytest.mark.parametrize("name", PEERS)
+def best_chunk(name: str, s: np.ndarray, v: np.ndarray) -> tuple[Callable[[], Any], int]:
+    """``peer`` over pieces of the size of CHUNKS that takes least on a part of the rows."""
+
+    def in_pieces(size: int, rows: int) -> Callable[[], None]:
+        pieces = [slice(at, min(at + size, rows)) for at in range(0, rows, size)]
+        calls = [peer(name, s[piece], v[piece]) for piece in pieces]
+
+        def run() -> None:
+            for call in calls:
+                call()
+
+        return run
+
+    seconds = {}
+    for size in CHUNKS:
+        run = in_pieces(size, 1_000_000)
+        run()
+        start = time.perf_counter()
+        run()
+        seconds[size] = time.perf_counter() - start
+    size = min(seconds, key=seconds.__getitem__)
+    return in_pieces(size, len(s)), size
+
+
+@pytest.mark.parametrize(("name", "rows"), CASES)
 def test_isolate(benchmark: BenchmarkFixture, name: str, rows: int) -> None:
     benchmark.group = f"isolation, {rows:,} rows"
     s, v = observations(rows)
+    if name.endswith(", best chunk"):  # the same calls, whose outputs the whole has shown
+        run, benchmark.extra_info["chunk"] = best_chunk(name.split(",")[0], s, v)
+        benchmark.pedantic(run, rounds=3, warmup_rounds=1)
+        return
     run = peer(name, s, v)
     if name != "copy":
         some = slice(0, 200_000)
