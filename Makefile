@@ -24,13 +24,14 @@ BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard csrc/*) kgsm_in
 # Tests of the light side: what never names the training side. They run on both engines.
 INFER_TESTS = $$(grep -L kgsm_train tests/test_*.py | grep -v test_install) kgsm_infer
 
-.PHONY: help demo test bench lint wheel clean
+.PHONY: help demo test bench check-native lint wheel clean
 
 help:
 	@echo "make demo     simulate, cross-validate, fit, export, predict; results in $(OUT)/"
 	@echo "make demo TABLE=t.csv [CONFIG=c.toml]   the same on your table (examples/anand.toml)"
 	@echo "make test     the whole suite, on the C core and on the NumPy twin"
 	@echo "make bench    time the C core against the NumPy twin"
+	@echo "make check-native   the C core under sanitizers, valgrind and fuzzers (gcc, clang, valgrind)"
 	@echo "make lint     ruff and mypy"
 	@echo "make wheel    wheel and sdist in dist/"
 	@echo "make clean    remove what make made, .venv too"
@@ -39,7 +40,7 @@ $(STAMP): $(BUILT_FROM)
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.version_info >= (3, 11) or \
 	  sys.exit(f"kgsm needs Python 3.11 or later, $(PYTHON) is {v}; try make PYTHON=python3.12")'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -e '.[train,parquet,ismn,test,bench]' -c constraints.txt
+	$(BIN)/python -m pip install -q -e '.[train,raster,parquet,ismn,test,bench]' -c constraints.txt
 	@touch $@
 
 demo: $(STAMP)
@@ -60,6 +61,31 @@ test: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m pytest benchmarks
+
+# The C core under AddressSanitizer, UndefinedBehaviorSanitizer and valgrind: alone
+# (tests/native/check.c) and under the Python tests of the kernels; then each public function
+# fuzzed for FUZZ_SECONDS. valgrind knows no AVX-512 and runs the tiers it knows.
+NATIVE       := build/native
+SANITIZE     := -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+FUZZ_TARGETS := decibels isolate pack lstm
+FUZZ_SECONDS ?= 20
+
+check-native: $(STAMP)
+	@mkdir -p $(NATIVE)/fixtures
+	$(BIN)/python tests/native/fixtures.py $(NATIVE)/fixtures
+	gcc -std=c11 -Wall -Wextra -Werror -ffp-contract=off $(SANITIZE) -Icsrc tests/native/check.c csrc/*.c -lm -o $(NATIVE)/check-san
+	$(NATIVE)/check-san $(NATIVE)/fixtures
+	gcc -std=c11 -Wall -Wextra -Werror -ffp-contract=off -g -O2 -Icsrc tests/native/check.c csrc/*.c -lm -o $(NATIVE)/check
+	valgrind -q --error-exitcode=9 --leak-check=full $(NATIVE)/check $(NATIVE)/fixtures
+	CFLAGS="$(SANITIZE)" LDFLAGS="-fsanitize=address,undefined" $(BIN)/python setup.py -q build_ext --build-lib $(NATIVE)/lib --build-temp $(NATIVE)/temp
+	cp -r kgsm_infer/*.py $(NATIVE)/lib/kgsm_infer/
+	PYTHONPATH=$(NATIVE)/lib LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 KGSM_REQUIRE_C=1 \
+	  $(BIN)/python -m pytest -q -p no:cacheprovider --rootdir=. tests/test_kernels.py tests/test_window.py -k "not environment and not extension and not door"
+	for target in $(FUZZ_TARGETS); do \
+	  clang -std=c11 -ffp-contract=off -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DTARGET=fuzz_$$target \
+	    -Icsrc tests/native/fuzz.c csrc/*.c -lm -o $(NATIVE)/fuzz-$$target && \
+	  $(NATIVE)/fuzz-$$target -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 -artifact_prefix=$(NATIVE)/ || exit 1; \
+	done
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,6 +31,16 @@ Pol = Annotated[str, typer.Option("--polarisation", help="vh or vv")]
 Vegetation = Annotated[
     str, typer.Option("--vegetation", help="where VWC comes from: ndvi or vwc_kg_m2")
 ]
+SceneArgument = Annotated[
+    Path, typer.Argument(help="scene manifest, TOML or JSON (docs/maps.md)", metavar="SCENE")
+]
+Day = Annotated[str | None, typer.Option("--date", help="acquisition to use; the last by default")]
+Threads = Annotated[int, typer.Option(min=1, help="blocks worked on at a time")]
+Id = Annotated[
+    str | None,
+    typer.Option("--id", help="property that names a paddock; else its id"),
+]
+Quicklook = Annotated[Path | None, typer.Option("--quicklook", help="PNG to draw")]
 Angle = Annotated[
     str, typer.Option("--angle", help="incidence angle: degrees for all, 'column' or 'normalise'")
 ]
@@ -129,6 +139,100 @@ def invert(
     result = invert_table(observations, wcm_of(a, b, e, vegetation, angle), polarisation, c, d)
     write_retrieval(output, observations, result)
     print(f"{output}: {summary(result.sm, result.flags)}")
+
+
+@app.command("map")
+def map_command(
+    model: ModelArgument,
+    scene: SceneArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help=".tif (COG), .nc or .zarr")],
+    date: Day = None,
+    every: Annotated[bool, typer.Option("--all-dates", help="every acquisition")] = False,
+    fields: Annotated[
+        Path | None, typer.Option("--fields", help="outlines, for field context and quick look")
+    ] = None,
+    id_property: Id = None,
+    quicklook: Quicklook = None,
+    threads: Threads = 2,
+) -> None:
+    """A map of a scene: soil moisture, interval, flags. A stopped run goes on when called again."""
+    from .maps import map_scene
+    from .model import load
+    from .paddocks import read_outlines
+    from .progress import pixels_bar
+    from .scene import read_scene
+
+    loaded, stack = load(model), read_scene(scene)
+    outlines = None if fields is None else read_outlines(fields, id_property)
+    with pixels_bar(output.name) as progress:
+        counts = map_scene(
+            loaded,
+            stack,
+            output,
+            date=date,
+            every=every,
+            threads=threads,
+            outlines=outlines,
+            quicklook=quicklook,
+            progress=progress,
+        )
+    print(
+        f"{output}: {counts['dates']} dates, {counts['pixels']} pixels, "
+        f"{counts['numbers']} with a number"
+    )
+    if loaded.card.simulated:
+        print("note: this model was trained on simulated data", file=sys.stderr)
+
+
+@app.command()
+def paddocks(
+    model: ModelArgument,
+    source: Annotated[
+        Path, typer.Argument(help="table, or scene manifest", metavar="TABLE_OR_SCENE")
+    ],
+    fields: Annotated[Path, typer.Argument(help="GeoJSON or GeoPackage", metavar="FIELDS")],
+    output: Annotated[Path, typer.Option("--output", "-o", help=".geojson, .csv or .parquet")],
+    id_property: Id = None,
+    column: Annotated[
+        str | None, typer.Option("--column", help="table column of the ids; field, else site")
+    ] = None,
+    date: Day = None,
+    every: Annotated[bool, typer.Option("--all-dates", help="every acquisition")] = False,
+    min_valid: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="least share of a paddock with a number")
+    ] = 0.5,
+    quicklook: Quicklook = None,
+    threads: Threads = 2,
+) -> None:
+    """One line per paddock: mean, median, p10, p90, interval, valid share, flags, reason."""
+    from .model import load
+    from .paddocks import paddock_summary, paddocks_of_table, read_outlines, write_paddocks
+
+    loaded, outlines = load(model), read_outlines(fields, id_property)
+    options: dict[str, Any] = {"date": date, "every": every, "min_valid": min_valid}
+    if source.suffix.lower() in (".toml", ".json"):
+        from .progress import pixels_bar
+        from .scene import read_scene
+        from .zonal import paddocks_of_scene
+
+        scene = read_scene(source)
+        with pixels_bar(output.name) as progress:
+            found = paddocks_of_scene(
+                loaded, scene, outlines, output, threads=threads, progress=progress, **options
+            )
+    else:
+        from .table import read_table
+
+        table = read_table(source, features=loaded.table_features())
+        found = paddocks_of_table(loaded, table, outlines, column=column, **options)
+    write_paddocks(output, outlines, found, simulated=loaded.card.simulated)
+    if quicklook is not None:
+        from .quicklook import draw_paddocks
+
+        draw_paddocks(quicklook, outlines, found, simulated=loaded.card.simulated)
+    print(f"{output}: {paddock_summary(found)}")
+    if loaded.card.simulated:
+        print("note: this model was trained on simulated data", file=sys.stderr)
 
 
 @app.command()

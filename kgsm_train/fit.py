@@ -11,10 +11,12 @@ import torch
 
 from kgsm_infer.domain import Domain
 from kgsm_infer.errors import DataError
+from kgsm_infer.onnxfile import read_model_file
 
 from .config import Config, as_json
 from .crossval import PartProgress, folds_of
 from .export import Exported, export
+from .modelcard import write_model_card, write_stac_item
 from .samples import Samples, Source, batch_of, read_source, samples_of
 from .training import Trained, train
 from .trust import training_domain
@@ -27,7 +29,8 @@ def fit_and_export(
     *,
     kind: str = "kg-lstm",
 ) -> Exported:
-    """Train ``kind`` on all labelled rows of the table and export it into ``folder``.
+    """Train ``kind`` on all labelled rows of the table and export it into ``folder``, with
+    ``MODEL_CARD.md`` and ``model.stac.json`` beside it.
 
     The scores of a cross-validation of the same experiment in the same folder go on the
     card; without one the card says that there are none.
@@ -41,7 +44,7 @@ def fit_and_export(
 
     trained = train(samples, config, kind, np.arange(len(samples.sm)), step)
     board = same_experiment(folder, config, source, kind)
-    return export(
+    done = export(
         trained,
         config,
         source,
@@ -50,6 +53,10 @@ def fit_and_export(
         interval=board["models"][kind].get("interval_90") if board else None,
         domain=domain_of_training(trained, samples, source, config),
     )
+    card = read_model_file(done.complete).card
+    write_model_card(folder, card)
+    write_stac_item(folder, card, source)
+    return done
 
 
 def domain_of_training(

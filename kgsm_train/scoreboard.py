@@ -19,6 +19,7 @@ from .config import NETWORKS, REFERENCE, Config, as_json
 from .crossval import Crossvalidation
 from .figures import TITLES, learnt_a, scatter_by_fold
 from .metrics import block_bootstrap, by_group, paired_difference, scores
+from .report import write_report
 from .trust import group_conformal
 
 
@@ -176,7 +177,7 @@ def _learnt_a(learnt: Sequence[Mapping[str, Any]]) -> str:
 
 
 def write_run(folder: Path, result: Crossvalidation, config: Config) -> dict[str, Any]:
-    """Write ``metrics.json``, ``predictions.csv`` and ``figures/`` of a cross-validation."""
+    """Write ``metrics.json``, ``predictions.csv``, ``figures/`` and ``report.html``."""
     board = scoreboard(result, config)
     with whole(folder / "metrics.json") as out:
         out.write(json.dumps(board, indent=1, allow_nan=False) + "\n")
@@ -212,6 +213,7 @@ def write_run(folder: Path, result: Crossvalidation, config: Config) -> dict[str
             for fold, learnt in zip(result.fold_names, result.learnt["kg-lstm"], strict=True)
         }
         learnt_a(figures / "learnt-a.png", paths, note)
+    write_report(folder, board, result, config)
     return board
 
 

@@ -9,6 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kgsm_infer.domain import Domain, dissimilarity
+from kgsm_infer.observations import isolate_observed
+
+from .config import Config
+from .samples import Samples
+from .training import scaling
 
 #: Points kept on the card: enough to cover the training data, few enough for a small file.
 MOST_POINTS = 256
@@ -118,6 +123,45 @@ def training_domain(
     threshold = float(known[known <= high + 1.5 * (high - low)].max())
     rounded = np.round(probe.points.astype(np.float64), 4).astype(np.float32)
     return Domain(rounded, mean_distance, max(threshold, 1e-3)), own
+
+
+@dataclass(frozen=True)
+class HeldOutDomain:
+    """Dissimilarity of rows to the training folds of a cross-validation.
+
+    index: (K,) of the rows that have one.  threshold: above it a row is outside.
+    """
+
+    index: NDArray[np.float32]
+    threshold: float
+
+    @property
+    def outside_share(self) -> float:
+        """Share of the rows that lie outside."""
+        return float((self.index > self.threshold).mean())
+
+
+def held_out_domain(
+    config: Config, samples: Samples, fold: NDArray[np.int64], a: float | None
+) -> HeldOutDomain:
+    """How unlike the labelled rows of each fold are to those of the other folds.
+
+    a: of the WCM the network learnt, None of a plain LSTM. The scaling is that of all
+    labelled rows, as in the final model.
+    """
+    rows = np.flatnonzero(samples.labelled)
+    channel_db = samples.observed.sigma0_db
+    if a is not None:
+        channel_db = isolate_observed(config.wcm.with_a(a), samples.observed).soil_db
+    rows = rows[np.isfinite(channel_db[rows])]
+    layout = scaling(samples, channel_db, rows)
+    count = layout.channels - 2  # without gap and valid
+    observed = samples.observed
+    columns = [channel_db[rows, None], observed.dynamic[rows], observed.statics[rows]]
+    mean = np.asarray(layout.mean, np.float32)[:count]
+    scaled = (np.hstack(columns).astype(np.float32) - mean) * layout.inv_std[:count]
+    found, index = training_domain(scaled, fold[rows], config.training.seed)
+    return HeldOutDomain(index[np.isfinite(index)], found.threshold)
 
 
 def _mean_distance(points: NDArray[np.float64], seed: int, most: int = 2000) -> float:

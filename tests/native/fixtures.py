@@ -1,0 +1,103 @@
+"""Writes what tests/native/check.c reads: inputs, and what float64 or the twins make of them.
+
+    python tests/native/fixtures.py FOLDER
+
+A file holds arrays one after another: an int64 tag (4 float32, 2 uint16, 8 int64), an int64
+number of elements, and the elements; little-endian.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from kgsm_infer import lstm, wcm, window
+
+TAGS = {np.dtype("<f4"): 4, np.dtype("<u2"): 2, np.dtype("<i8"): 8}
+
+
+def write(path: Path, *arrays: np.ndarray) -> None:
+    """The arrays of one case, in the order check.c reads them."""
+    with open(path, "wb") as out:
+        for array in arrays:
+            array = np.ascontiguousarray(array)
+            out.write(np.asarray([TAGS[array.dtype], array.size], "<i8").tobytes())
+            out.write(array.tobytes())
+
+
+def damaged(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
+    """With NaN, infinities and huge numbers strewn in."""
+    values = values.astype(np.float32)
+    for bad in (np.nan, np.inf, -np.inf, 1e30, -1e30):
+        values[rng.random(values.shape) < 0.02] = bad
+    return values
+
+
+def main(folder: Path) -> None:
+    """Write every case. Lengths are no multiple of any vector, so tails are run too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    n = 1003
+    db = damaged(rng, rng.uniform(-60, 20, n))
+    with np.errstate(all="ignore"):
+        linear = (10 ** (db.astype(np.float64) / 10)).astype(np.float32)
+        write(folder / "db_to_linear.bin", db, linear)
+        power = damaged(rng, 10 ** rng.uniform(-6, 2, n))
+        back = (10 * np.log10(power.astype(np.float64))).astype(np.float32)
+        write(folder / "linear_to_db.bin", power, back)
+
+    sigma0_db = damaged(rng, rng.uniform(-28, -8, n))
+    ndvi = damaged(rng, rng.uniform(0, 0.95, n))
+    angle_deg = damaged(rng, rng.uniform(20, 60, n))
+    for rule in ("constant", "column", "normalise"):
+        found = wcm.isolate(wcm.Wcm(a=0.02, angle_rule=rule), sigma0_db, ndvi, angle_deg)
+        write(folder / f"isolate_{rule}.bin", sigma0_db, ndvi, angle_deg, *found)
+
+    steps, fd, fs = 6, 3, 2
+    layout = window.Layout(
+        steps,
+        fd,
+        fs,
+        tuple(rng.normal(0, 5, 1 + fd + fs + 1)),
+        tuple(rng.uniform(0.5, 3, 1 + fd + fs + 1)),
+    )
+    rows = rng.integers(-1, n, (201, steps))
+    flags = np.where(rng.random(n) < 0.1, 1, 0).astype(np.uint16)
+    day = np.sort(rng.uniform(0, 900, n)).astype(np.float32)
+    dynamic = damaged(rng, rng.normal(0, 1, (n, fd)))
+    statics = damaged(rng, rng.normal(0, 1, (201, fs)))
+    channel_db = damaged(rng, rng.uniform(-25, -8, n))
+    tile, window_flags = window.pack(layout, rows, channel_db, flags, day, dynamic, statics)
+    sizes = np.asarray([steps, fd, fs, *rows.shape[:1], n], "<i8")
+    mean = np.asarray(layout.mean, np.float32)
+    write(
+        folder / "pack.bin",
+        *(sizes, mean, layout.inv_std, rows.astype("<i8"), channel_db, flags, day),
+        *(dynamic, statics, tile, window_flags),
+    )
+
+    for hidden in (1, 16, 33):
+        steps, channels, members = 5, 7, 2
+        weights = lstm.LstmWeights(
+            steps,
+            *(
+                rng.uniform(-0.6, 0.6, shape).astype(np.float32)
+                for shape in (
+                    (members, 4 * hidden, channels),
+                    (members, 4 * hidden, hidden),
+                    (members, 8 * hidden),
+                    (members, hidden),
+                    (members,),
+                )
+            ),
+        )
+        tile = rng.normal(0, 1, (steps, 131, channels)).astype(np.float32)
+        tile[2, 5, 3] = np.nan
+        sizes = np.asarray([steps, channels, hidden, members, 131], "<i8")
+        write(folder / f"lstm_{hidden}.bin", sizes, *weights[1:], tile, lstm.run(weights, tile))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

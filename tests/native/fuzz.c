@@ -1,0 +1,124 @@
+/* A libFuzzer target per public function, all in this file: clang -DTARGET=fuzz_pack ...
+ * The bytes given become parameters and arrays of exactly the size a call may touch, so that
+ * the sanitizers see a byte beyond. Besides not crashing, each call must keep its word. */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kgsm.h"
+
+typedef struct {
+    const uint8_t *at;
+    size_t left;
+} bytes;
+
+static void take(bytes *from, void *to, size_t size) {
+    const size_t have = from->left < size ? from->left : size;
+    memset(to, 0, size);
+    if (have) memcpy(to, from->at, have);
+    from->at += have;
+    from->left -= have;
+}
+
+static size_t small(bytes *from, size_t most) {
+    uint8_t byte;
+    take(from, &byte, 1);
+    return byte % (most + 1);
+}
+
+static float *floats(bytes *from, size_t n) {
+    float *values = malloc(n * sizeof *values + !n);
+    take(from, values, n * sizeof *values);
+    return values;
+}
+
+static void choose(bytes *from) {
+    size_t n = 0;
+    while (kgsm_tier_name(n)) n++;
+    kgsm_choose_tier(kgsm_tier_name(small(from, n - 1)));
+}
+
+static void must(int true_) {
+    if (!true_) abort();
+}
+
+void fuzz_decibels(bytes *from) {
+    const size_t n = small(from, 70);
+    float *in = floats(from, n), *out = floats(from, n);
+    must(kgsm_db_to_linear(n, in, out) == KGSM_OK);
+    for (size_t i = 0; i < n; i++) must(isnan(in[i]) ? isnan(out[i]) : out[i] >= 0);
+    must(kgsm_linear_to_db(n, in, out) == KGSM_OK);
+    for (size_t i = 0; i < n; i++) must(in[i] > 0 ? !isnan(out[i]) : isnan(out[i]) || in[i] == 0);
+    must(kgsm_invert(-20, 25, n, in, out) == KGSM_OK);
+    free(in), free(out);
+}
+
+void fuzz_isolate(bytes *from) {
+    kgsm_wcm wcm;
+    take(from, &wcm, sizeof wcm);
+    if (small(from, 3)) { /* mostly sound parameters, or little else would be reached */
+        wcm = (kgsm_wcm){.a = 0.02, .b = 0.084, .e = (double)small(from, 3),
+                         .vwc_rule = (int)small(from, 1), .angle_rule = (int)small(from, 2),
+                         .angle_ref_deg = 40, .angle_exponent = (double)small(from, 3),
+                         .min_soil_fraction = 0.1, .sigma0_db = {-60, 20},
+                         .vegetation = {-1, 50}, .angle_deg = {0, 90}, .dense_vwc_kg_m2 = 3};
+    }
+    const size_t n = small(from, 70);
+    float *s = floats(from, n), *v = floats(from, n), *angle = floats(from, n);
+    float *soil = floats(from, n), *fraction = floats(from, n);
+    uint16_t *flags = malloc(n * sizeof *flags + !n);
+    if (kgsm_isolate(&wcm, n, s, v, angle, soil, fraction, flags) == KGSM_OK)
+        for (size_t i = 0; i < n; i++)
+            must(flags[i] & KGSM_NO_NUMBER ? isnan(soil[i]) : isfinite(soil[i]));
+    if (kgsm_screen(wcm.sigma0_db, n, s, soil, flags) == KGSM_OK)
+        for (size_t i = 0; i < n; i++)
+            must(flags[i] & KGSM_NO_NUMBER ? isnan(soil[i]) : soil[i] == s[i]);
+    free(s), free(v), free(angle), free(soil), free(fraction), free(flags);
+}
+
+void fuzz_pack(bytes *from) {
+    const size_t steps = small(from, 6), fd = small(from, 4), fs = small(from, 3);
+    const size_t n = small(from, 20), r = small(from, 30), scaled = 1 + fd + fs + 1;
+    float *mean = floats(from, scaled), *inv_std = floats(from, scaled);
+    for (size_t i = 0; i < scaled; i++) { /* scaling that overflows is the caller's */
+        if (!(fabsf(mean[i]) < 1e3f)) mean[i] = 0;
+        if (!(inv_std[i] > 1e-3f && inv_std[i] < 1e3f)) inv_std[i] = 1;
+    }
+    int64_t *rows = malloc(n * steps * sizeof *rows + 1);
+    for (size_t i = 0; i < n * steps; i++) rows[i] = (int64_t)small(from, r + 1) - 1;
+    float *channel_db = floats(from, r), *day = floats(from, r);
+    float *dynamic = floats(from, r * fd), *statics = floats(from, n * fs);
+    uint16_t *step_flags = malloc(r * sizeof *step_flags + !r);
+    take(from, step_flags, r * sizeof *step_flags);
+    const size_t size = steps * n * (scaled + 1);
+    float *tile = floats(from, size);
+    uint16_t *flags = malloc(n * sizeof *flags + !n);
+    const kgsm_layout layout = {steps, fd, fs, mean, inv_std};
+    kgsm_pack(&layout, n, r, rows, channel_db, step_flags, day, dynamic, statics, tile, flags);
+    free(mean), free(inv_std), free(rows), free(channel_db), free(day), free(dynamic);
+    free(statics), free(step_flags), free(tile), free(flags);
+}
+
+void fuzz_lstm(bytes *from) {
+    const kgsm_lstm lstm = {small(from, 3), small(from, 5), small(from, 40),
+                            small(from, 2), small(from, 5), small(from, 5)};
+    const size_t n = small(from, 70), gates = lstm.members * 4 * lstm.hidden;
+    float *w = floats(from, gates * lstm.channels), *r = floats(from, gates * lstm.hidden);
+    float *b = floats(from, 2 * gates), *head = floats(from, lstm.members * lstm.hidden);
+    float *head_bias = floats(from, lstm.members), *tile = floats(from, lstm.steps * n * lstm.channels);
+    float *prepared = malloc(kgsm_lstm_prepared_floats(&lstm) * sizeof *prepared + 1);
+    float *scratch = malloc(kgsm_lstm_scratch_floats(&lstm) * sizeof *scratch + 1);
+    float *sm = floats(from, n);
+    if (kgsm_lstm_prepare(&lstm, w, r, b, head, head_bias, prepared) == KGSM_OK)
+        must(kgsm_lstm_run(&lstm, prepared, n, n, tile, scratch, sm) == KGSM_OK);
+    free(w), free(r), free(b), free(head), free(head_bias), free(tile);
+    free(prepared), free(scratch), free(sm);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    bytes from = {data, size};
+    choose(&from);
+    TARGET(&from);
+    return 0;
+}
