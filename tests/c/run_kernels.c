@@ -1,5 +1,5 @@
 /* The core without Python, for processors that are not at hand: reads one file that
- * tests/test_aarch64.py writes, runs the core on it, and writes what comes out.
+ * tests/test_core_alone.py writes, runs the core on it, and writes what comes out.
  *
  *   run_kernels TIER IN OUT
  *
