@@ -187,7 +187,8 @@ static int lstm_is_sound(const kgsm_lstm *lstm) {
     const size_t most = (size_t)1 << 20;
     return lstm->steps && lstm->channels && lstm->hidden && lstm->members &&
            lstm->steps <= most && lstm->channels <= most && lstm->hidden <= most / 64 &&
-           lstm->members <= most / 1024;
+           lstm->members <= most / 1024 && lstm->statics < lstm->channels &&
+           lstm->first_static < lstm->channels - lstm->statics;
 }
 
 size_t kgsm_lstm_prepared_floats(const kgsm_lstm *lstm) {

@@ -223,6 +223,10 @@ typedef struct {
     size_t channels; /* F, >= 1 */
     size_t hidden;   /* H, 1 .. 2**14 */
     size_t members;  /* M, 1 .. 2**10 */
+    /* channels first_static .. first_static + statics - 1 are static: worked out once for a
+     * window, from its last valid step. They lie before the last channel, which is `valid`
+     * as kgsm_pack makes it; in a step where that is 0 statics count as 0. Both 0 for none. */
+    size_t first_static, statics;
 } kgsm_lstm;
 
 /* Floats that kgsm_lstm_prepare writes, and that one call of kgsm_lstm_run scribbles on, with
@@ -247,7 +251,8 @@ KGSM_API int kgsm_lstm_prepare(const kgsm_lstm *lstm, const float *w, const floa
  *   tile       (T, lines, F), of which windows 0 .. n-1 are read: a part of a wider tile is
  *              run by passing a pointer to its first window and the wider tile's lines
  *   scratch    one per thread
- *   sm         (n) out; NaN where any input of the window is NaN
+ *   sm         (n) out; NaN where any input of the window is NaN (of the statics: where
+ *              they are in its last valid step)
  *
  * Within 2e-6 of float64 for weights and inputs of a trained model, typically 1e-7 (the
  * activations are within 2e-7). KGSM_ERR_NULL, KGSM_ERR_SHAPE (also for lines < n). */

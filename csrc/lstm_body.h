@@ -18,7 +18,10 @@
  * are all there are. Exponents are clamped to +-40 first (a gate is then within 1e-12 of 0
  * or 1), so that the product of three stays in float32. NaN passes through all of it.
  *
- * A unit's sum runs over the inputs, then over h, one fused step at a time, whatever the
+ * The static inputs' share of the sums is the same in every valid step of a window: it is added
+ * to the bias once, and a step starts from that sum, or from the bias where it is not valid.
+ *
+ * A unit's sum runs over the statics, the other inputs, then h, one fused step at a time, whatever the
  * batch: a row's result has the same bits alone or among a million. */
 #include "kernels.h"
 #include "vec.h"
@@ -48,22 +51,29 @@ KGSM_INLINE vf exp2_clamped(vf x) {
 /* Where things lie in the prepared weights of one member, in floats. Hp is H rounded up to
  * whole vectors; the units made up to fill one have weights 0, so their h stays 0.
  *
- *   panels   (Hp / LANES, F + H, GATES, LANES)   weights, scaled as above
- *   bias     (Hp / LANES, GATES, LANES)          Wb + Rb, scaled alike
+ *   panels   (Hp / LANES, F - Fs + H, GATES, LANES)   weights, scaled as above
+ *   bias     (Hp / LANES, GATES, LANES)               Wb + Rb, scaled alike
+ *   fixed    (Hp / LANES, Fs, GATES, LANES)           weights of the statics
  *   head     (Hp)
  *   head bias in the first of LANES */
 typedef struct {
-    size_t inputs, hidden, padded, panel, bias, head, head_bias, size;
+    size_t inputs, before, statics, after, hidden, padded, units;
+    size_t panel, bias, fixed, head, head_bias, size;
 } places;
 
 static places places_of(const kgsm_lstm *lstm) {
     places at;
     at.inputs = lstm->channels;
+    at.before = lstm->first_static;
+    at.statics = lstm->statics;
+    at.after = at.inputs - at.before - at.statics;
     at.hidden = lstm->hidden;
     at.padded = (lstm->hidden + KGSM_LANES - 1) / KGSM_LANES * KGSM_LANES;
-    at.panel = (at.inputs + at.hidden) * GATES * KGSM_LANES;
-    at.bias = at.padded / KGSM_LANES * at.panel;
-    at.head = at.bias + at.padded * GATES;
+    at.units = at.padded / KGSM_LANES;
+    at.panel = (at.before + at.after + at.hidden) * GATES * KGSM_LANES;
+    at.bias = at.units * at.panel;
+    at.fixed = at.bias + at.padded * GATES;
+    at.head = at.fixed + at.statics * at.padded * GATES;
     at.head_bias = at.head + at.padded;
     at.size = at.head_bias + KGSM_LANES;
     return at;
@@ -74,7 +84,7 @@ static size_t lstm_prepared(const kgsm_lstm *lstm) {
 }
 
 static size_t lstm_scratch(const kgsm_lstm *lstm) {
-    return 3 * TILE_ROWS * places_of(lstm).padded; /* C, h, and the next h */
+    return (3 + GATES) * TILE_ROWS * places_of(lstm).padded; /* C, h, next h; with statics */
 }
 
 static void lstm_prepare(const kgsm_lstm *lstm, const float *w, const float *r, const float *b,
@@ -89,10 +99,15 @@ static void lstm_prepare(const kgsm_lstm *lstm, const float *w, const float *r, 
             for (size_t gate = 0; gate < GATES; gate++) {
                 const size_t line = (m * GATES + gate) * h + unit;
                 float *panel = prepared + block * at.panel + gate * KGSM_LANES + lane;
-                for (size_t k = 0; k < f; k++)
-                    panel[k * GATES * KGSM_LANES] = w[line * f + k] * exponent[gate];
-                for (size_t k = 0; k < h; k++)
-                    panel[(f + k) * GATES * KGSM_LANES] = r[line * h + k] * exponent[gate];
+                float *fixed = prepared + at.fixed + gate * KGSM_LANES + lane +
+                               block * at.statics * GATES * KGSM_LANES;
+                for (size_t k = 0; k < f; k++) {
+                    float **to = k - at.before < at.statics ? &fixed : &panel; /* unsigned */
+                    **to = w[line * f + k] * exponent[gate];
+                    *to += GATES * KGSM_LANES;
+                }
+                for (size_t k = 0; k < h; k++, panel += GATES * KGSM_LANES)
+                    *panel = r[line * h + k] * exponent[gate];
                 const size_t input_bias = (m * 2 * GATES + gate) * h + unit;
                 prepared[at.bias + (block * GATES + gate) * KGSM_LANES + lane] =
                     (b[input_bias] + b[input_bias + GATES * h]) * exponent[gate];
@@ -103,35 +118,47 @@ static void lstm_prepare(const kgsm_lstm *lstm, const float *w, const float *r, 
     }
 }
 
-/* One step of `rows` rows (a constant) for one vector of units. x: (rows, F); h: (rows, Hp)
- * or NULL at the first step, where it is 0; cell, next: (rows, Hp) at these units. */
-KGSM_INLINE void units_of_rows(const int rows, const places *at, const float *panel,
-                               const float *bias, const float *x, const float *h, float *cell,
-                               float *next) {
-    vf sum[KGSM_ROWS][GATES];
-#pragma GCC unroll 8
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
-        for (int gate = 0; gate < GATES; gate++)
-            sum[i][gate] = vf_load(bias + gate * KGSM_LANES);
-
-    for (size_t k = 0; k < at->inputs; k++, panel += GATES * KGSM_LANES)
+/* sum[row][gate] += x[row * stride + k] * weights (count, GATES, LANES), k by k. */
+KGSM_INLINE const float *add_products(const int rows, vf sum[][GATES], size_t count,
+                                      const float *x, size_t stride, const float *weights) {
+    for (size_t k = 0; k < count; k++, weights += GATES * KGSM_LANES)
 #pragma GCC unroll 4
         for (int gate = 0; gate < GATES; gate++) {
-            const vf weight = vf_load(panel + gate * KGSM_LANES);
+            const vf weight = vf_load(weights + gate * KGSM_LANES);
 #pragma GCC unroll 8
             for (int i = 0; i < rows; i++)
-                sum[i][gate] = vf_fma(vf_all(x[i * at->inputs + k]), weight, sum[i][gate]);
+                sum[i][gate] = vf_fma(vf_all(x[i * stride + k]), weight, sum[i][gate]);
         }
-    if (h)
-        for (size_t k = 0; k < at->hidden; k++, panel += GATES * KGSM_LANES)
-#pragma GCC unroll 4
-            for (int gate = 0; gate < GATES; gate++) {
-                const vf weight = vf_load(panel + gate * KGSM_LANES);
+    return weights;
+}
+
+/* bias + static inputs (statics) of one window for one vector of units: (GATES, LANES). */
+static void add_statics(const places *at, const float *bias, const float *fixed,
+                        const float *statics, float *start) {
+    vf sum[1][GATES];
+    for (int gate = 0; gate < GATES; gate++) sum[0][gate] = vf_load(bias + gate * KGSM_LANES);
+    add_products(1, sum, at->statics, statics, 0, fixed);
+    for (int gate = 0; gate < GATES; gate++) vf_store(start + gate * KGSM_LANES, sum[0][gate]);
+}
+
+/* One step of `rows` rows (a constant) for one vector of units. start: where the sums begin,
+ * (rows, GATES, LANES), or NULL without statics: the bias. x: (rows, F); h: (rows, Hp) or NULL
+ * at the first step, where it is 0; cell, next: (rows, Hp) at these units. */
+KGSM_INLINE void units_of_rows(const int rows, const places *at, const float *panel,
+                               const float *bias, const float *start, const float *x,
+                               const float *h, float *cell, float *next) {
+    vf sum[KGSM_ROWS][GATES];
 #pragma GCC unroll 8
-                for (int i = 0; i < rows; i++)
-                    sum[i][gate] = vf_fma(vf_all(h[i * at->padded + k]), weight, sum[i][gate]);
-            }
+    for (int i = 0; i < rows; i++) {
+        const int valid = x[i * at->inputs + at->inputs - 1] != 0.0f;
+        const float *from = start && valid ? start + i * GATES * KGSM_LANES : bias;
+#pragma GCC unroll 4
+        for (int gate = 0; gate < GATES; gate++)
+            sum[i][gate] = vf_load(from + gate * KGSM_LANES);
+    }
+    panel = add_products(rows, sum, at->before, x, at->inputs, panel);
+    panel = add_products(rows, sum, at->after, x + at->before + at->statics, at->inputs, panel);
+    if (h) add_products(rows, sum, at->hidden, h, at->padded, panel);
 
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++) {
@@ -148,6 +175,14 @@ KGSM_INLINE void units_of_rows(const int rows, const places *at, const float *pa
     }
 }
 
+/* The window's inputs (F) at its last valid step, or at its first where none is valid. */
+static const float *last_valid_step(const places *at, size_t steps, size_t lines,
+                                    const float *window) {
+    size_t t = steps - 1;
+    while (t > 0 && window[t * lines * at->inputs + at->inputs - 1] == 0.0f) t--;
+    return window + t * lines * at->inputs;
+}
+
 static void lstm_run(const kgsm_lstm *lstm, const float *prepared, size_t n, size_t lines,
                      const float *tile, float *scratch, float *sm) {
     const places at = places_of(lstm);
@@ -155,22 +190,35 @@ static void lstm_run(const kgsm_lstm *lstm, const float *prepared, size_t n, siz
     for (size_t first = 0; first < n; first += TILE_ROWS) {
         const size_t rows = n - first < TILE_ROWS ? n - first : TILE_ROWS;
         float *cell = scratch, *h = cell + TILE_ROWS * hp, *next = h + TILE_ROWS * hp;
+        float *starts = next + TILE_ROWS * hp; /* (Hp / LANES, rows, GATES, LANES) */
         for (size_t m = 0; m < lstm->members; m++) {
             const float *weights = prepared + m * at.size;
             memset(cell, 0, rows * hp * sizeof *cell);
+            for (size_t i = 0; at.statics && i < rows; i++) {
+                const float *statics = last_valid_step(&at, lstm->steps, lines,
+                                                       tile + (first + i) * f) + at.before;
+                for (size_t u = 0; u < at.units; u++)
+                    add_statics(&at, weights + at.bias + u * GATES * KGSM_LANES,
+                                weights + at.fixed + u * at.statics * GATES * KGSM_LANES,
+                                statics, starts + (u * rows + i) * GATES * KGSM_LANES);
+            }
             for (size_t t = 0; t < lstm->steps; t++) {
                 const float *x = tile + (t * lines + first) * f;
                 for (size_t unit = 0; unit < hp; unit += KGSM_LANES) {
                     const float *panel = weights + unit / KGSM_LANES * at.panel;
                     const float *bias = weights + at.bias + unit * GATES;
+                    const float *start = at.statics ? starts + unit * rows * GATES : NULL;
                     size_t i = 0;
                     for (; i + KGSM_ROWS <= rows; i += KGSM_ROWS)
-                        units_of_rows(KGSM_ROWS, &at, panel, bias, x + i * f,
+                        units_of_rows(KGSM_ROWS, &at, panel, bias,
+                                      start ? start + i * GATES * KGSM_LANES : NULL, x + i * f,
                                       t ? h + i * hp : NULL, cell + i * hp + unit,
                                       next + i * hp + unit);
                     for (; i < rows; i++)
-                        units_of_rows(1, &at, panel, bias, x + i * f, t ? h + i * hp : NULL,
-                                      cell + i * hp + unit, next + i * hp + unit);
+                        units_of_rows(1, &at, panel, bias,
+                                      start ? start + i * GATES * KGSM_LANES : NULL, x + i * f,
+                                      t ? h + i * hp : NULL, cell + i * hp + unit,
+                                      next + i * hp + unit);
                 }
                 float *swap = h;
                 h = next;

@@ -61,7 +61,8 @@ KGSM_INLINE vf vf_load(const float *p) {
 
 KGSM_INLINE void vf_store(float *p, vf x) { memcpy(p, &x, sizeof x); }
 
-/* Masks: one bit, or one lane of 0 or -1, for each element. */
+/* Masks: one bit, or one lane of 0 or -1, for each element. vm_not_outside and vm_none_nan
+ * narrow a mask down; x is not outside low .. high where it is NaN. */
 #if defined(KGSM_AVX512)
 typedef __mmask16 vm;
 KGSM_INLINE vf vf_fma(vf a, vf b, vf c) {
@@ -73,22 +74,36 @@ KGSM_INLINE vm vm_less(vf a, vf b) {
     return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ);
 }
 KGSM_INLINE vm vm_nan(vf x) { return _mm512_cmp_ps_mask((__m512)x, (__m512)x, _CMP_UNORD_Q); }
+KGSM_INLINE vm vm_none_nan(vm so_far, vf a, vf b) {
+    return _mm512_mask_cmp_ps_mask(so_far, (__m512)a, (__m512)b, _CMP_ORD_Q);
+}
+KGSM_INLINE vm vm_not_outside(vm so_far, vf x, vf low, vf high) {
+    so_far = _mm512_mask_cmp_ps_mask(so_far, (__m512)x, (__m512)low, _CMP_NLT_UQ);
+    return _mm512_mask_cmp_ps_mask(so_far, (__m512)x, (__m512)high, _CMP_NGT_UQ);
+}
+KGSM_INLINE vm vm_all(void) { return (vm)0xffff; }
 KGSM_INLINE vm vm_not(vm m) { return (vm)~m; }
 KGSM_INLINE vf vf_choose(vm m, vf yes, vf no) {
     return (vf)_mm512_mask_blend_ps(m, (__m512)no, (__m512)yes);
 }
-KGSM_INLINE vu vu_where(vm m, uint32_t bits) {
-    return (vu)_mm512_maskz_set1_epi32(m, (int)bits);
+KGSM_INLINE vu vu_set_where(vu flags, vm m, uint32_t bits) {
+    const __m512i set = _mm512_set1_epi32((int)bits);
+    return (vu)_mm512_mask_or_epi32((__m512i)flags, m, (__m512i)flags, set);
 }
 #elif KGSM_LANES > 1
 typedef vi vm;
 KGSM_INLINE vm vm_less(vf a, vf b) { return a < b; }
 KGSM_INLINE vm vm_nan(vf x) { return x != x; }
+KGSM_INLINE vm vm_none_nan(vm so_far, vf a, vf b) { return so_far & (a == a) & (b == b); }
+KGSM_INLINE vm vm_not_outside(vm so_far, vf x, vf low, vf high) {
+    return so_far & ~((x < low) | (x > high));
+}
+KGSM_INLINE vm vm_all(void) { return ~(vm){0}; }
 KGSM_INLINE vm vm_not(vm m) { return ~m; }
 KGSM_INLINE vf vf_choose(vm m, vf yes, vf no) {
     return (vf)(((vu)m & (vu)yes) | (~(vu)m & (vu)no));
 }
-KGSM_INLINE vu vu_where(vm m, uint32_t bits) { return (vu)m & bits; }
+KGSM_INLINE vu vu_set_where(vu flags, vm m, uint32_t bits) { return flags | ((vu)m & bits); }
 #if defined(KGSM_AVX2)
 KGSM_INLINE vf vf_fma(vf a, vf b, vf c) {
     return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);

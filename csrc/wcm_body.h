@@ -94,61 +94,101 @@ KGSM_INLINE vf cos_deg_v(vf angle_deg) {
     return p * x;
 }
 
-KGSM_INLINE vm outside_v(vf x, range_f32 limits) {
-    return vm_less(x, vf_all(limits.low)) | vm_less(vf_all(limits.high), x);
-}
-
 /* x**exponent for exponents 0, 1 and 2: the others go to the portable loop. */
 KGSM_INLINE vf small_power(vf x, float exponent) {
     return exponent == 0.0f ? vf_all(1.0f) : exponent == 1.0f ? x : x * x;
 }
 
-/* One vector. `angles` is a constant, so that the branches on it vanish. */
-KGSM_INLINE void isolate_vector(const wcm_f32 *wcm, const int angles, vf s, vf v, vf angle_deg,
+/* 10 log10(x) for a normal x in (0, 1]: absolute error 5e-7 dB near 1, 4e-6 dB at 1e-30. */
+KGSM_INLINE vf db_of_share(vf x) {
+    const vu offset = vf_bits(x) - 0x3f3504f3u; /* x = m 2**e, m in [sqrt(1/2), sqrt(2)) */
+    const vf e = __builtin_convertvector((vi)offset >> 23, vf);
+    const vf f = vf_of_bits((offset & 0x007fffffu) + 0x3f3504f3u) - 1.0f;
+    /* 10 log10(1 + f) / f, relative error 1.8e-7 */
+    vf p = vf_all(-0.438936859f);
+    p = vf_fma(p, f, vf_all(0.704537928f));
+    p = vf_fma(p, f, vf_all(-0.749194086f));
+    p = vf_fma(p, f, vf_all(0.864253163f));
+    p = vf_fma(p, f, vf_all(-1.08442938f));
+    p = vf_fma(p, f, vf_all(1.44772327f));
+    p = vf_fma(p, f, vf_all(-2.17148829f));
+    p = vf_fma(p, f, vf_all(4.34294462f));
+    return vf_fma(e, vf_all(TEN_LOG10_2), p * f);
+}
+
+/* kgsm_wcm's constants as this loop needs them. */
+typedef struct {
+    wcm_f32 wcm;
+    float bits_per_vwc; /* constant angle: 2 B / cos theta log2(e), gamma2 = 2**-(bits V) */
+    float db_per_vwc;   /* the same in dB */
+    float a_cos;        /* A cos theta */
+} isolation;
+
+/* One vector. `angles` is a constant, so that the branches on it vanish.
+ *
+ * With s = sigma0 in dB, Eqs 1 and 12 are computed as
+ *
+ *     fraction    = 1 - sigma_veg / sigma0 = 1 - A V**E cos theta (1 - gamma2) 10**(-s / 10)
+ *     sigma_soil  = s + 10 log10(fraction) + 2 tau / cos theta in dB
+ *
+ * which needs no division, and leaves s as it came. Nothing is clamped: isolate() lets only
+ * limits in here inside which no exponent overflows, and what is outside is masked. */
+KGSM_INLINE void isolate_vector(const isolation *p, const int angles, vf s, vf v, vf angle_deg,
                                 vf *soil_db, vf *soil_fraction, vu *flags) {
-    vm missing = vm_nan(s) | vm_nan(v);
-    vm out = outside_v(s, wcm->sigma0_db) | outside_v(v, wcm->vegetation);
-    vf vwc = v, sigma0 = to_linear_v(s), cos_theta = vf_all(wcm->cos_ref), two_tau;
-    if (wcm->foliage) {
-        const vf above_root = (v - VWC_ROOT) - VWC_ROOT_LOW;
-        vwc = vf_max(vf_all(0.0f), VWC_NDVI2 * v * above_root) + wcm->stem_kg_m2;
+    const wcm_f32 *wcm = &p->wcm;
+    vm present = vm_none_nan(vm_all(), s, v);
+    vm inside = vm_not_outside(vm_all(), s, vf_all(wcm->sigma0_db.low),
+                               vf_all(wcm->sigma0_db.high));
+    inside = vm_not_outside(inside, v, vf_all(wcm->vegetation.low),
+                            vf_all(wcm->vegetation.high));
+    vf vwc = v, share = vf_all(p->a_cos), to_ref = vf_all(1.0f);
+    vf bits_per_vwc = vf_all(p->bits_per_vwc), db_per_vwc = vf_all(p->db_per_vwc);
+    if (wcm->foliage) { /* never below the stem, which is >= 0 */
+        const vf above_root = (v - VWC_ROOT) - VWC_ROOT_LOW, stem = vf_all(wcm->stem_kg_m2);
+        vwc = vf_max(stem, vf_fma(VWC_NDVI2 * v, above_root, stem));
     }
     if (angles) {
-        missing |= vm_nan(angle_deg);
-        out |= outside_v(angle_deg, wcm->angle_deg);
+        present = vm_none_nan(present, angle_deg, angle_deg);
+        inside = vm_not_outside(inside, angle_deg, vf_all(wcm->angle_deg.low),
+                                vf_all(wcm->angle_deg.high));
         const vf cos_own = cos_deg_v(angle_deg);
-        if (wcm->normalise)
-            sigma0 *= small_power(wcm->cos_ref / cos_own, wcm->angle_exponent);
-        else
-            cos_theta = cos_own;
+        if (wcm->normalise) {
+            to_ref = small_power(wcm->cos_ref / cos_own, wcm->angle_exponent);
+        } else {
+            const vf two_b = wcm->two_b / cos_own;
+            share = wcm->a * cos_own;
+            bits_per_vwc = two_b * NEPER_TO_BITS;
+            db_per_vwc = two_b * NEPER_TO_DB;
+        }
     }
-    /* gamma2 = exp(-2 tau / cos theta), tau = B V                               (4) (5) */
-    if (angles && !wcm->normalise)
-        two_tau = wcm->two_b * vwc / cos_theta;
-    else
-        two_tau = vwc * (wcm->two_b / wcm->cos_ref);
-    /* 1 - gamma2, whole powers and fraction apart, so that thin vegetation keeps its digits;
-     * beyond 2**-64 gamma2 is nothing beside 1 */
-    const vf bits = vf_max(vf_all(-64.0f), two_tau * -NEPER_TO_BITS);
-    const vf n = nearest(bits), power = power_of_two(n);
-    const vf absorbed = (1.0f - power) - power * exp2_minus_one(bits - n);
+    /* gamma2 = exp(-2 tau / cos theta) = 2**-x, tau = B V; with x = n + f           (4) (5)
+     * 1 - gamma2 = (1 - 2**-n) - 2**-n (2**-f - 1): thin vegetation keeps its digits */
+    const vf n = nearest(vwc * bits_per_vwc), power = power_of_two(-n);
+    const vf less = exp2_minus_one(n - vwc * bits_per_vwc);
+    const vf absorbed = vf_fma(-power, less, 1.0f - power);
+    /* 1 / sigma0 = 2**(-s log2(10) / 10), with what the product lost */
+    const vf k = nearest(s * -LOG2_10_TENTH);
+    vf f = vf_fma(s, vf_all(-LOG2_10_TENTH), -k);
+    f = vf_fma(s, vf_all(-LOG2_10_TENTH_LOW), f);
+    vf inverse = (1.0f + exp2_minus_one(f)) * power_of_two(k);
+    if (angles && wcm->normalise) inverse = inverse / to_ref;
     /* sigma_veg = A V**E cos theta (1 - gamma2)                                     (2) */
-    const vf sigma_veg = wcm->a * small_power(vwc, wcm->e) * cos_theta * absorbed;
+    if (wcm->e != 0.0f) share = share * small_power(vwc, wcm->e);
+    const vf fraction = vf_fma(-(share * absorbed), inverse, vf_all(1.0f));
     /* sigma_soil[dB] = 10 log10((sigma0 - sigma_veg) / gamma2)                 (1) (12) */
-    const vf left = sigma0 - sigma_veg, fraction = left / sigma0;
-    const vf soil = to_db_v(left) + two_tau * NEPER_TO_DB;
+    vf soil = vf_fma(vwc, db_per_vwc, s);
+    soil += db_of_share(angles && wcm->normalise ? fraction * to_ref : fraction);
 
-    const vf infinite = vf_all(__builtin_inff()), nan = vf_all(__builtin_nanf(""));
-    const vm finite = vm_less(soil, infinite) & vm_less(-infinite, soil);
-    const vm bad = missing | out;
-    const vm kept = vm_not(vm_less(fraction, vf_all(wcm->min_soil_fraction))) &
-                    vm_not(vm_nan(fraction)) & finite;
-    *soil_db = vf_choose(vm_not(bad) & kept, soil, nan);
-    *soil_fraction = vf_choose(bad, nan, fraction);
-    *flags = vu_where(missing, KGSM_MISSING_INPUT) | vu_where(out, KGSM_INPUT_OUT_OF_RANGE) |
-             vu_where(vm_not(bad) & vm_not(kept), KGSM_SOIL_SIGNAL_LOST) |
-             vu_where(vm_not(bad) & vm_less(vf_all(wcm->dense_vwc_kg_m2), vwc),
-                      KGSM_DENSE_VEGETATION);
+    const vf nan = vf_all(__builtin_nanf(""));
+    const vm good = present & inside;
+    const vm lost = good & vm_less(fraction, vf_all(wcm->min_soil_fraction));
+    *soil_db = vf_choose(good & vm_not(lost), soil, nan);
+    *soil_fraction = vf_choose(good, fraction, nan);
+    vu mask = vu_set_where((vu){0}, vm_not(present), KGSM_MISSING_INPUT);
+    mask = vu_set_where(mask, vm_not(inside), KGSM_INPUT_OUT_OF_RANGE);
+    mask = vu_set_where(mask, lost, KGSM_SOIL_SIGNAL_LOST);
+    *flags = vu_set_where(mask, good & vm_less(vf_all(wcm->dense_vwc_kg_m2), vwc),
+                          KGSM_DENSE_VEGETATION);
 }
 
 KGSM_INLINE void store_flags(uint16_t *p, vu flags) {
@@ -156,15 +196,16 @@ KGSM_INLINE void store_flags(uint16_t *p, vu flags) {
     memcpy(p, &narrow, sizeof narrow);
 }
 
-KGSM_INLINE void isolate_loop(const wcm_f32 *wcm, const int angles, size_t n,
+KGSM_INLINE void isolate_loop(const isolation *p, const int angles, size_t n,
                               const float *sigma0_db, const float *vegetation,
                               const float *angle_deg, float *soil_db, float *soil_fraction,
                               uint16_t *flags) {
+    const isolation own = *p; /* no store to the outputs can change it */
     vf soil, fraction;
     vu mask;
     size_t i = 0;
     for (; i + KGSM_LANES <= n; i += KGSM_LANES) {
-        isolate_vector(wcm, angles, vf_load(sigma0_db + i), vf_load(vegetation + i),
+        isolate_vector(&own, angles, vf_load(sigma0_db + i), vf_load(vegetation + i),
                        angles ? vf_load(angle_deg + i) : vf_all(0.0f), &soil, &fraction, &mask);
         vf_store(soil_db + i, soil);
         vf_store(soil_fraction + i, fraction);
@@ -177,7 +218,7 @@ KGSM_INLINE void isolate_loop(const wcm_f32 *wcm, const int angles, size_t n,
         memcpy(in[0], sigma0_db + i, left * sizeof(float));
         memcpy(in[1], vegetation + i, left * sizeof(float));
         if (angles) memcpy(in[2], angle_deg + i, left * sizeof(float));
-        isolate_vector(wcm, angles, vf_load(in[0]), vf_load(in[1]), vf_load(in[2]), &soil,
+        isolate_vector(&own, angles, vf_load(in[0]), vf_load(in[1]), vf_load(in[2]), &soil,
                        &fraction, &mask);
         vf_store(out[0], soil);
         vf_store(out[1], fraction);
@@ -192,17 +233,34 @@ static int has_loop(float exponent) {
     return exponent == 0.0f || exponent == 1.0f || exponent == 2.0f;
 }
 
+/* Inside limits like the default ones the vector loop may leave out every clamp; for limits
+ * widened beyond, and rare exponents, there is the portable loop. */
+static int fits_loop(const wcm_f32 *wcm, int angles) {
+    const float low = wcm->vegetation.low, high = wcm->vegetation.high;
+    const float widest = -low > high ? -low : high;
+    const float most_vwc = wcm->foliage ? 2.24f * widest * widest + 1.0f + wcm->stem_kg_m2 : high;
+    const int steep = angles && !(wcm->angle_deg.low >= 0 && wcm->angle_deg.high <= 85);
+    const float least_cos = angles && !wcm->normalise ? 0.087f : wcm->cos_ref;
+    return has_loop(wcm->e) && (!wcm->normalise || has_loop(wcm->angle_exponent)) && !steep &&
+           wcm->sigma0_db.low >= -300 && wcm->sigma0_db.high <= 300 &&
+           (wcm->foliage || low >= 0) && most_vwc * wcm->two_b / least_cos <= 80 &&
+           wcm->min_soil_fraction >= 1e-30f;
+}
+
 static void isolate(const wcm_f32 *wcm, size_t n, const float *sigma0_db,
                     const float *vegetation, const float *angle_deg, float *soil_db,
                     float *soil_fraction, uint16_t *flags) {
-    const int wide = angle_deg && !(wcm->angle_deg.low >= 0 && wcm->angle_deg.high <= 90);
-    if (!has_loop(wcm->e) || wide || (wcm->normalise && !has_loop(wcm->angle_exponent)))
+    if (!fits_loop(wcm, angle_deg != NULL)) {
         kgsm_isolate_portable(wcm, n, sigma0_db, vegetation, angle_deg, soil_db, soil_fraction,
                               flags);
-    else if (angle_deg)
-        isolate_loop(wcm, 1, n, sigma0_db, vegetation, angle_deg, soil_db, soil_fraction, flags);
+        return;
+    }
+    const float two_b = wcm->two_b / wcm->cos_ref;
+    const isolation p = {*wcm, two_b * NEPER_TO_BITS, two_b * NEPER_TO_DB, wcm->a * wcm->cos_ref};
+    if (angle_deg)
+        isolate_loop(&p, 1, n, sigma0_db, vegetation, angle_deg, soil_db, soil_fraction, flags);
     else
-        isolate_loop(wcm, 0, n, sigma0_db, vegetation, NULL, soil_db, soil_fraction, flags);
+        isolate_loop(&p, 0, n, sigma0_db, vegetation, NULL, soil_db, soil_fraction, flags);
 }
 
 /* out[i] = f(in[i]), the last vector through a padded copy */

@@ -40,7 +40,7 @@ cdef extern from "kgsm.h" nogil:
     const char *kgsm_tier_name(size_t i)
 
     ctypedef struct kgsm_lstm:
-        size_t steps, channels, hidden, members
+        size_t steps, channels, hidden, members, first_static, statics
 
     size_t kgsm_lstm_prepared_floats(const kgsm_lstm *lstm)
     size_t kgsm_lstm_scratch_floats(const kgsm_lstm *lstm)
@@ -110,14 +110,19 @@ def choose_tier(name):
     _check(kgsm_choose_tier(encoded))
 
 
-def lstm_sizes(size_t steps, size_t channels, size_t hidden, size_t members):
+def lstm_sizes(
+    size_t steps, size_t channels, size_t hidden, size_t members, size_t first_static,
+    size_t statics,
+):
     """(floats of prepared weights, floats of scratch) with the tier in use."""
-    cdef kgsm_lstm lstm = kgsm_lstm(steps, channels, hidden, members)
+    cdef kgsm_lstm lstm = kgsm_lstm(steps, channels, hidden, members, first_static, statics)
     return kgsm_lstm_prepared_floats(&lstm), kgsm_lstm_scratch_floats(&lstm)
 
 
 def lstm_prepare(
     size_t steps,
+    size_t first_static,
+    size_t statics,
     const float[:, :, ::1] w not None,
     const float[:, :, ::1] r not None,
     const float[:, ::1] b not None,
@@ -127,7 +132,8 @@ def lstm_prepare(
 ):
     """Weights w (M, 4H, F), r (M, 4H, H), b (M, 8H), head (M, H), head_bias (M) laid out."""
     cdef size_t members = w.shape[0], hidden = head.shape[1]
-    cdef kgsm_lstm lstm = kgsm_lstm(steps, w.shape[2], hidden, members)
+    cdef kgsm_lstm lstm = kgsm_lstm(
+        steps, w.shape[2], hidden, members, first_static, statics)
     cdef int code
     _same_length(4 * hidden, w.shape[1], "w, second axis")
     _same_length(members, r.shape[0], "r")
@@ -148,13 +154,16 @@ def lstm_prepare(
 def lstm_run(
     size_t hidden,
     size_t members,
+    size_t first_static,
+    size_t statics,
     const float[::1] prepared not None,
     const float[:, :, ::1] tile not None,
     float[::1] scratch not None,
     float[::1] sm not None,
 ):
     """sm (n,) of a tile (T, n, F); the GIL is let go."""
-    cdef kgsm_lstm lstm = kgsm_lstm(tile.shape[0], tile.shape[2], hidden, members)
+    cdef kgsm_lstm lstm = kgsm_lstm(
+        tile.shape[0], tile.shape[2], hidden, members, first_static, statics)
     cdef size_t n = tile.shape[1]
     cdef int code
     _same_length(kgsm_lstm_prepared_floats(&lstm), prepared.shape[0], "prepared")

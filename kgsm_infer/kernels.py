@@ -177,26 +177,31 @@ def pack(
     return tile, window_flags
 
 
-def lstm_runner(weights: LstmWeights) -> LstmRunner:
+def lstm_runner(weights: LstmWeights, first_static: int = 0, statics: int = 0) -> LstmRunner:
     """The LSTM of ``weights``: tile (T, N, F) -> SM (N,); see :func:`kgsm_infer.lstm.run`.
 
+    statics: so many channels from ``first_static`` on are the same in every valid step of a
+    window and 0 in the others, as :func:`pack` makes them; C works their share out once.
     In C the result of a window has the same bits in any batch, and in any thread.
     """
     if _core is None:
         return partial(_lstm.run, weights)
     steps, channels = weights.steps, weights.w.shape[2]
     members, hidden = weights.head.shape
-    floats, scratch_floats = _core.lstm_sizes(steps, channels, hidden, members)
+    floats, scratch_floats = _core.lstm_sizes(
+        steps, channels, hidden, members, first_static, statics
+    )
     prepared = _aligned(floats)
     arrays = (_dense(a, np.float32) for a in weights[1:])
-    _core.lstm_prepare(steps, *arrays, prepared)
+    _core.lstm_prepare(steps, first_static, statics, *arrays, prepared)
 
     def run(tile: NDArray[np.float32]) -> NDArray[np.float32]:
         tile = _dense(tile, np.float32)
         if tile.shape[0] != steps or tile.shape[2] != channels:
             raise ValueError(f"expected a tile ({steps}, N, {channels}), got {tile.shape}")
         sm = np.empty(tile.shape[1], np.float32)
-        _core.lstm_run(hidden, members, prepared, tile, _aligned(scratch_floats), sm)
+        scratch = _aligned(scratch_floats)
+        _core.lstm_run(hidden, members, first_static, statics, prepared, tile, scratch, sm)
         return sm
 
     return run

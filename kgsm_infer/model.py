@@ -115,22 +115,37 @@ class Model:
                 raise ValueError(f"this model reads {name}; give it")
             return np.broadcast_to(np.asarray(given[name], np.float32), shape)
 
-        dynamic = _stack(features, self.card.names("dynamic"), shape, "features", {**given, **date})
-        static = _stack(statics, self.card.names("static"), shape[:1], "statics", {})
-        observed = Observations(
-            site=np.empty(0, np.str_),  # windows are given, no site is looked at
-            day=day.ravel(),
-            sigma0_db=sigma0_db.ravel(),
-            vegetation=plane(wcm.vegetation_name).ravel() if wcm else None,
-            angle_deg=plane("angle_deg").ravel() if wcm and wcm.needs_angle else None,
-            dynamic=dynamic.reshape(-1, dynamic.shape[-1]),
-            statics=static,
-            frozen=np.broadcast_to(np.asarray(False if frozen is None else frozen), shape).ravel(),
-            context_missing=np.zeros(sigma0_db.size, bool),  # the caller's features hold it
+        dynamic = _views(features, self.card.names("dynamic"), shape, "features", {**given, **date})
+        static = _views(statics, self.card.names("static"), shape[:1], "statics", {})
+        vegetation = plane(wcm.vegetation_name) if wcm else None
+        angle = plane("angle_deg") if wcm and wcm.needs_angle else None
+        no_soil = np.broadcast_to(np.asarray(False if frozen is None else frozen, bool), shape)
+
+        def block(some: slice) -> Retrieval:
+            windows = sigma0_db[some]
+            size = windows.size
+            observed = Observations(
+                site=np.empty(0, np.str_),  # windows are given, no site is looked at
+                day=day[some].ravel(),
+                sigma0_db=windows.ravel(),
+                vegetation=None if vegetation is None else vegetation[some].ravel(),
+                angle_deg=None if angle is None else angle[some].ravel(),
+                dynamic=_stacked(dynamic, some, windows.shape).reshape(size, -1),
+                statics=_stacked(static, some, windows.shape[:1]),
+                frozen=no_soil[some].ravel(),
+                context_missing=np.zeros(size, bool),  # the caller's features hold it
+            )
+            rows = np.arange(size).reshape(windows.shape)[:, -self.card.steps :]
+            padding = np.full((len(windows), self.card.steps - rows.shape[1]), -1)
+            return self.estimate(observed, np.hstack([padding, rows]), observed.statics)
+
+        # block by block, so that what is held beside inputs and results does not grow
+        blocks = [block(some) for some in _tiles(shape[0], BLOCK)] or [block(slice(0, 0))]
+        return (
+            blocks[0]
+            if len(blocks) == 1
+            else Retrieval(*map(np.concatenate, zip(*blocks, strict=True)))
         )
-        rows = np.arange(sigma0_db.size).reshape(shape)[:, -self.card.steps :]
-        padding = np.full((shape[0], self.card.steps - rows.shape[1]), -1)
-        return self.estimate(observed, np.hstack([padding, rows]), static)
 
     def predict(self, table: Table) -> Retrieval:
         """One retrieval per row of ``table``, in its order; windows stay within a site.
@@ -273,7 +288,8 @@ def load(path: str | Path, *, engine: str = "auto", threads: int = 1) -> Model:
         vectors = kernels.tier_name() not in ("portable", "numpy")
         engine = "native" if vectors or find_spec("onnxruntime") is None else "onnxruntime"
     if engine == "native":
-        lstm = kernels.lstm_runner(read_weights(file))
+        layout = file.card.layout
+        lstm = kernels.lstm_runner(read_weights(file), 1 + layout.dynamic, layout.statics)
         return Model(file.card, file.role, file.path, None, domain, lstm, threads)
     return Model(file.card, file.role, file.path, _session(file), domain, None, threads)
 
@@ -336,9 +352,9 @@ def _session(file: ModelFile) -> Any:
         raise ModelError(f"{file.path}: onnxruntime refuses the model ({reason})") from None
 
 
-def _tiles(n: int) -> Iterator[slice]:
-    for start in range(0, n, TILE):
-        yield slice(start, min(start + TILE, n))
+def _tiles(n: int, size: int = TILE) -> Iterator[slice]:
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
 
 
 def _days(
@@ -361,26 +377,33 @@ def _days(
         return made, np.broadcast_to((day - first).astype(np.float32), shape)
 
 
-def _stack(
+def _views(
     values: ArrayLike | Mapping[str, ArrayLike] | None,
     names: tuple[str, ...],
     shape: tuple[int, ...],
     what: str,
     given: Mapping[str, ArrayLike | None],
-) -> NDArray[np.float32]:
-    """Named or ordered features as one array (*shape, len(names)) float32."""
+) -> list[NDArray[np.float32]]:
+    """Named or ordered features as float32 views of ``shape``, in the card's order."""
     if values is None or isinstance(values, Mapping):
         named = {**given, **(values or {})}
-        columns = []
         for name in names:
             if named.get(name) is None:
                 raise ValueError(f"this model reads {what} {', '.join(names)}; {name} is not given")
-            columns.append(np.broadcast_to(np.asarray(named[name], np.float32), shape))
-        return np.stack(columns, axis=-1) if columns else np.zeros((*shape, 0), np.float32)
+        return [np.broadcast_to(np.asarray(named[name], np.float32), shape) for name in names]
     array = np.asarray(values, np.float32)
     if array.shape != (*shape, len(names)):
         raise ValueError(
             f"{what} must be {(*shape, len(names))} for {', '.join(names) or 'no names'}, "
             f"got {array.shape}"
         )
-    return array
+    return [array[..., k] for k in range(len(names))]
+
+
+def _stacked(
+    views: list[NDArray[np.float32]], some: slice, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """(*shape, len(views)) of a block of windows."""
+    if not views:
+        return np.zeros((*shape, 0), np.float32)
+    return np.stack([view[some] for view in views], axis=-1)

@@ -88,7 +88,7 @@ def crossval(
     """Every model on the same folds: metrics.json, predictions.csv, figures. Resumable."""
     from .config import read_config
     from .crossval import crossvalidate, plan
-    from .display import bars, print_scores
+    from .display import bars, print_scores, print_times
     from .scoreboard import write_run
 
     experiment = read_config(config, table)
@@ -98,6 +98,7 @@ def crossval(
     with bars() as progress:
         result = crossvalidate(experiment, output, jobs=jobs, progress=progress)
     print_scores(write_run(output, result, experiment))
+    print_times(result.seconds)
     print(f"{output}: report.html, metrics.json, predictions.csv, figures/")
 
 

@@ -38,6 +38,14 @@ def bars() -> Iterator[PartProgress]:
         yield update
 
 
+def print_times(seconds: Mapping[str, float]) -> None:
+    """What the parts took, the slowest model first; of parts kept from before, then."""
+    total = sum(seconds.values())
+    shares = sorted(seconds.items(), key=lambda item: -item[1])
+    text = ", ".join(f"{TITLES.get(name, name)} {took / total:.0%}" for name, took in shares[:5])
+    print(f"time, added up over processes and earlier runs: {total:.0f} s, of it {text}")
+
+
 def print_scores(board: Mapping[str, Any]) -> None:
     """The score table of a cross-validation, on stdout."""
     simulated = "  SIMULATED DATA" if board["simulated"] else ""

@@ -13,7 +13,7 @@ from kgsm_train.experiments import read_plan
 
 EVERY_TOML = sorted((Path(__file__).parents[1] / "examples").glob("*.toml"))
 PLANS = [path for path in EVERY_TOML if "variants" in tomllib.loads(path.read_text())]
-EXAMPLES = [path for path in EVERY_TOML if path not in PLANS]
+EXAMPLES = [path for path in EVERY_TOML if "data" in tomllib.loads(path.read_text())]
 
 
 def read(tmp_path, text):

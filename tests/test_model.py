@@ -191,3 +191,37 @@ def test_the_package_offers_what_the_readme_uses(paths):
     assert isinstance(kgsm_infer.load(paths["core"]), kgsm_infer.Model)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         kgsm_infer.nothing  # noqa: B018
+
+
+def test_blocks_are_seams_nobody_sees_and_memory_stays_small(paths):
+    """Time-major strided views, several blocks: as one call on copies; little memory beside."""
+    import tracemalloc
+
+    from kgsm_infer.model import BLOCK
+
+    model = load(paths["core"], engine="native")
+    n = 2 * BLOCK + 5
+    given = sequences(n)
+    cube = {
+        name: np.ascontiguousarray(np.moveaxis(given[name], 0, 1)) for name in ("sigma0_db", "ndvi")
+    }
+    views = {**given, **{name: values.T for name, values in cube.items()}}
+    assert not views["sigma0_db"].flags.c_contiguous
+    whole = model.retrieve(**views)
+    for start in (0, BLOCK - 3, BLOCK, n - 7):
+        some = slice(start, start + 7)
+        part = {k: v if k == "days" else v[some] for k, v in given.items()}
+        for a, b in zip(model.retrieve(**part), whole, strict=True):
+            assert np.array_equal(a, b[some], equal_nan=True)
+
+    def peak_beside_results(count):
+        some = {k: v if k == "days" else v[:count] for k, v in views.items()}
+        tracemalloc.start()
+        result = model.retrieve(**some)
+        peak = tracemalloc.get_traced_memory()[1] - sum(values.nbytes for values in result)
+        tracemalloc.stop()
+        return peak
+
+    one, two = peak_beside_results(BLOCK), peak_beside_results(2 * BLOCK)
+    # results of blocks stand beside their concatenation; 18 bytes a window
+    assert two - one < 2 * BLOCK * 18 + 100_000

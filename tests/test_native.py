@@ -94,6 +94,49 @@ def test_saturated_gates_stay_right(kernels: ModuleType) -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(
+    hidden=st.sampled_from([1, 6, 16, 33]),
+    first=st.integers(0, 3),
+    statics=st.integers(1, 4),
+    n=st.integers(1, 70),
+    seed=st.integers(0, 99),
+)
+def test_statics_worked_out_once(hidden, first, statics, n, seed) -> None:
+    """As pack makes them: the same in valid steps, 0 where valid is 0; on every tier."""
+    from kgsm_infer import kernels
+
+    if kernels.engine_name() != "c":
+        pytest.skip("the NumPy twin treats statics as any other input")
+    weights = random_weights(hidden, 2, channels=first + statics + 2, seed=seed)
+    tile = windows(weights, n, seed)
+    at = slice(first, first + statics)
+    tile[:, :, at] = tile[0, :, at]
+    valid = np.random.default_rng(seed).random(tile.shape[:2]) < 0.7
+    tile[..., -1] = 1
+    tile[~valid] = 0
+    hole = tile.copy()
+    hole[:, 0, at] = np.nan
+    try:
+        for tier in kernels._core.tiers():
+            kernels._core.choose_tier(tier)
+            run = kernels.lstm_runner(weights, first, statics)
+            sm = run(tile)
+            np.testing.assert_allclose(sm, in_float64(weights, tile), rtol=0, atol=2e-6)
+            assert np.array_equal(run(tile[:, n // 2 :]), sm[n // 2 :])
+            assert np.isnan(run(hole)[0]) or not valid[:, 0].any()
+            assert np.array_equal(run(hole)[1:], sm[1:])
+    finally:
+        kernels._core.choose_tier(None)
+
+
+def test_statics_that_cannot_be_are_refused() -> None:
+    core = load_kernels(TIERS[-1])._core
+    for first, statics in [(0, 5), (4, 1), (5, 0), (3, 2), (2**63, 1)]:
+        assert core.lstm_sizes(4, 5, 8, 1, first, statics) == (0, 0)
+    assert min(core.lstm_sizes(4, 5, 8, 1, 1, 3)) > 0
+
+
+@settings(deadline=None, max_examples=40)
+@given(
     n=st.integers(1, 150),
     hidden=st.sampled_from([1, 5, 16, 32]),
     members=st.integers(1, 2),

@@ -131,7 +131,8 @@ static void check_lstm(const char *folder, const char *name) {
     float *tile = next(file, 4, NULL);
     size_t n;
     float *expected = next(file, 4, &n), *sm = malloc(n * sizeof *sm);
-    const kgsm_lstm lstm = {(size_t)size[0], (size_t)size[1], (size_t)size[2], (size_t)size[3]};
+    const kgsm_lstm lstm = {(size_t)size[0], (size_t)size[1], (size_t)size[2], (size_t)size[3],
+                            0, 0};
     float *prepared = malloc(kgsm_lstm_prepared_floats(&lstm) * sizeof *prepared);
     float *scratch = malloc(kgsm_lstm_scratch_floats(&lstm) * sizeof *scratch);
     EXPECT(kgsm_lstm_prepare(&lstm, w, r, b, head, head_bias, prepared) == KGSM_OK, "%s", name);
@@ -146,7 +147,8 @@ static void check_lstm(const char *folder, const char *name) {
     for (size_t i = 0; i < some; i++)
         EXPECT(!memcmp(&part[i], &sm[first + i], sizeof *sm), "%s part[%zu]", name, i);
     EXPECT(kgsm_lstm_run(&lstm, prepared, n, n - 1, tile, scratch, sm) == KGSM_ERR_SHAPE, "%s", name);
-    EXPECT(kgsm_lstm_prepared_floats(&(kgsm_lstm){0, 1, 1, 1}) == 0, "no steps");
+    EXPECT(kgsm_lstm_prepared_floats(&(kgsm_lstm){0, 1, 1, 1, 0, 0}) == 0, "no steps");
+    EXPECT(kgsm_lstm_prepared_floats(&(kgsm_lstm){1, 4, 1, 1, 2, 2}) == 0, "a static valid");
     fclose(file);
     free(size), free(w), free(r), free(b), free(head), free(head_bias), free(tile);
     free(expected), free(sm), free(prepared), free(scratch), free(part);

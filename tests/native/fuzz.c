@@ -101,7 +101,8 @@ void fuzz_pack(bytes *from) {
 }
 
 void fuzz_lstm(bytes *from) {
-    const kgsm_lstm lstm = {small(from, 3), small(from, 5), small(from, 40), small(from, 2)};
+    const kgsm_lstm lstm = {small(from, 3), small(from, 5), small(from, 40),
+                            small(from, 2), small(from, 5), small(from, 5)};
     const size_t n = small(from, 70), gates = lstm.members * 4 * lstm.hidden;
     float *w = floats(from, gates * lstm.channels), *r = floats(from, gates * lstm.hidden);
     float *b = floats(from, 2 * gates), *head = floats(from, lstm.members * lstm.hidden);
