@@ -40,6 +40,7 @@ Id = Annotated[
     str | None,
     typer.Option("--id", help="property that names a paddock; else its id"),
 ]
+Engine = Annotated[str, typer.Option(help="auto, native or onnxruntime")]
 Quicklook = Annotated[Path | None, typer.Option("--quicklook", help="PNG to draw")]
 Angle = Annotated[
     str, typer.Option("--angle", help="incidence angle: degrees for all, 'column' or 'normalise'")
@@ -81,7 +82,7 @@ def predict(
     table: TableArgument,
     output: OutOption,
     threads: Annotated[int, typer.Option(min=1, help="tiles worked on at once")] = 1,
-    engine: Annotated[str, typer.Option(help="auto, native or onnxruntime")] = "auto",
+    engine: Engine = "auto",
 ) -> None:
     """Soil moisture for every row of TABLE: one output row per input row, same order."""
     from .model import load
@@ -154,6 +155,7 @@ def map_command(
     id_property: Id = None,
     quicklook: Quicklook = None,
     threads: Threads = 2,
+    engine: Engine = "auto",
 ) -> None:
     """A map of a scene: soil moisture, interval, flags. A stopped run goes on when called again."""
     from .maps import map_scene
@@ -162,7 +164,7 @@ def map_command(
     from .progress import pixels_bar
     from .scene import read_scene
 
-    loaded, stack = load(model), read_scene(scene)
+    loaded, stack = load(model, engine=engine), read_scene(scene)
     outlines = None if fields is None else read_outlines(fields, id_property)
     with pixels_bar(output.name) as progress:
         counts = map_scene(
@@ -203,12 +205,13 @@ def paddocks(
     ] = 0.5,
     quicklook: Quicklook = None,
     threads: Threads = 2,
+    engine: Engine = "auto",
 ) -> None:
     """One line per paddock: mean, median, p10, p90, interval, valid share, flags, reason."""
     from .model import load
     from .paddocks import paddock_summary, paddocks_of_table, read_outlines, write_paddocks
 
-    loaded, outlines = load(model), read_outlines(fields, id_property)
+    loaded, outlines = load(model, engine=engine), read_outlines(fields, id_property)
     options: dict[str, Any] = {"date": date, "every": every, "min_valid": min_valid}
     if source.suffix.lower() in (".toml", ".json"):
         from .progress import pixels_bar
