@@ -28,7 +28,7 @@ from threading import local
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from . import __version__, flags
 from .context import CONTEXT, ENOUGH
@@ -39,7 +39,7 @@ from .scene import Scene
 from .wcm import DB_TO_NEPER
 
 if TYPE_CHECKING:
-    from .model import Model
+    from .model import Model, Retrieval
     from .paddocks import Outlines
 
 #: Numbers (pixels x acquisitions) of one column that a block may hold.
@@ -55,7 +55,10 @@ VARIABLES: Mapping[str, np.dtype[Any]] = {
     "sm_upper": np.dtype("<f4"),
     "flags": np.dtype("<u2"),
 }
+#: Optional columns that tell frozen soil or snow.
+FROZEN = ("temp_c", "snow_cover")
 Progress = Callable[[int, int], None]
+Column = Callable[[str, int], tuple[NDArray[np.float64], ArrayLike]]
 
 
 class Block(NamedTuple):
@@ -189,54 +192,21 @@ def blocks(height: int, width: int, tile: tuple[int, int], acquisitions: int) ->
 
 def retrieve_block(plan: Plan, reader: Reader, window: Window, context: Context) -> Block:
     """One block of the map: (K, height, width)."""
-    model, card = plan.model, plan.model.card
-    acquisitions = plan.acquisitions
-    pixels = window.height * window.width
     shared = _Shared(plan, reader, window, context)
-    lacking = np.zeros((len(acquisitions), pixels), bool)
 
-    def acquired(name: str) -> NDArray[np.float32]:
-        """(A * pixels,) of one column, one acquisition after the other."""
-        out = np.empty((len(acquisitions), pixels), np.float32)
-        for a, acquisition in enumerate(acquisitions):
-            if name in CONTEXT and not plan.stack.has(name):
-                out[a], too_few = shared.value(name, acquisition)
-                lacking[a] |= too_few
-            else:
-                out[a] = reader.column(name, acquisition, window).ravel()
-        return out.reshape(-1)
+    def column(name: str, acquisition: int) -> tuple[NDArray[np.float64], ArrayLike]:
+        if name in CONTEXT and not plan.stack.has(name):
+            return shared.value(name, acquisition)
+        return reader.column(name, acquisition, window).ravel(), False
 
-    frozen = np.zeros(len(acquisitions) * pixels, bool)
-    if "temp_c" in plan.stack.layers:
-        frozen |= acquired("temp_c") <= 0
-    if "snow_cover" in plan.stack.layers:
-        frozen |= acquired("snow_cover") > 0
-    since = (plan.stack.dates - plan.stack.dates[0]) / np.timedelta64(86400, "s")
-    dynamic = [acquired(name) for name in card.names("dynamic")]
-    last = acquisitions[-1]
-    statics = [
-        reader.column(name, last, window).ravel().astype(np.float32)
-        for name in card.names("static")
-    ]
-    static = np.stack(statics, axis=1) if statics else np.zeros((pixels, 0), np.float32)
-    observed = Observations(
-        site=np.empty(0, np.str_),
-        day=np.repeat(since[list(acquisitions)].astype(np.float32), pixels),
-        sigma0_db=acquired(f"{card.polarisation}_db"),
-        vegetation=acquired(card.wcm.vegetation_name) if card.wcm else None,
-        angle_deg=acquired("angle_deg") if card.wcm and card.wcm.needs_angle else None,
-        dynamic=np.stack(dynamic, axis=1)
-        if dynamic
-        else np.zeros((len(acquisitions) * pixels, 0), np.float32),
-        statics=static,
-        frozen=frozen,
-        context_missing=lacking.reshape(-1),
+    parts = retrieve_columns(
+        plan.model,
+        plan.stack.dates,
+        plan.targets,
+        window.height * window.width,
+        column,
+        [name for name in FROZEN if name in plan.stack.layers],
     )
-    parts = []
-    for target in plan.targets:
-        back = np.arange(target - card.steps + 1, target + 1) - acquisitions[0]
-        rows = np.where(back >= 0, back * pixels + np.arange(pixels)[:, None], -1)
-        parts.append(model.estimate(observed, rows, static))
     shape = (len(plan.targets), window.height, window.width)
     return Block(
         *(
@@ -244,6 +214,59 @@ def retrieve_block(plan: Plan, reader: Reader, window: Window, context: Context)
             for name in ("sm", "lower", "upper", "flags")
         )
     )
+
+
+def retrieve_columns(
+    model: Model,
+    dates: NDArray[np.datetime64],
+    targets: Sequence[int],
+    pixels: int,
+    column: Column,
+    frozen_by: Sequence[str] = (),
+) -> list[Retrieval]:
+    """Retrievals of N pixels at each of ``targets``, indices into ``dates`` (D,), ascending.
+
+    column: of a name and an index into dates, (N,) values as a table has them, and where
+    (N,) a context among them is made of too little. Each is asked for once, isolation is
+    done once per acquisition, however many targets look back on it.
+    frozen_by: ``temp_c`` or ``snow_cover`` where column has them.
+    """
+    card = model.card
+    acquisitions = range(max(0, targets[0] - card.steps + 1), targets[-1] + 1)
+    count = len(acquisitions) * pixels
+    lacking = np.zeros((len(acquisitions), pixels), bool)
+
+    def acquired(name: str) -> NDArray[np.float32]:
+        """(A * N,) of one column, one acquisition after the other."""
+        out = np.empty((len(acquisitions), pixels), np.float32)
+        for a, acquisition in enumerate(acquisitions):
+            out[a], too_little = column(name, acquisition)
+            lacking[a] |= too_little
+        return out.reshape(-1)
+
+    frozen = np.zeros(count, bool)
+    for name in frozen_by:
+        frozen |= acquired(name) <= 0 if name == "temp_c" else acquired(name) > 0
+    since = (dates - dates[0]) / np.timedelta64(86400, "s")
+    dynamic = [acquired(name) for name in card.names("dynamic")]
+    statics = [acquired(name) for name in card.names("static")]
+    observed = Observations(
+        site=np.empty(0, np.str_),  # windows are given, no site is looked at
+        day=np.repeat(since[list(acquisitions)].astype(np.float32), pixels),
+        sigma0_db=acquired(f"{card.polarisation}_db"),
+        vegetation=acquired(card.wcm.vegetation_name) if card.wcm else None,
+        angle_deg=acquired("angle_deg") if card.wcm and card.wcm.needs_angle else None,
+        dynamic=np.stack(dynamic, axis=1) if dynamic else np.zeros((count, 0), np.float32),
+        statics=np.stack(statics, axis=1) if statics else np.zeros((count, 0), np.float32),
+        frozen=frozen,
+        context_missing=lacking.reshape(-1),
+    )
+    parts = []
+    for target in targets:
+        back = np.arange(target - card.steps + 1, target + 1) - acquisitions[0]
+        rows = np.where(back >= 0, back * pixels + np.arange(pixels)[:, None], -1)
+        parts.append(model.estimate(observed, rows, observed.statics[rows[:, -1]]))
+    return parts
 
 
 def make_context(plan: Plan, threads: int = 1) -> Context:

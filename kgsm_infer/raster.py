@@ -259,7 +259,9 @@ class Reader:
         band = _band_of(source, item)
         where = self._rasterio.windows.Window(window.col, window.row, window.width, window.height)
         try:
-            if layer.nodata is None:
+            if layer.nodata is None and _only_nan(dataset, band):
+                value = np.asarray(dataset.read(band, window=where), np.float64)
+            elif layer.nodata is None:
                 stored = dataset.read(band, window=where, masked=True)
                 value = np.ma.filled(stored.astype(np.float64), np.nan)
             else:
@@ -554,6 +556,14 @@ def _median_fits(layer: Layer, place: str, median: float) -> None:
             .replace("leave the cell empty", "name it: nodata = …")
         )
         raise DataError(f"{place}: the typical value {median:.6g} is not {rule.what}; {cause}")
+
+
+def _only_nan(dataset: Any, band: int) -> bool:
+    """Whether NaN is the only way in which a pixel of a band can be missing."""
+    nodata = dataset.nodatavals[band - 1]
+    if nodata is not None:
+        return bool(np.isnan(nodata))
+    return [flag.name for flag in dataset.mask_flag_enums[band - 1]] == ["all_valid"]
 
 
 def _as_stored(nodata: float, dtype: np.dtype[Any]) -> float:

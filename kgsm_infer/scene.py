@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -319,18 +320,18 @@ def _layer(name: str, keys: Mapping[str, Any], source: str, folder: Path) -> Lay
             if not names:
                 return None
         elif isinstance(files, Sequence):
-            names = [str(item) for item in files]
+            names = [_path(folder, str(item)) for item in files]
         else:
             raise DataError(f"{place}.files: a pattern, a list, or a table of dates and files")
         slices = []
         for item in names:
-            when = date_in(item)
+            when = date_in(os.path.relpath(item, folder))
             if when is None:
                 raise DataError(
-                    f"{place}: no date in the name {item!r}; "
+                    f"{place}: no date in the name of {item}; "
                     'write files = {2024-03-04 = "name", ...}'
                 )
-            slices.append(Slice(_path(folder, item), band, when))
+            slices.append(Slice(item, band, when))
     return Layer(slices=_in_order(slices, place), **options)
 
 

@@ -567,6 +567,71 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.tif", "reference.tif", "scene"]
 
 
+#: Counts calls that change the disk, in the file named first; before number STEP the process is
+#: killed as by kill -9.
+DYING = """
+import os, shutil, signal, sys
+count, step, log = 0, int(sys.argv.pop(1)), sys.argv.pop(1)
+def dying(real):
+    def call(*arguments, **options):
+        global count
+        count += 1
+        if count == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        with open(log, "w") as file:
+            file.write(str(count))
+        return real(*arguments, **options)
+    return call
+for module, names in ((os, ("pwrite", "fsync", "replace", "posix_fallocate")),
+                      (shutil, ("rmtree",))):
+    for name in names:
+        setattr(module, name, dying(getattr(module, name)))
+"""
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".nc", ".zarr"])
+def test_killed_at_chosen_steps_it_ends_with_the_same_numbers(
+    tiny_model: Path, tmp_path: Path, suffix: str
+) -> None:
+    """The first and last steps, where files are made and renamed, and some between."""
+    scene = write_scene(tmp_path / "scene", make_pixels(64, 64))
+    reference, output = tmp_path / f"reference{suffix}", tmp_path / f"m{suffix}"
+    log = tmp_path / "log"
+
+    def run(step: int, path: Path) -> int:
+        plain = _command(tiny_model, scene, path)
+        command = [
+            plain[0],
+            "-c",
+            DYING + DRIVER,
+            str(step),
+            str(log),
+            *plain[3:],
+            "--threads",
+            "1",
+        ]
+        done = subprocess.run(command, env=_environment(), capture_output=True, check=False)
+        return done.returncode
+
+    def content(path: Path) -> dict[str, bytes]:
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        return {str(file.relative_to(path)): file.read_bytes() for file in files}
+
+    assert run(0, reference) == 0
+    steps = int(log.read_text())
+    assert steps > 500
+    for step in (2, steps // 3, steps - 2, steps - 1, steps):
+        assert run(step, output) in (-signal.SIGKILL, 0)
+        assert not output.exists() or content(output) == content(reference)
+        if step % 2:  # another time what was done is lost, and it starts from nothing
+            assert run(0, output) == 0
+            assert content(output) == content(reference)
+            assert not (tmp_path / f".m{suffix}.work").exists()
+            shutil.rmtree(output) if output.is_dir() else output.unlink()
+    assert run(0, output) == 0
+    assert content(output) == content(reference)
+
+
 @pytest.mark.usefixtures("small_blocks")
 def test_only_what_is_left_is_computed_and_another_job_starts_afresh(
     model: Model, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

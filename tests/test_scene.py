@@ -34,6 +34,17 @@ def test_toml_and_json_say_the_same(tmp_path: Path) -> None:
     assert one.layers["vh_db"].slices[0].date == np.datetime64("2024-03-04")
 
 
+def test_a_relative_manifest_names_files_beside_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _touch(tmp_path, "sub/s1/20240304.tif", "sub/20240304.tif")
+    monkeypatch.chdir(tmp_path)
+    for files in ('"s1/*.tif"', '["s1/20240304.tif"]', '{2024-03-04 = "s1/20240304.tif"}'):
+        Path("sub/s.toml").write_text(f"[layers.vh_db]\nfiles = {files}\n")
+        (item,) = read_scene("sub/s.toml").layers["vh_db"].slices
+        assert Path(item.path) == Path("sub/s1/20240304.tif")
+
+
 def test_files_come_in_date_order_whatever_their_names(tmp_path: Path) -> None:
     _touch(tmp_path, "b_20240304T053012_VH.tif", "a_20240316T053012_VH.tif")
     scene = scene_from({"layers": {"vh_db": {"files": "*.tif"}}}, "s", tmp_path)
@@ -71,7 +82,7 @@ def test_what_is_no_date_is_not_taken_for_one(name: str) -> None:
         ({"layers": {"vh_db": {"value": 1, "file": "x"}}}, "give one of files, file, value"),
         ({"layers": {"vh_db": {"valu": 1}}}, "layers.vh_db.valu is not a key"),
         ({"layers": {"vh_db": {"files": "*.nothing"}}}, "no file matches '*.nothing'"),
-        ({"layers": {"vh_db": {"files": ["vh.tif"]}}}, "no date in the name 'vh.tif'"),
+        ({"layers": {"vh_db": {"files": ["vh.tif"]}}}, "no date in the name of "),
         (
             {"layers": {"vh_db": {"files": ["a/20240304.tif", "b/20240304.tif"]}}},
             "two files of 2024-03-04",

@@ -1,0 +1,118 @@
+"""Throughput of lazy retrieval on 1 and 2 dask workers, and what that means for a continent.
+
+    python benchmarks/cluster.py MODEL [--side 320] [--dates 20]
+
+Prints retrievals per second with one and two workers, of the whole cube and of half of it (is
+the rate the same, so that it may be extrapolated?), and bytes, floating point operations and
+chunks of Australia at 100 m, every 12 days, for ten years, at the measured rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from typing import Any
+
+import numpy as np
+
+AUSTRALIA_KM2 = 7.69e6
+YEARS, REVISIT_DAYS = 10, 12
+CHUNK = 64
+
+
+def cube(model: Any, side: int, dates: int) -> Any:
+    """Random columns as a dask-backed Dataset, made in the workers."""
+    import dask.array
+    import xarray
+
+    from kgsm_infer.maps import model_columns
+
+    centre = {"vh_db": -16.0, "vv_db": -10.0, "ndvi": 0.4, "angle_deg": 39.0}
+    names = [f"{model.card.polarisation}_db", *model_columns(model)]
+    state = dask.array.random.default_rng(1)
+    shape, chunks = (dates, side, side), (dates, CHUNK, CHUNK)
+    return xarray.Dataset(
+        {
+            name: (
+                ("time", "y", "x"),
+                (centre.get(name, 20.0) + 0.05 * state.standard_normal(shape, chunks=chunks))
+                .astype(np.float32),
+            )
+            for name in dict.fromkeys(names)
+            if not name.startswith("doy_")
+        },
+        coords={
+            "time": np.datetime64("2016-01-01", "ns")
+            + np.arange(dates) * np.timedelta64(REVISIT_DAYS, "D")
+        },
+    )  # fmt: skip
+
+
+def flops_per_retrieval(card: Any) -> float:
+    """Multiplications and additions of the LSTM's matrices, 2 x 4H (F + H) a step."""
+    features = card.layout.channels
+    return float(card.members * card.steps * 8 * card.hidden * (features + card.hidden))
+
+
+def main() -> None:
+    import xarray
+
+    import kgsm_infer
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("--side", type=int, default=320)
+    parser.add_argument("--dates", type=int, default=20)
+    options = parser.parse_args()
+    model = kgsm_infer.load(options.model)
+    with tempfile.TemporaryDirectory() as folder:
+        cube(model, options.side, options.dates).to_zarr(f"{folder}/in.zarr", zarr_format=2)
+        stack = xarray.open_zarr(f"{folder}/in.zarr")
+        rates = measure(options.model, stack, folder)
+    extrapolate(model.card, len(stack.data_vars), rates[2, "whole"] / 2)
+
+
+def measure(model: str, stack: Any, folder: str) -> dict[tuple[int, str], float]:
+    """Retrievals per second, Zarr to Zarr, by workers and part of the cube; printed."""
+    from distributed import Client, LocalCluster
+
+    from kgsm_infer.xarray import retrieve
+
+    dates, side = stack.sizes["time"], stack.sizes["x"]
+    rates = {}
+    for workers in (1, 2):
+        with (
+            LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as local,
+            Client(local),
+        ):
+            warm = stack.isel(y=slice(0, CHUNK), x=slice(0, CHUNK * workers))
+            retrieve(model, warm, every=True).sm.mean().compute()  # every worker loads
+            for part, height in (("half", side // 2), ("whole", side)):
+                lazy = retrieve(model, stack.isel(y=slice(0, height)), every=True)
+                began = time.perf_counter()
+                lazy.to_zarr(f"{folder}/out.zarr", mode="w", zarr_format=2)
+                rates[workers, part] = height * side * dates / (time.perf_counter() - began)
+                print(f"{workers} worker(s), {part:>5}: {rates[workers, part]:>9,.0f} retrievals/s")
+    ratio, linear = (rates[2, "whole"] / rates[other] for other in ((1, "whole"), (2, "half")))
+    print(f"2 workers / 1 worker: {ratio:.2f}; whole / half of the cube: {linear:.2f}")
+    return rates
+
+
+def extrapolate(card: Any, layers: int, rate: float) -> None:
+    """Print what a continent takes at ``rate`` retrievals/s of one worker."""
+    pixels = AUSTRALIA_KM2 * 100  # of 100 m
+    dates = round(YEARS * 365.25 / REVISIT_DAYS)
+    total = pixels * dates
+    print(
+        f"Australia at 100 m, {dates} dates: {pixels:.3g} pixels, {total:.3g} retrievals,\n"
+        f"  {total * 4 * layers / 1e12:.1f} TB in ({layers} float32 layers), "
+        f"{total * 14 / 1e12:.1f} TB out, {total * flops_per_retrieval(card):.2g} flop,\n"
+        f"  {pixels / 256**2:,.0f} chunks of 256 x 256 pixels and all dates "
+        f"({256**2 * dates * 4 * layers / 1e6:.0f} MB in each),\n"
+        f"  {total / rate / 3600:,.0f} worker hours at the measured rate"
+    )
+
+
+if __name__ == "__main__":
+    main()
