@@ -30,7 +30,7 @@ help:
 	@echo "make demo     simulate, cross-validate, fit, export, predict; results in $(OUT)/"
 	@echo "make demo TABLE=t.csv [CONFIG=c.toml]   the same on your table (examples/anand.toml)"
 	@echo "make test     the whole suite, on the C core and on the NumPy twin"
-	@echo "make bench    time the C core against the NumPy twin"
+	@echo "make bench    time the C core against peers and bounds; ratios in $(OUT)/bench.md"
 	@echo "make check-native   the C core under sanitizers, valgrind and fuzzers (gcc, clang, valgrind)"
 	@echo "make lint     ruff and mypy"
 	@echo "make wheel    wheel and sdist in dist/"
@@ -59,8 +59,12 @@ test: $(STAMP)
 	KGSM_PURE=1 $(BIN)/python -m pytest --cov --cov-report= $(INFER_TESTS)
 	KGSM_REQUIRE_C=1 $(BIN)/python -m pytest --cov --cov-append --cov-fail-under=90
 
+# Peers are wanted only here. The table and the figure are made from the one run's JSON.
 bench: $(STAMP)
-	$(BIN)/python -m pytest benchmarks
+	$(BIN)/python -m pip install -q -e '.[peers]' -c constraints.txt
+	@mkdir -p $(OUT)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks --benchmark-json=$(OUT)/bench.json
+	$(BIN)/python benchmarks/report.py $(OUT)/bench.json $(OUT)/bench.png | tee $(OUT)/bench.md
 
 # The C core under AddressSanitizer, UndefinedBehaviorSanitizer and valgrind: alone
 # (tests/native/check.c) and under the Python tests of the kernels; then each public function

@@ -26,6 +26,15 @@ def groups(path: Path) -> dict[str, dict[str, float]]:
     return dict(found)
 
 
+def peaks(path: Path) -> dict[str, int]:
+    """Name -> largest resident set in MB, of what was measured in a process of its own."""
+    found = {}
+    for item in json.loads(path.read_text())["benchmarks"]:
+        if "peak_mb" in item["extra_info"]:
+            found[item["params"]["name"]] = item["extra_info"]["peak_mb"]
+    return found
+
+
 def ratios(seconds: dict[str, float]) -> dict[str, float]:
     """How many times as long as kgsm's fastest each takes, fastest first."""
     own = min(value for name, value in seconds.items() if name.startswith(OURS))
@@ -37,16 +46,19 @@ def per_item(group: str, seconds: float) -> str:
     """Nanoseconds per row or microseconds per window."""
     count = int(group.split()[-2].replace(",", ""))  # "..., 4,096 windows"
     each = seconds / count
+    if each > 1e-3:
+        return f"{each * 1e3:.0f} ms"
     return f"{each * 1e9:.2f} ns" if each < 1e-6 else f"{each * 1e6:.2f} µs"
 
 
-def markdown(found: dict[str, dict[str, float]]) -> str:
-    """One table per group."""
+def markdown(found: dict[str, dict[str, float]], memory: dict[str, int]) -> str:
+    """One table per group; peak memory beside what ran in a process of its own."""
     lines = []
     for group, seconds in found.items():
         lines += [f"### {group}", "", "| how | times as long | each |", "| --- | ---: | ---: |"]
         for name, ratio in ratios(seconds).items():
-            lines.append(f"| {name} | {ratio:.2f} | {per_item(group, seconds[name])} |")
+            peak = f", peak {memory[name]} MB" if name in memory else ""
+            lines.append(f"| {name} | {ratio:.2f} | {per_item(group, seconds[name])}{peak} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -82,7 +94,7 @@ def main() -> None:
     if len(sys.argv) not in (2, 3):
         sys.exit("usage: report.py RESULT.json [FIGURE.png]")
     found = groups(Path(sys.argv[1]))
-    print(markdown(found))
+    print(markdown(found, peaks(Path(sys.argv[1]))))
     if len(sys.argv) == 3:
         figure(found, Path(sys.argv[2]))
 

@@ -26,11 +26,13 @@
  *   - Every function returns KGSM_OK or a negative KGSM_ERR_ code. Arguments are checked
  *     before anything is written: after an error the outputs are as they were.
  *   - An element's, and a window's, result has the same bits wherever it stands in the arrays
- *     and whatever stands beside it. Tiers differ among each other in the last digits.
+ *     and whatever stands beside it. Portable differs from the other tiers in the last digits;
+ *     those give the same bits as each other, but for the LSTM.
  *   - Against float64 arithmetic on the same inputs, sigma_soil is within 1e-4 dB wherever
  *     the soil fraction is >= 0.1, inside the default limits of kgsm_infer/wcm.py with
- *     B <= 0.2; the worst found is 6e-5 dB, at VWC 43, theta 75, B 0.2. (Beyond, the
- *     correction for gamma2 alone is over 300 dB and float32 cannot hold 1e-4 dB of it.)
+ *     B <= 0.2; the worst found is 7.1e-5 dB in the portable tier and 4.7e-5 dB in the
+ *     others, at VWC 48, theta 75, B 0.17. (Beyond, the correction
+ *     for gamma2 alone is over 300 dB and float32 cannot hold 1e-4 dB of it.)
  *
  * kgsm_infer/wcm.py, window.py and lstm.py are the readable twins in NumPy.
  */
@@ -103,13 +105,13 @@ enum {
 /* ---- decibels ---------------------------------------------------------------------- */
 
 /* linear[i] = 10 ** (db[i] / 10), both (n). -inf gives 0; NaN gives NaN.
- * avx2 and avx512: within 1.30 ULP where the result is a normal number (worst at -344.67932);
+ * The vector tiers: within 1.30 ULP where the result is a normal number (worst at -344.67932);
  * portable: within 66 ULP (an error in the rounded exponent, worst at -367.26); below -379.2
  * the result is subnormal, and within one of its units. */
 KGSM_API int kgsm_db_to_linear(size_t n, const float *db, float *linear);
 
 /* db[i] = 10 log10(linear[i]), both (n). 0 gives -inf; below 0 and NaN give NaN.
- * avx2 and avx512: within 2.35 ULP over all positive floats (worst at 1.2563967); portable:
+ * The vector tiers: within 2.35 ULP over all positive floats (worst at 1.2563967); portable:
  * within 2.2 (the C library's log10f). All floats were tried: tests/test_tiers.py. */
 KGSM_API int kgsm_linear_to_db(size_t n, const float *linear, float *db);
 

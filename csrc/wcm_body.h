@@ -99,7 +99,8 @@ KGSM_INLINE vf small_power(vf x, float exponent) {
     return exponent == 0.0f ? vf_all(1.0f) : exponent == 1.0f ? x : x * x;
 }
 
-/* 10 log10(x) for a normal x in (0, 1]: absolute error 5e-7 dB near 1, 4e-6 dB at 1e-30. */
+/* 10 log10(x) for a normal x in (0, 1]. Absolute error 1.0e-6 dB for x >= 0.05 (worst at
+ * 0.086696), 2e-5 dB down to 1e-30. */
 KGSM_INLINE vf db_of_share(vf x) {
     const vu offset = vf_bits(x) - 0x3f3504f3u; /* x = m 2**e, m in [sqrt(1/2), sqrt(2)) */
     const vf e = __builtin_convertvector((vi)offset >> 23, vf);

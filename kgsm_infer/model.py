@@ -8,12 +8,12 @@ all of it in the graph. All give the same numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,10 +31,12 @@ from .window import window_rows
 if TYPE_CHECKING:
     from .table import Table
 
+_T = TypeVar("_T")
+
 #: Windows per engine call: small enough for the cache, large enough to amortise the call.
 TILE = 960
 #: Windows whose acquisitions are isolated together where they are given as arrays.
-BLOCK = 16 * TILE
+BLOCK = 4 * TILE
 ENGINES = ("auto", "native", "onnxruntime")
 
 
@@ -137,10 +139,11 @@ class Model:
             )
             rows = np.arange(size).reshape(windows.shape)[:, -self.card.steps :]
             padding = np.full((len(windows), self.card.steps - rows.shape[1]), -1)
-            return self.estimate(observed, np.hstack([padding, rows]), observed.statics)
+            return one_thread.estimate(observed, np.hstack([padding, rows]), observed.statics)
 
         # block by block, so that what is held beside inputs and results does not grow
-        blocks = [block(some) for some in _tiles(shape[0], BLOCK)] or [block(slice(0, 0))]
+        one_thread = replace(self, threads=1)
+        blocks = self._in_order(block, _tiles(shape[0], BLOCK)) or [block(slice(0, 0))]
         return (
             blocks[0]
             if len(blocks) == 1
@@ -256,13 +259,14 @@ class Model:
     def _over_tiles(self, n: int, work: Callable[[slice], None]) -> None:
         """``work`` on every tile of n windows. Tiles are the same for any number of threads,
         and each writes its own part of the results, so the numbers are the same too."""
-        if self.threads == 1 or n <= TILE:
-            for tile in _tiles(n):
-                work(tile)
-        else:
-            with ThreadPoolExecutor(self.threads) as pool:
-                for _ in pool.map(work, _tiles(n)):
-                    pass
+        self._in_order(work, _tiles(n))
+
+    def _in_order(self, work: Callable[[slice], _T], parts: Iterable[slice]) -> list[_T]:
+        """The results of ``work`` on parts, which ``threads`` threads share."""
+        if self.threads == 1:
+            return [work(part) for part in parts]
+        with ThreadPoolExecutor(self.threads) as pool:
+            return list(pool.map(work, parts))
 
     def _input_name(self, name: str) -> str:
         if name == "vegetation" and self.card.wcm:

@@ -119,7 +119,7 @@ def _write(
     mask: NDArray[np.uint16],
     simulated: bool,
 ) -> None:
-    texts = {int(value): flags.names(int(value)) for value in np.unique(mask)}
+    texts = {int(value): flags.names(int(value)) for value in set(mask.tolist())}
     written: dict[str, ArrayLike] = {"site": table.site, "date": table.date_text, **columns}
     written["flags"] = [texts[int(value)] for value in mask]
     if simulated:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engines import TIERS, fastest_tier, load_kernels
 from numpy.testing import assert_allclose, assert_array_equal
 from test_native import in_float64, random_weights, windows
 
@@ -69,7 +70,7 @@ def written(
     if "no such tier here" in done.stderr:
         pytest.skip(f"this processor has no {tier}")
     assert done.returncode == 0, done.stderr
-    return inputs | read_output(folder / "out")
+    return inputs | read_output(folder / "out") | {"tier": np.array(tier)}
 
 
 def write_input(path: Path) -> dict[str, np.ndarray]:
@@ -135,3 +136,21 @@ def test_lstm_without_python(written: dict[str, np.ndarray]) -> None:
     assert_allclose(written["sm"], written["expected"], rtol=0, atol=2e-6)
     assert np.isnan(written["sm"]).sum() == 1
     assert_array_equal(written["sm"].view(np.uint32), written["sm_alone"].view(np.uint32))
+
+
+def test_vector_tiers_give_the_same_numbers_to_the_last_bit(written: dict[str, np.ndarray]) -> None:
+    """avx2, avx512 and neon do the same IEEE operations in the same order."""
+    vectors = [tier for tier in TIERS if tier != "portable"]
+    if written["tier"] == "portable" or not vectors:
+        pytest.skip("the portable tier has the C library's functions, and other digits")
+    kernels = load_kernels(vectors[0])
+    try:
+        assert_array_equal(written["linear"], kernels.db_to_linear(written["sigma0_db"]))
+        assert_array_equal(written["db"], kernels.linear_to_db(written["linear"]))
+        for rule in ("constant", "column"):
+            p = Wcm(a=0.02, angle_rule=rule, limits=default_limits("foliage"))
+            soil = kernels.isolate(p, written["sigma0_db"], written["ndvi"], written["angle_deg"])
+            for name, mine in zip(ISOLATED, soil, strict=True):
+                assert_array_equal(written[f"{name}_{rule}"], mine)
+    finally:
+        fastest_tier()

@@ -682,9 +682,9 @@ def test_a_write_that_fails_leaves_no_output_and_can_be_repeated(
         limit = 1000
     limited = [command[0], "-c", f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, "
                f"({limit}, {limit})); {DRIVER}", *command[3:]]  # fmt: skip
-    # coverage's own file would meet the limit too
-    calm = {key: value for key, value in _environment().items() if not key.startswith("COV")}
-    run = subprocess.run(limited, capture_output=True, text=True, env=calm, check=False)
+    # a coverage run writes a file of its own in every process, which would hit the limit too
+    environment = {k: v for k, v in _environment().items() if not k.startswith("COV")}
+    run = subprocess.run(limited, capture_output=True, text=True, env=environment, check=False)
     assert run.returncode == 5, run.stderr
     assert "not written" in run.stderr.splitlines()[-1]  # libtiff says its own word before
     assert "Traceback" not in run.stderr

@@ -1,0 +1,109 @@
+"""The whole thing as a user meets it: one window, a scene, two threads, a cold start.
+
+``scene`` is 80 km x 80 km at 100 m, 640,000 pixels x 10 dates, from time-major arrays as rasters
+are read, through ``Model.retrieve``. ``cold start`` is a new process each time; peak memory
+(the largest resident set, MB) stands in each result's extra_info and in the report.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+from test_export import card_of, network_of, write_pair
+
+from kgsm_infer.model import load
+from kgsm_infer.table import write_csv
+from kgsm_infer.wcm import Wcm
+
+STEPS, PIXELS = 10, 640_000
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    network = network_of(
+        Wcm(a=0.02), steps=STEPS, dynamic=1, statics=0, members=1, hidden=64, sm_std=0.1
+    )
+    return write_pair(tmp_path_factory.mktemp("system"), network, card_of(network))
+
+
+def cube(pixels: int) -> dict[str, np.ndarray]:
+    """Time-major layers (T, pixels), given to the model as views (pixels, T)."""
+    rng = np.random.default_rng(0)
+    return {
+        "sigma0_db": rng.uniform(-20, -9, (STEPS, pixels)).astype(np.float32).T,
+        "ndvi": rng.uniform(0.1, 0.8, (STEPS, pixels)).astype(np.float32).T,
+        "features": rng.uniform(0, 1, (STEPS, pixels)).astype(np.float32).T[..., None],
+        "days": 12.0 * np.arange(STEPS),
+    }
+
+
+@pytest.mark.parametrize("name", ["native", "onnxruntime"])
+def test_one_window(benchmark: BenchmarkFixture, paths: dict[str, Path], name: str) -> None:
+    benchmark.group = "one window through Model.retrieve, 1 windows"
+    model = load(paths["core"], engine=name)
+    given = cube(1)
+    assert np.isfinite(benchmark(lambda: model.retrieve(**given)).sm).all()
+
+
+@pytest.mark.parametrize(
+    "name", ["native", "native, 2 threads", "onnxruntime", "onnxruntime, 2 threads"]
+)
+def test_scene(benchmark: BenchmarkFixture, paths: dict[str, Path], name: str) -> None:
+    benchmark.group = f"scene of 640,000 pixels x {STEPS} dates, 640,000 windows"
+    model = load(paths["core"], engine=name.split(",")[0], threads=2 if "2" in name else 1)
+    given = cube(PIXELS)
+    result = benchmark.pedantic(lambda: model.retrieve(**given), rounds=5, warmup_rounds=1)
+    some = slice(123_456, 123_460)
+    few = {k: v if k == "days" else v[some] for k, v in given.items()}
+    np.testing.assert_allclose(result.sm[some], model.retrieve(**few).sm, rtol=0, atol=1e-6)
+
+
+COLD = {
+    "python -c 'import numpy'": ["-c", "import numpy"],
+    "python -c 'import numpy, onnxruntime'": ["-c", "import numpy, onnxruntime"],
+    "native: kgsm-infer predict, one site": ["native"],
+    "onnxruntime: kgsm-infer predict, one site": ["onnxruntime"],
+}
+
+
+@pytest.mark.parametrize("name", COLD)
+def test_cold_start(
+    benchmark: BenchmarkFixture, paths: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    benchmark.group = "cold start of one process, 1 windows"
+    rng = np.random.default_rng(0)
+    rows = 20
+    write_csv(
+        tmp_path / "site.csv",
+        {
+            "site": ["a"] * rows,
+            "date": [f"2024-{1 + i // 2:02d}-{1 + 12 * (i % 2):02d}" for i in range(rows)],
+            "vh_db": rng.uniform(-20, -12, rows),
+            "ndvi": rng.uniform(0.1, 0.8, rows),
+            "d0": rng.uniform(0, 1, rows),
+        },
+    )
+    arguments = COLD[name]
+    if len(arguments) == 1:
+        out = str(tmp_path / "sm.csv")
+        arguments = ["-m", "kgsm_infer.cli", "predict", "--engine", *arguments]
+        arguments += [str(paths["core"]), str(tmp_path / "site.csv"), "-o", out]
+    command = [sys.executable, *arguments]
+
+    def run() -> int:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = status
+        assert status == 0
+        return usage.ru_maxrss
+
+    peak = benchmark.pedantic(run, rounds=15, warmup_rounds=2)
+    benchmark.extra_info["peak_mb"] = round(peak / 1024)
+    if "predict" in name:
+        assert (tmp_path / "sm.csv").read_text().count("\n") == rows + 1
