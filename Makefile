@@ -21,8 +21,10 @@ endif
 
 BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard csrc/*) kgsm_infer/_core.pyx
 
-# Tests of the light side: what never names the training side. They run on both engines.
-INFER_TESTS = $$(grep -L kgsm_train tests/test_*.py | grep -v test_install) kgsm_infer
+# Tests of the light side: what never names the training side. They run on both engines; those
+# of rasters hardly touch a kernel and are long.
+INFER_TESTS = $$(grep -L kgsm_train tests/test_*.py | \
+  grep -v -e test_install -e test_maps -e test_paddocks -e test_xarray -e test_presets) kgsm_infer
 
 .PHONY: help demo test bench check-native lint wheel clean
 

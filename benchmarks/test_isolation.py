@@ -1,26 +1,35 @@
-"""Isolation (Eqs 1-5, 12) on one thread, against what else one could write it in: make bench.
+"""Isolation (Eqs 1-5, 12) and inversion (Eqs 3, 6) on one thread, against what else one could
+write them in: make bench.
 
 Every peer computes soil_db, soil_fraction and flags, and is held against the NumPy twin
 before anything is timed; times are shown, never asserted. ``copy`` moves as many bytes as
 isolation must (8 in and 10 out per row): the machine's bandwidth, the bound for long arrays.
-NumPy, numexpr and torch make whole arrays at each step; of long ones they are also given the
-best of several chunks ("best chunk"). numba's wheels lack Intel's SVML, and so vector maths.
+NumPy, numexpr, torch and the nodes of the complete ONNX graph make whole arrays at each step; of
+long ones they are also given the best of several chunks ("best chunk"). The nodes leave the
+flags as the four comparisons they are made from. numba's wheels lack Intel's SVML, and so vector
+maths. ``inversion`` goes on to the SM of the WCM baseline, (soil_db - C) / D.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
+import onnx.shape_inference
+import onnx.utils
+import onnxruntime as ort
 import pytest
 from engines import TIERS, fastest_tier, load_kernels
 from numpy.testing import assert_allclose, assert_array_equal
 from pytest_benchmark.fixture import BenchmarkFixture
+from test_export import card_of, network_of
 
-from kgsm_infer import wcm
+from kgsm_infer import kernels, wcm
 from kgsm_infer.wcm import Isolated, Wcm, default_limits
+from kgsm_train.graph import complete_graph
 
 WCM = Wcm(a=0.02, limits=default_limits("foliage"))
 COS_REF = float(np.cos(np.deg2rad(WCM.angle_ref_deg)))
@@ -31,10 +40,14 @@ LEAST, DENSE = np.float32(WCM.min_soil_fraction), np.float32(WCM.limits.dense_vw
 NAN, TEN, ONE, ZERO = (np.float32(x) for x in (np.nan, 10, 1, 0))
 ROWS = [1, 1_000, 100_000, 16_000_000]
 CHUNKS = [4_096, 16_384, 65_536, 262_144]
-WHOLE = ["numpy", "numexpr", "torch"]
-PEERS = [*(f"c {tier}" for tier in TIERS), *WHOLE, "numba", "copy"]
-CASES = [(name, rows) for rows in ROWS for name in PEERS]
-CASES += [(f"{name}, best chunk", ROWS[-1]) for name in WHOLE]
+WHOLE = ["numpy", "numexpr", "torch", "onnx nodes"]
+PEERS = [*(f"c {tier}" for tier in TIERS), *WHOLE, "numba"]
+CHUNKED = [f"{name}, best chunk" for name in WHOLE]
+CASES = [(name, rows) for rows in ROWS for name in [*PEERS, "copy"]]
+CASES += [(name, ROWS[-1]) for name in CHUNKED]
+#: Of the inversion, Eq 3.
+C_DB, D_DB = np.float32(-20.0), np.float32(25.0)
+Call = Callable[[], Any]
 
 
 def observations(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +58,7 @@ def observations(n: int) -> tuple[np.ndarray, np.ndarray]:
     return sigma0_db, rng.uniform(0.05, 0.9, n).astype(np.float32)
 
 
-def peer(name: str, s: np.ndarray, v: np.ndarray) -> Callable[[], Any]:
+def peer(name: str, s: np.ndarray, v: np.ndarray) -> Call:
     """A call that isolates (s, v) into the same three arrays each time, where it can."""
     out = Isolated(np.empty_like(s), np.empty_like(s), np.empty(s.shape, np.uint16))
     if name == "copy":
@@ -65,10 +78,50 @@ def peer(name: str, s: np.ndarray, v: np.ndarray) -> Callable[[], Any]:
             return out
 
         return in_c
-    return {"numexpr": in_numexpr, "numba": in_numba, "torch": in_torch}[name](s, v, out)
+    others = {"numexpr": in_numexpr, "numba": in_numba, "torch": in_torch, "onnx nodes": in_onnx}
+    return others[name](s, v, out)
 
 
-def in_numba(s: np.ndarray, v: np.ndarray, out: Isolated) -> Callable[[], Any]:
+def inverting(name: str, s: np.ndarray, v: np.ndarray) -> Call:
+    """A call that goes on from ``peer`` to SM, in the same library."""
+    isolate, sm = peer(name, s, v), np.empty_like(s)
+    if name.startswith("c "):
+        core = kernels._core
+
+        def in_c() -> np.ndarray:
+            core.invert(C_DB, D_DB, isolate().soil_db, sm)
+            return sm
+
+        return in_c
+    if name == "numexpr":
+        import numexpr as ne
+
+        constants = {"c": C_DB, "d": D_DB}
+        return lambda: ne.evaluate("(s - c) / d", constants | {"s": isolate().soil_db}, out=sm)
+    if name == "numba":
+        line = inverting_line()
+        return lambda: line(isolate().soil_db, sm)
+    if name == "torch":
+        import torch
+
+        return lambda: ((torch.from_numpy(isolate().soil_db) - C_DB.item()) / D_DB.item()).numpy()
+    return lambda: wcm.invert(isolate().soil_db, C_DB, D_DB)  # numpy; the graph ends at soil_db
+
+
+@cache
+def inverting_line() -> Any:
+    import numba
+
+    @numba.njit(error_model="numpy", fastmath={"contract", "arcp", "nsz"})
+    def line(soil_db, sm):  # type: ignore[no-untyped-def]
+        for i in range(sm.size):
+            sm[i] = (soil_db[i] - C_DB) / D_DB
+        return sm
+
+    return line
+
+
+def in_numba(s: np.ndarray, v: np.ndarray, out: Isolated) -> Call:
     numba = pytest.importorskip("numba", reason="numba is not installed (extra [peers])")
 
     @numba.njit(error_model="numpy", fastmath={"contract", "arcp", "nsz"})
@@ -94,7 +147,7 @@ def in_numba(s: np.ndarray, v: np.ndarray, out: Isolated) -> Callable[[], Any]:
     return run
 
 
-def in_numexpr(s: np.ndarray, v: np.ndarray, out: Isolated) -> Callable[[], Any]:
+def in_numexpr(s: np.ndarray, v: np.ndarray, out: Isolated) -> Call:
     ne = pytest.importorskip("numexpr", reason="numexpr is not installed (extra [peers])")
     ne.set_num_threads(1)
     constants = {"N2": N2, "ROOT": ROOT, "NEPER": NEPER, "TAU": TAU, "VEG": VEG, "nan": NAN}
@@ -127,7 +180,7 @@ def in_numexpr(s: np.ndarray, v: np.ndarray, out: Isolated) -> Callable[[], Any]
     return run
 
 
-def in_torch(s: np.ndarray, v: np.ndarray, out: Isolated) -> Callable[[], Any]:
+def in_torch(s: np.ndarray, v: np.ndarray, out: Isolated) -> Call:
     torch = pytest.importorskip("torch", reason="torch is not installed (extra [train])")
     torch.set_num_threads(1)
     sigma0_db, ndvi = torch.from_numpy(s), torch.from_numpy(v)
@@ -150,12 +203,40 @@ def in_torch(s: np.ndarray, v: np.ndarray, out: Isolated) -> Callable[[], Any]:
     return run
 
 
-def best_chunk(name: str, s: np.ndarray, v: np.ndarray) -> tuple[Callable[[], Any], int]:
-    """``peer`` over pieces of the size of CHUNKS that takes least on a part of the rows."""
+def in_onnx(s: np.ndarray, v: np.ndarray, out: Isolated) -> Call:
+    session = onnx_nodes()
+    feed = {"sigma0_db": s.reshape(-1, 1), "ndvi": v.reshape(-1, 1)}
 
-    def in_pieces(size: int, rows: int) -> Callable[[], None]:
+    def run() -> Isolated:
+        soil_db, fraction, *_ = session.run(None, feed)
+        return Isolated(soil_db.ravel(), fraction.ravel(), out.flags)
+
+    return run
+
+
+@cache
+def onnx_nodes() -> ort.InferenceSession:
+    """The isolation's part of the complete graph of a model, cut out."""
+    network = network_of(WCM, steps=1, dynamic=0, statics=0, members=1, hidden=2, sm_std=0.1)
+    whole = onnx.shape_inference.infer_shapes(complete_graph(network, card_of(network)))
+    outputs = ["soil_db_of_step", "soil_fraction", "backscatter_missing"]
+    outputs += ["backscatter_outside", "soil_signal_lost", "dense_vegetation"]
+    part = onnx.utils.Extractor(whole).extract_model(["sigma0_db", "ndvi"], outputs)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return ort.InferenceSession(
+        part.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def best_chunk(
+    make: Callable[[str, np.ndarray, np.ndarray], Call], name: str, s: np.ndarray, v: np.ndarray
+) -> tuple[Call, int]:
+    """``make`` over pieces of the size of CHUNKS that takes least on a part of the rows."""
+
+    def in_pieces(size: int, rows: int) -> Call:
         pieces = [slice(at, min(at + size, rows)) for at in range(0, rows, size)]
-        calls = [peer(name, s[piece], v[piece]) for piece in pieces]
+        calls = [make(name, s[piece], v[piece]) for piece in pieces]
 
         def run() -> None:
             for call in calls:
@@ -177,9 +258,10 @@ def best_chunk(name: str, s: np.ndarray, v: np.ndarray) -> tuple[Callable[[], An
 @pytest.mark.parametrize(("name", "rows"), CASES)
 def test_isolate(benchmark: BenchmarkFixture, name: str, rows: int) -> None:
     benchmark.group = f"isolation, {rows:,} rows"
+    benchmark.extra_info["items"] = rows
     s, v = observations(rows)
     if name.endswith(", best chunk"):  # the same calls, whose outputs the whole has shown
-        run, benchmark.extra_info["chunk"] = best_chunk(name.split(",")[0], s, v)
+        run, benchmark.extra_info["chunk"] = best_chunk(peer, name.split(",")[0], s, v)
         benchmark.pedantic(run, rounds=3, warmup_rounds=1)
         return
     run = peer(name, s, v)
@@ -188,7 +270,11 @@ def test_isolate(benchmark: BenchmarkFixture, name: str, rows: int) -> None:
         soil_db, fraction, flags = (part[some] for part in run())
         twin = wcm.isolate(WCM, s[some], v[some])
         clear = ~(np.abs(twin.soil_fraction - WCM.min_soil_fraction) < 1e-5)
-        assert_array_equal(flags[clear], twin.flags[clear])
+        if name == "onnx nodes":  # what has no number is left out further on in the graph
+            clear &= np.isfinite(twin.soil_db)
+            fraction = np.where(np.isnan(twin.soil_fraction), np.nan, fraction)
+        else:
+            assert_array_equal(flags[clear], twin.flags[clear])
         assert_allclose(soil_db[clear], twin.soil_db[clear], rtol=0, atol=2e-4)
         assert_allclose(fraction, twin.soil_fraction, rtol=0, atol=1e-4)
     try:
@@ -196,5 +282,27 @@ def test_isolate(benchmark: BenchmarkFixture, name: str, rows: int) -> None:
             benchmark.pedantic(run, rounds=5, warmup_rounds=1)
         else:
             benchmark(run)
+    finally:
+        fastest_tier()
+
+
+@pytest.mark.parametrize("name", [*PEERS, *CHUNKED])
+def test_invert(benchmark: BenchmarkFixture, name: str) -> None:
+    rows = ROWS[-1]
+    benchmark.group = f"inversion, {rows:,} rows"
+    benchmark.extra_info["items"] = rows
+    s, v = observations(rows)
+    if name.endswith(", best chunk"):
+        run, benchmark.extra_info["chunk"] = best_chunk(inverting, name.split(",")[0], s, v)
+    else:
+        run = inverting(name, s, v)
+        some = slice(0, 200_000)
+        twin = wcm.isolate(WCM, s[some], v[some])
+        clear = np.isfinite(twin.soil_db)
+        clear &= np.abs(twin.soil_fraction - WCM.min_soil_fraction) > 1e-5
+        expected = wcm.invert(twin.soil_db, C_DB, D_DB)
+        assert_allclose(run()[some][clear], expected[clear], rtol=0, atol=1e-5)
+    try:
+        benchmark.pedantic(run, rounds=3, warmup_rounds=1)
     finally:
         fastest_tier()

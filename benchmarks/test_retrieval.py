@@ -8,6 +8,9 @@ one step's statics, 15 to 20 % of these products, so it may come in below.
 ``retrieval``: from raw observations to SM, isolation, scaling and flags included: the complete
 graph in one onnxruntime call, and ``Model.retrieve`` on both engines.
 
+``scaling``: the same on both engines with longer windows, wider layers and more windows, in time
+per window.
+
 Every output is held against onnxruntime's before anything is timed.
 """
 
@@ -15,7 +18,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -39,29 +44,37 @@ PEERS = [
     "onnxruntime, core, best chunk",
     "torch, best chunk",
     "openvino, best chunk",
+    "tract, best chunk",
     "sgemm",
 ]
 Run = Callable[[np.ndarray], np.ndarray]
+
+
+def written(
+    folder: Path, *, hidden: int, steps: int = STEPS
+) -> tuple[dict[str, Path], torch.nn.Module]:
+    """Both files of a network of that size with random weights."""
+    network = network_of(
+        Wcm(a=0.02),
+        steps=steps,
+        dynamic=DYNAMIC,
+        statics=STATICS,
+        members=1,
+        hidden=hidden,
+        sm_std=0.1,
+    )
+    for weights in network.parameters():
+        if weights.dim() > 1:
+            torch.nn.init.normal_(weights, std=0.15)
+    return write_pair(folder, network, card_of(network)), network
 
 
 @pytest.fixture(scope="module", params=[32, 64, 128], ids=lambda hidden: f"hidden{hidden}")
 def files(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[int, dict[str, Path], torch.nn.Module]:
-    network = network_of(
-        Wcm(a=0.02),
-        steps=STEPS,
-        dynamic=DYNAMIC,
-        statics=STATICS,
-        members=1,
-        hidden=request.param,
-        sm_std=0.1,
-    )
-    for weights in network.parameters():
-        if weights.dim() > 1:
-            torch.nn.init.normal_(weights, std=0.15)
     folder = tmp_path_factory.mktemp("bench")
-    return request.param, write_pair(folder, network, card_of(network)), network
+    return request.param, *written(folder, hidden=request.param)
 
 
 def tile_of(channels: int) -> np.ndarray:
@@ -117,6 +130,8 @@ def runner(name: str, paths: dict[str, Path], network: torch.nn.Module) -> Run:
                 return (head(hidden[0])[:, 0] * network.sm_std + network.sm_mean).numpy()
 
         return in_torch
+    if name.startswith("tract"):
+        return in_tract(paths["core"])
     ov = pytest.importorskip("openvino", reason="openvino is not installed (extra [peers])")
     settings = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}
     settings["INFERENCE_PRECISION_HINT"] = "f32"
@@ -124,15 +139,29 @@ def runner(name: str, paths: dict[str, Path], network: torch.nn.Module) -> Run:
     return lambda tile: compiled({"tile": tile})["sm"]
 
 
-def observations() -> dict[str, np.ndarray]:
+def in_tract(path: Path) -> Run:
+    """tract compiles a model for each size of its input."""
+    tract = pytest.importorskip("tract", reason="tract is not installed (extra [peers])")
+
+    @cache
+    def compiled(n: int, channels: int) -> Any:
+        model = tract.onnx().load(str(path))
+        model.set_input_fact(0, f"{STEPS},{n},{channels},f32")
+        model.analyse()
+        return model.into_model().into_runnable()
+
+    return lambda tile: compiled(*tile.shape[1:]).run([tile])[0].to_numpy()
+
+
+def observations(n: int = N, steps: int = STEPS) -> dict[str, np.ndarray]:
     """What the complete graph reads."""
     rng = np.random.default_rng(0)
     feed = {
-        "sigma0_db": rng.uniform(-17, -8, (N, STEPS)),
-        "ndvi": rng.uniform(0.1, 0.7, (N, STEPS)),
-        "day": np.tile(12.0 * np.arange(STEPS), (N, 1)),
-        "features": rng.normal(0.3, 0.2, (N, STEPS, DYNAMIC)),
-        "statics": rng.normal(5, 2, (N, STATICS)),
+        "sigma0_db": rng.uniform(-17, -8, (n, steps)),
+        "ndvi": rng.uniform(0.1, 0.7, (n, steps)),
+        "day": np.tile(12.0 * np.arange(steps), (n, 1)),
+        "features": rng.normal(0.3, 0.2, (n, steps, DYNAMIC)),
+        "statics": rng.normal(5, 2, (n, STATICS)),
     }
     return {name: values.astype(np.float32) for name, values in feed.items()}
 
@@ -171,6 +200,7 @@ def test_lstm(
 ) -> None:
     hidden, paths, network = files
     benchmark.group = f"LSTM, hidden {hidden}, {N:,} windows"
+    benchmark.extra_info["items"] = N
     channels = read_model_file(paths["core"]).card.layout.channels
     assert channels == 13
     if name == "sgemm":
@@ -199,6 +229,7 @@ def test_retrieval(
 ) -> None:
     hidden, paths, _ = files
     benchmark.group = f"retrieval, hidden {hidden}, {N:,} windows"
+    benchmark.extra_info["items"] = N
     feed = observations()
     whole = session(paths["complete"])
 
@@ -214,3 +245,27 @@ def test_retrieval(
     np.testing.assert_allclose(by_model(), in_graph(), rtol=0, atol=1e-5)
     run = in_graph if "complete" in name else by_model
     benchmark.pedantic(run, rounds=ROUNDS, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("name", ["native", "onnxruntime"])
+@pytest.mark.parametrize(
+    ("what", "size"),
+    [
+        *(("T", steps) for steps in (1, 5, 10, 20, 40)),
+        *(("H", hidden) for hidden in (16, 32, 64, 128, 256)),
+        *(("N", windows) for windows in (1, 16, 256, 4096, 65536)),
+    ],
+)
+def test_scaling(
+    benchmark: BenchmarkFixture, tmp_path: Path, name: str, what: str, size: int
+) -> None:
+    sizes = {"T": STEPS, "H": 64, "N": N} | {what: size}
+    steps, hidden, n = sizes.values()
+    rest = ", ".join(f"{key} {value:,}" for key, value in sizes.items() if key != what)
+    benchmark.group = f"scaling with {what}, at {rest}"
+    benchmark.extra_info |= {"items": n, "label": f"{name}, {what} {size:,}"}
+    paths, _ = written(tmp_path, hidden=hidden, steps=steps)
+    feed = observations(n, steps)
+    given = {key: values for key, values in feed.items() if key != "day"} | {"days": feed["day"][0]}
+    model = load(paths["core"], engine=name)
+    benchmark.pedantic(model.retrieve, kwargs=given, rounds=8, warmup_rounds=1)

@@ -10,10 +10,8 @@ static inline float scale(float x, float mean, float inv_std) { return (x - mean
 /* Why the k numbers of one line cannot be used: NaN is missing, infinite out of range. */
 static inline unsigned lacking(size_t k, const float *x) {
     unsigned flags = 0;
-    for (size_t i = 0; i < k; i++) {
-        if (isnan(x[i])) flags |= KGSM_MISSING_INPUT;
-        if (isinf(x[i])) flags |= KGSM_INPUT_OUT_OF_RANGE;
-    }
+    for (size_t i = 0; i < k; i++)
+        if (!isfinite(x[i])) flags |= isnan(x[i]) ? KGSM_MISSING_INPUT : KGSM_INPUT_OUT_OF_RANGE;
     return flags;
 }
 
@@ -25,15 +23,15 @@ void kgsm_pack_portable(const kgsm_layout *layout, size_t n, const int64_t *rows
     const size_t channels = 1 + fd + fs + 2;
     const float *mean = layout->mean, *inv_std = layout->inv_std;
 
-    for (size_t i = 0; i < n; i++)
-        window_flags[i] = (uint16_t)(fs ? lacking(fs, statics + i * fs) : 0);
+    for (size_t i = 0; i < n; i++) {
+        const int64_t *window = rows + i * steps; /* (T) */
+        const float *at_site = NULL; /* the scaled statics, once a step of the window has them */
+        unsigned lacks = fs ? lacking(fs, statics + i * fs) : 0;
 
-    for (size_t t = 0; t < steps; t++) {
-        const int last = t == steps - 1;
-        for (size_t i = 0; i < n; i++) {
+        for (size_t t = 0; t < steps; t++) {
             float *x = tile + (t * n + i) * channels; /* (F) */
-            const int64_t row = rows[i * steps + t];
-            const int64_t before = t ? rows[i * steps + t - 1] : -1;
+            const int64_t row = window[t];
+            const int64_t before = t ? window[t - 1] : -1;
 
             unsigned flags = KGSM_MISSING_INPUT; /* padding has nothing */
             if (row >= 0) {
@@ -44,10 +42,10 @@ void kgsm_pack_portable(const kgsm_layout *layout, size_t n, const int64_t *rows
                 if (fd) flags |= lacking(fd, dynamic + (size_t)row * fd);
             }
             const int valid = row >= 0 && !(flags & KGSM_NO_NUMBER);
-            if (last)
-                window_flags[i] |= (uint16_t)flags;
+            if (t == steps - 1)
+                lacks |= flags;
             else if (!valid)
-                window_flags[i] |= KGSM_SHORT_HISTORY;
+                lacks |= KGSM_SHORT_HISTORY;
             if (!valid) {
                 memset(x, 0, channels * sizeof *x);
                 continue;
@@ -60,11 +58,16 @@ void kgsm_pack_portable(const kgsm_layout *layout, size_t n, const int64_t *rows
                 x[c] = scale(dynamic[(size_t)row * fd + k], mean[c], inv_std[c]);
             for (size_t k = 0; k < fs; k++, c++) {
                 const float value = statics[i * fs + k];
-                x[c] = isfinite(value) ? scale(value, mean[c], inv_std[c]) : 0.0f;
+                if (at_site)
+                    x[c] = at_site[k];
+                else
+                    x[c] = isfinite(value) ? scale(value, mean[c], inv_std[c]) : 0.0f;
             }
+            if (fs) at_site = x + 1 + fd;
             const float gap = before >= 0 ? day[row] - day[before] : 0.0f;
             x[c] = scale(isfinite(gap) ? gap : 0.0f, mean[c], inv_std[c]);
             x[c + 1] = 1.0f;
         }
+        window_flags[i] = (uint16_t)lacks;
     }
 }

@@ -117,8 +117,10 @@ class Model:
                 raise ValueError(f"this model reads {name}; give it")
             return np.broadcast_to(np.asarray(given[name], np.float32), shape)
 
-        dynamic = _views(features, self.card.names("dynamic"), shape, "features", {**given, **date})
-        static = _views(statics, self.card.names("static"), shape[:1], "statics", {})
+        dynamic = _blocks(
+            features, self.card.names("dynamic"), shape, "features", {**given, **date}
+        )
+        static = _blocks(statics, self.card.names("static"), shape[:1], "statics", {})
         vegetation = plane(wcm.vegetation_name) if wcm else None
         angle = plane("angle_deg") if wcm and wcm.needs_angle else None
         no_soil = np.broadcast_to(np.asarray(False if frozen is None else frozen, bool), shape)
@@ -132,8 +134,8 @@ class Model:
                 sigma0_db=windows.ravel(),
                 vegetation=None if vegetation is None else vegetation[some].ravel(),
                 angle_deg=None if angle is None else angle[some].ravel(),
-                dynamic=_stacked(dynamic, some, windows.shape).reshape(size, -1),
-                statics=_stacked(static, some, windows.shape[:1]),
+                dynamic=dynamic(some).reshape(size, self.card.layout.dynamic),
+                statics=static(some),
                 frozen=no_soil[some].ravel(),
                 context_missing=np.zeros(size, bool),  # the caller's features hold it
             )
@@ -381,33 +383,31 @@ def _days(
         return made, np.broadcast_to((day - first).astype(np.float32), shape)
 
 
-def _views(
+def _blocks(
     values: ArrayLike | Mapping[str, ArrayLike] | None,
     names: tuple[str, ...],
     shape: tuple[int, ...],
     what: str,
     given: Mapping[str, ArrayLike | None],
-) -> list[NDArray[np.float32]]:
-    """Named or ordered features as float32 views of ``shape``, in the card's order."""
+) -> Callable[[slice], NDArray[np.float32]]:
+    """Named or ordered features of a block of windows, (block, *shape[1:], len(names)).
+
+    An array is handed on as it is; a mapping is put into the card's order.
+    """
     if values is None or isinstance(values, Mapping):
         named = {**given, **(values or {})}
         for name in names:
             if named.get(name) is None:
                 raise ValueError(f"this model reads {what} {', '.join(names)}; {name} is not given")
-        return [np.broadcast_to(np.asarray(named[name], np.float32), shape) for name in names]
-    array = np.asarray(values, np.float32)
+        if names:
+            views = [np.broadcast_to(np.asarray(named[name], np.float32), shape) for name in names]
+            return lambda some: np.stack([view[some] for view in views], axis=-1)
+        array = np.zeros((*shape, 0), np.float32)
+    else:
+        array = np.asarray(values, np.float32)
     if array.shape != (*shape, len(names)):
         raise ValueError(
             f"{what} must be {(*shape, len(names))} for {', '.join(names) or 'no names'}, "
             f"got {array.shape}"
         )
-    return [array[..., k] for k in range(len(names))]
-
-
-def _stacked(
-    views: list[NDArray[np.float32]], some: slice, shape: tuple[int, ...]
-) -> NDArray[np.float32]:
-    """(*shape, len(views)) of a block of windows."""
-    if not views:
-        return np.zeros((*shape, 0), np.float32)
-    return np.stack([view[some] for view in views], axis=-1)
+    return lambda some: array[some]

@@ -80,12 +80,12 @@ def read_backscatter(path: str | Path, unit: str = "db") -> Sourced:
         name = polarisation.upper()
         if name in cells:
             values = check.numbers(name, cells[name], RULES[f"{polarisation}_{unit}"])
-            check.first(
-                values < _NO_POWER if unit == "linear" else np.zeros(len(values), bool),
-                name,
-                cells[name],
-                "is no backscatter in linear power; nodata? leave the cell empty",
-            )
+            if unit == "linear":
+                reason = "is no backscatter in linear power; nodata? leave the cell empty"
+                check.first(values < _NO_POWER, name, cells[name], reason)
+                # Of a table's dB at most 0 are taken, and dB is what this becomes.
+                reason = "is above 0 dB (1), brighter than any field; leave the cell empty"
+                check.first(values > 1, name, cells[name], reason)
             power[polarisation] = 10 ** (values / 10) if unit == "db" else values
     if "vh" not in power:
         raise DataError(f"{path}: no column 'VH'; it has {', '.join(cells)}")
