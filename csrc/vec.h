@@ -70,6 +70,9 @@ KGSM_INLINE vf vf_fma(vf a, vf b, vf c) {
 }
 KGSM_INLINE vf vf_min(vf k, vf x) { return (vf)_mm512_min_ps((__m512)k, (__m512)x); }
 KGSM_INLINE vf vf_max(vf k, vf x) { return (vf)_mm512_max_ps((__m512)k, (__m512)x); }
+/* the nearest integer, of halves the even one; x 2**n for an integer n */
+KGSM_INLINE vf vf_round(vf x) { return (vf)_mm512_roundscale_ps((__m512)x, 0); }
+KGSM_INLINE vf vf_scale(vf x, vf n) { return (vf)_mm512_scalef_ps((__m512)x, (__m512)n); }
 KGSM_INLINE vm vm_less(vf a, vf b) {
     return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ);
 }

@@ -7,7 +7,8 @@
     ridge-radar       ridge regression on the target's backscatter and nothing else
     ridge             ridge on all the network sees, the window laid flat
     forest            random forest on the same
-    ridge-no-radar    the same two without any backscatter
+    extra-trees       extremely randomised trees on the same
+    ridge-no-radar    ridge and forest without any backscatter
     forest-no-radar
 
 Every baseline is a function of (config, samples, train rows, test rows) that returns the SM
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import RandomForestRegressor
+from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold
 
@@ -121,13 +122,13 @@ def ridge_radar(config: Config, samples: Samples, train_rows: Rows, test_rows: R
 
 
 def forest(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -> Predicted:
-    """Random forest on the flat window, of fixed size: 300 trees, leaves of 5 rows."""
-    rows = train_rows[samples.labelled[train_rows]]
-    inputs = flat_windows(samples, rows)
-    trees = RandomForestRegressor(
-        n_estimators=300, min_samples_leaf=5, max_features=1 / 3, random_state=config.training.seed
-    ).fit(inputs(rows), samples.sm[rows])
-    return _where_whole(trees, inputs, samples, test_rows), {"trees": 300}
+    """Random forest on the flat window."""
+    return _trees(RandomForestRegressor, config, samples, train_rows, test_rows)
+
+
+def extra_trees(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -> Predicted:
+    """Extremely randomised trees on the flat window."""
+    return _trees(ExtraTreesRegressor, config, samples, train_rows, test_rows)
 
 
 #: Baselines by name. Those of NO_RADAR get samples without any backscatter.
@@ -139,6 +140,7 @@ BASELINES: Mapping[str, Baseline] = {
     "ridge": ridge,
     "ridge-no-radar": ridge,
     "forest": forest,
+    "extra-trees": extra_trees,
     "forest-no-radar": forest,
 }
 
@@ -168,6 +170,22 @@ def _ridge(
     ).fit(inputs(rows), samples.sm[rows], groups=group)
     sm = _where_whole(search.best_estimator_, inputs, samples, test_rows)
     return sm, {"penalty": search.best_params_["alpha"] / len(rows)}
+
+
+def _trees(
+    ensemble: type[RandomForestRegressor] | type[ExtraTreesRegressor],
+    config: Config,
+    samples: Samples,
+    train_rows: Rows,
+    test_rows: Rows,
+) -> Predicted:
+    """An ensemble of fixed size: 300 trees, leaves of 5 rows, a third of the inputs a split."""
+    rows = train_rows[samples.labelled[train_rows]]
+    inputs = flat_windows(samples, rows)
+    trees = ensemble(
+        n_estimators=300, min_samples_leaf=5, max_features=1 / 3, random_state=config.training.seed
+    ).fit(inputs(rows), samples.sm[rows])
+    return _where_whole(trees, inputs, samples, test_rows), {"trees": 300}
 
 
 def _where_whole(

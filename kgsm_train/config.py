@@ -26,6 +26,7 @@ MODELS = (
     "ridge",
     "ridge-no-radar",
     "forest",
+    "extra-trees",
     "forest-no-radar",
     "lstm-no-radar",
     "lstm",

@@ -31,6 +31,7 @@ TITLES = {
     "ridge": "Ridge",
     "ridge-no-radar": "Ridge, no radar",
     "forest": "Random forest",
+    "extra-trees": "Extra trees",
     "forest-no-radar": "Random forest, no radar",
     "lstm-no-radar": "LSTM, no radar",
     "lstm": "LSTM",

@@ -71,7 +71,7 @@ def test_ridge_is_its_closed_form(experiment, model):
 
 def test_no_number_where_an_input_is_missing(experiment):
     config, source, train_rows, test_rows = experiment
-    for model in ("ridge", "forest", "wcm"):
+    for model in ("ridge", "forest", "extra-trees", "wcm"):
         samples = samples_of(source, config, inputs_of(model))
         holes = samples.observed.sigma0_db.copy()
         holes[test_rows[:5]] = np.nan
