@@ -1,10 +1,11 @@
 """A Markdown table, and a figure, of one run of the benchmarks, in ratios.
 
     python -m pytest benchmarks --benchmark-json=bench.json
-    python benchmarks/report.py bench.json [figure.png]
+    python benchmarks/report.py bench.json figure.png [docs/performance.md]
 
 Ratios are of the least times of one run, per row or window, so that a busy machine disturbs
-them least; a time alone says nothing about another machine and is not printed without its ratio.
+them least; a time alone says nothing about another machine and is not printed without its ratio. In the page that
+is named the tables replace those of the run before; what people wrote around them stays.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 
 #: Names of kgsm's own engines: the fastest of them in a group is 1.
 OURS = ("c ", "native")
+#: Between them stand the tables of a page.
+MARKS = ("<!-- tables of the run -->", "<!-- end of tables -->")
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,14 @@ def figure(found: dict[str, dict[str, Timed]], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    sizes = [len(times) for times in found.values()]
-    height = sum(sizes) * 0.25 + len(found) * 0.8
+    columns = 3
+    rows = -(-len(found) // columns)
     shown, panels = plt.subplots(
-        len(found), 1, figsize=(8, height), sharex=True, squeeze=False, height_ratios=sizes
+        rows, columns, figsize=(15, 2.4 * rows), sharex=True, squeeze=False, layout="constrained"
     )
-    for panel, (group, times) in zip(panels[:, 0], found.items(), strict=True):
+    for panel in panels.flat[len(found) :]:
+        panel.set_visible(False)
+    for panel, (group, times) in zip(panels.flat, found.items(), strict=False):
         values = ratios(times)
         colours = ["tab:blue" if name.startswith(OURS) else "0.7" for name in values]
         panel.barh(list(values), list(values.values()), color=colours)
@@ -91,20 +96,30 @@ def figure(found: dict[str, dict[str, Timed]], path: Path) -> None:
         panel.set_xscale("log")
         panel.axvline(1, color="k", lw=0.8)
         panel.set_title(group, loc="left", fontsize=9)
-        panel.tick_params(labelsize=8)
-    panels[-1, 0].set_xlabel("times as long as kgsm's fastest in the group (one run)")
-    shown.tight_layout()
-    shown.savefig(path, dpi=150)
+        panel.tick_params(labelsize=8, labelbottom=True)
+    shown.supxlabel("times as long as kgsm's fastest in the group (one run); blue: kgsm")
+    shown.savefig(path, dpi=80)
+
+
+def put_into(page: Path, tables: str) -> None:
+    """Replace what stands between the two marks of ``page``."""
+    before, _, rest = page.read_text().partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    if not after:
+        sys.exit(f"{page} lacks {MARKS[0]} … {MARKS[1]}")
+    page.write_text(f"{before}{MARKS[0]}\n\n{tables}\n{MARKS[1]}{after}")
 
 
 def main() -> None:
-    """``report.py RESULT.json [FIGURE.png]``."""
-    if len(sys.argv) not in (2, 3):
-        sys.exit("usage: report.py RESULT.json [FIGURE.png]")
-    run = json.loads(Path(sys.argv[1]).read_text())
+    """``report.py RESULT.json FIGURE.png [PAGE.md]``."""
+    if len(sys.argv) not in (3, 4):
+        sys.exit("usage: report.py RESULT.json FIGURE.png [PAGE.md]")
+    result, picture, *page = map(Path, sys.argv[1:])
+    run = json.loads(result.read_text())
     print(markdown(run))
-    if len(sys.argv) == 3:
-        figure(groups(run), Path(sys.argv[2]))
+    figure(groups(run), picture)
+    if page:
+        put_into(page[0], markdown(run))
 
 
 if __name__ == "__main__":
