@@ -1,6 +1,6 @@
 """Peak memory and rate of ``kgsm-infer map`` on scenes of any size, beside the engine's own rate.
 
-    python benchmarks/map_memory.py MODEL [--side 800 --side 5000] [--threads 2]
+    python benchmarks/map_memory.py MODEL [--engine native] [--side 800 --side 5000] [--threads 2]
 
 Makes scenes of random pixels (removed afterwards), maps each in a process of its own and
 prints its peak resident memory, its rate and, from the same run, which share of the CPU time
@@ -51,7 +51,7 @@ def write_scene(folder: Path, side: int, steps: int, names: list[str]) -> Path:
     return folder / "scene.toml"
 
 
-def measure(model_path: str, scene_path: str, threads: int) -> dict[str, float]:
+def measure(model_path: str, engine: str, scene_path: str, threads: int) -> dict[str, float]:
     """Map in this process: its peak memory, its rate, and the engine's part of its CPU time."""
     import kgsm_infer
     from kgsm_infer.maps import map_scene
@@ -65,7 +65,7 @@ def measure(model_path: str, scene_path: str, threads: int) -> dict[str, float]:
             return result
 
     inside: list[float] = []
-    plain, scene = kgsm_infer.load(model_path), read_scene(scene_path)
+    plain, scene = kgsm_infer.load(model_path, engine=engine), read_scene(scene_path)
     model = Timed(**{item.name: getattr(plain, item.name) for item in fields(plain)})
     wall, cpu = time.perf_counter(), time.process_time()
     counts = map_scene(model, scene, Path(scene_path).with_suffix(".tif"), threads=threads)
@@ -83,10 +83,11 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--side", type=int, action="append")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--engine", default="auto")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(measure(options.model, options.one, options.threads)))
+        print(json.dumps(measure(options.model, options.engine, options.one, options.threads)))
         return
     import kgsm_infer
     from kgsm_infer.maps import model_columns
@@ -99,6 +100,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             scene = write_scene(Path(folder), side, model.card.steps, names)
             command = [sys.executable, __file__, options.model, "--one", str(scene)]
+            command += ["--engine", options.engine]
             run = subprocess.run(
                 [*command, "--threads", str(options.threads)],
                 check=True,

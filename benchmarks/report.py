@@ -4,8 +4,9 @@
     python benchmarks/report.py bench.json figure.png [docs/performance.md]
 
 Ratios are of the least times of one run, per row or window, so that a busy machine disturbs
-them least; a time alone says nothing about another machine and is not printed without its ratio. In the page that
-is named the tables replace those of the run before; what people wrote around them stays.
+them least; a time alone says nothing about another machine and is not printed without its ratio.
+In the page that is named the tables replace those of the run before; what people wrote around
+them stays.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
  * through one table per tier. Loops see only valid arguments.
  *
  * How a tier joins: one file, tier_NAME.c, says how many lanes it has and which instructions
- * it may use, includes the bodies (wcm_body.h, lstm_body.h) and defines
+ * it may use, includes the bodies (wcm_body.h, lstm_body.h, domain_body.h), defines
  * `const kgsm_kernels kgsm_kernels_NAME`; an entry it has no better loop for names the
  * portable function. kgsm.c offers it where the CPU has the instructions.
  * The same tests judge every tier. */
@@ -48,6 +48,8 @@ typedef struct {
                          const float *head, const float *head_bias, float *prepared);
     void (*lstm_run)(const kgsm_lstm *lstm, const float *prepared, size_t n, size_t lines,
                      const float *tile, float *scratch, float *sm);
+    void (*nearest)(size_t n, size_t stride, size_t channels, const float *x, size_t count,
+                    const float *points, float *distance);
 } kgsm_kernels;
 
 /* GNU C on the processors that have more than the baseline; elsewhere portable is all. */

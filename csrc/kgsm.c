@@ -217,3 +217,14 @@ int kgsm_lstm_run(const kgsm_lstm *lstm, const float *prepared, size_t n, size_t
     kernels()->lstm_run(lstm, prepared, n, lines, tile, scratch, sm);
     return KGSM_OK;
 }
+
+int kgsm_nearest(size_t n, size_t stride, size_t channels, const float *x, size_t count,
+                 const float *points, float *distance) {
+    const size_t most = SIZE_MAX / sizeof(float);
+    if (!channels || !count || stride < channels) return KGSM_ERR_SHAPE;
+    if (product(n, stride) > most || product(channels, count) > most) return KGSM_ERR_SHAPE;
+    if (n == 0) return KGSM_OK;
+    if (!x || !points || !distance) return KGSM_ERR_NULL;
+    kernels()->nearest(n, stride, channels, x, count, points, distance);
+    return KGSM_OK;
+}

@@ -261,6 +261,21 @@ KGSM_API int kgsm_lstm_prepare(const kgsm_lstm *lstm, const float *w, const floa
 KGSM_API int kgsm_lstm_run(const kgsm_lstm *lstm, const float *prepared, size_t n, size_t lines,
                            const float *tile, float *scratch, float *sm);
 
+/* ---- the domain ------------------------------------------------------------------------ */
+
+/* How far each of n points lies from the nearest of `count` training points: Euclidean, in the
+ * scaled channels of the target, the numerator of the dissimilarity index.
+ *
+ *   x          n lines of `channels` floats, the lines `stride` floats apart (of the tile's
+ *              last step its first channels are read in place)
+ *   points     (channels, count), count >= 1, finite
+ *   distance   (n) out; NaN where a line has a NaN
+ *
+ * Relative error below channels * 1e-7. KGSM_ERR_NULL, KGSM_ERR_SHAPE (also for stride <
+ * channels). */
+KGSM_API int kgsm_nearest(size_t n, size_t stride, size_t channels, const float *x,
+                          size_t count, const float *points, float *distance);
+
 #ifdef __cplusplus
 }
 #endif

@@ -10,6 +10,7 @@
 #endif
 #define KGSM_ROWS 3
 #include "lstm_body.h"
+#include "domain_body.h"
 
 #include <math.h>
 
@@ -126,4 +127,5 @@ const kgsm_kernels kgsm_kernels_portable = {
     .lstm_scratch = lstm_scratch,
     .lstm_prepare = lstm_prepare,
     .lstm_run = lstm_run,
+    .nearest = nearest_point,
 };

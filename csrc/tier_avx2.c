@@ -13,6 +13,7 @@
 #define KGSM_ROWS 3
 #include "lstm_body.h"
 #include "wcm_body.h"
+#include "domain_body.h"
 
 const kgsm_kernels kgsm_kernels_avx2 = KGSM_TIER("avx2");
 

@@ -14,6 +14,7 @@
 #define KGSM_ROWS 6
 #include "lstm_body.h"
 #include "wcm_body.h"
+#include "domain_body.h"
 
 const kgsm_kernels kgsm_kernels_avx512 = KGSM_TIER("avx512");
 

@@ -295,4 +295,5 @@ KGSM_MAP(linear_to_db, to_db_v)
         .lstm_scratch = lstm_scratch,     \
         .lstm_prepare = lstm_prepare,     \
         .lstm_run = lstm_run,             \
+        .nearest = nearest_point,         \
     }

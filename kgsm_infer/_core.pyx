@@ -50,6 +50,9 @@ cdef extern from "kgsm.h" nogil:
     int kgsm_lstm_run(
         const kgsm_lstm *lstm, const float *prepared, size_t n, size_t lines,
         const float *tile, float *scratch, float *sm)
+    int kgsm_nearest(
+        size_t n, size_t stride, size_t channels, const float *x, size_t count,
+        const float *points, float *distance)
     int kgsm_db_to_linear(size_t n, const float *db, float *linear)
     int kgsm_linear_to_db(size_t n, const float *linear, float *db)
     int kgsm_isolate(
@@ -174,6 +177,24 @@ def lstm_run(
     with nogil:
         code = kgsm_lstm_run(
             &lstm, &prepared[0], n, n, &tile[0, 0, 0], &scratch[0], &sm[0])
+    _check(code)
+
+
+def nearest(
+    const float[:, :] x not None, const float[:, ::1] points not None, float[::1] distance not None
+):
+    """distance (n,) of x (n, K), whose lines may lie apart, to the nearest of points (K, P)."""
+    cdef size_t n = x.shape[0], channels = x.shape[1], apart = x.strides[0] // sizeof(float)
+    cdef int code
+    _same_length(channels, points.shape[0], "points")
+    _same_length(n, distance.shape[0], "distance")
+    if n == 0:
+        return
+    if channels and (x.strides[1] != sizeof(float) or x.strides[0] < <Py_ssize_t>sizeof(float)):
+        raise ValueError("the channels of a line of x must lie side by side")
+    with nogil:
+        code = kgsm_nearest(
+            n, apart, channels, &x[0, 0], points.shape[1], &points[0, 0], &distance[0])
     _check(code)
 
 

@@ -21,9 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from . import domain as _domain
 from . import lstm as _lstm
 from . import wcm as _wcm
 from . import window as _window
+from .domain import Domain
 from .errors import UsageError
 from .lstm import LstmWeights
 from .wcm import Isolated, Limits, Wcm
@@ -205,6 +207,15 @@ def lstm_runner(weights: LstmWeights, first_static: int = 0, statics: int = 0) -
         return sm
 
     return run
+
+
+def dissimilarity(domain: Domain, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
+    """DI of (N, K) scaled points, (N,); see :func:`kgsm_infer.domain.dissimilarity`."""
+    if _core is None:
+        return _domain.dissimilarity(domain, scaled)
+    distance = np.empty(len(scaled), np.float32)
+    _core.nearest(scaled, _dense(domain.points.T, np.float32), distance)
+    return distance / np.float32(domain.mean_distance)
 
 
 def _aligned(floats: int) -> NDArray[np.float32]:

@@ -69,6 +69,7 @@ def write_cog(work: Work, output: Path) -> None:
             BLOCKSIZE=CHUNK,
             OVERVIEW_RESAMPLING="NEAREST",
             BIGTIFF="IF_SAFER",
+            NUM_THREADS=work.threads,  # of the compression; the bytes are the same
         )
         with rasterio.open(part) as dataset:
             _proved(
@@ -332,8 +333,8 @@ def _text(value: Any) -> str:
 
 def _proved(work: Work, output: Path, read: Callable[[str, int, Window], NDArray[Any]]) -> None:
     """MissingError where what was written is not what was computed: a full or broken disk."""
-    for name, dtype in VARIABLES.items():
-        for k, window in _windows(work):
+    for k, window in _windows(work):  # one after another, since a COG's tile holds all variables
+        for name, dtype in VARIABLES.items():
             if not np.array_equal(
                 np.asarray(read(name, k, window), dtype),
                 work.read(name, k, window),

@@ -111,10 +111,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Work:
-    """The result of a plan, finished, in files: (K, H, W) of each of VARIABLES."""
+    """The result of a plan, finished, in files: (K, H, W) of each of VARIABLES.
+
+    threads: how many may write them out.
+    """
 
     folder: Path
     plan: Plan
+    threads: int = 1
 
     def read(self, variable: str, k: int, window: Window) -> NDArray[Any]:
         """A window of one variable and target."""
@@ -378,7 +382,7 @@ def worked_out(
                     if progress:
                         ready += plan.windows[index].height * plan.windows[index].width
                         progress(ready, sum(pixels))
-        yield Work(folder, plan)
+        yield Work(folder, plan, threads)
         shutil.rmtree(folder)
 
 

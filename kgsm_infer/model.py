@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import flags, kernels
 from .card import Card, card_domain
-from .domain import Domain, dissimilarity
+from .domain import Domain
 from .errors import MissingError, ModelError, UsageError
 from .kernels import LstmRunner
 from .observations import FROM_DATE, Observations, columns_to_read, isolate_observed, observe
@@ -212,7 +212,7 @@ class Model:
             raw[tile] = lstm(packed)
             if self.domain is not None:
                 target = packed[-1, :, : self.domain.points.shape[1]]
-                outside = dissimilarity(self.domain, target) > self.domain.threshold
+                outside = kernels.dissimilarity(self.domain, target) > self.domain.threshold
                 outside &= (mask[tile] & flags.NO_NUMBER) == 0
                 mask[tile] |= outside * np.uint16(flags.OUTSIDE_DOMAIN)
 

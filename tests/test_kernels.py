@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kgsm_infer import flags, wcm
+from kgsm_infer.domain import Domain
 from kgsm_infer.wcm import Limits, Wcm
 
 TEN_OVER_LN10 = 4.342944819032518
@@ -607,3 +608,41 @@ def test_c_lets_go_of_the_gil(c_kernels: ModuleType) -> None:
         assert any(seen_unfinished() for _ in range(20))
     finally:
         sys.setswitchinterval(interval)
+
+
+@pytest.mark.parametrize("count", [1, 3, 15, 16, 17, 100])
+@pytest.mark.parametrize("channels", [1, 3, 20])
+def test_dissimilarity_is_the_distance_to_the_nearest_point(
+    kernels: ModuleType, count: int, channels: int
+) -> None:
+    rng = np.random.default_rng(count)
+    points = rng.normal(size=(count, channels)).astype(np.float32)
+    tile = rng.normal(size=(2, 101, channels + 3)).astype(np.float32)
+    scaled = tile[-1, :, :channels]  # lines that lie apart, as in a tile
+    scaled[7, channels // 2] = np.nan
+    scaled[9] = points[-1]
+    apart = scaled[:, None].astype(np.float64) - points
+    expected = np.sqrt((apart**2).sum(axis=-1)).min(axis=1) / 1.7
+    found = kernels.dissimilarity(Domain(points, 1.7, 1.0), scaled)
+    assert_allclose(found, expected, rtol=2e-5, atol=2e-3)  # the twin takes squares apart
+    if kernels.engine_name() == "c":
+        assert_allclose(found, expected, rtol=1e-6, atol=0)
+        alone = kernels.dissimilarity(Domain(points, 1.7, 1.0), scaled[40:41])
+        assert_array_equal(alone, found[40:41])
+    assert np.isnan(found[7]) and np.isnan(found).sum() == 1
+    assert kernels.dissimilarity(Domain(points, 1.7, 1.0), scaled[:0]).shape == (0,)
+
+
+def test_the_door_to_the_nearest_point_checks_buffers(c_kernels: ModuleType) -> None:
+    core = c_kernels._core
+    x, points, out = (np.zeros(shape, np.float32) for shape in ((4, 2), (2, 5), 4))
+    for wrong, reason in [
+        ((x, points[:1], out), "points has 1"),
+        ((x, points, out[:3]), "distance has 3"),
+        ((x[:, ::-1], points, out), "side by side"),
+        ((x[::-1], points, out), "side by side"),
+        ((np.broadcast_to(x[:1], (4, 2)), points, out), "side by side"),
+        ((x, points[:, :0], out), "size is 0"),
+    ]:
+        with pytest.raises(ValueError, match=reason):
+            core.nearest(*(np.asarray(part) for part in wrong))

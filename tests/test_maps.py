@@ -801,6 +801,30 @@ def test_flanders_linear_geotiffs(shared_data: Path, model: Model, tmp_path: Pat
 
 
 @pytest.mark.realdata
+def test_yanco_soil_raster_under_simulated_backscatter(
+    shared_data: Path, model: Model, tmp_path: Path
+) -> None:
+    """A real static raster of 100 m with holes, read in the window the (made-up) radar covers."""
+    path = shared_data / "oznet" / "0_ancillary" / "var_static" / "AWC_100m_resampled.tif"
+    where = rasterio.windows.Window(120, 920, 60, 60)
+    with rasterio.open(path) as dataset:
+        awc = dataset.read(1, window=where, masked=True).astype(np.float64).filled(np.nan)
+        place = {"crs": dataset.crs, "transform": dataset.window_transform(where)}
+    assert 0.1 < np.isnan(awc).mean() < 0.5
+    made_up = make_pixels(60, 60)
+    pixels = replace(made_up, planes={**made_up.planes, "clay": awc})
+    layers: dict[str, object] = {"clay": {"file": str(path), "resample": "nearest"}}
+    for name in ("vh_db", "ndvi", "angle_deg"):
+        for date, values in zip(pixels.dates, pixels.planes[name], strict=True):
+            write_tif(tmp_path / name / f"{date}.tif", values, **place)
+        layers[name] = {"files": f"{tmp_path / name}/*.tif"}
+    map_scene(model, scene_from({"layers": layers}, "SIMULATED"), tmp_path / "m.tif")
+    expected = predicted(model, pixels)
+    assert np.isnan(expected.sm[np.isnan(awc).ravel()]).all() and np.isfinite(expected.sm).any()
+    assert_equal_to_predict(tmp_path / "m.tif", expected)
+
+
+@pytest.mark.realdata
 def test_worldcereal_uint16_netcdf(shared_data: Path, tmp_path: Path) -> None:
     """dB = 20 log10(DN) - 83, 65535 is missing, twelve dates from the file's time axis."""
     xarray = pytest.importorskip("xarray", reason="independent reader")

@@ -154,6 +154,24 @@ static void check_lstm(const char *folder, const char *name) {
     free(expected), free(sm), free(prepared), free(scratch), free(part);
 }
 
+static void check_nearest(const char *folder, const char *name) {
+    FILE *file = fixture(folder, name);
+    int64_t *size = next(file, 8, NULL);
+    float *x = next(file, 4, NULL), *points = next(file, 4, NULL);
+    size_t n;
+    float *expected = next(file, 4, &n), *distance = malloc(n * sizeof *distance);
+    const size_t stride = (size_t)size[0], channels = (size_t)size[1], count = (size_t)size[2];
+    EXPECT(kgsm_nearest(n, stride, channels, x, count, points, distance) == KGSM_OK, "%s", name);
+    for (size_t i = 0; i < n; i++)
+        EXPECT(near(distance[i], expected[i], 1e-6, 0), "%s[%zu] %g, expected %g", name, i,
+               distance[i], expected[i]);
+    EXPECT(kgsm_nearest(n, channels - 1, channels, x, count, points, distance) == KGSM_ERR_SHAPE,
+           "%s", name);
+    EXPECT(kgsm_nearest(n, stride, channels, x, 0, points, distance) == KGSM_ERR_SHAPE, "%s", name);
+    fclose(file);
+    free(size), free(x), free(points), free(expected), free(distance);
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) return fprintf(stderr, "usage: check FOLDER\n"), 2;
     const char *folder = argv[1];
@@ -170,6 +188,9 @@ int main(int argc, char **argv) {
         check_lstm(folder, "lstm_1");
         check_lstm(folder, "lstm_16");
         check_lstm(folder, "lstm_33");
+        check_nearest(folder, "nearest_3");
+        check_nearest(folder, "nearest_16");
+        check_nearest(folder, "nearest_37");
         printf("%s: %s\n", kgsm_tier(), failures == before ? "ok" : "FAILED");
     }
     return failures != 0;

@@ -98,6 +98,17 @@ def main(folder: Path) -> None:
         sizes = np.asarray([steps, channels, hidden, members, 131], "<i8")
         write(folder / f"lstm_{hidden}.bin", sizes, *weights[1:], tile, lstm.run(weights, tile))
 
+    for count in (3, 16, 37):
+        stride, channels = 6, 4
+        x = damaged(rng, rng.normal(0, 1, (131, stride)))
+        x[~np.isnan(x) & (np.abs(x) > 1e20)] = 0.0  # a square that overflows is another matter
+        points = rng.normal(0, 1, (channels, count)).astype(np.float32)
+        apart = x[:, :channels, None].astype(np.float64) - points
+        distance = np.sqrt((apart**2).sum(axis=1).min(axis=1)).astype(np.float32)
+        last = x.ravel()[: 130 * stride + channels]  # no byte beyond the last line's channels
+        sizes = np.asarray([stride, channels, count], "<i8")
+        write(folder / f"nearest_{count}.bin", sizes, last, points, distance)
+
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))

@@ -116,6 +116,16 @@ void fuzz_lstm(bytes *from) {
     free(prepared), free(scratch), free(sm);
 }
 
+void fuzz_nearest(bytes *from) {
+    const size_t n = small(from, 20), channels = small(from, 5), count = small(from, 40);
+    const size_t stride = channels + small(from, 3);
+    float *x = floats(from, n ? (n - 1) * stride + channels : 0);
+    float *points = floats(from, channels * count), *distance = floats(from, n);
+    if (kgsm_nearest(n, stride, channels, x, count, points, distance) == KGSM_OK)
+        for (size_t i = 0; i < n; i++) must(isnan(distance[i]) || distance[i] >= 0);
+    free(x), free(points), free(distance);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     bytes from = {data, size};
     choose(&from);
