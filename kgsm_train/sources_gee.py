@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kgsm_infer.errors import DataError, UsageError
-from kgsm_infer.table import MISSING, RULES, Refusal, Table, read_columns, read_table
+from kgsm_infer.table import MISSING, RULES, Refusal, Rule, Table, read_columns, read_table
 
 from .sources import Columns, Seconds, Sourced, keep_rows, nearest, taken, used_once
 
@@ -33,6 +33,7 @@ PIXEL_NAMES = ("pixels",)
 ONE_PASS_SECONDS = 600
 HOUR = 3600.0
 _NO_POWER = 1e-20  # -200 dB: nothing a radar measures
+_PIXELS = Rule(0.0, 1e9, "a number of pixels", lambda _: "a nodata value? leave the cell empty")
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def read_backscatter(path: str | Path, unit: str = "db") -> Sourced:
     orbit = _orbits(cells, len(site))
     pixels = np.ones(len(site))
     if (count := _first(cells, PIXEL_NAMES)) is not None:
-        pixels = np.maximum(np.nan_to_num(check.numbers(count, cells[count], None)), 1.0)
+        pixels = np.maximum(np.nan_to_num(check.numbers(count, cells[count], _PIXELS)), 1.0)
 
     seen = np.any([np.isfinite(values) for values in power.values()], axis=0)
     if not seen.any():

@@ -191,7 +191,7 @@ def test_the_chain_from_simulation_to_prediction(tmp_path):
         "[training]\nepochs = 2\n[crossval]\nfolds = 2\nbootstrap = 20\n"
     )
     done = train("crossval", "tiny.toml", "-o", "run", "--dry-run")
-    assert done.returncode == 0 and "0 of 22 parts kept" in done.stdout
+    assert done.returncode == 0 and "0 of 24 parts kept" in done.stdout
     assert not (tmp_path / "run").exists()
     done = train("crossval", "tiny.toml", "-o", "run", "--jobs", "1")
     assert done.returncode == 0, done.stderr

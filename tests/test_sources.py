@@ -566,6 +566,8 @@ cells = st.one_of(
     unit=st.sampled_from(["db", "linear"]),
 )
 @example(column="VH", cell="2", unit="linear")  # +3 dB, which no table may hold
+@example(column="pixels", cell="1e306", unit="db")
+@example(column="pixels", cell="-1", unit="db")
 def test_export_with_any_cell_is_read_right_or_refused(tmp_path_factory, column, cell, unit):
     good = {} if unit == "db" else {"VH": "0.01", "VV": "0.1"}
     path = export(tmp_path_factory.mktemp("any") / "s1.csv", good | {column: cell})
