@@ -448,8 +448,19 @@ def test_a_cog_is_valid_and_says_what_it_is(model: Model, tmp_path: Path) -> Non
         assert tags["flag_meanings"].split() == list(flags.NAMES)
         assert [int(mask) for mask in tags["flag_masks"].split()] == [1 << i for i in range(9)]
         assert tags["acquisition"] == "2024-04-09T00:00:00Z" and "SIMULATED" in tags["title"]
-        full, quarter = dataset.read(1), dataset.read(1, out_shape=(300, 350))
-        assert dataset.overviews(1) and np.isin(quarter[~np.isnan(quarter)], full).all()
+        assert [dataset.overviews(band) for band in (1, 2, 3, 4)] == [[2]] * 4
+        full, half = dataset.read(), dataset.read(out_shape=(4, 300, 350))
+        np.testing.assert_array_equal(half, full[:, ::2, ::2])
+
+
+def test_every_second_pixel_of_sizes_that_do_not_divide(tmp_path: Path) -> None:
+    from kgsm_infer.mapfiles import _every_second
+
+    full = np.arange(1001 * 999, dtype="<f4").reshape(1001, 999)
+    full.tofile(tmp_path / "full")
+    _every_second(tmp_path / "full", tmp_path / "half", full.dtype, 999)
+    half = np.fromfile(tmp_path / "half", "<f4").reshape(501, 500)
+    np.testing.assert_array_equal(half, full[::2, ::2])
 
 
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
@@ -712,7 +723,7 @@ def test_an_output_that_does_not_read_back_is_not_let_out(
 
     real = mapfiles._vrt
     monkeypatch.setattr(
-        mapfiles, "_vrt", lambda work: real(work).replace(">sm_upper</Source", ">sm</Source")
+        mapfiles, "_vrt", lambda *of: real(*of).replace(">sm_upper</Source", ">sm</Source")
     )
     with pytest.raises(MissingError, match="sm_upper does not read back"):
         interval = {"level": 0.9, "lower": -0.05, "upper": 0.07}
