@@ -184,7 +184,9 @@ def test_version_is_the_packages(built: Built, base: Environment) -> None:
     assert must(base.bin / "kgsm-infer", "--version", cwd=base.home).strip() == version
 
 
-@pytest.mark.parametrize("name", ["torch", "onnx", "pandas", "scipy", "matplotlib", "pyarrow"])
+@pytest.mark.parametrize(
+    "name", ["torch", "onnx", "pandas", "scipy", "matplotlib", "pyarrow", "pydantic"]
+)
 def test_base_install_is_light(base: Environment, name: str) -> None:
     code = f"import importlib.util as u; print(u.find_spec({name!r}) is None)"
     assert base.python(code) == "True", f"{name} is importable in the base install"
@@ -219,7 +221,7 @@ def test_a_blink_loads_nothing_heavy(base: Environment, code: str, also: set[str
     asked = "import json; print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
     loaded = set(json.loads(base.python(f"{code}\n{asked}")))
     assert "kgsm_infer" in loaded
-    assert not loaded & {"numpy", "onnxruntime", "kgsm_train", *also}
+    assert not loaded & {"numpy", "onnxruntime", "kgsm_train", "pydantic", *also}
 
 
 def test_commands_show_help(base: Environment) -> None:
