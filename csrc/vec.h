@@ -7,6 +7,8 @@
  *   vf, vu, vh      floats; as many uint32_t; as many uint16_t
  *   vf_fma(a, b, c) a b + c, fused where the set has it: always so or never so in one tier,
  *                   because the global flag -ffp-contract=off keeps all else apart
+ *   vf_round(x)     the nearest integer, of halves the even one, for |x| < 2**22
+ *   vf_scale(x, n)  x 2**n for an integer n; AVX-512 alone has it as an instruction
  *   vf_min(k, x)    x where x is NaN, or below k; k elsewhere.  vf_max alike.
  *
  * Nothing here depends on where in a vector an element stands: a result is the same in any
@@ -70,7 +72,6 @@ KGSM_INLINE vf vf_fma(vf a, vf b, vf c) {
 }
 KGSM_INLINE vf vf_min(vf k, vf x) { return (vf)_mm512_min_ps((__m512)k, (__m512)x); }
 KGSM_INLINE vf vf_max(vf k, vf x) { return (vf)_mm512_max_ps((__m512)k, (__m512)x); }
-/* the nearest integer, of halves the even one; x 2**n for an integer n */
 KGSM_INLINE vf vf_round(vf x) { return (vf)_mm512_roundscale_ps((__m512)x, 0); }
 KGSM_INLINE vf vf_scale(vf x, vf n) { return (vf)_mm512_scalef_ps((__m512)x, (__m512)n); }
 KGSM_INLINE vm vm_less(vf a, vf b) {
@@ -128,6 +129,10 @@ KGSM_INLINE vf vf_max(vf k, vf x) { return vf_choose(x < k, k, x); }
 KGSM_INLINE vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
 KGSM_INLINE vf vf_min(vf k, vf x) { return x > k ? k : x; }
 KGSM_INLINE vf vf_max(vf k, vf x) { return x < k ? k : x; }
+#endif
+
+#ifndef KGSM_AVX512
+KGSM_INLINE vf vf_round(vf x) { return (x + 12582912.0f) - 12582912.0f; } /* 1.5 * 2**23 */
 #endif
 
 #endif

@@ -184,14 +184,18 @@ def nearest(
     const float[:, :] x not None, const float[:, ::1] points not None, float[::1] distance not None
 ):
     """distance (n,) of x (n, K), whose lines may lie apart, to the nearest of points (K, P)."""
-    cdef size_t n = x.shape[0], channels = x.shape[1], apart = x.strides[0] // sizeof(float)
+    cdef size_t n = x.shape[0], channels = x.shape[1], apart = channels
+    cdef Py_ssize_t size = sizeof(float)
     cdef int code
     _same_length(channels, points.shape[0], "points")
     _same_length(n, distance.shape[0], "distance")
     if n == 0:
         return
-    if channels and (x.strides[1] != sizeof(float) or x.strides[0] < <Py_ssize_t>sizeof(float)):
+    if (channels > 1 and x.strides[1] != size) or (
+            n > 1 and (x.strides[0] < size or x.strides[0] % size)):
         raise ValueError("the channels of a line of x must lie side by side")
+    if n > 1:
+        apart = x.strides[0] // size
     with nogil:
         code = kgsm_nearest(
             n, apart, channels, &x[0, 0], points.shape[1], &points[0, 0], &distance[0])

@@ -36,6 +36,7 @@ from .errors import DataError, KgsmError, MissingError, UsageError
 from .observations import Observations
 from .raster import Reader, Stack, Window, gdal, nearest_date, open_stack, within_reach
 from .scene import Scene
+from .table import asked_day
 from .wcm import DB_TO_NEPER
 
 if TYPE_CHECKING:
@@ -444,10 +445,7 @@ def _counts(work: Work) -> dict[str, int]:
 
 
 def _target(stack: Stack, date: str) -> int:
-    try:
-        wanted = np.datetime64(date, "D")
-    except ValueError:
-        raise UsageError(f"{date!r} is not a date; write 2024-03-04") from None
+    wanted = asked_day(date)
     found = np.flatnonzero(stack.dates.astype("datetime64[D]") == wanted)
     if not len(found):
         nearest = stack.dates[np.argmin(np.abs(stack.dates - wanted.astype("datetime64[s]")))]

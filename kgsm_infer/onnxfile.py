@@ -86,31 +86,30 @@ def card_and_graph(content: bytes, source: str) -> tuple[str | None, str]:
 
 
 def message_numbers(message: bytes | memoryview) -> dict[int, list[int]]:
-    """Field number -> the varints it holds, unpacked as onnx.proto (proto2) writes them."""
-    view, at = memoryview(message), 0
+    """Field number -> the varints it holds, unpacked as the ``onnx`` package writes them."""
     numbers: dict[int, list[int]] = {}
-    while at < len(view):
-        key, at = _varint(view, at)
-        field, wire = key >> 3, key & 7
-        if wire == 0:
-            value, at = _varint(view, at)
+    for field, value in _walk(message):
+        if isinstance(value, int):
             numbers.setdefault(field, []).append(value)
-        elif wire == 2:
-            size, at = _varint(view, at)
-            at += size
-        else:
-            at += 8 if wire == 1 else 4
     return numbers
 
 
 def message_fields(message: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
     """(field number, bytes) of each length-delimited field of a protobuf message."""
+    for field, value in _walk(message):
+        if not isinstance(value, int):
+            yield field, value
+
+
+def _walk(message: bytes | memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Varints and length-delimited fields in their order; what else there is is passed over."""
     view, at = memoryview(message), 0
     while at < len(view):
         key, at = _varint(view, at)
         field, wire = key >> 3, key & 7
         if wire == 0:  # varint
-            _, at = _varint(view, at)
+            value, at = _varint(view, at)
+            yield field, value
         elif wire == 2:  # length-delimited
             size, at = _varint(view, at)
             if at + size > len(view):

@@ -35,7 +35,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import flags
 from .errors import DataError, MissingError, UsageError
 from .files import whole
-from .table import Table, write_csv
+from .table import Table, asked_day, write_csv
 
 if TYPE_CHECKING:
     from .card import Card
@@ -134,7 +134,7 @@ def paddocks_of_table(
             "and which column with --column"
         )
     result = model.predict(table)
-    wanted = None if date is None else _day(date)
+    wanted = None if date is None else asked_day(date)
     found = []
     for name in outlines.ids:
         rows = np.flatnonzero(names == name)
@@ -332,13 +332,6 @@ def _rows_of(
     result: Retrieval, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
     return result.sm[rows], result.flags[rows]
-
-
-def _day(date: str) -> np.datetime64:
-    try:
-        return np.datetime64(date, "D")
-    except ValueError:
-        raise UsageError(f"{date!r} is not a date; write 2024-03-04") from None
 
 
 def _geojson(path: Path) -> tuple[list[dict[str, Any]], str]:

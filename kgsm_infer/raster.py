@@ -21,7 +21,7 @@ from .context import CONTEXT
 from .errors import DataError, MissingError
 from .observations import FROM_DATE
 from .scene import Layer, Scene, Slice
-from .table import POLARISATIONS, RULES
+from .table import POLARISATIONS, RULES, sigma0_db
 
 #: Datasets one reader keeps open; an archive has more files than a process may open.
 OPEN_AT_ONCE = 64
@@ -212,13 +212,10 @@ class Reader:
             item for item in _made_from(self._stack.layers, f"{polarisation}_db") if "_" in item
         )
         value = self._layer(self._stack.layers[form], when, window)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            if form.endswith("linear"):
-                value = 10 * np.log10(value)
-            if "gamma0" in form:
-                angle = self._layer(self._stack.layers["angle_deg"], when, window)
-                value = value + 10 * np.log10(np.cos(np.deg2rad(angle)))
-        return value
+        if "gamma0" not in form:
+            return np.asarray(sigma0_db(form, value))
+        angle = self._layer(self._stack.layers["angle_deg"], when, window)
+        return np.asarray(sigma0_db(form, value, angle))
 
     def _ndvi(self, red: Layer, nir: Layer, date: np.datetime64 | None, window: Window) -> Plane:
         """(NIR - red) / (NIR + red) of one date; no number where both are dark."""

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import DataError, MissingError
+from .errors import DataError, MissingError, UsageError
 from .files import whole
 
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "null", "NULL", "None", "none")
@@ -430,16 +430,40 @@ def _to_sigma0_db(polarisation: str, numbers: dict[str, NDArray[np.float64]], so
         raise DataError(f"{source}: columns {' and '.join(given)} give one backscatter twice")
     if not given:
         return
+    if "gamma0" in given[0] and "angle_deg" not in numbers:
+        raise DataError(
+            f"{source}: column {given[0]} is gamma0; sigma0 = gamma0 cos(theta) needs angle_deg"
+        )
     values = numbers.pop(given[0])
-    with np.errstate(divide="ignore"):
-        db = 10 * np.log10(values) if given[0].endswith("linear") else values
-    if "gamma0" in given[0]:
-        if "angle_deg" not in numbers:
-            raise DataError(
-                f"{source}: column {given[0]} is gamma0; sigma0 = gamma0 cos(theta) needs angle_deg"
-            )
-        db = db + 10 * np.log10(np.cos(np.deg2rad(numbers["angle_deg"])))
-    numbers[f"{polarisation}_db"] = db
+    numbers[f"{polarisation}_db"] = sigma0_db(given[0], values, numbers.get("angle_deg"))
+
+
+def sigma0_db(form: str, values: Any, angle_deg: Any = None) -> Any:
+    """sigma0 in dB of a backscatter whose name ends in one of BACKSCATTER_FORMS.
+
+    sigma0 = gamma0 cos(theta). values, angle_deg: float64 arrays, or lazy ones that NumPy's
+    functions know (xarray). Nothing is -inf dB, a negative power NaN.
+
+    >>> sigma0_db("vh_gamma0_linear", np.asarray([0.02]), 60.0).round(6).tolist()
+    [-20.0]
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        db = 10 * np.log10(values) if form.endswith("linear") else values
+        return db + 10 * np.log10(np.cos(np.deg2rad(angle_deg))) if "gamma0" in form else db
+
+
+def asked_day(text: str) -> np.datetime64:
+    """The day somebody asks for; UsageError where it is none.
+
+    >>> asked_day("2024-03-04")
+    np.datetime64('2024-03-04')
+    """
+    try:
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+            return np.datetime64(text, "D")
+    except ValueError:
+        pass
+    raise UsageError(f"{text!r} is not a date; write 2024-03-04")
 
 
 def _is_backscatter(name: str) -> bool:

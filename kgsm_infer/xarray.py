@@ -23,7 +23,7 @@ from .errors import DataError, MissingError
 from .mapfiles import LONG_NAMES
 from .maps import FLAG_MASKS, FLAG_MEANINGS, FROZEN, VARIABLES, retrieve_columns
 from .observations import FROM_DATE
-from .table import BACKSCATTER_FORMS, POLARISATIONS
+from .table import BACKSCATTER_FORMS, POLARISATIONS, sigma0_db
 from .wcm import DB_TO_NEPER
 
 if TYPE_CHECKING:
@@ -76,8 +76,14 @@ def retrieve(model: str | Path, stack: Any, *, every: bool = False, engine: str 
     return out
 
 
-@lru_cache(maxsize=4)
 def _model(path: str, engine: str) -> Model:
+    """Loaded once in a process, and again where the file has changed since."""
+    changed = Path(path).stat().st_mtime_ns if Path(path).exists() else 0
+    return _loaded(path, engine, changed)
+
+
+@lru_cache(maxsize=4)
+def _loaded(path: str, engine: str, changed: int) -> Model:
     from .model import load
 
     return load(path, engine=engine)
@@ -127,13 +133,8 @@ def _column(flat: Any, name: str) -> Any:
     polarisation = name.removesuffix("_db")
     if polarisation in POLARISATIONS:
         form = next(f for f in (f"{polarisation}_{x}" for x in BACKSCATTER_FORMS) if f in flat)
-        value = flat[form].astype(np.float64)
-        if form.endswith("linear"):
-            with np.errstate(divide="ignore", invalid="ignore"):
-                value = 10 * np.log10(value)
-        if "gamma0" in form:
-            value = value + 10 * np.log10(np.cos(np.deg2rad(flat["angle_deg"].astype(np.float64))))
-        return value
+        angle_deg = flat["angle_deg"].astype(np.float64) if "gamma0" in form else None
+        return sigma0_db(form, flat[form].astype(np.float64), angle_deg)
     if name == "ndvi" and "ndvi" not in flat:
         red, nir = flat["red"].astype(np.float64), flat["nir"].astype(np.float64)
         return ((nir - red) / (nir + red)).where(nir + red > 0)

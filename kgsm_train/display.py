@@ -13,7 +13,8 @@ from rich.table import Table
 
 from .crossval import PartProgress
 from .figures import TITLES
-from .scoreboard import number, table_rows
+from .metrics import number
+from .scoreboard import table_rows
 
 
 @contextmanager

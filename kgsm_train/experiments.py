@@ -38,9 +38,9 @@ from .config import NETWORKS, REFERENCE, Config, read_config, read_toml
 from .crossval import Crossvalidation, PartProgress, crossvalidate, run_parts
 from .figures import TITLES
 from .folds import group_folds
-from .metrics import block_bootstrap, paired_difference, scores
+from .metrics import block_bootstrap, number, paired_difference, scores
 from .samples import read_source
-from .scoreboard import group_means, number, plain
+from .scoreboard import group_means, plain
 
 Column = NDArray[np.float32]
 

@@ -33,6 +33,15 @@ class Scores:
     r: float
 
 
+def number(value: float | None, form: str) -> str:
+    """A score as text, a dash where there is none.
+
+    >>> number(0.08712, ".4f"), number(None, ".4f")
+    ('0.0871', '–')
+    """
+    return "–" if value is None else format(value, form)
+
+
 def scores(observed: ArrayLike, predicted: ArrayLike) -> Scores:
     """The scores over the rows where both are finite.
 

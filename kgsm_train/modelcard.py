@@ -18,6 +18,7 @@ from kgsm_infer import flags
 from kgsm_infer.card import Card
 from kgsm_infer.files import whole
 
+from .metrics import number
 from .samples import Source
 
 MLM_SCHEMA = "https://stac-extensions.github.io/mlm/v1.6.0/schema.json"
@@ -101,7 +102,7 @@ def model_card(card: Card) -> str:
             "| RMSE | bias | ubRMSE | R |",
             "| --- | --- | --- | --- |",
             f"| {scores['rmse']:.4f} | {scores['bias']:+.4f} | {scores['ubrmse']:.4f} | "
-            f"{_number(scores['r'])} |",
+            f"{number(scores['r'], '.3f')} |",
             "",
         ]
     else:
@@ -259,7 +260,3 @@ def _box(source: Source) -> tuple[float, float, float, float] | None:
     box = (lon.min(), lat.min(), lon.max(), lat.max())
     west, south, east, north = (round(float(value), 6) for value in box)
     return west, south, east, north
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

@@ -22,6 +22,7 @@ from .calibrate import Profile, profile
 from .config import NETWORKS, Config
 from .crossval import Crossvalidation
 from .figures import TITLES
+from .metrics import number
 from .samples import Samples, inputs_of, samples_of
 from .trust import HeldOutDomain, held_out_domain
 
@@ -185,7 +186,7 @@ def verdict(board: Mapping[str, Any], found: Findings) -> list[str]:
     first = min(rivals, key=lambda name: _rmse(models[name]))
     said.append(
         f"{_title(first)} has the smallest RMSE, {_rmse(models[first]):.4f} m³/m³ (R "
-        f"{_text(models[first]['pooled']['r'], '.2f')}) on {board['common']} rows of "
+        f"{number(models[first]['pooled']['r'], '.2f')}) on {board['common']} rows of "
         f"{board['groups']} groups it was not trained on."
     )
     for name, gap in board["rmse_kg_lstm_minus"].items():
@@ -340,10 +341,6 @@ def _rmse(model: Mapping[str, Any]) -> float:
 
 def _title(name: str) -> str:
     return TITLES.get(name, name)
-
-
-def _text(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
 
 
 def _esc(text: object) -> str:

@@ -18,7 +18,7 @@ from kgsm_infer.table import write_csv
 from .config import NETWORKS, REFERENCE, Config, as_json
 from .crossval import Crossvalidation
 from .figures import TITLES, learnt_a, scatter_by_fold
-from .metrics import block_bootstrap, by_group, paired_difference, scores
+from .metrics import block_bootstrap, by_group, number, paired_difference, scores
 from .report import write_report
 from .trust import group_conformal
 
@@ -219,11 +219,6 @@ def write_run(folder: Path, result: Crossvalidation, config: Config) -> dict[str
 
 def _without_log(learnt: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in learnt.items() if key != "log"}
-
-
-def number(value: float | None, form: str) -> str:
-    """A score as text, a dash where there is none."""
-    return "-" if value is None else format(value, form)
 
 
 def plain(value: Any) -> Any:

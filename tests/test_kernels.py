@@ -631,6 +631,8 @@ def test_dissimilarity_is_the_distance_to_the_nearest_point(
         assert_array_equal(alone, found[40:41])
     assert np.isnan(found[7]) and np.isnan(found).sum() == 1
     assert kernels.dissimilarity(Domain(points, 1.7, 1.0), scaled[:0]).shape == (0,)
+    one = kernels.dissimilarity(Domain(points, 1.7, 1.0), scaled[40][None])  # of no stride
+    assert_allclose(one, expected[40:41], rtol=2e-5, atol=2e-3)
 
 
 def test_the_door_to_the_nearest_point_checks_buffers(c_kernels: ModuleType) -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kgsm_infer.errors import DataError, KgsmError, MissingError
-from kgsm_infer.table import read_table, table_from_columns, write_csv
+from kgsm_infer.errors import DataError, KgsmError, MissingError, UsageError
+from kgsm_infer.table import asked_day, read_table, table_from_columns, write_csv
 
 GOOD = {
     "site": ["a", "a", "b"],
@@ -258,3 +258,11 @@ def test_real_tables(shared_data):
         read_table(shared_data / "igik/igik.csv")  # twenty rows stand there twice
     assert len(read_table(shared_data / "igik/igik.csv", once=False)) == 826
     assert len(read_table(shared_data / "boort/boort.csv", once=False)) == 448
+
+
+@pytest.mark.parametrize(
+    "text", ["", "today", "NaT", "2024", "2024-13-01", "04/03/2024", "2024-3-4"]
+)
+def test_a_day_that_is_none_is_refused(text):
+    with pytest.raises(UsageError, match="is not a date; write 2024-03-04"):
+        asked_day(text)

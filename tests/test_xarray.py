@@ -14,7 +14,7 @@ from scenes import Pixels, make_pixels
 
 import kgsm_infer
 from kgsm_infer import flags
-from kgsm_infer.errors import DataError
+from kgsm_infer.errors import DataError, KgsmError, ModelError
 from kgsm_infer.model import Retrieval
 from kgsm_infer.table import table_from_columns
 
@@ -123,3 +123,16 @@ def test_a_killed_worker_loses_nothing(tiny_model: Path) -> None:
         cube = future.result(timeout=120)
     for name in ("sm", "sm_lower", "sm_upper", "flags"):
         np.testing.assert_array_equal(cube[name].values, alone[name].values)
+
+
+def test_a_model_file_that_changed_is_read_again(tiny_model: Path, tmp_path: Path) -> None:
+    path, stack = tmp_path / "model.core.onnx", dataset(make_pixels())
+    path.write_bytes((tiny_model / "model.core.onnx").read_bytes())
+    assert np.isfinite(retrieve(path, stack).sm.values).any()
+    path.write_bytes(b"not a model")
+    os.utime(path, ns=(1, 1))  # whatever the clock's grain
+    with pytest.raises(ModelError, match=r"model\.core\.onnx"):
+        retrieve(path, stack)
+    path.unlink()
+    with pytest.raises(KgsmError, match=r"model\.core\.onnx"):
+        retrieve(path, stack)
