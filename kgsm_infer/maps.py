@@ -142,10 +142,12 @@ def plan_map(
 ) -> Plan:
     """Look at a scene and decide what to do; nothing is computed yet.
 
-    date: ISO date of the acquisition to map; None for the last. every: all of them.
+    date: ISO date of the acquisition to map; None for the last. every: all of them. Not both.
     DataError as :func:`kgsm_infer.raster.open_stack`, and where a layer has nothing within
     its max_gap_days of the acquisition.
     """
+    if every and date is not None:
+        raise UsageError("one date or all dates, not both")
     card = model.card
     stack = open_stack(scene, card.polarisation, model_columns(model))
     if every:

@@ -122,8 +122,10 @@ def paddocks_of_table(
 
     column: the table's column that holds the outlines' ids; by default ``field``, or
     ``site`` where there is none. date: the day; None for each paddock's last, ``every`` for
-    all. Rows count alike. DataError where no row belongs to any paddock.
+    all, not both. Rows count alike. DataError where no row belongs to any paddock.
     """
+    if every and date is not None:
+        raise UsageError("one date or all dates, not both")
     names = _join_column(table, column)
     known = set(outlines.ids)
     if not known & set(names.tolist()):

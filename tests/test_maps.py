@@ -518,6 +518,11 @@ def test_a_map_is_a_scene_again(model: Model, scene: Path, tmp_path: Path) -> No
         assert [str(date)[:10] for date in stack.dates] == list(make_pixels().dates)
 
 
+def test_one_date_or_all_not_both(model: Model, scene: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="one date or all dates, not both"):
+        map_scene(model, read_scene(scene), tmp_path / "m.nc", date="2024-03-28", every=True)
+
+
 def test_one_date_per_cog_and_known_extensions(model: Model, scene: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a COG holds one date"):
         map_scene(model, read_scene(scene), tmp_path / "m.tif", every=True)

@@ -224,6 +224,8 @@ def test_points_of_a_field_make_its_line(model: Model, points: dict[str, Any]) -
     assert day.sm == pytest.approx(float(rows.sm[:3].mean()), abs=2e-6)
     (none, *_) = paddocks_of_table(model, table, _outlines("1"), date="2024-03-05")
     assert none.reason == "no rows of 2024-03-05"
+    with pytest.raises(UsageError, match="one date or all dates, not both"):
+        paddocks_of_table(model, table, _outlines("1"), date="2024-03-04", every=True)
 
 
 def test_the_join_is_by_field_else_by_site_else_as_said(
