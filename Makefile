@@ -19,12 +19,12 @@ CONFIG ?= examples/twin.toml
 DATA   := $(OUT)/twin.csv
 endif
 
-BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard csrc/*) kgsm_infer/_core.pyx
+BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard csrc/*) kgsm_infer/kernels/_core.pyx
 
 # Tests of the light side: what never names the training side. They run on both engines; those
 # of rasters hardly touch a kernel and are long.
-INFER_TESTS = $$(grep -L kgsm_train tests/test_*.py | \
-  grep -v -e test_install -e test_maps -e test_paddocks -e test_xarray -e test_presets) kgsm_infer
+INFER_TESTS = $$(grep -L -r --include='test_*.py' kgsm_train tests | \
+  grep -v -e /house/ -e /maps/ -e /paddocks/ -e /scenes/) kgsm_infer
 
 .PHONY: help demo test bench check-native lint wheel clean
 
@@ -56,7 +56,7 @@ endif
 	$(BIN)/kgsm-infer info $(OUT)/model.onnx
 	@echo "figures:"; find $(OUT) -name '*.png' | sort
 
-# The line coverage of the two runs adds up: kernels.py hands over to the twin only in the second.
+# The line coverage of the two runs adds up: kernels hands over to the twin only in the second.
 test: $(STAMP)
 	KGSM_PURE=1 $(BIN)/python -m pytest --cov --cov-report= $(INFER_TESTS)
 	KGSM_REQUIRE_C=1 $(BIN)/python -m pytest --cov --cov-append --cov-fail-under=90
@@ -84,9 +84,9 @@ check-native: $(STAMP)
 	gcc -std=c11 -Wall -Wextra -Werror -ffp-contract=off -g -O2 -Icsrc tests/native/check.c csrc/*.c -lm -o $(NATIVE)/check
 	valgrind -q --error-exitcode=9 --leak-check=full $(NATIVE)/check $(NATIVE)/fixtures
 	CFLAGS="$(SANITIZE)" LDFLAGS="-fsanitize=address,undefined" $(BIN)/python setup.py -q build_ext --build-lib $(NATIVE)/lib --build-temp $(NATIVE)/temp
-	cp -r kgsm_infer/*.py $(NATIVE)/lib/kgsm_infer/
+	cp kgsm_infer/*.py $(NATIVE)/lib/kgsm_infer/ && cp kgsm_infer/kernels/*.py $(NATIVE)/lib/kgsm_infer/kernels/
 	PYTHONPATH=$(NATIVE)/lib LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 KGSM_REQUIRE_C=1 \
-	  $(BIN)/python -m pytest -q -p no:cacheprovider --rootdir=. tests/test_kernels.py tests/test_window.py -k "not environment and not extension and not door"
+	  $(BIN)/python -m pytest -q -p no:cacheprovider --rootdir=. tests/kernels/test_kernels.py tests/kernels/test_window.py -k "not environment and not extension and not door"
 	for target in $(FUZZ_TARGETS); do \
 	  clang -std=c11 -ffp-contract=off -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DTARGET=fuzz_$$target \
 	    -Icsrc tests/native/fuzz.c csrc/*.c -lm -o $(NATIVE)/fuzz-$$target && \
@@ -102,6 +102,6 @@ wheel: $(STAMP)
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) demo-out build dist kgsm.egg-info kgsm_infer/_core.*.so kgsm_infer/_core*.pyd .coverage*
+	rm -rf $(VENV) demo-out build dist kgsm.egg-info kgsm_infer/kernels/_core.*.so kgsm_infer/kernels/_core*.pyd .coverage*
 	rm -rf .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Builds the extension ``kgsm_infer._core`` over csrc/ and nothing else; see pyproject.toml.
+"""Builds the extension ``kgsm_infer.kernels._core`` over csrc/ and nothing else.
 
 One wheel per platform serves every CPython >= 3.11 (the stable ABI, cp311-abi3).
 """
@@ -16,8 +16,8 @@ GCC_OR_CLANG = ["-std=c11", "-O2", "-ffp-contract=off", "-fvisibility=hidden", "
 MSVC = ["/std:c11", "/O2", "/fp:precise"]
 
 core = Extension(
-    "kgsm_infer._core",
-    sources=["kgsm_infer/_core.pyx", *sorted(glob("csrc/*.c"))],
+    "kgsm_infer.kernels._core",
+    sources=["kgsm_infer/kernels/_core.pyx", *sorted(glob("csrc/*.c"))],
     depends=sorted(glob("csrc/*.h")),
     include_dirs=["csrc"],
     define_macros=[("Py_LIMITED_API", "0x030B0000")],

@@ -26,7 +26,7 @@ def cube(model: Any, side: int, dates: int) -> Any:
     import dask.array
     import xarray
 
-    from kgsm_infer.maps import model_columns
+    from kgsm_infer.maps.run import model_columns
 
     centre = {"vh_db": -16.0, "vv_db": -10.0, "ndvi": 0.4, "angle_deg": 39.0}
     names = [f"{model.card.polarisation}_db", *model_columns(model)]
@@ -77,7 +77,7 @@ def measure(model: str, stack: Any, folder: str) -> dict[tuple[int, str], float]
     """Retrievals per second, Zarr to Zarr, by workers and part of the cube; printed."""
     from distributed import Client, LocalCluster
 
-    from kgsm_infer.xarray import retrieve
+    from kgsm_infer.maps.lazy import retrieve
 
     dates, side = stack.sizes["time"], stack.sizes["x"]
     rates = {}

@@ -54,8 +54,8 @@ def write_scene(folder: Path, side: int, steps: int, names: list[str]) -> Path:
 def measure(model_path: str, engine: str, scene_path: str, threads: int) -> dict[str, float]:
     """Map in this process: its peak memory, its rate, and the engine's part of its CPU time."""
     import kgsm_infer
-    from kgsm_infer.maps import map_scene
-    from kgsm_infer.scene import read_scene
+    from kgsm_infer.maps.run import map_scene
+    from kgsm_infer.scenes.manifest import read_scene
 
     class Timed(kgsm_infer.Model):
         def estimate(self, *arguments: Any) -> Any:
@@ -90,7 +90,7 @@ def main() -> None:
         print(json.dumps(measure(options.model, options.engine, options.one, options.threads)))
         return
     import kgsm_infer
-    from kgsm_infer.maps import model_columns
+    from kgsm_infer.maps.run import model_columns
 
     model = kgsm_infer.load(options.model)
     names = list(dict.fromkeys([f"{model.card.polarisation}_db", *model_columns(model)]))

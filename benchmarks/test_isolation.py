@@ -22,14 +22,15 @@ import onnx.shape_inference
 import onnx.utils
 import onnxruntime as ort
 import pytest
-from engines import TIERS, fastest_tier, load_kernels
+from made_models import card_of, network_of
 from numpy.testing import assert_allclose, assert_array_equal
+from on_engines import TIERS, fastest_tier, load_kernels
 from pytest_benchmark.fixture import BenchmarkFixture
-from test_export import card_of, network_of
 
-from kgsm_infer import kernels, wcm
-from kgsm_infer.wcm import Isolated, Wcm, default_limits
-from kgsm_train.graph import complete_graph
+from kgsm_infer import kernels
+from kgsm_infer.kernels import wcm
+from kgsm_infer.kernels.wcm import Isolated, Wcm, default_limits
+from kgsm_train.export.graph import complete_graph
 
 WCM = Wcm(a=0.02, limits=default_limits("foliage"))
 COS_REF = float(np.cos(np.deg2rad(WCM.angle_ref_deg)))

@@ -26,13 +26,13 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
-from engines import TIERS, fastest_tier, load_kernels
+from made_models import card_of, network_of, write_pair
+from on_engines import TIERS, fastest_tier, load_kernels
 from pytest_benchmark.fixture import BenchmarkFixture
-from test_export import card_of, network_of, write_pair
 
+from kgsm_infer.kernels.wcm import Wcm
 from kgsm_infer.model import load
 from kgsm_infer.onnxfile import read_model_file
-from kgsm_infer.wcm import Wcm
 from kgsm_infer.weights import read_weights
 
 N, STEPS, DYNAMIC, STATICS = 4096, 10, 5, 5

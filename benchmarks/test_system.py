@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_models import card_of, network_of, write_pair
 from pytest_benchmark.fixture import BenchmarkFixture
-from test_export import card_of, network_of, write_pair
 
+from kgsm_infer.kernels.wcm import Wcm
 from kgsm_infer.model import load
 from kgsm_infer.table import write_csv
-from kgsm_infer.wcm import Wcm
 
 STEPS, PIXELS = 10, 640_000
 

@@ -29,12 +29,12 @@
  *     and whatever stands beside it. Portable differs from the other tiers in the last digits;
  *     those give the same bits as each other, but for the LSTM.
  *   - Against float64 arithmetic on the same inputs, sigma_soil is within 1e-4 dB wherever
- *     the soil fraction is >= 0.1, inside the default limits of kgsm_infer/wcm.py with
+ *     the soil fraction is >= 0.1, inside the default limits of kgsm_infer/kernels/wcm.py with
  *     B <= 0.2; the worst found is 7.1e-5 dB in the portable tier and 4.7e-5 dB in the
  *     others, at VWC 48, theta 75, B 0.17. (Beyond, the correction
  *     for gamma2 alone is over 300 dB and float32 cannot hold 1e-4 dB of it.)
  *
- * kgsm_infer/wcm.py, window.py and lstm.py are the readable twins in NumPy.
+ * kgsm_infer/kernels/wcm.py, window.py and lstm.py are the readable twins in NumPy.
  */
 #ifndef KGSM_H
 #define KGSM_H
@@ -112,7 +112,7 @@ KGSM_API int kgsm_db_to_linear(size_t n, const float *db, float *linear);
 
 /* db[i] = 10 log10(linear[i]), both (n). 0 gives -inf; below 0 and NaN give NaN.
  * The vector tiers: within 2.35 ULP over all positive floats (worst at 1.2563967); portable:
- * within 2.2 (the C library's log10f). All floats were tried: tests/test_tiers.py. */
+ * within 2.2 (the C library's log10f). All floats were tried: tests/kernels/test_tiers.py. */
 KGSM_API int kgsm_linear_to_db(size_t n, const float *linear, float *db);
 
 /* ---- the water cloud model ---------------------------------------------------------- */

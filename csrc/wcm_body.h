@@ -2,7 +2,7 @@
  *
  * Elementary functions are polynomials on a range reduced exactly: minimax in relative error
  * (Remez exchange), the error each reaches stated above it and measured over all floats by
- * tests/test_tiers.py. The last, shorter vector is copied to a padded one and takes the
+ * tests/kernels/test_tiers.py. The last, shorter vector is copied to a padded one and takes the
  * same path, so an element's result does not depend on its place. */
 #include "kernels.h"
 #include "vec.h"

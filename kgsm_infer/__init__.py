@@ -15,8 +15,8 @@ _WHERE = {
     "Model": "model",
     "Retrieval": "model",
     "read_table": "table",
-    "Wcm": "wcm",
-    "Limits": "wcm",
+    "Wcm": "kernels.wcm",
+    "Limits": "kernels.wcm",
 }
 __all__ = ["__version__", *_WHERE]
 

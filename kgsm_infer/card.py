@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .domain import Domain, domain_of
 from .errors import ModelError
-from .wcm import Limits, Wcm
-from .window import Layout
+from .kernels.domain import Domain, domain_of
+from .kernels.wcm import Limits, Wcm
+from .kernels.window import Layout
 
 CARD_KEY = "kgsm.card"
 CARD_FORMAT = 1

@@ -158,11 +158,11 @@ def map_command(
     engine: Engine = "auto",
 ) -> None:
     """A map of a scene: soil moisture, interval, flags. A stopped run goes on when called again."""
-    from .maps import map_scene
+    from .maps.run import map_scene
     from .model import load
-    from .paddocks import read_outlines
+    from .paddocks.summary import read_outlines
     from .progress import pixels_bar
-    from .scene import read_scene
+    from .scenes.manifest import read_scene
 
     loaded, stack = load(model, engine=engine), read_scene(scene)
     outlines = None if fields is None else read_outlines(fields, id_property)
@@ -209,14 +209,14 @@ def paddocks(
 ) -> None:
     """One line per paddock: mean, median, p10, p90, interval, valid share, flags, reason."""
     from .model import load
-    from .paddocks import paddock_summary, paddocks_of_table, read_outlines, write_paddocks
+    from .paddocks.summary import paddock_summary, paddocks_of_table, read_outlines, write_paddocks
 
     loaded, outlines = load(model, engine=engine), read_outlines(fields, id_property)
     options: dict[str, Any] = {"date": date, "every": every, "min_valid": min_valid}
     if source.suffix.lower() in (".toml", ".json"):
+        from .paddocks.of_scene import paddocks_of_scene
         from .progress import pixels_bar
-        from .scene import read_scene
-        from .zonal import paddocks_of_scene
+        from .scenes.manifest import read_scene
 
         scene = read_scene(source)
         with pixels_bar(output.name) as progress:
@@ -230,7 +230,7 @@ def paddocks(
         found = paddocks_of_table(loaded, table, outlines, column=column, **options)
     write_paddocks(output, outlines, found, simulated=loaded.card.simulated)
     if quicklook is not None:
-        from .quicklook import draw_paddocks
+        from .maps.picture import draw_paddocks
 
         draw_paddocks(quicklook, outlines, found, simulated=loaded.card.simulated)
     print(f"{output}: {paddock_summary(found)}")

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError
-from .wcm import DB_TO_NEPER
+from .kernels.wcm import DB_TO_NEPER
 
 if TYPE_CHECKING:
     from .table import Table

@@ -20,13 +20,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import flags, kernels
 from .card import Card, card_domain
-from .domain import Domain
 from .errors import MissingError, ModelError, UsageError
 from .kernels import LstmRunner
+from .kernels.domain import Domain
+from .kernels.window import window_rows
 from .observations import FROM_DATE, Observations, columns_to_read, isolate_observed, observe
 from .onnxfile import ModelFile, read_model_file
 from .weights import read_weights
-from .window import window_rows
 
 if TYPE_CHECKING:
     from .table import Table

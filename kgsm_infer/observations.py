@@ -18,8 +18,8 @@ from .context import CONTEXT, context_missing, context_of
 from .errors import DataError
 
 if TYPE_CHECKING:
+    from .kernels.wcm import Isolated, Wcm
     from .table import Table
-    from .wcm import Isolated, Wcm
 
 DAYS_PER_YEAR = 365.2425
 

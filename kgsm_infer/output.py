@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import flags
 from .card import Card
+from .kernels.wcm import Isolated
 from .model import Retrieval
 from .onnxfile import ModelFile
 from .table import Table, write_csv
-from .wcm import Isolated
 
 
 def write_retrieval(

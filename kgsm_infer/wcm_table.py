@@ -6,10 +6,10 @@ import numpy as np
 
 from . import flags, kernels
 from .errors import UsageError
+from .kernels.wcm import Isolated, Wcm, default_limits
 from .model import Retrieval
 from .observations import isolate_observed, observe
 from .table import Table
-from .wcm import Isolated, Wcm, default_limits
 
 
 def wcm_of(a: float, b: float, e: float, vegetation: str, angle: str) -> Wcm:

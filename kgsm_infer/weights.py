@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ModelError
-from .lstm import LstmWeights
+from .kernels.lstm import LstmWeights
 from .onnxfile import GRAPH, ModelFile, message_fields, message_numbers
 
 # field numbers of onnx.proto3: GraphProto, then TensorProto

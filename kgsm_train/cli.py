@@ -13,7 +13,7 @@ import typer
 from kgsm_infer.cli import run
 from kgsm_infer.errors import MissingError, UsageError
 
-from .cli_data import app as data_app
+from .sources.cli import app as data_app
 
 if TYPE_CHECKING:
     pass
@@ -71,7 +71,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="same seed, same file")] = 0,
 ) -> None:
     """A labelled synthetic twin with known truth; it says "simulated" in every file."""
-    from .simulate import Twin, write_twin
+    from .sources.simulate import Twin, write_twin
 
     written = write_twin(output, Twin(sites=sites, years=years, a=a, looks=looks, seed=seed))
     print(f"{output}: {written} simulated rows; truth in {output.with_suffix('.json')}")
@@ -87,9 +87,9 @@ def crossval(
 ) -> None:
     """Every model on the same folds: metrics.json, predictions.csv, figures. Resumable."""
     from .config import read_config
-    from .crossval import crossvalidate, plan
-    from .display import bars, print_scores, print_times
-    from .scoreboard import write_run
+    from .evaluation.crossval import crossvalidate, plan
+    from .evaluation.display import bars, print_scores, print_times
+    from .evaluation.scoreboard import write_run
 
     experiment = read_config(config, table)
     print(plan(experiment, output))
@@ -111,8 +111,8 @@ def experiments(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be trained")] = False,
 ) -> None:
     """Variants side by side, and a nested choice among them: experiments.json, .md."""
-    from .display import bars
-    from .experiments import markdown, read_plan, run_plan
+    from .evaluation.display import bars
+    from .evaluation.experiments import markdown, read_plan, run_plan
 
     wanted = read_plan(plan, table)
     print(
@@ -135,7 +135,7 @@ def fit(
 ) -> None:
     """The final model on all labelled rows: model.onnx, model.core.onnx, card.json."""
     from .config import read_config
-    from .display import bars
+    from .evaluation.display import bars
     from .fit import fit_and_export
 
     if model not in ("kg-lstm", "lstm"):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from kgsm_infer.errors import UsageError
-from kgsm_infer.wcm import Wcm, default_limits
+from kgsm_infer.kernels.wcm import Wcm, default_limits
 
 #: Every model of a cross-validation, in the order it is told in. The networks come last.
 MODELS = (
@@ -80,7 +80,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class WcmOptions:
-    """``[wcm]``: the water cloud model; see :class:`kgsm_infer.wcm.Wcm`.
+    """``[wcm]``: the water cloud model; see :class:`kgsm_infer.kernels.wcm.Wcm`.
 
     a: where training starts from (the paper finds A near 0.019).
     learn: what the KG-LSTM learns, ``["a"]`` as in the paper or ``["a", "b"]``.

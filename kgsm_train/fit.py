@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from kgsm_infer.domain import Domain
 from kgsm_infer.errors import DataError
+from kgsm_infer.kernels.domain import Domain
 from kgsm_infer.onnxfile import read_model_file
 
 from .config import Config, as_json
-from .crossval import PartProgress, folds_of
-from .export import Exported, export
-from .modelcard import write_model_card, write_stac_item
-from .samples import Samples, Source, batch_of, read_source, samples_of
-from .training import Trained, train
-from .trust import training_domain
+from .evaluation.crossval import PartProgress, folds_of
+from .evaluation.trust import training_domain
+from .export.files import Exported, export
+from .export.modelcard import write_model_card, write_stac_item
+from .learning.samples import Samples, Source, batch_of, read_source, samples_of
+from .learning.training import Trained, train
 
 
 def fit_and_export(

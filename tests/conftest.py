@@ -52,7 +52,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     from kgsm_train.config import read_config
     from kgsm_train.fit import fit_and_export
-    from kgsm_train.simulate import Twin, write_twin
+    from kgsm_train.sources.simulate import Twin, write_twin
 
     folder = tmp_path_factory.mktemp("tiny")
     write_twin(folder / "twin.csv", Twin(sites=6, years=1, seed=1))

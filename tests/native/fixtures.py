@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kgsm_infer import lstm, wcm, window
+from kgsm_infer.kernels import lstm, wcm, window
 
 TAGS = {np.dtype("<f4"): 4, np.dtype("<u2"): 2, np.dtype("<i8"): 8}
 

@@ -1,0 +1,234 @@
+"""The kernels the rest of kgsm calls: the C core, or its NumPy twin.
+
+This is the only place that chooses. The C core is used where ``kgsm_infer.kernels._core`` is
+built, unless the environment says ``KGSM_PURE=1`` when this module is first imported. The C
+core runs the fastest tier the processor has, or the one ``KGSM_TIER`` names (``portable``,
+``avx2``, ``avx512``, ``neon``).
+Functions, arguments and results are those of :mod:`kgsm_infer.kernels.wcm` and
+:mod:`kgsm_infer.kernels.window`, where they are described. Packing gives the same bits; isolated
+backscatter is within 1e-4 dB of the other and of float64, and NaN and flags are the same
+except where a soil fraction lies within 1e-5 of its limit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from ..errors import UsageError
+from . import domain as _domain
+from . import lstm as _lstm
+from . import wcm as _wcm
+from . import window as _window
+from .domain import Domain
+from .lstm import LstmWeights
+from .wcm import Isolated, Limits, Wcm
+from .window import Layout
+
+
+def _find_core() -> Any:
+    """The built extension, or None for the twin; a broken build is an ImportError."""
+    if os.environ.get("KGSM_PURE", "0") not in ("", "0"):
+        return None
+    try:
+        core = import_module("kgsm_infer.kernels._core")
+    except ModuleNotFoundError as error:
+        if error.name != "kgsm_infer.kernels._core":
+            raise
+        return None
+    tier = os.environ.get("KGSM_TIER") or None
+    if tier is not None and tier not in core.tiers():
+        raise UsageError(f"KGSM_TIER={tier}: this machine has {', '.join(core.tiers())}")
+    core.choose_tier(tier)
+    return core
+
+
+#: tile (T, N, F) -> SM (N,), m3 m-3, neither clipped nor masked.
+LstmRunner = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+_core = _find_core()
+_LIMITS = Limits()
+
+
+def engine_name() -> str:
+    """``c`` or ``numpy``."""
+    return "numpy" if _core is None else "c"
+
+
+def tier_name() -> str:
+    """The C core's tier: ``portable``, ``avx2``, ``avx512`` or ``neon``; ``numpy`` without it."""
+    return "numpy" if _core is None else str(_core.tier())
+
+
+def db_to_linear(db: ArrayLike) -> NDArray[np.float32]:
+    """Power from decibels, any shape; see :func:`kgsm_infer.kernels.wcm.db_to_linear`."""
+    if _core is None:
+        return _wcm.db_to_linear(db)
+    db = np.asarray(db, np.float32)
+    linear = np.empty(db.shape, np.float32)
+    _core.db_to_linear(_line(db), linear.reshape(-1))
+    return linear
+
+
+def linear_to_db(linear: ArrayLike) -> NDArray[np.float32]:
+    """Decibels from power, any shape; see :func:`kgsm_infer.kernels.wcm.linear_to_db`."""
+    if _core is None:
+        return _wcm.linear_to_db(linear)
+    linear = np.asarray(linear, np.float32)
+    db = np.empty(linear.shape, np.float32)
+    _core.linear_to_db(_line(linear), db.reshape(-1))
+    return db
+
+
+def isolate(
+    wcm: Wcm,
+    sigma0_db: ArrayLike,
+    vegetation: ArrayLike,
+    angle_deg: ArrayLike | None = None,
+) -> Isolated:
+    """The soil's backscatter below the vegetation; see :func:`kgsm_infer.kernels.wcm.isolate`."""
+    if _core is None:
+        return _wcm.isolate(wcm, sigma0_db, vegetation, angle_deg)
+    sigma0_db, vegetation = np.broadcast_arrays(
+        np.asarray(sigma0_db, np.float32), np.asarray(vegetation, np.float32)
+    )
+    shape, angle = sigma0_db.shape, None
+    if wcm.needs_angle:
+        if angle_deg is None:
+            raise ValueError(f"angle rule {wcm.angle_rule!r} needs angle_deg")
+        angle = _line(np.broadcast_to(np.asarray(angle_deg, np.float32), shape))
+    soil = Isolated(
+        np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
+    )
+    out = [part.reshape(-1) for part in soil]
+    _core.isolate(wcm, _line(sigma0_db), _line(vegetation), angle, *out)
+    return soil
+
+
+def screen(
+    sigma0_db: ArrayLike, limits: Limits = _LIMITS
+) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+    """The backscatter where no vegetation is removed; see :func:`kgsm_infer.kernels.wcm.screen`."""
+    if _core is None:
+        return _wcm.screen(sigma0_db, limits)
+    sigma0_db = np.asarray(sigma0_db, np.float32)
+    screened_db = np.empty(sigma0_db.shape, np.float32)
+    mask = np.empty(sigma0_db.shape, np.uint16)
+    _core.screen(limits.sigma0_db, _line(sigma0_db), screened_db.reshape(-1), mask.reshape(-1))
+    return screened_db, mask
+
+
+def invert(soil_db: ArrayLike, c_db: float, d_db: float) -> NDArray[np.float32]:
+    """SM of the WCM baseline; see :func:`kgsm_infer.kernels.wcm.invert`."""
+    if _core is None:
+        return _wcm.invert(soil_db, c_db, d_db)
+    soil_db = np.asarray(soil_db, np.float32)
+    sm = np.empty(soil_db.shape, np.float32)
+    try:
+        _core.invert(c_db, d_db, _line(soil_db), sm.reshape(-1))
+    except ValueError as error:
+        raise ValueError(f"{error}: C={c_db!r}, D={d_db!r}") from None
+    return sm
+
+
+def pack(
+    layout: Layout,
+    rows: ArrayLike,
+    channel_db: ArrayLike,
+    step_flags: ArrayLike,
+    day: ArrayLike,
+    dynamic: ArrayLike | None = None,
+    statics: ArrayLike | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+    """The input tile (T, N, F) and flags (N,); see :func:`kgsm_infer.kernels.window.pack`."""
+    if _core is None:
+        return _window.pack(layout, rows, channel_db, step_flags, day, dynamic, statics)
+    rows = _dense(rows, np.int64)
+    n, steps = rows.shape
+    if steps != layout.steps:
+        raise ValueError(f"windows have {steps} steps, the layout {layout.steps}")
+    channel_db = _dense(channel_db, np.float32)
+    r = len(channel_db)
+    dynamic = _dense(np.zeros((r, 0)) if dynamic is None else dynamic, np.float32)
+    statics = _dense(np.zeros((n, 0)) if statics is None else statics, np.float32)
+    if dynamic.shape != (r, layout.dynamic) or statics.shape != (n, layout.statics):
+        raise ValueError(
+            f"expected dynamic {(r, layout.dynamic)} and statics {(n, layout.statics)}, "
+            f"got {dynamic.shape} and {statics.shape}"
+        )
+    tile = np.empty((steps, n, layout.channels), np.float32)
+    window_flags = np.empty(n, np.uint16)
+    _core.pack(
+        np.asarray(layout.mean, np.float32),
+        layout.inv_std,
+        rows,
+        channel_db,
+        _dense(step_flags, np.uint16),
+        _dense(day, np.float32),
+        dynamic,
+        statics,
+        tile,
+        window_flags,
+    )
+    return tile, window_flags
+
+
+def lstm_runner(weights: LstmWeights, first_static: int = 0, statics: int = 0) -> LstmRunner:
+    """The LSTM of ``weights``: tile (T, N, F) -> SM (N,); see :func:`kgsm_infer.kernels.lstm.run`.
+
+    statics: so many channels from ``first_static`` on are the same in every valid step of a
+    window and 0 in the others, as :func:`pack` makes them; C works their share out once.
+    In C the result of a window has the same bits in any batch, and in any thread.
+    """
+    if _core is None:
+        return partial(_lstm.run, weights)
+    steps, channels = weights.steps, weights.w.shape[2]
+    members, hidden = weights.head.shape
+    floats, scratch_floats = _core.lstm_sizes(
+        steps, channels, hidden, members, first_static, statics
+    )
+    prepared = _aligned(floats)
+    arrays = (_dense(a, np.float32) for a in weights[1:])
+    _core.lstm_prepare(steps, first_static, statics, *arrays, prepared)
+
+    def run(tile: NDArray[np.float32]) -> NDArray[np.float32]:
+        tile = _dense(tile, np.float32)
+        if tile.shape[0] != steps or tile.shape[2] != channels:
+            raise ValueError(f"expected a tile ({steps}, N, {channels}), got {tile.shape}")
+        sm = np.empty(tile.shape[1], np.float32)
+        scratch = _aligned(scratch_floats)
+        _core.lstm_run(hidden, members, first_static, statics, prepared, tile, scratch, sm)
+        return sm
+
+    return run
+
+
+def dissimilarity(domain: Domain, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
+    """DI of (N, K) scaled points, (N,); see :func:`kgsm_infer.kernels.domain.dissimilarity`."""
+    if _core is None:
+        return _domain.dissimilarity(domain, scaled)
+    distance = np.empty(len(scaled), np.float32)
+    _core.nearest(scaled, _dense(domain.points.T, np.float32), distance)
+    return distance / np.float32(domain.mean_distance)
+
+
+def _aligned(floats: int) -> NDArray[np.float32]:
+    """Room for so many floats, at the start of a cache line: no vector lies across two."""
+    room = np.empty(floats + 16, np.float32)
+    skip = -room.ctypes.data % 64 // 4
+    return room[skip : skip + floats]
+
+
+def _dense(x: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
+    return np.asarray(x, dtype, order="C")
+
+
+def _line(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """x as one dense line of numbers, as C reads it."""
+    return np.ascontiguousarray(x).reshape(-1)

@@ -1,0 +1,358 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True
+"""The door to csrc/: checks buffers, lets go of the GIL, turns codes into ValueError.
+
+Arrays come in and go out as one- or two-dimensional C-contiguous buffers of exactly the
+dtype named (float32, int64, uint16); the caller makes the outputs. Nothing here knows
+NumPy. Use :mod:`kgsm_infer.kernels`, which broadcasts, converts and allocates.
+"""
+
+from libc.stdint cimport int64_t, uint16_t
+
+
+cdef extern from "kgsm.h" nogil:
+    int KGSM_OK, KGSM_ERR_INDEX, KGSM_ERR_SHAPE
+    int KGSM_VWC_FOLIAGE, KGSM_VWC_COLUMN
+    int KGSM_ANGLE_CONSTANT, KGSM_ANGLE_COLUMN, KGSM_ANGLE_NORMALISE
+    int KGSM_MISSING_INPUT, KGSM_INPUT_OUT_OF_RANGE, KGSM_SOIL_SIGNAL_LOST
+    int KGSM_DENSE_VEGETATION, KGSM_FROZEN_OR_SNOW, KGSM_OUTSIDE_DOMAIN
+    int KGSM_SHORT_HISTORY, KGSM_CONTEXT_MISSING, KGSM_SM_CLIPPED, KGSM_NO_NUMBER
+
+    ctypedef struct kgsm_range:
+        double low, high
+
+    ctypedef struct kgsm_wcm:
+        double a, b, e
+        int vwc_rule
+        double stem_kg_m2
+        int angle_rule
+        double angle_ref_deg, angle_exponent, min_soil_fraction
+        kgsm_range sigma0_db, vegetation, angle_deg
+        double dense_vwc_kg_m2
+
+    ctypedef struct kgsm_layout:
+        size_t steps, dynamic, statics
+        const float *mean
+        const float *inv_std
+
+    const char *kgsm_strerror(int code)
+    int kgsm_choose_tier(const char *name)
+    const char *kgsm_tier()
+    const char *kgsm_tier_name(size_t i)
+
+    ctypedef struct kgsm_lstm:
+        size_t steps, channels, hidden, members, first_static, statics
+
+    size_t kgsm_lstm_prepared_floats(const kgsm_lstm *lstm)
+    size_t kgsm_lstm_scratch_floats(const kgsm_lstm *lstm)
+    int kgsm_lstm_prepare(
+        const kgsm_lstm *lstm, const float *w, const float *r, const float *b,
+        const float *head, const float *head_bias, float *prepared)
+    int kgsm_lstm_run(
+        const kgsm_lstm *lstm, const float *prepared, size_t n, size_t lines,
+        const float *tile, float *scratch, float *sm)
+    int kgsm_nearest(
+        size_t n, size_t stride, size_t channels, const float *x, size_t count,
+        const float *points, float *distance)
+    int kgsm_db_to_linear(size_t n, const float *db, float *linear)
+    int kgsm_linear_to_db(size_t n, const float *linear, float *db)
+    int kgsm_isolate(
+        const kgsm_wcm *wcm, size_t n, const float *sigma0_db, const float *vegetation,
+        const float *angle_deg, float *soil_db, float *soil_fraction, uint16_t *flags)
+    int kgsm_screen(
+        kgsm_range limits, size_t n, const float *sigma0_db, float *screened_db,
+        uint16_t *flags)
+    int kgsm_invert(double c_db, double d_db, size_t n, const float *soil_db, float *sm)
+    int kgsm_pack(
+        const kgsm_layout *layout, size_t n, size_t r, const int64_t *rows,
+        const float *channel_db, const uint16_t *step_flags, const float *day,
+        const float *dynamic, const float *statics, float *tile, uint16_t *window_flags)
+
+
+#: The flag bits as csrc/kgsm.h has them; a test holds them to kgsm_infer/flags.py.
+FLAG_BITS = {
+    "missing_input": KGSM_MISSING_INPUT,
+    "input_out_of_range": KGSM_INPUT_OUT_OF_RANGE,
+    "soil_signal_lost": KGSM_SOIL_SIGNAL_LOST,
+    "dense_vegetation": KGSM_DENSE_VEGETATION,
+    "frozen_or_snow": KGSM_FROZEN_OR_SNOW,
+    "outside_domain": KGSM_OUTSIDE_DOMAIN,
+    "short_history": KGSM_SHORT_HISTORY,
+    "context_missing": KGSM_CONTEXT_MISSING,
+    "sm_clipped": KGSM_SM_CLIPPED,
+}
+NO_NUMBER = KGSM_NO_NUMBER
+
+cdef dict VWC_RULES = {"foliage": KGSM_VWC_FOLIAGE, "column": KGSM_VWC_COLUMN}
+cdef dict ANGLE_RULES = {
+    "constant": KGSM_ANGLE_CONSTANT,
+    "column": KGSM_ANGLE_COLUMN,
+    "normalise": KGSM_ANGLE_NORMALISE,
+}
+
+
+def tier():
+    """The set of C kernels in use, e.g. ``portable``."""
+    return kgsm_tier().decode("ascii")
+
+
+def tiers():
+    """The tiers of this machine, the plainest first."""
+    names, i = [], 0
+    while kgsm_tier_name(i) != NULL:
+        names.append(kgsm_tier_name(i).decode("ascii"))
+        i += 1
+    return tuple(names)
+
+
+def choose_tier(name):
+    """Use a tier of :func:`tiers`, or the fastest with None. ValueError for another name."""
+    if name is None:
+        kgsm_choose_tier(NULL)
+        return
+    encoded = name.encode()
+    _check(kgsm_choose_tier(encoded))
+
+
+def lstm_sizes(
+    size_t steps, size_t channels, size_t hidden, size_t members, size_t first_static,
+    size_t statics,
+):
+    """(floats of prepared weights, floats of scratch) with the tier in use."""
+    cdef kgsm_lstm lstm = kgsm_lstm(steps, channels, hidden, members, first_static, statics)
+    return kgsm_lstm_prepared_floats(&lstm), kgsm_lstm_scratch_floats(&lstm)
+
+
+def lstm_prepare(
+    size_t steps,
+    size_t first_static,
+    size_t statics,
+    const float[:, :, ::1] w not None,
+    const float[:, :, ::1] r not None,
+    const float[:, ::1] b not None,
+    const float[:, ::1] head not None,
+    const float[::1] head_bias not None,
+    float[::1] prepared not None,
+):
+    """Weights w (M, 4H, F), r (M, 4H, H), b (M, 8H), head (M, H), head_bias (M) laid out."""
+    cdef size_t members = w.shape[0], hidden = head.shape[1]
+    cdef kgsm_lstm lstm = kgsm_lstm(
+        steps, w.shape[2], hidden, members, first_static, statics)
+    cdef int code
+    _same_length(4 * hidden, w.shape[1], "w, second axis")
+    _same_length(members, r.shape[0], "r")
+    _same_length(4 * hidden, r.shape[1], "r, second axis")
+    _same_length(hidden, r.shape[2], "r, last axis")
+    _same_length(members, b.shape[0], "b")
+    _same_length(8 * hidden, b.shape[1], "b, second axis")
+    _same_length(members, head.shape[0], "head")
+    _same_length(members, head_bias.shape[0], "head_bias")
+    _same_length(kgsm_lstm_prepared_floats(&lstm), prepared.shape[0], "prepared")
+    if prepared.shape[0] == 0:
+        _check(KGSM_ERR_SHAPE)
+    code = kgsm_lstm_prepare(
+        &lstm, &w[0, 0, 0], &r[0, 0, 0], &b[0, 0], &head[0, 0], &head_bias[0], &prepared[0])
+    _check(code)
+
+
+def lstm_run(
+    size_t hidden,
+    size_t members,
+    size_t first_static,
+    size_t statics,
+    const float[::1] prepared not None,
+    const float[:, :, ::1] tile not None,
+    float[::1] scratch not None,
+    float[::1] sm not None,
+):
+    """sm (n,) of a tile (T, n, F); the GIL is let go."""
+    cdef kgsm_lstm lstm = kgsm_lstm(
+        tile.shape[0], tile.shape[2], hidden, members, first_static, statics)
+    cdef size_t n = tile.shape[1]
+    cdef int code
+    _same_length(kgsm_lstm_prepared_floats(&lstm), prepared.shape[0], "prepared")
+    _same_length(kgsm_lstm_scratch_floats(&lstm), scratch.shape[0], "scratch")
+    _same_length(n, sm.shape[0], "sm")
+    if n == 0:
+        return
+    with nogil:
+        code = kgsm_lstm_run(
+            &lstm, &prepared[0], n, n, &tile[0, 0, 0], &scratch[0], &sm[0])
+    _check(code)
+
+
+def nearest(
+    const float[:, :] x not None, const float[:, ::1] points not None, float[::1] distance not None
+):
+    """distance (n,) of x (n, K), whose lines may lie apart, to the nearest of points (K, P)."""
+    cdef size_t n = x.shape[0], channels = x.shape[1], apart = channels
+    cdef Py_ssize_t size = sizeof(float)
+    cdef int code
+    _same_length(channels, points.shape[0], "points")
+    _same_length(n, distance.shape[0], "distance")
+    if n == 0:
+        return
+    if (channels > 1 and x.strides[1] != size) or (
+            n > 1 and (x.strides[0] < size or x.strides[0] % size)):
+        raise ValueError("the channels of a line of x must lie side by side")
+    if n > 1:
+        apart = x.strides[0] // size
+    with nogil:
+        code = kgsm_nearest(
+            n, apart, channels, &x[0, 0], points.shape[1], &points[0, 0], &distance[0])
+    _check(code)
+
+
+def db_to_linear(const float[::1] db not None, float[::1] linear not None):
+    """Power from decibels; both (n,) float32."""
+    _same_length(db.shape[0], linear.shape[0], "linear")
+    cdef int code
+    with nogil:
+        code = kgsm_db_to_linear(db.shape[0], &db[0], &linear[0])
+    _check(code)
+
+
+def linear_to_db(const float[::1] linear not None, float[::1] db not None):
+    """Decibels from power; both (n,) float32."""
+    _same_length(linear.shape[0], db.shape[0], "db")
+    cdef int code
+    with nogil:
+        code = kgsm_linear_to_db(linear.shape[0], &linear[0], &db[0])
+    _check(code)
+
+
+def isolate(
+    wcm,
+    const float[::1] sigma0_db not None,
+    const float[::1] vegetation not None,
+    const float[::1] angle_deg,
+    float[::1] soil_db not None,
+    float[::1] soil_fraction not None,
+    uint16_t[::1] flags not None,
+):
+    """Eqs 1, 2, 4, 5, 12 of a :class:`kgsm_infer.kernels.wcm.Wcm`; all (n,); angle_deg or None."""
+    cdef kgsm_wcm c_wcm
+    cdef size_t n = sigma0_db.shape[0]
+    cdef const float *angle = NULL
+    cdef int code
+    _same_length(n, vegetation.shape[0], "vegetation")
+    _same_length(n, soil_db.shape[0], "soil_db")
+    _same_length(n, soil_fraction.shape[0], "soil_fraction")
+    _same_length(n, flags.shape[0], "flags")
+    if angle_deg is not None:
+        _same_length(n, angle_deg.shape[0], "angle_deg")
+        angle = &angle_deg[0]
+    limits = wcm.limits
+    c_wcm.a = wcm.a
+    c_wcm.b = wcm.b
+    c_wcm.e = wcm.e
+    c_wcm.vwc_rule = VWC_RULES[wcm.vwc_rule]
+    c_wcm.stem_kg_m2 = wcm.stem_kg_m2
+    c_wcm.angle_rule = ANGLE_RULES[wcm.angle_rule]
+    c_wcm.angle_ref_deg = wcm.angle_ref_deg
+    c_wcm.angle_exponent = wcm.angle_exponent
+    c_wcm.min_soil_fraction = wcm.min_soil_fraction
+    c_wcm.sigma0_db = _range(limits.sigma0_db)
+    c_wcm.vegetation = _range(limits.ndvi if wcm.vwc_rule == "foliage" else limits.vwc_kg_m2)
+    c_wcm.angle_deg = _range(limits.angle_deg)
+    c_wcm.dense_vwc_kg_m2 = limits.dense_vwc_kg_m2
+    with nogil:
+        code = kgsm_isolate(
+            &c_wcm, n, &sigma0_db[0], &vegetation[0], angle, &soil_db[0], &soil_fraction[0],
+            &flags[0])
+    _check(code)
+
+
+def screen(
+    limits_db,
+    const float[::1] sigma0_db not None,
+    float[::1] screened_db not None,
+    uint16_t[::1] flags not None,
+):
+    """sigma0_db or NaN outside ``limits_db`` (low, high), and flags; all (n,)."""
+    cdef kgsm_range limits = _range(limits_db)
+    cdef int code
+    _same_length(sigma0_db.shape[0], screened_db.shape[0], "screened_db")
+    _same_length(sigma0_db.shape[0], flags.shape[0], "flags")
+    with nogil:
+        code = kgsm_screen(limits, sigma0_db.shape[0], &sigma0_db[0], &screened_db[0], &flags[0])
+    _check(code)
+
+
+def invert(double c_db, double d_db, const float[::1] soil_db not None, float[::1] sm not None):
+    """(soil_db - C) / D; both (n,) float32."""
+    cdef int code
+    _same_length(soil_db.shape[0], sm.shape[0], "sm")
+    with nogil:
+        code = kgsm_invert(c_db, d_db, soil_db.shape[0], &soil_db[0], &sm[0])
+    _check(code)
+
+
+def pack(
+    const float[::1] mean not None,
+    const float[::1] inv_std not None,
+    const int64_t[:, ::1] rows not None,
+    const float[::1] channel_db not None,
+    const uint16_t[::1] step_flags not None,
+    const float[::1] day not None,
+    const float[:, ::1] dynamic not None,
+    const float[:, ::1] statics not None,
+    float[:, :, ::1] tile not None,
+    uint16_t[::1] window_flags not None,
+):
+    """The tile (T, n, F) and flags (n,) of windows rows (n, T); see kgsm.h for the rest.
+
+    T, Fd and Fs are read off the shapes of rows, dynamic (r, Fd) and statics (n, Fs).
+    """
+    cdef size_t n = rows.shape[0], r = channel_db.shape[0]
+    cdef kgsm_layout layout
+    cdef int code
+    layout.steps = rows.shape[1]
+    layout.dynamic = dynamic.shape[1]
+    layout.statics = statics.shape[1]
+    layout.mean = &mean[0]
+    layout.inv_std = &inv_std[0]
+    cdef size_t scaled = 1 + layout.dynamic + layout.statics + 1
+    _same_length(scaled, mean.shape[0], "mean")
+    _same_length(scaled, inv_std.shape[0], "inv_std")
+    _same_length(r, step_flags.shape[0], "step_flags")
+    _same_length(r, day.shape[0], "day")
+    _same_length(r, dynamic.shape[0], "dynamic")
+    _same_length(n, statics.shape[0], "statics")
+    _same_length(layout.steps, tile.shape[0], "tile")
+    _same_length(n, tile.shape[1], "tile, second axis")
+    _same_length(scaled + 1, tile.shape[2], "tile, last axis")
+    _same_length(n, window_flags.shape[0], "window_flags")
+    with nogil:
+        code = kgsm_pack(
+            &layout, n, r, &rows[0, 0], &channel_db[0], &step_flags[0], &day[0],
+            &dynamic[0, 0], &statics[0, 0], &tile[0, 0, 0], &window_flags[0])
+    if code == KGSM_ERR_INDEX:
+        raise ValueError(_first_bad_row(rows, r))
+    _check(code)
+
+
+cdef kgsm_range _range(pair) except *:
+    cdef kgsm_range limits
+    limits.low, limits.high = pair
+    return limits
+
+
+cdef str _first_bad_row(const int64_t[:, ::1] rows, Py_ssize_t r):
+    cdef Py_ssize_t i, t
+    for i in range(rows.shape[0]):
+        for t in range(rows.shape[1]):
+            if rows[i, t] < -1 or rows[i, t] >= r:
+                return f"window rows must lie in -1..{r - 1}, window {i} step {t} is {rows[i, t]}"
+    return kgsm_strerror(KGSM_ERR_INDEX).decode("ascii")
+
+
+cdef int _same_length(Py_ssize_t expected, Py_ssize_t got, str name) except -1:
+    if got != expected:
+        raise ValueError(f"{name} has {got} elements, expected {expected}")
+    return 0
+
+
+cdef int _check(int code) except -1:
+    if code != KGSM_OK:
+        raise ValueError(kgsm_strerror(code).decode("ascii"))
+    return 0

@@ -1,0 +1,303 @@
+"""The water cloud model in NumPy: the readable twin of the C kernel.
+
+Numbers are the equations of Yu, Filippi and Bishop's paper. Symbols:
+
+=============  ====================================================  =========
+sigma0         total backscatter (dB, or linear power where said)
+V              vegetation water content, VWC                         kg m-2
+theta          incidence angle                                       degrees
+A, B, E        vegetation parameters of the water cloud model        -, m2 kg-1, -
+gamma2         two-way transmissivity of the vegetation              -
+sigma_veg      the vegetation's share of the backscatter             linear
+sigma_soil     the soil's backscatter below the vegetation           dB
+soil fraction  (sigma0 - sigma_veg) / sigma0, all linear             -
+=============  ====================================================  =========
+
+Everything here is float32 in, float32 out, as in the C kernel; missing is NaN
+and stays NaN. The same physics stands in ``csrc/``, in the torch layer and in
+the exported ONNX graph; ``tests/kernels/test_four_engines.py`` holds them together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import flags
+
+#: VWC of foliage from NDVI, kg m-2 (SMAP ancillary report, Chan et al. 2013).
+VWC_NDVI2 = 1.9134
+VWC_NDVI1 = -0.3215
+#: NDVI where that is 0, as two float32: 0.1680255 in full.
+VWC_ROOT = np.float32(-VWC_NDVI1 / VWC_NDVI2)
+VWC_ROOT_LOW = np.float32(-VWC_NDVI1 / VWC_NDVI2 - float(VWC_ROOT))
+
+DB_TO_NEPER = np.log(10.0) / 10.0  # 1 dB of power in natural-log units
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an input can be; outside it ``input_out_of_range`` and no number.
+
+    Ranges are closed. ``dense_vwc_kg_m2`` is where ``dense_vegetation`` begins:
+    5 kg m-2 is SMAP's limit. With the foliage rule VWC cannot pass 1.6, and C-band
+    is known to lose the soil near NDVI 0.8, so training writes 1.0 there.
+    """
+
+    sigma0_db: tuple[float, float] = (-60.0, 10.0)
+    angle_deg: tuple[float, float] = (5.0, 75.0)
+    ndvi: tuple[float, float] = (-1.0, 1.0)
+    vwc_kg_m2: tuple[float, float] = (0.0, 50.0)
+    dense_vwc_kg_m2: float = 5.0
+    sm: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        for name in ("sigma0_db", "angle_deg", "ndvi", "vwc_kg_m2", "sm"):
+            low, high = getattr(self, name)
+            if not low <= high:
+                raise ValueError(f"limits of {name} must be low <= high, got {low!r}, {high!r}")
+        if np.isnan(self.dense_vwc_kg_m2):
+            raise ValueError("dense_vwc_kg_m2 must be a number, got nan")
+
+
+def default_limits(vwc_rule: str) -> Limits:
+    """Limits with the ``dense_vwc_kg_m2`` that fits where VWC comes from.
+
+    >>> default_limits("foliage").dense_vwc_kg_m2, default_limits("column").dense_vwc_kg_m2
+    (1.0, 5.0)
+    """
+    return Limits(dense_vwc_kg_m2=1.0) if vwc_rule == "foliage" else Limits()
+
+
+@dataclass(frozen=True)
+class Wcm:
+    """One parameter set of the water cloud model, and how its inputs are read.
+
+    a: A of Eq 2, linear power, > 0.
+    b: B of Eq 5, m2 kg-1, >= 0.
+    e: E of Eq 2, 0 in the paper, 1 is common.
+    vwc_rule: ``foliage`` (from NDVI) or ``column`` (VWC given).
+    stem_kg_m2: constant added to the foliage, stem * (Nmax - Nmin) / (1 - Nmin).
+    angle_rule: ``constant`` (``angle_ref_deg`` for all), ``column`` (the angle of
+        each acquisition) or ``normalise`` (sigma0 is brought to ``angle_ref_deg``
+        by (cos ref / cos theta) ** angle_exponent, then ref is used).
+    min_soil_fraction: below it the soil signal counts as lost.
+    """
+
+    a: float
+    b: float = 0.084
+    e: float = 0.0
+    vwc_rule: str = "foliage"
+    stem_kg_m2: float = 0.0
+    angle_rule: str = "constant"
+    angle_ref_deg: float = 40.0
+    angle_exponent: float = 2.0
+    min_soil_fraction: float = 0.1
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.a) and self.a >= 0):
+            raise ValueError(f"A must be a finite number >= 0, got {self.a!r}")
+        if not (np.isfinite(self.b) and self.b >= 0):
+            raise ValueError(f"B must be a finite number >= 0, got {self.b!r}")
+        if not (np.isfinite(self.e) and self.e >= 0):
+            raise ValueError(f"E must be a finite number >= 0, got {self.e!r}")
+        if not (np.isfinite(self.stem_kg_m2) and self.stem_kg_m2 >= 0):
+            raise ValueError(f"stem_kg_m2 must be a finite number >= 0, got {self.stem_kg_m2!r}")
+        if self.vwc_rule not in ("foliage", "column"):
+            raise ValueError(f"vwc_rule must be 'foliage' or 'column', got {self.vwc_rule!r}")
+        if self.angle_rule not in ("constant", "column", "normalise"):
+            raise ValueError(
+                f"angle_rule must be 'constant', 'column' or 'normalise', got {self.angle_rule!r}"
+            )
+        if not 0 < self.angle_ref_deg < 90:
+            raise ValueError(f"angle_ref_deg must lie in (0, 90), got {self.angle_ref_deg!r}")
+        if not np.isfinite(self.angle_exponent):
+            raise ValueError(f"angle_exponent must be finite, got {self.angle_exponent!r}")
+        if not 0 < np.float32(self.min_soil_fraction) < 1:
+            raise ValueError(
+                f"min_soil_fraction must lie in (0, 1), got {self.min_soil_fraction!r}"
+            )
+
+    def replace_a(self, a: float) -> Wcm:
+        """The same parameter set with another A."""
+        return replace(self, a=a)
+
+    @property
+    def vegetation_name(self) -> str:
+        """The table column the vegetation comes from: ``ndvi`` or ``vwc_kg_m2``."""
+        return "ndvi" if self.vwc_rule == "foliage" else "vwc_kg_m2"
+
+    @property
+    def needs_angle(self) -> bool:
+        """True when the angle of each acquisition enters the model."""
+        return self.angle_rule != "constant"
+
+
+class Isolated(NamedTuple):
+    """What isolation gives per acquisition, all of the input's shape.
+
+    soil_db: float32, sigma_soil of Eq 12; NaN with a reason in ``flags``.
+    soil_fraction: float32; NaN where an input is missing or out of range, and the
+        (small or negative) fraction itself where the soil signal is lost.
+    flags: uint16, bits of :mod:`kgsm_infer.flags`.
+    """
+
+    soil_db: NDArray[np.float32]
+    soil_fraction: NDArray[np.float32]
+    flags: NDArray[np.uint16]
+
+
+def db_to_linear(db: ArrayLike) -> NDArray[np.float32]:
+    """Power from decibels, 10 ** (db / 10).
+
+    >>> db_to_linear([-10.0, 0.0]).round(6).tolist()
+    [0.10000000149011612, 1.0]
+    """
+    return np.asarray(np.exp(np.asarray(db, np.float32) * np.float32(DB_TO_NEPER)), np.float32)
+
+
+def linear_to_db(linear: ArrayLike) -> NDArray[np.float32]:
+    """Decibels from power, 10 * log10(linear); 0 gives -inf, below 0 gives NaN.
+
+    >>> linear_to_db([0.1, 1.0]).tolist()
+    [-10.0, 0.0]
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.float32(10.0) * np.log10(np.asarray(linear, np.float32))
+
+
+def vwc_from_ndvi(ndvi: ArrayLike, stem_kg_m2: float = 0.0) -> NDArray[np.float32]:
+    """Vegetation water content, kg m-2: max(0, 1.9134 N**2 - 0.3215 N) + stem.
+
+    >>> vwc_from_ndvi([0.1, 0.8]).round(4).tolist()
+    [0.0, 0.9674000144004822]
+    """
+    n = np.asarray(ndvi, np.float32)
+    # as 1.9134 N (N - root): near the root the plain form loses all its digits, and with
+    # them up to 0.03 dB of a weak soil signal
+    foliage = np.float32(VWC_NDVI2) * n * ((n - VWC_ROOT) - VWC_ROOT_LOW)
+    return np.maximum(foliage, np.float32(0)) + np.float32(stem_kg_m2)
+
+
+def isolate(
+    wcm: Wcm,
+    sigma0_db: ArrayLike,
+    vegetation: ArrayLike,
+    angle_deg: ArrayLike | None = None,
+) -> Isolated:
+    """The soil's backscatter below the vegetation (Eqs 1, 2, 4, 5, 12).
+
+    sigma0_db, vegetation (NDVI, or VWC in kg m-2 with the ``column`` rule) and
+    angle_deg (degrees; only with the ``column`` and ``normalise`` rules) are of one
+    shape, or broadcast to it.
+
+    >>> soil = isolate(Wcm(a=0.02), [-15.0, -25.0, np.nan], [0.5, 0.9, 0.5])
+    >>> soil.soil_db.astype(float).round(3).tolist()
+    [-14.841, nan, nan]
+    >>> [flags.names(mask) for mask in soil.flags]
+    ['', 'soil_signal_lost', 'missing_input']
+    """
+    limits = wcm.limits
+    sigma0_db, vegetation = np.broadcast_arrays(
+        np.asarray(sigma0_db, np.float32), np.asarray(vegetation, np.float32)
+    )
+    low, high = limits.ndvi if wcm.vwc_rule == "foliage" else limits.vwc_kg_m2
+    missing = np.isnan(sigma0_db) | np.isnan(vegetation)
+    outside = _outside(sigma0_db, *limits.sigma0_db) | _outside(vegetation, low, high)
+    if wcm.needs_angle:
+        if angle_deg is None:
+            raise ValueError(f"angle rule {wcm.angle_rule!r} needs angle_deg")
+        theta_deg = np.broadcast_to(np.asarray(angle_deg, np.float32), sigma0_db.shape)
+        missing = missing | np.isnan(theta_deg)
+        outside = outside | _outside(theta_deg, *limits.angle_deg)
+    else:
+        theta_deg = None
+    cos_ref = np.float32(np.cos(np.deg2rad(wcm.angle_ref_deg)))
+
+    with np.errstate(all="ignore"):
+        vwc = vwc_from_ndvi(vegetation, wcm.stem_kg_m2) if wcm.vwc_rule == "foliage" else vegetation
+        cos_theta = cos_ref if theta_deg is None else _cos_deg(theta_deg)
+        sigma0 = db_to_linear(sigma0_db)
+        if wcm.angle_rule == "normalise":
+            sigma0 = sigma0 * (cos_ref / cos_theta) ** np.float32(wcm.angle_exponent)
+            cos_theta = cos_ref
+        # gamma2 = exp(-2 tau / cos theta), tau = B V                            (4) (5)
+        two_tau = np.float32(2 * wcm.b) * vwc / cos_theta
+        # sigma_veg = A V**E cos theta (1 - gamma2)                                  (2)
+        sigma_veg = np.float32(wcm.a) * vwc ** np.float32(wcm.e) * cos_theta * -np.expm1(-two_tau)
+        # sigma_soil[dB] = 10 log10((sigma0 - sigma_veg) / gamma2)              (1) (12)
+        left = sigma0 - sigma_veg
+        soil_fraction = left / sigma0
+        soil_db = linear_to_db(left) + two_tau / np.float32(DB_TO_NEPER)
+
+    bad = missing | outside
+    soil_fraction = np.where(bad, np.float32(np.nan), soil_fraction)
+    # soil_db is infinite only where limits were widened beyond what float32 can follow
+    kept = (soil_fraction >= np.float32(wcm.min_soil_fraction)) & np.isfinite(soil_db)
+    lost = ~bad & ~kept
+    dense = ~bad & (vwc > np.float32(limits.dense_vwc_kg_m2))
+    mask = (
+        missing * np.uint16(flags.MISSING_INPUT)
+        | outside * np.uint16(flags.INPUT_OUT_OF_RANGE)
+        | lost * np.uint16(flags.SOIL_SIGNAL_LOST)
+        | dense * np.uint16(flags.DENSE_VEGETATION)
+    )
+    soil_db = np.where(bad | lost, np.float32(np.nan), soil_db)
+    return Isolated(soil_db, soil_fraction, np.asarray(mask, np.uint16))
+
+
+def screen(
+    sigma0_db: ArrayLike, limits: Limits = Limits()
+) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+    """The backscatter itself where no vegetation is removed (the plain LSTM).
+
+    Returns sigma0_db, NaN where it is out of range, and its flags, both of its shape.
+    """
+    sigma0_db = np.asarray(sigma0_db, np.float32)
+    missing, outside = np.isnan(sigma0_db), _outside(sigma0_db, *limits.sigma0_db)
+    mask = missing * np.uint16(flags.MISSING_INPUT) | outside * np.uint16(flags.INPUT_OUT_OF_RANGE)
+    return np.where(outside, np.float32(np.nan), sigma0_db), np.asarray(mask, np.uint16)
+
+
+def invert(soil_db: ArrayLike, c_db: float, d_db: float) -> NDArray[np.float32]:
+    """SM (m3 m-3) of the WCM baseline, (sigma_soil[dB] - C) / D (Eqs 3, 6).
+
+    c_db: soil backscatter at SM = 0, dB.  d_db: its change per m3 m-3, dB, not 0.
+    Not clipped: the caller sees what the line says.
+
+    >>> invert([-15.0, np.nan], c_db=-20.0, d_db=25.0).round(6).tolist()
+    [0.20000000298023224, nan]
+    """
+    if not (np.isfinite(c_db) and np.isfinite(d_db) and np.float32(d_db) != 0):
+        raise ValueError(f"C and D must be finite and D not 0, got C={c_db!r}, D={d_db!r}")
+    return (np.asarray(soil_db, np.float32) - np.float32(c_db)) / np.float32(d_db)
+
+
+def forward_db(
+    wcm: Wcm, sm: ArrayLike, vwc_kg_m2: ArrayLike, angle_deg: ArrayLike, c_db: float, d_db: float
+) -> NDArray[np.float64]:
+    """Total backscatter in dB the model expects (Eqs 1-5), float64, for simulation.
+
+    The WCM's own forward direction; never used at inference.
+    """
+    vwc = np.asarray(vwc_kg_m2, np.float64)
+    cos_theta = np.cos(np.deg2rad(np.asarray(angle_deg, np.float64)))
+    gamma2 = np.exp(-2.0 * wcm.b * vwc / cos_theta)
+    sigma_veg = wcm.a * vwc**wcm.e * cos_theta * (1.0 - gamma2)
+    sigma_soil = 10.0 ** ((c_db + d_db * np.asarray(sm, np.float64)) / 10.0)
+    return 10.0 * np.log10(sigma_veg + gamma2 * sigma_soil)
+
+
+def _outside(x: NDArray[np.float32], low: float, high: float) -> NDArray[np.bool_]:
+    """True where x is a number outside [low, high]; NaN is missing, not outside."""
+    return (x < np.float32(low)) | (x > np.float32(high))
+
+
+def _cos_deg(angle_deg: NDArray[np.float32]) -> NDArray[np.float32]:
+    """cos(angle) as the sine of its complement, which is exact: at 75 degrees the cosine
+    of a rounded angle has four times the relative error."""
+    return np.asarray(np.sin(np.deg2rad(np.float32(90) - angle_deg, dtype=np.float32)))

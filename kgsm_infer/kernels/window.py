@@ -1,0 +1,188 @@
+"""Look-back windows and the LSTM's input tile: the readable twin of ``kgsm_pack``.
+
+A *row* is one acquisition of one site. A *window* is a row and the T - 1 rows of the
+same site before it, never of another site; where the site has no earlier row the
+window begins with padding, -1.
+
+Channels of the tile, F = 1 + Fd + Fs + 2, in this order:
+
+    backscatter   sigma_soil (KG-LSTM) or sigma0 (plain LSTM), dB, scaled
+    dynamic       Fd auxiliaries of each acquisition, scaled
+    statics       Fs properties of the site, scaled, repeated at each valid step
+    gap_days      days since the previous step of the window, scaled; 0 where unknown
+    valid         1 where the step has everything it needs, else 0
+
+Scaled means (x - mean) / std, computed as (x - mean) * (1 / std) in float32. A step
+that lacks anything (any of NO_NUMBER, a dynamic auxiliary or its day) is all zeros:
+it can neither help nor harm. A window whose last step, or any static, is lacking has
+no number; its tile is still finite, and its flags say why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import flags
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sizes and scaling of the tile.
+
+    steps: T.  dynamic: Fd.  statics: Fs.
+    mean, std: of the 1 + Fd + Fs + 1 scaled channels, in channel order.
+    """
+
+    steps: int
+    dynamic: int
+    statics: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        scaled = 1 + self.dynamic + self.statics + 1
+        if self.steps < 1 or self.dynamic < 0 or self.statics < 0:
+            raise ValueError(f"a window needs at least one step: {self}")
+        if len(self.mean) != scaled or len(self.std) != scaled:
+            raise ValueError(
+                f"{scaled} scaled channels need as many means and stds, "
+                f"got {len(self.mean)} and {len(self.std)}"
+            )
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.std).all()):
+            raise ValueError("scaling must be finite")
+        with np.errstate(all="ignore"):  # what is looked for is what overflows in float32
+            mean, inv_std = np.asarray(self.mean, np.float32), self.inv_std
+        if not (np.all(np.asarray(self.std) > 0) and np.all(inv_std > 0)):
+            raise ValueError("every std must be > 0 and in float32's range")
+        if not (np.isfinite(mean).all() and np.isfinite(inv_std).all()):
+            raise ValueError("every mean and 1 / std must be in float32's range")
+
+    @property
+    def channels(self) -> int:
+        """F, with the unscaled ``valid`` channel."""
+        return len(self.mean) + 1
+
+    @property
+    def inv_std(self) -> NDArray[np.float32]:
+        """1 / std of the scaled channels, worked out in float32."""
+        return np.asarray(np.float32(1) / np.asarray(self.std, np.float32))
+
+
+def window_rows(site: ArrayLike, day: ArrayLike, steps: int) -> NDArray[np.int64]:
+    """For each row, the rows of its window: (R, T) indices, -1 for padding.
+
+    site: (R,) anything that sorts.  day: (R,) numbers or datetime64.  Rows of one
+    site on one instant keep their order in the table.
+
+    >>> window_rows(["a", "b", "a"], [2, 1, 1], steps=2).tolist()
+    [[2, 0], [-1, 1], [-1, 2]]
+    """
+    site, day = np.asarray(site), np.asarray(day)
+    n = len(site)
+    code = np.unique(site, return_inverse=True)[1]
+    order = np.lexsort((np.arange(n), day, code))
+    starts = np.flatnonzero(np.r_[True, np.diff(code[order]) != 0]) if n else np.empty(0, int)
+    first = np.repeat(starts, np.diff(np.r_[starts, n]))  # where each row's site begins
+    place = np.arange(n)[:, None] - np.arange(steps - 1, -1, -1)
+    rows = np.full((n, steps), -1, np.int64)
+    rows[order] = np.where(place >= first[:, None], order[np.maximum(place, 0)], -1)
+    return rows
+
+
+def pack(
+    layout: Layout,
+    rows: ArrayLike,
+    channel_db: ArrayLike,
+    step_flags: ArrayLike,
+    day: ArrayLike,
+    dynamic: ArrayLike | None = None,
+    statics: ArrayLike | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+    """The input tile (T, N, F) float32 and the flags (N,) of N windows.
+
+    rows: (N, T) int64, from :func:`window_rows` (-1 is padding).
+    channel_db: (R,) float32, backscatter channel per row.  step_flags: (R,) uint16.
+    day: (R,) float32, days on any one origin; NaN makes the step invalid.
+    A channel_db that is NaN although its flags allow a number counts as missing.
+    dynamic: (R, Fd) float32.  statics: (N, Fs) float32, one line per *window*.
+
+    A window's flags are its last row's step_flags, ``missing_input`` or
+    ``input_out_of_range`` (NaN or infinite) for its last row's dynamic, day and its
+    statics, and ``short_history`` where any other step is invalid.
+    """
+    rows = np.asarray(rows, np.int64)
+    n, steps = rows.shape
+    if steps != layout.steps:
+        raise ValueError(f"windows have {steps} steps, the layout {layout.steps}")
+    channel_db = np.asarray(channel_db, np.float32)
+    step_flags = np.asarray(step_flags, np.uint16)
+    day = np.asarray(day, np.float32)
+    r = len(channel_db)
+    dynamic = np.zeros((r, 0), np.float32) if dynamic is None else np.asarray(dynamic, np.float32)
+    statics = np.zeros((n, 0), np.float32) if statics is None else np.asarray(statics, np.float32)
+    if channel_db.shape != (r,) or step_flags.shape != (r,) or day.shape != (r,):
+        raise ValueError(
+            f"channel_db, step_flags and day must each be ({r},), "
+            f"got {channel_db.shape}, {step_flags.shape} and {day.shape}"
+        )
+    if dynamic.shape != (r, layout.dynamic) or statics.shape != (n, layout.statics):
+        raise ValueError(
+            f"expected dynamic {(r, layout.dynamic)} and statics {(n, layout.statics)}, "
+            f"got {dynamic.shape} and {statics.shape}"
+        )
+    if n and not (rows.min() >= -1 and rows.max() < r):
+        raise ValueError(f"window rows must lie in -1..{r - 1}, got {rows.min()}..{rows.max()}")
+
+    # a backscatter that is NaN for no stated reason is a missing one
+    unexplained = np.where(step_flags & flags.NO_NUMBER, 0, _lacking(channel_db[:, None]))
+    step_flags = step_flags | unexplained.astype(np.uint16)
+    step_flags = step_flags | _lacking(dynamic) | _lacking(day[:, None])
+    valid_row = (step_flags & flags.NO_NUMBER) == 0
+    pad = rows < 0
+    if r == 0:  # nothing but padding, which takes the shape of one row that is missing
+        return pack(layout, rows, [np.nan], [0], [0.0], np.zeros((1, layout.dynamic)), statics)
+    at = np.where(pad, 0, rows)  # any real row: padding is masked below
+    valid = valid_row[at] & ~pad
+
+    mean = np.asarray(layout.mean, np.float32)
+    inv_std = layout.inv_std
+    fd, fs = layout.dynamic, layout.statics
+    static_flags = _lacking(statics)
+    scaled = np.zeros((n, steps, layout.channels), np.float32)
+    gap = np.zeros((n, steps), np.float32)
+    with np.errstate(invalid="ignore"):
+        gap[:, 1:] = day[at[:, 1:]] - day[at[:, :-1]]
+        gap[:, 1:][pad[:, :-1]] = 0
+        gap[~np.isfinite(gap)] = 0
+        scaled[..., 0] = (channel_db[at] - mean[0]) * inv_std[0]
+        scaled[..., 1 : 1 + fd] = (dynamic[at] - mean[1 : 1 + fd]) * inv_std[1 : 1 + fd]
+        # a lacking static has no number (static_flags); its tile stays finite
+        scaled[..., 1 + fd : 1 + fd + fs] = np.where(
+            np.isfinite(statics),
+            (statics - mean[1 + fd : 1 + fd + fs]) * inv_std[1 + fd : 1 + fd + fs],
+            np.float32(0),
+        )[:, None, :]
+        scaled[..., 1 + fd + fs] = (gap - mean[-1]) * inv_std[-1]
+    scaled[..., -1] = 1
+    scaled[~valid] = 0
+
+    last = rows[:, -1]
+    window_flags = np.full(n, flags.MISSING_INPUT, np.uint16)  # a padded target has nothing
+    real = last >= 0
+    window_flags[real] = step_flags[last[real]]
+    window_flags |= static_flags
+    short = ~valid[:, :-1].all(axis=1)
+    window_flags |= short * np.uint16(flags.SHORT_HISTORY)
+    return np.ascontiguousarray(scaled.transpose(1, 0, 2)), window_flags
+
+
+def _lacking(x: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Flags per line of x (n, k): missing where any is NaN, out of range where infinite."""
+    return np.asarray(
+        np.isnan(x).any(axis=1) * np.uint16(flags.MISSING_INPUT)
+        | np.isinf(x).any(axis=1) * np.uint16(flags.INPUT_OUT_OF_RANGE),
+        np.uint16,
+    )

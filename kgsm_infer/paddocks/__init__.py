@@ -1,0 +1,1 @@
+"""One line per paddock, from a table or a scene."""

@@ -1,0 +1,215 @@
+"""Pictures of a cross-validation, in the manner of the paper's Figs 2 and 3."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from kgsm_infer.files import whole
+
+from ..learning.calibrate import Profile
+from .crossval import Crossvalidation
+from .metrics import scores
+from .trust import HeldOutDomain
+
+#: Two colours that people with any colour vision tell apart (Okabe and Ito 2008).
+BLUE, VERMILION = "#0072b2", "#d55e00"
+
+TITLES = {
+    "mean": "Site-blind mean",
+    "same-date-mean": "Same-date mean",
+    "oracle": "Oracle that knows the forward model, one look",
+    "wcm": "WCM",
+    "ridge-radar": "Ridge, backscatter alone",
+    "ridge": "Ridge",
+    "ridge-no-radar": "Ridge, no radar",
+    "forest": "Random forest",
+    "extra-trees": "Extra trees",
+    "forest-no-radar": "Random forest, no radar",
+    "lstm-no-radar": "LSTM, no radar",
+    "lstm": "LSTM",
+    "kg-lstm": "KG-LSTM",
+}
+
+
+def scatter_by_fold(
+    path: Path,
+    model: str,
+    observed: NDArray[np.floating],
+    predicted: NDArray[np.floating],
+    fold: NDArray[np.int64],
+    fold_names: Sequence[str],
+    note: str = "",
+) -> None:
+    """Predicted against observed SM, one panel a fold: 1:1 line, RMSE, R, n.
+
+    observed, predicted: (R,) m3 m-3, NaN where there is none.  fold: (R,).
+    note: shown under the title, for example that the data are simulated.
+    """
+    count = len(fold_names)
+    columns = min(count, 4)
+    lines = -(-count // columns)
+    figure = Figure(figsize=(3.1 * columns, 3.2 * lines + 0.5), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+    top = _upper_limit(observed, predicted)
+    for k, axis in enumerate(axes.flat):
+        if k >= count:
+            axis.set_visible(False)
+            continue
+        here = (fold == k) & np.isfinite(observed) & np.isfinite(predicted)
+        score = scores(observed[here], predicted[here])
+        axis.plot([0, top], [0, top], color="0.6", linewidth=1, zorder=1)
+        axis.scatter(
+            observed[here], predicted[here], s=9, alpha=0.5, color=BLUE, linewidths=0, zorder=2
+        )
+        axis.text(
+            0.04,
+            0.96,
+            f"RMSE {score.rmse:.3f}\nR {score.r:.2f}\nn {score.n}",
+            transform=axis.transAxes,
+            va="top",
+            fontsize=8,
+        )
+        axis.set(xlim=(0, top), ylim=(0, top), aspect="equal")
+        axis.set_title(f"fold {fold_names[k]}", fontsize=9)
+    figure.supxlabel("observed SM (m³ m⁻³)", fontsize=9)
+    figure.supylabel("predicted SM (m³ m⁻³)", fontsize=9)
+    figure.suptitle(f"{TITLES.get(model, model)}{': ' + note if note else ''}", fontsize=11)
+    save(figure, path)
+
+
+def learnt_a(path: Path, paths_of_a: Mapping[str, Sequence[float]], note: str = "") -> None:
+    """A over the epochs of each fold: where it settles, and whether it does."""
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    axis = figure.subplots()
+    for name, values in paths_of_a.items():
+        axis.plot(np.arange(1, len(values) + 1), values, linewidth=1.2, label=f"fold {name}")
+    axis.set(xlabel="epoch", ylabel="A (linear power)", yscale="log")
+    axis.set_title(f"Learnt A{': ' + note if note else ''}", fontsize=11)
+    axis.legend(fontsize=8)
+    save(figure, path)
+
+
+def score_bars(
+    path: Path, models: Mapping[str, Any], reference: Sequence[str], note: str = ""
+) -> None:
+    """RMSE of every model with its interval, the best on top; references are hollow."""
+    ranked = sorted(models, key=lambda name: models[name]["pooled"]["rmse"] or np.inf)[::-1]
+    figure = Figure(figsize=(6.4, 0.34 * len(ranked) + 0.9), layout="constrained")
+    axis = figure.subplots()
+    for y, name in enumerate(ranked):
+        rmse = models[name]["pooled"]["rmse"]
+        if rmse is None:
+            continue
+        low, high = models[name]["interval_95"]["rmse"]
+        color = VERMILION if name == "kg-lstm" else BLUE
+        if low is not None and high is not None:
+            axis.plot([low, high], [y, y], color=color, linewidth=2, alpha=0.6)
+        fill = "white" if name in reference else color
+        axis.plot(rmse, y, "o", markersize=6, color=color, markerfacecolor=fill)
+    labels = [TITLES.get(n, n) + (" (reference)" if n in reference else "") for n in ranked]
+    axis.set_yticks(range(len(ranked)), labels, fontsize=8)
+    axis.set_xlabel("RMSE (m³ m⁻³)", fontsize=9)
+    axis.grid(axis="x", color="0.9")
+    _title(axis, "RMSE with 95 % interval", note)
+    save(figure, path)
+
+
+def series(
+    path: Path,
+    result: Crossvalidation,
+    model: str,
+    sites: Sequence[str],
+    interval: Mapping[str, Any] | None,
+    note: str = "",
+) -> None:
+    """Observed dots and the predicted line with its band, one panel a site."""
+    table, label = result.source.table, result.source.label
+    predicted = result.predicted[model]
+    figure = Figure(figsize=(7.6, 1.55 * len(sites) + 0.5), layout="constrained")
+    axes = figure.subplots(len(sites), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
+    for axis, name in zip(axes, sites, strict=True):
+        here = np.flatnonzero(table.site == name)
+        here = here[np.argsort(table.date[here])]
+        date, sm = table.date[here].astype("datetime64[ms]").astype(object), predicted[here]
+        if interval:
+            low, high = sm + interval["lower"], sm + interval["upper"]
+            low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
+            axis.fill_between(date, low, high, color=BLUE, alpha=0.15, linewidth=0)
+        axis.plot(date, sm, "-", color=BLUE, linewidth=1.2, label="predicted")
+        axis.plot(date, label[here], "o", color=VERMILION, markersize=3, label="observed")
+        error = (predicted - label)[here]
+        rmse = np.sqrt(np.nanmean(error**2))
+        axis.set_title(f"site {name}, RMSE {rmse:.3f}", fontsize=8, loc="left")
+        axis.tick_params(labelsize=8)
+    axes[0].legend(fontsize=7, loc="upper right", ncols=2, frameon=False)
+    figure.supylabel("SM (m³ m⁻³)", fontsize=9)
+    if note:
+        figure.suptitle(note, fontsize=10)
+    save(figure, path)
+
+
+def coverage(
+    path: Path, by_group: Mapping[str, float], pooled: float, group: str, note: str = ""
+) -> None:
+    """Share of each group's labels inside the interval, sorted, with the level aimed at."""
+    values = np.sort(np.asarray(list(by_group.values())))
+    figure = Figure(figsize=(6.4, 2.6), layout="constrained")
+    axis = figure.subplots()
+    axis.axhspan(0.85, 0.95, color="0.92", zorder=0)
+    axis.axhline(0.9, color="0.5", linewidth=1)
+    axis.plot(np.arange(1, len(values) + 1), values, "o", color=BLUE, markersize=4)
+    axis.set(xlabel=f"{group}s, sorted", ylabel="share inside", ylim=(0, 1.03))
+    _title(axis, f"90 % interval: {pooled:.1%} of all labels inside", note)
+    save(figure, path)
+
+
+def profile_of_a(path: Path, found: Profile, learnt: Sequence[float], note: str = "") -> None:
+    """The misfit along A relative to its lowest, the 95 % interval, and A as learnt."""
+    figure = Figure(figsize=(6.4, 2.9), layout="constrained")
+    axis = figure.subplots()
+    axis.axvspan(*found.interval, color="0.92", zorder=0, label="as good within 95 %")
+    axis.plot(found.a, found.cost / found.cost.min(), color=BLUE)
+    for i, a in enumerate(learnt):
+        label = "learnt by KG-LSTM" if i == 0 else None
+        axis.axvline(a, color=VERMILION, linewidth=1, alpha=0.7, label=label)
+    axis.set(xscale="log", xlabel="A (linear power)", ylabel="misfit / lowest")
+    axis.legend(fontsize=8)
+    _title(axis, "A is not determined" if found.flat else "A is determined", note)
+    save(figure, path)
+
+
+def domain(path: Path, found: HeldOutDomain, note: str = "") -> None:
+    """Histogram of the dissimilarity index of test rows, with the threshold."""
+    figure = Figure(figsize=(6.4, 2.6), layout="constrained")
+    axis = figure.subplots()
+    axis.hist(found.index, bins=40, color=BLUE, alpha=0.8)
+    axis.axvline(found.threshold, color=VERMILION, linewidth=1.5, label="outside_domain")
+    axis.set(xlabel="dissimilarity index", ylabel="test rows")
+    axis.legend(fontsize=8)
+    _title(axis, f"{found.outside_share:.1%} of test rows outside the domain", note)
+    save(figure, path)
+
+
+def _title(axis: Axes, text: str, note: str) -> None:
+    axis.set_title(f"{text}{': ' + note if note else ''}", fontsize=10)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=130)
+    with whole(path, "wb") as out:
+        out.write(picture.getvalue())
+
+
+def _upper_limit(*values: NDArray[np.floating]) -> float:
+    finite = np.concatenate([value[np.isfinite(value)] for value in values])
+    return float(max(0.5, np.ceil(finite.max(initial=0.0) * 20) / 20))

@@ -1,0 +1,347 @@
+"""The report of a cross-validation: one HTML file that needs nothing beside it.
+
+Pictures are inside the page, no script and no network is used, and the same run gives the
+same page. What a run does not have (no KG-LSTM, no NDVI) is said in a sentence.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kgsm_infer.files import whole
+
+from ..config import NETWORKS, Config
+from ..learning.calibrate import Profile, profile
+from ..learning.samples import Samples, inputs_of, samples_of
+from . import figures
+from .crossval import Crossvalidation
+from .figures import TITLES
+from .metrics import number
+from .trust import HeldOutDomain, held_out_domain
+
+#: Sites shown as time series: the best, the middle and the worst by RMSE.
+SITES_SHOWN = 5
+#: Fewest labels a site needs to be shown as a series.
+LEAST_LABELS = 4
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c2733; --dim: #5d6b78; --line: #d7dde3; --paper: #fff;
+  --soft: #f3f6f8; --warn: #9a3b00; --warnbg: #fff1e6; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6ebf0; --dim: #9aa7b3; --line: #38434e;
+  --paper: #14191e; --soft: #1d242b; --warn: #ffb27a; --warnbg: #3a2413; }
+  img { background: #fff; border-radius: 4px; } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+  max-width: 60rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
+h1 { font-size: 1.5rem; margin: 0 0 .2rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .5rem; }
+p.dim, figcaption, caption { color: var(--dim); font-size: .9rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
+th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
+  white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; } thead th { border-bottom-width: 2px; }
+tr.ours { background: var(--soft); font-weight: 600; } tr.reference { color: var(--dim); }
+figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
+.warning { background: var(--warnbg); color: var(--warn); border-left: 4px solid var(--warn);
+  padding: .6rem .9rem; margin: 1rem 0; }
+ul.verdict li { margin: .3rem 0; } code { font-size: .9em; } dt { color: var(--dim); }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; }
+@media print { body { max-width: none; } figure { break-inside: avoid; } }
+"""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the report shows beside the scores; None where a run has nothing to show it of."""
+
+    best: str
+    profile: Profile | None
+    domain: HeldOutDomain | None
+
+
+def write_report(
+    folder: Path, board: Mapping[str, Any], result: Crossvalidation, config: Config
+) -> Path:
+    """Draw the figures of ``folder/figures`` and write ``folder/report.html``.
+
+    board: what ``metrics.json`` says.  Returns the page's path.
+    """
+    found = findings(board, result, config)
+    pictures = draw(folder / "figures", board, result, found)
+    path = folder / "report.html"
+    with whole(path) as out:
+        out.write(page(board, result, config, found, pictures))
+    return path
+
+
+def findings(board: Mapping[str, Any], result: Crossvalidation, config: Config) -> Findings:
+    """The network to show, the profile of A, and how far test rows lay from training."""
+    models = board["models"]
+    networks = [name for name in NETWORKS if name in models]
+    ranked = sorted(networks or list(models), key=lambda name: _rmse(models[name]))
+    best = "kg-lstm" if "kg-lstm" in models else ranked[0]
+    kind = inputs_of(best)
+    samples = samples_of(result.source, config, kind) if kind != "none" else None
+    return Findings(
+        best=best,
+        profile=_profile_of_a(config, samples) if kind == "kg-lstm" and samples else None,
+        domain=held_out_domain(config, samples, result.fold, _median_a(models[best]))
+        if samples is not None
+        else None,
+    )
+
+
+def _profile_of_a(config: Config, samples: Samples) -> Profile:
+    rows = np.flatnonzero(samples.labelled)
+    known = samples.observed.take(rows)
+    wcm = config.wcm.with_a(config.wcm.a)
+    vegetation = known.vegetation if known.vegetation is not None else np.zeros(0)
+    return profile(
+        wcm,
+        known.sigma0_db,
+        vegetation,
+        samples.sm[rows],
+        known.angle_deg,
+        residual=config.wcm.residual,
+    )
+
+
+def _median_a(model: Mapping[str, Any]) -> float | None:
+    learnt = [fold["a"] for fold in model["learnt"] if "a" in fold]
+    return float(np.median(learnt)) if learnt else None
+
+
+def draw(
+    folder: Path, board: Mapping[str, Any], result: Crossvalidation, found: Findings
+) -> list[tuple[str, Path, str]]:
+    """Draw what the report adds to the scatters; (heading, file, caption) in page order."""
+    folder.mkdir(exist_ok=True)
+    note = "simulated data" if board["simulated"] else ""
+    models, pictures = board["models"], []
+    path = folder / "scores.png"
+    figures.score_bars(path, models, board["reference"], note)
+    text = "RMSE on the same rows; bars are 95 % intervals from resampling whole groups."
+    pictures.append(("Scores", path, text))
+
+    title = TITLES.get(found.best, found.best)
+    path = folder / f"scatter-{found.best}.png"
+    pictures.append(("Predicted against observed", path, f"{title}, each fold by itself."))
+    interval = models[found.best].get("interval_90")
+    sites = sites_to_show(result, found.best)
+    if sites:
+        path = folder / "series.png"
+        figures.series(path, result, found.best, sites, interval, note)
+        text = f"{title} at {len(sites)} sites, from the best to the worst by RMSE. Dots are "
+        text += "observed; the band is the 90 % interval." if interval else "observed."
+        pictures.append(("Time series", path, text))
+    if interval:
+        path = folder / "coverage.png"
+        coverage = models[found.best]["coverage_90_by_group"]
+        figures.coverage(path, coverage, interval["cross_coverage"], board["group"], note)
+        text = "Share of labels inside the 90 % interval, each group's made without it."
+        pictures.append(("Interval coverage", path, text))
+    if found.profile is not None:
+        path = folder / "profile-a.png"
+        learnt = [fold["a"] for fold in models[found.best]["learnt"] if "a" in fold]
+        figures.profile_of_a(path, found.profile, learnt, note)
+        text = "Misfit of the water cloud model alone along A, C and D refitted at each. "
+        text += "A flat or one-sided curve means the data do not determine A."
+        pictures.append(("How well A is determined", path, text))
+    if (folder / "learnt-a.png").is_file():
+        text = "A over the epochs of training, a line a fold."
+        pictures.append(("Learnt A", folder / "learnt-a.png", text))
+    if found.domain is not None:
+        path = folder / "domain.png"
+        figures.domain(path, found.domain, note)
+        text = "How unlike each test row is to the training folds (dissimilarity index, Meyer and "
+        text += "Pebesma 2021); right of the line kgsm-infer flags outside_domain."
+        pictures.append(("Domain", path, text))
+    return pictures
+
+
+def sites_to_show(result: Crossvalidation, model: str) -> list[str]:
+    """Sites with enough labels, evenly spread from the smallest to the largest RMSE."""
+    site, label = result.source.table.site, result.source.label
+    error = result.predicted[model] - label
+    rmse = {}
+    for name in np.unique(site):
+        here = np.isfinite(error) & (site == name)
+        if here.sum() >= LEAST_LABELS:
+            rmse[str(name)] = float(np.sqrt(np.mean(error[here] ** 2)))
+    ranked = sorted(rmse, key=lambda name: (rmse[name], name))
+    places = np.linspace(0, len(ranked) - 1, min(SITES_SHOWN, len(ranked)))
+    return [ranked[round(place)] for place in places]
+
+
+def verdict(board: Mapping[str, Any], found: Findings) -> list[str]:
+    """What the numbers say, in sentences, each made from the board."""
+    models, said = board["models"], []
+    rivals = [name for name in models if name not in board["reference"]]
+    first = min(rivals, key=lambda name: _rmse(models[name]))
+    said.append(
+        f"{_title(first)} has the smallest RMSE, {_rmse(models[first]):.4f} m³/m³ (R "
+        f"{number(models[first]['pooled']['r'], '.2f')}) on {board['common']} rows of "
+        f"{board['groups']} groups it was not trained on."
+    )
+    for name, gap in board["rmse_kg_lstm_minus"].items():
+        if name in board["reference"] or gap["difference"] is None:
+            continue
+        low, high = gap["interval"]
+        if low is None or high is None:
+            continue
+        word = "better than" if high < 0 else "worse than" if low > 0 else "not told apart from"
+        said.append(
+            f"KG-LSTM is {word} {_title(name)}: its RMSE minus the other's is "
+            f"{gap['difference']:+.4f} (95 % interval {low:+.4f} to {high:+.4f})."
+        )
+    bounds = [fold.get("on_bound", []) for fold in models.get("wcm", {}).get("learnt", [])]
+    count = sum("A" in names for names in bounds)
+    if count:
+        said.append(
+            f"The water cloud model alone puts A on its bound in {count} of {len(bounds)} folds: "
+            "it finds no vegetation signal worth removing here."
+        )
+    if found.profile is not None and found.profile.flat:
+        low, high = found.profile.interval
+        said.append(
+            f"A is not determined by these data: anything from {low:.4f} to {high:.4f} fits "
+            "as well. A value learnt is then a by-product of training, not a property of the crop."
+        )
+    interval = models[found.best].get("interval_90")
+    if interval:
+        coverage = models[found.best]["coverage_90_by_group"].values()
+        said.append(
+            f"The 90 % interval of {_title(found.best)} (±{interval['upper']:.3f} m³/m³) covers "
+            f"{interval['cross_coverage']:.1%} of the labels; by group from {min(coverage):.0%} "
+            f"to {max(coverage):.0%}."
+        )
+    if found.domain is not None:
+        share = found.domain.outside_share
+        said.append(f"{share:.1%} of the test rows lie outside the domain of their training folds.")
+    return said
+
+
+def page(
+    board: Mapping[str, Any],
+    result: Crossvalidation,
+    config: Config,
+    found: Findings,
+    pictures: Sequence[tuple[str, Path, str]],
+) -> str:
+    """The whole page as text."""
+    name = Path(config.data.table).name
+    parts = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{_esc(name)}: cross-validation</title><style>{STYLE}</style></head><body>",
+        f"<h1>Soil moisture from {_esc(name)}</h1>",
+        f'<p class="dim">Cross-validation by {_esc(board["group"])}, {len(board["folds"])} folds; '
+        f"{board['rows']} rows, {board['labelled']} labels, {board['groups']} groups; "
+        f"kgsm {_esc(board['kgsm_version'])}</p>",
+    ]
+    if board["simulated"]:
+        parts.append(
+            '<p class="warning"><strong>SIMULATED DATA.</strong> No value in this table was '
+            "measured; scores say how methods compare, not how well soil moisture is known.</p>"
+        )
+    parts += [
+        f'<p class="warning"><strong>Leak let pass on purpose</strong> '
+        f"({_esc(leak['kind'])}): {_esc(leak['text'])}.</p>"
+        for leak in board["leaks"]
+    ]
+    parts.append("<h2>What it says</h2><ul class='verdict'>")
+    parts += [f"<li>{_esc(sentence)}</li>" for sentence in verdict(board, found)]
+    parts.append("</ul>")
+    parts += [_score_table(board), _lost_table(board, result)]
+    for heading, path, caption in pictures:
+        parts.append(f"<h2>{_esc(heading)}</h2>{_picture(path, caption)}")
+    if found.profile is None:
+        parts.append("<p class='dim'>No KG-LSTM was run, so there is no A to profile.</p>")
+    parts.append("<h2>Each model, fold by fold</h2>")
+    for model in board["models"]:
+        file = result_figure(pictures, model)
+        if file.is_file() and model != found.best:
+            parts.append(_picture(file, _title(model)))
+    parts += ["<h2>Configuration</h2>", _configuration(board), "</body></html>"]
+    return "\n".join(parts) + "\n"
+
+
+def result_figure(pictures: Sequence[tuple[str, Path, str]], model: str) -> Path:
+    """Where the scatter of a model is."""
+    return pictures[0][1].parent / f"scatter-{model}.png"
+
+
+def _score_table(board: Mapping[str, Any]) -> str:
+    from .scoreboard import table_rows
+
+    heading, *rows = table_rows(board)
+    titles = {_title(name): name for name in board["models"]}
+    cells = "".join(f"<th>{_esc(name)}</th>" for name in heading)
+    lines = []
+    for row in rows:
+        plain = row[0].removesuffix(" (reference)")
+        kind = "ours" if titles.get(plain) == "kg-lstm" else ""
+        kind = "reference" if row[0] != plain else kind
+        line = "".join(f"<td>{_esc(cell)}</td>" for cell in row)
+        lines.append(f'<tr class="{kind}">{line}</tr>')
+    text = "A reference knows what no model may: labels of that day, or the simulator's truth."
+    if any("*" in row[-1] for row in rows):
+        text += " * A on its bound: not determined."
+    return (
+        f"<h2>Scores</h2><div class='scroll'><table><caption>{text}</caption><thead><tr>{cells}"
+        f"</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _lost_table(board: Mapping[str, Any], result: Crossvalidation) -> str:
+    labelled = np.isfinite(result.source.label)
+    lines = []
+    for name, predicted in result.predicted.items():
+        without = int((labelled & ~np.isfinite(predicted)).sum())
+        if without:
+            share = without / labelled.sum()
+            lines.append(f"<li>{_esc(_title(name))}: {without} labels ({share:.1%})</li>")
+    if not lines:
+        return "<p>Every model gives a number on every labelled row.</p>"
+    return (
+        "<h2>Where there is no number</h2><p>Labelled rows on which an input is missing, out of "
+        "range, or the soil's signal is lost:</p><ul>" + "".join(lines) + "</ul>"
+    )
+
+
+def _configuration(board: Mapping[str, Any]) -> str:
+    lines = []
+    for section, keys in board["config"].items():
+        text = ", ".join(f"{key} = {value}" for key, value in keys.items() if key != "table")
+        lines.append(f"<dt>{_esc(section)}</dt><dd><code>{_esc(text)}</code></dd>")
+    lines.append(f"<dt>table sha256</dt><dd><code>{_esc(board['table_sha256'])}</code></dd>")
+    return f"<dl>{''.join(lines)}</dl>"
+
+
+def _picture(path: Path, caption: str) -> str:
+    content = base64.b64encode(path.read_bytes()).decode("ascii")
+    text = _esc(caption)
+    return (
+        f'<figure><img alt="{text}" src="data:image/png;base64,{content}">'
+        f"<figcaption>{text}</figcaption></figure>"
+    )
+
+
+def _rmse(model: Mapping[str, Any]) -> float:
+    value = model["pooled"]["rmse"]
+    return float("inf") if value is None else float(value)
+
+
+def _title(name: str) -> str:
+    return TITLES.get(name, name)
+
+
+def _esc(text: object) -> str:
+    return html.escape(str(text))

@@ -1,0 +1,189 @@
+"""How far a model can be trusted: prediction intervals and its domain, made at training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kgsm_infer.kernels.domain import Domain, dissimilarity
+from kgsm_infer.observations import isolate_observed
+
+from ..config import Config
+from ..learning.samples import Samples
+from ..learning.training import scaling
+
+#: Points kept on the card: enough to cover the training data, few enough for a small file.
+MOST_POINTS = 256
+
+
+@dataclass(frozen=True)
+class Interval:
+    """SM + lower .. SM + upper holds the truth of an unseen group with ``level``.
+
+    coverage: share of labels inside, each group's interval made without it.
+    by_group: the same for each group.
+    """
+
+    level: float
+    lower: float
+    upper: float
+    groups: int
+    samples: int
+    coverage: float
+    by_group: dict[str, float]
+
+    def as_card(self) -> dict[str, Any]:
+        """Plain JSON for the model card."""
+        return {
+            "level": self.level,
+            "lower": self.lower,
+            "upper": self.upper,
+            "groups": self.groups,
+            "samples": self.samples,
+            "cross_coverage": self.coverage,
+            "method": "group-conformal, symmetric, from leave-group-out residuals",
+        }
+
+
+def group_conformal(
+    residual: NDArray[np.floating], group: NDArray[np.str_], level: float = 0.9
+) -> Interval | None:
+    """Half width q of a symmetric interval from leave-group-out residuals (R,), NaN left out.
+
+    A new place comes with its own bias, so what is exchangeable is places, not rows
+    (hierarchical conformal prediction: Lee, Barber & Willett 2023). With K groups of n_k
+    rows, q is the ``level`` quantile of
+
+        sum_k sum_i 1 / ((K + 1) n_k) delta(|r_ki|) + 1 / (K + 1) delta(infinity)
+
+    and covers a row of a new group with at least ``level``. None where there are too few
+    groups for a finite q.
+    """
+    known = np.isfinite(residual)
+    residual, group = np.abs(residual[known]), group[known]
+    half = _half_width(residual, group, level)
+    if half is None:
+        return None
+    by_group: dict[str, float] = {}
+    inside = np.zeros(len(residual), bool)
+    for name in np.unique(group):
+        here = group == name
+        other = _half_width(residual[~here], group[~here], level)
+        if other is None:
+            return None
+        inside[here] = residual[here] <= other
+        by_group[str(name)] = float(inside[here].mean())
+    return Interval(
+        level=level,
+        lower=-half,
+        upper=half,
+        groups=len(by_group),
+        samples=len(residual),
+        coverage=float(inside.mean()),
+        by_group=by_group,
+    )
+
+
+def _half_width(
+    residual: NDArray[np.floating], group: NDArray[np.str_], level: float
+) -> float | None:
+    names, code, count = np.unique(group, return_inverse=True, return_counts=True)
+    if not len(names):
+        return None
+    order = np.argsort(residual, kind="stable")
+    mass = np.cumsum(1.0 / ((len(names) + 1) * count[code[order]]))
+    reached = np.flatnonzero(mass >= level - 1e-12)
+    return float(residual[order[reached[0]]]) if len(reached) else None
+
+
+def training_domain(
+    scaled: NDArray[np.float32], fold: NDArray[np.int64], seed: int = 0
+) -> tuple[Domain, NDArray[np.float32]]:
+    """The domain reference of (R, K) scaled training points, and their own DI (R,).
+
+    The points kept are a farthest-point cover, so that the nearest of them is near the
+    nearest of all. Each training point's DI is measured to points of other folds, and the
+    threshold is the upper whisker of those (R's boxplot.stats, as CAST does).
+    """
+    points = scaled.astype(np.float64)
+    mean_distance = _mean_distance(points, seed)
+    kept = _cover(points, MOST_POINTS)
+    probe = Domain(points[kept].astype(np.float32), mean_distance, 1.0)
+    own = np.full(len(points), np.nan, np.float32)
+    for k in np.unique(fold):
+        others = probe.points[fold[kept] != k]
+        if len(others):
+            here = fold == k
+            own[here] = dissimilarity(Domain(others, mean_distance, 1.0), scaled[here])
+    known = own[np.isfinite(own)]
+    low, high = np.percentile(known, [25, 75])
+    threshold = float(known[known <= high + 1.5 * (high - low)].max())
+    rounded = np.round(probe.points.astype(np.float64), 4).astype(np.float32)
+    return Domain(rounded, mean_distance, max(threshold, 1e-3)), own
+
+
+@dataclass(frozen=True)
+class HeldOutDomain:
+    """Dissimilarity of rows to the training folds of a cross-validation.
+
+    index: (K,) of the rows that have one.  threshold: above it a row is outside.
+    """
+
+    index: NDArray[np.float32]
+    threshold: float
+
+    @property
+    def outside_share(self) -> float:
+        """Share of the rows that lie outside."""
+        return float((self.index > self.threshold).mean())
+
+
+def held_out_domain(
+    config: Config, samples: Samples, fold: NDArray[np.int64], a: float | None
+) -> HeldOutDomain:
+    """How unlike the labelled rows of each fold are to those of the other folds.
+
+    a: of the WCM the network learnt, None of a plain LSTM. The scaling is that of all
+    labelled rows, as in the final model.
+    """
+    rows = np.flatnonzero(samples.labelled)
+    channel_db = samples.observed.sigma0_db
+    if a is not None:
+        channel_db = isolate_observed(config.wcm.with_a(a), samples.observed).soil_db
+    rows = rows[np.isfinite(channel_db[rows])]
+    layout = scaling(samples, channel_db, rows)
+    count = layout.channels - 2  # without gap and valid
+    observed = samples.observed
+    columns = [channel_db[rows, None], observed.dynamic[rows], observed.statics[rows]]
+    mean = np.asarray(layout.mean, np.float32)[:count]
+    scaled = (np.hstack(columns).astype(np.float32) - mean) * layout.inv_std[:count]
+    found, index = training_domain(scaled, fold[rows], config.training.seed)
+    return HeldOutDomain(index[np.isfinite(index)], found.threshold)
+
+
+def _mean_distance(points: NDArray[np.float64], seed: int, most: int = 2000) -> float:
+    """Mean distance between pairs of points; of a seeded sample where there are many."""
+    if len(points) > most:
+        points = np.random.default_rng(seed).choice(points, most, replace=False)
+    total = 0.0
+    for i in range(1, len(points)):
+        total += float(np.sqrt(((points[i] - points[:i]) ** 2).sum(axis=1)).sum())
+    pairs = len(points) * (len(points) - 1) / 2
+    return max(total / max(pairs, 1), 1e-6)
+
+
+def _cover(points: NDArray[np.float64], most: int) -> NDArray[np.int64]:
+    """Indices of a farthest-point cover, starting at the point nearest the centre."""
+    distance = np.full(len(points), np.inf)
+    at = int(((points - points.mean(axis=0)) ** 2).sum(axis=1).argmin())
+    kept = []
+    for _ in range(min(most, len(points))):
+        kept.append(at)
+        distance = np.minimum(distance, ((points - points[at]) ** 2).sum(axis=1))
+        at = int(distance.argmax())
+        if distance[at] <= 0:
+            break
+    return np.asarray(kept, np.int64)

@@ -1,0 +1,327 @@
+"""From a trained network to two proven ONNX files with one card.
+
+Nothing is left behind unless torch, the complete graph, the core graph behind the C
+packing, and the ONNX reference evaluator agree, on random and on nasty inputs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
+
+import kgsm_infer
+from kgsm_infer import flags, kernels
+from kgsm_infer.card import CARD_KEY, Card, Channel
+from kgsm_infer.errors import ModelError
+from kgsm_infer.files import whole
+from kgsm_infer.kernels.domain import Domain, dissimilarity
+from kgsm_infer.kernels.wcm import Limits, isolate
+from kgsm_infer.model import Model, Retrieval, backscatter_channel, load
+from kgsm_infer.observations import Observations
+from kgsm_infer.onnxfile import card_and_graph
+
+from ..config import Config, as_json
+from ..learning.network import KnowledgeGuidedLSTM
+from ..learning.samples import Samples, Source, complete_rows
+from ..learning.training import Trained, estimate
+from .graph import complete_graph, core_graph
+
+#: Engines may differ by this much in SM, m3 m-3 (design §5).
+TOLERANCE = 1e-5
+UNITS = {"ndvi": "1", "angle_deg": "degree", "vwc_kg_m2": "kg m-2", "temp_c": "degree_Celsius"}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Where the files are, and the largest difference in SM between the engines."""
+
+    complete: Path
+    core: Path
+    card: Path
+    worst_difference: float
+    windows: int
+
+
+def export(
+    trained: Trained,
+    config: Config,
+    source: Source,
+    folder: str | Path,
+    *,
+    name: str = "model",
+    validation: Mapping[str, Any] | None = None,
+    interval: Mapping[str, Any] | None = None,
+    domain: Domain | None = None,
+) -> Exported:
+    """Write ``name.onnx``, ``name.core.onnx`` and ``card.json`` into ``folder``.
+
+    ModelError, and no file, where the engines disagree.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    card = make_card(trained, config, source, validation or {}, interval, domain)
+    graphs = {
+        "complete": complete_graph(trained.network, card),
+        "core": core_graph(trained.network, card),
+    }
+    digests = {
+        role: hashlib.sha256(model.graph.SerializeToString()).hexdigest()
+        for role, model in graphs.items()
+    }
+    card = dataclasses.replace(card, graph_sha256=digests)
+    names = {"complete": f"{name}.onnx", "core": f"{name}.core.onnx"}
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as workshop:
+        for role, model in graphs.items():
+            helper.set_model_props(model, {CARD_KEY: card.to_json()})
+            content = model.SerializeToString()
+            if card_and_graph(content, names[role]) != (card.to_json(), digests[role]):
+                raise ModelError(f"{names[role]}: the card does not describe the graph written")
+            (Path(workshop) / names[role]).write_bytes(content)
+        worst, windows = prove(trained.network, Path(workshop) / names["complete"])
+        for file in names.values():
+            with whole(folder / file, "wb") as out:
+                out.write((Path(workshop) / file).read_bytes())
+    with whole(folder / "card.json") as out:
+        out.write(card.to_json() + "\n")
+    return Exported(
+        folder / names["complete"], folder / names["core"], folder / "card.json", worst, windows
+    )
+
+
+def make_card(
+    trained: Trained,
+    config: Config,
+    source: Source,
+    validation: Mapping[str, Any],
+    interval: Mapping[str, Any] | None,
+    domain: Domain | None,
+) -> Card:
+    """The card of a trained network; its graphs' sha256 are still to come."""
+    wcm, layout = trained.wcm, trained.network.layout
+    pol = config.inputs.polarisation
+    names = [
+        ("soil_db" if wcm else f"{pol}_db", "dB", "backscatter"),
+        *((name, _unit(name), "dynamic") for name in config.inputs.features),
+        *((name, _unit(name), "static") for name in config.inputs.statics),
+        ("gap_days", "day", "gap"),
+    ]
+    return Card(
+        kind="kg-lstm" if wcm else "lstm",
+        polarisation=pol,
+        steps=layout.steps,
+        channels=tuple(
+            Channel(name, unit, role, mean, std)
+            for (name, unit, role), mean, std in zip(names, layout.mean, layout.std, strict=True)
+        ),
+        hidden=trained.network.hidden,
+        members=len(trained.network.lstms),
+        wcm=wcm,
+        limits=wcm.limits if wcm else Limits(),
+        simulated=source.simulated,
+        kgsm_version=kgsm_infer.__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        interval=interval,
+        domain=None
+        if domain is None
+        else {
+            "method": "dissimilarity index, area of applicability (Meyer & Pebesma 2021)",
+            "points": [[round(float(x), 4) for x in point] for point in domain.points],
+            "mean_distance": domain.mean_distance,
+            "threshold": domain.threshold,
+        },
+        validation=dict(validation),
+        training_data={
+            "name": Path(config.data.table).name,
+            "sha256": source.sha256,
+            "licence": config.data.licence,
+            "samples": trained.samples,
+            "sites": len(np.unique(source.table.site)),
+            "first": str(source.table.date.min()),
+            "last": str(source.table.date.max()),
+            "lost_share": trained.lost_share,
+            "config": as_json(config),
+        },
+    )
+
+
+def prove(network: KnowledgeGuidedLSTM, complete: Path) -> tuple[float, int]:
+    """Hold torch, both files and the reference evaluator against each other.
+
+    Returns the largest difference in SM and the number of windows tried. ModelError
+    where SM differs by more than TOLERANCE, or any flag or NaN differs.
+    """
+    model = load(complete, engine="onnxruntime")
+    core_path = complete.with_name(complete.name.removesuffix(".onnx") + ".core.onnx")
+    core = load(core_path, engine="onnxruntime")
+    native = load(core_path, engine="native")
+    reference = ReferenceEvaluator(onnx.load(complete))
+    worst, windows = 0.0, 0
+    for observed, rows in _trials(model.card):
+        statics = observed.statics[rows[:, -1]]
+        results = {
+            "complete graph": model.estimate(observed, rows, statics),
+            "core graph with C packing": core.estimate(observed, rows, statics),
+            "native engine": native.estimate(observed, rows, statics),
+            "reference evaluator": _reference(model, reference, observed, rows, statics),
+        }
+        first = results["complete graph"]
+        at_edge = _on_the_edge_of_the_domain(core, observed, rows, statics)
+        for engine, result in results.items():
+            worst = max(worst, _difference(first.sm, result.sm, engine))
+            # on the very edge of a limit or of the domain, rounding decides
+            at_limit = np.isin(np.round(first.sm, 4), np.round(model.card.limits.sm, 4))
+            edge = at_limit * flags.SM_CLIPPED | at_edge * flags.OUTSIDE_DOMAIN
+            differ = (first.flags ^ result.flags) & ~edge != 0
+            if differ.any():
+                at = int(np.flatnonzero(differ)[0])
+                raise ModelError(
+                    f"export not proven: {engine} flags window {at} as "
+                    f"{flags.names(result.flags[at])!r}, the complete graph as "
+                    f"{flags.names(first.flags[at])!r}"
+                )
+        in_torch = _in_torch(network, model.card, observed, rows)
+        worst = max(worst, _difference(first.sm, in_torch, "torch"))
+        windows += len(rows)
+    return worst, windows
+
+
+def _difference(expected: NDArray[np.float32], got: NDArray[np.float32], engine: str) -> float:
+    if not np.array_equal(np.isnan(expected), np.isnan(got)):
+        raise ModelError(f"export not proven: {engine} puts NaN elsewhere than the complete graph")
+    largest = float(np.nanmax(np.abs(expected - got), initial=0.0))
+    if not largest <= TOLERANCE:
+        raise ModelError(f"export not proven: {engine} differs by {largest:.2e} in SM")
+    return largest
+
+
+def _on_the_edge_of_the_domain(
+    model: Model, observed: Observations, rows: NDArray[np.int64], statics: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """(N,) True where a window's dissimilarity index is within rounding of the threshold."""
+    if model.domain is None:
+        return np.zeros(len(rows), bool)
+    channel_db, mask = backscatter_channel(model.card, observed)
+    tile, _ = kernels.pack(
+        model.card.layout, rows, channel_db, mask, observed.day, observed.dynamic, statics
+    )
+    index = dissimilarity(model.domain, tile[-1, :, : model.domain.points.shape[1]])
+    return np.asarray(np.abs(index - model.domain.threshold) < 1e-3)
+
+
+def _in_torch(
+    network: KnowledgeGuidedLSTM, card: Card, observed: Observations, rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """The network's own estimate of the windows."""
+    count = len(observed.day)
+    samples = Samples(
+        observed=observed,
+        rows=rows,
+        sm=np.full(count, np.nan, np.float32),
+        group=np.zeros(count, np.str_),
+        complete=complete_rows(observed, card.wcm),
+        wcm_class=np.full(count, "all"),
+    )
+    return estimate(network, samples, np.arange(len(rows)))
+
+
+def _reference(
+    model: Model,
+    evaluator: ReferenceEvaluator,
+    observed: Observations,
+    rows: NDArray[np.int64],
+    statics: NDArray[np.float32],
+) -> Retrieval:
+    """The complete graph run by ONNX's own reference implementation."""
+
+    class Session:  # what Model asks of an engine
+        @staticmethod
+        def run(outputs: list[str], feed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+            with np.errstate(all="ignore"):
+                return list(evaluator.run(outputs, feed))
+
+    return dataclasses.replace(model, session=Session()).estimate(observed, rows, statics)
+
+
+def _trials(card: Card) -> list[tuple[Observations, NDArray[np.int64]]]:
+    """Random windows, the same with holes of every kind, and a batch of one."""
+    rng = np.random.default_rng(0)
+    n = 64
+    plain = _random_observations(card, n * card.steps, rng)
+    rows = np.arange(n * card.steps).reshape(n, card.steps)
+    nasty = _spoil(_random_observations(card, n * card.steps, rng), rng)
+    padded = np.where(np.arange(card.steps) < rng.integers(0, card.steps, (n, 1)), -1, rows)
+    return [(plain, rows), (plain, rows[:1]), (nasty, rows), (plain, padded), (nasty, padded)]
+
+
+def _random_observations(card: Card, r: int, rng: np.random.Generator) -> Observations:
+    wcm = card.wcm
+    by_role = {role: [c for c in card.channels if c.role == role] for role in ("dynamic", "static")}
+
+    def columns(role: str) -> NDArray[np.float32]:
+        values = [rng.normal(c.mean, c.std, r) for c in by_role[role]]
+        return np.stack(values, 1).astype(np.float32) if values else np.zeros((r, 0), np.float32)
+
+    def plane(low: float, high: float) -> NDArray[np.float32]:
+        return rng.uniform(low, high, r).astype(np.float32)
+
+    sigma0_db = plane(-24.0, -8.0)  # reaches below sigma_veg: the signal gets lost
+    vegetation = angle_deg = None
+    if wcm is not None:
+        vegetation = plane(0.0, 0.9 if wcm.vwc_rule == "foliage" else 4.0)
+        angle_deg = plane(30.0, 46.0) if wcm.needs_angle else None
+        # on the very threshold of the lost signal, rounding decides; step off it
+        fraction = isolate(wcm, sigma0_db, vegetation, angle_deg).soil_fraction
+        sigma0_db += 0.1 * (np.abs(fraction - wcm.min_soil_fraction) < 1e-3)
+    return Observations(
+        site=np.zeros(r, np.str_),
+        day=np.cumsum(rng.choice([6.0, 12.0, 24.0], r)).astype(np.float32),
+        sigma0_db=sigma0_db,
+        vegetation=vegetation,
+        angle_deg=angle_deg,
+        dynamic=columns("dynamic"),
+        statics=columns("static"),
+        frozen=np.zeros(r, bool),
+        context_missing=np.zeros(r, bool),
+    )
+
+
+def _spoil(observed: Observations, rng: np.random.Generator) -> Observations:
+    """NaN, infinities, values out of range and frozen soil, each in about 3 % of rows."""
+
+    def spoil(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        values = values.copy()
+        for bad in (np.nan, np.inf, -np.inf):
+            values[rng.random(values.shape) < 0.01] = bad
+        return values
+
+    sigma0_db = spoil(observed.sigma0_db)
+    sigma0_db[rng.random(sigma0_db.shape) < 0.03] = 50.0
+    vegetation, angle_deg = observed.vegetation, observed.angle_deg
+    if vegetation is not None:
+        vegetation = spoil(vegetation)
+        vegetation[rng.random(vegetation.shape) < 0.03] = 4500.0
+    return dataclasses.replace(
+        observed,
+        sigma0_db=sigma0_db,
+        vegetation=vegetation,
+        angle_deg=None if angle_deg is None else spoil(angle_deg),
+        dynamic=spoil(observed.dynamic),
+        statics=spoil(observed.statics),
+        frozen=rng.random(len(observed.day)) < 0.03,
+    )
+
+
+def _unit(name: str) -> str:
+    return UNITS.get(name, "dB" if name.endswith("_db") else "1" if "doy" in name else "as given")

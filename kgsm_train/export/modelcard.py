@@ -1,0 +1,262 @@
+"""What goes with a model file: MODEL_CARD.md for people, model.stac.json for catalogues.
+
+Both are made of the card in the file itself and say nothing it does not. The STAC item
+follows the machine-learning-model extension, https://stac-extensions.github.io/mlm/ (1.6).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kgsm_infer import flags
+from kgsm_infer.card import Card
+from kgsm_infer.files import whole
+
+from ..evaluation.metrics import number
+from ..learning.samples import Source
+
+MLM_SCHEMA = "https://stac-extensions.github.io/mlm/v1.6.0/schema.json"
+FILE_SCHEMA = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
+#: sha2-256 and its length, as the multihash of the file extension begins.
+MULTIHASH_SHA256 = "1220"
+
+
+def write_model_card(folder: Path, card: Card) -> Path:
+    """Write ``MODEL_CARD.md`` into the folder of the model's files."""
+    path = folder / "MODEL_CARD.md"
+    with whole(path) as out:
+        out.write(model_card(card))
+    return path
+
+
+def model_card(card: Card) -> str:
+    """The card as Markdown."""
+    data, wcm = card.training_data, card.wcm
+    title = "knowledge-guided LSTM" if wcm else "LSTM on raw backscatter"
+    lines = [f"# Soil moisture from Sentinel-1: {title}", ""]
+    if card.simulated:
+        lines += [
+            "> **SIMULATED DATA.** This model was trained on simulated observations. It shows that "
+            "the method works; it does not know real soil.",
+            "",
+        ]
+    lines += [
+        f"Surface soil moisture (0–5 cm, m³/m³) of the last of {card.steps} acquisitions of "
+        "one place. Made by kgsm; method of Yu, Filippi and Bishop.",
+        "",
+        "## Use",
+        "",
+        "    kgsm-infer predict model.onnx observations.csv -o soil_moisture.csv",
+        "",
+        "or any ONNX runtime with `model.onnx`: isolation, gaps, scaling, LSTM, NaN and flags are "
+        "in the graph. Meant for places and seasons like those of the training data; a row unlike "
+        "them is flagged `outside_domain`. Not for irrigation control without a look at the flags.",
+        "",
+        "## Inputs",
+        "",
+        "| input | unit | mean in training | standard deviation |",
+        "| --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {channel.name} ({channel.role}) | {channel.unit} | {channel.mean:.4g} | "
+        f"{channel.std:.4g} |"
+        for channel in card.channels
+    ]
+    low, high = card.limits.sigma0_db
+    lines += [
+        "",
+        f"σ⁰ of {card.polarisation.upper()} from {low:g} to {high:g} dB. Beyond a limit there is "
+        "no number but the flag `input_out_of_range`.",
+        "",
+    ]
+    if wcm:
+        angle = "the angle column" if wcm.needs_angle else f"{wcm.angle_ref_deg:g}° throughout"
+        lines += [
+            f"Water cloud model: A = {wcm.a:.5f} (learnt), B = {wcm.b:g}, E = {wcm.e:g}; "
+            f"vegetation water content by rule `{wcm.vwc_rule}`; incidence angle: {angle}. Below a "
+            f"soil fraction of {wcm.min_soil_fraction:g} the soil's signal is lost and there is "
+            "no number.",
+            "",
+        ]
+    lines += [
+        "## Training data",
+        "",
+        f"{data['samples']} labelled samples of {data['sites']} sites, {data['first']} to "
+        f"{data['last']}. Licence: {data['licence']}. Table sha256 `{data['sha256']}`.",
+        "",
+        "## How well",
+        "",
+    ]
+    scores = card.validation
+    if scores:
+        lines += [
+            f"On {scores['n']} rows of {scores['groups']} groups in {scores['folds']} folds, each "
+            "predicted by a model that had not seen its group:",
+            "",
+            "| RMSE | bias | ubRMSE | R |",
+            "| --- | --- | --- | --- |",
+            f"| {scores['rmse']:.4f} | {scores['bias']:+.4f} | {scores['ubrmse']:.4f} | "
+            f"{number(scores['r'], '.3f')} |",
+            "",
+        ]
+    else:
+        lines += ["Not cross-validated: nothing is known of its error.", ""]
+    if card.interval:
+        lines += [
+            f"`sm_lower` … `sm_upper` is a {card.interval['level']:.0%} interval "
+            f"({card.interval['method']}, {card.interval['groups']} groups): "
+            f"{card.interval['lower']:+.3f} to {card.interval['upper']:+.3f} m³/m³. Left "
+            f"out group by group it covered {card.interval['cross_coverage']:.1%} of the labels.",
+            "",
+        ]
+    else:
+        lines += ["No interval: `sm_lower` and `sm_upper` stay empty.", ""]
+    lines += [
+        "## Limits",
+        "",
+        f"- Flags: {', '.join(f'`{name}`' for name in flags.NAMES)}. The first three and "
+        "`frozen_or_snow` mean there is no number.",
+        "- Frozen soil looks dry to radar; give `temp_c` or `snow_cover` to have it flagged.",
+        "- Domain check: "
+        + ("dissimilarity index against the training data." if card.domain else "none."),
+        f"- {card.members} members of {card.hidden} hidden units; kgsm {card.kgsm_version}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_stac_item(folder: Path, card: Card, source: Source, name: str = "model") -> Path:
+    """Write ``NAME.stac.json`` for the files NAME.onnx and NAME.core.onnx in ``folder``."""
+    path = folder / f"{name}.stac.json"
+    item = stac_item(folder, card, source, name)
+    with whole(path) as out:
+        out.write(json.dumps(item, indent=1, allow_nan=False) + "\n")
+    return path
+
+
+def stac_item(folder: Path, card: Card, source: Source, name: str) -> dict[str, Any]:
+    """A STAC item with the MLM extension, as plain JSON values.
+
+    Its place is the box around the training sites, or none where the table has no lat, lon.
+    """
+    box = _box(source)
+    data = card.training_data
+    properties: dict[str, Any] = {
+        "datetime": None,
+        "start_datetime": f"{data['first']}Z",
+        "end_datetime": f"{data['last']}Z",
+        "description": "Surface soil moisture (0-5 cm, m3 m-3) from Sentinel-1 backscatter"
+        + (". SIMULATED DATA" if card.simulated else ""),
+        "mlm:name": f"kgsm {card.kind}",
+        "mlm:architecture": "LSTM",
+        "mlm:tasks": ["regression"],
+        "mlm:framework": "ONNX",
+        "mlm:accelerator_constrained": False,
+        "mlm:pretrained": True,
+        "mlm:pretrained_source": None,
+        "mlm:total_parameters": _parameters(card),
+        "mlm:hyperparameters": {
+            "steps": card.steps,
+            "hidden": card.hidden,
+            "members": card.members,
+            **({"A": card.wcm.a, "B": card.wcm.b, "E": card.wcm.e} if card.wcm else {}),
+        },
+        "mlm:input": _inputs(card),
+        "mlm:output": [
+            {
+                "name": "sm",
+                "tasks": ["regression"],
+                "result": {"shape": [-1], "dim_order": ["batch"], "data_type": "float32"},
+                "classification:classes": [],
+                "post_processing_function": None,
+            }
+        ],
+    }
+    if box:
+        west, south, east, north = box
+        ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "stac_extensions": [MLM_SCHEMA, FILE_SCHEMA],
+        "id": f"kgsm-{card.kind}-{card.graph_sha256['complete'][:12]}",
+        **({"bbox": list(box)} if box else {}),
+        "geometry": {"type": "Polygon", "coordinates": [ring]} if box else None,
+        "properties": properties,
+        "links": [],
+        "assets": {
+            "model": _asset(folder / f"{name}.onnx", "Everything in one graph", ["mlm:model"]),
+            "core": _asset(
+                folder / f"{name}.core.onnx", "The LSTM behind the C core", ["mlm:weights"]
+            ),
+        },
+    }
+
+
+def _inputs(card: Card) -> list[dict[str, Any]]:
+    """The inputs of the complete graph, in its order."""
+    plane: tuple[list[int], list[str]] = ([-1, card.steps], ["batch", "time"])
+    found = [_input("sigma0_db", [f"{card.polarisation}_db"], *plane)]
+    if card.wcm:
+        found.append(_input(card.wcm.vegetation_name, [card.wcm.vegetation_name], *plane))
+        if card.wcm.needs_angle:
+            found.append(_input("angle_deg", ["angle_deg"], *plane))
+    found.append(_input("day", ["day"], *plane))
+    dynamic, statics = card.names("dynamic"), card.names("static")
+    if dynamic:
+        shape = [-1, card.steps, len(dynamic)]
+        found.append(_input("features", dynamic, shape, ["batch", "time", "variable"]))
+    if statics:
+        found.append(_input("statics", statics, [-1, len(statics)], ["batch", "variable"]))
+    return found
+
+
+def _input(
+    name: str, variables: Sequence[str], shape: Sequence[int], dim_order: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "bands": [],
+        "variables": list(variables),
+        "input": {"shape": list(shape), "dim_order": list(dim_order), "data_type": "float32"},
+        "value_scaling": None,  # the graph scales
+        "resize_type": None,
+        "pre_processing_function": None,
+    }
+
+
+def _asset(path: Path, title: str, roles: Sequence[str]) -> dict[str, Any]:
+    content = path.read_bytes()
+    return {
+        "href": f"./{path.name}",
+        "title": title,
+        "type": "application/octet-stream; framework=onnx",
+        "roles": [*roles, "data"],
+        "mlm:artifact_type": "onnx",
+        "file:size": len(content),
+        "file:checksum": MULTIHASH_SHA256 + hashlib.sha256(content).hexdigest(),
+    }
+
+
+def _parameters(card: Card) -> int:
+    """Weights and biases of the LSTMs and heads, and A where it is learnt."""
+    channels, hidden = card.layout.channels, card.hidden
+    lstm = 4 * hidden * (channels + hidden + 2)
+    return card.members * (lstm + hidden + 1) + (card.wcm is not None)
+
+
+def _box(source: Source) -> tuple[float, float, float, float] | None:
+    numbers: Mapping[str, Any] = source.table.numbers
+    if "lat" not in numbers or "lon" not in numbers:
+        return None
+    lat, lon = (np.asarray(numbers[name])[np.isfinite(numbers[name])] for name in ("lat", "lon"))
+    if not len(lat) or not len(lon):
+        return None
+    box = (lon.min(), lat.min(), lon.max(), lat.max())
+    west, south, east, north = (round(float(value), 6) for value in box)
+    return west, south, east, north

@@ -1,0 +1,203 @@
+"""What a network must beat: the models that stand beside it on the same rows and folds.
+
+    mean              site-blind mean of the training labels
+    same-date-mean    mean of the training labels of that very date: it reads labels of the
+                      day it predicts, so it is a reference and no model
+    wcm               the water cloud model alone (Eqs 1-6)
+    ridge-radar       ridge regression on the target's backscatter and nothing else
+    ridge             ridge on all the network sees, the window laid flat
+    forest            random forest on the same
+    extra-trees       extremely randomised trees on the same
+    ridge-no-radar    ridge and forest without any backscatter
+    forest-no-radar
+
+Every baseline is a function of (config, samples, train rows, test rows) that returns the SM
+of the test rows, NaN where it has none, and what was learnt as plain JSON values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV, GroupKFold
+
+from ..config import Config
+from .calibrate import Calibration, calibrate, predict_sm
+from .network import raw_tile
+from .samples import Samples, batch_of
+from .training import scaling
+
+Rows = NDArray[np.int64]
+Predicted = tuple[NDArray[np.float32], dict[str, Any]]
+Baseline = Callable[[Config, Samples, Rows, Rows], Predicted]
+
+#: Ridge penalties tried, per training row and on unit-variance inputs; the best by RMSE on
+#: held-out groups of the training rows.
+RIDGE_PENALTIES = tuple(float(10.0**power) for power in range(-4, 3))
+
+#: Fewest training rows a class needs for a WCM of its own.
+MIN_CLASS = 30
+
+
+def mean_of_labels(
+    config: Config, samples: Samples, train_rows: Rows, test_rows: Rows
+) -> Predicted:
+    """The site-blind mean: what a model must beat to know anything. It needs no input."""
+    mean = float(np.nanmean(samples.sm[train_rows]))
+    return np.full(len(test_rows), mean, np.float32), {"mean": mean}
+
+
+def mean_of_date(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -> Predicted:
+    """The mean label of the other groups on the same day; NaN where nobody measured."""
+    day = np.floor(samples.observed.day).astype(np.int64)
+    known = train_rows[np.isfinite(samples.sm[train_rows])]
+    days, code = np.unique(day[known], return_inverse=True)
+    means = np.bincount(code, samples.sm[known]) / np.bincount(code)
+    at = np.searchsorted(days, day[test_rows]).clip(max=len(days) - 1)
+    there = days[at] == day[test_rows]
+    return np.where(there, means[at], np.nan).astype(np.float32), {"dates": len(days)}
+
+
+def water_cloud(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -> Predicted:
+    """The WCM alone: A, C, D calibrated on the training rows (Eqs 1-6), class by class.
+
+    A class with too few training rows takes the calibration of all classes together.
+    """
+    known = train_rows[samples.labelled[train_rows]]
+    observed = samples.observed.take(test_rows)
+    if observed.vegetation is None:
+        raise ValueError("the WCM needs the vegetation, which was not read")
+    sm = np.full(len(test_rows), np.nan, np.float32)
+    together = _calibrated(config, samples, known)
+    learnt: dict[str, Any] = _of_calibration(together)
+    for name in np.unique(samples.wcm_class[test_rows]):
+        rows = known[samples.wcm_class[known] == name]
+        fitted = together
+        if len(rows) < len(known) and len(rows) >= MIN_CLASS:
+            fitted = _calibrated(config, samples, rows)
+            learnt.setdefault("by_class", {})[str(name)] = _of_calibration(fitted)
+        found, _ = predict_sm(fitted, observed.sigma0_db, observed.vegetation, observed.angle_deg)
+        sm = np.where(samples.wcm_class[test_rows] == name, found, sm)
+    return np.where(samples.complete[test_rows], np.clip(sm, 0, 1), np.float32(np.nan)), learnt
+
+
+def _calibrated(config: Config, samples: Samples, rows: Rows) -> Calibration:
+    observed = samples.observed.take(rows)
+    return calibrate(
+        config.wcm.with_a(config.wcm.a),
+        observed.sigma0_db,
+        np.zeros(0) if observed.vegetation is None else observed.vegetation,
+        samples.sm[rows],
+        observed.angle_deg,
+        residual=config.wcm.residual,
+        seed=config.training.seed,
+    )
+
+
+def _of_calibration(fitted: Calibration) -> dict[str, Any]:
+    return {
+        "a": fitted.wcm.a,
+        "c_db": fitted.c_db,
+        "d_db": fitted.d_db,
+        "lost_share": fitted.lost_share,
+        "on_bound": list(fitted.on_bound),
+    }
+
+
+def ridge(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -> Predicted:
+    """Ridge on the flat window; the penalty is chosen on held-out training groups."""
+    rows = train_rows[samples.labelled[train_rows]]
+    return _ridge(flat_windows(samples, rows), rows, samples, test_rows)
+
+
+def ridge_radar(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -> Predicted:
+    """Ridge on the target's backscatter alone: the empirical radar model."""
+    rows = train_rows[samples.labelled[train_rows]]
+    return _ridge(lambda index: samples.observed.sigma0_db[index, None], rows, samples, test_rows)
+
+
+def forest(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -> Predicted:
+    """Random forest on the flat window."""
+    return _trees(RandomForestRegressor, config, samples, train_rows, test_rows)
+
+
+def extra_trees(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -> Predicted:
+    """Extremely randomised trees on the flat window."""
+    return _trees(ExtraTreesRegressor, config, samples, train_rows, test_rows)
+
+
+#: Baselines by name. Those of WITHOUT_RADAR get samples without any backscatter.
+BASELINES: Mapping[str, Baseline] = {
+    "mean": mean_of_labels,
+    "same-date-mean": mean_of_date,
+    "wcm": water_cloud,
+    "ridge-radar": ridge_radar,
+    "ridge": ridge,
+    "ridge-no-radar": ridge,
+    "forest": forest,
+    "extra-trees": extra_trees,
+    "forest-no-radar": forest,
+}
+
+
+def flat_windows(samples: Samples, rows: Rows) -> Callable[[Rows], NDArray[np.float32]]:
+    """What the network sees as (K, T F), scaled as over ``rows``; 0 in unusable steps."""
+    layout = scaling(samples, samples.observed.sigma0_db, rows)
+
+    def flat(index: Rows) -> NDArray[np.float32]:
+        batch = batch_of(samples, index)
+        tile = raw_tile(layout, batch.sigma0_db, batch.observed, batch)
+        return np.asarray(tile.transpose(0, 1).reshape(len(index), -1).numpy())
+
+    return flat
+
+
+def _ridge(
+    inputs: Callable[[Rows], NDArray[np.float32]], rows: Rows, samples: Samples, test_rows: Rows
+) -> Predicted:
+    group = samples.group[rows]
+    folds = GroupKFold(min(5, len(np.unique(group))))
+    search = GridSearchCV(
+        Ridge(),
+        {"alpha": [penalty * len(rows) for penalty in RIDGE_PENALTIES]},
+        scoring="neg_mean_squared_error",
+        cv=folds,
+    ).fit(inputs(rows), samples.sm[rows], groups=group)
+    sm = _where_whole(search.best_estimator_, inputs, samples, test_rows)
+    return sm, {"penalty": search.best_params_["alpha"] / len(rows)}
+
+
+def _trees(
+    ensemble: type[RandomForestRegressor] | type[ExtraTreesRegressor],
+    config: Config,
+    samples: Samples,
+    train_rows: Rows,
+    test_rows: Rows,
+) -> Predicted:
+    """An ensemble of fixed size: 300 trees, leaves of 5 rows, a third of the inputs a split."""
+    rows = train_rows[samples.labelled[train_rows]]
+    inputs = flat_windows(samples, rows)
+    trees = ensemble(
+        n_estimators=300, min_samples_leaf=5, max_features=1 / 3, random_state=config.training.seed
+    ).fit(inputs(rows), samples.sm[rows])
+    return _where_whole(trees, inputs, samples, test_rows), {"trees": 300}
+
+
+def _where_whole(
+    fitted: Any,
+    inputs: Callable[[Rows], NDArray[np.float32]],
+    samples: Samples,
+    test_rows: Rows,
+) -> NDArray[np.float32]:
+    """SM clipped to 0..1 where the target has every input, else NaN."""
+    whole = samples.complete & np.isfinite(samples.observed.statics).all(axis=1)
+    index = test_rows[whole[test_rows]]
+    sm = np.full(len(test_rows), np.nan, np.float32)
+    if len(index):
+        sm[whole[test_rows]] = np.clip(fitted.predict(inputs(index)), 0, 1)
+    return sm

@@ -1,0 +1,224 @@
+"""The knowledge-guided LSTM in torch: water cloud model, LSTM, bounded loss.
+
+Shapes: N windows, T steps, F channels, M members, H hidden.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kgsm_infer.kernels.wcm import DB_TO_NEPER, VWC_NDVI2, VWC_ROOT, VWC_ROOT_LOW, Wcm
+from kgsm_infer.kernels.window import Layout
+
+from .samples import Batch
+
+#: A (linear power) and B (m2 kg-1) may not leave these ranges while they are learnt.
+A_RANGE = (1e-4, 0.5)
+B_RANGE = (0.01, 0.5)
+
+
+class WcmIsolation(nn.Module):
+    """Differentiable isolation of the soil's backscatter, A = exp(log A) learnt (Eq 13).
+
+    learn_b: learn B the same way; the paper keeps it.
+
+    Inside the valid range it is the function of :func:`kgsm_infer.kernels.wcm.isolate`. Where the
+    soil fraction falls below its limit the fraction is bent to a positive floor, so that
+    the loss stays finite and the gradient with respect to log A stays alive; such steps
+    are masked by the caller.
+    """
+
+    def __init__(self, wcm: Wcm, learn_b: bool = False) -> None:
+        super().__init__()
+        self.wcm = wcm
+        self.log_a = nn.Parameter(torch.tensor(math.log(wcm.a)))
+        self.log_b = nn.Parameter(torch.tensor(math.log(wcm.b))) if learn_b else None
+
+    def forward(
+        self, sigma0_db: Tensor, vegetation: Tensor, angle_deg: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(soil_db, soil_fraction), both of the input's shape; finite for finite input."""
+        wcm = self.wcm
+        vwc = vegetation
+        if wcm.vwc_rule == "foliage":
+            # as 1.9134 N (N - root), the root in two floats: see VWC_ROOT
+            above_root = (vegetation - float(VWC_ROOT)) - float(VWC_ROOT_LOW)
+            foliage = VWC_NDVI2 * vegetation * above_root
+            vwc = foliage.clamp(min=0.0) + wcm.stem_kg_m2
+        sigma0 = torch.exp(sigma0_db * DB_TO_NEPER)
+        cos_ref = math.cos(math.radians(wcm.angle_ref_deg))
+        cos_theta = torch.sin(torch.deg2rad(90.0 - angle_deg))
+        if wcm.angle_rule == "normalise":
+            sigma0 = sigma0 * (cos_ref / cos_theta) ** wcm.angle_exponent
+        if wcm.angle_rule != "column":
+            cos_theta = torch.full_like(sigma0, cos_ref)
+        # gamma2 = exp(-2 tau / cos theta), tau = B V                            (4) (5)
+        b = wcm.b if self.log_b is None else torch.exp(self.log_b)
+        two_tau = 2.0 * b * vwc / cos_theta
+        # sigma_veg = A V**E cos theta (1 - gamma2)                                  (2)
+        sigma_veg = torch.exp(self.log_a) * cos_theta * -torch.expm1(-two_tau)
+        if wcm.e != 0:
+            sigma_veg = sigma_veg * vwc**wcm.e
+        soil_fraction = (sigma0 - sigma_veg) / sigma0
+        # sigma_soil[dB] = 10 log10((sigma0 - sigma_veg) / gamma2)              (1) (12)
+        kept = smooth_floor(soil_fraction, wcm.min_soil_fraction)
+        return (torch.log(kept * sigma0) + two_tau) / DB_TO_NEPER, soil_fraction
+
+    @property
+    def learnt(self) -> Wcm:
+        """The parameter set with the A (and B) learnt."""
+        b = self.wcm.b if self.log_b is None else math.exp(self.log_b.item())
+        return dataclasses.replace(self.wcm, a=math.exp(self.log_a.item()), b=b)
+
+    def keep_in_range(self) -> None:
+        """Put A and B back where they left their ranges."""
+        self.log_a.data.clamp_(*map(math.log, A_RANGE))
+        if self.log_b is not None:
+            self.log_b.data.clamp_(*map(math.log, B_RANGE))
+
+
+class KnowledgeGuidedLSTM(nn.Module):
+    """SM = f_LSTM([sigma_soil, v] over the window), Eq 11, as M averaged members.
+
+    wcm: None makes the plain LSTM, which sees sigma0 itself.
+    sm_mean, sm_std: of the training labels; the heads work in these units.
+    """
+
+    def __init__(
+        self,
+        wcm: Wcm | None,
+        layout: Layout,
+        *,
+        hidden: int,
+        members: int,
+        dropout: float,
+        sm_mean: float,
+        sm_std: float,
+        learn_b: bool = False,
+    ) -> None:
+        super().__init__()
+        self.isolation = WcmIsolation(wcm, learn_b) if wcm else None
+        self.layout = layout
+        self.sm_mean, self.sm_std = sm_mean, sm_std
+        self.hidden = hidden
+        self.lstms = nn.ModuleList(nn.LSTM(layout.channels, hidden) for _ in range(members))
+        self.heads = nn.ModuleList(nn.Linear(hidden, 1) for _ in range(members))
+        self.dropout = nn.Dropout(dropout)
+
+    def channel(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(backscatter channel in dB, valid), both (N, T)."""
+        if self.isolation is None:
+            return batch.sigma0_db, batch.observed
+        soil_db, soil_fraction = self.isolation(batch.sigma0_db, batch.vegetation, batch.angle_deg)
+        limit = self.isolation.wcm.min_soil_fraction
+        return soil_db, batch.observed & (soil_fraction >= limit)
+
+    def tile(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The input tile (T, N, F), laid out as in :mod:`kgsm_infer.kernels.window`, and valid."""
+        channel_db, valid = self.channel(batch)
+        return raw_tile(self.layout, channel_db, valid, batch), valid
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(SM of each member (N, M), m3 m-3, not clipped; has a number (N,))."""
+        tile, valid = self.tile(batch)
+        members = []
+        for lstm, head in zip(self.lstms, self.heads, strict=True):
+            _, (last, _) = lstm(self.dropout(tile))
+            members.append(head(self.dropout(last[0])))
+        return torch.cat(members, dim=1) * self.sm_std + self.sm_mean, valid[:, -1]
+
+
+def raw_tile(layout: Layout, channel_db: Tensor, valid: Tensor, batch: Batch) -> Tensor:
+    """The input tile (T, N, F) of a backscatter channel (N, T), 0 where not ``valid``.
+
+    In torch what :func:`kgsm_infer.kernels.window.pack` is in NumPy.
+    """
+    mean = torch.tensor(layout.mean, dtype=torch.float32)
+    inv_std = 1 / torch.tensor(layout.std, dtype=torch.float32)
+    scaled = torch.cat(
+        [
+            channel_db[..., None],
+            batch.dynamic,
+            batch.statics[:, None, :].expand(-1, channel_db.shape[1], -1),
+            batch.gap_days[..., None],
+        ],
+        dim=-1,
+    )
+    scaled = (scaled - mean) * inv_std
+    one = torch.ones_like(channel_db)[..., None]
+    tile = torch.where(valid[..., None], torch.cat([scaled, one], dim=-1), 0.0)
+    return tile.transpose(0, 1)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The parts of Eq 10, each a scalar tensor. total = mse + lambda * boundary."""
+
+    total: Tensor
+    mse: Tensor
+    boundary: Tensor
+
+
+def bounded_loss(predicted: Tensor, sm: Tensor, weight: Tensor, physics_weight: float) -> Loss:
+    """Mean squared error plus the boundary term (Eqs 7-10).
+
+    predicted, weight: (N, M).  sm: (N,).  A pair of weight 0 does not count.
+    """
+    count = weight.sum().clamp(min=1.0)
+    # L_MSE = mean (SM - SM_obs)**2                                                  (7)
+    mse = (weight * (predicted - sm[:, None]) ** 2).sum() / count
+    # L_boundary = mean [max(0, -SM) + max(0, SM - 1)]                           (8) (9)
+    outside = torch.relu(-predicted) + torch.relu(predicted - 1.0)
+    boundary = (weight * outside).sum() / count
+    # L = L_MSE + lambda L_boundary                                                 (10)
+    return Loss(mse + physics_weight * boundary, mse, boundary)
+
+
+def falling(network: KnowledgeGuidedLSTM, batch: Batch, predicted: Tensor, rng: Tensor) -> Tensor:
+    """How much SM (N, M) falls when the target's backscatter rises by one dB; 0 where it rises.
+
+    Wet soil is bright, so a retrieval that falls has learnt something else. rng: torch's
+    state before ``predicted`` was made, so that both see the same dropout.
+    """
+    brighter_db = batch.sigma0_db.clone()
+    brighter_db[:, -1] += 1.0
+    after = torch.get_rng_state()
+    torch.set_rng_state(rng)
+    raised, _ = network(dataclasses.replace(batch, sigma0_db=brighter_db))
+    torch.set_rng_state(after)
+    return torch.relu(predicted - raised)
+
+
+class ForwardLine(nn.Module):
+    """sigma_soil[dB] = C + D SM (Eq 3), for the misfit of what was found in dB."""
+
+    def __init__(self, soil_db: Tensor, sm: Tensor) -> None:
+        super().__init__()
+        slope = ((soil_db - soil_db.mean()) * (sm - sm.mean())).mean() / sm.var(correction=0).clamp(
+            min=1e-6
+        )
+        self.d_db = nn.Parameter(slope.detach())
+        self.c_db = nn.Parameter((soil_db.mean() - slope * sm.mean()).detach())
+
+    def misfit(self, soil_db: Tensor, predicted: Tensor) -> Tensor:
+        """Squared misfit (N, M) in dB2 of SM (N, M) against the channel (N,)."""
+        return (soil_db[:, None] - self.c_db - self.d_db * predicted) ** 2
+
+
+def smooth_floor(fraction: Tensor, limit: float) -> Tensor:
+    """``fraction`` where it is >= limit, else limit**2 / (2 limit - fraction).
+
+    Exactly the identity in the valid range; below it positive however far the fraction
+    falls, and continuous with its slope. (An exponential would underflow to 0 in float32,
+    and the gradient of its logarithm to NaN.)
+
+    >>> smooth_floor(torch.tensor([0.5, 0.1, -0.3]), 0.1).round(decimals=4).tolist()
+    [0.5, 0.10000000149011612, 0.019999999552965164]
+    """
+    below = limit**2 / (2 * limit - fraction.clamp(max=limit))
+    return torch.where(fraction >= limit, fraction, below)

@@ -1,0 +1,254 @@
+"""From a table to training samples: windows, labels, groups.
+
+The windows and features are those of :mod:`kgsm_infer`, so what is learnt is what
+will be used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kgsm_infer import kernels
+from kgsm_infer.errors import DataError
+from kgsm_infer.kernels.wcm import Limits, Wcm
+from kgsm_infer.kernels.window import window_rows
+from kgsm_infer.observations import Observations, columns_to_read, isolate_observed, observe
+from kgsm_infer.table import Table, read_table
+
+from ..config import WITHOUT_INPUT, WITHOUT_RADAR, Config
+
+TRUE_WORDS = ("1", "true", "yes")
+FALSE_WORDS = ("", "0", "false", "no")
+
+# What stands where an acquisition is not observed: finite, and never used.
+_PLACEHOLDER_DB, _PLACEHOLDER_ANGLE_DEG = -15.0, 40.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table as read for training. label: (R,) float32 SM, NaN where not to be used."""
+
+    table: Table
+    label: NDArray[np.float32]
+    group: NDArray[np.str_]
+    simulated: bool
+    sha256: str
+
+    @property
+    def several_sites_a_group(self) -> bool:
+        """Whether a group holds several sites, as a field its points."""
+        pairs = np.unique(np.stack([self.group, self.table.site]), axis=1)
+        return bool(pairs.shape[1] > len(np.unique(self.group)))
+
+
+@dataclass(frozen=True)
+class Samples:
+    """R samples of one kind of model, one per table row.
+
+    rows: (R, T) windows.  sm: (R,) float32, NaN without a label.  group: (R,).
+    observed: the arrays behind them.  complete: (R,) True where an acquisition has every
+    input of its own, in range and not frozen, whatever the soil signal (that depends on
+    A); the statics count for the window's target only.  wcm_class: (R,) class of the WCM
+    baseline, one and the same where the configuration names none.
+    """
+
+    observed: Observations
+    rows: NDArray[np.int64]
+    sm: NDArray[np.float32]
+    group: NDArray[np.str_]
+    complete: NDArray[np.bool_]
+    wcm_class: NDArray[np.str_]
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """(R,) samples that can be learnt from or scored."""
+        whole = np.isfinite(self.observed.statics).all(axis=1)
+        return self.complete & whole & np.isfinite(self.sm)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N windows as tensors. Where ``observed`` is false the values are placeholders.
+
+    sigma0_db, vegetation, angle_deg, gap_days: (N, T).  dynamic: (N, T, Fd).
+    statics: (N, Fs).  observed: (N, T) bool.
+    """
+
+    sigma0_db: Tensor
+    vegetation: Tensor
+    angle_deg: Tensor
+    gap_days: Tensor
+    dynamic: Tensor
+    statics: Tensor
+    observed: Tensor
+
+    def take(self, index: Tensor) -> Batch:
+        """The windows of ``index``."""
+        return Batch(*(getattr(self, item.name)[index] for item in fields(self)))
+
+
+def read_source(config: Config) -> Source:
+    """Read the table a configuration names, with its labels and groups.
+
+    DataError where a column is absent or holds what it cannot.
+    """
+    wcm = config.wcm.with_a(config.wcm.a)
+    kinds = {inputs_of(model) for model in config.crossval.models}
+    needed, features = ["sm"], config.columns()
+    if kinds & {"lstm", "kg-lstm"}:
+        needed.append(f"{config.inputs.polarisation}_db")
+    else:
+        features = tuple(name for name in features if not is_radar(name))
+    if "kg-lstm" in kinds:
+        needed += [wcm.vegetation_name, *(["angle_deg"] if wcm.needs_angle else [])]
+    if "oracle" in config.crossval.models:
+        features = (*features, "sm_oracle")
+    table = read_table(config.table, features=columns_to_read(features), require=needed)
+    label = table.numbers["sm"].astype(np.float32)
+    for name in config.data.drop:
+        label = np.where(_is_true(table, name), np.float32(np.nan), label)
+    return Source(
+        table=table,
+        label=label,
+        group=groups_of(table, config.data.group),
+        simulated="simulated" in set(table.text.get("source", ())),
+        sha256=hashlib.sha256(Path(config.table).read_bytes()).hexdigest(),
+    )
+
+
+def inputs_of(model: str) -> str:
+    """Which samples a model reads: those of a ``kg-lstm``, ``lstm``, ``no-radar`` or ``none``."""
+    if model in WITHOUT_INPUT:
+        return "none"
+    if model in WITHOUT_RADAR:
+        return "no-radar"
+    return "kg-lstm" if model in ("kg-lstm", "wcm") else "lstm"
+
+
+def is_radar(feature: str) -> bool:
+    """Whether a feature is made of backscatter.
+
+    >>> [is_radar(name) for name in ("vv_db", "vh_field_db", "ndvi_scene", "angle_deg")]
+    [True, True, False, False]
+    """
+    return feature.startswith(("vh_", "vv_"))
+
+
+def samples_of(source: Source, config: Config, kind: str) -> Samples:
+    """Samples of one kind of :func:`inputs_of`.
+
+    ``kg-lstm`` needs the vegetation, ``lstm`` does not. ``no-radar`` leaves out every
+    feature made of backscatter and its backscatter channel is 0 everywhere; ``none``
+    reads labels and dates only.
+    """
+    wcm = config.wcm.with_a(config.wcm.a) if kind == "kg-lstm" else None
+    radar = kind in ("lstm", "kg-lstm")
+    dynamic, statics = config.inputs.features, config.inputs.statics
+    if not radar:
+        dynamic = tuple(name for name in dynamic if not is_radar(name))
+        statics = tuple(name for name in statics if not is_radar(name))
+    observed = observe(
+        source.table,
+        polarisation=config.inputs.polarisation if radar else None,
+        vegetation=wcm.vegetation_name if wcm else None,
+        needs_angle=bool(wcm and wcm.needs_angle),
+        dynamic=dynamic if kind != "none" else (),
+        statics=statics if kind != "none" else (),
+    )
+    if not radar:  # a channel that never changes tells nothing
+        observed = replace(observed, sigma0_db=np.zeros(len(source.table), np.float32))
+    return Samples(
+        observed=observed,
+        rows=window_rows(observed.site, source.table.day, config.inputs.steps),
+        sm=source.label,
+        group=source.group,
+        complete=complete_rows(observed, wcm),
+        wcm_class=text_column(source.table, config.wcm.by)
+        if config.wcm.by
+        else np.full(len(source.table), "all"),
+    )
+
+
+def complete_rows(observed: Observations, wcm: Wcm | None) -> NDArray[np.bool_]:
+    """(R,) acquisitions with every input of their own there, in range, and not frozen."""
+    if wcm is None:
+        channel_db, _ = kernels.screen(observed.sigma0_db, Limits())
+    else:  # with A = 0 no soil signal is lost: NaN is a missing or impossible input
+        channel_db = isolate_observed(wcm.replace_a(0.0), observed).soil_db
+    complete = np.isfinite(channel_db) & np.isfinite(observed.day) & ~observed.frozen
+    return complete & np.isfinite(observed.dynamic).all(axis=1)
+
+
+def batch_of(samples: Samples, index: NDArray[np.int64]) -> Batch:
+    """The windows of the samples in ``index``, placeholders where not observed."""
+    observed, rows = samples.observed, samples.rows[index]
+    pad = rows < 0
+    fine = samples.complete[rows] & ~pad
+
+    def plane(values: NDArray[np.float32] | None, placeholder: float) -> Tensor:
+        if values is None:
+            return torch.full(rows.shape, placeholder)
+        return torch.from_numpy(np.where(fine, values[rows], np.float32(placeholder)))
+
+    gap_days = np.zeros(rows.shape, np.float32)
+    gap_days[:, 1:] = observed.day[rows[:, 1:]] - observed.day[rows[:, :-1]]
+    gap_days[:, 1:][pad[:, :-1]] = 0
+    dynamic = np.where(fine[..., None], observed.dynamic[rows], np.float32(0))
+    return Batch(
+        sigma0_db=plane(observed.sigma0_db, _PLACEHOLDER_DB),
+        vegetation=plane(observed.vegetation, 0.0),
+        angle_deg=plane(observed.angle_deg, _PLACEHOLDER_ANGLE_DEG),
+        gap_days=torch.from_numpy(gap_days),
+        dynamic=torch.from_numpy(dynamic),
+        statics=torch.from_numpy(np.nan_to_num(observed.statics[rows[:, -1]])),
+        observed=torch.from_numpy(fine),
+    )
+
+
+def groups_of(table: Table, name: str) -> NDArray[np.str_]:
+    """(R,) the group of each row; ``year``, where there is no such column, from the date."""
+    if name == "year" and "year" not in table.numbers and "year" not in table.text:
+        return table.date.astype("datetime64[Y]").astype(np.str_)
+    return text_column(table, name)
+
+
+def text_column(table: Table, name: str) -> NDArray[np.str_]:
+    """A grouping column as text, (R,); DataError where it is absent or has an empty cell."""
+    if name == "site":
+        return table.site
+    values = np.asarray(_as_text(table, name), np.str_)
+    empty = np.flatnonzero(values == "")
+    if len(empty):
+        raise DataError(
+            f"{table.source}: row {table.row(int(empty[0]))}, column {name}: empty; "
+            "every row needs its group, or a place could leak between folds"
+        )
+    return values
+
+
+def _is_true(table: Table, name: str) -> NDArray[np.bool_]:
+    """A true/false column, (R,); an empty cell is false."""
+    words = [word.strip().lower() for word in _as_text(table, name)]
+    for i, word in enumerate(words):
+        if word not in TRUE_WORDS + FALSE_WORDS:
+            raise DataError(
+                f"{table.source}: row {table.row(i)}, column {name}: {word!r} is neither "
+                "true nor false; write true/false or 1/0"
+            )
+    return np.asarray([word in TRUE_WORDS for word in words], bool)
+
+
+def _as_text(table: Table, name: str) -> list[str]:
+    if name in table.text:
+        return list(table.text[name])
+    if name in table.numbers:
+        return ["" if np.isnan(value) else f"{value:g}" for value in table.numbers[name]]
+    have = ", ".join([*table.numbers, *table.text])
+    raise DataError(f"{table.source}: no column {name!r}; it has {have}")

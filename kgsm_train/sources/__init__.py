@@ -1,0 +1,1 @@
+"""Other people's files, and a simulated twin, as tables of the contract."""

@@ -1,0 +1,132 @@
+"""``kgsm-train data``: other people's files as the table of design §3."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kgsm_infer.errors import UsageError
+
+if TYPE_CHECKING:
+    from .columns import Sourced
+
+app = typer.Typer(
+    help="Tables from OzNet, ISMN and Earth Engine.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+OutOption = Annotated[Path, typer.Option("--output", "-o", help="CSV or Parquet file to write")]
+UnitOption = Annotated[str, typer.Option(help="of VV and VH: db (S1_GRD) or linear")]
+ToleranceOption = Annotated[
+    float, typer.Option(help="greatest gap between an acquisition and its label")
+]
+
+
+@app.command()
+def oznet(
+    folder: Annotated[Path, typer.Argument(help="copy of OzNet_AOA", metavar="FOLDER")],
+    output: OutOption,
+    every: Annotated[int, typer.Option(min=1, help="keep every n-th day, 6 or 12 as radar")] = 1,
+    since: Annotated[str, typer.Option(help="first day, such as 2016-01-01")] = "",
+    until: Annotated[str, typer.Option(help="last day")] = "",
+    without: Annotated[str, typer.Option(help="stations to leave out, such as y7,y8,y9")] = "",
+    swap_clay_sand: Annotated[
+        bool, typer.Option("--swap-clay-sand", help="exchange the columns clay and sand")
+    ] = False,
+    backscatter: Annotated[
+        Path | None, typer.Option(help="Earth Engine export of Sentinel-1 at the stations")
+    ] = None,
+    unit: UnitOption = "db",
+    tolerance_hours: ToleranceOption = 12.0,
+    simulated: Annotated[
+        bool,
+        typer.Option("--simulate-backscatter", help="made from the labels, marked simulated"),
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="of the simulated speckle")] = 0,
+    download: Annotated[
+        bool, typer.Option("--download", help="first fetch what FOLDER lacks, checked")
+    ] = False,
+    commit: Annotated[str, typer.Option(help="to download instead of the usual one")] = "",
+) -> None:
+    """The authors' repository: daily, or one row per acquisition with --backscatter."""
+    from .earth_engine import Join
+    from .oznet import (
+        UTC_OFFSET_HOURS,
+        Choice,
+        read_oznet,
+        simulate_backscatter,
+        with_backscatter,
+    )
+    from .oznet_download import COMMIT, download_oznet
+
+    if backscatter is not None and (simulated or every > 1):
+        raise UsageError(
+            "--backscatter brings dates and radar; --every and --simulate-backscatter go without"
+        )
+    if commit and not download:
+        raise UsageError("--commit belongs to --download")
+    choice = Choice(every, since, until, _names(without), swap_clay_sand)
+    if download:
+        fetched, kept = download_oznet(folder, commit=commit or COMMIT)
+        print(f"{folder}: {fetched} files fetched, {kept} were there", file=sys.stderr)
+    table = read_oznet(folder, choice)
+    if simulated:
+        table = simulate_backscatter(table, seed)
+    if backscatter is not None:
+        join = Join(tolerance_hours=tolerance_hours, utc_offset_hours=UTC_OFFSET_HOURS)
+        table = with_backscatter(table, backscatter, unit, join)
+    _write(output, table)
+
+
+@app.command()
+def ismn(
+    archives: Annotated[list[Path], typer.Argument(help="zip files or folders", metavar="ARCHIVE")],
+    output: OutOption,
+    min_depth: Annotated[float, typer.Option(help="upper end of the sensors, m")] = 0.0,
+    max_depth: Annotated[float, typer.Option(help="lower end of the sensors, m")] = 0.051,
+    flag: Annotated[str, typer.Option(help="quality flags that are good, such as G,U")] = "G",
+    when: Annotated[
+        str, typer.Option(help="daily (mean of the UTC day), every, or a UTC time such as 19:30")
+    ] = "daily",
+) -> None:
+    """International Soil Moisture Network archives: surface sensors, good readings."""
+    from .ismn import Surface, read_ismn
+
+    _write(output, read_ismn(archives, Surface(min_depth, max_depth, _names(flag), when)))
+
+
+@app.command()
+def gee(
+    backscatter: Annotated[Path, typer.Argument(help="Earth Engine export", metavar="EXPORT")],
+    in_situ: Annotated[Path, typer.Option("--in-situ", help="table with site, date, sm")],
+    output: OutOption,
+    ndvi: Annotated[Path | None, typer.Option(help="Earth Engine export of NDVI")] = None,
+    ndvi_gap_days: Annotated[float, typer.Option(help="greatest gap to an NDVI")] = 16.0,
+    unit: UnitOption = "db",
+    tolerance_hours: ToleranceOption = 12.0,
+    utc_offset_hours: Annotated[
+        float, typer.Option(help="clock of labels dated by day alone; Yanco 10")
+    ] = 0.0,
+) -> None:
+    """Sentinel-1 at points, joined with soil moisture in situ by site and time."""
+    from .earth_engine import Join, read_earth_engine
+
+    join = Join(tolerance_hours, utc_offset_hours, ndvi_gap_days)
+    _write(output, read_earth_engine(backscatter, in_situ, ndvi, unit, join))
+
+
+def _write(output: Path, table: Sourced) -> None:
+    from .columns import write_source
+
+    rows = write_source(output, table)
+    for note in table.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(f"{output}: {rows} rows of {len(set(table.columns['site']))} sites")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())

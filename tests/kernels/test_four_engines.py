@@ -1,0 +1,119 @@
+"""The water cloud model stands in four places; here they are held together.
+
+The C kernel, its NumPy twin, the torch layer and the exported graph's nodes are compared
+with the paper's equations in float64, written out once more below.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from made_models import card_of, network_of
+
+from kgsm_infer import kernels
+from kgsm_infer.kernels import wcm
+from kgsm_infer.kernels.wcm import Wcm
+from kgsm_train.export.graph import complete_graph
+from kgsm_train.learning.network import WcmIsolation
+
+CASES = {
+    "paper": Wcm(a=0.05),  # larger than the paper's 0.019, so that signals do get lost
+    "e1-column-angle": Wcm(a=0.05, e=1.0, vwc_rule="column", angle_rule="column"),
+    "normalised-stem": Wcm(a=0.05, e=0.5, stem_kg_m2=0.4, angle_rule="normalise"),
+}
+
+
+def soil_db_float64(model, sigma0_db, vegetation, angle_deg):
+    """Eqs 1, 2, 4, 5, 12 as printed, in float64: (soil_db, soil fraction)."""
+    sigma0 = 10 ** (sigma0_db / 10)
+    theta = np.full_like(sigma0_db, np.deg2rad(model.angle_ref_deg))
+    if model.angle_rule == "column":
+        theta = np.deg2rad(angle_deg)
+    if model.angle_rule == "normalise":
+        ratio = np.cos(theta) / np.cos(np.deg2rad(angle_deg))
+        sigma0 = sigma0 * ratio**model.angle_exponent
+    vwc = vegetation
+    if model.vwc_rule == "foliage":
+        foliage = 1.9134 * vegetation**2 - 0.3215 * vegetation
+        vwc = np.maximum(0, foliage) + model.stem_kg_m2
+    gamma2 = np.exp(-2 * model.b * vwc / np.cos(theta))
+    sigma_veg = model.a * vwc**model.e * np.cos(theta) * (1 - gamma2)
+    fraction = (sigma0 - sigma_veg) / sigma0
+    with np.errstate(invalid="ignore"):
+        return 10 * np.log10((sigma0 - sigma_veg) / gamma2), fraction
+
+
+def in_torch(model, sigma0_db, vegetation, angle_deg):
+    layer = WcmIsolation(model)
+    with torch.no_grad():
+        soil_db, fraction = layer(*map(torch.from_numpy, (sigma0_db, vegetation, angle_deg)))
+    kept = (fraction >= model.min_soil_fraction).numpy()
+    return np.where(kept, soil_db.numpy(), np.nan)
+
+
+def in_graph(model, sigma0_db, vegetation, angle_deg):
+    network = network_of(model, steps=1, dynamic=0, statics=0)
+    session = ort.InferenceSession(
+        complete_graph(network, card_of(network)).SerializeToString(),
+        providers=["CPUExecutionProvider"],
+    )
+    feed = {"sigma0_db": sigma0_db, model.vegetation_name: vegetation, "angle_deg": angle_deg}
+    feed["day"] = np.zeros_like(sigma0_db)
+    wanted = {item.name for item in session.get_inputs()}
+    columns = {name: value[:, None] for name, value in feed.items() if name in wanted}
+    return session.run(["soil_db"], columns)[0]
+
+
+ENGINES = {
+    "kernel": lambda model, *x: kernels.isolate(model, *x).soil_db,
+    "twin": lambda model, *x: wcm.isolate(model, *x).soil_db,
+    "torch": in_torch,
+    "graph": in_graph,
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("case", CASES)
+def test_isolation_is_the_papers_in_every_engine(engine, case):
+    model = CASES[case]
+    rng = np.random.default_rng(1)
+    sigma0_db = rng.uniform(-24, -6, 20_000).astype(np.float32)
+    high = 0.95 if model.vwc_rule == "foliage" else 5.0
+    vegetation = rng.uniform(0, high, sigma0_db.size).astype(np.float32)
+    angle_deg = rng.uniform(29, 46, sigma0_db.size).astype(np.float32)
+    wide = [x.astype(np.float64) for x in (sigma0_db, vegetation, angle_deg)]
+    expected, fraction = soil_db_float64(model, *wide)
+
+    got = ENGINES[engine](model, sigma0_db, vegetation, angle_deg)
+
+    clear = np.abs(fraction - model.min_soil_fraction) > 1e-5  # beside it, rounding decides
+    kept = fraction >= model.min_soil_fraction
+    assert 0.02 < (~kept).mean() < 0.9, "the case must lose some soil signals and keep others"
+    assert np.array_equal(np.isnan(got)[clear], ~kept[clear])
+    assert np.abs(got - expected)[kept & clear].max() <= 1e-4
+
+
+def test_torch_gradient_of_log_a_is_the_finite_difference():
+    model = CASES["paper"]
+    layer = WcmIsolation(model).double()
+    x = [torch.tensor(v, dtype=torch.float64) for v in ([-16.0, -19.0], [0.6, 0.9], [40.0, 40.0])]
+    layer(*x)[0].sum().backward()
+    step = 1e-6
+    values = []
+    for sign in (-1, 1):
+        moved = WcmIsolation(model.replace_a(model.a * np.exp(sign * step))).double()
+        moved.log_a.data = torch.tensor(np.log(model.a) + sign * step, dtype=torch.float64)
+        values.append(moved(*x)[0].sum().item())
+    assert layer.log_a.grad.item() == pytest.approx((values[1] - values[0]) / (2 * step), rel=1e-6)
+    assert layer.log_a.grad.item() < 0  # more vegetation leaves less soil
+
+
+def test_lost_soil_signal_stays_finite_with_a_live_gradient():
+    layer = WcmIsolation(CASES["paper"].replace_a(0.4))
+    soil_db, fraction = layer(*(torch.tensor([v]) for v in (-25.0, 0.9, 40.0)))
+    soil_db.sum().backward()
+    assert fraction.item() < 0
+    assert np.isfinite(soil_db.item())
+    assert np.isfinite(layer.log_a.grad.item()) and layer.log_a.grad.item() != 0

@@ -1,0 +1,72 @@
+"""Networks that were never trained, their cards and files, for tests and benchmarks."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import onnx
+import torch
+
+import kgsm_infer
+from kgsm_infer.card import CARD_KEY, Card, Channel
+from kgsm_infer.kernels.wcm import Limits
+from kgsm_infer.kernels.window import Layout
+from kgsm_train.export.graph import complete_graph, core_graph
+from kgsm_train.learning.network import KnowledgeGuidedLSTM
+
+
+def network_of(wcm, *, steps=4, dynamic=1, statics=2, members=2, hidden=6, sm_std=0.4):
+    """An untrained network with large weights, so that its outputs really vary."""
+    layout = Layout(
+        steps,
+        dynamic,
+        statics,
+        mean=(-15.0, *[0.3] * dynamic, *[5.0] * statics, 9.0),
+        std=(3.0, *[0.2] * dynamic, *[2.0] * statics, 4.0),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        network = KnowledgeGuidedLSTM(
+            wcm, layout, hidden=hidden, members=members, dropout=0.2, sm_mean=0.2, sm_std=sm_std
+        )
+        for weights in network.parameters():
+            if weights.dim() > 1:
+                torch.nn.init.normal_(weights, std=0.7)
+    return network.eval()
+
+
+def card_of(network) -> Card:
+    layout, isolation = network.layout, network.isolation
+    names = ["soil_db" if isolation else "vh_db"]
+    names += [f"d{i}" for i in range(layout.dynamic)] + [f"s{i}" for i in range(layout.statics)]
+    roles = ["backscatter"] + ["dynamic"] * layout.dynamic + ["static"] * layout.statics
+    channels = zip([*names, "gap_days"], [*roles, "gap"], layout.mean, layout.std, strict=True)
+    return Card(
+        kind="kg-lstm" if isolation else "lstm",
+        polarisation="vh",
+        steps=layout.steps,
+        channels=tuple(Channel(n, "1", r, m, s) for n, r, m, s in channels),
+        hidden=network.lstms[0].hidden_size,
+        members=len(network.lstms),
+        wcm=isolation.learnt if isolation else None,
+        limits=Limits(),
+        simulated=False,
+        kgsm_version=kgsm_infer.__version__,
+        created="2026-11-23T00:00:00+00:00",
+    )
+
+
+def write_pair(folder, network, card):
+    """What export writes, for networks that were never trained."""
+    graphs = {"complete": complete_graph(network, card), "core": core_graph(network, card)}
+    digests = {
+        role: hashlib.sha256(graph.graph.SerializeToString()).hexdigest()
+        for role, graph in graphs.items()
+    }
+    card = dataclasses.replace(card, graph_sha256=digests)
+    paths = {"complete": folder / "m.onnx", "core": folder / "m.core.onnx"}
+    for role, graph in graphs.items():
+        onnx.helper.set_model_props(graph, {CARD_KEY: card.to_json()})
+        paths[role].write_bytes(graph.SerializeToString())
+    return paths

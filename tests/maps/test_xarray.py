@@ -1,0 +1,138 @@
+"""Lazy retrieval: the same numbers as predict, in chunks, and when a worker is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_scenes import Pixels, make_pixels
+
+import kgsm_infer
+from kgsm_infer import flags
+from kgsm_infer.errors import DataError, KgsmError, ModelError
+from kgsm_infer.model import Retrieval
+from kgsm_infer.table import table_from_columns
+
+xr = pytest.importorskip("xarray", reason="lazy retrieval needs kgsm[cluster]")
+pytest.importorskip("dask.array", reason="lazy retrieval needs kgsm[cluster]")
+
+from kgsm_infer.maps.lazy import retrieve  # noqa: E402  only where xarray is
+
+
+def dataset(pixels: Pixels) -> Any:
+    """The pixels as an xarray Dataset of float32 variables."""
+    height, width = pixels.shape
+    return xr.Dataset(
+        {
+            name: (("time", "y", "x")[-plane.ndim :], plane.astype(np.float32))
+            for name, plane in pixels.planes.items()
+        },
+        coords={
+            "time": np.asarray(pixels.dates, "datetime64[ns]"),
+            "y": np.arange(height)[::-1] * 10.0,
+            "x": np.arange(width) * 10.0,
+        },
+    )
+
+
+def predicted(path: Path, pixels: Pixels, date: int) -> Retrieval:
+    model = kgsm_infer.load(path)
+    table = table_from_columns(pixels.columns(), features=model.table_features())
+    rows = np.flatnonzero(table.date == np.datetime64(pixels.dates[date]))
+    return Retrieval(*(part[rows] for part in model.predict(table)))
+
+
+def assert_same(cube: Any, k: int, expected: Retrieval) -> None:
+    np.testing.assert_array_equal(cube.flags.values[k].ravel(), expected.flags)
+    np.testing.assert_allclose(cube.sm.values[k].ravel(), expected.sm, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("chunks", [None, {"y": 7, "x": 11}, {"time": 1, "y": 20, "x": 30}])
+def test_chunks_of_any_size_equal_predict(tiny_model: Path, chunks: dict[str, int] | None) -> None:
+    pixels, path = make_pixels(), tiny_model / "model.core.onnx"
+    stack = dataset(pixels) if chunks is None else dataset(pixels).chunk(chunks)
+    lazy = retrieve(path, stack, every=True)
+    assert (lazy.sm.chunks is None) == (chunks is None)
+    cube = lazy.compute()
+    assert cube.sm.dtype == np.float32 and cube.flags.dtype == np.uint16
+    for k in range(4):
+        assert_same(cube, k, predicted(path, pixels, k))
+    last = retrieve(path, stack).compute()
+    assert last.sizes["time"] == 1 and str(last.time.values[0])[:10] == "2024-04-09"
+    assert_same(last, 0, predicted(path, pixels, 3))
+    assert "SIMULATED" in last.attrs["comment"]
+
+
+def test_units_and_frozen_soil_are_those_of_a_table(tiny_model: Path) -> None:
+    pixels, path = make_pixels(), tiny_model / "model.core.onnx"
+    cold = np.where(np.arange(30) < 10, -2.0, 5.0) * np.ones((4, 20, 1))
+    pixels = replace(pixels, planes={**pixels.planes, "temp_c": cold})
+    expected = predicted(path, pixels, 3)
+    stack = dataset(pixels).astype(np.float64)
+    cos = np.cos(np.deg2rad(stack.angle_deg))
+    stack["vh_gamma0_linear"] = 10 ** (stack.vh_db / 10) / cos
+    cube = retrieve(path, stack.drop_vars("vh_db").chunk(y=8)).compute()
+    assert_same(cube, 0, expected)
+    assert (cube.flags.values[0, :, :10] & flags.FROZEN_OR_SNOW).all()
+
+
+def test_zarr_in_zarr_out(tiny_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("zarr", reason="needs kgsm[cluster]")
+    pixels, path = make_pixels(), tiny_model / "model.core.onnx"
+    dataset(pixels).to_zarr(tmp_path / "in.zarr", zarr_format=2)
+    stack = xr.open_zarr(tmp_path / "in.zarr").chunk(time=-1, y=10, x=10)
+    retrieve(path, stack, every=True).to_zarr(tmp_path / "out.zarr", zarr_format=2)
+    with xr.open_zarr(tmp_path / "out.zarr") as cube:
+        assert_same(cube, 2, predicted(path, pixels, 2))
+
+
+def test_what_is_missing_or_out_of_order_is_named(tiny_model: Path) -> None:
+    path, stack = tiny_model / "model.core.onnx", dataset(make_pixels())
+    for name in ("vh_db", "clay", "ndvi", "angle_deg"):
+        with pytest.raises(DataError, match=name):
+            retrieve(path, stack.drop_vars(name))
+    with pytest.raises(DataError, match="times must be ascending"):
+        retrieve(path, stack.isel(time=[1, 0, 2, 3]))
+    with pytest.raises(DataError, match="needs dimensions time, y and x"):
+        retrieve(path, stack.rename(y="lat"))
+
+
+@pytest.mark.slow
+def test_a_killed_worker_loses_nothing(tiny_model: Path) -> None:
+    distributed = pytest.importorskip("distributed", reason="needs kgsm[cluster]")
+    pixels, path = make_pixels(300, 300), tiny_model / "model.core.onnx"
+    stack = dataset(pixels).chunk(y=30, x=30)
+    alone = retrieve(path, stack, every=True).compute(scheduler="synchronous")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        future = client.compute(retrieve(path, stack, every=True))
+        victims = client.run(os.getpid)
+        while len(client.who_has()) < 20 and not future.done():
+            client.run(int)  # a round trip to the workers, so that some chunks are done
+        assert not future.done()
+        os.kill(next(iter(victims.values())), signal.SIGKILL)
+        cube = future.result(timeout=120)
+    for name in ("sm", "sm_lower", "sm_upper", "flags"):
+        np.testing.assert_array_equal(cube[name].values, alone[name].values)
+
+
+def test_a_model_file_that_changed_is_read_again(tiny_model: Path, tmp_path: Path) -> None:
+    path, stack = tmp_path / "model.core.onnx", dataset(make_pixels())
+    path.write_bytes((tiny_model / "model.core.onnx").read_bytes())
+    assert np.isfinite(retrieve(path, stack).sm.values).any()
+    path.write_bytes(b"not a model")
+    os.utime(path, ns=(1, 1))  # whatever the clock's grain
+    with pytest.raises(ModelError, match=r"model\.core\.onnx"):
+        retrieve(path, stack)
+    path.unlink()
+    with pytest.raises(KgsmError, match=r"model\.core\.onnx"):
+        retrieve(path, stack)
