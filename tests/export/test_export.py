@@ -17,7 +17,8 @@ from kgsm_infer.errors import ModelError
 from kgsm_infer.kernels.wcm import Wcm
 from kgsm_infer.onnxfile import card_and_graph, read_model_file
 from kgsm_train.export import files as export_module
-from kgsm_train.export.graph import IR_VERSION, OPSET, complete_graph, core_graph
+from kgsm_train.export.graph import complete_graph, core_graph
+from kgsm_train.export.nodes import IR_VERSION, OPSET
 
 SHAPES = {
     "kg": (Wcm(a=0.02), {}),

@@ -1,0 +1,67 @@
+"""The averaged LSTMs as nodes, one LSTM node a member."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import helper
+from torch import nn
+
+from ..learning.network import KnowledgeGuidedLSTM
+from .nodes import Graph
+
+
+def lstm_members(graph: Graph, network: KnowledgeGuidedLSTM, output: str) -> str:
+    """Tile (T, N, F) to SM (N,): M LSTM nodes, their heads, and the mean of them."""
+    estimates = []
+    for m, (lstm, head) in enumerate(zip(network.lstms, network.heads, strict=True)):
+        prefix = f"member{m}"
+        of_lstm, of_head = _arrays(lstm), _arrays(head)
+        # torch orders the gates i, f, g, o; ONNX i, o, f, c
+        w, r, b_w, b_r = (
+            _onnx_gates(of_lstm[name])
+            for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+        )
+        names = [
+            graph.constant(f"{prefix}_w", w[None]),
+            graph.constant(f"{prefix}_r", r[None]),
+            graph.constant(f"{prefix}_b", np.concatenate([b_w, b_r])[None]),
+        ]
+        graph.nodes.append(
+            helper.make_node(
+                "LSTM",
+                ["tile", *names],
+                ["", f"{prefix}_last_hidden"],
+                name=f"{prefix}/LSTM",
+                hidden_size=network.hidden,
+            )
+        )
+        first_axis = graph.constant("first_axis", [0], np.int64)
+        hidden = graph.node("Squeeze", [f"{prefix}_last_hidden", first_axis], f"{prefix}_hidden")
+        # the labels' mean and spread are folded into the head
+        weight = of_head["weight"].astype(np.float64) * network.sm_std
+        bias = of_head["bias"].astype(np.float64) * network.sm_std + network.sm_mean
+        estimates.append(
+            graph.node(
+                "Gemm",
+                [
+                    hidden,
+                    graph.constant(f"{prefix}_head_weight", weight),
+                    graph.constant(f"{prefix}_head_bias", bias),
+                ],
+                f"{prefix}_sm",
+                transB=1,
+            )
+        )
+    together = graph.node("Concat", estimates, "sm_of_members", axis=1)
+    return graph.node("ReduceMean", [together], output, axes=[1], keepdims=0)
+
+
+def _arrays(layer: nn.Module) -> dict[str, NDArray[np.float32]]:
+    """A layer's parameters by name."""
+    return {name: value.detach().numpy() for name, value in layer.named_parameters()}
+
+
+def _onnx_gates(torch_gates: np.ndarray) -> np.ndarray:
+    i, f, g, o = np.split(torch_gates, 4)
+    return np.concatenate([i, o, f, g])
