@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .errors import KgsmError
+from .prepare.cli import app as prepare_app
 
 if TYPE_CHECKING:
     from .table import Table
@@ -20,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(prepare_app, name="prepare")
 
 ModelArgument = Annotated[Path, typer.Argument(help="NAME.onnx or NAME.core.onnx", metavar="MODEL")]
 TableArgument = Annotated[Path, typer.Argument(help="CSV or Parquet table", metavar="TABLE")]
