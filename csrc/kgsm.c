@@ -52,6 +52,8 @@ const char *kgsm_tier_name(size_t i) {
     return i < tiers(found) ? found[i]->name : NULL;
 }
 
+const char *kgsm_version(void) { return KGSM_VERSION; }
+
 const char *kgsm_strerror(int code) {
     switch (code) {
     case KGSM_OK: return "ok";

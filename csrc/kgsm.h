@@ -49,6 +49,9 @@
 #define KGSM_API
 #endif
 
+/* Of this header; kgsm_version() says the same of the core that was linked. */
+#define KGSM_VERSION "0.1.0"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -68,6 +71,9 @@ enum {
 
 /* One line of English for a code; never NULL, never to be freed. */
 KGSM_API const char *kgsm_strerror(int code);
+
+/* KGSM_VERSION as it was when the core was compiled. */
+KGSM_API const char *kgsm_version(void);
 
 /* ---- tiers: the same functions on what the processor has ----------------------------- */
 /* "portable" is plain C on the C library's maths and is there everywhere; "avx2" (with FMA),

@@ -14,15 +14,7 @@
 
 #include <math.h>
 
-#define DB_TO_NEPER 0.230258509299404568f /* ln(10) / 10: 1 dB of power in natural-log units */
-#define DEG_TO_RAD 0.0174532925199432958f
-
-/* VWC of foliage, 1.9134 N**2 - 0.3215 N (SMAP ancillary report, Chan et al. 2013), is
- * computed as 1.9134 N (N - ROOT): near the root 0.168 the plain form loses all its
- * digits, and with them up to 0.01 dB of a weak soil signal. ROOT is held in two floats. */
-#define VWC_NDVI2 1.9134f
-#define VWC_ROOT 0x1.581dc2p-3f
-#define VWC_ROOT_LOW (-0x1.1f9a1ap-28f)
+#include "wcm_constants.h"
 
 static inline float to_linear(float db) { return expf(db * DB_TO_NEPER); }
 
@@ -30,7 +22,7 @@ static inline float to_db(float linear) { return 10.0f * log10f(linear); }
 
 /* cos(angle) as the sine of its complement, which is exact: at 75 degrees the cosine of a
  * rounded angle has four times the relative error. */
-static inline float cos_deg(float angle_deg) { return sinf((90.0f - angle_deg) * DEG_TO_RAD); }
+static inline float cos_deg(float angle_deg) { return sinf((90.0f - angle_deg) * RADIANS); }
 
 static inline float power(float x, float exponent) {
     /* the usual exponents without powf; the same values, exact for 0 and 1 */
@@ -41,6 +33,7 @@ static inline float power(float x, float exponent) {
 }
 
 static inline float foliage_kg_m2(float ndvi) {
+    /* near its root the plain form loses all its digits, and 0.01 dB of a weak soil signal */
     float v = VWC_NDVI2 * ndvi * ((ndvi - VWC_ROOT) - VWC_ROOT_LOW);
     return v > 0.0f ? v : 0.0f;
 }

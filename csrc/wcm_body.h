@@ -1,21 +1,12 @@
 /* The water cloud model's loops for one tier: portable.c's formulas, a vector at a time.
  *
- * Elementary functions are polynomials on a range reduced exactly: minimax in relative error
- * (Remez exchange), the error each reaches stated above it and measured over all floats by
+ * Elementary functions are polynomials on a range reduced exactly, minimax in relative error
+ * (tools/polynomials.py), the error each reaches stated above it and measured over all floats by
  * tests/kernels/test_tiers.py. The last, shorter vector is copied to a padded one and takes the
  * same path, so an element's result does not depend on its place. */
 #include "kernels.h"
 #include "vec.h"
-
-#define LOG2_10_TENTH 0x1.542a5ap-2f             /* log2(10) / 10: 1 dB of power in bits */
-#define LOG2_10_TENTH_LOW 0x1.2e1c5ap-30f        /* what float32 leaves of it */
-#define TEN_LOG10_2 3.01029995663981195f         /* 1 bit of power in dB */
-#define NEPER_TO_BITS 1.44269504088896341f       /* log2(e) */
-#define NEPER_TO_DB 4.34294481903251828f         /* 10 / ln(10) */
-#define RADIANS 0.0174532925199432958f
-#define VWC_NDVI2 1.9134f                        /* as in portable.c */
-#define VWC_ROOT 0x1.581dc2p-3f
-#define VWC_ROOT_LOW (-0x1.1f9a1ap-28f)
+#include "wcm_constants.h"
 
 /* 2**f - 1 for f in [-0.5, 0.5], relative error 1.1e-8 and its rounding. */
 KGSM_INLINE vf exp2_minus_one(vf f) {

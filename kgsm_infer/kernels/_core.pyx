@@ -35,6 +35,7 @@ cdef extern from "kgsm.h" nogil:
         const float *inv_std
 
     const char *kgsm_strerror(int code)
+    const char *kgsm_version()
     int kgsm_choose_tier(const char *name)
     const char *kgsm_tier()
     const char *kgsm_tier_name(size_t i)
@@ -93,6 +94,11 @@ cdef dict ANGLE_RULES = {
 def tier():
     """The set of C kernels in use, e.g. ``portable``."""
     return kgsm_tier().decode("ascii")
+
+
+def version():
+    """Version of the C core that was compiled in."""
+    return kgsm_version().decode("ascii")
 
 
 def tiers():
