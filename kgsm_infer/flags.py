@@ -34,6 +34,10 @@ NAMES: tuple[str, ...] = (
     "sm_clipped",
 )
 
+#: What rasters say of them (CF section 3.5).
+FLAG_MASKS: tuple[int, ...] = tuple(1 << bit for bit in range(len(NAMES)))
+FLAG_MEANINGS = " ".join(NAMES)
+
 #: With any of these there is no number: SM, its interval and nothing else is NaN.
 NO_NUMBER = MISSING_INPUT | INPUT_OUT_OF_RANGE | SOIL_SIGNAL_LOST | FROZEN_OR_SNOW
 

@@ -20,11 +20,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import flags, kernels
 from .card import Card, card_domain
+from .columns import FROM_DATE
 from .errors import MissingError, ModelError, UsageError
 from .kernels import LstmRunner
 from .kernels.domain import Domain
 from .kernels.window import window_rows
-from .observations import FROM_DATE, Observations, columns_to_read, isolate_observed, observe
+from .observations import Observations, columns_to_read, isolate_observed, observe
 from .onnxfile import ModelFile, read_model_file
 from .weights import read_weights
 

@@ -6,22 +6,21 @@ when learnt and another when used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from . import kernels
+from .columns import FROM_DATE, FROZEN_BY, frozen_or_snow
 from .context import CONTEXT, context_missing, context_of
 from .errors import DataError
 
 if TYPE_CHECKING:
     from .kernels.wcm import Isolated, Wcm
     from .table import Table
-
-DAYS_PER_YEAR = 365.2425
 
 
 @dataclass(frozen=True)
@@ -59,23 +58,6 @@ class Observations:
             frozen=self.frozen[index],
             context_missing=self.context_missing[index],
         )
-
-
-def day_of_year_sin(date: ArrayLike) -> NDArray[np.float64]:
-    """sin of the time of year, 0 on 1 January; date: datetime64."""
-    return np.sin(_year_angle(date))
-
-
-def day_of_year_cos(date: ArrayLike) -> NDArray[np.float64]:
-    """cos of the time of year, 1 on 1 January; date: datetime64."""
-    return np.cos(_year_angle(date))
-
-
-#: Features made from the date where the table has no such column.
-FROM_DATE: Mapping[str, Callable[[ArrayLike], NDArray[np.float64]]] = {
-    "doy_sin": day_of_year_sin,
-    "doy_cos": day_of_year_cos,
-}
 
 
 def columns_to_read(features: Sequence[str]) -> tuple[str, ...]:
@@ -124,7 +106,7 @@ def observe(
         angle_deg=single("angle_deg") if needs_angle else None,
         dynamic=matrix(dynamic),
         statics=matrix(statics),
-        frozen=frozen_or_snow(table),
+        frozen=_frozen(table),
         context_missing=context_missing(table, [*dynamic, *statics]),
     )
 
@@ -141,21 +123,10 @@ def isolate_observed(wcm: Wcm, observed: Observations) -> Isolated:
     return kernels.isolate(wcm, observed.sigma0_db, observed.vegetation, observed.angle_deg)
 
 
-def frozen_or_snow(table: Table) -> NDArray[np.bool_]:
-    """(R,) True where ``temp_c`` (soil or air, °C) is at or below 0, or ``snow_cover`` > 0.
-
-    Both columns are optional; radar cannot tell frozen soil from dry soil, so nothing
-    is inferred where they are absent.
-    """
+def _frozen(table: Table) -> NDArray[np.bool_]:
+    """(R,) True where one of the optional columns FROZEN_BY says so."""
     frozen = np.zeros(len(table), bool)
-    if "temp_c" in table.numbers:
-        frozen |= table.numbers["temp_c"] <= 0
-    if "snow_cover" in table.numbers:
-        frozen |= table.numbers["snow_cover"] > 0
+    for name in FROZEN_BY:
+        if name in table.numbers:
+            frozen |= frozen_or_snow(name, table.numbers[name])
     return frozen
-
-
-def _year_angle(date: ArrayLike) -> NDArray[np.float64]:
-    date = np.asarray(date, "datetime64[s]")
-    day = (date - date.astype("datetime64[Y]")) / np.timedelta64(86400, "s")
-    return np.asarray(2 * np.pi * day / DAYS_PER_YEAR, np.float64)

@@ -19,14 +19,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .columns import (
+    OTHER_NAMES,
+    POLARISATIONS,
+    RULES,
+    Rule,
+    forms_given,
+    is_backscatter,
+    made_from,
+    make,
+)
 from .errors import DataError, MissingError, UsageError
 from .files import whole
 
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "null", "NULL", "None", "none")
-
-#: The four ways to give one polarisation's backscatter; all become sigma0 in dB.
-BACKSCATTER_FORMS = ("db", "linear", "gamma0_db", "gamma0_linear")
-POLARISATIONS = ("vh", "vv")
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?")
 
@@ -60,87 +66,6 @@ class Table:
     def day(self) -> NDArray[np.float64]:
         """Days since 1970-01-01, (R,)."""
         return (self.date - np.datetime64("1970-01-01", "s")) / np.timedelta64(86400, "s")
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What a column can hold: closed range, what it is, and why a value may miss it."""
-
-    low: float
-    high: float
-    what: str
-    cause: Callable[[float], str]
-
-
-def _angle_cause(value: float) -> str:
-    if 0 < value < 1.6:
-        return "radians? the column is in degrees"
-    return "nodata value? leave the cell empty" if value < 0 else "is it the incidence angle?"
-
-
-def _ndvi_cause(value: float) -> str:
-    if value in (-9999, 65535, 32767, -32768):
-        return "nodata value? leave the cell empty"
-    if abs(value) <= 100:
-        return "in percent? divide the column by 100"
-    return "scaled by 10,000? divide the column by 10,000"
-
-
-def _sm_cause(value: float) -> str:
-    if value < 0:
-        return "nodata value? leave the cell empty"
-    return "in percent? divide the column by 100"
-
-
-def _db_cause(value: float) -> str:
-    return "linear power, or a lost minus sign? name the column after its unit"
-
-
-def _linear_cause(value: float) -> str:
-    return (
-        "negative power: in dB?" if value < 0 else "too bright for linear power: a scaled integer?"
-    )
-
-
-_DB = Rule(-200.0, 0.0, "a backscatter in dB (at most 0)", _db_cause)
-_LINEAR = Rule(0.0, 10.0, "a linear backscatter (0 to 10)", _linear_cause)
-RULES: Mapping[str, Rule] = {
-    **{f"{pol}_{form}": _DB for pol in POLARISATIONS for form in ("db", "gamma0_db")},
-    **{f"{pol}_{form}": _LINEAR for pol in POLARISATIONS for form in ("linear", "gamma0_linear")},
-    "angle_deg": Rule(1.6, 89.9, "an incidence angle in degrees (1.6 to 89.9)", _angle_cause),
-    "ndvi": Rule(-1.0, 1.0, "an NDVI (-1 to 1)", _ndvi_cause),
-    "vwc_kg_m2": Rule(
-        0.0, 50.0, "a vegetation water content in kg/m2 (0 to 50)", lambda _: "in g/m2 or percent?"
-    ),
-    **{f"{pol}_{who}_db": _DB for pol in POLARISATIONS for who in ("field", "scene")},
-    **{
-        f"{pol}_over_{what}_db": Rule(
-            -100.0, 100.0, "a difference in dB (-100 to 100)", lambda _: "nodata value?"
-        )
-        for pol in POLARISATIONS
-        for what in ("usual", "driest")
-    },
-    **{
-        f"ndvi_{who}": Rule(-1.0, 1.0, "an NDVI (-1 to 1)", _ndvi_cause)
-        for who in ("field", "scene")
-    },
-    "sm": Rule(0.0, 1.0, "a soil moisture in m3/m3 (0 to 1)", _sm_cause),
-    "lat": Rule(-90.0, 90.0, "a latitude", lambda _: "are lat and lon swapped, or projected?"),
-    "lon": Rule(-180.0, 360.0, "a longitude", lambda _: "is it projected?"),
-    "temp_c": Rule(-90.0, 80.0, "a temperature in degrees Celsius", lambda _: "in kelvin?"),
-    "snow_cover": Rule(0.0, 1.0, "a snow cover share (0 to 1)", lambda _: "in percent?"),
-}
-
-#: Names people give to the contract's columns; they are suggested, never guessed.
-OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
-    "site": ("station", "sitename", "id", "point", "location"),
-    "date": ("time", "datetime", "timestamp", "day"),
-    "vh_db": ("vh", "sigma0_vh", "sigma0_vh_db"),
-    "vv_db": ("vv", "sigma0_vv", "sigma0_vv_db"),
-    "angle_deg": ("angle", "incidence_angle", "incidence", "lia", "theta"),
-    "sm": ("soil_moisture", "ssm", "vwc", "sm_obs", "insitu_sm", "moisture"),
-    "vwc_kg_m2": ("vwc",),
-}
 
 
 def read_table(
@@ -329,7 +254,7 @@ def _table(
     text = {
         name: tuple("" if str(cell).strip() in MISSING else str(cell).strip() for cell in cells)
         for name, cells in columns.items()
-        if name not in ("site", "date") and name not in numbers and not _is_backscatter(name)
+        if name not in ("site", "date") and name not in numbers and not is_backscatter(name)
     }
     if once:
         check.no_twins(site, date, text.get("orbit"))
@@ -424,32 +349,20 @@ class Refusal:
 
 def _to_sigma0_db(polarisation: str, numbers: dict[str, NDArray[np.float64]], source: str) -> None:
     """Bring the one form that was given to sigma0 in dB, under ``vh_db``/``vv_db``."""
-    given = [f"{polarisation}_{form}" for form in BACKSCATTER_FORMS]
-    given = [name for name in given if name in numbers]
+    given = forms_given(polarisation, numbers)
     if len(given) > 1:
         raise DataError(f"{source}: columns {' and '.join(given)} give one backscatter twice")
     if not given:
         return
-    if "gamma0" in given[0] and "angle_deg" not in numbers:
+    column = f"{polarisation}_db"
+    names = made_from(column, numbers)
+    if not names:
         raise DataError(
             f"{source}: column {given[0]} is gamma0; sigma0 = gamma0 cos(theta) needs angle_deg"
         )
-    values = numbers.pop(given[0])
-    numbers[f"{polarisation}_db"] = sigma0_db(given[0], values, numbers.get("angle_deg"))
-
-
-def sigma0_db(form: str, values: Any, angle_deg: Any = None) -> Any:
-    """sigma0 in dB of a backscatter whose name ends in one of BACKSCATTER_FORMS.
-
-    sigma0 = gamma0 cos(theta). values, angle_deg: float64 arrays, or lazy ones that NumPy's
-    functions know (xarray). Nothing is -inf dB, a negative power NaN.
-
-    >>> sigma0_db("vh_gamma0_linear", np.asarray([0.02]), 60.0).round(6).tolist()
-    [-20.0]
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        db = 10 * np.log10(values) if form.endswith("linear") else values
-        return db + 10 * np.log10(np.cos(np.deg2rad(angle_deg))) if "gamma0" in form else db
+    made = make(column, {name: numbers[name] for name in names})
+    del numbers[given[0]]
+    numbers[column] = made
 
 
 def asked_day(text: str) -> np.datetime64:
@@ -464,11 +377,6 @@ def asked_day(text: str) -> np.datetime64:
     except ValueError:
         pass
     raise UsageError(f"{text!r} is not a date; write 2024-03-04")
-
-
-def _is_backscatter(name: str) -> bool:
-    pol, _, form = name.partition("_")
-    return pol in POLARISATIONS and form in BACKSCATTER_FORMS
 
 
 def _have(columns: Iterable[str], missing: str) -> str:

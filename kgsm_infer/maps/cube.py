@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..errors import KgsmError, MissingError, UsageError
+from ..flags import FLAG_MASKS, FLAG_MEANINGS
 from ..scenes.stack import Grid, Window, rasterio_or_reason
-from .run import FLAG_MASKS, FLAG_MEANINGS, VARIABLES, Work
+from .run import VARIABLES, Work
 
 #: Side of a COG's tiles, and of a cube's chunks.
 CHUNK = 512

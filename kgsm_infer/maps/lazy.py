@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..context import CONTEXT, ENOUGH
+from ..columns import FROM_DATE, FROZEN_BY, made_from, make
+from ..context import CONTEXT, first_given, mean_of, to_power, too_few
 from ..errors import DataError, MissingError
-from ..kernels.wcm import DB_TO_NEPER
-from ..observations import FROM_DATE
-from ..table import BACKSCATTER_FORMS, POLARISATIONS, sigma0_db
+from ..flags import FLAG_MASKS, FLAG_MEANINGS
 from .cube import LONG_NAMES
-from .run import FLAG_MASKS, FLAG_MEANINGS, FROZEN, VARIABLES, retrieve_columns
+from .run import VARIABLES, retrieve_columns
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -94,51 +93,40 @@ def _variables(stack: Any, names: list[str]) -> tuple[list[str], list[str]]:
     used: dict[str, None] = {}
     made: dict[str, None] = {}
 
-    def need(name: str) -> None:
-        polarisation = name.removesuffix("_db")
-        if polarisation in POLARISATIONS:
-            forms = [f"{polarisation}_{form}" for form in BACKSCATTER_FORMS]
-            found = [form for form in forms if form in stack]
-            if not found:
-                raise DataError(f"the dataset has no {name}; it has {', '.join(stack.data_vars)}")
-            used[found[0]] = None
-            if "gamma0" in found[0]:
-                need("angle_deg")
-        elif name in stack:
-            used[name] = None
-        elif name == "ndvi" and "red" in stack and "nir" in stack:
-            used.update({"red": None, "nir": None})
-        elif name in CONTEXT:
-            need(CONTEXT[name][0])
-            if CONTEXT[name][1] == "scene":
-                made[name] = None
-        elif name not in FROM_DATE:
-            raise DataError(f"the dataset has no {name!r}, which the model reads")
-
     for name in names:
-        need(name)
-    used.update({name: None for name in FROZEN if name in stack})
+        if name in CONTEXT and name not in stack and CONTEXT[name][1] == "scene":
+            made[name] = None
+        column = first_given(name, stack)
+        found = made_from(column, stack)
+        if not found and column not in FROM_DATE:
+            raise DataError(
+                f"the dataset has no {column}, which the model reads; "
+                f"it has {', '.join(stack.data_vars)}"
+            )
+        used.update(dict.fromkeys(found))
+    used.update({name: None for name in FROZEN_BY if name in stack})
     return [*used], [*made]
 
 
 def _scene_mean(flat: Any, name: str) -> tuple[Any, Any]:
-    value = _column(flat, CONTEXT[name][0])
-    power = np.exp(value * DB_TO_NEPER) if name.endswith("_db") else value
-    mean = power.mean(["y", "x"])
-    return (np.log(mean) / DB_TO_NEPER if name.endswith("_db") else mean), value.count(["y", "x"])
+    """The scene's mean on each date, and of how many pixels."""
+    column = CONTEXT[name][0]
+    value = _column(flat, column)
+    count = value.count(["y", "x"])
+    return mean_of(column, to_power(column, value).sum(["y", "x"]), count), count
 
 
 def _column(flat: Any, name: str) -> Any:
     """A column as a table holds it, made of the variables at hand; float64."""
-    polarisation = name.removesuffix("_db")
-    if polarisation in POLARISATIONS:
-        form = next(f for f in (f"{polarisation}_{x}" for x in BACKSCATTER_FORMS) if f in flat)
-        angle_deg = flat["angle_deg"].astype(np.float64) if "gamma0" in form else None
-        return sigma0_db(form, flat[form].astype(np.float64), angle_deg)
-    if name == "ndvi" and "ndvi" not in flat:
-        red, nir = flat["red"].astype(np.float64), flat["nir"].astype(np.float64)
-        return ((nir - red) / (nir + red)).where(nir + red > 0)
-    return flat[name].astype(np.float64)
+    import xarray
+
+    names = made_from(name, flat)
+    return xarray.apply_ufunc(
+        lambda *values: make(name, dict(zip(names, values, strict=True))),
+        *(flat[item].astype(np.float64) for item in names),
+        dask="parallelized",
+        output_dtypes=[np.float64],
+    )
 
 
 def _block(flat: Any, *, model: str, engine: str, every: bool) -> Any:
@@ -162,7 +150,7 @@ def _block(flat: Any, *, model: str, engine: str, every: bool) -> Any:
 
     def column(name: str, acquisition: int) -> tuple[NDArray[np.float64], Any]:
         if name in CONTEXT and f"{name}_count" in flat:
-            return plane(name, acquisition), plane(f"{name}_count", acquisition) < ENOUGH["scene"]
+            return plane(name, acquisition), too_few(name, plane(f"{name}_count", acquisition))
         if name in CONTEXT and name not in flat:
             if CONTEXT[name][1] != "field":
                 raise DataError(f"the dataset has no {name!r}; it has to be a variable here")
@@ -178,7 +166,7 @@ def _block(flat: Any, *, model: str, engine: str, every: bool) -> Any:
         targets,
         sizes[0] * sizes[1],
         column,
-        [name for name in FROZEN if name in flat],
+        [name for name in FROZEN_BY if name in flat],
     )
     results = dict(zip(VARIABLES, ("sm", "lower", "upper", "flags"), strict=True))
     return xarray.Dataset(

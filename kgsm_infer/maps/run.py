@@ -30,10 +30,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import __version__, flags
-from ..context import CONTEXT, ENOUGH
+from .. import __version__
+from ..columns import FROZEN_BY, frozen_or_snow
+from ..context import CONTEXT, History, mean_of, sums_by_group, too_few
 from ..errors import DataError, KgsmError, MissingError, UsageError
-from ..kernels.wcm import DB_TO_NEPER
 from ..observations import Observations
 from ..scenes.manifest import Scene
 from ..scenes.stack import Reader, Stack, Window, gdal, nearest_date, open_stack, within_reach
@@ -56,8 +56,6 @@ VARIABLES: Mapping[str, np.dtype[Any]] = {
     "sm_upper": np.dtype("<f4"),
     "flags": np.dtype("<u2"),
 }
-#: Optional columns that tell frozen soil or snow.
-FROZEN = ("temp_c", "snow_cover")
 Progress = Callable[[int, int], None]
 Column = Callable[[str, int], tuple[NDArray[np.float64], ArrayLike]]
 
@@ -212,7 +210,7 @@ def retrieve_block(plan: Plan, reader: Reader, window: Window, context: Context)
         plan.targets,
         window.height * window.width,
         column,
-        [name for name in FROZEN if name in plan.stack.layers],
+        [name for name in FROZEN_BY if name in plan.stack.layers],
     )
     shape = (len(plan.targets), window.height, window.width)
     return Block(
@@ -253,7 +251,7 @@ def retrieve_columns(
 
     frozen = np.zeros(count, bool)
     for name in frozen_by:
-        frozen |= acquired(name) <= 0 if name == "temp_c" else acquired(name) > 0
+        frozen |= frozen_or_snow(name, acquired(name))
     since = (dates - dates[0]) / np.timedelta64(86400, "s")
     dynamic = [acquired(name) for name in card.names("dynamic")]
     statics = [acquired(name) for name in card.names("static")]
@@ -305,44 +303,21 @@ def make_context(plan: Plan, threads: int = 1) -> Context:
             code = labels if who == "field" else np.zeros(labels.size, np.int64)
             for acquisition in range(days) if name in bases else plan.acquisitions:
                 value = reader.column(column, acquisition, window).ravel()
-                there = np.isfinite(value) & (code >= 0)
-                power = value[there]
-                power = np.exp(power * DB_TO_NEPER) if column.endswith("_db") else power
-                n = np.bincount(code[there], minlength=sizes[who])
-                found.append((name, acquisition, np.bincount(code[there], power, sizes[who]), n))
+                found.append((name, acquisition, *sums_by_group(column, value, code, sizes[who])))
         return found
 
     for _, parts in _in_order(plan, range(len(plan.windows)), sums, threads):
         for name, acquisition, power, n in parts:  # always in the blocks' order: same sums
             total[name][acquisition] += power
             count[name][acquisition] += n
-    means: dict[str, Means] = {}
-    for name in names:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = total[name] / count[name]
-            mean = np.log(mean) / DB_TO_NEPER if name.endswith("_db") else mean
-        means[name] = (mean, count[name])
+    means: dict[str, Means] = {
+        name: (mean_of(CONTEXT[name][0], total[name], count[name]), count[name]) for name in names
+    }
     own = {who: {n: m for n, m in means.items() if CONTEXT[n][1] == who} for who in sizes}
     return Context(
         scenes={name: (mean[:, 0], n[:, 0]) for name, (mean, n) in own["scene"].items()},
         fields=own["field"],
     )
-
-
-def reference_db(name: str, field_db: NDArray[np.float64]) -> Means:
-    """A field's usual (mean power) or driest date, dB, and of how many dates.
-
-    field_db: (D, N) backscatter of N fields; both results (N,).
-    """
-    there = np.isfinite(field_db)
-    count = there.sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        if name.endswith("over_driest_db"):
-            reference = np.where(there, field_db, np.inf).min(axis=0)
-        else:
-            power = np.exp(np.where(there, field_db, -np.inf) * DB_TO_NEPER)
-            reference = np.log(power.sum(axis=0) / count) / DB_TO_NEPER
-    return np.where(count > 0, reference, np.nan), count
 
 
 @contextmanager
@@ -513,14 +488,14 @@ class _Shared:
         pixels = self._window.height * self._window.width
         if who == "scene":
             mean, count = self._context.scenes[name]
-            few = count[acquisition] < ENOUGH[who]
+            few = too_few(name, count[acquisition])
             return np.full(pixels, mean[acquisition]), np.full(pixels, few)
         if who == "field":
             return self._field(name, acquisition)
         if name not in self._own:
             self._own[name] = self._reference(name)
         reference, dates = self._own[name]
-        return self._of_field(base, acquisition) - reference, dates < ENOUGH[who]
+        return self._of_field(base, acquisition) - reference, too_few(name, dates)
 
     def _field(self, name: str, acquisition: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         own = self._reader.column(CONTEXT[name][0], acquisition, self._window).ravel()
@@ -528,7 +503,7 @@ class _Shared:
             return own, np.ones(own.size, bool)
         inside, at = self._labels >= 0, np.maximum(self._labels, 0)
         mean, count = (part[acquisition][at] for part in self._context.fields[name])
-        return np.where(inside, mean, own), np.asarray(~inside | (count < ENOUGH["field"]))
+        return np.where(inside, mean, own), np.asarray(~inside | too_few(name, count))
 
     def _of_field(self, base: str, acquisition: int) -> NDArray[np.float64]:
         if self._plan.stack.has(base):
@@ -537,9 +512,10 @@ class _Shared:
 
     def _reference(self, name: str) -> Means:
         """The usual or driest date of each pixel's field over the whole stack."""
-        base = CONTEXT[name][0]
-        days = range(len(self._plan.stack.dates))
-        return reference_db(name, np.stack([self._of_field(base, day) for day in days]))
+        history = History.empty(self._window.height * self._window.width)
+        for acquisition in range(len(self._plan.stack.dates)):
+            history.add(self._of_field(CONTEXT[name][0], acquisition))
+        return history.reference_db(name), history.count
 
 
 def _in_order(
@@ -729,8 +705,3 @@ def _explained(output: Path, folder: Path) -> Iterator[None]:
                 else f"{output}: not written, the disk is too full for it"
             ) from None
         raise MissingError(f"{output}: not written ({error.strerror or error})") from None
-
-
-#: What the rasters say of the flags (CF section 3.5).
-FLAG_MASKS = tuple(1 << bit for bit in range(len(flags.NAMES)))
-FLAG_MEANINGS = " ".join(flags.NAMES)

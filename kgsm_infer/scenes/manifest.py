@@ -38,8 +38,8 @@ from typing import Any
 
 import numpy as np
 
+from ..columns import POLARISATIONS, forms_given
 from ..errors import DataError
-from ..table import BACKSCATTER_FORMS, POLARISATIONS
 
 MATCHES = ("exact", "nearest", "linear")
 #: How a layer on another grid may be brought to the scene's; "refuse" is the default.
@@ -95,8 +95,7 @@ class Scene:
 
     def backscatter(self, polarisation: str) -> str:
         """The layer that holds a polarisation, in whichever of its forms; DataError if none."""
-        given = [f"{polarisation}_{form}" for form in BACKSCATTER_FORMS]
-        given = [name for name in given if name in self.layers]
+        given = forms_given(polarisation, self.layers)
         if not given:
             raise DataError(
                 f"{self.source}: no layer {polarisation}_db (or _linear, _gamma0_db, "
@@ -219,8 +218,7 @@ def scene_from(raw: Mapping[str, Any], source: str, folder: str | Path = ".") ->
             base = {key: value for key, value in base.items() if key not in _where(base)}
         layers[name] = {**base, **keys}
     for polarisation in POLARISATIONS:
-        forms = [f"{polarisation}_{form}" for form in BACKSCATTER_FORMS]
-        twice = [name for name in forms if name in layers]
+        twice = forms_given(polarisation, layers)
         if len(twice) > 1:
             raise DataError(f"{source}: layers {' and '.join(twice)} give one backscatter twice")
     if not layers:

@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..context import CONTEXT
+from ..columns import FROM_DATE, FROZEN_BY, POLARISATIONS, RULES, made_from, make, ndvi_of
+from ..context import CONTEXT, first_given
 from ..errors import DataError, MissingError
-from ..observations import FROM_DATE
-from ..table import POLARISATIONS, RULES, sigma0_db
 from .manifest import Layer, Scene, Slice
 
 #: Datasets one reader keeps open; an archive has more files than a process may open.
@@ -83,7 +82,7 @@ class Stack:
 
     def has(self, column: str) -> bool:
         """Whether a column can be read (or made) from the layers."""
-        return bool(_made_from(self.layers, column)) or column in FROM_DATE
+        return bool(made_from(column, self.layers)) or column in FROM_DATE
 
 
 def rasterio_or_reason() -> Any:
@@ -119,17 +118,13 @@ def open_stack(scene: Scene, polarisation: str, columns: Sequence[str]) -> Stack
     rasterio = rasterio_or_reason()
     name = scene.backscatter(polarisation)
     wanted = [f"{polarisation}_db", *columns]
-    for column in [name for name in wanted if name in CONTEXT]:
-        made_of = column
-        while made_of in CONTEXT and made_of not in scene.layers:
-            made_of = CONTEXT[made_of][0]
-        wanted.append(made_of)
-    wanted += [column for column in ("temp_c", "snow_cover") if column in scene.layers]
+    wanted += [first_given(column, scene.layers) for column in wanted]
+    wanted += [column for column in FROZEN_BY if column in scene.layers]
     layers: dict[str, Layer] = {}
     for column in dict.fromkeys(wanted):
         if column in FROM_DATE or (column in CONTEXT and column not in scene.layers):
             continue
-        needed = _made_from(scene.layers, column)
+        needed = made_from(column, scene.layers)
         if not needed:
             raise DataError(_no_layer(scene, column))
         for item in needed:
@@ -194,38 +189,22 @@ class Reader:
         when = None if acquisition is None else self._stack.dates[acquisition]
         if name not in self._stack.layers and name in FROM_DATE:
             return np.full(shape, float(FROM_DATE[name](self._stack.dates[acquisition or 0])))
-        polarisation = name.removesuffix("_db")
-        if polarisation in POLARISATIONS:
-            return self._sigma0_db(polarisation, when, window)
-        if name == "ndvi" and "ndvi" not in self._stack.layers:
-            red, nir = self._stack.layers["red"], self._stack.layers["nir"]
+        layers = [self._stack.layers[item] for item in made_from(name, self._stack.layers)]
+        if name == "ndvi" and len(layers) == 2:  # of one date both, then matched
+            red, nir = layers
             dates = sorted(
                 {item.date for item in red.slices} & {item.date for item in nir.slices},
                 key=lambda date: date or np.datetime64(0, "s"),
             )
             return _matched(red, dates, lambda date: self._ndvi(red, nir, date, window), when)
-        return self._layer(self._stack.layers[name], when, window)
-
-    def _sigma0_db(self, polarisation: str, when: np.datetime64 | None, window: Window) -> Plane:
-        """sigma0 = gamma0 cos(theta) where the layer is gamma0; dB."""
-        form = next(
-            item for item in _made_from(self._stack.layers, f"{polarisation}_db") if "_" in item
-        )
-        value = self._layer(self._stack.layers[form], when, window)
-        if "gamma0" not in form:
-            return np.asarray(sigma0_db(form, value))
-        angle = self._layer(self._stack.layers["angle_deg"], when, window)
-        return np.asarray(sigma0_db(form, value, angle))
+        return make(name, {layer.name: self._layer(layer, when, window) for layer in layers})
 
     def _ndvi(self, red: Layer, nir: Layer, date: np.datetime64 | None, window: Window) -> Plane:
-        """(NIR - red) / (NIR + red) of one date; no number where both are dark."""
         dark, bright = (
             self._slice(layer, next(item for item in layer.slices if item.date == date), window)
             for layer in (red, nir)
         )
-        with np.errstate(invalid="ignore", divide="ignore"):
-            total = bright + dark
-            return np.where(total > 0, (bright - dark) / total, np.nan)
+        return ndvi_of(dark, bright)
 
     def _layer(self, layer: Layer, when: np.datetime64 | None, window: Window) -> Plane:
         if layer.value is not None:
@@ -358,23 +337,6 @@ def to_outline_crs(stack: Stack, geometries: Sequence[Mapping[str, Any]], crs: s
             f"{stack.source}: the outlines cannot be brought from {crs} to the scene's CRS "
             f"({_first(error)})"
         ) from None
-
-
-def _made_from(layers: Mapping[str, Layer], column: str) -> tuple[str, ...]:
-    """The layers a column is read or made from; empty where there are none."""
-    polarisation = column.removesuffix("_db")
-    if polarisation in POLARISATIONS:
-        for form in ("db", "linear"):
-            if f"{polarisation}_{form}" in layers:
-                return (f"{polarisation}_{form}",)
-            if f"{polarisation}_gamma0_{form}" in layers and "angle_deg" in layers:
-                return (f"{polarisation}_gamma0_{form}", "angle_deg")
-        return ()
-    if column in layers:
-        return (column,)
-    if column == "ndvi" and "red" in layers and "nir" in layers:
-        return ("red", "nir")
-    return ()
 
 
 def _no_layer(scene: Scene, column: str) -> str:

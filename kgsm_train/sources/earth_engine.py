@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kgsm_infer.columns import RULES, Rule
 from kgsm_infer.errors import DataError, UsageError
-from kgsm_infer.table import MISSING, RULES, Refusal, Rule, Table, read_columns, read_table
+from kgsm_infer.table import MISSING, Refusal, Table, read_columns, read_table
 
 from .columns import Columns, Seconds, Sourced, keep_rows, nearest, taken, used_once
 

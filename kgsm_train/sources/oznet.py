@@ -20,13 +20,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kgsm_infer.columns import RULES, Rule
 from kgsm_infer.errors import DataError, UsageError
 from kgsm_infer.kernels.wcm import forward_db, vwc_from_ndvi
 from kgsm_infer.table import (
     MISSING,
-    RULES,
     Refusal,
-    Rule,
     read_columns,
     table_from_columns,
 )
