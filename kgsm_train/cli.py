@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,9 +14,6 @@ from kgsm_infer.cli import run
 from kgsm_infer.errors import MissingError, UsageError
 
 from .sources.cli import app as data_app
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     help="Train soil moisture models: simulate, cross-validate, fit and export.",
@@ -89,7 +86,7 @@ def crossval(
     from .config import read_config
     from .evaluation.crossval import crossvalidate, plan
     from .evaluation.display import bars, print_scores, print_times
-    from .evaluation.scoreboard import write_run
+    from .evaluation.rundir import write_run
 
     experiment = read_config(config, table)
     print(plan(experiment, output))

@@ -16,28 +16,7 @@ from typing import Any, TypeVar, get_type_hints
 from kgsm_infer.errors import UsageError
 from kgsm_infer.kernels.wcm import Wcm, default_limits
 
-#: Every model of a cross-validation, in the order it is told in. The networks come last.
-MODELS = (
-    "mean",
-    "same-date-mean",
-    "oracle",
-    "wcm",
-    "ridge-radar",
-    "ridge",
-    "ridge-no-radar",
-    "forest",
-    "extra-trees",
-    "forest-no-radar",
-    "lstm-no-radar",
-    "lstm",
-    "kg-lstm",
-)
-NETWORKS = ("lstm-no-radar", "lstm", "kg-lstm")
-#: Models that read no backscatter, and those that read no input at all.
-WITHOUT_RADAR = ("ridge-no-radar", "forest-no-radar", "lstm-no-radar")
-WITHOUT_INPUT = ("mean", "same-date-mean", "oracle")
-#: These know what no model may: labels of the day they predict, or the simulator's truth.
-REFERENCE = ("same-date-mean", "oracle")
+from .models import MODELS
 
 #: What the leakage guard finds, and [crossval] allow may let pass.
 LEAKS = ("identical-series", "site-in-two-folds")
@@ -160,7 +139,7 @@ class CrossValidation:
     """``[crossval]``: folds by group, and the models set side by side.
 
     folds: number of folds; 0 leaves out one group at a time.
-    models: names out of MODELS; ``oracle`` needs a simulated table.
+    models: names out of :data:`kgsm_train.models.MODELS`; ``oracle`` needs a simulated table.
     bootstrap: draws of whole groups for the intervals.
     train_groups: train on so many groups, drawn by the seed, to see what more would bring;
         0 trains on all.
@@ -168,7 +147,7 @@ class CrossValidation:
     """
 
     folds: int = 4
-    models: tuple[str, ...] = tuple(name for name in MODELS if name != "oracle")
+    models: tuple[str, ...] = tuple(name for name, model in MODELS.items() if model.usual)
     bootstrap: int = 1000
     train_groups: int = 0
     allow: tuple[str, ...] = ()

@@ -14,12 +14,13 @@ from kgsm_infer.kernels.domain import Domain
 from kgsm_infer.onnxfile import read_model_file
 
 from .config import Config, as_json
-from .evaluation.crossval import PartProgress, folds_of
+from .evaluation.crossval import folds_of
 from .evaluation.trust import training_domain
 from .export.files import Exported, export
 from .export.modelcard import write_model_card, write_stac_item
 from .learning.samples import Samples, Source, batch_of, read_source, samples_of
 from .learning.training import Trained, train
+from .progress import PartProgress
 
 
 def fit_and_export(

@@ -14,14 +14,15 @@ soil fraction  (sigma0 - sigma_veg) / sigma0, all linear             -
 =============  ====================================================  =========
 
 Everything here is float32 in, float32 out, as in the C kernel; missing is NaN
-and stays NaN. The same physics stands in ``csrc/``, in the torch layer and in
-the exported ONNX graph; ``tests/kernels/test_four_engines.py`` holds them together.
+and stays NaN. What is float64 (``forward_db`` and what stands beside it) serves
+training. The same physics stands in ``csrc/``, in the torch layer and in the
+exported ONNX graph; ``tests/kernels/test_four_engines.py`` holds them together.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,6 +35,9 @@ VWC_NDVI1 = -0.3215
 #: NDVI where that is 0, as two float32: 0.1680255 in full.
 VWC_ROOT = np.float32(-VWC_NDVI1 / VWC_NDVI2)
 VWC_ROOT_LOW = np.float32(-VWC_NDVI1 / VWC_NDVI2 - float(VWC_ROOT))
+
+#: float32 at inference, as in the C kernel; float64 where something is fitted or simulated.
+Real = TypeVar("Real", np.float32, np.float64)
 
 DB_TO_NEPER = np.log(10.0) / 10.0  # 1 dB of power in natural-log units
 
@@ -176,11 +180,27 @@ def vwc_from_ndvi(ndvi: ArrayLike, stem_kg_m2: float = 0.0) -> NDArray[np.float3
     >>> vwc_from_ndvi([0.1, 0.8]).round(4).tolist()
     [0.0, 0.9674000144004822]
     """
-    n = np.asarray(ndvi, np.float32)
+    return _vwc(np.asarray(ndvi, np.float32), stem_kg_m2)
+
+
+def _vwc(n: NDArray[Real], stem_kg_m2: float) -> NDArray[Real]:
+    """The foliage rule in the precision of ``n``."""
+    real = n.dtype.type
     # as 1.9134 N (N - root): near the root the plain form loses all its digits, and with
     # them up to 0.03 dB of a weak soil signal
-    foliage = np.float32(VWC_NDVI2) * n * ((n - VWC_ROOT) - VWC_ROOT_LOW)
-    return np.maximum(foliage, np.float32(0)) + np.float32(stem_kg_m2)
+    foliage = real(VWC_NDVI2) * n * ((n - real(VWC_ROOT)) - real(VWC_ROOT_LOW))
+    return np.asarray(np.maximum(foliage, real(0)) + real(stem_kg_m2))
+
+
+def _vegetation(
+    wcm: Wcm, vwc: NDArray[Real], cos_theta: NDArray[Real]
+) -> tuple[NDArray[Real], NDArray[Real]]:
+    """(2 tau / cos theta, sigma_veg) in the precision of ``vwc``."""
+    real = vwc.dtype.type
+    # gamma2 = exp(-2 tau / cos theta), tau = B V                                (4) (5)
+    two_tau = real(2 * wcm.b) * vwc / cos_theta
+    # sigma_veg = A V**E cos theta (1 - gamma2)                                      (2)
+    return two_tau, real(wcm.a) * vwc ** real(wcm.e) * cos_theta * -np.expm1(-two_tau)
 
 
 def isolate(
@@ -225,14 +245,11 @@ def isolate(
         if wcm.angle_rule == "normalise":
             sigma0 = sigma0 * (cos_ref / cos_theta) ** np.float32(wcm.angle_exponent)
             cos_theta = cos_ref
-        # gamma2 = exp(-2 tau / cos theta), tau = B V                            (4) (5)
-        two_tau = np.float32(2 * wcm.b) * vwc / cos_theta
-        # sigma_veg = A V**E cos theta (1 - gamma2)                                  (2)
-        sigma_veg = np.float32(wcm.a) * vwc ** np.float32(wcm.e) * cos_theta * -np.expm1(-two_tau)
+        two_tau, sigma_veg = _vegetation(wcm, vwc, np.asarray(cos_theta, np.float32))
         # sigma_soil[dB] = 10 log10((sigma0 - sigma_veg) / gamma2)              (1) (12)
         left = sigma0 - sigma_veg
         soil_fraction = left / sigma0
-        soil_db = linear_to_db(left) + two_tau / np.float32(DB_TO_NEPER)
+        soil_db = np.asarray(linear_to_db(left) + two_tau / np.float32(DB_TO_NEPER), np.float32)
 
     bad = missing | outside
     soil_fraction = np.where(bad, np.float32(np.nan), soil_fraction)
@@ -277,6 +294,60 @@ def invert(soil_db: ArrayLike, c_db: float, d_db: float) -> NDArray[np.float32]:
     return (np.asarray(soil_db, np.float32) - np.float32(c_db)) / np.float32(d_db)
 
 
+class InOwnTerms(NamedTuple):
+    """Acquisitions as the model's equations read them, all float64 and of one shape.
+
+    sigma0_db: at ``angle_ref_deg`` under the ``normalise`` rule.  angle_deg: of the equations.
+    """
+
+    sigma0_db: NDArray[np.float64]
+    vwc_kg_m2: NDArray[np.float64]
+    angle_deg: NDArray[np.float64]
+
+
+def in_own_terms(
+    wcm: Wcm, sigma0_db: ArrayLike, vegetation: ArrayLike, angle_deg: ArrayLike
+) -> InOwnTerms:
+    """The rules of vegetation and angle applied in float64, for simulation and fitting.
+
+    Arguments as in :func:`isolate`, every value there and in range.
+    """
+    db, vwc, angle = np.broadcast_arrays(
+        *(np.asarray(column, np.float64) for column in (sigma0_db, vegetation, angle_deg))
+    )
+    if wcm.vwc_rule == "foliage":
+        vwc = _vwc(vwc, wcm.stem_kg_m2)
+    if wcm.angle_rule == "normalise":
+        ratio = np.cos(np.deg2rad(wcm.angle_ref_deg)) / np.cos(np.deg2rad(angle))
+        db = db + 10 * wcm.angle_exponent * np.log10(ratio)
+    if wcm.angle_rule != "column":
+        angle = np.full(db.shape, wcm.angle_ref_deg)
+    return InOwnTerms(db, vwc, angle)
+
+
+def isolate_to_fit(wcm: Wcm, seen: InOwnTerms) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(soil_db, soil_fraction), float64: :func:`isolate` as a fit needs it.
+
+    Finite also where the soil signal is lost: below its limit the soil fraction is bent to a
+    positive floor (:func:`smooth_floor`), so a fit can find its way back.
+    """
+    two_tau, sigma_veg = _vegetation(wcm, seen.vwc_kg_m2, np.cos(np.deg2rad(seen.angle_deg)))
+    fraction = 1.0 - sigma_veg / 10 ** (seen.sigma0_db / 10)
+    # sigma_soil[dB] = 10 log10((sigma0 - sigma_veg) / gamma2)                  (1) (12)
+    kept = smooth_floor(fraction, wcm.min_soil_fraction)
+    return seen.sigma0_db + 10 * np.log10(kept) + two_tau / DB_TO_NEPER, fraction
+
+
+def smooth_floor(fraction: NDArray[np.float64], limit: float) -> NDArray[np.float64]:
+    """``fraction`` where it is >= limit, else limit**2 / (2 limit - fraction), which is > 0.
+
+    >>> smooth_floor(np.array([0.5, 0.1, -0.3]), 0.1).round(4).tolist()
+    [0.5, 0.1, 0.02]
+    """
+    below = limit**2 / (2 * limit - np.minimum(fraction, limit))
+    return np.where(fraction >= limit, fraction, below)
+
+
 def forward_db(
     wcm: Wcm, sm: ArrayLike, vwc_kg_m2: ArrayLike, angle_deg: ArrayLike, c_db: float, d_db: float
 ) -> NDArray[np.float64]:
@@ -286,10 +357,9 @@ def forward_db(
     """
     vwc = np.asarray(vwc_kg_m2, np.float64)
     cos_theta = np.cos(np.deg2rad(np.asarray(angle_deg, np.float64)))
-    gamma2 = np.exp(-2.0 * wcm.b * vwc / cos_theta)
-    sigma_veg = wcm.a * vwc**wcm.e * cos_theta * (1.0 - gamma2)
+    two_tau, sigma_veg = _vegetation(wcm, vwc, cos_theta)
     sigma_soil = 10.0 ** ((c_db + d_db * np.asarray(sm, np.float64)) / 10.0)
-    return 10.0 * np.log10(sigma_veg + gamma2 * sigma_soil)
+    return np.asarray(10.0 * np.log10(sigma_veg + np.exp(-two_tau) * sigma_soil))
 
 
 def _outside(x: NDArray[np.float32], low: float, high: float) -> NDArray[np.bool_]:

@@ -12,7 +12,7 @@ import json
 import math
 import multiprocessing
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +26,13 @@ import kgsm_infer
 from kgsm_infer.errors import DataError
 from kgsm_infer.files import whole
 
-from ..config import NETWORKS, Config, as_json
+from ..config import Config, as_json
 from ..learning.baselines import BASELINES
-from ..learning.samples import Source, inputs_of, read_source, samples_of, text_column
+from ..learning.samples import Source, read_source, samples_of, text_column
 from ..learning.training import estimate, train
+from ..models import MODELS
+from ..progress import PartProgress
 from .folds import Leak, find_leaks, given_folds, group_folds, refuse_leaks
-
-#: Called with a part's name, epochs done, their limit, and the best RMSE so far.
-PartProgress = Callable[[str, int, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def run_parts(
             done[model, k] = part
     todo = [item for item in todo if item not in done]
     # the slow ones first, so that two processes end together
-    todo.sort(key=lambda item: item[0] not in NETWORKS)
+    todo.sort(key=lambda item: not MODELS[item[0]].network)
     run = _run_here if jobs == 1 or len(todo) < 2 else _run_in_processes
     for part in run(config, source, fold, todo, jobs, progress):
         _write_part(parts, part, part_key(config, source, part.model))
@@ -190,7 +189,7 @@ def run_part(
 ) -> Part:
     """Train ``model`` without fold ``k`` and predict fold ``k``."""
     begun = time.perf_counter()
-    samples = samples_of(source, config, inputs_of(model))
+    samples = samples_of(source, config, model)
     train_rows, test_rows = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
     if config.crossval.train_groups:
         train_rows = few_groups(source, train_rows, config.crossval.train_groups, seed=k)
@@ -200,7 +199,7 @@ def run_part(
         if progress is not None:
             progress(name, epoch, epochs, best)
 
-    if model in NETWORKS:
+    if MODELS[model].network:
         trained = train(samples, config, model, train_rows, step)
         sm = estimate(trained.network, samples, test_rows)
         learnt: dict[str, Any] = {

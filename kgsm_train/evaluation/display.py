@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from .crossval import PartProgress
-from .figures import TITLES
+from ..models import title
+from ..progress import PartProgress
 from .metrics import number
-from .scoreboard import table_rows
+from .tables import table_rows
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def print_times(seconds: Mapping[str, float]) -> None:
     """What the parts took, the slowest model first; of parts kept from before, then."""
     total = sum(seconds.values())
     shares = sorted(seconds.items(), key=lambda item: -item[1])
-    text = ", ".join(f"{TITLES.get(name, name)} {took / total:.0%}" for name, took in shares[:5])
+    text = ", ".join(f"{title(name)} {took / total:.0%}" for name, took in shares[:5])
     print(f"time, added up over processes and earlier runs: {total:.0f} s, of it {text}")
 
 
@@ -69,6 +69,4 @@ def print_scores(board: Mapping[str, Any]) -> None:
     for name, difference in board["rmse_kg_lstm_minus"].items():
         low, high = difference["interval"]
         gap, low, high = (number(value, "+.4f") for value in (difference["difference"], low, high))
-        print(
-            f"RMSE of KG-LSTM minus {TITLES.get(name, name)}: {gap} (95 % interval {low} to {high})"
-        )
+        print(f"RMSE of KG-LSTM minus {title(name)}: {gap} (95 % interval {low} to {high})")

@@ -34,15 +34,20 @@ from numpy.typing import NDArray
 from kgsm_infer.errors import UsageError
 from kgsm_infer.files import whole
 
-from ..config import NETWORKS, REFERENCE, Config, read_config, read_toml
+from ..config import Config, read_config, read_toml
 from ..learning.samples import read_source
-from .crossval import Crossvalidation, PartProgress, crossvalidate, run_parts
-from .figures import TITLES
+from ..models import MODELS, title
+from ..progress import PartProgress
+from .crossval import Crossvalidation, crossvalidate, run_parts
 from .folds import group_folds
 from .metrics import block_bootstrap, number, paired_difference, scores
 from .scoreboard import group_means, plain
 
 Column = NDArray[np.float32]
+#: A variant's name and one of its models.
+Line = tuple[str, str]
+
+CHOSEN = "chosen by nested CV"
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class Plan:
         count = 0
         for (name, _), config in self.variants.items():
             folds = config.crossval.folds
-            count += folds * sum(model in NETWORKS for model in config.crossval.models)
+            count += folds * sum(MODELS[model].network for model in config.crossval.models)
             if self.nested and name in self.nested.candidates:
                 count += folds * self.nested.folds
         return count
@@ -121,16 +126,16 @@ def run_plan(
     for (name, seed), config in plan.variants.items():
         part = folder / _slug(name) / f"seed{seed}"
         runs[name, seed] = crossvalidate(config, part, jobs=jobs, progress=progress)
-    columns: dict[str, list[Column]] = {}
+    columns: dict[Line, list[Column]] = {}
     for (name, _), run in runs.items():
         for model, predicted in run.predicted.items():
-            columns.setdefault(f"{name} / {model}", []).append(predicted)
+            columns.setdefault((name, model), []).append(predicted)
     board: dict[str, Any] = {"choices": [], "simulated": _first(runs).source.simulated}
     if plan.nested is not None:
         chosen = [
             _nested(plan, plan.nested, seed, runs, folder, jobs, progress) for seed in plan.seeds
         ]
-        columns[f"chosen by nested CV / {plan.nested.model}"] = [sm for sm, _ in chosen]
+        columns[CHOSEN, plan.nested.model] = [sm for sm, _ in chosen]
         board["choices"] = [choice for _, choices in chosen for choice in choices]
     board |= _scores(plan, runs, columns)
     with whole(folder / "experiments.json") as out:
@@ -182,47 +187,50 @@ def _nested(
 def _scores(
     plan: Plan,
     runs: Mapping[tuple[str, int], Crossvalidation],
-    columns: Mapping[str, list[Column]],
+    columns: Mapping[Line, list[Column]],
 ) -> dict[str, Any]:
     """Scores on the rows on which every variant and seed has a number."""
     run, config = _first(runs), next(iter(plan.variants.values()))
     source, seeds = run.source, len(plan.seeds)
     common = np.isfinite(source.label)
-    for name, found in columns.items():
-        if name.split(" / ")[-1] not in REFERENCE:
+    for (_, model), found in columns.items():
+        if not MODELS[model].reference:
             common &= np.isfinite(np.stack(found)).all(axis=0)
-    if plan.reference not in columns:
-        raise UsageError(f"reference {plan.reference!r} is none of: {', '.join(columns)}")
+    names = {line: " / ".join(line) for line in columns}
+    reference = next((line for line, name in names.items() if name == plan.reference), None)
+    if reference is None:
+        raise UsageError(f"reference {plan.reference!r} is none of: {', '.join(names.values())}")
     group = np.tile(source.group[common], seeds)
     observed = np.tile(source.label[common], seeds)
     stacked = {
-        name: np.concatenate([sm[common] for sm in found]) for name, found in columns.items()
+        line: np.concatenate([sm[common] for sm in found]) for line, found in columns.items()
     }
     means = {
-        name: [group_means(run, common, sm) for sm in found] for name, found in columns.items()
+        line: [group_means(run, common, sm) for sm in found] for line, found in columns.items()
     }
     several = source.several_sites_a_group
-    rows: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = []
     draws, seed = config.crossval.bootstrap, plan.seeds[0]
-    for name, predicted in stacked.items():
+    for line, predicted in stacked.items():
         row: dict[str, Any] = {
+            "variant": line[0],
+            "model": line[1],
             "pooled": asdict(scores(observed, predicted)),
-            "rmse_by_seed": [scores(source.label[common], sm[common]).rmse for sm in columns[name]],
+            "rmse_by_seed": [scores(source.label[common], sm[common]).rmse for sm in columns[line]],
             "interval_95": block_bootstrap(group, observed, predicted, draws, seed),
-            "reference": name.split(" / ")[-1] in REFERENCE,
         }
         if several:
             row["group_mean"] = asdict(
                 scores(
-                    np.concatenate([m.observed for m in means[name]]),
-                    np.concatenate([m.predicted for m in means[name]]),
+                    np.concatenate([m.observed for m in means[line]]),
+                    np.concatenate([m.predicted for m in means[line]]),
                 )
             )
-        if name != plan.reference:
+        if line != reference:
             row["reference_minus_this"] = paired_difference(
-                group, observed, stacked[plan.reference], predicted, draws, seed
+                group, observed, stacked[reference], predicted, draws, seed
             )
-        rows[name] = plain(row)
+        rows.append(plain(row))
     return {
         "rows": int(common.sum()),
         "groups": len(np.unique(source.group[common])),
@@ -237,7 +245,7 @@ def _scores(
 def markdown(board: Mapping[str, Any]) -> str:
     """The table of a plan, the smallest RMSE first, and the nested choices."""
     group = board["group"]
-    several = any("group_mean" in row for row in board["variants"].values())
+    several = any("group_mean" in row for row in board["variants"])
     head = ["variant", "model", "RMSE", "95 %", "R"]
     head += [f"{group}-mean RMSE", f"{group}-mean R"] if several else []
     head.append(f"RMSE of {board['paired_to']} minus this (95 %)")
@@ -249,12 +257,9 @@ def markdown(board: Mapping[str, Any]) -> str:
         "| " + " | ".join(head) + " |",
         "|" + " --- |" * len(head),
     ]
-    ranked = sorted(board["variants"].items(), key=lambda item: item[1]["pooled"]["rmse"] or np.inf)
-    for name, row in ranked:
-        variant, model = name.rsplit(" / ", 1)
+    for row in sorted(board["variants"], key=lambda row: row["pooled"]["rmse"] or np.inf):
         low, high = row["interval_95"]["rmse"]
-        title = TITLES.get(model, model) + (" (reference)" if row["reference"] else "")
-        cells = [variant, title, number(row["pooled"]["rmse"], ".4f")]
+        cells = [row["variant"], title(row["model"]), number(row["pooled"]["rmse"], ".4f")]
         cells.append(f"{number(low, '.3f')}–{number(high, '.3f')}")
         cells.append(number(row["pooled"]["r"], ".3f"))
         if several:

@@ -15,28 +15,13 @@ from numpy.typing import NDArray
 from kgsm_infer.files import whole
 
 from ..learning.calibrate import Profile
+from ..models import MODELS, title
 from .crossval import Crossvalidation
 from .metrics import scores
 from .trust import HeldOutDomain
 
 #: Two colours that people with any colour vision tell apart (Okabe and Ito 2008).
 BLUE, VERMILION = "#0072b2", "#d55e00"
-
-TITLES = {
-    "mean": "Site-blind mean",
-    "same-date-mean": "Same-date mean",
-    "oracle": "Oracle that knows the forward model, one look",
-    "wcm": "WCM",
-    "ridge-radar": "Ridge, backscatter alone",
-    "ridge": "Ridge",
-    "ridge-no-radar": "Ridge, no radar",
-    "forest": "Random forest",
-    "extra-trees": "Extra trees",
-    "forest-no-radar": "Random forest, no radar",
-    "lstm-no-radar": "LSTM, no radar",
-    "lstm": "LSTM",
-    "kg-lstm": "KG-LSTM",
-}
 
 
 def scatter_by_fold(
@@ -81,7 +66,7 @@ def scatter_by_fold(
         axis.set_title(f"fold {fold_names[k]}", fontsize=9)
     figure.supxlabel("observed SM (m³ m⁻³)", fontsize=9)
     figure.supylabel("predicted SM (m³ m⁻³)", fontsize=9)
-    figure.suptitle(f"{TITLES.get(model, model)}{': ' + note if note else ''}", fontsize=11)
+    figure.suptitle(f"{title(model)}{': ' + note if note else ''}", fontsize=11)
     save(figure, path)
 
 
@@ -97,9 +82,7 @@ def learnt_a(path: Path, paths_of_a: Mapping[str, Sequence[float]], note: str = 
     save(figure, path)
 
 
-def score_bars(
-    path: Path, models: Mapping[str, Any], reference: Sequence[str], note: str = ""
-) -> None:
+def score_bars(path: Path, models: Mapping[str, Any], note: str = "") -> None:
     """RMSE of every model with its interval, the best on top; references are hollow."""
     ranked = sorted(models, key=lambda name: models[name]["pooled"]["rmse"] or np.inf)[::-1]
     figure = Figure(figsize=(6.4, 0.34 * len(ranked) + 0.9), layout="constrained")
@@ -112,10 +95,9 @@ def score_bars(
         color = VERMILION if name == "kg-lstm" else BLUE
         if low is not None and high is not None:
             axis.plot([low, high], [y, y], color=color, linewidth=2, alpha=0.6)
-        fill = "white" if name in reference else color
+        fill = "white" if MODELS[name].reference else color
         axis.plot(rmse, y, "o", markersize=6, color=color, markerfacecolor=fill)
-    labels = [TITLES.get(n, n) + (" (reference)" if n in reference else "") for n in ranked]
-    axis.set_yticks(range(len(ranked)), labels, fontsize=8)
+    axis.set_yticks(range(len(ranked)), [title(name) for name in ranked], fontsize=8)
     axis.set_xlabel("RMSE (m³ m⁻³)", fontsize=9)
     axis.grid(axis="x", color="0.9")
     _title(axis, "RMSE with 95 % interval", note)

@@ -17,13 +17,14 @@ import numpy as np
 
 from kgsm_infer.files import whole
 
-from ..config import NETWORKS, Config
+from ..config import Config
 from ..learning.calibrate import Profile, profile
-from ..learning.samples import Samples, inputs_of, samples_of
+from ..learning.samples import Samples, samples_of
+from ..models import MODELS, title
 from . import figures
 from .crossval import Crossvalidation
-from .figures import TITLES
 from .metrics import number
+from .tables import ranked, table_rows
 from .trust import HeldOutDomain, held_out_domain
 
 #: Sites shown as time series: the best, the middle and the worst by RMSE.
@@ -83,14 +84,14 @@ def write_report(
 def findings(board: Mapping[str, Any], result: Crossvalidation, config: Config) -> Findings:
     """The network to show, the profile of A, and how far test rows lay from training."""
     models = board["models"]
-    networks = [name for name in NETWORKS if name in models]
-    ranked = sorted(networks or list(models), key=lambda name: _rmse(models[name]))
-    best = "kg-lstm" if "kg-lstm" in models else ranked[0]
-    kind = inputs_of(best)
-    samples = samples_of(result.source, config, kind) if kind != "none" else None
+    networks = [name for name in models if MODELS[name].network]
+    best = min(networks or list(models), key=lambda name: _rmse(models[name]))
+    best = "kg-lstm" if "kg-lstm" in models else best
+    reads = MODELS[best].reads
+    samples = samples_of(result.source, config, best) if reads != "nothing" else None
     return Findings(
         best=best,
-        profile=_profile_of_a(config, samples) if kind == "kg-lstm" and samples else None,
+        profile=_profile_of_a(config, samples) if reads == "soil" and samples else None,
         domain=held_out_domain(config, samples, result.fold, _median_a(models[best]))
         if samples is not None
         else None,
@@ -125,19 +126,19 @@ def draw(
     note = "simulated data" if board["simulated"] else ""
     models, pictures = board["models"], []
     path = folder / "scores.png"
-    figures.score_bars(path, models, board["reference"], note)
+    figures.score_bars(path, models, note)
     text = "RMSE on the same rows; bars are 95 % intervals from resampling whole groups."
     pictures.append(("Scores", path, text))
 
-    title = TITLES.get(found.best, found.best)
+    called = title(found.best)
     path = folder / f"scatter-{found.best}.png"
-    pictures.append(("Predicted against observed", path, f"{title}, each fold by itself."))
+    pictures.append(("Predicted against observed", path, f"{called}, each fold by itself."))
     interval = models[found.best].get("interval_90")
     sites = sites_to_show(result, found.best)
     if sites:
         path = folder / "series.png"
         figures.series(path, result, found.best, sites, interval, note)
-        text = f"{title} at {len(sites)} sites, from the best to the worst by RMSE. Dots are "
+        text = f"{called} at {len(sites)} sites, from the best to the worst by RMSE. Dots are "
         text += "observed; the band is the 90 % interval." if interval else "observed."
         pictures.append(("Time series", path, text))
     if interval:
@@ -182,22 +183,22 @@ def sites_to_show(result: Crossvalidation, model: str) -> list[str]:
 def verdict(board: Mapping[str, Any], found: Findings) -> list[str]:
     """What the numbers say, in sentences, each made from the board."""
     models, said = board["models"], []
-    rivals = [name for name in models if name not in board["reference"]]
+    rivals = [name for name in models if not MODELS[name].reference]
     first = min(rivals, key=lambda name: _rmse(models[name]))
     said.append(
-        f"{_title(first)} has the smallest RMSE, {_rmse(models[first]):.4f} m³/m³ (R "
+        f"{title(first)} has the smallest RMSE, {_rmse(models[first]):.4f} m³/m³ (R "
         f"{number(models[first]['pooled']['r'], '.2f')}) on {board['common']} rows of "
         f"{board['groups']} groups it was not trained on."
     )
     for name, gap in board["rmse_kg_lstm_minus"].items():
-        if name in board["reference"] or gap["difference"] is None:
+        if MODELS[name].reference or gap["difference"] is None:
             continue
         low, high = gap["interval"]
         if low is None or high is None:
             continue
         word = "better than" if high < 0 else "worse than" if low > 0 else "not told apart from"
         said.append(
-            f"KG-LSTM is {word} {_title(name)}: its RMSE minus the other's is "
+            f"KG-LSTM is {word} {title(name)}: its RMSE minus the other's is "
             f"{gap['difference']:+.4f} (95 % interval {low:+.4f} to {high:+.4f})."
         )
     bounds = [fold.get("on_bound", []) for fold in models.get("wcm", {}).get("learnt", [])]
@@ -217,7 +218,7 @@ def verdict(board: Mapping[str, Any], found: Findings) -> list[str]:
     if interval:
         coverage = models[found.best]["coverage_90_by_group"].values()
         said.append(
-            f"The 90 % interval of {_title(found.best)} (±{interval['upper']:.3f} m³/m³) covers "
+            f"The 90 % interval of {title(found.best)} (±{interval['upper']:.3f} m³/m³) covers "
             f"{interval['cross_coverage']:.1%} of the labels; by group from {min(coverage):.0%} "
             f"to {max(coverage):.0%}."
         )
@@ -268,7 +269,7 @@ def page(
     for model in board["models"]:
         file = result_figure(pictures, model)
         if file.is_file() and model != found.best:
-            parts.append(_picture(file, _title(model)))
+            parts.append(_picture(file, title(model)))
     parts += ["<h2>Configuration</h2>", _configuration(board), "</body></html>"]
     return "\n".join(parts) + "\n"
 
@@ -279,16 +280,11 @@ def result_figure(pictures: Sequence[tuple[str, Path, str]], model: str) -> Path
 
 
 def _score_table(board: Mapping[str, Any]) -> str:
-    from .scoreboard import table_rows
-
     heading, *rows = table_rows(board)
-    titles = {_title(name): name for name in board["models"]}
     cells = "".join(f"<th>{_esc(name)}</th>" for name in heading)
     lines = []
-    for row in rows:
-        plain = row[0].removesuffix(" (reference)")
-        kind = "ours" if titles.get(plain) == "kg-lstm" else ""
-        kind = "reference" if row[0] != plain else kind
+    for name, row in zip(ranked(board), rows, strict=True):
+        kind = "ours" if name == "kg-lstm" else "reference" if MODELS[name].reference else ""
         line = "".join(f"<td>{_esc(cell)}</td>" for cell in row)
         lines.append(f'<tr class="{kind}">{line}</tr>')
     text = "A reference knows what no model may: labels of that day, or the simulator's truth."
@@ -307,7 +303,7 @@ def _lost_table(board: Mapping[str, Any], result: Crossvalidation) -> str:
         without = int((labelled & ~np.isfinite(predicted)).sum())
         if without:
             share = without / labelled.sum()
-            lines.append(f"<li>{_esc(_title(name))}: {without} labels ({share:.1%})</li>")
+            lines.append(f"<li>{_esc(title(name))}: {without} labels ({share:.1%})</li>")
     if not lines:
         return "<p>Every model gives a number on every labelled row.</p>"
     return (
@@ -337,10 +333,6 @@ def _picture(path: Path, caption: str) -> str:
 def _rmse(model: Mapping[str, Any]) -> float:
     value = model["pooled"]["rmse"]
     return float("inf") if value is None else float(value)
-
-
-def _title(name: str) -> str:
-    return TITLES.get(name, name)
 
 
 def _esc(text: object) -> str:

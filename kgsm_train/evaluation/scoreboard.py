@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 import kgsm_infer
-from kgsm_infer.files import whole
-from kgsm_infer.table import write_csv
 
-from ..config import NETWORKS, REFERENCE, Config, as_json
+from ..config import Config, as_json
+from ..models import MODELS
 from .crossval import Crossvalidation
-from .figures import TITLES, learnt_a, scatter_by_fold
-from .metrics import block_bootstrap, by_group, number, paired_difference, scores
-from .report import write_report
+from .metrics import block_bootstrap, by_group, paired_difference, scores
 from .trust import group_conformal
 
 
@@ -30,7 +25,7 @@ def common_rows(result: Crossvalidation) -> NDArray[np.bool_]:
     """
     rows = np.isfinite(result.source.label)
     for name, predicted in result.predicted.items():
-        if name not in REFERENCE:
+        if not MODELS[name].reference:
             rows &= np.isfinite(predicted)
     return rows
 
@@ -74,7 +69,7 @@ def scoreboard(result: Crossvalidation, config: Config) -> dict[str, Any]:
                     )
                 ),
             }
-        if name in NETWORKS:
+        if MODELS[name].network:
             interval = group_conformal(np.where(labelled, predicted - label, np.nan), group)
             if interval is not None:
                 models[name]["interval_90"] = plain(interval.as_card())
@@ -106,7 +101,7 @@ def scoreboard(result: Crossvalidation, config: Config) -> dict[str, Any]:
         "folds": list(result.fold_names),
         "group": config.data.group,
         "leaks": [asdict(leak) for leak in result.leaks],
-        "reference": [name for name in REFERENCE if name in models],
+        "reference": [name for name in models if MODELS[name].reference],
         "models": models,
         "rmse_kg_lstm_minus": differences,
         "config": as_json(config),
@@ -133,88 +128,6 @@ def group_means(
     n = np.bincount(code)
     observed = np.bincount(code, result.source.label[rows]) / n
     return GroupMeans(group[first], observed, np.bincount(code, predicted[rows]) / n)
-
-
-def table_rows(board: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """The score table as text cells, a heading first, the smallest RMSE next.
-
-    A model that reads labels of the day it predicts is marked as a reference.
-    """
-    group = board["group"]
-    heading = ["model", "RMSE", "95 %", "R", "bias", "ubRMSE", f"median {group} RMSE"]
-    models = sorted(board["models"].items(), key=lambda item: item[1]["pooled"]["rmse"] or np.inf)
-    several = any("group_mean" in model for _, model in models)
-    heading += [f"{group}-mean RMSE", f"{group}-mean R"] if several else []
-    heading += ["coverage", "A by fold"]
-    rows = [tuple(heading)]
-    for name, model in models:
-        pooled, interval = model["pooled"], model["interval_95"]["rmse"]
-        cells = [
-            TITLES.get(name, name) + (" (reference)" if name in board["reference"] else ""),
-            number(pooled["rmse"], ".4f"),
-            f"{number(interval[0], '.3f')}-{number(interval[1], '.3f')}",
-            number(pooled["r"], ".3f"),
-            number(pooled["bias"], "+.3f"),
-            number(pooled["ubrmse"], ".4f"),
-            number(model["by_group"]["rmse"]["median"], ".4f"),
-        ]
-        if several:
-            mean = model["group_mean"]["pooled"]
-            cells += [number(mean["rmse"], ".4f"), number(mean["r"], ".3f")]
-        cells.append(f"{model['coverage']:.0%}")
-        cells.append(_learnt_a(model["learnt"]))
-        rows.append(tuple(cells))
-    return rows
-
-
-def _learnt_a(learnt: Sequence[Mapping[str, Any]]) -> str:
-    """A of each fold; a star where it ended on its bound and means nothing."""
-    return " ".join(
-        f"{fold['a']:.4f}" + ("*" if "A" in fold.get("on_bound", ()) else "")
-        for fold in learnt
-        if "a" in fold
-    )
-
-
-def write_run(folder: Path, result: Crossvalidation, config: Config) -> dict[str, Any]:
-    """Write ``metrics.json``, ``predictions.csv``, ``figures/`` and ``report.html``."""
-    board = scoreboard(result, config)
-    with whole(folder / "metrics.json") as out:
-        out.write(json.dumps(board, indent=1, allow_nan=False) + "\n")
-    table = result.source.table
-    columns: dict[str, Any] = {
-        "site": table.site,
-        "date": table.date_text,
-        "group": result.source.group,
-        "fold": [result.fold_names[k] for k in result.fold],
-        "sm": result.source.label,
-    }
-    columns |= {f"sm_{name.replace('-', '_')}": sm for name, sm in result.predicted.items()}
-    if result.source.simulated:
-        columns["source"] = ["simulated"] * len(table)
-    write_csv(folder / "predictions.csv", columns)
-    figures = folder / "figures"
-    figures.mkdir(exist_ok=True)
-    common = common_rows(result)
-    note = "simulated data" if result.source.simulated else ""
-    for name, predicted in result.predicted.items():
-        scatter_by_fold(
-            figures / f"scatter-{name}.png",
-            name,
-            np.where(common, result.source.label, np.nan),
-            predicted,
-            result.fold,
-            result.fold_names,
-            note,
-        )
-    if "kg-lstm" in result.learnt:
-        paths = {
-            fold: [line["a"] for line in learnt["log"]]
-            for fold, learnt in zip(result.fold_names, result.learnt["kg-lstm"], strict=True)
-        }
-        learnt_a(figures / "learnt-a.png", paths, note)
-    write_report(folder, board, result, config)
-    return board
 
 
 def _without_log(learnt: Mapping[str, Any]) -> dict[str, Any]:

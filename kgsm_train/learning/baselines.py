@@ -131,7 +131,7 @@ def extra_trees(config: Config, samples: Samples, train_rows: Rows, test_rows: R
     return _trees(ExtraTreesRegressor, config, samples, train_rows, test_rows)
 
 
-#: Baselines by name. Those of WITHOUT_RADAR get samples without any backscatter.
+#: Baselines by name. What each reads stands in :data:`kgsm_train.models.MODELS`.
 BASELINES: Mapping[str, Baseline] = {
     "mean": mean_of_labels,
     "same-date-mean": mean_of_date,

@@ -18,7 +18,7 @@ from scipy.optimize import OptimizeResult, least_squares
 
 from kgsm_infer import kernels
 from kgsm_infer.errors import DataError
-from kgsm_infer.kernels.wcm import VWC_NDVI1, VWC_NDVI2, Wcm, forward_db
+from kgsm_infer.kernels.wcm import InOwnTerms, Wcm, forward_db, in_own_terms, isolate_to_fit
 
 Array = NDArray[np.float64]
 
@@ -76,11 +76,9 @@ class Profile:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The usable rows in the model's own terms, float64, all (n,)."""
+    """The usable rows, float64, all (n,)."""
 
-    sigma0_db: Array
-    vwc_kg_m2: Array
-    angle_deg: Array
+    seen: InOwnTerms
     sm: Array
     left_out: int
 
@@ -131,7 +129,7 @@ def calibrate(
             best = found
     assert best is not None  # starts >= 1
     fitted, c_db, d_db = model(best.x)
-    fraction = _soil(fitted, rows)[1]
+    fraction = isolate_to_fit(fitted, rows.seen)[1]
     return Calibration(
         wcm=fitted,
         c_db=float(c_db),
@@ -234,48 +232,23 @@ def _usable(
             "angle, or are out of range"
         )
     db, vegetation, sm, angle = db[kept], vegetation[kept], sm[kept], angle[kept]
-    vwc = vegetation
-    if wcm.vwc_rule == "foliage":
-        foliage = VWC_NDVI2 * vegetation**2 + VWC_NDVI1 * vegetation
-        vwc = np.maximum(foliage, 0.0) + wcm.stem_kg_m2
-    if wcm.angle_rule == "normalise":
-        ratio = math.cos(math.radians(wcm.angle_ref_deg)) / np.cos(np.deg2rad(angle))
-        db = db + 10 * wcm.angle_exponent * np.log10(ratio)
-        angle = np.full(db.shape, wcm.angle_ref_deg)
-    return _Rows(db, vwc, angle, sm, left_out)
-
-
-def _soil(wcm: Wcm, rows: _Rows) -> tuple[Array, Array]:
-    """(soil_db, soil_fraction), float64; finite also where the soil signal is lost."""
-    cos_theta = np.cos(np.deg2rad(rows.angle_deg))
-    # gamma2 = exp(-2 tau / cos theta), tau = B V                                (4) (5)
-    two_tau = 2.0 * wcm.b * rows.vwc_kg_m2 / cos_theta
-    # sigma_veg = A V**E cos theta (1 - gamma2)                                      (2)
-    sigma_veg = wcm.a * rows.vwc_kg_m2**wcm.e * cos_theta * -np.expm1(-two_tau)
-    fraction = 1.0 - sigma_veg / 10 ** (rows.sigma0_db / 10)
-    # sigma_soil[dB] = 10 log10((sigma0 - sigma_veg) / gamma2)                  (1) (12)
-    kept = _smooth_floor(fraction, wcm.min_soil_fraction)
-    return rows.sigma0_db + 10 * np.log10(kept) + 10 / math.log(10) * two_tau, fraction
-
-
-def _smooth_floor(fraction: Array, limit: float) -> Array:
-    """As :func:`kgsm_train.learning.network.smooth_floor`: lost rows stay finite in the fit."""
-    below = limit**2 / (2 * limit - np.minimum(fraction, limit))
-    return np.where(fraction >= limit, fraction, below)
+    return _Rows(in_own_terms(wcm, db, vegetation, angle), sm, left_out)
 
 
 def _residuals(wcm: Wcm, c_db: float, d_db: float, rows: _Rows, residual: str) -> Array:
     """(n,) modelled - observed, in m3 m-3 or dB."""
     if residual == "sm":
         # SM = (sigma_soil - C) / D                                              (3) (6)
-        return (_soil(wcm, rows)[0] - c_db) / d_db - rows.sm
+        return (isolate_to_fit(wcm, rows.seen)[0] - c_db) / d_db - rows.sm
     # sigma0 = sigma_veg + gamma2 sigma_soil                                       (1-5)
-    return forward_db(wcm, rows.sm, rows.vwc_kg_m2, rows.angle_deg, c_db, d_db) - rows.sigma0_db
+    seen = rows.seen
+    expected_db = forward_db(wcm, rows.sm, seen.vwc_kg_m2, seen.angle_deg, c_db, d_db)
+    return expected_db - seen.sigma0_db
 
 
 def _line(wcm: Wcm, rows: _Rows) -> tuple[float, float]:
     """C and D to begin with: the straight line of soil backscatter on SM, within bounds."""
-    soil_db = _soil(wcm, rows)[0]
+    soil_db = isolate_to_fit(wcm, rows.seen)[0]
     off = rows.sm - rows.sm.mean()
     spread = float(off @ off)
     slope = float(off @ soil_db) / spread if spread > 0 else 0.0

@@ -22,7 +22,8 @@ from kgsm_infer.kernels.window import window_rows
 from kgsm_infer.observations import Observations, columns_to_read, isolate_observed, observe
 from kgsm_infer.table import Table, read_table
 
-from ..config import WITHOUT_INPUT, WITHOUT_RADAR, Config
+from ..config import Config
+from ..models import MODELS
 
 TRUE_WORDS = ("1", "true", "yes")
 FALSE_WORDS = ("", "0", "false", "no")
@@ -100,13 +101,13 @@ def read_source(config: Config) -> Source:
     DataError where a column is absent or holds what it cannot.
     """
     wcm = config.wcm.with_a(config.wcm.a)
-    kinds = {inputs_of(model) for model in config.crossval.models}
+    read = {MODELS[model].reads for model in config.crossval.models}
     needed, features = ["sm"], config.columns()
-    if kinds & {"lstm", "kg-lstm"}:
+    if read & {"radar", "soil"}:
         needed.append(f"{config.inputs.polarisation}_db")
     else:
         features = tuple(name for name in features if not is_radar(name))
-    if "kg-lstm" in kinds:
+    if "soil" in read:
         needed += [wcm.vegetation_name, *(["angle_deg"] if wcm.needs_angle else [])]
     if "oracle" in config.crossval.models:
         features = (*features, "sm_oracle")
@@ -123,15 +124,6 @@ def read_source(config: Config) -> Source:
     )
 
 
-def inputs_of(model: str) -> str:
-    """Which samples a model reads: those of a ``kg-lstm``, ``lstm``, ``no-radar`` or ``none``."""
-    if model in WITHOUT_INPUT:
-        return "none"
-    if model in WITHOUT_RADAR:
-        return "no-radar"
-    return "kg-lstm" if model in ("kg-lstm", "wcm") else "lstm"
-
-
 def is_radar(feature: str) -> bool:
     """Whether a feature is made of backscatter.
 
@@ -141,15 +133,16 @@ def is_radar(feature: str) -> bool:
     return feature.startswith(("vh_", "vv_"))
 
 
-def samples_of(source: Source, config: Config, kind: str) -> Samples:
-    """Samples of one kind of :func:`inputs_of`.
+def samples_of(source: Source, config: Config, model: str) -> Samples:
+    """Samples as ``model`` of :data:`kgsm_train.models.MODELS` reads them.
 
-    ``kg-lstm`` needs the vegetation, ``lstm`` does not. ``no-radar`` leaves out every
-    feature made of backscatter and its backscatter channel is 0 everywhere; ``none``
-    reads labels and dates only.
+    One that reads ``soil`` needs the vegetation, one that reads ``radar`` does not.
+    ``no-radar`` leaves out every feature made of backscatter and its backscatter channel is
+    0 everywhere; ``nothing`` holds labels and dates only.
     """
-    wcm = config.wcm.with_a(config.wcm.a) if kind == "kg-lstm" else None
-    radar = kind in ("lstm", "kg-lstm")
+    reads = MODELS[model].reads
+    wcm = config.wcm.with_a(config.wcm.a) if reads == "soil" else None
+    radar = reads in ("radar", "soil")
     dynamic, statics = config.inputs.features, config.inputs.statics
     if not radar:
         dynamic = tuple(name for name in dynamic if not is_radar(name))
@@ -159,8 +152,8 @@ def samples_of(source: Source, config: Config, kind: str) -> Samples:
         polarisation=config.inputs.polarisation if radar else None,
         vegetation=wcm.vegetation_name if wcm else None,
         needs_angle=bool(wcm and wcm.needs_angle),
-        dynamic=dynamic if kind != "none" else (),
-        statics=statics if kind != "none" else (),
+        dynamic=dynamic if reads != "nothing" else (),
+        statics=statics if reads != "nothing" else (),
     )
     if not radar:  # a channel that never changes tells nothing
         observed = replace(observed, sigma0_db=np.zeros(len(source.table), np.float32))

@@ -64,7 +64,7 @@ def train(
     train_rows: NDArray[np.int64],
     progress: Progress | None = None,
 ) -> Trained:
-    """Train a network of NETWORKS on the labelled rows among ``train_rows``.
+    """Train a network (``lstm``, ``kg-lstm`` ...) on the labelled rows among ``train_rows``.
 
     The same configuration, data and seed give the same network on one machine.
     """

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from kgsm_infer.errors import UsageError
 from kgsm_infer.files import whole
-from kgsm_infer.kernels.wcm import VWC_NDVI1, VWC_NDVI2, Wcm, forward_db
+from kgsm_infer.kernels.wcm import Wcm, forward_db, in_own_terms
 from kgsm_infer.table import write_csv
 
 Array = NDArray[np.float64]
@@ -168,7 +168,7 @@ def oracle(twin: Twin, columns: Columns) -> Array:
     prior = (count + 0.5) / (count + 0.5).sum()
     known = np.isfinite(vh_db) & np.isfinite(angle) & np.isfinite(ndvi)
     power = 10 ** (vh_db[known, None] / 10)
-    vwc = _vwc(ndvi[known, None])
+    vwc = in_own_terms(twin.wcm, 0.0, ndvi[known, None], 40.0).vwc_kg_m2
     nodes, weights = np.polynomial.hermite_e.hermegauss(9 if twin.roughness_db else 1)
     likelihood = np.zeros((int(known.sum()), len(grid)))
     for node, weight in zip(nodes, weights / weights.sum(), strict=True):
@@ -213,7 +213,8 @@ def _site(
     sm = np.round(sm_day[day], 5)
     ndvi = np.round(ndvi_day[day], 4)
     angle = np.round(angle, 3)
-    clean_db = forward_db(twin.wcm, sm, _vwc(ndvi), angle, twin.c_db + roughness_db, twin.d_db)
+    vwc = in_own_terms(twin.wcm, 0.0, ndvi, angle).vwc_kg_m2
+    clean_db = forward_db(twin.wcm, sm, vwc, angle, twin.c_db + roughness_db, twin.d_db)
     columns: Columns = {
         "day": day,
         "site": np.full(len(day), f"sim{number + 1:03d}"),
@@ -274,9 +275,3 @@ def _crop_ndvi(rng: np.random.Generator, days: int) -> Array:
         cut = np.exp(-np.maximum(day - harvest, 0.0) / 4.0)
         crop += grown * cut
     return np.clip(base + crop, 0.0, 0.95)
-
-
-def _vwc(ndvi: ArrayLike) -> Array:
-    """VWC of foliage, kg m-2, float64; the rule of :func:`kgsm_infer.kernels.wcm.vwc_from_ndvi`."""
-    n = np.asarray(ndvi, np.float64)
-    return np.maximum(VWC_NDVI2 * n**2 + VWC_NDVI1 * n, 0.0)

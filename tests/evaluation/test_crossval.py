@@ -14,7 +14,9 @@ from kgsm_train.config import read_config
 from kgsm_train.evaluation import crossval
 from kgsm_train.evaluation.crossval import crossvalidate, plan
 from kgsm_train.evaluation.metrics import scores
-from kgsm_train.evaluation.scoreboard import common_rows, table_rows, write_run
+from kgsm_train.evaluation.rundir import write_run
+from kgsm_train.evaluation.scoreboard import common_rows
+from kgsm_train.evaluation.tables import table_rows
 
 
 @pytest.fixture(scope="module")

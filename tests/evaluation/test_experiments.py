@@ -53,7 +53,8 @@ def test_a_plan_changes_only_what_it_says(plan_folder):
 
 
 def test_scores_are_of_the_rows_all_variants_share(board, plan_folder):
-    rmse = {name: row["pooled"]["rmse"] for name, row in board["variants"].items()}
+    named = {f"{row['variant']} / {row['model']}": row for row in board["variants"]}
+    rmse = {name: row["pooled"]["rmse"] for name, row in named.items()}
     assert set(rmse) == {
         "wide / mean",
         "wide / lstm",
@@ -61,7 +62,7 @@ def test_scores_are_of_the_rows_all_variants_share(board, plan_folder):
         "a narrow one / kg-lstm",
         "chosen by nested CV / kg-lstm",
     }
-    for name, row in board["variants"].items():
+    for name, row in named.items():
         assert row["pooled"]["n"] == 2 * board["rows"]
         by_seed = np.sqrt(np.mean(np.square(row["rmse_by_seed"])))
         assert row["pooled"]["rmse"] == pytest.approx(by_seed, rel=1e-5)

@@ -13,7 +13,7 @@ import pytest
 from kgsm_train.config import read_config
 from kgsm_train.evaluation.crossval import crossvalidate
 from kgsm_train.evaluation.report import findings, sites_to_show, verdict
-from kgsm_train.evaluation.scoreboard import write_run
+from kgsm_train.evaluation.rundir import write_run
 from kgsm_train.evaluation.trust import held_out_domain
 
 

@@ -66,11 +66,21 @@ def in_graph(model, sigma0_db, vegetation, angle_deg):
     return session.run(["soil_db"], columns)[0]
 
 
+def in_fit(model, sigma0_db, vegetation, angle_deg):
+    """As the calibration of the WCM baseline sees it: a lost signal is finite there."""
+    soil_db, fraction = wcm.isolate_to_fit(
+        model, wcm.in_own_terms(model, sigma0_db, vegetation, angle_deg)
+    )
+    assert np.isfinite(soil_db).all()
+    return np.where(fraction >= model.min_soil_fraction, soil_db, np.nan)
+
+
 ENGINES = {
     "kernel": lambda model, *x: kernels.isolate(model, *x).soil_db,
     "twin": lambda model, *x: wcm.isolate(model, *x).soil_db,
     "torch": in_torch,
     "graph": in_graph,
+    "calibration": in_fit,
 }
 
 

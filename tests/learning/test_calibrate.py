@@ -11,11 +11,11 @@ import pytest
 from kgsm_infer import flags
 from kgsm_infer.errors import DataError
 from kgsm_infer.kernels.wcm import Wcm
+from kgsm_infer.kernels.wcm import smooth_floor as wcm_floor
 from kgsm_train.evaluation.metrics import scores
 from kgsm_train.learning.calibrate import (
     BOUNDS,
     Calibration,
-    _smooth_floor,
     calibrate,
     predict_sm,
     profile,
@@ -173,7 +173,7 @@ def test_the_floor_is_that_of_the_network():
 
     fraction = np.linspace(-50, 1, 301)
     np.testing.assert_allclose(
-        _smooth_floor(fraction, 0.1), smooth_floor(torch.tensor(fraction), 0.1), rtol=1e-12
+        wcm_floor(fraction, 0.1), smooth_floor(torch.tensor(fraction), 0.1), rtol=1e-12
     )
 
 

@@ -1,0 +1,64 @@
+"""Every model that is set side by side, once: its name, its title, what it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ComparedModel:
+    """One model of a cross-validation.
+
+    name: as configurations and files write it.  title: as tables and figures write it.
+    reads: ``soil`` (vegetation out of the backscatter, and features), ``radar`` (backscatter
+        as it is, and features), ``no-radar`` (features that are not made of backscatter) or
+        ``nothing`` (labels and dates alone).
+    network: trained by gradient, with early stopping.
+    reference: knows what no model may, labels of the day it predicts or the simulator's truth.
+    usual: stands in a configuration that names no models.
+    """
+
+    name: str
+    title: str
+    reads: str
+    network: bool = False
+    reference: bool = False
+    usual: bool = True
+
+
+#: In the order they are told in. The networks come last.
+MODELS: Mapping[str, ComparedModel] = {
+    model.name: model
+    for model in (
+        ComparedModel("mean", "Site-blind mean", "nothing"),
+        ComparedModel("same-date-mean", "Same-date mean", "nothing", reference=True),
+        ComparedModel(
+            "oracle",
+            "Oracle that knows the forward model, one look",
+            "nothing",
+            reference=True,
+            usual=False,
+        ),
+        ComparedModel("wcm", "WCM", "soil"),
+        ComparedModel("ridge-radar", "Ridge, backscatter alone", "radar"),
+        ComparedModel("ridge", "Ridge", "radar"),
+        ComparedModel("ridge-no-radar", "Ridge, no radar", "no-radar"),
+        ComparedModel("forest", "Random forest", "radar"),
+        ComparedModel("extra-trees", "Extra trees", "radar"),
+        ComparedModel("forest-no-radar", "Random forest, no radar", "no-radar"),
+        ComparedModel("lstm-no-radar", "LSTM, no radar", "no-radar", network=True),
+        ComparedModel("lstm", "LSTM", "radar", network=True),
+        ComparedModel("kg-lstm", "KG-LSTM", "soil", network=True),
+    )
+}
+
+
+def title(name: str) -> str:
+    """How a model is called where people read it.
+
+    >>> title("kg-lstm"), title("same-date-mean")
+    ('KG-LSTM', 'Same-date mean (reference)')
+    """
+    model = MODELS[name]
+    return model.title + (" (reference)" if model.reference else "")
