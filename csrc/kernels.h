@@ -4,7 +4,7 @@
  * through one table per tier. Loops see only valid arguments.
  *
  * How a tier joins: one file, tier_NAME.c, says how many lanes it has and which instructions
- * it may use, includes the bodies (wcm_body.h, lstm_body.h, domain_body.h), defines
+ * it may use, includes the bodies (wcm_body.h, lstm_body.h, domain_body.h, fusion_body.h), defines
  * `const kgsm_kernels kgsm_kernels_NAME`; an entry it has no better loop for names the
  * portable function. kgsm.c offers it where the CPU has the instructions.
  * The same tests judge every tier. */
@@ -50,7 +50,13 @@ typedef struct {
                      const float *tile, float *scratch, float *sm);
     void (*nearest)(size_t n, size_t stride, size_t channels, const float *x, size_t count,
                     const float *points, float *distance);
+    size_t (*fusion_scratch)(const kgsm_fusion *fusion);
+    void (*fusion_run)(const kgsm_fusion *fusion, const float *prepared, size_t first,
+                       size_t count, const double *sigma, float *scratch, float *fused);
 } kgsm_kernels;
+
+/* kgsm.c: the table of the tier in use */
+const kgsm_kernels *kgsm_kernels_chosen(void);
 
 /* GNU C on the processors that have more than the baseline; elsewhere portable is all. */
 #if defined(__GNUC__) && defined(__x86_64__)

@@ -28,6 +28,8 @@ static size_t tiers(const kgsm_kernels *found[4]) {
 /* The one thing the core remembers. It starts as the tables that are always right. */
 static const kgsm_kernels *chosen = &kgsm_kernels_portable;
 
+const kgsm_kernels *kgsm_kernels_chosen(void) { return chosen; }
+
 static const kgsm_kernels *kernels(void) { return chosen; }
 
 int kgsm_choose_tier(const char *name) {

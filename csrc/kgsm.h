@@ -282,6 +282,68 @@ KGSM_API int kgsm_lstm_run(const kgsm_lstm *lstm, const float *prepared, size_t 
 KGSM_API int kgsm_nearest(size_t n, size_t stride, size_t channels, const float *x,
                           size_t count, const float *points, float *distance);
 
+/* ---- fine images on days that have only coarse ones --------------------------------------- */
+
+/* Unbiased ESTARFM (Yu et al. 2023, doi 10.1016/j.rse.2023.113784): from two days with a fine
+ * image F_k and a coarse one C_k, k = 1, 2, and the coarse image C_0 of a third day, that day's
+ * fine image. All on one fine grid; any unit. For a target pixel p:
+ *
+ *   valid      pixels of the window, +-radius around p and cut at the images' edges, where all
+ *              five inputs are finite
+ *   Q          of those, q with |F_k(q) - F_k(p)| < sigma_k for both k; p is one of them
+ *   at least 6 in Q:
+ *     b_k = mean_Q(C_k) - mean_Q(F_k),  G_k = F_k + b_k
+ *     S   = 1 - 1/2 sum_k |(G_k - C_k) / (G_k + C_k)|; 1/2 where that is outside [-1, 1]
+ *     w   = 1 / ((1 - S) (1 + |q - p| / radius) + 1e-7), then of sum 1
+ *     e_k = |mean over valid (C_0 - C_k)| + 1e-10,  T_k = (1/e_k) / (1/e_1 + 1/e_2)
+ *     fused(p) = sum_k T_k (F_k(p) + b_k + sum_Q w (C_0 - C_k)); where that is not between
+ *                low and high, sum_k T_k sum_Q w G_k
+ *   fewer:
+ *     m_k = mean over valid (C_0 - C_k) + 1e-10,  T_k as above from |m_k|
+ *     fused(p) = sum_k T_k (F_k(p) + mean over valid (C_k - F_k) + m_k)
+ *
+ * Where an input is missing (NaN or infinite) at p, and where the result is no finite float,
+ * fused(p) is NaN. Many days of one pair share Q, b and w wherever they have no gap of their
+ * own in the window.
+ *
+ * Against float64: within 1 ULP on surface temperatures (a difference of two of them is exact
+ * in float32); tests/kernels/test_fusion.py says what holds elsewhere. */
+typedef struct {
+    size_t rows, columns; /* of the images given, each >= 1 */
+    size_t days;          /* >= 1 */
+    size_t radius;        /* 1 .. 1024; 25 in the paper */
+    double low, high;     /* what the quantity can be, exclusive; low <= high, may be infinite */
+} kgsm_fusion;
+
+/* Floats that kgsm_fusion_prepare writes, and that one call of kgsm_fusion_run scribbles on
+ * with the tier in use; 0 for a shape that is not sound. */
+KGSM_API size_t kgsm_fusion_prepared_floats(const kgsm_fusion *fusion);
+KGSM_API size_t kgsm_fusion_scratch_floats(const kgsm_fusion *fusion);
+
+/* Lay the images out for the windows; once for a block of rows. A block of an image holds the
+ * rows wanted and `radius` more above and below, as far as the image goes.
+ *
+ *   fine1, coarse1, fine2, coarse2   (rows, columns)
+ *   coarse0                          (days, rows, columns)
+ *   prepared                         out; may be shared by threads from then on
+ *
+ * KGSM_ERR_NULL, KGSM_ERR_SHAPE, KGSM_ERR_PARAM. */
+KGSM_API int kgsm_fusion_prepare(const kgsm_fusion *fusion, const float *fine1,
+                                 const float *coarse1, const float *fine2, const float *coarse2,
+                                 const float *coarse0, float *prepared);
+
+/* Fuse rows first .. first + count - 1 of the block.
+ *
+ *   sigma      (2, columns) sigma_1 and sigma_2 of these rows' targets; the paper takes the
+ *              sample standard deviation of fine image k over patches of 200 x 200 pixels.
+ *              NaN: no pixel is similar
+ *   scratch    one per thread
+ *   fused      (days, rows, columns) out; only the rows named are written
+ *
+ * KGSM_ERR_NULL, KGSM_ERR_SHAPE, KGSM_ERR_PARAM. */
+KGSM_API int kgsm_fusion_run(const kgsm_fusion *fusion, const float *prepared, size_t first,
+                             size_t count, const double *sigma, float *scratch, float *fused);
+
 #ifdef __cplusplus
 }
 #endif

@@ -11,6 +11,7 @@
 #define KGSM_ROWS 3
 #include "lstm_body.h"
 #include "domain_body.h"
+#include "fusion_body.h"
 
 #include <math.h>
 
@@ -121,4 +122,6 @@ const kgsm_kernels kgsm_kernels_portable = {
     .lstm_prepare = lstm_prepare,
     .lstm_run = lstm_run,
     .nearest = nearest_point,
+    .fusion_scratch = fusion_scratch,
+    .fusion_run = fusion_run,
 };

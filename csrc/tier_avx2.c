@@ -14,6 +14,7 @@
 #include "lstm_body.h"
 #include "wcm_body.h"
 #include "domain_body.h"
+#include "fusion_body.h"
 
 const kgsm_kernels kgsm_kernels_avx2 = KGSM_TIER("avx2");
 

@@ -4,9 +4,10 @@
  * KGSM_NEON before it includes this. Without one the vectors are the compiler's own (16
  * bytes, on whatever the machine has), and without such a compiler they are one float.
  *
- *   vf, vu, vh      floats; as many uint32_t; as many uint16_t
+ *   vf, vu, vh, vd  floats; as many uint32_t; as many uint16_t; as many doubles
  *   vf_fma(a, b, c) a b + c, fused where the set has it: always so or never so in one tier,
  *                   because the global flag -ffp-contract=off keeps all else apart
+ *   vd_add(a, b)    a + b, a in doubles and b in floats; vd_add_at: b is doubles in memory
  *   vf_round(x)     the nearest integer, of halves the even one, for |x| < 2**22
  *   vf_scale(x, n)  x 2**n for an integer n; AVX-512 alone has it as an instruction
  *   vf_min(k, x)    x where x is NaN, or below k; k elsewhere.  vf_max alike.
@@ -36,11 +37,39 @@ KGSM_INLINE vu vf_bits(vf x) { return (vu)x; }
 KGSM_INLINE vf vf_of_bits(vu x) { return (vf)x; }
 KGSM_INLINE vf vf_all(float x) { return x - (vf){0}; } /* -0 and NaN stay what they are */
 KGSM_INLINE float vf_lane(vf x, int lane) { return x[lane]; }
+
+/* twice the bytes of a vf, so two vectors */
+typedef float vf_half __attribute__((vector_size(2 * KGSM_LANES)));
+typedef double vd_half __attribute__((vector_size(4 * KGSM_LANES)));
+typedef struct {
+    vd_half first, last;
+} vd;
+KGSM_INLINE vd vd_add(vd a, vf b) {
+    vf_half first, last;
+    memcpy(&first, &b, sizeof first);
+    memcpy(&last, (const char *)&b + sizeof first, sizeof last);
+    a.first += __builtin_convertvector(first, vd_half);
+    a.last += __builtin_convertvector(last, vd_half);
+    return a;
+}
+KGSM_INLINE vd vd_add_at(vd a, const double *p) {
+    vd b;
+    memcpy(&b, p, sizeof b);
+    a.first += b.first;
+    a.last += b.last;
+    return a;
+}
 #else
 #undef KGSM_INLINE
 #define KGSM_INLINE static inline
+typedef struct {
+    double only;
+} vd;
 typedef float vf;
 typedef uint32_t vu;
+typedef int vm;
+KGSM_INLINE vd vd_add(vd a, vf b) { return (vd){a.only + (double)b}; }
+KGSM_INLINE vd vd_add_at(vd a, const double *p) { return (vd){a.only + *p}; }
 KGSM_INLINE vu vf_bits(vf x) {
     vu bits;
     memcpy(&bits, &x, sizeof bits);
@@ -63,8 +92,12 @@ KGSM_INLINE vf vf_load(const float *p) {
 
 KGSM_INLINE void vf_store(float *p, vf x) { memcpy(p, &x, sizeof x); }
 
-/* Masks: one bit, or one lane of 0 or -1, for each element. vm_not_outside and vm_none_nan
- * narrow a mask down; x is not outside low .. high where it is NaN. */
+KGSM_INLINE void vd_store(double *p, vd x) { memcpy(p, &x, sizeof x); }
+
+KGSM_INLINE vf vf_abs(vf x) { return vf_of_bits(vf_bits(x) & 0x7fffffffu); }
+
+/* Masks: one bit, or one lane of 0 or -1, for each element. vm_not_outside, vm_none_nan and
+ * vm_inside narrow a mask down; where x is NaN it is neither outside low .. high nor inside. */
 #if defined(KGSM_AVX512)
 typedef __mmask16 vm;
 KGSM_INLINE vf vf_fma(vf a, vf b, vf c) {
@@ -85,6 +118,13 @@ KGSM_INLINE vm vm_not_outside(vm so_far, vf x, vf low, vf high) {
     so_far = _mm512_mask_cmp_ps_mask(so_far, (__m512)x, (__m512)low, _CMP_NLT_UQ);
     return _mm512_mask_cmp_ps_mask(so_far, (__m512)x, (__m512)high, _CMP_NGT_UQ);
 }
+KGSM_INLINE vm vm_inside(vm so_far, vf x, vf low, vf high) {
+    so_far = _mm512_mask_cmp_ps_mask(so_far, (__m512)x, (__m512)low, _CMP_GT_OQ);
+    return _mm512_mask_cmp_ps_mask(so_far, (__m512)x, (__m512)high, _CMP_LT_OQ);
+}
+KGSM_INLINE vf vf_add_where(vf a, vm m, vf b) {
+    return (vf)_mm512_mask_add_ps((__m512)a, m, (__m512)a, (__m512)b);
+}
 KGSM_INLINE vm vm_all(void) { return (vm)0xffff; }
 KGSM_INLINE vm vm_not(vm m) { return (vm)~m; }
 KGSM_INLINE vf vf_choose(vm m, vf yes, vf no) {
@@ -102,6 +142,10 @@ KGSM_INLINE vm vm_none_nan(vm so_far, vf a, vf b) { return so_far & (a == a) & (
 KGSM_INLINE vm vm_not_outside(vm so_far, vf x, vf low, vf high) {
     return so_far & ~((x < low) | (x > high));
 }
+KGSM_INLINE vm vm_inside(vm so_far, vf x, vf low, vf high) {
+    return so_far & (x > low) & (x < high);
+}
+KGSM_INLINE vf vf_add_where(vf a, vm m, vf b) { return a + (vf)((vu)m & (vu)b); }
 KGSM_INLINE vm vm_all(void) { return ~(vm){0}; }
 KGSM_INLINE vm vm_not(vm m) { return ~m; }
 KGSM_INLINE vf vf_choose(vm m, vf yes, vf no) {
@@ -127,6 +171,13 @@ KGSM_INLINE vf vf_max(vf k, vf x) { return vf_choose(x < k, k, x); }
 #endif
 #else
 KGSM_INLINE vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
+KGSM_INLINE vm vm_less(vf a, vf b) { return a < b; }
+KGSM_INLINE vm vm_nan(vf x) { return x != x; }
+KGSM_INLINE vm vm_inside(vm so_far, vf x, vf low, vf high) { return so_far & (x > low) & (x < high); }
+KGSM_INLINE vf vf_add_where(vf a, vm m, vf b) { return m ? a + b : a; }
+KGSM_INLINE vm vm_all(void) { return 1; }
+KGSM_INLINE vm vm_not(vm m) { return !m; }
+KGSM_INLINE vf vf_choose(vm m, vf yes, vf no) { return m ? yes : no; }
 KGSM_INLINE vf vf_min(vf k, vf x) { return x > k ? k : x; }
 KGSM_INLINE vf vf_max(vf k, vf x) { return x < k ? k : x; }
 #endif

@@ -284,4 +284,6 @@ KGSM_MAP(linear_to_db, to_db_v)
         .lstm_prepare = lstm_prepare,     \
         .lstm_run = lstm_run,             \
         .nearest = nearest_point,         \
+        .fusion_scratch = fusion_scratch, \
+        .fusion_run = fusion_run,         \
     }

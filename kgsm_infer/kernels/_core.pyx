@@ -68,6 +68,19 @@ cdef extern from "kgsm.h" nogil:
         const float *channel_db, const uint16_t *step_flags, const float *day,
         const float *dynamic, const float *statics, float *tile, uint16_t *window_flags)
 
+    ctypedef struct kgsm_fusion:
+        size_t rows, columns, days, radius
+        double low, high
+
+    size_t kgsm_fusion_prepared_floats(const kgsm_fusion *fusion)
+    size_t kgsm_fusion_scratch_floats(const kgsm_fusion *fusion)
+    int kgsm_fusion_prepare(
+        const kgsm_fusion *fusion, const float *fine1, const float *coarse1, const float *fine2,
+        const float *coarse2, const float *coarse0, float *prepared)
+    int kgsm_fusion_run(
+        const kgsm_fusion *fusion, const float *prepared, size_t first, size_t count,
+        const double *sigma, float *scratch, float *fused)
+
 
 #: The flag bits as csrc/kgsm.h has them; a test holds them to kgsm_infer/flags.py.
 FLAG_BITS = {
@@ -334,6 +347,66 @@ def pack(
             &dynamic[0, 0], &statics[0, 0], &tile[0, 0, 0], &window_flags[0])
     if code == KGSM_ERR_INDEX:
         raise ValueError(_first_bad_row(rows, r))
+    _check(code)
+
+
+def fusion_sizes(size_t rows, size_t columns, size_t days, size_t radius):
+    """(floats of the planes, floats of scratch) with the tier in use."""
+    cdef kgsm_fusion fusion = kgsm_fusion(rows, columns, days, radius, 0, 0)
+    return kgsm_fusion_prepared_floats(&fusion), kgsm_fusion_scratch_floats(&fusion)
+
+
+def fusion_prepare(
+    size_t radius,
+    const float[:, ::1] fine1 not None,
+    const float[:, ::1] coarse1 not None,
+    const float[:, ::1] fine2 not None,
+    const float[:, ::1] coarse2 not None,
+    const float[:, :, ::1] coarse0 not None,
+    float[::1] prepared not None,
+):
+    """Images (rows, columns) and coarse0 (days, rows, columns) laid out for the windows."""
+    cdef size_t rows = coarse0.shape[1], columns = coarse0.shape[2]
+    cdef kgsm_fusion fusion = kgsm_fusion(rows, columns, coarse0.shape[0], radius, 0, 0)
+    cdef int code
+    for name, image in (
+            ("fine1", fine1), ("coarse1", coarse1), ("fine2", fine2), ("coarse2", coarse2)):
+        _same_length(rows, image.shape[0], name)
+        _same_length(columns, image.shape[1], f"{name}, second axis")
+    if kgsm_fusion_prepared_floats(&fusion) == 0:
+        _check(KGSM_ERR_SHAPE)
+    _same_length(kgsm_fusion_prepared_floats(&fusion), prepared.shape[0], "prepared")
+    with nogil:
+        code = kgsm_fusion_prepare(
+            &fusion, &fine1[0, 0], &coarse1[0, 0], &fine2[0, 0], &coarse2[0, 0],
+            &coarse0[0, 0, 0], &prepared[0])
+    _check(code)
+
+
+def fusion_run(
+    size_t radius,
+    limits,
+    const float[::1] prepared not None,
+    size_t first,
+    size_t count,
+    const double[:, ::1] sigma not None,
+    float[::1] scratch not None,
+    float[:, :, ::1] fused not None,
+):
+    """Rows first .. first + count - 1 of fused (days, rows, columns); the GIL is let go."""
+    cdef kgsm_range range = _range(limits)
+    cdef kgsm_fusion fusion = kgsm_fusion(
+        fused.shape[1], fused.shape[2], fused.shape[0], radius, range.low, range.high)
+    cdef int code
+    _same_length(kgsm_fusion_prepared_floats(&fusion), prepared.shape[0], "prepared")
+    _same_length(kgsm_fusion_scratch_floats(&fusion), scratch.shape[0], "scratch")
+    _same_length(2, sigma.shape[0], "sigma")
+    _same_length(fusion.columns, sigma.shape[1], "sigma, second axis")
+    if prepared.shape[0] == 0:
+        _check(KGSM_ERR_SHAPE)
+    with nogil:
+        code = kgsm_fusion_run(
+            &fusion, &prepared[0], first, count, &sigma[0, 0], &scratch[0], &fused[0, 0, 0])
     _check(code)
 
 
