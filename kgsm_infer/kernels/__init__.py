@@ -4,10 +4,10 @@ This is the only place that chooses. The C core is used where ``kgsm_infer.kerne
 built, unless the environment says ``KGSM_PURE=1`` when this module is first imported. The C
 core runs the fastest tier the processor has, or the one ``KGSM_TIER`` names (``portable``,
 ``avx2``, ``avx512``, ``neon``).
-Functions, arguments and results are those of :mod:`kgsm_infer.kernels.wcm` and
-:mod:`kgsm_infer.kernels.window`, where they are described. Packing gives the same bits; isolated
-backscatter is within 1e-4 dB of the other and of float64, and NaN and flags are the same
-except where a soil fraction lies within 1e-5 of its limit.
+Functions, arguments and results are those of the twins, :mod:`kgsm_infer.kernels.wcm`,
+:mod:`kgsm_infer.kernels.window` and the others, where they are described. Packing gives the same
+bits; isolated backscatter is within 1e-4 dB of the other and of float64, and NaN and flags are
+the same except where a soil fraction lies within 1e-5 of its limit.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..errors import UsageError
 from . import domain as _domain
+from . import fusion as _fusion
 from . import lstm as _lstm
 from . import wcm as _wcm
 from . import window as _window
 from .domain import Domain
+from .fusion import Fusion, Pair
 from .lstm import LstmWeights
 from .wcm import Isolated, Limits, Wcm
 from .window import Layout
@@ -216,6 +218,50 @@ def dissimilarity(domain: Domain, scaled: NDArray[np.float32]) -> NDArray[np.flo
     distance = np.empty(len(scaled), np.float32)
     _core.nearest(scaled, _dense(domain.points.T, np.float32), distance)
     return distance / np.float32(domain.mean_distance)
+
+
+def fuse_rows(
+    rule: Fusion,
+    pair: Pair,
+    coarse: ArrayLike,
+    sigma: ArrayLike,
+    first: int,
+    count: int,
+    threads: int = 1,
+) -> NDArray[np.float32]:
+    """Rows of a block, (days, count, columns); see :func:`kgsm_infer.kernels.fusion.fuse_rows`.
+
+    In C a pixel's result has the same bits in any block, and with any number of threads.
+    """
+    if _core is None:
+        return _fusion.fuse_rows(rule, pair, coarse, sigma, first, count)
+    coarse = _dense(coarse, np.float32)
+    days, rows, columns = coarse.shape
+    floats, scratch_floats = _core.fusion_sizes(rows, columns, days, rule.radius)
+    prepared = _aligned(floats)
+    images = (_dense(image, np.float32) for image in pair)
+    _core.fusion_prepare(rule.radius, *images, coarse, prepared)
+    fused = np.empty(coarse.shape, np.float32)
+    limits, sigma = (rule.low, rule.high), _dense(sigma, np.float64)
+
+    def run(some: range) -> None:
+        scratch = _aligned(scratch_floats)
+        _core.fusion_run(
+            rule.radius, limits, prepared, some.start, len(some), sigma, scratch, fused
+        )
+
+    # several parts a thread: one that is slowed down holds up little
+    step = count if threads == 1 else max(1, -(-count // (4 * threads)))
+    parts = [range(first + i, first + min(i + step, count)) for i in range(0, count, step or 1)]
+    if threads == 1:
+        for part in parts:
+            run(part)
+    else:
+        from concurrent.futures import ThreadPoolExecutor  # not for a start that never fuses
+
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(run, parts))
+    return fused[:, first : first + count]
 
 
 def _aligned(floats: int) -> NDArray[np.float32]:

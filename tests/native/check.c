@@ -172,6 +172,41 @@ static void check_nearest(const char *folder, const char *name) {
     free(size), free(x), free(points), free(expected), free(distance);
 }
 
+static void check_fusion(const char *folder, const char *name) {
+    FILE *file = fixture(folder, name);
+    int64_t *size = next(file, 8, NULL);
+    float *image[5];
+    for (int k = 0; k < 5; k++) image[k] = next(file, 4, NULL);
+    double *sigma = next(file, 8, NULL);
+    size_t n;
+    float *expected = next(file, 4, &n), *fused = malloc(n * sizeof *fused);
+    const kgsm_fusion fusion = {(size_t)size[0], (size_t)size[1], (size_t)size[2],
+                                (size_t)size[3], 250, 350};
+    float *prepared = malloc(kgsm_fusion_prepared_floats(&fusion) * sizeof *prepared);
+    float *scratch = malloc(kgsm_fusion_scratch_floats(&fusion) * sizeof *scratch);
+    EXPECT(kgsm_fusion_prepare(&fusion, image[0], image[1], image[2], image[3], image[4],
+                               prepared) == KGSM_OK, "%s", name);
+    for (size_t row = 0; row < fusion.rows; row += 5) { /* in parts, as threads do */
+        const size_t count = fusion.rows - row < 5 ? fusion.rows - row : 5;
+        EXPECT(kgsm_fusion_run(&fusion, prepared, row, count, sigma, scratch, fused) == KGSM_OK,
+               "%s", name);
+    }
+    for (size_t i = 0; i < n; i++)
+        EXPECT(near(fused[i], expected[i], 1.2e-7, 0), "%s[%zu] %.9g, expected %.9g", name, i,
+               fused[i], expected[i]);
+    EXPECT(kgsm_fusion_run(&fusion, prepared, 1, fusion.rows, sigma, scratch, fused) ==
+               KGSM_ERR_SHAPE, "%s: a row too many", name);
+    EXPECT(kgsm_fusion_run(&fusion, prepared, 0, 1, NULL, scratch, fused) == KGSM_ERR_NULL,
+           "%s", name);
+    const kgsm_fusion odd = {fusion.rows, fusion.columns, fusion.days, fusion.radius, 1, NAN};
+    EXPECT(kgsm_fusion_run(&odd, prepared, 0, 1, sigma, scratch, fused) == KGSM_ERR_PARAM,
+           "%s", name);
+    EXPECT(kgsm_fusion_prepared_floats(&(kgsm_fusion){0, 1, 1, 1, 0, 1}) == 0, "no rows");
+    fclose(file);
+    for (int k = 0; k < 5; k++) free(image[k]);
+    free(size), free(sigma), free(expected), free(fused), free(prepared), free(scratch);
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) return fprintf(stderr, "usage: check FOLDER\n"), 2;
     const char *folder = argv[1];
@@ -191,6 +226,8 @@ int main(int argc, char **argv) {
         check_nearest(folder, "nearest_3");
         check_nearest(folder, "nearest_16");
         check_nearest(folder, "nearest_37");
+        check_fusion(folder, "fusion_gaps");
+        check_fusion(folder, "fusion_days");
         printf("%s: %s\n", kgsm_tier(), failures == before ? "ok" : "FAILED");
     }
     return failures != 0;

@@ -2,8 +2,8 @@
 
     python tests/native/fixtures.py FOLDER
 
-A file holds arrays one after another: an int64 tag (4 float32, 2 uint16, 8 int64), an int64
-number of elements, and the elements; little-endian.
+A file holds arrays one after another: an int64 tag (4 float32, 2 uint16, 8 int64 or
+float64), an int64 number of elements, and the elements; little-endian.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kgsm_infer.kernels import lstm, wcm, window
+from kgsm_infer.kernels import fusion, lstm, wcm, window
 
-TAGS = {np.dtype("<f4"): 4, np.dtype("<u2"): 2, np.dtype("<i8"): 8}
+TAGS = {np.dtype("<f4"): 4, np.dtype("<u2"): 2, np.dtype("<i8"): 8, np.dtype("<f8"): 8}
 
 
 def write(path: Path, *arrays: np.ndarray) -> None:
@@ -108,6 +108,24 @@ def main(folder: Path) -> None:
         last = x.ravel()[: 130 * stride + channels]  # no byte beyond the last line's channels
         sizes = np.asarray([stride, channels, count], "<i8")
         write(folder / f"nearest_{count}.bin", sizes, last, points, distance)
+
+    for name, days, missing in (("gaps", 3, 0.02), ("days", 8, 0.0)):
+        rows, columns, radius = 17, 45, 5
+        shape = (rows, columns)
+        warm = 300 + 4 * rng.integers(0, 4, (9, 9)).repeat(5, 0).repeat(5, 1)[:rows]
+        fine = [warm + rng.normal(0, 0.8, shape) for _ in range(2)]
+        seen = [np.round(warm + rng.normal(0, 0.8, shape), 1) for _ in range(2 + days)]
+        images = [image.astype(np.float32) for image in (fine[0], seen[0], fine[1], *seen[1:])]
+        for image in images:
+            image[rng.random(shape) < missing] = np.nan
+        pair, coarse = fusion.Pair(*images[:4]), np.stack(images[4:])
+        sigma = np.stack(
+            [np.full(columns, fusion.patch_sigma(f)[0, 0]) for f in (pair.fine1, pair.fine2)]
+        )
+        rule = fusion.Fusion(radius=radius, low=250, high=350)
+        fused = fusion.fuse_rows(rule, pair, coarse, sigma, 0, rows)
+        sizes = np.asarray([rows, columns, days, radius], "<i8")
+        write(folder / f"fusion_{name}.bin", sizes, *pair, coarse, sigma, fused)
 
 
 if __name__ == "__main__":

@@ -126,6 +126,31 @@ void fuzz_nearest(bytes *from) {
     free(x), free(points), free(distance);
 }
 
+void fuzz_fusion(bytes *from) {
+    kgsm_fusion fusion = {small(from, 6), small(from, 40), small(from, 8), small(from, 4), 0, 1};
+    take(from, &fusion.low, sizeof fusion.low);
+    const size_t pixels = fusion.rows * fusion.columns;
+    float *image[4];
+    for (int k = 0; k < 4; k++) image[k] = floats(from, pixels);
+    float *coarse0 = floats(from, fusion.days * pixels);
+    double *sigma = malloc(2 * fusion.columns * sizeof *sigma + 1);
+    take(from, sigma, 2 * fusion.columns * sizeof *sigma);
+    float *prepared = malloc(kgsm_fusion_prepared_floats(&fusion) * sizeof *prepared + 1);
+    float *scratch = malloc(kgsm_fusion_scratch_floats(&fusion) * sizeof *scratch + 1);
+    float *fused = malloc(fusion.days * pixels * sizeof *fused + 1);
+    if (kgsm_fusion_prepare(&fusion, image[0], image[1], image[2], image[3], coarse0, prepared) ==
+        KGSM_OK) {
+        must(kgsm_fusion_run(&fusion, prepared, 0, fusion.rows, sigma, scratch, fused) == KGSM_OK);
+        for (size_t i = 0; i < fusion.days * pixels; i++) {
+            int present = isfinite(coarse0[i]);
+            for (int k = 0; k < 4; k++) present &= isfinite(image[k][i % pixels]);
+            must(isfinite(fused[i]) ? present : isnan(fused[i]));
+        }
+    }
+    for (int k = 0; k < 4; k++) free(image[k]);
+    free(coarse0), free(sigma), free(prepared), free(scratch), free(fused);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     bytes from = {data, size};
     choose(&from);

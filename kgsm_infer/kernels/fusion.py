@@ -1,0 +1,169 @@
+"""A fine image for a day that has only a coarse one: unbiased ESTARFM, the readable twin.
+
+Yu et al. (2023), Remote Sensing of Environment, doi 10.1016/j.rse.2023.113784, by the rule that
+reproduces the authors' own result to the bit. Two days have a fine image F and a coarse one C,
+k = 1, 2; the third has the coarse C_0. All lie on one fine grid and have one unit, any. For a
+pixel p, in float64:
+
+    valid   pixels of the window, +-radius around p and cut at the edges, with all five inputs
+    Q       of those, q with |F_k(q) - F_k(p)| < sigma_k for both k
+    b_k     mean_Q(C_k) - mean_Q(F_k);  G_k = F_k + b_k
+    S       1 - 1/2 sum_k |(G_k - C_k) / (G_k + C_k)|, 1/2 outside [-1, 1]
+    w       1 / ((1 - S) (1 + distance / radius) + 1e-7), of sum 1
+    T_k     (1 / e_k) / (1 / e_1 + 1 / e_2), e_k = |mean over valid (C_0 - C_k)| + 1e-10
+    fused   sum_k T_k (F_k(p) + b_k + sum_Q w (C_0 - C_k))
+            and where that leaves the limits, sum_k T_k sum_Q w G_k
+
+With fewer than six pixels in Q the whole window stands for it: m_k = mean over valid
+(C_0 - C_k) + 1e-10, T_k from |m_k|, sum_k T_k (F_k(p) + mean over valid (C_k - F_k) + m_k).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import ArrayLike, NDArray
+
+F64 = NDArray[np.float64]
+
+#: With fewer similar pixels than this the whole window is used.
+ENOUGH = 6
+#: Targets worked on at once: (targets, window, window) doubles are some 10 MB each.
+_TARGETS = 400
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """radius: half the window, pixels.  patch: side of the squares sigma is taken over, pixels.
+
+    low, high: what the quantity can be, exclusive, in its unit; without them anything.
+    """
+
+    radius: int = 25
+    patch: int = 200
+    low: float = -np.inf
+    high: float = np.inf
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.radius <= 1024:
+            raise ValueError(f"the window's radius must be 1 to 1024 pixels, not {self.radius}")
+        if self.patch < 1:
+            raise ValueError(f"a patch must be at least one pixel wide, not {self.patch}")
+        if not self.low <= self.high:
+            raise ValueError(f"limits must be in order, not {self.low} to {self.high}")
+
+
+class Pair(NamedTuple):
+    """Two days that have both images, each (rows, columns): float32, NaN where missing."""
+
+    fine1: ArrayLike
+    coarse1: ArrayLike
+    fine2: ArrayLike
+    coarse2: ArrayLike
+
+
+def patch_sigma(fine: ArrayLike, patch: int = 200) -> F64:
+    """Sample standard deviation of what is present in each patch, (patches down, across).
+
+    The last patches are smaller where the image is no multiple; NaN with fewer than two pixels.
+
+    >>> patch_sigma([[1.0, 3.0, np.nan]], patch=2)
+    array([[1.41421356,        nan]])
+    """
+    fine = np.asarray(fine, np.float64)
+    rows, columns = fine.shape
+    sigma = np.full((-(-rows // patch), -(-columns // patch)), np.nan)
+    for i, j in np.ndindex(sigma.shape):
+        part = fine[i * patch : (i + 1) * patch, j * patch : (j + 1) * patch]
+        part = part[np.isfinite(part)]
+        if part.size > 1:
+            sigma[i, j] = part.std(ddof=1)
+    return sigma
+
+
+def fuse_rows(
+    rule: Fusion, pair: Pair, coarse: ArrayLike, sigma: ArrayLike, first: int, count: int
+) -> NDArray[np.float32]:
+    """Rows first .. first + count - 1 of a block, (days, count, columns); NaN where missing.
+
+    coarse: (days, rows, columns), each day's C_0.  sigma: (2, columns), sigma_k for these rows.
+    The block holds ``radius`` rows above and below those wanted, as far as the image goes.
+    """
+    coarse = np.asarray(coarse, np.float32)
+    sigma = np.asarray(sigma, np.float64)
+    fused = np.full((len(coarse), count, coarse.shape[2]), np.nan, np.float32)
+    for day, image in enumerate(coarse):
+        inputs = np.stack([np.asarray(x, np.float32) for x in (*pair, image)])
+        windows = _Windows(rule, inputs)
+        for row in range(count):
+            for start in range(0, coarse.shape[2], _TARGETS):
+                at = slice(start, start + _TARGETS)
+                fused[day, row, at] = _fuse(rule, *windows.of(first + row, at), sigma[:, at])
+    return fused
+
+
+class _Windows:
+    """The windows of a block: F_1, C_1, F_2, C_2, C_0 with NaN around, all or none present."""
+
+    def __init__(self, rule: Fusion, inputs: NDArray[np.float32]) -> None:
+        self.wide = 2 * rule.radius + 1
+        gone = ~np.isfinite(inputs).all(axis=0)
+        inputs = np.where(gone, np.nan, inputs)
+        edge = (rule.radius, rule.radius)
+        self.inputs = np.pad(inputs, ((0, 0), edge, edge), constant_values=np.nan)
+
+    def of(self, row: int, columns: slice) -> tuple[F64, F64]:
+        """(5, targets, window, window), and the targets' own values (5, targets)."""
+        lines = self.inputs[:, row : row + self.wide].astype(np.float64)
+        windows = sliding_window_view(lines, self.wide, axis=2)[:, :, columns]
+        windows = windows.transpose(0, 2, 1, 3)
+        return windows, windows[:, :, self.wide // 2, self.wide // 2]
+
+
+def _fuse(rule: Fusion, windows: F64, target: F64, sigma: F64) -> F64:
+    """The fused values of some targets of one row and one day."""
+    fine, coarse, coarse0 = windows[[0, 2]], windows[[1, 3]], windows[4]
+    fine_p = target[[0, 2]]
+    valid = ~np.isnan(coarse0)
+    with np.errstate(all="ignore"):  # what is no number here is replaced below
+        near = np.abs(fine - fine_p[..., None, None]) < sigma[..., None, None]
+        similar = valid & near.all(axis=0)
+        change = coarse0 - coarse
+        mean_change = _mean(change, valid)
+
+        bias = _mean(coarse - fine, similar)
+        unbiased = fine + bias[..., None, None]
+        apart = np.abs((unbiased - coarse) / (unbiased + coarse)).sum(axis=0)
+        likeness = 1 - apart / 2
+        likeness = np.where((likeness >= -1) & (likeness <= 1), likeness, 0.5)
+        offset = np.arange(-rule.radius, rule.radius + 1)
+        distance = 1 + np.hypot(*np.meshgrid(offset, offset, indexing="ij")) / rule.radius
+        weight = np.where(similar, 1 / ((1 - likeness) * distance + 1e-7), 0)
+        weight = weight / weight.sum(axis=(-2, -1), keepdims=True)
+        share = _shares(np.abs(mean_change) + 1e-10)
+        fused = (share * (fine_p + bias + _sum(weight * change, similar))).sum(axis=0)
+        outside = (fused <= rule.low) | (fused >= rule.high)
+        fused = np.where(outside, (share * _sum(weight * unbiased, similar)).sum(axis=0), fused)
+
+        change_all = mean_change + 1e-10
+        of_window = fine_p + _mean(coarse - fine, valid) + change_all
+        few = (_shares(np.abs(change_all)) * of_window).sum(axis=0)
+        fused = np.where(similar.sum(axis=(-2, -1)) >= ENOUGH, fused, few)
+        fused = np.where(np.isnan(target[4]), np.nan, fused)
+        return np.where(np.isfinite(fused.astype(np.float32)), fused, np.nan)
+
+
+def _shares(change: F64) -> F64:
+    """T_k from e_k: the pair whose coarse image differs less counts for more."""
+    return (1 / change) / (1 / change).sum(axis=0)
+
+
+def _sum(x: F64, where: NDArray[np.bool_]) -> F64:
+    return np.sum(x, axis=(-2, -1), where=where)
+
+
+def _mean(x: F64, where: NDArray[np.bool_]) -> F64:
+    return _sum(x, where) / where.sum(axis=(-2, -1))
