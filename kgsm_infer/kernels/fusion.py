@@ -158,12 +158,12 @@ def _fuse(rule: Fusion, windows: F64, target: F64, sigma: F64) -> F64:
 
 def _shares(change: F64) -> F64:
     """T_k from e_k: the pair whose coarse image differs less counts for more."""
-    return (1 / change) / (1 / change).sum(axis=0)
+    return np.asarray((1 / change) / (1 / change).sum(axis=0))
 
 
 def _sum(x: F64, where: NDArray[np.bool_]) -> F64:
-    return np.sum(x, axis=(-2, -1), where=where)
+    return np.asarray(np.sum(x, axis=(-2, -1), where=where))
 
 
 def _mean(x: F64, where: NDArray[np.bool_]) -> F64:
-    return _sum(x, where) / where.sum(axis=(-2, -1))
+    return np.asarray(_sum(x, where) / where.sum(axis=(-2, -1)))
