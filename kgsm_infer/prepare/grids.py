@@ -1,0 +1,207 @@
+"""The grid that prepared rasters lie on, and writing them: COGs that appear whole."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, MissingError, UsageError
+from ..scenes.stack import Grid, rasterio_or_reason
+
+#: Side of a COG's tiles.
+TILE = 512
+#: Largest grid that is made, pixels: a whole Sentinel-1 frame at 10 m has 4·10⁸.
+MAX_PIXELS = 2_000_000_000
+
+
+def grid_of(
+    bounds: Sequence[float],
+    bounds_crs: str,
+    resolution_m: float,
+    crs: str | None = None,
+) -> Grid:
+    """A north-up grid that covers bounds, its corners on multiples of the resolution.
+
+    bounds: west, south, east, north in bounds_crs.  crs: of the grid, in metres; None for the
+    UTM zone of the middle.
+
+    >>> grid = grid_of((12.45, 41.95, 12.55, 42.05), "EPSG:4326", 10)
+    >>> grid.width, grid.height, grid.transform[:3]
+    (846, 1123, (10.0, 0.0, 288770.0))
+    """
+    rasterio = rasterio_or_reason()
+    west, south, east, north = (float(value) for value in bounds)
+    if not (west < east and south < north) or not np.isfinite([west, south, east, north]).all():
+        raise UsageError(f"bounds {tuple(bounds)} are not west, south, east, north")
+    if not 1 <= resolution_m <= 1000:
+        raise UsageError(f"a resolution of {resolution_m} m is not between 1 and 1000 m")
+    try:
+        lon, lat = _middle(rasterio, (west, south, east, north), bounds_crs)
+        target = rasterio.crs.CRS.from_user_input(crs or utm_zone(lon, lat))
+        box = rasterio.warp.transform_bounds(bounds_crs, target, west, south, east, north, 21)
+    except (rasterio.errors.CRSError, rasterio.errors.RasterioError) as error:
+        raise UsageError(f"{crs or bounds_crs}: not a CRS that fits the bounds ({error})") from None
+    if target.is_geographic or not target.linear_units.lower().startswith("met"):
+        raise UsageError(f"{crs}: the grid's resolution is in metres, so its CRS must be too (UTM)")
+    if not np.isfinite(box).all():
+        raise UsageError(f"{crs}: the bounds {tuple(bounds)} lie outside it")
+    left, top = math.floor(box[0] / resolution_m), math.ceil(box[3] / resolution_m)
+    width = math.ceil(box[2] / resolution_m) - left
+    height = top - math.floor(box[1] / resolution_m)
+    if width * height > MAX_PIXELS:
+        raise UsageError(f"{height} × {width} pixels are too many; take a smaller box or less m")
+    step = float(resolution_m)
+    transform = (step, 0.0, left * step, 0.0, -step, top * step)
+    return Grid(target.to_wkt(), transform, width, height)
+
+
+def asked_grid(
+    fields: Path | None, bounds: str | None, resolution_m: float, crs: str | None
+) -> Grid:
+    """The grid of a command's options: outlines, or "west,south,east,north" in degrees."""
+    if (fields is None) == (bounds is None):
+        raise UsageError("name the place with --fields or with --bounds, one of them")
+    if fields is not None:
+        return grid_of(*fields_bounds(fields), resolution_m, crs)
+    try:
+        numbers = [float(value) for value in (bounds or "").split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 4 or not (-180 <= numbers[0] <= 180 and -90 <= numbers[1] <= 90):
+        raise UsageError(f"--bounds {bounds!r} is not west,south,east,north in degrees")
+    return grid_of(numbers, "EPSG:4326", resolution_m, crs)
+
+
+def utm_zone(lon_deg: float, lat_deg: float) -> str:
+    """EPSG code of the UTM zone, WGS 84.
+
+    >>> utm_zone(12.5, 42.0), utm_zone(146.3, -34.8)
+    ('EPSG:32633', 'EPSG:32755')
+    """
+    if not -80 <= lat_deg <= 84:
+        raise UsageError(f"latitude {lat_deg:.1f} lies outside UTM; name a CRS with --crs")
+    return f"EPSG:{32600 + (lat_deg < 0) * 100 + int((lon_deg + 180) // 6) % 60 + 1}"
+
+
+def fields_bounds(path: str | Path) -> tuple[tuple[float, float, float, float], str]:
+    """West, south, east, north of a file of outlines, and its CRS."""
+    try:
+        import pyogrio
+    except ImportError:
+        raise MissingError(
+            "outlines need pyogrio, which is not installed: pip install 'kgsm[raster]'"
+        ) from None
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; name paddock outlines (GeoJSON, GeoPackage)")
+    try:
+        found = pyogrio.read_info(path, force_total_bounds=True, force_feature_count=True)
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        raise DataError(f"{path}: not outlines that can be read ({error})") from None
+    if not found["features"] or found["total_bounds"] is None:
+        raise DataError(f"{path}: holds no paddock")
+    if not found["crs"]:
+        raise DataError(f"{path}: says no CRS; write it as GeoJSON in longitude and latitude")
+    west, south, east, north = (float(value) for value in found["total_bounds"])
+    return (west, south, east, north), str(found["crs"])
+
+
+def finer(grid: Grid, parts: int, rows: slice, columns: slice, margin: int = 0) -> Grid:
+    """A part of a grid with every pixel cut into parts × parts; margin in fine pixels."""
+    a, b, c, d, e, f = grid.transform
+    x = c + columns.start * a - margin * a / parts
+    y = f + rows.start * e - margin * e / parts
+    return Grid(
+        grid.crs,
+        (a / parts, b, x, d, e / parts, y),
+        (columns.stop - columns.start) * parts + 2 * margin,
+        (rows.stop - rows.start) * parts + 2 * margin,
+    )
+
+
+@contextmanager
+def workshop(folder: Path) -> Iterator[Path]:
+    """A hidden folder beside the results for what is not whole yet; it goes in any case."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
+    except OSError as error:
+        raise MissingError(f"{folder}: cannot be written ({error.strerror or error})") from None
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+class Draft:
+    """A float32 raster that is written block by block, then becomes a COG."""
+
+    def __init__(self, path: Path, grid: Grid) -> None:
+        self._rasterio = rasterio_or_reason()
+        self._path = path
+        self._file = self._rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            dtype="float32",
+            count=1,
+            nodata=np.nan,
+            crs=grid.crs,
+            transform=self._rasterio.Affine(*grid.transform),
+            width=grid.width,
+            height=grid.height,
+            tiled=True,
+            blockxsize=TILE,
+            blockysize=TILE,
+            bigtiff="if_safer",
+        )
+
+    def write(self, values: NDArray[np.float64], row: int, column: int) -> None:
+        """Put a block in place."""
+        height, width = values.shape
+        window = self._rasterio.windows.Window(column, row, width, height)
+        self._file.write(values.astype(np.float32), 1, window=window)
+
+    def finish(self, target: Path, tags: Mapping[str, str], description: str) -> None:
+        """Write the COG; overviews are means of the numbers (linear power, degrees)."""
+        self._file.update_tags(**tags)
+        self._file.set_band_description(1, description)
+        self.close()
+        self._rasterio.shutil.copy(
+            self._path,
+            target,
+            driver="COG",
+            compress="deflate",
+            predictor="yes",
+            blocksize=TILE,
+            overview_resampling="average",
+            bigtiff="if_safer",
+        )
+        self._path.unlink()
+
+    def close(self) -> None:
+        """Give up."""
+        self._file.close()
+
+
+def into_place(part: Path, folder: Path) -> list[Path]:
+    """Move finished files from the workshop to where they belong, all after all are whole."""
+    moved = []
+    for file in sorted(part.iterdir()):
+        file.replace(folder / file.name)
+        moved.append(folder / file.name)
+    return moved
+
+
+def _middle(rasterio: Any, box: tuple[float, ...], crs: str) -> tuple[float, float]:
+    west, south, east, north = box
+    lon, lat = rasterio.warp.transform(crs, "EPSG:4326", [(west + east) / 2], [(south + north) / 2])
+    return float(lon[0]), float(lat[0])

@@ -1,0 +1,262 @@
+"""σ⁰ (or γ⁰) and incidence angles on a grid, from Sentinel-1 GRD products.
+
+    annotation ─► calibration, noise ─┐
+    orbit + DEM ─► line, pixel ───────┴► power, sampled ─► mean of looks × looks ─► COGs
+
+Work goes block by block of the output grid (sampling.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..errors import DataError, UsageError
+from ..scenes.stack import GDAL_CACHE_MB, Grid, rasterio_or_reason
+from .grids import Draft, into_place, workshop
+from .heights import Surface, Terrain, surface_of
+from .safe import Product, read_product
+from .sampling import Frame, Options, Tally, block_of, open_frame
+
+#: Side of a block, in parts of pixels; about 150 MB at work.
+BLOCK = 768
+#: Parts of pixels around a block, for normals and for γ⁰'s sums over the terrain.
+MARGIN = 64
+#: Metres between samples of a GRD image of high resolution.
+SAMPLE_M = 10.0
+#: Seconds between the first lines of frames of one pass, at most.
+ONE_PASS_S = 600.0
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class PassReport:
+    """What became of one pass. share: of the grid's pixels with a number, by polarisation;
+    below_noise: of the pixels seen, those whose mean is not above zero."""
+
+    pass_id: str
+    files: tuple[Path, ...]
+    kept: bool
+    notes: tuple[str, ...]
+    share: Mapping[str, float]
+    below_noise: Mapping[str, float]
+
+
+def passes_of(paths: Sequence[str | Path]) -> list[tuple[Product, ...]]:
+    """Products by pass, frames in order of time; UsageError for one given twice."""
+    products = [read_product(path) for path in paths]
+    if not products:
+        raise UsageError("name at least one SAFE folder")
+    groups: dict[tuple[str, int], list[Product]] = {}
+    for product in sorted(products, key=lambda item: item.first_line):
+        groups.setdefault((product.mission, product.absolute_orbit), []).append(product)
+    found: list[tuple[Product, ...]] = []
+    for group in groups.values():
+        run = [group[0]]
+        for one in group[1:]:
+            gap = (one.first_line - run[-1].first_line) / np.timedelta64(1, "s")
+            if gap == 0:
+                raise UsageError(f"{one.path} and {run[-1].path}: one frame, given twice")
+            if gap > ONE_PASS_S:
+                found.append(tuple(run))
+                run = []
+            run.append(one)
+        found.append(tuple(run))
+    return found
+
+
+def looks_of(grid: Grid) -> int:
+    """Parts along a pixel's side, of about 10 m each.
+
+    >>> [looks_of(Grid("", (step, 0, 0, 0, -step, 0), 9, 9)) for step in (10.0, 20.0, 30.0)]
+    [1, 2, 3]
+    """
+    return max(1, round(grid.transform[0] / SAMPLE_M))
+
+
+def prepare_pass(
+    frames: Sequence[Product],
+    terrain: Terrain,
+    grid: Grid,
+    folder: str | Path,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> PassReport:
+    """σ⁰, incidence angle and local angle of one pass on a grid, as COGs in a folder.
+
+    Files: ``{mission}_{time}_{orbit}{A|D}_{layer}.tif``, layer ``vv_sigma0`` (or ``vv_gamma0``),
+    ``angle``, ``local_angle``. Finished files of the same inputs are kept. DataError where the
+    frames do not see the grid, or their measurement holds nothing.
+    """
+    rasterio = rasterio_or_reason()
+    folder = Path(folder)
+    options = options or Options()
+    polarisations = _polarisations(frames, options)
+    kind = "gamma0" if options.gamma0 else "sigma0"
+    layers = {name: f"{name}_{kind}" for name in polarisations}
+    layers["angle"] = "angle"
+    if options.local_angle:
+        layers["local_angle"] = "local_angle"
+    pass_id = frames[0].pass_id
+    files = {name: folder / f"{pass_id}_{layer}.tif" for name, layer in layers.items()}
+    key = _key(frames, terrain, grid, options, polarisations)
+    if all(_finished(rasterio, file, key) for file in files.values()):
+        return PassReport(pass_id, tuple(files.values()), True, (), {}, {})
+    looks, surface = looks_of(grid), surface_of(terrain)
+    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB), workshop(folder) as part:
+        opened = [open_frame(rasterio, product, polarisations) for product in frames]
+        drafts = {name: Draft(part / f"{name}.draft", grid) for name in files}
+        tally, done = Tally(), 0
+        try:
+            for rows, columns in _blocks(grid, looks):
+                found = block_of(opened, surface, grid, looks, rows, columns, options, tally)
+                for name, draft in drafts.items():
+                    draft.write(found[name], rows.start, columns.start)
+                done += (rows.stop - rows.start) * (columns.stop - columns.start)
+                if progress is not None:
+                    progress(done, grid.width * grid.height)
+            _something(frames, surface, tally)
+            tags = _tags(opened, options, looks, surface, key)
+            for name, draft in drafts.items():
+                own = {**tags, **_layer_tags(name, kind, tally)}
+                draft.finish(part / files[name].name, own, layers[name])
+        finally:
+            for draft in drafts.values():
+                draft.close()
+            for frame in opened:
+                for dataset in frame.datasets.values():
+                    dataset.close()
+        into_place(part, folder)
+    return PassReport(
+        pass_id,
+        tuple(files.values()),
+        False,
+        tuple(_notes(opened, options)),
+        {name: tally.numbers.get(name, 0) / max(tally.pixels, 1) for name in polarisations},
+        {name: tally.lost.get(name, 0) / max(tally.seen.get(name, 0), 1) for name in polarisations},
+    )
+
+
+def _blocks(grid: Grid, looks: int) -> Iterator[tuple[slice, slice]]:
+    step = max(1, BLOCK // looks)
+    for row in range(0, grid.height, step):
+        for column in range(0, grid.width, step):
+            yield (
+                slice(row, min(row + step, grid.height)),
+                slice(column, min(column + step, grid.width)),
+            )
+
+
+def _polarisations(frames: Sequence[Product], options: Options) -> tuple[str, ...]:
+    """Those asked for, or those of every frame."""
+    common = [
+        name for name in frames[0].channels if all(name in frame.channels for frame in frames)
+    ]
+    for name in options.polarisations:
+        for frame in frames:
+            if name not in frame.channels:
+                raise DataError(f"{frame.path}: has no {name}; it has {', '.join(frame.channels)}")
+    if not common:
+        raise DataError(f"{frames[0].path} and its other frames share no polarisation")
+    return options.polarisations or tuple(common)
+
+
+def _something(frames: Sequence[Product], surface: Surface, tally: Tally) -> None:
+    """Refuse a result without a number, with the reason."""
+    names = ", ".join(frame.name for frame in frames)
+    if not tally.heights:
+        dems = ", ".join(str(path) for path in surface.terrain.dems)
+        raise DataError(f"{dems}: has no height on the grid asked for; does it cover the place?")
+    if not tally.stored:
+        raise DataError(f"{names}: does not see the grid asked for; it lies outside the image")
+    for name, count in tally.stored.items():
+        if not count:
+            raise DataError(
+                f"{names}: the {name} measurement is 0 wherever it was read: a product without "
+                "its pixels, or a place in its black border"
+            )
+
+
+def _key(
+    frames: Sequence[Product],
+    terrain: Terrain,
+    grid: Grid,
+    options: Options,
+    polarisations: Sequence[str],
+) -> str:
+    """Digest of what the result depends on."""
+    files = [frame.channels[name].measurement for frame in frames for name in polarisations]
+    files += [*terrain.dems, *([terrain.geoid] if terrain.geoid else [])]
+    stamps = [
+        (file.name, file.stat().st_size, file.stat().st_mtime_ns) if file.exists() else file.name
+        for file in files
+    ]
+    said = [__version__, stamps, terrain.system, repr(grid), repr(options)]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+def _finished(rasterio: Any, file: Path, key: str) -> bool:
+    if not file.is_file():
+        return False
+    try:
+        with rasterio.open(file) as dataset:
+            return bool(dataset.tags().get("KGSM_KEY") == key)
+    except rasterio.errors.RasterioIOError:
+        return False
+
+
+def _tags(
+    frames: Sequence[Frame], options: Options, looks: int, surface: Surface, key: str
+) -> dict[str, str]:
+    """What a reader of the file should know."""
+    first = frames[0].product
+    denoised = options.denoise and all(
+        calibration.noise.removed for f in frames for calibration in f.calibrations.values()
+    )
+    tags = {
+        "PRODUCTS": " ".join(frame.product.name for frame in frames),
+        "IPF": first.ipf,
+        "RELATIVE_ORBIT": str(first.relative_orbit),
+        "PASS": {"A": "ascending", "D": "descending"}.get(first.pass_, first.pass_),
+        "THERMAL_NOISE": "removed" if denoised else "not removed",
+        "LOOKS": f"{looks} x {looks} samples of {first.pixel_spacing_m:g} m, mean of linear power",
+        "DEM": " ".join(path.name for path in surface.terrain.dems),
+        "HEIGHTS": surface.how,
+        "SOFTWARE": f"kgsm {__version__}",
+        "KGSM_KEY": key,
+    }
+    reason = next((f.product.simulated for f in frames if f.product.simulated), "")
+    return {**tags, "SIMULATED": reason} if reason else tags
+
+
+def _layer_tags(name: str, kind: str, tally: Tally) -> dict[str, str]:
+    if name == "angle":
+        return {"LONG_NAME": "incidence angle on the ellipsoid", "UNITS": "degree"}
+    if name == "local_angle":
+        return {"LONG_NAME": "angle between line of sight and terrain normal", "UNITS": "degree"}
+    return {
+        "LONG_NAME": f"{name} {kind}, linear power",
+        "UNITS": "1",
+        "POLARISATION": name.upper(),
+        "BELOW_NOISE": f"{tally.lost.get(name, 0)} of {tally.seen.get(name, 0)} pixels",
+    }
+
+
+def _notes(frames: Sequence[Frame], options: Options) -> Iterator[str]:
+    """What the person who ran it should know."""
+    for frame in frames:
+        if frame.product.simulated:
+            yield frame.product.simulated
+        for name, calibration in frame.calibrations.items():
+            if not calibration.noise.removed:
+                yield f"{frame.product.name}: its {name} noise vectors are all 0, none was removed"
+    if not options.denoise:
+        yield "thermal noise was left in, as asked"
