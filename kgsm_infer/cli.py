@@ -43,6 +43,8 @@ Id = Annotated[
     typer.Option("--id", help="property that names a paddock; else its id"),
 ]
 Engine = Annotated[str, typer.Option(help="auto, native or onnxruntime")]
+GatewayArgument = Annotated[Path, typer.Argument(help="gateway.toml (docs/gateway.md)")]
+Proxy = Annotated[bool, typer.Option("--behind-proxy", help="a proxy on this network does TLS")]
 Quicklook = Annotated[Path | None, typer.Option("--quicklook", help="PNG to draw")]
 Angle = Annotated[
     str, typer.Option("--angle", help="incidence angle: degrees for all, 'column' or 'normalise'")
@@ -251,6 +253,35 @@ def info(
 
     file = read_model_file(model)
     print(file.card.to_json() if as_json else describe(file))
+
+
+@app.command()
+def watch(
+    gateway: GatewayArgument,
+    once: Annotated[bool, typer.Option("--once", help="take what is there, then end")] = False,
+    proxy: Proxy = False,
+    back: Annotated[bool, typer.Option("--roll-back", help="use the model before again")] = False,
+) -> None:
+    """The field gateway: take what arrives in a folder, store it, tell it, serve it."""
+    from .gateway.config import read_gateway
+    from .gateway.loop import roll_back_model, watch
+
+    config = read_gateway(gateway)
+    if back:
+        print(f"{roll_back_model(config)} is in use again; a running gateway must be restarted")
+    elif bad := watch(config, once=once, behind_proxy=proxy):
+        print(f"{bad} files went to {config.quarantine}, each with its reason", file=sys.stderr)
+        if once:
+            raise typer.Exit(3)
+
+
+@app.command()
+def serve(gateway: GatewayArgument, proxy: Proxy = False) -> None:
+    """The gateway's API and page alone, where watch runs without them (with_watch = false)."""
+    from .gateway.config import read_gateway
+    from .gateway.loop import serve
+
+    serve(read_gateway(gateway), behind_proxy=proxy)
 
 
 def _read_for_wcm(table: Path) -> Table:

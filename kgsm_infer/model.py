@@ -153,8 +153,10 @@ class Model:
             else Retrieval(*map(np.concatenate, zip(*blocks, strict=True)))
         )
 
-    def predict(self, table: Table) -> Retrieval:
+    def predict(self, table: Table, only: NDArray[np.int64] | None = None) -> Retrieval:
         """One retrieval per row of ``table``, in its order; windows stay within a site.
+
+        only: (N,) the rows to retrieve, in this order; the others are their past. None: all.
 
         DataError where the table lacks a column the card names.
         """
@@ -168,7 +170,8 @@ class Model:
             statics=card.names("static"),
         )
         rows = window_rows(observed.site, table.day, card.steps)
-        return self.estimate(observed, rows, observed.statics)
+        wanted = slice(None) if only is None else only
+        return self.estimate(observed, rows[wanted], observed.statics[wanted])
 
     def table_features(self) -> tuple[str, ...]:
         """The numeric columns to name to ``read_table`` beyond those it always checks."""

@@ -106,8 +106,11 @@ def table_from_columns(
     features: Sequence[str] = (),
     require: Sequence[str] = (),
     once: bool = True,
+    row_number: NDArray[np.int64] | None = None,
 ) -> Table:
-    """A table from arrays or lists in memory, checked as a file is; rows count from 1.
+    """A table from arrays or lists in memory, checked as a file is.
+
+    row_number: (R,) the rows messages name; from 1 where not given.
 
     >>> columns = {"site": ["a"], "date": ["2024-05-01"], "vh_linear": [0.01], "ndvi": [None]}
     >>> table = table_from_columns(columns)
@@ -119,7 +122,9 @@ def table_from_columns(
     if len(set(lengths.values())) > 1:
         raise DataError(f"{source}: columns of different lengths: {lengths}")
     count = next(iter(lengths.values()), 0)
-    return _table(plain, source, np.arange(1, count + 1), features, require, once)
+    if row_number is None:
+        row_number = np.arange(1, count + 1)
+    return _table(plain, source, row_number, features, require, once)
 
 
 def write_csv(path: str | Path, columns: Mapping[str, Any]) -> None:

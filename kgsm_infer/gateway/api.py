@@ -1,0 +1,314 @@
+"""The HTTP side: what it answers, by which path. No part of a request names a file.
+
+GET  /                          the page
+GET  /v1/latest[.csv|.geojson]  the present state of every paddock, or of ?paddock=
+GET  /v1/history[.csv|.geojson] one paddock's series: ?paddock= &since= &limit= &revisions=
+GET  /v1/arrivals               the newest files taken
+GET  /v1/ngsi-ld, /v1/sensorthings   the present state in other people's formats
+POST /v1/retrieve               a table's values with the store's history; nothing is stored
+POST /v1/acquisitions           a table into the spool
+POST /v1/probes                 readings of sensors
+GET  /health, /openapi.json
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ..errors import DataError, KgsmError
+from .config import Gateway
+from .intake import Paddocks
+from .log import Log
+from .reading import Reading, as_csv
+from .records import canonical, iso, record
+from .store import Store, StoreBroken, Value
+
+if TYPE_CHECKING:
+    from .retrieve import Loaded
+
+#: Most values one answer holds.
+MOST = 10_000
+JSON, CSV, GEOJSON = "application/json", "text/csv; charset=utf-8", "application/geo+json"
+
+
+@dataclass
+class Api:
+    """The answers. dropped: called after something was put into the spool."""
+
+    gateway: Gateway
+    paddocks: Paddocks
+    log: Log
+    counts: Mapping[str, int] = field(default_factory=dict)
+    reading: Reading = field(init=False)
+    _loaded: tuple[str, Loaded] | None = None
+
+    def __post_init__(self) -> None:
+        self.reading = Reading(self.gateway, self.paddocks)
+
+    def application(self) -> Starlette:
+        """The routes. Errors are JSON, one line, and never a traceback."""
+        kinds = {"": JSON, ".csv": CSV, ".geojson": GEOJSON}
+        routes = [
+            *(Route(f"/v1/latest{end}", partial(self.latest, kind)) for end, kind in kinds.items()),
+            *(
+                Route(f"/v1/history{end}", partial(self.history, kind))
+                for end, kind in kinds.items()
+            ),
+            Route("/v1/arrivals", self.arrivals),
+            Route("/v1/retrieve", self.retrieve, methods=["POST"]),
+            Route("/v1/acquisitions", self.acquisitions, methods=["POST"]),
+            Route("/v1/probes", self.probes, methods=["POST"]),
+            Route("/health", self.health),
+            Route("/openapi.json", self.openapi),
+        ]
+        return Starlette(
+            routes=routes,
+            exception_handlers={
+                HTTPException: _http_error,  # type: ignore[dict-item]
+                KgsmError: _kgsm_error,  # type: ignore[dict-item]
+                Exception: self._unexpected,
+            },
+        )
+
+    # -- reading ---------------------------------------------------------------------------
+
+    async def latest(self, kind: str, request: Request) -> Response:
+        """Present states; of one paddock with ``paddock``."""
+        _only(request, "paddock")
+        paddock = request.query_params.get("paddock")
+        if paddock is not None:
+            self._known(paddock)
+            return _sent(request, self._form(kind, self.reading.latest(paddock)), kind)
+        body = self.reading.cached(
+            f"latest {kind}", lambda: self._form(kind, self.reading.latest())
+        )
+        return _sent(request, body, kind, self._zipped(f"latest {kind}", body))
+
+    async def history(self, kind: str, request: Request) -> Response:
+        """One paddock's series, oldest first."""
+        _only(request, "paddock", "since", "limit", "revisions")
+        asked = request.query_params
+        paddock = asked.get("paddock")
+        if paddock is None:
+            raise HTTPException(422, "paddock is missing: /v1/history?paddock=7")
+        self._known(paddock)
+        values = self.reading.history(
+            paddock,
+            _since(asked.get("since")),
+            _whole_number(asked.get("limit"), MOST),
+            _truth(asked.get("revisions")),
+        )
+        return _sent(request, self._form(kind, [record(value) for value in values]), kind)
+
+    async def arrivals(self, request: Request) -> Response:
+        """The newest files taken."""
+        _only(request)
+        store = self.reading.store()
+        found = [] if store is None else store.arrivals()
+        for item in found:
+            for key in ("first", "last"):
+                item[key] = None if item[key] is None else iso(item[key])
+        return _sent(request, canonical({"arrivals": found}), JSON)
+
+    async def health(self, request: Request) -> Response:
+        """For a monitor; 503 where the store cannot be read."""
+        _only(request)
+        return _sent(request, canonical(self.reading.health()), JSON)
+
+    async def openapi(self, request: Request) -> Response:
+        """This API's OpenAPI 3.1 document."""
+        from .openapi import document
+
+        return _sent(request, canonical(document(self.gateway.title)), JSON)
+
+    # -- posting ---------------------------------------------------------------------------
+
+    async def retrieve(self, request: Request) -> Response:
+        """Values of a posted table, with the history of the store; nothing is kept."""
+        cells = await _table(request)
+        values = await run_in_threadpool(self._tried, cells)
+        return _sent(request, canonical({"values": [record(value) for value in values]}), JSON)
+
+    async def acquisitions(self, request: Request) -> Response:
+        """A posted table goes into the spool, checked; watch takes it from there."""
+        content = await request.body()
+        cells = await _table(request)
+        intake = await run_in_threadpool(self._intake, cells)
+        digest = hashlib.sha256(content).hexdigest()
+        await run_in_threadpool(self._drop, content, digest)
+        answer = {"digest": digest, "rows": len(intake.rows), "left_out": list(intake.left_out)}
+        return _sent(request, canonical(answer), JSON, status=202)
+
+    async def probes(self, request: Request) -> Response:
+        """Readings of sensors: {"readings": [{"paddock", "at", "sm", "sensor"?}, …]}."""
+        from .probes import readings_of
+
+        if _media(request) != "application/json":
+            raise HTTPException(415, "send JSON, as application/json")
+        readings = readings_of(_json(await request.body()), self.paddocks)
+        await run_in_threadpool(self._put_probes, readings)
+        return _sent(request, canonical({"readings": len(readings)}), JSON, status=201)
+
+    def _put_probes(self, readings: list[tuple[str, str, int, float]]) -> None:
+        with Store(self.gateway.database) as store:
+            store.put_probes(readings)
+
+    def _tried(self, cells: Mapping[str, Any]) -> list[Value]:
+        from .work import tried_out
+
+        intake = self._intake(cells)
+        with Store(self.gateway.database) as store:
+            found = tried_out(store, self._model(store), intake)
+        return [found[key] for key in sorted(found)]
+
+    def _intake(self, cells: Mapping[str, Any]) -> Any:
+        from .intake import rows_of_columns
+
+        with Store(self.gateway.database) as store:
+            loaded = self._model(store)
+        return rows_of_columns(
+            *(cells, "the table", self.paddocks, self.gateway.columns),
+            *(loaded.inputs, loaded.statics),
+        )
+
+    def _drop(self, content: bytes, digest: str) -> None:
+        from ..files import whole
+
+        with whole(self.gateway.spool / f"posted-{digest[:16]}.csv", "wb") as file:
+            file.write(content)
+
+    def _model(self, store: Store) -> Loaded:
+        """The model in use, loaded again when it changes."""
+        from .models import IN_USE, model_in_use
+
+        name = store.fact(IN_USE) or ""
+        if self._loaded is None or self._loaded[0] != name:
+            self._loaded = (name, model_in_use(store, self.gateway, self.log))
+        return self._loaded[1]
+
+    # -- common ----------------------------------------------------------------------------
+
+    def _form(self, kind: str, records: list[dict[str, Any]]) -> bytes:
+        if kind == CSV:
+            return as_csv(records)
+        return self.reading.geojson(records) if kind == GEOJSON else canonical({"values": records})
+
+    def _zipped(self, key: str, body: bytes) -> bytes:
+        return self.reading.cached(f"{key} gzip", lambda: gzip.compress(body, 6, mtime=0))
+
+    def _known(self, paddock: str) -> None:
+        if not self.reading.known(paddock):
+            raise HTTPException(404, f"no paddock {paddock[:64]!r}")
+
+    async def _unexpected(self, request: Request, error: Exception) -> Response:
+        self.log("request_failed", path=request.url.path, reason=repr(error))
+        return _refusal(500, "the gateway failed at this; its log says how")
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def _sent(
+    request: Request, body: bytes, kind: str, zipped: bytes | None = None, status: int = 200
+) -> Response:
+    headers = {"vary": "accept-encoding"} if zipped else {}
+    if zipped and "gzip" in request.headers.get("accept-encoding", ""):
+        return Response(zipped, status, {**headers, "content-encoding": "gzip"}, kind)
+    return Response(body, status, headers, kind)
+
+
+def _refusal(status: int, why: str) -> Response:
+    return Response(canonical({"error": " ".join(why.split())}), status, media_type=JSON)
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    answer = _refusal(error.status_code, error.detail)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _kgsm_error(request: Request, error: KgsmError) -> Response:
+    if isinstance(error, DataError):
+        return _refusal(422, str(error))
+    if isinstance(error, StoreBroken):
+        return _refusal(503, "the store is being restored; try again")
+    return _refusal(503, "the gateway cannot do this now; its log says why")
+
+
+def _only(request: Request, *known: str) -> None:
+    """Refuse parameters nobody reads: a typing error must not pass for an answer."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        if name not in known or names.count(name) > 1:
+            raise HTTPException(422, f"parameter {name[:64]!r}: not known here, or given twice")
+
+
+def _since(text: str | None) -> int:
+    import numpy as np
+
+    from ..table import Refusal
+
+    if text is None:
+        return -(2**62)
+    try:
+        return int(Refusal("since", np.ones(1, np.int64)).dates([text])[0].astype(np.int64))
+    except DataError:
+        raise HTTPException(422, f"since {text[:40]!r} is not an ISO 8601 date") from None
+
+
+def _whole_number(text: str | None, most: int) -> int:
+    if text is None:
+        return most
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most or len(text) > 9:
+        raise HTTPException(422, f"limit {text[:40]!r} is not a number from 1 to {most}")
+    return int(text)
+
+
+def _truth(text: str | None) -> bool:
+    if text not in (None, "true", "false"):
+        raise HTTPException(422, f"revisions {text[:40] if text else text!r}: true or false")
+    return text == "true"
+
+
+def _media(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body, parse_constant=lambda name: (_ for _ in ()).throw(ValueError(name)))
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"not JSON ({error})") from None
+
+
+async def _table(request: Request) -> Mapping[str, Any]:
+    """The columns of a posted CSV table."""
+    if _media(request) != "text/csv":
+        raise HTTPException(415, "send a table as CSV, as text/csv")
+    return await run_in_threadpool(_columns, await request.body())
+
+
+def _columns(body: bytes) -> Mapping[str, Any]:
+    from ..table import read_columns
+
+    with NamedTemporaryFile(suffix=".csv") as file:
+        file.write(body)
+        file.flush()
+        try:
+            return read_columns(file.name)[0]
+        except DataError as error:
+            raise DataError(str(error).replace(file.name, "the table")) from None

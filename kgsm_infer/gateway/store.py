@@ -1,0 +1,415 @@
+"""The store: one SQLite file that holds what was taken, what came out, and what must be told.
+
+A transaction is on the disk when it returns (WAL, synchronous FULL), so nothing is told that a
+power cut could take back. Each thread opens its own :class:`Store`.
+
+    arrival       the catalogue: every file taken, by sequence number and digest
+    observation   the inputs of the newest acquisitions of each site (JSON numbers)
+    base          what older acquisitions of a paddock leave behind: usual, driest, wettest, count
+    value         soil moisture, one row per (paddock, acquisition, revision), never changed
+    latest        the present state of each paddock: its newest acquisition's highest revision
+    outbox        what has still to be told, per sink
+    probe         readings of sensors in the ground
+    meta          small facts: the model in use, the last error
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import MissingError
+
+#: One script per schema version; the file's ``user_version`` says how many it has had.
+MIGRATIONS = (
+    """
+    CREATE TABLE arrival (
+        sequence INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, name TEXT NOT NULL,
+        kind TEXT NOT NULL, rows INTEGER NOT NULL, first INTEGER, last INTEGER);
+    CREATE TABLE observation (
+        paddock TEXT NOT NULL, acquired INTEGER NOT NULL, orbit TEXT NOT NULL, site TEXT NOT NULL,
+        means INTEGER NOT NULL, numbers TEXT NOT NULL,
+        PRIMARY KEY (paddock, acquired, orbit, site)) WITHOUT ROWID;
+    CREATE TABLE base (
+        paddock TEXT NOT NULL, orbit TEXT NOT NULL, column TEXT NOT NULL,
+        count INTEGER NOT NULL, power REAL NOT NULL, driest_db REAL NOT NULL,
+        wettest_db REAL NOT NULL,
+        PRIMARY KEY (paddock, orbit, column)) WITHOUT ROWID;
+    CREATE TABLE value (
+        paddock TEXT NOT NULL, acquired INTEGER NOT NULL, orbit TEXT NOT NULL,
+        revision INTEGER NOT NULL, sm REAL, sm_lower REAL, sm_upper REAL,
+        valid_share REAL NOT NULL, rows REAL NOT NULL, flags TEXT NOT NULL, reason TEXT NOT NULL,
+        model TEXT NOT NULL, simulated INTEGER NOT NULL, sequence INTEGER NOT NULL,
+        PRIMARY KEY (paddock, acquired, orbit, revision)) WITHOUT ROWID;
+    CREATE TABLE latest (
+        paddock TEXT PRIMARY KEY, acquired INTEGER NOT NULL, orbit TEXT NOT NULL,
+        revision INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE outbox (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, paddock TEXT NOT NULL,
+        acquired INTEGER NOT NULL, orbit TEXT NOT NULL, revision INTEGER NOT NULL,
+        tried INTEGER NOT NULL DEFAULT 0);
+    CREATE TABLE probe (
+        paddock TEXT NOT NULL, sensor TEXT NOT NULL, at INTEGER NOT NULL, sm REAL NOT NULL,
+        PRIMARY KEY (paddock, sensor, at)) WITHOUT ROWID;
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    """,
+    # 2: the log of arrivals is read by time on the page
+    "CREATE INDEX value_by_time ON value (acquired);",
+)
+
+#: SQLite's own codes (extended codes carry the plain one in their low byte).
+_FULL, _CORRUPT, _NOT_A_DATABASE, _READ_ONLY, _IO = 13, 11, 26, 8, 10
+
+
+class StoreBroken(MissingError):
+    """The database file itself is damaged: restore it."""
+
+
+class StoreFull(MissingError):
+    """The disk is full or may not be written: nothing was stored, nothing is lost."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """One row of ``value``; soil moisture in m3 m-3, None where there is no number.
+
+    acquired: seconds since 1970, UTC.  orbit: '' where the table names none.
+    valid_share, rows: as of a paddock's line (kgsm_infer.paddocks.summary).
+    model: sha256 of the model file, its first 16 digits.
+    """
+
+    paddock: str
+    acquired: int
+    orbit: str
+    revision: int
+    sm: float | None
+    sm_lower: float | None
+    sm_upper: float | None
+    valid_share: float
+    rows: float
+    flags: str
+    reason: str
+    model: str
+    simulated: int
+    sequence: int
+
+    @property
+    def key(self) -> tuple[str, int, str, int]:
+        return self.paddock, self.acquired, self.orbit, self.revision
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The inputs of one site at one acquisition.
+
+    means: whether the row already is its paddock's mean (a scene, or a table of one row each).
+    """
+
+    paddock: str
+    acquired: int
+    orbit: str
+    site: str
+    means: bool
+    numbers: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Base:
+    """What pruned acquisitions of one paddock, orbit and column leave (context.History).
+
+    power: sum of linear power.
+    """
+
+    count: int
+    power: float
+    driest_db: float
+    wettest_db: float
+
+
+_VALUE = ", ".join(item.name for item in fields(Value))
+_PREFIXED = ", ".join(f"value.{item.name}" for item in fields(Value))
+
+
+class Store:
+    """A connection to the database of one thread; use as a context manager."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        with explained(path):
+            if read_only:
+                self.db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+            else:
+                self.db = sqlite3.connect(path, isolation_level=None)
+            self.db.isolation_level = None
+            self.db.execute("PRAGMA busy_timeout = 20000")
+            if not read_only:
+                self.db.execute("PRAGMA journal_mode = WAL")
+                self.db.execute("PRAGMA synchronous = FULL")
+                self._migrate()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.db.close()
+
+    def _migrate(self) -> None:
+        (version,) = self.db.execute("PRAGMA user_version").fetchone()
+        if version > len(MIGRATIONS):
+            raise MissingError(
+                f"{self.path}: made by a newer kgsm (schema {version}, this one knows "
+                f"{len(MIGRATIONS)}); update kgsm, or move the file away"
+            )
+        for number in range(version, len(MIGRATIONS)):
+            # executescript would commit by itself; each version is one transaction
+            self.db.execute("BEGIN IMMEDIATE")
+            for statement in MIGRATIONS[number].split(";"):
+                if statement.strip():
+                    self.db.execute(statement)
+            self.db.execute(f"PRAGMA user_version = {number + 1}")
+            self.db.execute("COMMIT")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, and on the disk when it ends."""
+        with explained(self.path):
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.db.execute("COMMIT")
+            except BaseException:
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
+                raise
+
+    def _all(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with explained(self.path):
+            return self.db.execute(query, values).fetchall()
+
+    # -- the catalogue ---------------------------------------------------------------------
+
+    def sequence_of(self, digest: str) -> int | None:
+        """The sequence number a file was taken under, by its sha256."""
+        rows = self._all("SELECT sequence FROM arrival WHERE digest = ?", digest)
+        return rows[0][0] if rows else None
+
+    def sequences(self) -> set[int]:
+        return {row[0] for row in self._all("SELECT sequence FROM arrival")}
+
+    def put_arrival(
+        self, sequence: int, digest: str, name: str, kind: str, times: Sequence[int]
+    ) -> None:
+        self.db.execute(
+            "INSERT INTO arrival VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(sequence, digest, name, kind, len(times)),
+                *(min(times, default=None), max(times, default=None)),
+            ),
+        )
+
+    def arrivals(self, limit: int = 50) -> list[dict[str, Any]]:
+        """The newest files taken, newest first."""
+        keys = ("sequence", "digest", "name", "kind", "rows", "first", "last")
+        rows = self._all(
+            f"SELECT {', '.join(keys)} FROM arrival ORDER BY sequence DESC LIMIT ?", limit
+        )
+        return [dict(zip(keys, row, strict=True)) for row in rows]
+
+    # -- inputs ----------------------------------------------------------------------------
+
+    def observations(self, paddocks: Iterable[str] | None = None) -> list[Observed]:
+        """Stored inputs in order of paddock and time; of all paddocks, or of some."""
+        columns = "paddock, acquired, orbit, site, means, numbers"
+        order = "ORDER BY paddock, acquired, orbit, site"
+        if paddocks is None:
+            rows = self._all(f"SELECT {columns} FROM observation {order}")
+        else:
+            rows = self._all(
+                f"SELECT {columns} FROM observation "
+                f"WHERE paddock IN (SELECT value FROM json_each(?)) {order}",
+                json.dumps(sorted(paddocks)),
+            )
+        return [
+            Observed(row[0], row[1], row[2], row[3], bool(row[4]), json.loads(row[5]))
+            for row in rows
+        ]
+
+    def put_observations(self, observed: Iterable[Observed]) -> None:
+        self.db.executemany(
+            "INSERT OR REPLACE INTO observation VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                (
+                    *(row.paddock, row.acquired, row.orbit, row.site, int(row.means)),
+                    json.dumps(row.numbers, sort_keys=True, allow_nan=False),
+                )
+                for row in observed
+            ),
+        )
+
+    def drop_acquisition(self, paddock: str, acquired: int, orbit: str) -> None:
+        self.db.execute(
+            "DELETE FROM observation WHERE paddock = ? AND acquired = ? AND orbit = ?",
+            (paddock, acquired, orbit),
+        )
+
+    def bases(self) -> dict[tuple[str, str, str], Base]:
+        """(paddock, orbit, column) -> what the pruned acquisitions left."""
+        rows = self._all(
+            "SELECT paddock, orbit, column, count, power, driest_db, wettest_db FROM base"
+        )
+        return {(row[0], row[1], row[2]): Base(*row[3:]) for row in rows}
+
+    def put_base(self, key: tuple[str, str, str], base: Base) -> None:
+        self.db.execute("INSERT OR REPLACE INTO base VALUES (?, ?, ?, ?, ?, ?, ?)",
+                        (*key, *astuple(base)))  # fmt: skip
+
+    # -- what came out ---------------------------------------------------------------------
+
+    def put_values(self, values: Sequence[Value], sinks: Sequence[str]) -> None:
+        """Insert values, move the present state where one is newer, and queue them to be told."""
+        marks = ", ".join("?" * len(fields(Value)))
+        self.db.executemany(f"INSERT INTO value VALUES ({marks})", map(astuple, values))
+        self.db.executemany(
+            "INSERT INTO latest VALUES (?, ?, ?, ?) ON CONFLICT (paddock) DO UPDATE SET "
+            "acquired = excluded.acquired, orbit = excluded.orbit, revision = excluded.revision "
+            "WHERE (excluded.acquired, excluded.orbit, excluded.revision) "
+            "> (acquired, orbit, revision)",
+            [value.key for value in values],
+        )
+        self.db.executemany(
+            "INSERT INTO outbox (sink, paddock, acquired, orbit, revision) VALUES (?, ?, ?, ?, ?)",
+            [(sink, *value.key) for value in values for sink in sinks],
+        )
+
+    def current(
+        self, paddocks: Iterable[str] | None = None, since: int = -(2**62)
+    ) -> dict[tuple[str, int, str], Value]:
+        """The highest revision of every acquisition, by (paddock, acquired, orbit)."""
+        some = "" if paddocks is None else "AND paddock IN (SELECT value FROM json_each(?))"
+        given = [] if paddocks is None else [json.dumps(sorted(paddocks))]
+        rows = self._all(
+            f"SELECT {_VALUE} FROM value WHERE acquired >= ? {some} "
+            "ORDER BY paddock, acquired, orbit, revision",
+            *(since, *given),
+        )
+        return {(row[0], row[1], row[2]): Value(*row) for row in rows}
+
+    def latest(self) -> list[Value]:
+        """The present state of every paddock that has one, by paddock."""
+        rows = self._all(
+            f"SELECT {_PREFIXED} FROM latest JOIN value USING (paddock, acquired, orbit, revision) "
+            "ORDER BY paddock"
+        )
+        return [Value(*row) for row in rows]
+
+    def latest_of(self, paddock: str) -> Value | None:
+        rows = self._all(
+            f"SELECT {_PREFIXED} FROM latest JOIN value USING (paddock, acquired, orbit, revision) "
+            "WHERE latest.paddock = ?",
+            paddock,
+        )
+        return Value(*rows[0]) if rows else None
+
+    def series(
+        self, paddock: str, *, since: int = -(2**62), revisions: bool = False, limit: int = 10_000
+    ) -> list[Value]:
+        """The newest ``limit`` values of a paddock, oldest first; revisions: earlier ones too."""
+        rows = self._all(
+            f"SELECT {_VALUE} FROM value WHERE paddock = ? AND acquired >= ? "
+            "ORDER BY acquired DESC, orbit DESC, revision DESC LIMIT ?",
+            *(paddock, since, limit),
+        )
+        found, seen = [], set()
+        for row in rows:
+            if revisions or (row[1], row[2]) not in seen:
+                seen.add((row[1], row[2]))
+                found.append(Value(*row))
+        return found[::-1]
+
+    def value(self, key: tuple[str, int, str, int]) -> Value | None:
+        rows = self._all(
+            f"SELECT {_VALUE} FROM value "
+            "WHERE paddock = ? AND acquired = ? AND orbit = ? AND revision = ?",
+            *key,
+        )
+        return Value(*rows[0]) if rows else None
+
+    # -- to be told ------------------------------------------------------------------------
+
+    def unsent(self, sink: str, limit: int) -> list[tuple[int, int, Value]]:
+        """(outbox id, times tried, value), oldest first."""
+        rows = self._all(
+            f"SELECT outbox.id, outbox.tried, {_PREFIXED} FROM outbox "
+            "JOIN value USING (paddock, acquired, orbit, revision) "
+            "WHERE sink = ? ORDER BY outbox.id LIMIT ?",
+            *(sink, limit),
+        )
+        return [(row[0], row[1], Value(*row[2:])) for row in rows]
+
+    def unsent_counts(self) -> dict[str, int]:
+        return dict(self._all("SELECT sink, count(*) FROM outbox GROUP BY sink"))
+
+    def mark_tried(self, ids: Iterable[int]) -> None:
+        with self.transaction():
+            self.db.executemany(
+                "UPDATE outbox SET tried = tried + 1 WHERE id = ?", [(item,) for item in ids]
+            )
+
+    def mark_sent(self, ids: Iterable[int]) -> None:
+        with self.transaction():
+            self.db.executemany("DELETE FROM outbox WHERE id = ?", [(item,) for item in ids])
+
+    # -- probes and facts ------------------------------------------------------------------
+
+    def put_probes(self, readings: Iterable[tuple[str, str, int, float]]) -> None:
+        """(paddock, sensor, at, sm); a reading sent again replaces itself."""
+        with self.transaction():
+            self.db.executemany("INSERT OR REPLACE INTO probe VALUES (?, ?, ?, ?)", readings)
+
+    def newest_probes(self) -> dict[str, dict[str, Any]]:
+        """Paddock -> its newest reading: the mean of its sensors at their newest instant."""
+        rows = self._all(
+            "SELECT paddock, at, avg(sm), count(*) FROM probe GROUP BY paddock, at "
+            "HAVING at = (SELECT max(at) FROM probe AS p WHERE p.paddock = probe.paddock)"
+        )
+        return {row[0]: {"at": row[1], "sm": row[2], "sensors": row[3]} for row in rows}
+
+    def probes(self) -> list[tuple[str, str, int, float]]:
+        return [tuple(row) for row in self._all("SELECT * FROM probe ORDER BY at")]
+
+    def fact(self, key: str) -> str | None:
+        rows = self._all("SELECT value FROM meta WHERE key = ?", key)
+        return rows[0][0] if rows else None
+
+    def put_fact(self, key: str, value: str) -> None:
+        self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def counts(self) -> dict[str, int]:
+        """How many rows the tables hold."""
+        names = ("arrival", "observation", "value", "latest", "outbox", "probe")
+        return {name: self._all(f"SELECT count(*) FROM {name}")[0][0] for name in names}
+
+    def version(self) -> tuple[int, int]:
+        """Changes whenever any connection has committed."""
+        with explained(self.path):
+            (data,) = self.db.execute("PRAGMA data_version").fetchone()
+        return data, self.db.total_changes
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """SQLite's errors in words: what is damaged, what is full, what is in the way."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (_CORRUPT, _NOT_A_DATABASE):
+            raise StoreBroken(f"{path}: the database is damaged ({error})") from error
+        if code in (_FULL, _READ_ONLY, _IO):
+            raise StoreFull(f"{path}: cannot be written ({error})") from error
+        raise MissingError(f"{path}: {error}") from error

@@ -1,0 +1,315 @@
+"""``kgsm-infer watch``: the loop that takes what arrives, in order, and survives.
+
+One thread waits for the folder (inotify and a slow rescan), takes and stores. Telling (MQTT,
+farmOS) and serving have threads of their own, read what is stored and never hold this one up.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from ..errors import DataError, KgsmError, MissingError, ModelError
+from . import recovery
+from .config import Gateway
+from .intake import Intake, Paddocks, rows_of_table, table_columns
+from .log import Log
+from .models import model_in_use, put_in_use, try_model
+from .retrieve import Loaded
+from .spool import (
+    KINDS,
+    Archived,
+    archived,
+    digest_of,
+    free_mb,
+    make_folders,
+    quarantine,
+    reason_of,
+    stamp,
+    take,
+    waiting,
+)
+from .store import Store, StoreBroken, StoreFull
+from .work import store_arrival
+
+_T = TypeVar("_T")
+
+
+@dataclass
+class Watch:
+    """A gateway at work. told: called after each commit, to wake those who tell."""
+
+    gateway: Gateway
+    paddocks: Paddocks
+    log: Log
+    store: Store = field(init=False)
+    loaded: Loaded = field(init=False)
+    told: Callable[[], None] = lambda: None
+    short: str = ""  # why nothing is taken now: no room on the disk
+    _stamps: dict[Path, tuple[tuple[int, int], float]] = field(default_factory=dict)
+    _known: set[tuple[Path, tuple[int, int]]] = field(default_factory=set)
+
+    @property
+    def sinks(self) -> tuple[str, ...]:
+        gateway = self.gateway
+        return tuple(name for name in ("mqtt", "farmos") if getattr(gateway, name) is not None)
+
+    # -- beginning and end -----------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open the store, sound or restored, load the model, work out what was left undone."""
+        gateway = self.gateway
+        make_folders(
+            *(gateway.spool, gateway.state, gateway.archive, gateway.quarantine),
+            *(gateway.backups, gateway.models),
+        )
+        running = gateway.state / "running"
+        if running.exists() and gateway.database.exists():
+            self.log("unclean_stop")
+            if not recovery.is_sound(gateway.database):
+                recovery.restore(gateway, self.log)
+        with suppress(OSError):  # a full or read-only disk must not keep it from telling
+            running.touch()
+        try:
+            self.store = Store(gateway.database)
+            self.loaded = model_in_use(self.store, gateway, self.log)
+        except StoreBroken as error:
+            self._restore(error)
+        self.catch_up()
+
+    def close(self) -> None:
+        """Leave nothing half done; the marker goes last."""
+        with suppress(StoreBroken, StoreFull):
+            self.store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.store.db.close()
+        with suppress(OSError):
+            (self.gateway.state / "running").unlink()
+
+    def _restore(self, error: StoreBroken) -> None:
+        self.log("database_damaged", reason=str(error))
+        with suppress(AttributeError):
+            self.store.db.close()
+        recovery.restore(self.gateway, self.log)
+        self.store = Store(self.gateway.database)
+        self.loaded = model_in_use(self.store, self.gateway, self.log)
+
+    def guarded(self, step: Callable[[], _T]) -> _T | None:
+        """Run a step; a damaged database is restored, a full disk waited for. None: it failed."""
+        try:
+            return step()
+        except StoreBroken as error:
+            self._restore(error)
+            self.catch_up()
+            self.told()
+        except StoreFull as error:
+            self._too_full(str(error))
+        except MissingError as error:
+            self.log("step_failed", reason=str(error))
+        return None
+
+    def _too_full(self, reason: str) -> None:
+        if not self.short:
+            self.log("taking_stopped", reason=reason)
+        self.short = reason
+
+    # -- taking ----------------------------------------------------------------------------
+
+    def catch_up(self) -> None:
+        """Work out archived files the store does not know, in the order they were taken."""
+        known = self.store.sequences()
+        for item in archived(self.gateway.archive):
+            if item.number not in known and self.store.sequence_of(item.digest) is None:
+                self.log("retaking", file=item.name, number=item.number)
+                self._store(item)
+
+    def scan(self, *, closed: Iterable[str] = (), first: bool = False) -> float | None:
+        """Take what is whole. closed: names inotify called whole; first: after a start.
+
+        Returns the seconds until a file that is still changing should be looked at again.
+        """
+        ready, again = [], None
+        now = time.monotonic()
+        present = waiting(self.gateway.spool)
+        for path in present:
+            size = stamp(path)
+            if size is None or (path, size) in self._known:
+                continue
+            if path.name not in closed:
+                before, since = self._stamps.get(path, (None, now))
+                if before != size:
+                    # what lay there before the start is as old as it says
+                    age = time.time() - size[1] / 1e9 if first else 0.0
+                    since = now - max(0.0, age)
+                    self._stamps[path] = (size, since)
+                left = self.gateway.stable_s - (now - since)
+                if left > 0:
+                    again = left if again is None else min(again, left)
+                    continue
+            ready.append(path)
+        self._stamps = {path: kept for path, kept in self._stamps.items() if path in present}
+        self._take_in_order(ready)
+        return again
+
+    def _take_in_order(self, paths: list[Path]) -> None:
+        """Models first, then tables and scenes by their first acquisition."""
+        free = self.gateway.keep.free_mb
+        if paths and free_mb(self.gateway.state) < free:
+            self._too_full(f"less than {free:g} MB are free")
+            return
+        if paths and self.short:
+            self.log("room_again")
+            self.short = ""
+        first: list[tuple[int, str, Path, Intake | None]] = []
+        for path in paths:
+            kind = KINDS.get(path.suffix.lower())
+            if kind == "model":
+                self._take_model(path)
+                continue
+            try:
+                intake = self._read(path, path.name, kind)
+            except MissingError as error:
+                self.log("cannot_take", file=path.name, reason=reason_of(error, path, path.name))
+                if not isinstance(error, StoreFull) and path.exists():
+                    self._quarantine(path, error, path.name)
+                continue
+            except KgsmError as error:
+                self._quarantine(path, error, path.name)
+                continue
+            times = intake.times
+            # a farm's backlog may be long: what was read is kept only while it is short
+            first.append((times[0] if times else 0, path.name, path,
+                          intake if len(first) < 32 else None))  # fmt: skip
+        for _, _, path, read in sorted(first, key=lambda item: item[:2]):
+            self._take(path, read)
+
+    def _read(self, path: Path, source: str, kind: str | None) -> Intake:
+        """The rows of a file. KgsmError says what is wrong with it."""
+        if kind == "table":
+            found = rows_of_table(
+                path,
+                source,
+                self.paddocks,
+                self.gateway.columns,
+                self.loaded.inputs,
+                self.loaded.statics,
+            )
+        elif kind == "scene":
+            from .scenes import rows_of_scene
+
+            outlines = self.paddocks.outlines
+            rows = rows_of_scene(path, outlines, self.loaded, self.loaded.statics)
+            found = Intake(tuple(rows), ())
+        else:
+            known = ", ".join(KINDS)
+            raise DataError(f"{source}: not a table, scene or model; known: {known}")
+        if found.left_out:
+            self.log("not_the_farms", file=source, paddocks=list(found.left_out[:20]),
+                     count=len(found.left_out))  # fmt: skip
+        return found
+
+    def _take(self, path: Path, intake: Intake | None) -> None:
+        kind = KINDS[path.suffix.lower()]
+        beside: list[Path] = []
+        if kind == "scene":
+            from .scenes import rasters_beside
+
+            scene = intake or self._read(path, path.name, kind)
+            beside = [path, *rasters_beside(path, self.gateway.spool)]
+            path, intake = self._as_table(path, scene), scene
+        digest, size = digest_of(path), stamp(path)
+        number = self.store.sequence_of(digest)
+        kept = [item.number for item in archived(self.gateway.archive) if item.digest == digest]
+        if number is not None or kept:
+            self.log("seen_before", file=path.name, number=number or kept[0])
+            if number is not None and not kept:  # its move into the archive was lost
+                take(path, digest, number, self.gateway.archive)
+            self._remove(path, *beside)
+            if size and path.exists():  # a folder that may not be written: do not look again
+                self._known.add((path, size))
+            return
+        numbers = [item.number for item in archived(self.gateway.archive)]
+        number = max([*numbers, *self.store.sequences()], default=0) + 1
+        item = take(path, digest, number, self.gateway.archive)
+        self._remove(*beside)
+        self._store(item, intake, kind)
+
+    def _store(self, item: Archived, intake: Intake | None = None, kind: str | None = None) -> None:
+        began = time.monotonic()
+        try:
+            if intake is None:
+                intake = self._read(item.path, item.name, item.kind)
+            taken = store_arrival(
+                *(self.store, self.loaded, intake, item, kind or item.kind),
+                *(self.sinks, self.gateway.keep.steps),
+            )
+        except (DataError, ModelError) as error:
+            self._quarantine(item.path, error, item.name)
+            return
+        self.log(
+            "stored",
+            file=item.name,
+            number=item.number,
+            rows=len(intake.rows),
+            values=len(taken.values),
+            with_number=sum(value.sm is not None for value in taken.values),
+            revisions=taken.revisions,
+            too_old=taken.too_old,
+            seconds=round(time.monotonic() - began, 3),
+        )
+        self.told()
+
+    def _as_table(self, path: Path, intake: Intake) -> Path:
+        """A scene's rows as the table the archive keeps, beside its manifest."""
+        from ..table import write_csv
+
+        target = self.gateway.archive / f".{path.stem}.scene.csv"
+        write_csv(target, table_columns(intake.rows))
+        final = target.with_name(f"{path.stem}.scene.csv")
+        os.replace(target, final)
+        return final
+
+    def _remove(self, *paths: Path) -> None:
+        for path in paths:
+            with suppress(OSError):
+                path.unlink()
+
+    def _quarantine(self, path: Path, error: KgsmError, name: str) -> None:
+        reason = reason_of(error, path, name)
+        size = stamp(path)
+        place = quarantine(path, self.gateway.quarantine, reason)
+        self.log("quarantined", file=name, reason=reason, place=place.name)
+        if size and path.exists():
+            self._known.add((path, size))
+
+    def _take_model(self, path: Path) -> None:
+        try:
+            tried = try_model(path, self.store, self.loaded, self.gateway.engine)
+        except KgsmError as error:
+            self._quarantine(path, error, path.name)
+            return
+        before = self.loaded.hash
+        self.loaded = put_in_use(path, tried, self.store, self.gateway)
+        self._remove(path)
+        self.log("model_in_use", model=self.loaded.hash, before=before)
+        self.told()
+
+    # -- now and then ----------------------------------------------------------------------
+
+    def keep_house(self) -> None:
+        """Back up, then keep the disk within its limits."""
+        backup = recovery.back_up(self.store, self.gateway)
+        self.log("backed_up", backup=backup.name, **recovery.retain(self.store, self.gateway))
+
+
+def load_paddocks(gateway: Gateway) -> Paddocks:
+    """The outlines a gateway names, if it names some."""
+    if gateway.outlines is None:
+        return Paddocks()
+    from ..paddocks.summary import read_outlines
+
+    return Paddocks(read_outlines(gateway.outlines, gateway.outline_id))

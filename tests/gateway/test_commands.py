@@ -1,0 +1,219 @@
+"""``kgsm-infer watch`` and ``serve`` as a person runs them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from made_gateways import columns_of, drop, made_gateway, made_model, stored
+
+from kgsm_infer.gateway.config import read_gateway
+
+COMMAND = [sys.executable, "-m", "kgsm_infer.cli"]
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=120, **options
+    )
+
+
+def asked(url, data=None, headers=None):
+    request = urllib.request.Request(url, data=data, headers=headers or {})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return answer.status, answer.read()
+
+
+class Running:
+    """A command that runs until told; its log lines."""
+
+    def __init__(self, *arguments):
+        self.process = subprocess.Popen(
+            [*COMMAND, *map(str, arguments)], stderr=subprocess.PIPE, text=True
+        )
+        self.lines = []
+
+    def until(self, event):
+        for line in self.process.stderr:
+            self.lines.append(json.loads(line))
+            if self.lines[-1]["event"] == event:
+                return self.lines[-1]
+        raise AssertionError(f"ended without {event}: {self.lines}")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        rest, code = self.process.stderr.read(), self.process.wait(20)
+        self.lines += [json.loads(line) for line in rest.splitlines()]
+        return code
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.process.stderr.close()
+
+
+def split_by_date(table: Path, folder: Path):
+    """A whole table as one file per date."""
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    folder.mkdir(parents=True, exist_ok=True)
+    for date in sorted({row["date"] for row in rows}):
+        with (folder / f"{date[:10]}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(row for row in rows if row["date"] == date)
+
+
+def test_a_table_goes_from_the_spool_to_the_answer(tiny_model, tmp_path):
+    shutil.copy(tiny_model / "model.onnx", tmp_path)
+    split_by_date(tiny_model / "twin.csv", tmp_path / "spool")
+    (tmp_path / "gateway.toml").write_text(
+        'model = "model.onnx"\nstable_s = 0.0\n[serve]\nport = 0\n'
+    )
+    done = run("watch", tmp_path / "gateway.toml", "--once")
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line)["event"] for line in done.stderr.splitlines()]
+    assert events[-1] == "stopping" and "stored" in events
+    predicted = run("predict", tiny_model / "model.onnx", tiny_model / "twin.csv", "-o",
+                    tmp_path / "p.csv")  # fmt: skip
+    assert predicted.returncode == 0
+    with (tmp_path / "p.csv").open() as file:
+        last = {row["site"]: row for row in csv.DictReader(file)}
+    with Running("serve", tmp_path / "gateway.toml") as served:
+        url = served.until("serving")["url"].rstrip("/")
+        status, body = asked(f"{url}/v1/latest")
+        assert status == 200
+        values = {item["paddock"]: item for item in json.loads(body)["values"]}
+        assert values.keys() == last.keys()
+        for site, row in last.items():
+            assert values[site]["acquired_at"][:10] == row["date"][:10]
+            expected = float(row["sm"]) if row["sm"] else None
+            assert values[site]["sm"] == pytest.approx(expected, abs=2e-6)
+            assert values[site]["source"] == "simulated"
+        assert served.stop() == 0
+
+
+def test_a_dropped_file_is_taken_at_once_and_sigterm_ends_it(tmp_path):
+    gateway = made_gateway(tmp_path, "[serve]\nwith_watch = false\n")
+    with Running("watch", gateway.source) as watched:
+        watched.until("ready")
+        drop(gateway, columns_of(0), "a.csv")
+        assert watched.until("stored")["values"] == 4
+        with (gateway.spool / "b.csv").open("w") as file:  # written in place: close says it
+            file.write(
+                Path(next(gateway.archive.glob("*-a.csv"))).read_text().replace("-01-01", "-01-07")
+            )
+        watched.until("stored")
+        assert watched.stop() == 0
+    assert watched.lines[-1]["event"] == "stopping"
+    assert len(stored(gateway)) == 8
+    assert not (gateway.state / "running").exists()
+
+
+def test_once_says_by_its_exit_code_that_something_was_bad(tmp_path):
+    gateway = made_gateway(tmp_path)
+    gateway.spool.mkdir()
+    (gateway.spool / "bad.csv").write_text("x")
+    done = run("watch", gateway.source, "--once")
+    assert done.returncode == 3
+    assert "1 files went to" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("modell = 1", "modell: is not a key here"),
+        ('spool = "state/in"', "spool and state must be two folders"),
+        (
+            '[mqtt]\nhost = "h"\npassword = "secret"',
+            "secrets do not stand here; give password_file",
+        ),
+        ('[mqtt]\nhost = "h"\ntls = false\nusername="u"\npassword_env = "KGSM_TEST"', "use TLS"),
+        ('[farmos]\nurl = "http://farm.example/{stream}"', "in the clear; use https"),
+        ('[serve]\ntoken_env = "KGSM_TEST"', "a token has at least 16 characters"),
+        ("[keep]\nsteps = 0", "keep.steps: 0 is not a number of at least 1"),
+        ("name = 'a/b'", "must be letters, digits"),
+    ],
+)
+def test_a_wrong_key_is_named(tmp_path, text, reason, monkeypatch):
+    monkeypatch.setenv("KGSM_TEST", "short")
+    path = tmp_path / "gateway.toml"
+    path.write_text(
+        f'{text}\nmodel = "m.onnx"\n' if "[" not in text else f'model = "m.onnx"\n{text}'
+    )
+    done = run("watch", path)
+    assert done.returncode == 2
+    assert reason in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_open_address_needs_a_token_and_tls(tmp_path, monkeypatch):
+    gateway = made_gateway(tmp_path, '[serve]\nhost = "0.0.0.0"\nport = 0\n')
+    done = run("serve", gateway.source)
+    assert (done.returncode, "needs a token" in done.stderr) == (2, True)
+    with gateway.source.open("a") as file:
+        file.write('token_env = "KGSM_TOKEN"\n')
+    monkeypatch.setenv("KGSM_TOKEN", "0123456789abcdef")
+    done = run("serve", gateway.source)
+    assert (done.returncode, "needs TLS" in done.stderr) == (2, True)
+    with Running("serve", gateway.source, "--behind-proxy") as served:
+        port = served.until("serving")["url"].rstrip("/").rpartition(":")[2]
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            asked(f"http://127.0.0.1:{port}/v1/latest")
+        token = {"Authorization": "Bearer 0123456789abcdef"}
+        assert asked(f"http://127.0.0.1:{port}/v1/latest", headers=token)[0] == 200
+        served.stop()
+        assert "0123456789abcdef" not in json.dumps(served.lines)
+
+
+@pytest.mark.realdata
+def test_boort(tmp_path, shared_data):
+    """Three dates, 174 outlines, 173 of them in the table; one date has sites twice."""
+    model = made_model(tmp_path / "m")
+    split_by_date(shared_data / "boort" / "boort.csv", tmp_path / "spool")
+    (tmp_path / "gateway.toml").write_text(
+        f'model = "{model}"\nstable_s = 0.0\n[paddocks]\nid = "polygon_id"\n'
+        f'outlines = "{shared_data / "boort" / "paddocks.geojson"}"\n'
+    )
+    done = run("watch", tmp_path / "gateway.toml", "--once")
+    gateway = read_gateway(tmp_path / "gateway.toml")
+    assert done.returncode == 3
+    reason = (gateway.quarantine / "2022-01-21.csv.reason.txt").read_text()
+    assert "site 100 twice at 2022-01-21" in reason  # VH in one row, VV in another
+    found = stored(gateway)
+    assert len(found) == 173 + 155
+    assert len({key[0] for key in found}) == 173
+    assert "130" not in {key[0] for key in found}
+    assert sum(value.sm is not None for value in found.values()) > 0
+    assert os.listdir(gateway.spool) == []
+
+
+def test_the_command_line_loads_nothing_of_the_gateway():
+    code = "import kgsm_infer.cli, sys; print([m for m in sys.modules if 'gateway' in m])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+        == "[]\n"
+    )
+
+
+def test_ready_long_before_half_a_minute(tmp_path):
+    gateway = made_gateway(tmp_path, "[serve]\nport = 0\n")
+    began = time.monotonic()
+    with Running("watch", gateway.source) as watched:
+        watched.until("ready")
+        print(f"ready after {time.monotonic() - began:.2f} s")
+        watched.stop()

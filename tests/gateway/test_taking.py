@@ -1,0 +1,320 @@
+"""What arrives is taken whole, once, in order; late and bad files are what they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+from made_gateways import (
+    DAY,
+    Events,
+    columns_of,
+    drop,
+    made_gateway,
+    made_model,
+    scanned,
+    stored,
+)
+
+from kgsm_infer import flags, load
+from kgsm_infer.errors import MissingError
+from kgsm_infer.gateway.history import past_of
+from kgsm_infer.gateway.store import Base, Observed, Store
+from kgsm_infer.gateway.watch import Watch, load_paddocks
+from kgsm_infer.table import table_from_columns
+
+DAYS = (0, 6, 12, 18, 24, 30)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return made_model(tmp_path_factory.mktemp("model"))
+
+
+def joined(days, **options):
+    tables = [columns_of(day, **options) for day in days]
+    return {name: [cell for table in tables for cell in table[name]] for name in tables[0]}
+
+
+def test_values_are_those_of_the_whole_archive(tmp_path, model):
+    gateway = made_gateway(tmp_path, model=model)
+    for day in DAYS:
+        drop(gateway, columns_of(day), f"{day}.csv")
+        scanned(gateway)
+    whole = table_from_columns(joined(DAYS))
+    expected = load(model).predict(whole)
+    found = stored(gateway)
+    assert len(found) == len(whole)
+    for at in range(len(whole)):
+        value = found[str(whole.site[at]), int(whole.date[at].astype(np.int64)), ""]
+        assert value.sm == pytest.approx(float(expected.sm[at]), abs=2e-6)
+        assert value.sm_lower == pytest.approx(float(expected.lower[at]), abs=2e-6)
+        assert flags.mask_of(value.flags) == expected.flags[at]
+        assert value.revision == 1
+
+
+def test_a_late_arrival_gives_what_order_would_have_given(tmp_path, model):
+    in_order, late = (
+        made_gateway(tmp_path / "a", model=model),
+        made_gateway(tmp_path / "b", model=model),
+    )
+    for day in DAYS:
+        drop(in_order, columns_of(day), f"{day}.csv")
+        scanned(in_order)
+    for day in (0, 6, 18, 24, 30, 12):
+        drop(late, columns_of(day), f"{day}.csv")
+        events = scanned(late)
+    first, second = stored(in_order), stored(late)
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        assert second[key].sm == pytest.approx(value.sm, abs=2e-6)
+        assert second[key].flags == value.flags
+    (event,) = events.named("stored")
+    assert event["revisions"] > 0
+    with Store(late.database) as store:
+        newest = store.latest()
+    assert {value.acquired for value in newest} == {max(key[1] for key in first)}
+    assert all(value.revision == 2 for value in newest)  # its window holds the late one
+
+
+def test_files_found_together_are_taken_by_acquisition(tmp_path, model):
+    gateway = made_gateway(tmp_path, model=model)
+    for name, day in (("a", 18), ("b", 0), ("c", 12), ("d", 6)):
+        drop(gateway, columns_of(day), f"{name}.csv")
+    events = scanned(gateway)
+    assert [item["file"] for item in events.named("stored")] == ["b.csv", "d.csv", "c.csv", "a.csv"]
+    assert all(value.revision == 1 for value in stored(gateway).values())
+
+
+def test_the_same_file_and_the_same_rows_are_taken_once(tmp_path, model):
+    gateway = made_gateway(tmp_path, model=model)
+    drop(gateway, columns_of(0), "a.csv")
+    scanned(gateway)
+    drop(gateway, columns_of(0), "again.csv")
+    assert scanned(gateway).named("seen_before")
+    columns = columns_of(0)
+    columns["remark"] = ["other bytes"] * 4
+    drop(gateway, columns, "other.csv")
+    (event,) = scanned(gateway).named("stored")
+    assert event["values"] == 0
+    with Store(gateway.database) as store:
+        assert store.counts()["value"] == 4
+
+
+def test_a_corrected_table_is_a_revision(tmp_path, model):
+    gateway = made_gateway(tmp_path, model=model)
+    drop(gateway, columns_of(0), "a.csv")
+    scanned(gateway)
+    columns = columns_of(0)
+    columns["vh_db"][2] -= 1.0
+    drop(gateway, columns, "corrected.csv")
+    scanned(gateway)
+    with Store(gateway.database) as store:
+        revisions = {p: [v.revision for v in store.series(p, revisions=True)] for p in ("p1", "p2")}
+    assert revisions == {"p1": [1], "p2": [1, 2]}
+
+
+def test_points_of_a_field_make_one_value(tmp_path, model):
+    gateway = made_gateway(tmp_path, model=model)
+    drop(gateway, columns_of(0, points=5), "a.csv")
+    scanned(gateway)
+    result = load(model).predict(table_from_columns(columns_of(0, points=5)))
+    found = stored(gateway)
+    assert len(found) == 4
+    value = found["p1", int(np.datetime64("2024-01-01", "s").astype(np.int64)), ""]
+    assert value.sm == pytest.approx(float(result.sm[5:10].mean()), abs=2e-6)
+    assert value.rows == 5
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"site,date\n", "no rows"),
+        (b"\xff\xfe\x00", "not a UTF-8 text file"),
+        (b"", "the file is empty"),
+        (
+            b"site,date,vh_db,ndvi,angle_deg\na,2024-01-01,3,.2,40\n",
+            "row 2, column vh_db: 3 is not",
+        ),
+        (b"site,date,vh_db,angle_deg\na,2024-01-01,-13,40\n", "no column 'ndvi', which the model"),
+        (b"site,date,vh_db,ndvi,angle_deg\na,2024-01-01,-13,.2\n", "4 cells, the header has 5"),
+    ],
+)
+def test_a_bad_table_goes_to_quarantine_with_its_reason(tmp_path, model, content, reason):
+    gateway = made_gateway(tmp_path, model=model)
+    gateway.spool.mkdir()
+    (gateway.spool / "bad.csv").write_bytes(content)
+    drop(gateway, columns_of(0), "good.csv")
+    events = scanned(gateway)
+    assert reason in (gateway.quarantine / "bad.csv.reason.txt").read_text()
+    assert (gateway.quarantine / "bad.csv").read_bytes() == content
+    assert not list(gateway.spool.iterdir())
+    assert len(events.named("stored")) == 1
+    assert str(tmp_path) not in events.named("quarantined")[0]["reason"]
+
+
+def test_a_foreign_file_and_an_unknown_paddock_are_refused(tmp_path, model):
+    gateway = made_gateway(tmp_path, model=model, paddocks=2)
+    gateway.spool.mkdir()
+    (gateway.spool / "notes.docx").write_bytes(b"x")
+    (gateway.spool / "half.csv.part").write_bytes(b"site")
+    columns = columns_of(0)
+    columns["site"] = ["q"] * 4
+    columns["date"] = ["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-04"]
+    drop(gateway, columns, "elsewhere.csv")
+    drop(gateway, columns_of(0), "ours.csv")
+    events = scanned(gateway)
+    reasons = {item["file"]: item["reason"] for item in events.named("quarantined")}
+    assert "not a table, scene or model" in reasons["notes.docx"]
+    assert "none of its paddocks (q) is one of" in reasons["elsewhere.csv"]
+    assert [path.name for path in gateway.spool.iterdir()] == ["half.csv.part"]
+    assert events.named("not_the_farms")[0]["count"] == 2
+    assert {key[0] for key in stored(gateway)} == {"p0", "p1"}
+
+
+def test_a_file_still_growing_is_left_until_it_stands_still(tmp_path, model):
+    gateway = dataclasses.replace(made_gateway(tmp_path, model=model), stable_s=0.3)
+    watch = Watch(gateway, load_paddocks(gateway), Events())
+    watch.open()
+    path = drop(gateway, columns_of(0), "a.csv")
+    assert 0 < watch.scan() <= 0.3
+    os.utime(path, (1, 1))  # it changed
+    assert 0 < watch.scan() <= 0.3
+    assert watch.scan(closed=["a.csv"]) is None  # inotify says it is whole
+    assert not path.exists()
+    watch.close()
+
+
+def test_statics_come_from_the_outlines(tmp_path):
+    model = made_model(tmp_path / "m", statics=("clay",))
+    gateway = made_gateway(tmp_path, paddocks=4, model=model)
+    drop(gateway, columns_of(0), "a.csv")
+    scanned(gateway)
+    columns = {**columns_of(0), "clay": [20.0, 21.0, 22.0, 23.0]}
+    expected = load(model).predict(table_from_columns(columns, features=["clay"]))
+    found = [value.sm for _, value in sorted(stored(gateway).items())]
+    assert found == pytest.approx(expected.sm.astype(float).tolist(), abs=2e-6)
+
+
+def test_missing_and_frozen_have_no_number_and_say_why(tmp_path, model):
+    gateway = made_gateway(tmp_path, model=model)
+    columns = columns_of(0)
+    columns["vh_db"][0] = ""
+    columns["temp_c"] = [4.0, -2.0, 4.0, 4.0]
+    drop(gateway, columns, "a.csv")
+    scanned(gateway)
+    found = {key[0]: value for key, value in stored(gateway).items()}
+    assert found["p0"].sm is None
+    assert found["p0"].flags.split(";")[0] == "missing_input"
+    assert found["p1"].sm is None
+    assert "frozen_or_snow" in found["p1"].flags
+    assert found["p0"].reason
+    assert found["p2"].sm is not None
+
+
+def test_columns_may_have_other_names(tmp_path, model):
+    gateway = made_gateway(tmp_path, '[columns]\nsite = "paddock_no"\nvh_db = "VH"\n', model=model)
+    columns = columns_of(0)
+    columns["paddock_no"], columns["VH"] = columns.pop("site"), columns.pop("vh_db")
+    drop(gateway, columns, "a.csv")
+    drop(gateway, columns_of(6), "b.csv")  # the contract's own names still pass
+    assert len(scanned(gateway).named("stored")) == 2
+
+
+def test_what_was_taken_but_not_stored_is_worked_out_at_the_next_start(tmp_path, model):
+    gateway = made_gateway(tmp_path, model=model)
+    drop(gateway, columns_of(0), "a.csv")
+    drop(gateway, columns_of(6), "b.csv")
+    scanned(gateway)
+    before = stored(gateway)
+    for path in gateway.state.glob("gateway.db*"):
+        path.unlink()  # the power took the database, the names in the archive stayed
+    events = scanned(gateway)
+    assert [item["number"] for item in events.named("retaking")] == [1, 2]
+    assert stored(gateway) == before
+
+
+def test_a_lost_move_into_the_archive_is_made_again(tmp_path, model):
+    gateway = made_gateway(tmp_path, model=model)
+    drop(gateway, columns_of(0), "a.csv")
+    scanned(gateway)
+    (kept,) = gateway.archive.iterdir()
+    kept.rename(gateway.spool / "a.csv")  # stored, but the power took the new name
+    assert scanned(gateway).named("seen_before")
+    assert kept.exists()
+    assert len(stored(gateway)) == 4
+
+
+def test_no_other_file_of_the_spool_is_touched_when_the_store_cannot_be_made(tmp_path, model):
+    gateway = made_gateway(tmp_path, model=model)
+    drop(gateway, columns_of(0), "a.csv")
+    gateway.state.write_text("a file where the folder should be")
+    with pytest.raises(MissingError, match="cannot be made"):
+        scanned(gateway)
+    assert (gateway.spool / "a.csv").exists()
+
+
+def test_pruned_acquisitions_leave_their_past_and_change_nothing_later(tmp_path):
+    model = made_model(tmp_path / "m", dynamic=("vh_over_usual_db", "vh_over_driest_db"))
+    short = made_gateway(tmp_path / "a", "[keep]\nsteps = 5\n", model=model)
+    long = made_gateway(tmp_path / "b", model=model)
+    days = [6 * at for at in range(14)]
+    for gateway in (short, long):
+        for day in days:
+            drop(gateway, columns_of(day), f"{day}.csv")
+        scanned(gateway)
+    with Store(short.database) as store:
+        assert store.counts()["observation"] == 5 * 4
+    one, other = stored(short), stored(long)
+    assert one.keys() == other.keys()
+    for key, value in other.items():
+        assert one[key].sm == pytest.approx(value.sm, abs=2e-6)
+        assert one[key].revision == 1
+    # a correction of what was pruned is refused, a late pass before it redoes nothing wrongly
+    drop(short, {**columns_of(0), "vh_db": [-20.0] * 4}, "corrected.csv")
+    assert scanned(short).named("stored")[0]["too_old"] == 4
+    drop(short, columns_of(1), "late.csv")
+    scanned(short)
+    kept = stored(short)
+    assert all(kept[key].flags == value.flags for key, value in one.items())
+
+
+def test_the_past_is_that_of_the_equations():
+    rows = [Observed("a", at * DAY, "", "a", True, {}) for at in range(4)]
+    power = np.asarray([0.02, 0.01, 0.04, 0.03])
+    left = {("a", "", "vh_db"): Base(2, 0.1, 10 * np.log10(0.005), 10 * np.log10(0.095))}
+    usual, count = past_of("vh_over_usual_db", rows, 10 * np.log10(power), left)
+    driest, _ = past_of("vh_over_driest_db", rows, 10 * np.log10(power), left)
+    running = np.cumsum([0.1, *power])[1:] / np.arange(3, 7)
+    assert usual == pytest.approx(10 * np.log10(running))
+    assert driest == pytest.approx([10 * np.log10(0.005)] * 4)
+    assert count.tolist() == [3, 4, 5, 6]
+
+
+def test_a_short_past_is_flagged(tmp_path):
+    model = made_model(tmp_path / "m", dynamic=("vh_over_usual_db",), steps=2)
+    gateway = made_gateway(tmp_path, model=model)
+    for at in range(6):
+        drop(gateway, columns_of(6 * at), f"{at}.csv")
+    scanned(gateway)
+    with Store(gateway.database) as store:
+        missing = ["context_missing" in value.flags for value in store.series("p0")]
+    assert missing == [True] * 4 + [False] * 2  # context.ENOUGH: five dates of a history
+
+
+def test_a_scene_context_is_of_all_paddocks_in_whatever_files(tmp_path):
+    model = made_model(tmp_path / "m", dynamic=("vh_scene_db",), steps=2)
+    one, two = made_gateway(tmp_path / "a", model=model), made_gateway(tmp_path / "b", model=model)
+    whole = columns_of(0, paddocks=12)
+    drop(one, whole, "a.csv")
+    scanned(one)
+    for part, name in ((slice(0, 5), "a"), (slice(5, 12), "b")):
+        drop(two, {key: values[part] for key, values in whole.items()}, f"{name}.csv")
+        scanned(two)
+    first, second = stored(one), stored(two)
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        assert second[key].sm == pytest.approx(value.sm, abs=2e-6)
+        assert "context_missing" not in second[key].flags
