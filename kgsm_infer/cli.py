@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .errors import KgsmError
+from .command import note, run, say
+from .files import RESULTS, preflight
 from .prepare.cli import app as prepare_app
 
 if TYPE_CHECKING:
+    from .model import Model
     from .table import Table
+
+MAPS = (".tif", ".tiff", ".nc", ".zarr")
+PADDOCKS = (".geojson", ".json", *RESULTS)
+PICTURES = (".png",)
 
 app = typer.Typer(
     help="Soil moisture (0-5 cm, m3/m3) from Sentinel-1 backscatter, on a small computer.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -56,22 +60,12 @@ def main() -> None:
     run(app, "kgsm-infer")
 
 
-def run(commands: typer.Typer, name: str) -> None:
-    """Run a typer application; a KgsmError ends it with its line and its exit code."""
-    try:
-        commands(prog_name=name)
-    except KgsmError as error:
-        reason = " ".join(str(error).split())  # one line, whatever a bad cell held
-        print(f"{name}: {reason}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print(f"{name}: stopped; no output was written", file=sys.stderr)
-        sys.exit(130)
-
-
 @app.callback(invoke_without_command=True)
 def _version(
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback behind an error; anywhere.")
+    ] = False,
 ) -> None:
     if version:
         from . import __version__
@@ -88,18 +82,22 @@ def predict(
     threads: Annotated[int, typer.Option(min=1, help="tiles worked on at once")] = 1,
     engine: Engine = "auto",
 ) -> None:
-    """Soil moisture for every row of TABLE: one output row per input row, same order."""
+    """Soil moisture for every row of TABLE.
+
+    One output row per input row, in the same order. TABLE - is standard input, -o - standard
+    output.
+    """
     from .model import load
     from .output import summary, write_retrieval
     from .table import read_table
 
+    preflight([output], _of_model(model, table), suffixes=RESULTS)
     loaded = load(model, engine=engine, threads=threads)
     observations = read_table(table, features=loaded.table_features())
     result = loaded.predict(observations)
     write_retrieval(output, observations, result, simulated=loaded.card.simulated)
-    print(f"{output}: {summary(result.sm, result.flags)}")
-    if loaded.card.simulated:
-        print("note: this model was trained on simulated data", file=sys.stderr)
+    say(f"{output}: {summary(result.sm, result.flags)}", output)
+    _simulated(loaded)
 
 
 @app.command()
@@ -113,14 +111,18 @@ def isolate(
     vegetation: Vegetation = "ndvi",
     angle: Angle = "40",
 ) -> None:
-    """Soil backscatter below the vegetation, dB (Eq 12): soil_db, soil_fraction, flags."""
+    """Backscatter of the soil below the vegetation (Eq 12).
+
+    Writes soil_db, soil_fraction and flags, one line per row of TABLE.
+    """
     from .output import summary, write_isolated
     from .wcm_table import isolate_table, wcm_of
 
+    preflight([output], [table], suffixes=RESULTS)
     observations = _read_for_wcm(table)
     soil = isolate_table(observations, wcm_of(a, b, e, vegetation, angle), polarisation)
     write_isolated(output, observations, soil)
-    print(f"{output}: {summary(soil.soil_db, soil.flags)}")
+    say(f"{output}: {summary(soil.soil_db, soil.flags)}", output)
 
 
 @app.command()
@@ -136,14 +138,18 @@ def invert(
     vegetation: Vegetation = "ndvi",
     angle: Angle = "40",
 ) -> None:
-    """Soil moisture of the water cloud model alone (Eq 6): sm, soil_db, flags."""
+    """Soil moisture by the water cloud model alone (Eq 6).
+
+    Writes sm, soil_db and flags, one line per row of TABLE.
+    """
     from .output import summary, write_retrieval
     from .wcm_table import invert_table, wcm_of
 
+    preflight([output], [table], suffixes=RESULTS)
     observations = _read_for_wcm(table)
     result = invert_table(observations, wcm_of(a, b, e, vegetation, angle), polarisation, c, d)
     write_retrieval(output, observations, result)
-    print(f"{output}: {summary(result.sm, result.flags)}")
+    say(f"{output}: {summary(result.sm, result.flags)}", output)
 
 
 @app.command("map")
@@ -161,7 +167,10 @@ def map_command(
     threads: Threads = 2,
     engine: Engine = "auto",
 ) -> None:
-    """A map of a scene: soil moisture, interval, flags. A stopped run goes on when called again."""
+    """A map of a scene: soil moisture, interval, flags.
+
+    A run that was stopped goes on when it is called again.
+    """
     from .maps.run import map_scene
     from .model import load
     from .paddocks.summary import read_outlines
@@ -169,6 +178,9 @@ def map_command(
     from .scenes.manifest import read_scene
 
     loaded, stack = load(model, engine=engine), read_scene(scene)
+    inputs = _of_model(model, scene, fields, *stack.files())
+    preflight([output, quicklook], inputs, suffixes=MAPS, what="maps")
+    preflight([quicklook], suffixes=PICTURES, what="quick looks")
     outlines = None if fields is None else read_outlines(fields, id_property)
     with pixels_bar(output.name) as progress:
         counts = map_scene(
@@ -182,12 +194,11 @@ def map_command(
             quicklook=quicklook,
             progress=progress,
         )
-    print(
+    say(
         f"{output}: {counts['dates']} dates, {counts['pixels']} pixels, "
         f"{counts['numbers']} with a number"
     )
-    if loaded.card.simulated:
-        print("note: this model was trained on simulated data", file=sys.stderr)
+    _simulated(loaded)
 
 
 @app.command()
@@ -211,10 +222,20 @@ def paddocks(
     threads: Threads = 2,
     engine: Engine = "auto",
 ) -> None:
-    """One line per paddock: mean, median, p10, p90, interval, valid share, flags, reason."""
+    """One line per paddock, from a table or a scene.
+
+    Mean, median, p10, p90, interval, share with a number, flags, and why there is no number.
+    """
     from .model import load
     from .paddocks.summary import paddock_summary, paddocks_of_table, read_outlines, write_paddocks
 
+    preflight(
+        [output, quicklook],
+        _of_model(model, source, fields),
+        suffixes=PADDOCKS,
+        what="paddocks",
+    )
+    preflight([quicklook], suffixes=PICTURES, what="quick looks")
     loaded, outlines = load(model, engine=engine), read_outlines(fields, id_property)
     options: dict[str, Any] = {"date": date, "every": every, "min_valid": min_valid}
     if source.suffix.lower() in (".toml", ".json"):
@@ -223,6 +244,7 @@ def paddocks(
         from .scenes.manifest import read_scene
 
         scene = read_scene(source)
+        preflight([output, quicklook], scene.files())
         with pixels_bar(output.name) as progress:
             found = paddocks_of_scene(
                 loaded, scene, outlines, output, threads=threads, progress=progress, **options
@@ -237,9 +259,8 @@ def paddocks(
         from .maps.picture import draw_paddocks
 
         draw_paddocks(quicklook, outlines, found, simulated=loaded.card.simulated)
-    print(f"{output}: {paddock_summary(found)}")
-    if loaded.card.simulated:
-        print("note: this model was trained on simulated data", file=sys.stderr)
+    say(f"{output}: {paddock_summary(found)}", output)
+    _simulated(loaded)
 
 
 @app.command()
@@ -247,12 +268,24 @@ def info(
     model: ModelArgument,
     as_json: Annotated[bool, typer.Option("--json", help="the card as JSON")] = False,
 ) -> None:
-    """What a model is, what it reads, and how well it did in cross-validation."""
+    """What a model is, what it reads, and how well it did."""
     from .onnxfile import read_model_file
     from .output import describe
 
     file = read_model_file(model)
-    print(file.card.to_json() if as_json else describe(file))
+    say(file.card.to_json() if as_json else describe(file))
+
+
+def _of_model(model: Path, *others: str | Path | None) -> list[str | Path | None]:
+    """A model file, its sibling beside it, and whatever else a command reads."""
+    stem = model.name.removesuffix(".onnx").removesuffix(".core")
+    pair = [model.with_name(f"{stem}.onnx"), model.with_name(f"{stem}.core.onnx")]
+    return [model, *(file for file in pair if file.exists()), *others]
+
+
+def _simulated(model: Model) -> None:
+    if model.card.simulated:
+        note("this model was trained on simulated data")
 
 
 @app.command()

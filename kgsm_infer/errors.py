@@ -4,6 +4,17 @@
 """
 
 
+def printable(text: str) -> str:
+    """Text of a file as a terminal may show it: control and format characters escaped.
+
+    >>> printable("Lot 7\\x1b[2J"), printable("Łąka")
+    ('Lot 7\\\\x1b[2J', 'Łąka')
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
 class KgsmError(Exception):
     """A reason in one line, meant for the person who ran the command."""
 

@@ -1,16 +1,39 @@
-"""Outputs appear whole or not at all: written beside, then renamed."""
+"""Outputs appear whole or not at all, and never in the place of something else.
+
+A file is written beside its place, brought to the disk and renamed. :func:`preflight` looks at
+every output of a command before anything is computed: it must not be an input, a device, or
+somebody's folder. ``-`` and ``/dev/stdout`` are standard output.
+"""
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+import stat
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from .errors import MissingError, UsageError
+
+#: What stands in a folder that a command of kgsm made for itself, and may empty again.
+MARKER = ".kgsm"
+#: Files of a table of results.
+RESULTS = (".csv", ".parquet", ".pq")
+
+
+def is_stdout(path: str | Path) -> bool:
+    """Whether a path means standard output.
+
+    >>> is_stdout("-"), is_stdout("/dev/stdout"), is_stdout("./-")
+    (True, True, False)
+    """
+    return str(path) in ("-", "/dev/stdout")
 
 
 @contextmanager
@@ -18,27 +41,188 @@ def whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open ``path`` for writing (``w``, UTF-8, or ``wb``) so that it appears only whole.
 
     The bytes go to a temporary file in the same folder, reach the disk, and are then
-    renamed over ``path``. On any error, and when the process is stopped, the old file,
-    if there was one, is still there. UsageError for a path that cannot be a file,
-    MissingError for a disk that is full or a folder that may not be written.
+    renamed over ``path``, which keeps its permissions; of a symbolic link the target is
+    written. On any error, and when the process is stopped, the old file, if there was one, is
+    still there. ``-`` is standard output, written when all is there.
+
+    UsageError for a path that cannot be a file, MissingError for a disk that is full or a
+    folder that may not be written.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise UsageError(f"{path}: is a folder; name a file to write")
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    if is_stdout(path):
+        yield from _standard_output(mode)
+        return
+    try:
+        target = _target(Path(path))
+        sweep(target.parent)
+        part = target.with_name(f".kgsm-{secrets.token_hex(6)}.part")  # short: names have a limit
+        text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    except OSError as error:
+        raise _explained(Path(path), error) from None
     try:
         with open(part, mode.replace("w", "x"), **text) as file:  # type: ignore[call-overload]
+            _lock(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+            if target.exists():
+                shutil.copymode(target, part)
+            os.replace(part, target)
+        _sync_folder(target.parent)
     except BaseException as error:
         with suppress(OSError):
             part.unlink()
         if isinstance(error, OSError):
-            raise _explained(path, error) from None
+            raise _explained(Path(path), error) from None
         raise
+
+
+def preflight(
+    outputs: Iterable[str | Path | None],
+    inputs: Iterable[str | Path | None] = (),
+    *,
+    suffixes: Sequence[str] = (),
+    what: str = "results",
+) -> None:
+    """Refuse outputs that would destroy something, before anything is computed.
+
+    outputs, inputs: paths; None counts for nothing.  suffixes: those the first output may
+    have (empty: any).  what: the first output in words.
+
+    UsageError where an output is also read, is written twice, is no regular file (a device,
+    a pipe, a folder), has another suffix, or where its folder is not there.
+    """
+    named = [Path(item) for item in outputs if item is not None]
+    files = [item for item in named if not is_stdout(item)]
+    if suffixes and named and not is_stdout(named[0]):
+        _check_suffix(named[0], suffixes, what)
+    read = {_identity(Path(item)): Path(item) for item in inputs if item is not None}
+    written: dict[object, Path] = {}
+    for file in files:
+        try:
+            _target(file)
+        except OSError as error:
+            raise _explained(file, error) from None
+        identity = _identity(file)
+        if identity in read:
+            raise UsageError(f"{file}: is also read; name another file to write")
+        if identity in written:
+            raise UsageError(f"{file}: would be written twice; name another file")
+        written[identity] = file
+
+
+def own_folder(folder: str | Path, names: Sequence[str]) -> Path:
+    """Make a folder for results, or go on in one that kgsm made; returns it.
+
+    names: files and folders that will be written in it. UsageError where one of them is
+    there already and the folder carries no marker of ours: it is somebody else's.
+    """
+    folder = Path(folder)
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder}: is a file; name a folder for the results")
+        folder.mkdir(parents=True, exist_ok=True)
+        marker = folder / MARKER
+        if not marker.is_file():
+            taken = [name for name in names if (folder / name).exists()]
+            if taken:
+                raise UsageError(
+                    f"{folder}: holds {taken[0]}, which would be replaced, and no {MARKER} file of "
+                    f"ours; name another folder (or put an empty {MARKER} there if it is yours)"
+                )
+            marker.touch()
+    except OSError as error:
+        raise _explained(folder, error) from None
+    return folder
+
+
+def sweep(folder: Path) -> None:
+    """Remove temporary files of processes that died: those nobody holds the lock of."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return
+    for part in folder.glob(".kgsm-*.part"):
+        with suppress(OSError), open(part, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
+
+
+def _standard_output(mode: str) -> Iterator[IO[Any]]:
+    buffer: IO[Any] = io.BytesIO() if "b" in mode else io.StringIO(newline="")
+    yield buffer
+    content = buffer.getvalue()  # type: ignore[attr-defined]
+    raw = content if isinstance(content, bytes) else content.encode("utf-8")
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(raw)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _explained(Path("standard output"), error) from None
+
+
+def _target(path: Path) -> Path:
+    """The file that is really written: of a symbolic link what it points to.
+
+    UsageError where that is there and no regular file, or its folder is not there.
+    """
+    try:
+        target = Path(os.path.realpath(path))
+    except ValueError:  # a zero byte
+        raise UsageError(f"{str(path)!r}: cannot be the name of a file") from None
+    try:
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        if not target.parent.is_dir():
+            raise UsageError(
+                f"{path}: the folder {path.parent} does not exist; make it first"
+            ) from None
+        return target
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UsageError(f"{path}: is a symbolic link that leads in a circle") from None
+        raise
+    if stat.S_ISDIR(mode):
+        if target.suffix != ".zarr":  # a Zarr store is a folder
+            raise UsageError(f"{path}: is a folder; name a file to write")
+    elif not stat.S_ISREG(mode):
+        raise UsageError(f"{path}: is no regular file (a device or a pipe); name a file to write")
+    return target
+
+
+def _identity(path: Path) -> object:
+    """The same for two paths to one file, links and mounts included."""
+    try:
+        found = os.stat(path)
+        return (found.st_dev, found.st_ino)
+    except (OSError, ValueError):
+        return os.path.realpath(path) if "\0" not in str(path) else str(path)
+
+
+def _check_suffix(path: Path, suffixes: Sequence[str], what: str) -> None:
+    if path.suffix.lower() not in suffixes:
+        *most, last = suffixes
+        told = f"{', '.join(most)} or {last}" if most else last
+        raise UsageError(f"{path}: {what} are written as {told}")
+
+
+def _lock(file: IO[Any]) -> None:
+    """Hold the file as long as this process lives, so that nobody sweeps it away."""
+    with suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the rename to the disk too, where the system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _explained(path: Path, error: OSError) -> Exception:

@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from kgsm_infer.cli import run
+from kgsm_infer.command import run, say
 from kgsm_infer.errors import MissingError, UsageError
+from kgsm_infer.files import RESULTS, own_folder, preflight
 
 from .sources.cli import app as data_app
 
@@ -29,6 +30,10 @@ ConfigArgument = Annotated[Path, typer.Argument(help="experiment, a TOML file", 
 TableOption = Annotated[
     Path | None, typer.Option("--table", help="table to use instead of the configuration's")
 ]
+#: What the commands write into a folder for results, beside what is theirs alone.
+CROSSVAL = ("parts", "metrics.json", "predictions.csv", "figures", "report.html")
+FIT = ("model.onnx", "model.core.onnx", "card.json", "MODEL_CARD.md", "model.stac.json")
+EXPERIMENTS = ("experiments.json", "experiments.md")
 RunOption = Annotated[Path, typer.Option("--output", "-o", help="folder for the results")]
 
 
@@ -67,11 +72,15 @@ def simulate(
     looks: Annotated[float, typer.Option(help="equivalent number of looks")] = 100.0,
     seed: Annotated[int, typer.Option(help="same seed, same file")] = 0,
 ) -> None:
-    """A labelled synthetic twin with known truth; it says "simulated" in every file."""
+    """A labelled synthetic twin with known truth.
+
+    It says "simulated" in every file.
+    """
     from .sources.simulate import Twin, write_twin
 
+    preflight([output, output.with_suffix(".json")], suffixes=RESULTS, what="tables")
     written = write_twin(output, Twin(sites=sites, years=years, a=a, looks=looks, seed=seed))
-    print(f"{output}: {written} simulated rows; truth in {output.with_suffix('.json')}")
+    say(f"{output}: {written} simulated rows; truth in {output.with_suffix('.json')}")
 
 
 @app.command()
@@ -82,21 +91,26 @@ def crossval(
     jobs: Annotated[int, typer.Option(min=1, help="processes")] = os.cpu_count() or 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be trained")] = False,
 ) -> None:
-    """Every model on the same folds: metrics.json, predictions.csv, figures. Resumable."""
+    """Every model on the same folds, scored side by side.
+
+    Writes metrics.json, predictions.csv, figures and report.html. A run that was stopped goes
+    on when it is called again.
+    """
     from .config import read_config
     from .evaluation.crossval import crossvalidate, plan
     from .evaluation.display import bars, print_scores, print_times
     from .evaluation.rundir import write_run
 
     experiment = read_config(config, table)
-    print(plan(experiment, output))
+    say(plan(experiment, output))
     if dry_run:
         return
+    own_folder(output, CROSSVAL)
     with bars() as progress:
         result = crossvalidate(experiment, output, jobs=jobs, progress=progress)
     print_scores(write_run(output, result, experiment))
     print_times(result.seconds)
-    print(f"{output}: report.html, metrics.json, predictions.csv, figures/")
+    say(f"{output}: report.html, metrics.json, predictions.csv, figures/")
 
 
 @app.command()
@@ -107,20 +121,24 @@ def experiments(
     jobs: Annotated[int, typer.Option(min=1, help="processes")] = os.cpu_count() or 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be trained")] = False,
 ) -> None:
-    """Variants side by side, and a nested choice among them: experiments.json, .md."""
+    """Variants of an experiment, and a nested choice among them.
+
+    Writes experiments.json and experiments.md.
+    """
     from .evaluation.display import bars
     from .evaluation.experiments import markdown, read_plan, run_plan
 
     wanted = read_plan(plan, table)
-    print(
+    say(
         f"{plan}: {len(wanted.names)} variants, seeds {', '.join(map(str, wanted.seeds))}, "
         f"{wanted.trainings()} trainings of networks at most"
     )
     if dry_run:
         return
+    own_folder(output, EXPERIMENTS)
     with bars() as progress:
         board = run_plan(wanted, output, jobs=jobs, progress=progress)
-    print(markdown(board), end="")
+    say(markdown(board))
 
 
 @app.command()
@@ -130,7 +148,10 @@ def fit(
     table: TableOption = None,
     model: Annotated[str, typer.Option(help="kg-lstm, or lstm for no WCM")] = "kg-lstm",
 ) -> None:
-    """The final model on all labelled rows: model.onnx, model.core.onnx, card.json."""
+    """The final model, on all labelled rows.
+
+    Writes model.onnx, model.core.onnx and card.json.
+    """
     from .config import read_config
     from .evaluation.display import bars
     from .fit import fit_and_export
@@ -138,9 +159,10 @@ def fit(
     if model not in ("kg-lstm", "lstm"):
         raise UsageError(f"--model {model!r} is neither kg-lstm nor lstm")
     experiment = read_config(config, table)
+    own_folder(output, FIT)
     with bars() as progress:
         done = fit_and_export(experiment, output, progress, kind=model)
-    print(
+    say(
         f"{done.complete} and {done.core.name}: five engines agree to "
         f"{done.worst_difference:.1e} m3/m3 on {done.windows} windows"
     )

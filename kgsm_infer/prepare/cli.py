@@ -22,7 +22,7 @@ Resolution = Annotated[float, typer.Option("--resolution", help="m per pixel")]
 
 @app.callback()
 def prepare() -> None:
-    """The inputs: from products and archives to what `map` and `paddocks` read."""
+    """Make the inputs that map and paddocks read."""
 
 
 @app.command()

@@ -93,6 +93,12 @@ class Scene:
     title: str = ""
     grid: Mapping[str, Any] = field(default_factory=dict)
 
+    def files(self) -> tuple[str, ...]:
+        """Every file the layers name, without the driver and variable around some names."""
+        named = [item.path for layer in self.layers.values() for item in layer.slices]
+        named += [layer.cube for layer in self.layers.values() if layer.cube]
+        return tuple(dict.fromkeys(_file_of(name) for name in named))
+
     def backscatter(self, polarisation: str) -> str:
         """The layer that holds a polarisation, in whichever of its forms; DataError if none."""
         given = forms_given(polarisation, self.layers)
@@ -259,6 +265,15 @@ def date_in(name: str) -> np.datetime64 | None:
             except ValueError:
                 continue
     return None
+
+
+def _file_of(name: str) -> str:
+    """The file in GDAL's name of a variable.
+
+    >>> _file_of('netcdf:"a/cube.nc":ndvi'), _file_of("a/b.tif")
+    ('a/cube.nc', 'a/b.tif')
+    """
+    return name.split('"')[1] if '"' in name else name
 
 
 def _where(keys: Mapping[str, Any]) -> set[str]:

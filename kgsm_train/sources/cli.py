@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kgsm_infer.command import note, say
 from kgsm_infer.errors import UsageError
+from kgsm_infer.files import RESULTS, preflight
 
 if TYPE_CHECKING:
     from .columns import Sourced
@@ -69,10 +70,11 @@ def oznet(
         )
     if commit and not download:
         raise UsageError("--commit belongs to --download")
+    preflight([output], [backscatter], suffixes=RESULTS, what="tables")
     choice = Choice(every, since, until, _names(without), swap_clay_sand)
     if download:
         fetched, kept = download_oznet(folder, commit=commit or COMMIT)
-        print(f"{folder}: {fetched} files fetched, {kept} were there", file=sys.stderr)
+        note(f"{folder}: {fetched} files fetched, {kept} were there")
     table = read_oznet(folder, choice)
     if simulated:
         table = simulate_backscatter(table, seed)
@@ -96,6 +98,7 @@ def ismn(
     """International Soil Moisture Network archives: surface sensors, good readings."""
     from .ismn import Surface, read_ismn
 
+    preflight([output], archives, suffixes=RESULTS, what="tables")
     _write(output, read_ismn(archives, Surface(min_depth, max_depth, _names(flag), when)))
 
 
@@ -115,6 +118,7 @@ def gee(
     """Sentinel-1 at points, joined with soil moisture in situ by site and time."""
     from .earth_engine import Join, read_earth_engine
 
+    preflight([output], [backscatter, in_situ, ndvi], suffixes=RESULTS, what="tables")
     join = Join(tolerance_hours, utc_offset_hours, ndvi_gap_days)
     _write(output, read_earth_engine(backscatter, in_situ, ndvi, unit, join))
 
@@ -123,9 +127,9 @@ def _write(output: Path, table: Sourced) -> None:
     from .columns import write_source
 
     rows = write_source(output, table)
-    for note in table.notes:
-        print(f"note: {note}", file=sys.stderr)
-    print(f"{output}: {rows} rows of {len(set(table.columns['site']))} sites")
+    for remark in table.notes:
+        note(remark)
+    say(f"{output}: {rows} rows of {len(set(table.columns['site']))} sites", output)
 
 
 def _names(text: str) -> tuple[str, ...]:

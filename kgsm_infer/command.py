@@ -1,0 +1,116 @@
+"""What both commands share: reasons in one line, exit codes, signals, and standard output.
+
+Exit codes (design §3): 0 ok, 2 usage, 3 bad data, 4 bad model, 5 missing extra or resource;
+130 and 143 stopped by Ctrl-C and SIGTERM; 1 a fault of kgsm itself, its traceback behind --debug.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from .errors import KgsmError, MissingError, printable
+from .files import is_stdout
+
+
+class Stopped(BaseException):
+    """Ctrl-C or SIGTERM. No Exception and no KeyboardInterrupt: nothing on the way catches it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def run(commands: Any, name: str) -> None:
+    """Run a typer application; whatever ends it, it ends in one line and an exit code."""
+    arguments = [item for item in sys.argv[1:] if item != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no fault
+        with suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    code: int = 0
+    try:
+        with _stopped_by_signals():
+            commands(args=arguments, prog_name=name)
+    except SystemExit as done:
+        code = done.code if isinstance(done.code, int) else 0 if done.code is None else 1
+    except Stopped as stop:
+        code = 128 + stop.number
+        _tell(name, "stopped; no output was written")
+    except Exception as error:  # noqa: BLE001  the last resort: a line, not a traceback
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        code = _reason(name, error)
+    sys.exit(_flushed(name, code))
+
+
+def say(text: str, output: str | Path | None = None) -> None:
+    """Print what was done; on stderr where standard output holds the result itself."""
+    aside = output is not None and is_stdout(output)
+    for line in text.splitlines():
+        print(printable(line), file=sys.stderr if aside else sys.stdout)
+
+
+def note(text: str) -> None:
+    """Print a remark on stderr."""
+    print(f"note: {printable(text)}", file=sys.stderr)
+
+
+def _reason(name: str, error: Exception) -> int:
+    if isinstance(error, KgsmError):
+        _tell(name, str(error))
+        return error.exit_code
+    if isinstance(error, MemoryError):
+        _tell(name, "not enough memory for this input; give it in parts, or on a larger machine")
+        return MissingError.exit_code
+    if isinstance(error, OSError):
+        _tell(name, f"{error.filename or 'standard output'}: {error.strerror or error}")
+        return MissingError.exit_code
+    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    _tell(name, f"a fault of kgsm, not of your data ({what[:300]}); --debug shows where")
+    return 1
+
+
+def _tell(name: str, reason: str) -> None:
+    line = " ".join(reason.split())  # one line, whatever a bad cell held
+    with suppress(OSError):
+        print(f"{name}: {printable(line)}", file=sys.stderr)
+
+
+def _flushed(name: str, code: int) -> int:
+    """The exit code when all that was printed has left, or could not."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # what is still in the buffer must not fail again when Python ends
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if code == 0 and not isinstance(error, BrokenPipeError):
+            _tell(name, f"standard output: {error.strerror or error}")
+            return MissingError.exit_code
+    return code
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise :class:`Stopped`; the handlers before come back afterwards."""
+
+    def stop(number: int, _: object) -> None:
+        raise Stopped(number)
+
+    before: dict[int, Any] = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(ValueError):  # not in the main thread: signals are somebody else's
+            before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
