@@ -295,7 +295,10 @@ def watch(
     proxy: Proxy = False,
     back: Annotated[bool, typer.Option("--roll-back", help="use the model before again")] = False,
 ) -> None:
-    """The field gateway: take what arrives in a folder, store it, tell it, serve it."""
+    """The field gateway: what arrives is retrieved and told.
+
+    Scenes and tables dropped into a folder are checked, retrieved, stored, published and served.
+    """
     from .gateway.config import read_gateway
     from .gateway.loop import roll_back_model, watch
 
@@ -303,14 +306,17 @@ def watch(
     if back:
         print(f"{roll_back_model(config)} is in use again; a running gateway must be restarted")
     elif bad := watch(config, once=once, behind_proxy=proxy):
-        print(f"{bad} files went to {config.quarantine}, each with its reason", file=sys.stderr)
+        note(f"{bad} files went to {config.quarantine}, each with its reason")
         if once:
             raise typer.Exit(3)
 
 
 @app.command()
 def serve(gateway: GatewayArgument, proxy: Proxy = False) -> None:
-    """The gateway's API and page alone, where watch runs without them (with_watch = false)."""
+    """The gateway's API and page alone.
+
+    For a gateway whose watch runs without them (with_watch = false).
+    """
     from .gateway.config import read_gateway
     from .gateway.loop import serve
 
