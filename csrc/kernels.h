@@ -39,7 +39,7 @@ typedef struct {
                    uint16_t *flags);
     void (*invert)(float c_db, float d_db, size_t n, const float *soil_db, float *sm);
     void (*pack)(const kgsm_layout *layout, size_t n, const int64_t *rows,
-                 const float *channel_db, const uint16_t *step_flags, const float *day,
+                 const float *channel_db, const uint16_t *step_flags, const double *day,
                  const float *dynamic, const float *statics, float *tile,
                  uint16_t *window_flags);
     size_t (*lstm_prepared)(const kgsm_lstm *lstm);
@@ -85,7 +85,7 @@ void kgsm_invert_portable(float c_db, float d_db, size_t n, const float *soil_db
 /* pack.c; named here because the portable table (portable.c) points to it */
 void kgsm_pack_portable(const kgsm_layout *layout, size_t n, const int64_t *rows,
                         const float *channel_db, const uint16_t *step_flags,
-                        const float *day, const float *dynamic, const float *statics,
+                        const double *day, const float *dynamic, const float *statics,
                         float *tile, uint16_t *window_flags);
 
 #endif

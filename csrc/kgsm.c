@@ -161,7 +161,7 @@ int kgsm_invert(double c_db, double d_db, size_t n, const float *soil_db, float 
 static size_t product(size_t a, size_t b) { return b && a > SIZE_MAX / b ? SIZE_MAX : a * b; }
 
 int kgsm_pack(const kgsm_layout *layout, size_t n, size_t r, const int64_t *rows,
-              const float *channel_db, const uint16_t *step_flags, const float *day,
+              const float *channel_db, const uint16_t *step_flags, const double *day,
               const float *dynamic, const float *statics, float *tile,
               uint16_t *window_flags) {
     if (!layout) return KGSM_ERR_NULL;

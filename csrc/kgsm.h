@@ -19,8 +19,8 @@
  *
  * Conventions
  *
- *   - Arrays are dense, in C order; shapes are written (N, T). Numbers are float32. NaN is
- *     "missing" and never becomes a number. Any bit pattern is allowed in an input array.
+ *   - Arrays are dense, in C order; shapes are written (N, T). Numbers are float32, days double.
+ *     NaN is "missing" and never becomes a number. Any bit pattern is allowed in an input array.
  *   - Outputs must not overlap inputs or each other. A length of 0 is fine; the pointers
  *     may then be NULL.
  *   - Every function returns KGSM_OK or a negative KGSM_ERR_ code. Arguments are checked
@@ -202,7 +202,7 @@ typedef struct {
  *   rows            (n, T) the acquisitions of each window, oldest first; -1 is padding
  *   channel_db      (r) backscatter channel, dB
  *   step_flags      (r) flags of each acquisition so far
- *   day             (r) days on any one origin
+ *   day             (r) days on any one origin; gaps are worked out in double
  *   dynamic         (r, Fd); may be NULL if Fd is 0
  *   statics         (n, Fs), one line per window; may be NULL if Fs is 0
  *   tile            (T, n, F) out; always finite while no scaling overflows float32
@@ -218,7 +218,7 @@ typedef struct {
  * window's statics, and SHORT_HISTORY if any other step is invalid.
  * KGSM_ERR_NULL, KGSM_ERR_SHAPE, KGSM_ERR_SCALE, KGSM_ERR_INDEX. */
 KGSM_API int kgsm_pack(const kgsm_layout *layout, size_t n, size_t r, const int64_t *rows,
-                       const float *channel_db, const uint16_t *step_flags, const float *day,
+                       const float *channel_db, const uint16_t *step_flags, const double *day,
                        const float *dynamic, const float *statics, float *tile,
                        uint16_t *window_flags);
 

@@ -17,7 +17,7 @@ static inline unsigned lacking(size_t k, const float *x) {
 
 void kgsm_pack_portable(const kgsm_layout *layout, size_t n, const int64_t *rows,
                         const float *channel_db, const uint16_t *step_flags,
-                        const float *day, const float *dynamic, const float *statics,
+                        const double *day, const float *dynamic, const float *statics,
                         float *tile, uint16_t *window_flags) {
     const size_t steps = layout->steps, fd = layout->dynamic, fs = layout->statics;
     const size_t channels = 1 + fd + fs + 2;
@@ -38,7 +38,8 @@ void kgsm_pack_portable(const kgsm_layout *layout, size_t n, const int64_t *rows
                 flags = step_flags[row];
                 /* a backscatter that is NaN for no stated reason is a missing one */
                 if (!(flags & KGSM_NO_NUMBER)) flags |= lacking(1, channel_db + row);
-                flags |= lacking(1, day + row);
+                if (!isfinite(day[row]))
+                    flags |= isnan(day[row]) ? KGSM_MISSING_INPUT : KGSM_INPUT_OUT_OF_RANGE;
                 if (fd) flags |= lacking(fd, dynamic + (size_t)row * fd);
             }
             const int valid = row >= 0 && !(flags & KGSM_NO_NUMBER);
@@ -64,7 +65,8 @@ void kgsm_pack_portable(const kgsm_layout *layout, size_t n, const int64_t *rows
                     x[c] = isfinite(value) ? scale(value, mean[c], inv_std[c]) : 0.0f;
             }
             if (fs) at_site = x + 1 + fd;
-            const float gap = before >= 0 ? day[row] - day[before] : 0.0f;
+            /* a difference of doubles: days since 1970 keep their seconds */
+            const float gap = before >= 0 ? (float)(day[row] - day[before]) : 0.0f;
             x[c] = scale(isfinite(gap) ? gap : 0.0f, mean[c], inv_std[c]);
             x[c + 1] = 1.0f;
         }

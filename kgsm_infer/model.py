@@ -1,9 +1,7 @@
 """A model in use: load it, give it observations, get soil moisture with reasons.
 
-One observation flows one way: window -> isolation -> tile -> LSTM -> retrieval.
-The C core does the first three. The LSTM runs in it too (engine ``native``, from either
-file of a model), or in onnxruntime from ``NAME.core.onnx``; onnxruntime with ``NAME.onnx`` has
-all of it in the graph. All give the same numbers.
+One observation flows one way: window -> isolation -> tile -> LSTM -> retrieval. An engine
+(:mod:`kgsm_infer.engines`) does all but the last, which is the same for every engine.
 """
 
 from __future__ import annotations
@@ -11,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,13 +18,13 @@ from numpy.typing import ArrayLike, NDArray
 from . import flags, kernels
 from .card import Card, card_domain
 from .columns import FROM_DATE
-from .errors import MissingError, ModelError, UsageError
-from .kernels import LstmRunner
-from .kernels.domain import Domain
+from .engines import Engine, engine_of
+from .errors import ModelError
+from .kernels.domain import Domain, outside
+from .kernels.wcm import in_own_terms, isolate_to_fit
 from .kernels.window import window_rows
-from .observations import Observations, columns_to_read, isolate_observed, observe
-from .onnxfile import ModelFile, read_model_file
-from .weights import read_weights
+from .observations import Observations, columns_to_read, observe
+from .onnxfile import read_model_file
 
 if TYPE_CHECKING:
     from .table import Table
@@ -38,7 +35,6 @@ _T = TypeVar("_T")
 TILE = 960
 #: Windows whose acquisitions are isolated together where they are given as arrays.
 BLOCK = 4 * TILE
-ENGINES = ("auto", "native", "onnxruntime")
 
 
 class Retrieval(NamedTuple):
@@ -64,15 +60,14 @@ class Model:
     card: Card
     role: str
     path: Path
-    session: Any  # onnxruntime.InferenceSession; None in the native engine
+    runs_on: Engine
     domain: Domain | None = None
-    lstm: LstmRunner | None = None  # the native engine
     threads: int = 1
 
     @property
     def engine(self) -> str:
         """``native`` or ``onnxruntime``."""
-        return "onnxruntime" if self.lstm is None else "native"
+        return self.runs_on.name
 
     def retrieve(
         self,
@@ -184,88 +179,31 @@ class Model:
 
         rows: (N, T) indices into the observations, -1 is padding.  statics: (N, Fs).
         """
-        packs = self.lstm is not None or self.role == "core"
-        run = self._run_packed if packs else self._run_complete
-        raw, soil_db, mask = run(observed, rows, statics)
-        # of frozen soil nothing else is asked: the engines cannot differ in what they saw
-        mask |= observed.context_missing[rows[:, -1]] * np.uint16(flags.CONTEXT_MISSING)
-        frozen = observed.frozen[rows[:, -1]]
-        mask[frozen] = (mask[frozen] & flags.SHORT_HISTORY) | flags.FROZEN_OR_SNOW
-        return finish(self.card, raw, soil_db, mask)
-
-    def _run_packed(
-        self, observed: Observations, rows: NDArray[np.int64], statics: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
-        """Isolation and packing in the C core, then the LSTM of the engine."""
-        channel_db, step_flags = backscatter_channel(self.card, observed)
-        layout = self.card.layout
-        raw = np.empty(len(rows), np.float32)
-        mask = np.empty(len(rows), np.uint16)
-        lstm = self.lstm or self._lstm_in_session
+        windows = self.runs_on.over(observed)
+        n = len(rows)
+        sm, soil_db = np.empty(n, np.float32), np.empty(n, np.float32)
+        mask = np.empty(n, np.uint16)
 
         def work(tile: slice) -> None:
-            packed, mask[tile] = kernels.pack(
-                layout,
-                rows[tile],
-                channel_db,
-                step_flags,
-                observed.day,
-                observed.dynamic,
-                statics[tile],
-            )
-            raw[tile] = lstm(packed)
+            found = windows(rows[tile], statics[tile])
+            sm[tile], soil_db[tile], mask[tile] = found
             if self.domain is not None:
-                target = packed[-1, :, : self.domain.points.shape[1]]
-                outside = kernels.dissimilarity(self.domain, target) > self.domain.threshold
-                outside &= (mask[tile] & flags.NO_NUMBER) == 0
+                last = rows[tile, -1]
+                outside = _outside_domain(
+                    self.card, self.domain, observed, last, statics[tile], found.soil_db
+                )
+                outside &= (found.flags & flags.NO_NUMBER) == 0
                 mask[tile] |= outside * np.uint16(flags.OUTSIDE_DOMAIN)
 
-        self._over_tiles(len(rows), work)
-        last = rows[:, -1]
-        soil_db = channel_db[last] if self.card.wcm else np.full(len(rows), np.nan, np.float32)
-        return raw, soil_db, mask
-
-    def _run_complete(
-        self, observed: Observations, rows: NDArray[np.int64], statics: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
-        """Everything in the graph. Frozen acquisitions enter it as missing ones."""
-        sigma0_db = np.where(observed.frozen, np.float32(np.nan), observed.sigma0_db)
-        planes = {
-            "sigma0_db": sigma0_db,
-            "day": observed.day,
-            "vegetation": observed.vegetation,
-            "angle_deg": observed.angle_deg,
-            "features": observed.dynamic if self.card.names("dynamic") else None,
-        }
-        soil_db = np.empty(len(rows), np.float32)
-        raw = np.empty(len(rows), np.float32)
-        mask = np.empty(len(rows), np.uint16)
-
-        def work(tile: slice) -> None:
-            pad = rows[tile] < 0
-            feed = {}
-            for name, values in planes.items():
-                if values is not None:
-                    window = values[rows[tile]]
-                    window[pad] = np.nan
-                    feed[self._input_name(name)] = window
-            if self.card.names("static"):
-                feed["statics"] = statics[tile]
-            raw[tile], soil_db[tile], graph_flags = self.session.run(
-                ["sm", "soil_db", "flags"], feed
-            )
-            mask[tile] = graph_flags
-
-        self._over_tiles(len(rows), work)
-        return raw, soil_db, mask
-
-    def _lstm_in_session(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(self.session.run(["sm"], {"tile": tile})[0], np.float32)
-
-    def _over_tiles(self, n: int, work: Callable[[slice], None]) -> None:
-        """``work`` on every tile of n windows. Tiles are the same for any number of threads,
-        and each writes its own part of the results, so the numbers are the same too."""
+        # the same tiles for any number of threads, and each writes its own part of the
+        # results, so the numbers are the same too
         self._in_order(work, _tiles(n))
+        last = rows[:, -1]
+        # of frozen soil nothing else is asked: the engines cannot differ in what they saw
+        mask |= observed.context_missing[last] * np.uint16(flags.CONTEXT_MISSING)
+        frozen = observed.frozen[last]
+        mask[frozen] = (mask[frozen] & flags.SHORT_HISTORY) | flags.FROZEN_OR_SNOW
+        return finish(self.card, sm, soil_db, mask)
 
     def _in_order(self, work: Callable[[slice], _T], parts: Iterable[slice]) -> list[_T]:
         """The results of ``work`` on parts, which ``threads`` threads share."""
@@ -274,45 +212,19 @@ class Model:
         with ThreadPoolExecutor(self.threads) as pool:
             return list(pool.map(work, parts))
 
-    def _input_name(self, name: str) -> str:
-        if name == "vegetation" and self.card.wcm:
-            return self.card.wcm.vegetation_name
-        return name
-
 
 def load(path: str | Path, *, engine: str = "auto", threads: int = 1) -> Model:
     """Load ``NAME.onnx`` or ``NAME.core.onnx``; either file alone is enough.
 
-    engine: ``native`` needs numpy alone; ``onnxruntime``; ``auto`` is native where the C core
-        has a tier for this processor or onnxruntime is not installed (docs/performance.md
-        has the measurements behind that).
+    engine: ``native`` needs numpy alone; ``onnxruntime``; ``auto`` as in
+        :func:`kgsm_infer.engines.engine_of`.
     threads: tiles worked on at once. One is the default: a gateway has other work.
 
     ModelError says why a file is refused, MissingError that onnxruntime is not there.
     """
-    if engine not in ENGINES:
-        raise UsageError(f"engine {engine!r} is none of {', '.join(ENGINES)}")
     file = read_model_file(path)
-    domain = card_domain(file.card)
-    if engine == "auto":
-        vectors = kernels.tier_name() not in ("portable", "numpy")
-        engine = "native" if vectors or find_spec("onnxruntime") is None else "onnxruntime"
-    if engine == "native":
-        layout = file.card.layout
-        lstm = kernels.lstm_runner(read_weights(file), 1 + layout.dynamic, layout.statics)
-        return Model(file.card, file.role, file.path, None, domain, lstm, threads)
-    return Model(file.card, file.role, file.path, _session(file), domain, None, threads)
-
-
-def backscatter_channel(
-    card: Card, observed: Observations
-) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-    """The LSTM's first channel, dB, and the flags of each of R acquisitions."""
-    if card.wcm is None:
-        channel_db, mask = kernels.screen(observed.sigma0_db, card.limits)
-    else:
-        channel_db, _, mask = isolate_observed(card.wcm, observed)
-    return channel_db, mask | observed.frozen * np.uint16(flags.FROZEN_OR_SNOW)
+    runs_on = engine_of(file, engine)
+    return Model(file.card, file.role, file.path, runs_on, card_domain(file.card), threads)
 
 
 def finish(
@@ -339,27 +251,38 @@ def finish(
     if card.interval is not None:
         lower = np.clip(sm + np.float32(card.interval["lower"]), low, high)
         upper = np.clip(sm + np.float32(card.interval["upper"]), low, high)
-    return Retrieval(sm, lower, upper, np.where(without, nan, soil_db), mask)
+    no_soil = without if card.wcm else np.ones_like(without)  # a plain LSTM sees no soil
+    return Retrieval(sm, lower, upper, np.where(no_soil, nan, soil_db), mask)
 
 
-def _session(file: ModelFile) -> Any:
-    """onnxruntime with one thread of its own and no spinning: the threads are ours."""
-    try:
-        import onnxruntime as ort
-    except ImportError as error:
-        raise MissingError(f"onnxruntime cannot be imported ({error})") from None
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return ort.InferenceSession(
-            file.content, sess_options=options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # noqa: BLE001  its own types share no other base
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{file.path}: onnxruntime refuses the model ({reason})") from None
+def _outside_domain(
+    card: Card,
+    domain: Domain,
+    observed: Observations,
+    last: NDArray[np.int64],
+    statics: NDArray[np.float32],
+    channel_db: NDArray[np.float32],
+) -> NDArray[np.bool_]:
+    """(N,) where the targets ``last`` are unlike the training data, the same for all engines.
+
+    channel_db: (N,) the targets' backscatter channel, as the engine at hand has it.
+    """
+    layout, dynamic = card.layout, observed.dynamic[last]
+    mean, inv_std = np.asarray(layout.mean[:-1], np.float32), layout.inv_std[:-1]
+    x = (np.column_stack([channel_db, dynamic, statics]) - mean) * inv_std
+
+    def in_float64(some: NDArray[np.bool_]) -> NDArray[np.float64]:
+        rows = last[some]
+        channel = observed.sigma0_db[rows].astype(np.float64)
+        if card.wcm is not None and observed.vegetation is not None:
+            # its soil fraction is above the limit, or there would be no number to doubt
+            angle = 0.0 if observed.angle_deg is None else observed.angle_deg[rows]
+            seen = in_own_terms(card.wcm, channel, observed.vegetation[rows], angle)
+            channel = isolate_to_fit(card.wcm, seen)[0]
+        raw = np.column_stack([channel, dynamic[some], statics[some]])
+        return (raw - mean.astype(np.float64)) * inv_std.astype(np.float64)
+
+    return outside(domain, kernels.dissimilarity(domain, x), in_float64)
 
 
 def _tiles(n: int, size: int = TILE) -> Iterator[slice]:
@@ -369,12 +292,12 @@ def _tiles(n: int, size: int = TILE) -> Iterator[slice]:
 
 def _days(
     days: ArrayLike | None, shape: tuple[int, int]
-) -> tuple[dict[str, ArrayLike | None], NDArray[np.float32]]:
-    """The features made from dates, and days as float32 numbers on one origin, (N, T)."""
+) -> tuple[dict[str, ArrayLike | None], NDArray[np.float64]]:
+    """The features made from dates, and days as they are, (N, T) on any one origin."""
     if days is None:
         if shape[1] > 1:
             raise ValueError("days is needed: the day of each acquisition, (T,) or (N, T)")
-        return {}, np.zeros(shape, np.float32)
+        return {}, np.zeros(shape)
     value = np.asarray(days)
     made: dict[str, ArrayLike | None] = {}
     if value.dtype.kind == "M":
@@ -382,9 +305,7 @@ def _days(
         day = (value - np.datetime64("1970-01-01")) / np.timedelta64(1, "D")
     else:
         day = value.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        first = np.nanmin(day) if np.isfinite(day).any() else 0.0
-        return made, np.broadcast_to((day - first).astype(np.float32), shape)
+    return made, np.broadcast_to(day, shape)
 
 
 def _blocks(

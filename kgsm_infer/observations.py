@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Observations:
     """R acquisitions as a model reads them; missing is NaN.
 
-    site: (R,).  day: (R,) float32 days since the first of the table.
+    site: (R,).  day: (R,) float64, days since 1970 (or on any one origin).
     sigma0_db: (R,) float32.  vegetation: (R,) float32 NDVI or VWC (kg m-2), or None.
     angle_deg: (R,) float32, or None.  dynamic: (R, Fd).  statics: (R, Fs).
     frozen: (R,) True where the soil is frozen or under snow.
@@ -35,7 +35,7 @@ class Observations:
     """
 
     site: NDArray[np.str_]
-    day: NDArray[np.float32]
+    day: NDArray[np.float64]
     sigma0_db: NDArray[np.float32]
     vegetation: NDArray[np.float32] | None
     angle_deg: NDArray[np.float32] | None
@@ -100,7 +100,7 @@ def observe(
 
     return Observations(
         site=table.site,
-        day=(table.day - table.day.min(initial=np.inf)).astype(np.float32),
+        day=table.day,
         sigma0_db=single(f"{polarisation}_db") if polarisation else no_radar(len(table)),
         vegetation=single(vegetation) if vegetation else None,
         angle_deg=single("angle_deg") if needs_angle else None,

@@ -172,7 +172,7 @@ def pack(
         rows,
         channel_db,
         _dense(step_flags, np.uint16),
-        _dense(day, np.float32),
+        _dense(day, np.float64),
         dynamic,
         statics,
         tile,

@@ -2,7 +2,7 @@
 """The door to csrc/: checks buffers, lets go of the GIL, turns codes into ValueError.
 
 Arrays come in and go out as one- or two-dimensional C-contiguous buffers of exactly the
-dtype named (float32, int64, uint16); the caller makes the outputs. Nothing here knows
+dtype named (float32, float64, int64, uint16); the caller makes the outputs. Nothing here knows
 NumPy. Use :mod:`kgsm_infer.kernels`, which broadcasts, converts and allocates.
 """
 
@@ -65,7 +65,7 @@ cdef extern from "kgsm.h" nogil:
     int kgsm_invert(double c_db, double d_db, size_t n, const float *soil_db, float *sm)
     int kgsm_pack(
         const kgsm_layout *layout, size_t n, size_t r, const int64_t *rows,
-        const float *channel_db, const uint16_t *step_flags, const float *day,
+        const float *channel_db, const uint16_t *step_flags, const double *day,
         const float *dynamic, const float *statics, float *tile, uint16_t *window_flags)
 
     ctypedef struct kgsm_fusion:
@@ -312,7 +312,7 @@ def pack(
     const int64_t[:, ::1] rows not None,
     const float[::1] channel_db not None,
     const uint16_t[::1] step_flags not None,
-    const float[::1] day not None,
+    const double[::1] day not None,
     const float[:, ::1] dynamic not None,
     const float[:, ::1] statics not None,
     float[:, :, ::1] tile not None,

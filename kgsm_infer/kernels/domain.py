@@ -13,12 +13,15 @@ training points' own DI, each measured to points of other folds only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+#: Share of 1 + threshold that the indices of two engines may lie apart.
+EDGE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,31 @@ def domain_of(raw: Mapping[str, Any], channels: int) -> Domain:
     if not (np.isfinite(points).all() and np.isfinite(numbers).all() and min(numbers) > 0):
         raise ValueError("domain reference holds impossible numbers")
     return Domain(points, *numbers)
+
+
+def outside(
+    domain: Domain,
+    index: NDArray[np.float32],
+    scaled_in_float64: Callable[[NDArray[np.bool_]], NDArray[np.float64]],
+) -> NDArray[np.bool_]:
+    """(N,) True where the dissimilarity index passes the threshold, or is NaN.
+
+    index: (N,) from any engine. Near the threshold its last digits, in which engines differ,
+    would decide; there the index is worked out again in float64.
+    scaled_in_float64: the channels (n, K) of the n points that are asked for.
+
+    >>> domain = Domain(np.float32([[0, 0], [4, 0]]), mean_distance=2.0, threshold=1.0)
+    >>> points = np.asarray([[1.0, 0.0], [0.0, 2.0], [np.nan, 0.0]])
+    >>> outside(domain, dissimilarity(domain, points), lambda some: points[some]).tolist()
+    [False, False, True]
+    """
+    passed = ~(index <= np.float32(domain.threshold))
+    near = np.abs(index - np.float32(domain.threshold)) <= EDGE * (1 + domain.threshold)
+    if near.any():
+        apart = scaled_in_float64(near)[:, None, :] - domain.points.astype(np.float64)
+        nearest = np.sqrt((apart**2).sum(axis=2).min(axis=1))
+        passed[near] = ~(nearest / domain.mean_distance <= domain.threshold)
+    return passed
 
 
 def dissimilarity(domain: Domain, scaled: ArrayLike) -> NDArray[np.float32]:

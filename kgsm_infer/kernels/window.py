@@ -92,6 +92,21 @@ def window_rows(site: ArrayLike, day: ArrayLike, steps: int) -> NDArray[np.int64
     return rows
 
 
+def days_apart(rows: NDArray[np.int64], day: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Days of the steps of N windows since each window's own last day, (N, T), NaN in padding.
+
+    For engines that work out gaps in float32: relative to its own window a day keeps its
+    seconds, whatever other windows hold.
+
+    >>> days_apart(np.asarray([[-1, 0, 1]]), np.asarray([19723.25, 19735.5])).tolist()
+    [[nan, -12.25, 0.0]]
+    """
+    when = np.where(rows < 0, np.nan, day[rows])
+    last = np.where(np.isfinite(when), when, -np.inf).max(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return (when - np.where(np.isfinite(last), last, 0.0)).astype(np.float32)
+
+
 def pack(
     layout: Layout,
     rows: ArrayLike,
@@ -105,7 +120,7 @@ def pack(
 
     rows: (N, T) int64, from :func:`window_rows` (-1 is padding).
     channel_db: (R,) float32, backscatter channel per row.  step_flags: (R,) uint16.
-    day: (R,) float32, days on any one origin; NaN makes the step invalid.
+    day: (R,) float64, days on any one origin; NaN makes the step invalid.
     A channel_db that is NaN although its flags allow a number counts as missing.
     dynamic: (R, Fd) float32.  statics: (N, Fs) float32, one line per *window*.
 
@@ -119,7 +134,7 @@ def pack(
         raise ValueError(f"windows have {steps} steps, the layout {layout.steps}")
     channel_db = np.asarray(channel_db, np.float32)
     step_flags = np.asarray(step_flags, np.uint16)
-    day = np.asarray(day, np.float32)
+    day = np.asarray(day, np.float64)
     r = len(channel_db)
     dynamic = np.zeros((r, 0), np.float32) if dynamic is None else np.asarray(dynamic, np.float32)
     statics = np.zeros((n, 0), np.float32) if statics is None else np.asarray(statics, np.float32)
@@ -153,7 +168,8 @@ def pack(
     static_flags = _lacking(statics)
     scaled = np.zeros((n, steps, layout.channels), np.float32)
     gap = np.zeros((n, steps), np.float32)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
+        # a difference of doubles: days since 1970 keep their seconds
         gap[:, 1:] = day[at[:, 1:]] - day[at[:, :-1]]
         gap[:, 1:][pad[:, :-1]] = 0
         gap[~np.isfinite(gap)] = 0
@@ -179,7 +195,7 @@ def pack(
     return np.ascontiguousarray(scaled.transpose(1, 0, 2)), window_flags
 
 
-def _lacking(x: NDArray[np.float32]) -> NDArray[np.uint16]:
+def _lacking(x: NDArray[np.floating]) -> NDArray[np.uint16]:
     """Flags per line of x (n, k): missing where any is NaN, out of range where infinite."""
     return np.asarray(
         np.isnan(x).any(axis=1) * np.uint16(flags.MISSING_INPUT)

@@ -257,7 +257,7 @@ def retrieve_columns(
     statics = [acquired(name) for name in card.names("static")]
     observed = Observations(
         site=np.empty(0, np.str_),  # windows are given, no site is looked at
-        day=np.repeat(since[list(acquisitions)].astype(np.float32), pixels),
+        day=np.repeat(since[list(acquisitions)], pixels),
         sigma0_db=acquired(f"{card.polarisation}_db"),
         vegetation=acquired(card.wcm.vegetation_name) if card.wcm else None,
         angle_deg=acquired("angle_deg") if card.wcm and card.wcm.needs_angle else None,

@@ -22,13 +22,14 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 import kgsm_infer
-from kgsm_infer import flags, kernels
+from kgsm_infer import flags
 from kgsm_infer.card import CARD_KEY, Card, Channel
+from kgsm_infer.engines import Complete
 from kgsm_infer.errors import ModelError
 from kgsm_infer.files import whole
-from kgsm_infer.kernels.domain import Domain, dissimilarity
+from kgsm_infer.kernels.domain import Domain
 from kgsm_infer.kernels.wcm import Limits, isolate
-from kgsm_infer.model import Model, Retrieval, backscatter_channel, load
+from kgsm_infer.model import Model, Retrieval, load
 from kgsm_infer.observations import Observations
 from kgsm_infer.onnxfile import card_and_graph
 
@@ -177,13 +178,11 @@ def prove(network: KnowledgeGuidedLSTM, complete: Path) -> tuple[float, int]:
             "reference evaluator": _reference(model, reference, observed, rows, statics),
         }
         first = results["complete graph"]
-        at_edge = _on_the_edge_of_the_domain(core, observed, rows, statics)
         for engine, result in results.items():
             worst = max(worst, _difference(first.sm, result.sm, engine))
-            # on the very edge of a limit or of the domain, rounding decides
+            # on the very edge of a limit rounding decides
             at_limit = np.isin(np.round(first.sm, 4), np.round(model.card.limits.sm, 4))
-            edge = at_limit * flags.SM_CLIPPED | at_edge * flags.OUTSIDE_DOMAIN
-            differ = (first.flags ^ result.flags) & ~edge != 0
+            differ = (first.flags ^ result.flags) & ~(at_limit * flags.SM_CLIPPED) != 0
             if differ.any():
                 at = int(np.flatnonzero(differ)[0])
                 raise ModelError(
@@ -204,20 +203,6 @@ def _difference(expected: NDArray[np.float32], got: NDArray[np.float32], engine:
     if not largest <= TOLERANCE:
         raise ModelError(f"export not proven: {engine} differs by {largest:.2e} in SM")
     return largest
-
-
-def _on_the_edge_of_the_domain(
-    model: Model, observed: Observations, rows: NDArray[np.int64], statics: NDArray[np.float32]
-) -> NDArray[np.bool_]:
-    """(N,) True where a window's dissimilarity index is within rounding of the threshold."""
-    if model.domain is None:
-        return np.zeros(len(rows), bool)
-    channel_db, mask = backscatter_channel(model.card, observed)
-    tile, _ = kernels.pack(
-        model.card.layout, rows, channel_db, mask, observed.day, observed.dynamic, statics
-    )
-    index = dissimilarity(model.domain, tile[-1, :, : model.domain.points.shape[1]])
-    return np.asarray(np.abs(index - model.domain.threshold) < 1e-3)
 
 
 def _in_torch(
@@ -245,13 +230,14 @@ def _reference(
 ) -> Retrieval:
     """The complete graph run by ONNX's own reference implementation."""
 
-    class Session:  # what Model asks of an engine
+    class Session:  # what the engine asks of onnxruntime
         @staticmethod
         def run(outputs: list[str], feed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
             with np.errstate(all="ignore"):
                 return list(evaluator.run(outputs, feed))
 
-    return dataclasses.replace(model, session=Session()).estimate(observed, rows, statics)
+    on_reference = dataclasses.replace(model, runs_on=Complete(model.card, Session()))
+    return on_reference.estimate(observed, rows, statics)
 
 
 def _trials(card: Card) -> list[tuple[Observations, NDArray[np.int64]]]:
@@ -286,7 +272,7 @@ def _random_observations(card: Card, r: int, rng: np.random.Generator) -> Observ
         sigma0_db += 0.1 * (np.abs(fraction - wcm.min_soil_fraction) < 1e-3)
     return Observations(
         site=np.zeros(r, np.str_),
-        day=np.cumsum(rng.choice([6.0, 12.0, 24.0], r)).astype(np.float32),
+        day=19000.25 + np.cumsum(rng.choice([6.0, 12.0, 24.0], r)),
         sigma0_db=sigma0_db,
         vegetation=vegetation,
         angle_deg=angle_deg,

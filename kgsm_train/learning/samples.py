@@ -190,7 +190,7 @@ def batch_of(samples: Samples, index: NDArray[np.int64]) -> Batch:
             return torch.full(rows.shape, placeholder)
         return torch.from_numpy(np.where(fine, values[rows], np.float32(placeholder)))
 
-    gap_days = np.zeros(rows.shape, np.float32)
+    gap_days = np.zeros(rows.shape, np.float32)  # of days in float64, as every engine does
     gap_days[:, 1:] = observed.day[rows[:, 1:]] - observed.day[rows[:, :-1]]
     gap_days[:, 1:][pad[:, :-1]] = 0
     dynamic = np.where(fine[..., None], observed.dynamic[rows], np.float32(0))

@@ -239,7 +239,7 @@ def test_packing_refuses(kernels: ModuleType) -> None:
 def test_nothing_is_written_before_the_rows_are_checked(c_kernels: ModuleType) -> None:
     two = np.zeros(2, np.float32)
     tile, mask = np.full((1, 2, 3), 7, np.float32), np.full(2, 7, np.uint16)
-    table = two, np.zeros(2, np.uint16), two, np.zeros((2, 0), np.float32)
+    table = two, np.zeros(2, np.uint16), np.zeros(2), np.zeros((2, 0), np.float32)
     statics, ones = np.zeros((2, 0), np.float32), np.ones(2, np.float32)
     core = c_kernels._core
     with pytest.raises(ValueError, match="window 1 step 0 is 2"):

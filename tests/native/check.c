@@ -103,7 +103,8 @@ static void check_pack(const char *folder) {
     int64_t *rows = next(file, 8, NULL);
     float *channel_db = next(file, 4, NULL);
     uint16_t *step_flags = next(file, 2, NULL);
-    float *day = next(file, 4, NULL), *dynamic = next(file, 4, NULL), *statics = next(file, 4, NULL);
+    double *day = next(file, 8, NULL);
+    float *dynamic = next(file, 4, NULL), *statics = next(file, 4, NULL);
     size_t tile_size, n;
     float *expected = next(file, 4, &tile_size);
     uint16_t *expected_flags = next(file, 2, &n);

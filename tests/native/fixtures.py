@@ -65,7 +65,7 @@ def main(folder: Path) -> None:
     )
     rows = rng.integers(-1, n, (201, steps))
     flags = np.where(rng.random(n) < 0.1, 1, 0).astype(np.uint16)
-    day = np.sort(rng.uniform(0, 900, n)).astype(np.float32)
+    day = np.sort(rng.uniform(0, 900, n))
     dynamic = damaged(rng, rng.normal(0, 1, (n, fd)))
     statics = damaged(rng, rng.normal(0, 1, (201, fs)))
     channel_db = damaged(rng, rng.uniform(-25, -8, n))

@@ -87,7 +87,9 @@ void fuzz_pack(bytes *from) {
     }
     int64_t *rows = malloc(n * steps * sizeof *rows + 1);
     for (size_t i = 0; i < n * steps; i++) rows[i] = (int64_t)small(from, r + 1) - 1;
-    float *channel_db = floats(from, r), *day = floats(from, r);
+    float *channel_db = floats(from, r);
+    double *day = malloc(r * sizeof *day + !r);
+    take(from, day, r * sizeof *day);
     float *dynamic = floats(from, r * fd), *statics = floats(from, n * fs);
     uint16_t *step_flags = malloc(r * sizeof *step_flags + !r);
     take(from, step_flags, r * sizeof *step_flags);
