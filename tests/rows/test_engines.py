@@ -97,9 +97,7 @@ def test_an_old_row_ahead_of_a_table_changes_no_other(model):
     assert np.array_equal(alone.flags, both.flags[1:])
 
 
-VALUE = st.sampled_from(
-    [np.nan, np.inf, -np.inf, -9999.0, 30.0, 3.4e38, -3.4e38, 0.0, -12.5, 1e9, 19730.5]
-)
+VALUE = st.sampled_from([np.nan, np.inf, -np.inf, -9999.0, 30.0, 0.0, -12.5, 1e9, 19730.5])
 
 
 @settings(max_examples=60, deadline=None)
