@@ -67,12 +67,23 @@ def markdown(run: dict[str, Any]) -> str:
         f"{cpu.get('brand_raw', cpu['arch'])}, {cpu['count']} cores, Python "
         f"{run['machine_info']['python_version']}, {run['datetime'][:10]}",
         "",
+        *_kernels(run["machine_info"]),
     ]
     for group, times in groups(run).items():
         lines += [f"### {group}", "", "| how | times as long | each |", "| --- | ---: | ---: |"]
         lines += [f"| {n} | {ratio:.2f} | {each(times[n])} |" for n, ratio in ratios(times).items()]
         lines.append("")
     return "\n".join(lines)
+
+
+def _kernels(machine: dict[str, Any]) -> list[str]:
+    """Which kernels ran: a bound is one only where the BLAS was free to use its best."""
+    told = [f"BLAS: {'; '.join(machine.get('blas', [])) or 'not known'}."]
+    if machine.get("pins"):
+        pins = ", ".join(f"{name}={value}" for name, value in machine["pins"].items())
+        told.append(f"**Pinned by the environment: {pins}; sgemm here is no bound.**")
+    told.append(f"kgsm: tier {machine.get('kgsm_tier', 'not known')}.")
+    return [" ".join(told), ""]
 
 
 def figure(found: dict[str, dict[str, Timed]], path: Path) -> None:
