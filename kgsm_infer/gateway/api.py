@@ -8,7 +8,7 @@ GET  /v1/ngsi-ld, /v1/sensorthings   the present state in other people's formats
 POST /v1/retrieve               a table's values with the store's history; nothing is stored
 POST /v1/acquisitions           a table into the spool
 POST /v1/probes                 readings of sensors
-GET  /health, /openapi.json
+GET  /health, /metrics, /openapi.json
 """
 
 from __future__ import annotations
@@ -69,10 +69,13 @@ class Api:
                 for end, kind in kinds.items()
             ),
             Route("/v1/arrivals", self.arrivals),
+            Route("/v1/ngsi-ld", self.ngsi_ld),
+            Route("/v1/sensorthings", self.sensorthings),
             Route("/v1/retrieve", self.retrieve, methods=["POST"]),
             Route("/v1/acquisitions", self.acquisitions, methods=["POST"]),
             Route("/v1/probes", self.probes, methods=["POST"]),
             Route("/health", self.health),
+            Route("/metrics", self.metrics),
             Route("/openapi.json", self.openapi),
         ]
         return Starlette(
@@ -123,6 +126,52 @@ class Api:
             for key in ("first", "last"):
                 item[key] = None if item[key] is None else iso(item[key])
         return _sent(request, canonical({"arrivals": found}), JSON)
+
+    async def ngsi_ld(self, request: Request) -> Response:
+        """Entities of the paddocks that have an outline, which the data model requires."""
+        from .fiware import agri_parcel_record
+
+        _only(request)
+
+        def make() -> bytes:
+            outlined, names = self.reading.outlined(), self.reading.names()
+            values = self._present()
+            return canonical(
+                [
+                    agri_parcel_record(
+                        *(value, self.gateway.name, outlined[value.paddock]),
+                        names.get(value.paddock, value.paddock),
+                    )
+                    for value in values
+                    if outlined.get(value.paddock)
+                ]
+            )
+
+        return _sent(request, self.reading.cached("ngsi-ld", make), "application/ld+json")
+
+    async def sensorthings(self, request: Request) -> Response:
+        """Things with their Datastreams, as a collection."""
+        from .sensorthings import thing
+
+        _only(request)
+
+        def make() -> bytes:
+            outlined, names = self.reading.outlined(), self.reading.names()
+            things = [
+                thing(value, outlined.get(value.paddock), names.get(value.paddock, value.paddock))
+                for value in self._present()
+            ]
+            return canonical({"value": things})
+
+        return _sent(request, self.reading.cached("sensorthings", make), JSON)
+
+    async def metrics(self, request: Request) -> Response:
+        """For Prometheus."""
+        from .metrics import exposition
+
+        _only(request)
+        body, kind = exposition(self.reading, self.counts)
+        return _sent(request, body, kind)
 
     async def health(self, request: Request) -> Response:
         """For a monitor; 503 where the store cannot be read."""
@@ -209,6 +258,10 @@ class Api:
 
     def _zipped(self, key: str, body: bytes) -> bytes:
         return self.reading.cached(f"{key} gzip", lambda: gzip.compress(body, 6, mtime=0))
+
+    def _present(self) -> list[Value]:
+        store = self.reading.store()
+        return [] if store is None else store.latest()
 
     def _known(self, paddock: str) -> None:
         if not self.reading.known(paddock):

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,9 @@ from .notify import notify, watchdog_s
 from .spool import make_folders
 from .store import Store
 from .watch import Watch, load_paddocks
+
+#: Seconds ``--once`` waits for the broker and farmOS.
+TOLD_S = 30.0
 
 
 def watch(
@@ -44,12 +48,14 @@ def watch(
         folder = _folder_events(gateway, stack)
         work.open()
         stack.callback(work.close)
+        _tellers(gateway, work, stack, counted, wake)
         if not once and gateway.serve.with_watch:
             _serving(gateway, work, stack, counted, behind_proxy)
         counted("ready", name=gateway.name, model=work.loaded.hash, sinks=list(work.sinks))
         notify("READY=1\nSTATUS=watching")
         if once:
-            _once(work, wake)
+            _once(work, wake.read)
+            _all_told(work, wake.read)
         else:
             _forever(work, wake, folder)
         counted("stopping")
@@ -64,7 +70,15 @@ def _once(work: Watch, wake: int) -> None:
     work.guarded(work.keep_house)
 
 
-def _forever(work: Watch, wake: int, folder: Any) -> None:
+def _all_told(work: Watch, wake: int) -> None:
+    """Give those who tell a while to be done; what is left stays in the outbox."""
+    until = time.monotonic() + TOLD_S
+    while work.sinks and any(work.store.unsent_counts().values()) and time.monotonic() < until:
+        if select.select([wake], [], [], 0.05)[0]:
+            return
+
+
+def _forever(work: Watch, wake: Wake, folder: Any) -> None:
     gateway = work.gateway
     beat = watchdog_s()
     due: dict[str, float] = {
@@ -89,9 +103,11 @@ def _forever(work: Watch, wake: int, folder: Any) -> None:
             notify("WATCHDOG=1")
             due["beat"] = time.monotonic() + beat
         wait = max(0.0, min(due.values()) - time.monotonic())
-        sources = [wake] if folder is None else [wake, folder]
-        if wake in select.select(sources, [], [], wait)[0]:
-            return
+        sources = [wake.read] if folder is None else [wake.read, folder]
+        if wake.read in select.select(sources, [], [], wait)[0]:
+            if wake.stopped():
+                return
+            work.guarded(work.check)
 
 
 def _whole_names(folder: Any) -> tuple[list[str], bool]:
@@ -127,28 +143,70 @@ def _folder_events(gateway: Gateway, stack: ExitStack) -> Any:
     return folder
 
 
-@contextmanager
-def _woken_by_signals() -> Iterator[int]:
-    """A descriptor that becomes readable at SIGTERM or SIGINT."""
-    read, write = os.pipe()
-    os.set_blocking(write, False)
+@dataclass(frozen=True)
+class Wake:
+    """What wakes the loop besides the folder: a signal to stop, or a thread's doubt."""
 
-    def stop(*_: object) -> None:
+    read: int
+    write: int
+
+    def stop(self, *_: object) -> None:
+        """End the loop."""
+        self._say(b"s")
+
+    def doubt(self) -> None:
+        """Have the database looked at: a thread found it damaged."""
+        self._say(b"d")
+
+    def stopped(self) -> bool:
+        """Whether to stop, after the descriptor became readable."""
+        return b"s" in os.read(self.read, 4096)
+
+    def _say(self, word: bytes) -> None:
         with suppress(OSError):
-            os.write(write, b"x")
+            os.write(self.write, word)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+
+@contextmanager
+def _woken_by_signals() -> Iterator[Wake]:
+    """A wake that SIGTERM and SIGINT stop."""
+    wake = Wake(*os.pipe())
+    os.set_blocking(wake.write, False)
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, wake.stop) for number in signals}
     try:
-        yield read
+        yield wake
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        os.close(read)
-        os.close(write)
+        os.close(wake.read)
+        os.close(wake.write)
+
+
+def _tellers(gateway: Gateway, work: Watch, stack: ExitStack, log: Log, wake: Wake) -> None:
+    """Those who tell, each in a thread of its own, woken after each commit."""
+    tellers: list[Any] = []
+    if gateway.mqtt is not None:
+        from .mqtt import MqttTeller
+
+        tellers.append(MqttTeller(gateway, work.paddocks, log, wake.doubt))
+    if gateway.farmos is not None:
+        from .farmos import FarmosTeller
+
+        tellers.append(FarmosTeller(gateway, log, wake.doubt))
+    for teller in tellers:
+        stack.callback(teller.close)
+        teller.start()
+
+    def told() -> None:
+        for teller in tellers:
+            teller.wake()
+
+    work.told = told
 
 
 def _serving(gateway: Gateway, work: Watch, stack: ExitStack, log: Log, behind: bool) -> None:
-    """The HTTP side in a thread of this process; without its packages the watch goes on alone."""
+    """The HTTP side in a thread of this process."""
     from .serve import Server
 
     server = Server(gateway, work.paddocks, log, behind_proxy=behind)
@@ -164,7 +222,7 @@ def serve(gateway: Gateway, *, behind_proxy: bool = False, log: Log = log_line) 
         server = Server(gateway, load_paddocks(gateway), log, behind_proxy=behind_proxy)
         server.start()
         notify("READY=1")
-        select.select([wake], [], [])
+        select.select([wake.read], [], [])
         notify("STOPPING=1")
         server.close()
 

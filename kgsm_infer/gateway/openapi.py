@@ -116,6 +116,23 @@ def document(title: str) -> dict[str, Any]:
         },
         "/v1/arrivals": {"get": _operation("The newest files taken", 200, _of({
             "arrivals": {"type": "array", "items": other}}))},
+        "/v1/ngsi-ld": {
+            "get": _operation(
+                "Present states as AgriParcelRecord, NGSI-LD",
+                200,
+                {"application/ld+json": {"schema": {"type": "array", "items": other}}},
+            )
+        },
+        "/v1/sensorthings": {
+            "get": _operation(
+                "Present states as Things of OGC SensorThings 1.1",
+                200,
+                _of({"value": {"type": "array", "items": other}}),
+            )
+        },
+        "/metrics": {
+            "get": _operation("For Prometheus", 200, {"text/plain": {"schema": _TEXT}})
+        },
         "/health": {"get": _operation("Whether all is well", 200, _of({
             "status": {"enum": ["ok", "empty"]}, "name": _TEXT}))},
         "/openapi.json": {"get": _operation("This document", 200, _of({"openapi": _TEXT}))},

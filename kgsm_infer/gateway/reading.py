@@ -100,17 +100,29 @@ class Reading:
         """What a monitor asks: is there a store, how much is in it, what is still to be told."""
         store = self.store()
         counts: Mapping[str, int] = {} if store is None else store.counts()
-        newest = "" if store is None else max(
-            (iso(value.acquired) for value in store.latest()), default=""
-        )  # fmt: skip
+        newest = self.newest()
         return {
             "status": "ok" if store is not None else "empty",
             "name": self.gateway.name,
-            "newest_acquisition": newest or None,
+            "newest_acquisition": None if newest is None else iso(newest),
             "stored": dict(counts),
             "unsent": {} if store is None else store.unsent_counts(),
-            "model": None if store is None else store.fact("model_hash"),
         }
+
+    def newest(self) -> int | None:
+        """The newest acquisition, seconds since 1970."""
+        store = self.store()
+        values = [] if store is None else store.latest()
+        return max((value.acquired for value in values), default=None)
+
+    def outlined(self) -> Mapping[str, Any]:
+        """Paddock -> its outline as GeoJSON, where outlines are in longitude and latitude."""
+        from ..paddocks.summary import LON_LAT
+
+        outlines = self.paddocks.outlines
+        if outlines is None or outlines.crs != LON_LAT:
+            return {}
+        return dict(zip(outlines.ids, outlines.geometries, strict=True))
 
     def names(self) -> Mapping[str, str]:
         """Paddock -> what people call it."""

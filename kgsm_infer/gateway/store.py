@@ -341,13 +341,13 @@ class Store:
 
     # -- to be told ------------------------------------------------------------------------
 
-    def unsent(self, sink: str, limit: int) -> list[tuple[int, int, Value]]:
-        """(outbox id, times tried, value), oldest first."""
+    def unsent(self, sink: str, limit: int, after: int = 0) -> list[tuple[int, int, Value]]:
+        """(outbox id, times tried, value), oldest first, of ids beyond ``after``."""
         rows = self._all(
             f"SELECT outbox.id, outbox.tried, {_PREFIXED} FROM outbox "
             "JOIN value USING (paddock, acquired, orbit, revision) "
-            "WHERE sink = ? ORDER BY outbox.id LIMIT ?",
-            *(sink, limit),
+            "WHERE sink = ? AND outbox.id > ? ORDER BY outbox.id LIMIT ?",
+            *(sink, after, limit),
         )
         return [(row[0], row[1], Value(*row[2:])) for row in rows]
 

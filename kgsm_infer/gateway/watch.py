@@ -117,6 +117,11 @@ class Watch:
             self.log("taking_stopped", reason=reason)
         self.short = reason
 
+    def check(self) -> None:
+        """Look at the database's structure; StoreBroken where it is damaged."""
+        if not recovery.is_sound(self.gateway.database):
+            raise StoreBroken(f"{self.gateway.database}: the database is damaged")
+
     # -- taking ----------------------------------------------------------------------------
 
     def catch_up(self) -> None:

@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -16,10 +15,9 @@ from pathlib import Path
 
 import pytest
 from made_gateways import columns_of, drop, made_gateway, made_model, stored
+from running import COMMAND, Running
 
 from kgsm_infer.gateway.config import read_gateway
-
-COMMAND = [sys.executable, "-m", "kgsm_infer.cli"]
 
 
 def run(*arguments, **options):
@@ -32,38 +30,6 @@ def asked(url, data=None, headers=None):
     request = urllib.request.Request(url, data=data, headers=headers or {})
     with urllib.request.urlopen(request, timeout=10) as answer:
         return answer.status, answer.read()
-
-
-class Running:
-    """A command that runs until told; its log lines."""
-
-    def __init__(self, *arguments):
-        self.process = subprocess.Popen(
-            [*COMMAND, *map(str, arguments)], stderr=subprocess.PIPE, text=True
-        )
-        self.lines = []
-
-    def until(self, event):
-        for line in self.process.stderr:
-            self.lines.append(json.loads(line))
-            if self.lines[-1]["event"] == event:
-                return self.lines[-1]
-        raise AssertionError(f"ended without {event}: {self.lines}")
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        rest, code = self.process.stderr.read(), self.process.wait(20)
-        self.lines += [json.loads(line) for line in rest.splitlines()]
-        return code
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        self.process.stderr.close()
 
 
 def split_by_date(table: Path, folder: Path):

@@ -1,0 +1,80 @@
+"""Against a stand-in that keeps what farmOS's Basic data stream keeps: every POST."""
+
+from __future__ import annotations
+
+import pytest
+from made_gateways import columns_of, drop, made_gateway, made_model
+from running import Running
+
+from kgsm_infer.gateway import farmos
+from kgsm_infer.gateway.store import Store
+
+
+@pytest.fixture
+def gateway(tmp_path, streams):
+    streams.keys = {"uuid-0": "key-0", "uuid-1": "key-1"}
+    (tmp_path / "keys.toml").write_text('p0 = "key-0"\np1 = "key-1"\n')
+    return made_gateway(
+        tmp_path,
+        f'[farmos]\nurl = "http://127.0.0.1:{streams.server_port}/api/data_stream/{{stream}}/data"\n'
+        'keys_file = "keys.toml"\n[farmos.streams]\np0 = "uuid-0"\np1 = "uuid-1"\n',
+        model=made_model(tmp_path / "m"),
+    )
+
+
+def told(watched, gateway, seconds=20):
+    import time
+
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        with Store(gateway.database) as store:
+            if not store.unsent_counts():
+                return
+        time.sleep(0.05)
+    raise AssertionError(watched.text)
+
+
+def test_each_value_reaches_its_stream_once(gateway, streams):
+    with Running("watch", gateway.source) as watched:
+        watched.until("ready")
+        for day in (0, 6):
+            columns = columns_of(day)
+            columns["vh_db"][1] = "" if day else columns["vh_db"][1]
+            drop(gateway, columns, f"{day}.csv")
+            watched.until("stored")
+        told(watched, gateway)
+        watched.stop()
+        assert "key-0" not in watched.text
+    assert [item["timestamp"] for item in streams.kept["uuid-0"]] == [1704067200, 1704585600]
+    assert len(streams.kept["uuid-1"]) == 1  # no number is not a number
+    with Store(gateway.database) as store:
+        assert streams.kept["uuid-0"][1]["soil moisture"] == pytest.approx(
+            100 * store.latest_of("p0").sm, abs=0.006
+        )
+
+
+def test_a_lost_answer_is_not_posted_twice(gateway, streams, monkeypatch):
+    streams.fail_after_keeping = 1
+    drop(gateway, columns_of(0), "a.csv")
+    monkeypatch.setattr(farmos, "FIRST_WAIT_S", 0.2)
+    with Running("watch", gateway.source) as watched:
+        watched.until("farmos_waits")
+        watched.stop()
+    with Running("watch", gateway.source) as watched:  # it asks first what was tried
+        told(watched, gateway)
+        watched.stop()
+    assert [len(kept) for kept in streams.kept.values()] == [1, 1]
+
+
+def test_a_farmos_that_is_down_is_waited_for(gateway, streams):
+    streams.down = True
+    drop(gateway, columns_of(0), "a.csv")
+    with Running("watch", gateway.source) as watched:
+        assert "503" in watched.until("farmos_waits")["reason"]
+        watched.stop()
+        assert "key-0" not in watched.text
+    streams.down = False
+    with Running("watch", gateway.source) as watched:
+        told(watched, gateway)
+        watched.stop()
+    assert set(streams.kept) == {"uuid-0", "uuid-1"}

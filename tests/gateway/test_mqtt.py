@@ -1,0 +1,160 @@
+"""Against a real Mosquitto, TLS and password: what is stored is told, and told again."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from made_gateways import columns_of, drop, made_gateway, made_model, stored
+from running import Running
+
+from kgsm_infer.gateway.store import Store
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return made_model(tmp_path_factory.mktemp("model"))
+
+
+def keys_of(messages):
+    return [(r["paddock"], r["acquired_at"], r["orbit"], r["revision"]) for r in
+            (json.loads(payload) for _, payload, _ in messages)]  # fmt: skip
+
+
+def test_what_is_stored_is_told_and_the_state_is_the_newest(tmp_path, model, broker, listener):
+    gateway = made_gateway(tmp_path, broker.toml, paddocks=4, model=model)
+    with Running("watch", gateway.source) as watched:
+        watched.until("broker_connected")
+        for day in (0, 12, 6):  # the last one is late
+            drop(gateway, columns_of(day), f"{day}.csv")
+            watched.until("stored")
+        listener.until(lambda seen: len(seen.of("/record")) >= 4 + 4 + 8)
+        listener.until(lambda seen: len(seen.of("/state")) >= 4 + 4 + 4)
+        assert watched.stop() == 0
+        assert broker.password not in watched.text
+    assert listener.of("/status")[-1][1] == b"offline"
+    records = listener.of("/record")
+    with Store(gateway.database) as store:
+        told = set(keys_of(records))
+        known = {
+            (v.paddock, v.acquired, v.revision)
+            for p in ("p0", "p1", "p2", "p3")
+            for v in store.series(p, revisions=True)
+        }
+        assert len(told) == len(known)
+        assert store.counts()["outbox"] == 0
+    by_key = {}
+    for messages in (records, listener.of("/state")):
+        for key, (_, payload, _) in zip(keys_of(messages), messages, strict=True):
+            assert by_key.setdefault(key, payload) == payload  # equal keys, equal bytes
+    # the late pass is told as a record, never as a state
+    assert "2024-01-07T00:00:00Z" not in {key[1] for key in keys_of(listener.of("/state"))}
+    assert "2024-01-07T00:00:00Z" in {key[1] for key in keys_of(records)}
+
+
+def test_home_assistant_finds_a_device_per_paddock(tmp_path, model, broker, listener):
+    gateway = made_gateway(tmp_path, broker.toml, paddocks=3, model=model)
+    columns = columns_of(0, paddocks=3)
+    columns["vh_db"][1] = ""
+    drop(gateway, columns, "a.csv")
+    with Running("watch", gateway.source) as watched:
+        watched.until("told_all")
+        listener.until(lambda seen: len(seen.of("/config")) >= 4 and len(seen.of("/state")) >= 3)
+        first = len(listener.of("/config"))
+        listener.client.publish("homeassistant/status", b"online", qos=1)
+        listener.until(lambda seen: len(seen.of("/config")) == 2 * first)
+        watched.stop()
+    configs = {topic: json.loads(payload) for topic, payload, _ in listener.of("/config")}
+    paddock = configs["homeassistant/device/kgsm_farm_p1/config"]
+    assert paddock["device"]["via_device"] == "kgsm_farm"
+    hub = configs["homeassistant/device/kgsm_farm/config"]
+    assert hub["device"]["identifiers"] == ["kgsm_farm"]
+    moisture = paddock["components"]["moisture"]
+    assert (moisture["device_class"], moisture["unit_of_measurement"]) == ("moisture", "%")
+    states = {topic: json.loads(payload) for topic, payload, _ in listener.of("/state")}
+    state = states[paddock["state_topic"]]
+    assert state["sm"] is None and state["sm_percent"] is None  # missing input: never NaN
+    other = states[configs["homeassistant/device/kgsm_farm_p0/config"]["state_topic"]]
+    assert other["sm_percent"] == pytest.approx(100 * other["sm"], abs=0.006)
+    assert {"acquired_at", "sm_lower_percent", "sm_upper_percent"} <= set(other)
+    every = [item["unique_id"] for config in configs.values()
+             for item in config["components"].values()]  # fmt: skip
+    assert len(set(every)) == len(every) == 1 + 2 * 3
+
+
+def test_a_broker_that_forgot_everything_is_told_again(tmp_path, model, broker):
+    gateway = made_gateway(tmp_path, broker.toml, paddocks=4, model=model)
+    with Running("watch", gateway.source) as watched:
+        watched.until("broker_connected")
+        drop(gateway, columns_of(0), "a.csv")
+        watched.until("stored")
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            with Store(gateway.database) as store:
+                if store.counts()["outbox"] == 0:
+                    break
+            time.sleep(0.05)
+        broker.kill()
+        watched.until("broker_lost")
+        drop(gateway, columns_of(6), "b.csv")  # no broker: it is stored and waits
+        watched.until("stored")
+        broker.start()
+        from conftest import Listener
+
+        watched.until("broker_connected", 30)
+        listener = Listener(broker)
+        try:
+            listener.until(lambda seen: len(seen.of("/state")) >= 4)
+            listener.until(lambda seen: len(seen.of("/config")) >= 5)
+            states = keys_of(listener.of("/state"))
+        finally:
+            listener.close()
+        assert {key[1] for key in states} == {"2024-01-07T00:00:00Z"}
+        watched.stop()
+    with Store(gateway.database) as store:
+        assert store.counts()["outbox"] == 0
+
+
+def test_the_last_will_says_offline(tmp_path, model, broker, listener):
+    gateway = made_gateway(tmp_path, broker.toml, model=model)
+    with Running("watch", gateway.source) as watched:
+        watched.until("told_all")
+        listener.until(lambda seen: seen.of("/status") and seen.of("/status")[-1][1] == b"online")
+        watched.kill()
+        listener.until(lambda seen: seen.of("/status")[-1][1] == b"offline")
+
+
+def test_a_wrong_password_is_said_and_the_watch_goes_on(tmp_path, model, broker):
+    gateway = made_gateway(tmp_path, broker.toml, model=model)
+    (broker.folder / "password").write_text("not the farm's")
+    with Running("watch", gateway.source) as watched:
+        assert "refuses" in watched.until("broker_lost")["reason"]
+        drop(gateway, columns_of(0), "a.csv")
+        watched.until("stored")
+        watched.stop()
+        assert "not the farm's" not in watched.text
+    assert len(stored(gateway)) == 4
+
+
+def test_once_tells_before_it_ends(tmp_path, model, broker, listener):
+    gateway = made_gateway(tmp_path, broker.toml, model=model)
+    drop(gateway, columns_of(0), "a.csv")
+    with Running("watch", gateway.source, "--once") as watched:
+        assert watched.process.wait(60) == 0
+    listener.until(lambda seen: len(seen.of("/record")) == 4)
+
+
+def test_probes_by_mqtt_stand_beside_the_value(tmp_path, model, broker, listener):
+    gateway = made_gateway(tmp_path, broker.toml + "probes = true\n", paddocks=4, model=model)
+    with Running("watch", gateway.source) as watched:
+        watched.until("told_all")
+        send = listener.client.publish
+        send("kgsm/farm/probe/p1", json.dumps({"sm": 0.31, "at": "2024-01-01T04:00:00Z"}), qos=1)
+        send("kgsm/farm/probe/p2", json.dumps({"sm": 31, "at": "2024-01-01T04:00:00Z"}), qos=1)
+        send("kgsm/farm/probe/elsewhere", b"\xff", qos=1)
+        assert "in percent?" in watched.until("probe_refused")["reason"]
+        watched.until("probe_refused")
+        watched.stop()
+    with Store(gateway.database) as store:
+        assert [row[0] for row in store.probes()] == ["p1"]
