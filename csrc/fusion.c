@@ -17,7 +17,10 @@ static int is_sound(const kgsm_fusion *fusion) {
                (uint64_t)SIZE_MAX / sizeof(float) / (fusion->days * 2 + 16);
 }
 
-static int is_range(const kgsm_fusion *fusion) { return fusion->low <= fusion->high; }
+static int has_rule(const kgsm_fusion *fusion) {
+    return fusion->low <= fusion->high && fusion->rule >= KGSM_FUSION_UNBIASED &&
+           fusion->rule <= KGSM_FUSION_REGRESSED;
+}
 
 size_t kgsm_fusion_prepared_floats(const kgsm_fusion *fusion) {
     if (!fusion || !is_sound(fusion)) return 0;
@@ -83,7 +86,7 @@ int kgsm_fusion_prepare(const kgsm_fusion *fusion, const float *fine1, const flo
                         float *prepared) {
     if (!fusion) return KGSM_ERR_NULL;
     if (!is_sound(fusion)) return KGSM_ERR_SHAPE;
-    if (!is_range(fusion)) return KGSM_ERR_PARAM;
+    if (!has_rule(fusion)) return KGSM_ERR_PARAM;
     if (!fine1 || !coarse1 || !fine2 || !coarse2 || !coarse0 || !prepared) return KGSM_ERR_NULL;
     memset(prepared, 0, kgsm_fusion_prepared_floats(fusion) * sizeof *prepared);
     const fusion_planes planes = kgsm_fusion_planes(fusion, prepared);
@@ -106,7 +109,7 @@ int kgsm_fusion_run(const kgsm_fusion *fusion, const float *prepared, size_t fir
     if (!fusion) return KGSM_ERR_NULL;
     if (!is_sound(fusion) || first > fusion->rows || count > fusion->rows - first)
         return KGSM_ERR_SHAPE;
-    if (!is_range(fusion)) return KGSM_ERR_PARAM;
+    if (!has_rule(fusion)) return KGSM_ERR_PARAM;
     if (count == 0) return KGSM_OK;
     if (!prepared || !sigma || !scratch || !fused) return KGSM_ERR_NULL;
     kgsm_kernels_chosen()->fusion_run(fusion, prepared, first, count, sigma, scratch, fused);

@@ -36,7 +36,7 @@ typedef struct {
 /* What the pair alone gives, for as many targets as there are lanes. */
 typedef struct {
     double similar[KGSM_LANES], weight[KGSM_LANES], between[KGSM_LANES]; /* |Q|, sum w, sum w (C1 - C2) */
-    double bias[2][KGSM_LANES];                                          /* b_k */
+    double bias[2][KGSM_LANES], gain[KGSM_LANES];                        /* b_k, V */
     double valid[KGSM_LANES], window_between[KGSM_LANES]; /* valid pixels; sum of C1 - C2 over them */
 } fusion_pair;
 
@@ -64,6 +64,54 @@ static void window_sum(const fusion_window *at, const float *plane, size_t strid
     vd sum = {0};
     for (size_t x = 0; x < at->wide; x++) sum = vd_add_at(sum, columns + x);
     vd_store(sums, sum);
+}
+
+/* V from n points and their sums: the slope, where it is significant and plausible, or 1. */
+static double slope(double n, double x, double y, double xx, double xy, double yy) {
+    const double sxx = xx - x * x / n, sxy = xy - x * y / n, syy = yy - y * y / n, free = n - 2;
+    /* Student's t, two-sided 5 %: within 0.002 for the ten and more degrees there are */
+    const double t = 1.959964 + 2.37227 / free + 2.8224 / (free * free);
+    const double v = sxy / sxx, left = syy - v * sxy;
+    const int significant = sxy * v * free > t * t * (left > 0 ? left : 0);
+    /* coarse values all alike but for rounding tell nothing */
+    return sxx > 1e-5 * xx && significant && v >= 0 && v <= 5 ? v : 1;
+}
+
+/* Sums over Q of both days for V, of values with the first target's taken off. */
+KGSM_INLINE void regress(const fusion_window *at, const char *mask, fusion_pair *pair) {
+    const float *fine[2] = {at->fine1, at->fine2};
+    const size_t stride[2] = {at->fine1_stride, at->stride};
+    const vf none = vf_all(0.0f), fine_p = vf_load(at->fine1 + at->target1);
+    const vf from_y = vf_choose(vm_nan(fine_p), none, fine_p);
+    const vf from_x = from_y - vf_load(at->less[0] + at->target);
+    vd total[5];
+    for (int k = 0; k < 5; k++) total[k] = (vd){0};
+    for (size_t y = 0; y < at->rows; y++)
+        for (size_t first = 0; first < at->wide; first += KGSM_CHUNK) {
+            const size_t end = first + KGSM_CHUNK < at->wide ? first + KGSM_CHUNK : at->wide;
+            vf part[5] = {none, none, none, none, none};
+            for (size_t i = first; i < end; i++) {
+                vm m;
+                memcpy(&m, mask + (y * at->wide + i) * sizeof m, sizeof m);
+                for (int k = 0; k < 2; k++) {
+                    const vf f = vf_load(fine[k] + y * stride[k] + i);
+                    const vf less = vf_load(at->less[k] + y * at->stride + i);
+                    const vf fy = vf_choose(m, f - from_y, none);
+                    const vf cx = vf_choose(m, (f - less) - from_x, none);
+                    part[0] += cx;
+                    part[1] += fy;
+                    part[2] = vf_fma(cx, cx, part[2]);
+                    part[3] = vf_fma(cx, fy, part[3]);
+                    part[4] = vf_fma(fy, fy, part[4]);
+                }
+            }
+            for (int k = 0; k < 5; k++) total[k] = vd_add(total[k], part[k]);
+        }
+    double sums[5][KGSM_LANES];
+    for (int k = 0; k < 5; k++) vd_store(sums[k], total[k]);
+    for (int i = 0; i < KGSM_LANES; i++)
+        pair->gain[i] = slope(2 * pair->similar[i], sums[0][i], sums[1][i], sums[2][i],
+                              sums[3][i], sums[4][i]);
 }
 
 /* Q: which candidates are similar to the target in both fine images, and b over them. */
@@ -192,11 +240,16 @@ static void weighted_apart(const fusion_window *at, const float *weights, const 
 }
 
 /* The pair's share of the work. `low` is a constant: whether F - C needs its second part. */
-KGSM_INLINE void fuse_pair(const int low, const fusion_window *at, const vf bound[4],
-                           char *mask, float *weights, double *columns, fusion_pair *pair) {
+KGSM_INLINE void fuse_pair(const int low, int rule, const fusion_window *at,
+                           const vf bound[4], char *mask, float *weights, double *columns, fusion_pair *pair) {
     window_sum(at, NULL, 0, columns, pair->valid);
     window_sum(at, at->between, at->stride, columns, pair->window_between);
     find_similar(low, at, bound, mask, pair);
+    for (int i = 0; i < KGSM_LANES; i++) {
+        pair->gain[i] = 1;
+        if (rule != KGSM_FUSION_UNBIASED) pair->bias[0][i] = pair->bias[1][i] = 0;
+    }
+    if (rule == KGSM_FUSION_REGRESSED) regress(at, mask, pair);
     weigh(low, at, mask, weights, pair);
 }
 
@@ -249,6 +302,7 @@ static void finish_days(const fusion_work *work, const fusion_window *at,
     double window_bias[2][KGSM_LANES], window_low[KGSM_LANES], similar_fine[2][KGSM_LANES];
     double window_change[KGSM_LANES];
     int have_bias = 0, have_fine = 0;
+    const int unbiased = fusion->rule == KGSM_FUSION_UNBIASED;
     for (size_t k = 0; k < days; k++) {
         window_sum(at, change[k], stride, work->columns, window_change);
         for (int lane = 0; lane < (int)lanes; lane++) {
@@ -269,13 +323,13 @@ static void finish_days(const fusion_work *work, const fusion_window *at,
                     }
                     have_bias = 1;
                 }
-                for (int s = 0; s < 2; s++) p.bias[s] = -window_bias[s][lane] / valid;
+                for (int s = 0; s < 2; s++) p.bias[s] = unbiased ? -window_bias[s][lane] / valid : 0;
                 value = few_similar(&p);
             } else {
                 const double weight = pair->weight[lane];
                 const double sum = sums[k][lane];
-                p.change[0] = sum / weight;
-                p.change[1] = (sum + pair->between[lane]) / weight;
+                p.change[0] = pair->gain[lane] * sum / weight;
+                p.change[1] = pair->gain[lane] * (sum + pair->between[lane]) / weight;
                 for (int s = 0; s < 2; s++) p.bias[s] = pair->bias[s][lane];
                 value = from_similar(&p);
                 if (value <= fusion->low || value >= fusion->high) {
@@ -340,9 +394,9 @@ static void pair_at(const fusion_work *work, const fusion_window *at, size_t col
     vf bound[4];
     bounds_at(at, columns, x, lanes, sigma, bound);
     if (work->planes->inexact)
-        fuse_pair(1, at, bound, work->mask, work->weights, work->columns, pair);
+        fuse_pair(1, work->fusion->rule, at, bound, work->mask, work->weights, work->columns, pair);
     else
-        fuse_pair(0, at, bound, work->mask, work->weights, work->columns, pair);
+        fuse_pair(0, work->fusion->rule, at, bound, work->mask, work->weights, work->columns, pair);
 }
 
 /* A day with a gap in the window has its own valid pixels, hence its own Q, b and w. */

@@ -308,11 +308,20 @@ KGSM_API int kgsm_nearest(size_t n, size_t stride, size_t channels, const float 
  *
  * Against float64: within 1 ULP on surface temperatures (a difference of two of them is exact
  * in float32); tests/kernels/test_fusion.py says what holds elsewhere. */
+enum {
+    KGSM_FUSION_UNBIASED = 0, /* as above */
+    KGSM_FUSION_PLAIN = 1,    /* b_k = 0 and, with fewer than 6, C_k - F_k counted as 0 */
+    KGSM_FUSION_REGRESSED = 2 /* plain, and C_0 - C_k in sum_Q is multiplied by V, the slope of F_k
+                                 on C_k over Q of both days (ESTARFM, Zhu et al. 2010); V = 1 where
+                                 it is not significant at 5 % or not within 0 .. 5 */
+};
+
 typedef struct {
     size_t rows, columns; /* of the images given, each >= 1 */
     size_t days;          /* >= 1 */
     size_t radius;        /* 1 .. 1024; 25 in the paper */
     double low, high;     /* what the quantity can be, exclusive; low <= high, may be infinite */
+    int rule;             /* KGSM_FUSION_... */
 } kgsm_fusion;
 
 /* Floats that kgsm_fusion_prepare writes, and that one call of kgsm_fusion_run scribbles on

@@ -242,13 +242,11 @@ def fuse_rows(
     images = (_dense(image, np.float32) for image in pair)
     _core.fusion_prepare(rule.radius, *images, coarse, prepared)
     fused = np.empty(coarse.shape, np.float32)
-    limits, sigma = (rule.low, rule.high), _dense(sigma, np.float64)
+    sigma = _dense(sigma, np.float64)
 
     def run(some: range) -> None:
         scratch = _aligned(scratch_floats)
-        _core.fusion_run(
-            rule.radius, limits, prepared, some.start, len(some), sigma, scratch, fused
-        )
+        _core.fusion_run(rule, prepared, some.start, len(some), sigma, scratch, fused)
 
     # several parts a thread: one that is slowed down holds up little
     step = count if threads == 1 else max(1, -(-count // (4 * threads)))

@@ -15,6 +15,7 @@ cdef extern from "kgsm.h" nogil:
     int KGSM_ANGLE_CONSTANT, KGSM_ANGLE_COLUMN, KGSM_ANGLE_NORMALISE
     int KGSM_MISSING_INPUT, KGSM_INPUT_OUT_OF_RANGE, KGSM_SOIL_SIGNAL_LOST
     int KGSM_DENSE_VEGETATION, KGSM_FROZEN_OR_SNOW, KGSM_OUTSIDE_DOMAIN
+    int KGSM_FUSION_UNBIASED, KGSM_FUSION_PLAIN, KGSM_FUSION_REGRESSED
     int KGSM_SHORT_HISTORY, KGSM_CONTEXT_MISSING, KGSM_SM_CLIPPED, KGSM_NO_NUMBER
 
     ctypedef struct kgsm_range:
@@ -71,6 +72,7 @@ cdef extern from "kgsm.h" nogil:
     ctypedef struct kgsm_fusion:
         size_t rows, columns, days, radius
         double low, high
+        int rule
 
     size_t kgsm_fusion_prepared_floats(const kgsm_fusion *fusion)
     size_t kgsm_fusion_scratch_floats(const kgsm_fusion *fusion)
@@ -97,6 +99,11 @@ FLAG_BITS = {
 NO_NUMBER = KGSM_NO_NUMBER
 
 cdef dict VWC_RULES = {"foliage": KGSM_VWC_FOLIAGE, "column": KGSM_VWC_COLUMN}
+cdef dict FUSION_RULES = {
+    "unbiased": KGSM_FUSION_UNBIASED,
+    "plain": KGSM_FUSION_PLAIN,
+    "regressed": KGSM_FUSION_REGRESSED,
+}
 cdef dict ANGLE_RULES = {
     "constant": KGSM_ANGLE_CONSTANT,
     "column": KGSM_ANGLE_COLUMN,
@@ -352,7 +359,7 @@ def pack(
 
 def fusion_sizes(size_t rows, size_t columns, size_t days, size_t radius):
     """(floats of the planes, floats of scratch) with the tier in use."""
-    cdef kgsm_fusion fusion = kgsm_fusion(rows, columns, days, radius, 0, 0)
+    cdef kgsm_fusion fusion = kgsm_fusion(rows, columns, days, radius, 0, 0, 0)
     return kgsm_fusion_prepared_floats(&fusion), kgsm_fusion_scratch_floats(&fusion)
 
 
@@ -367,7 +374,7 @@ def fusion_prepare(
 ):
     """Images (rows, columns) and coarse0 (days, rows, columns) laid out for the windows."""
     cdef size_t rows = coarse0.shape[1], columns = coarse0.shape[2]
-    cdef kgsm_fusion fusion = kgsm_fusion(rows, columns, coarse0.shape[0], radius, 0, 0)
+    cdef kgsm_fusion fusion = kgsm_fusion(rows, columns, coarse0.shape[0], radius, 0, 0, 0)
     cdef int code
     for name, image in (
             ("fine1", fine1), ("coarse1", coarse1), ("fine2", fine2), ("coarse2", coarse2)):
@@ -384,8 +391,7 @@ def fusion_prepare(
 
 
 def fusion_run(
-    size_t radius,
-    limits,
+    rule,
     const float[::1] prepared not None,
     size_t first,
     size_t count,
@@ -393,10 +399,11 @@ def fusion_run(
     float[::1] scratch not None,
     float[:, :, ::1] fused not None,
 ):
-    """Rows first .. first + count - 1 of fused (days, rows, columns); the GIL is let go."""
-    cdef kgsm_range range = _range(limits)
+    """Rows first .. first + count - 1 of fused (days, rows, columns) by a
+    :class:`kgsm_infer.kernels.fusion.Fusion`; the GIL is let go."""
     cdef kgsm_fusion fusion = kgsm_fusion(
-        fused.shape[1], fused.shape[2], fused.shape[0], radius, range.low, range.high)
+        fused.shape[1], fused.shape[2], fused.shape[0], rule.radius, rule.low, rule.high,
+        FUSION_RULES[rule.rule])
     cdef int code
     _same_length(kgsm_fusion_prepared_floats(&fusion), prepared.shape[0], "prepared")
     _same_length(kgsm_fusion_scratch_floats(&fusion), scratch.shape[0], "scratch")

@@ -16,6 +16,10 @@ pixel p, in float64:
 
 With fewer than six pixels in Q the whole window stands for it: m_k = mean over valid
 (C_0 - C_k) + 1e-10, T_k from |m_k|, sum_k T_k (F_k(p) + mean over valid (C_k - F_k) + m_k).
+
+ESTARFM (Zhu et al. 2010, doi 10.1016/j.rse.2010.05.032) is the same without the bias, b_k = 0,
+and with C_0 - C_k multiplied by V, the slope of F_k on C_k over Q of both days: the rule
+``regressed``; with V = 1, ``plain``.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from numpy.typing import ArrayLike, NDArray
 
 F64 = NDArray[np.float64]
 
+RULES = ("unbiased", "plain", "regressed")
 #: With fewer similar pixels than this the whole window is used.
 ENOUGH = 6
 #: Targets worked on at once: (targets, window, window) doubles are some 10 MB each.
@@ -37,8 +42,9 @@ _TARGETS = 400
 
 @dataclass(frozen=True)
 class Fusion:
-    """radius: half the window, pixels.  patch: side of the squares sigma is taken over, pixels.
+    """rule: ``unbiased``, ``plain`` or ``regressed``.
 
+    radius: half the window, pixels.  patch: side of the squares sigma is taken over, pixels.
     low, high: what the quantity can be, exclusive, in its unit; without them anything.
     """
 
@@ -46,12 +52,15 @@ class Fusion:
     patch: int = 200
     low: float = -np.inf
     high: float = np.inf
+    rule: str = "unbiased"
 
     def __post_init__(self) -> None:
         if not 1 <= self.radius <= 1024:
             raise ValueError(f"the window's radius must be 1 to 1024 pixels, not {self.radius}")
         if self.patch < 1:
             raise ValueError(f"a patch must be at least one pixel wide, not {self.patch}")
+        if self.rule not in RULES:
+            raise ValueError(f"rule {self.rule!r} is none of {', '.join(RULES)}")
         if not self.low <= self.high:
             raise ValueError(f"limits must be in order, not {self.low} to {self.high}")
 
@@ -134,7 +143,9 @@ def _fuse(rule: Fusion, windows: F64, target: F64, sigma: F64) -> F64:
         change = coarse0 - coarse
         mean_change = _mean(change, valid)
 
-        bias = _mean(coarse - fine, similar)
+        unbias = rule.rule == "unbiased"
+        bias = _mean(coarse - fine, similar) if unbias else np.zeros_like(fine_p)
+        gain = _slope(fine, coarse, similar) if rule.rule == "regressed" else 1.0
         unbiased = fine + bias[..., None, None]
         apart = np.abs((unbiased - coarse) / (unbiased + coarse)).sum(axis=0)
         likeness = 1 - apart / 2
@@ -144,16 +155,33 @@ def _fuse(rule: Fusion, windows: F64, target: F64, sigma: F64) -> F64:
         weight = np.where(similar, 1 / ((1 - likeness) * distance + 1e-7), 0)
         weight = weight / weight.sum(axis=(-2, -1), keepdims=True)
         share = _shares(np.abs(mean_change) + 1e-10)
-        fused = (share * (fine_p + bias + _sum(weight * change, similar))).sum(axis=0)
+        fused = (share * (fine_p + bias + gain * _sum(weight * change, similar))).sum(axis=0)
         outside = (fused <= rule.low) | (fused >= rule.high)
         fused = np.where(outside, (share * _sum(weight * unbiased, similar)).sum(axis=0), fused)
 
         change_all = mean_change + 1e-10
-        of_window = fine_p + _mean(coarse - fine, valid) + change_all
+        bias = _mean(coarse - fine, valid) if unbias else np.zeros_like(fine_p)
+        of_window = fine_p + bias + change_all
         few = (_shares(np.abs(change_all)) * of_window).sum(axis=0)
         fused = np.where(similar.sum(axis=(-2, -1)) >= ENOUGH, fused, few)
         fused = np.where(np.isnan(target[4]), np.nan, fused)
         return np.where(np.isfinite(fused.astype(np.float32)), fused, np.nan)
+
+
+def _slope(fine: F64, coarse: F64, similar: NDArray[np.bool_]) -> F64:
+    """V: slope of fine on coarse over both days' similar pixels; 1 where it tells nothing."""
+    n = 2 * similar.sum(axis=(-2, -1))
+    middle = fine.shape[-1] // 2
+    from_p = [image[0, :, middle, middle, None, None] for image in (coarse, fine)]
+    x, y = coarse - from_p[0], fine - from_p[1]
+    sx, sy = (_sum(value, similar).sum(axis=0) for value in (x, y))
+    xx, xy, yy = (_sum(value, similar).sum(axis=0) for value in (x * x, x * y, y * y))
+    sxx, sxy, syy = xx - sx * sx / n, xy - sx * sy / n, yy - sy * sy / n
+    slope, free = sxy / sxx, n - 2.0
+    critical = 1.959964 + 2.37227 / free + 2.8224 / free**2  # Student's t, 5 %, to 0.002
+    significant = slope * sxy * free > critical**2 * np.maximum(syy - slope * sxy, 0)
+    significant &= sxx > 1e-5 * xx  # coarse values all alike but for rounding tell nothing
+    return np.where(significant & (slope >= 0) & (slope <= 5), slope, 1.0)
 
 
 def _shares(change: F64) -> F64:

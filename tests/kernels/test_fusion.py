@@ -91,10 +91,11 @@ def test_every_tier_is_within_one_ulp_of_the_authors_file(yanco, tier):
     assert ulps(fused[0], authors).max() <= 1
 
 
+@pytest.mark.parametrize("rule", fusion.RULES)
 @pytest.mark.parametrize("tier", TIERS)
-def test_surface_temperature_is_within_one_ulp_of_float64(tier):
+def test_surface_temperature_is_within_one_ulp_of_float64(tier, rule):
     pair, coarse = scene(1, 23, 70, days=3)
-    rule = Fusion(radius=7, low=250, high=350)
+    rule = Fusion(radius=7, low=250, high=350, rule=rule)
     expected = fusion.fuse_rows(rule, pair, coarse, sigma_of(pair), 0, 23)
     fused = load_kernels(tier).fuse_rows(rule, pair, coarse, sigma_of(pair), 0, 23)
     assert np.isnan(expected).any()
@@ -110,15 +111,18 @@ def test_surface_temperature_is_within_one_ulp_of_float64(tier):
     radius=st.integers(1, 6),
     missing=st.sampled_from([0.0, 0.02, 0.3, 0.9]),
     low=st.sampled_from([-np.inf, 0.35]),
+    rule=st.sampled_from(fusion.RULES),
     tier=st.sampled_from(TIERS),
 )
-def test_small_images_of_ndvi_follow_float64(seed, rows, columns, days, radius, missing, low, tier):
+def test_small_images_of_ndvi_follow_float64(
+    seed, rows, columns, days, radius, missing, low, rule, tier
+):
     """Any shape, any gaps, differences no float holds, values on both sides of zero."""
     pair, coarse = scene(seed, rows, columns, days, missing)
     pair = Pair(*((image - 302) / np.float32(15) for image in pair))
     coarse = (coarse - 302) / np.float32(15)
     coarse[..., 0] = np.inf if seed % 3 == 0 else coarse[..., 0]
-    rule = Fusion(radius=radius, low=low, high=1.2)
+    rule = Fusion(radius=radius, low=low, high=1.2, rule=rule)
     expected = fusion.fuse_rows(rule, pair, coarse, sigma_of(pair), 0, rows)
     fused = load_kernels(tier).fuse_rows(rule, pair, coarse, sigma_of(pair), 0, rows)
     np.testing.assert_array_equal(np.isnan(fused), np.isnan(expected))
@@ -186,7 +190,13 @@ def test_what_is_missing_stays_missing(engine):
 
 
 def test_a_rule_that_cannot_be_is_refused():
-    for wrong in ({"radius": 0}, {"patch": 0}, {"low": 2.0, "high": 1.0}, {"low": np.nan}):
+    for wrong in (
+        {"radius": 0},
+        {"patch": 0},
+        {"low": 2.0, "high": 1.0},
+        {"low": np.nan},
+        {"rule": "?"},
+    ):
         with pytest.raises(ValueError):
             Fusion(**wrong)
 

@@ -182,7 +182,7 @@ static void check_fusion(const char *folder, const char *name) {
     size_t n;
     float *expected = next(file, 4, &n), *fused = malloc(n * sizeof *fused);
     const kgsm_fusion fusion = {(size_t)size[0], (size_t)size[1], (size_t)size[2],
-                                (size_t)size[3], 250, 350};
+                                (size_t)size[3], 250, 350, (int)size[4]};
     float *prepared = malloc(kgsm_fusion_prepared_floats(&fusion) * sizeof *prepared);
     float *scratch = malloc(kgsm_fusion_scratch_floats(&fusion) * sizeof *scratch);
     EXPECT(kgsm_fusion_prepare(&fusion, image[0], image[1], image[2], image[3], image[4],
@@ -199,10 +199,10 @@ static void check_fusion(const char *folder, const char *name) {
                KGSM_ERR_SHAPE, "%s: a row too many", name);
     EXPECT(kgsm_fusion_run(&fusion, prepared, 0, 1, NULL, scratch, fused) == KGSM_ERR_NULL,
            "%s", name);
-    const kgsm_fusion odd = {fusion.rows, fusion.columns, fusion.days, fusion.radius, 1, NAN};
+    const kgsm_fusion odd = {fusion.rows, fusion.columns, fusion.days, fusion.radius, 1, NAN, 0};
     EXPECT(kgsm_fusion_run(&odd, prepared, 0, 1, sigma, scratch, fused) == KGSM_ERR_PARAM,
            "%s", name);
-    EXPECT(kgsm_fusion_prepared_floats(&(kgsm_fusion){0, 1, 1, 1, 0, 1}) == 0, "no rows");
+    EXPECT(kgsm_fusion_prepared_floats(&(kgsm_fusion){0, 1, 1, 1, 0, 1, 0}) == 0, "no rows");
     fclose(file);
     for (int k = 0; k < 5; k++) free(image[k]);
     free(size), free(sigma), free(expected), free(fused), free(prepared), free(scratch);
@@ -229,6 +229,7 @@ int main(int argc, char **argv) {
         check_nearest(folder, "nearest_37");
         check_fusion(folder, "fusion_gaps");
         check_fusion(folder, "fusion_days");
+        check_fusion(folder, "fusion_regressed");
         printf("%s: %s\n", kgsm_tier(), failures == before ? "ok" : "FAILED");
     }
     return failures != 0;

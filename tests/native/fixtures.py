@@ -109,7 +109,11 @@ def main(folder: Path) -> None:
         sizes = np.asarray([stride, channels, count], "<i8")
         write(folder / f"nearest_{count}.bin", sizes, last, points, distance)
 
-    for name, days, missing in (("gaps", 3, 0.02), ("days", 8, 0.0)):
+    for name, days, missing, which in (
+        ("gaps", 3, 0.02, 0),
+        ("days", 8, 0.0, 0),
+        ("regressed", 2, 0.01, 2),
+    ):
         rows, columns, radius = 17, 45, 5
         shape = (rows, columns)
         warm = 300 + 4 * rng.integers(0, 4, (9, 9)).repeat(5, 0).repeat(5, 1)[:rows]
@@ -122,9 +126,9 @@ def main(folder: Path) -> None:
         sigma = np.stack(
             [np.full(columns, fusion.patch_sigma(f)[0, 0]) for f in (pair.fine1, pair.fine2)]
         )
-        rule = fusion.Fusion(radius=radius, low=250, high=350)
+        rule = fusion.Fusion(radius, low=250, high=350, rule=fusion.RULES[which])
         fused = fusion.fuse_rows(rule, pair, coarse, sigma, 0, rows)
-        sizes = np.asarray([rows, columns, days, radius], "<i8")
+        sizes = np.asarray([rows, columns, days, radius, which], "<i8")
         write(folder / f"fusion_{name}.bin", sizes, *pair, coarse, sigma, fused)
 
 

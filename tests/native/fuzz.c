@@ -129,7 +129,8 @@ void fuzz_nearest(bytes *from) {
 }
 
 void fuzz_fusion(bytes *from) {
-    kgsm_fusion fusion = {small(from, 6), small(from, 40), small(from, 8), small(from, 4), 0, 1};
+    kgsm_fusion fusion = {small(from, 6), small(from, 40), small(from, 8), small(from, 4), 0, 1,
+                          (int)small(from, 3)};
     take(from, &fusion.low, sizeof fusion.low);
     const size_t pixels = fusion.rows * fusion.columns;
     float *image[4];
