@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +19,18 @@ Bounds = Annotated[
 ]
 Crs = Annotated[str | None, typer.Option("--crs", help="CRS of the grid; its UTM zone by default")]
 Resolution = Annotated[float, typer.Option("--resolution", help="m per pixel")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would be done")]
+Method = Annotated[
+    str,
+    typer.Option(
+        help="linear, linear-anomaly, estarfm, estarfm-v1, unbiased (the paper's) or "
+        "unbiased-window"
+    ),
+]
+FirstDay = Annotated[str | None, typer.Option("--start", help="first day, 2016-02-05")]
+LastDay = Annotated[str | None, typer.Option("--end", help="last day")]
+Radius = Annotated[int, typer.Option("--radius", help="half the window, pixels")]
+Patch = Annotated[int, typer.Option("--patch", help="pixels that similar values are judged over")]
 
 
 @app.callback()
@@ -87,3 +100,93 @@ def sigma0(
     if not dry_run:
         for path in write_pass_manifests(output, "gamma0" if gamma0 else "sigma0", simulated):
             print(path)
+
+
+@app.command()
+def fuse(
+    pairs: Annotated[Path, typer.Argument(help="manifest of fine and coarse images, TOML")],
+    output: Folder,
+    method: Method = "linear-anomaly",
+    start: FirstDay = None,
+    end: LastDay = None,
+    threads: Annotated[int, typer.Option(min=1, help="rows worked on at a time")] = 2,
+    radius: Radius = 25,
+    patch: Patch = 200,
+    dry_run: DryRun = False,
+) -> None:
+    """Daily fine images of NDVI, albedo or temperature. A stopped run goes on when called again."""
+    from ..progress import pixels_bar
+    from .fuse import Run, fuse_series, make_plan, present_shares
+    from .pairs import read_pairs
+
+    opened = read_pairs(pairs)
+    run = Run(method, _day(start, "--start"), _day(end, "--end"), radius, patch, threads)
+    run.rule(opened)
+    plan = make_plan(opened, run, present_shares(opened))
+    for reason in plan.skipped:
+        print(f"note: {reason}")
+    if dry_run:
+        for interval in plan.intervals:
+            ends = [str(opened.fine_days[i]) for i in (interval.before, interval.after)]
+            print(f"{ends[0]} to {ends[1]}: {len(interval.days)} days by {method}")
+        print(f"{len(plan.measured)} days have a measured image")
+        return
+    with pixels_bar(output.name) as progress:
+        days = fuse_series(opened, output, run, plan, progress)
+    fused = [day for day in days if day.source == "fused"]
+    kept = sum(day.kept for day in days)
+    missing = sum(day.missing for day in fused) / max(1, sum(day.pixels for day in fused))
+    print(
+        f"{output}: {len(fused)} days fused by {method}, {len(days) - len(fused)} measured, "
+        f"{kept} kept from an earlier run; {missing:.1%} of the fused pixels missing"
+    )
+    if opened.simulated:
+        print("note: made from simulated images", file=sys.stderr)
+
+
+@app.command("fuse-methods")
+def fuse_methods(
+    pairs: Annotated[Path, typer.Argument(help="manifest of fine and coarse images, TOML")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="CSV of every image's scores")
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option("--method", help="methods to compare; all by default")
+    ] = None,
+    detail: Annotated[
+        int, typer.Option("--detail", min=1, help="detail: below this many pixels to each side")
+    ] = 5,
+    threads: Annotated[int, typer.Option(min=1, help="rows worked on at a time")] = 2,
+    radius: Radius = 25,
+    patch: Patch = 200,
+) -> None:
+    """Leave each fine image out, make it by every method, and print how near they come."""
+    from ..progress import pixels_bar
+    from .compare import leave_one_out, report_text, write_scores
+    from .fuse import Run
+    from .methods import METHODS
+    from .pairs import read_pairs
+
+    opened = read_pairs(pairs)
+    chosen = tuple(method or METHODS)
+    for name in chosen:
+        Run(name, radius=radius, patch=patch).rule(opened)
+    run = Run(radius=radius, patch=patch, threads=threads)
+    with pixels_bar(pairs.name) as progress:
+        found = leave_one_out(opened, run, chosen, detail, progress)
+    if output is not None:
+        write_scores(output, opened, found)
+    print(report_text(opened, found))
+
+
+def _day(given: str | None, option: str) -> Any:
+    if given is None:
+        return None
+    import numpy as np
+
+    from ..errors import UsageError
+
+    try:
+        return np.datetime64(given, "D")
+    except ValueError:
+        raise UsageError(f"{option} {given!r} is not a day such as 2016-02-18") from None

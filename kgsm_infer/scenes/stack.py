@@ -155,6 +155,42 @@ def open_stack(scene: Scene, polarisation: str, columns: Sequence[str]) -> Stack
     return stack
 
 
+def open_series(scene: Scene, column: str, grid: Grid | None = None) -> Stack:
+    """A scene of one column and its own dates, ``ndvi`` from red and nir too, without backscatter.
+
+    grid: to bring it to; None for the manifest's, else that of its last file. DataError as in
+    :func:`open_stack`.
+    """
+    rasterio = rasterio_or_reason()
+    needed = made_from(column, scene.layers)
+    if not needed:
+        raise DataError(_no_layer(scene, column))
+    layers = {
+        name: _with_dates(rasterio, scene.source, scene.layers[name])
+        for name in dict.fromkeys(needed)
+    }
+    of_each = [{item.date for item in layer.slices} for layer in layers.values()]
+    dates = set.intersection(*of_each)
+    if not dates or None in dates:
+        raise DataError(f"{scene.source}: {column} must be files with dates, one image for each")
+    last = next(iter(layers.values())).slices[-1].path
+    with _opened(rasterio, last) as dataset:
+        tile = (int(dataset.block_shapes[0][0]), int(dataset.block_shapes[0][1]))
+        own = _explicit_grid(rasterio, scene) or _grid_of(dataset, last)
+    files = dict.fromkeys(item.path for layer in layers.values() for item in layer.slices)
+    stack = Stack(
+        scene.source,
+        scene.title,
+        grid or own,
+        np.asarray(sorted(date for date in dates if date is not None), "datetime64[s]"),
+        layers,
+        tile,
+        tuple(files),
+    )
+    _check_grids_and_units(stack)
+    return stack
+
+
 class Reader:
     """Columns of a stack by acquisition and window; of one thread only."""
 
