@@ -26,7 +26,7 @@ BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard csrc/*) kgsm_in
 INFER_TESTS = $$(grep -L -r --include='test_*.py' kgsm_train tests | \
   grep -v -e /house/ -e /maps/ -e /paddocks/ -e /scenes/) kgsm_infer
 
-.PHONY: help demo test bench check-native lint wheel clean
+.PHONY: help demo test bench check-native lint pins audit wheel clean
 
 help:
 	@echo "make demo     simulate, cross-validate, fit, export, predict; results in $(OUT)/"
@@ -35,6 +35,7 @@ help:
 	@echo "make bench    time the C core against peers and bounds; ratios in $(OUT)/bench.md"
 	@echo "make check-native   the C core under sanitizers, valgrind and fuzzers (gcc, clang, valgrind)"
 	@echo "make lint     ruff and mypy"
+	@echo "make pins     pin the small machine's packages by hash; make audit: known faults in them"
 	@echo "make wheel    wheel and sdist in dist/"
 	@echo "make clean    remove what make made, .venv too"
 
@@ -100,6 +101,19 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+
+# The base install and the gateway, pinned to files by their hashes; and what is known against them.
+pins: $(STAMP)
+	$(BIN)/python -m pip install -q uv
+	@sed -n '/^#/p' requirements-edge.txt > requirements-edge.new
+	$(BIN)/uv pip compile -q pyproject.toml --extra gateway --generate-hashes --universal \
+	  --python-version 3.11 --no-header | sed '/^#/d' >> requirements-edge.new
+	mv requirements-edge.new requirements-edge.txt
+
+audit: $(STAMP)
+	$(BIN)/python -m pip install -q pip-audit
+	$(BIN)/pip-audit -r requirements-edge.txt --require-hashes --disable-pip
 
 wheel: $(STAMP)
 	$(BIN)/python -m build

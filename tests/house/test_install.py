@@ -272,3 +272,14 @@ def rows_of(path: Path) -> list[list[str]]:
     """The table as text; a line that starts with # is a remark."""
     with path.open(newline="", encoding="utf-8") as file:
         return [row for row in csv.reader(file) if row and not row[0].startswith("#")]
+
+
+def test_the_small_machines_packages_are_pinned_by_hash() -> None:
+    """Each line of requirements-edge.txt names one version and its files' hashes, and the base
+    install's packages are among them."""
+    text = (ROOT / "requirements-edge.txt").read_text(encoding="utf-8")
+    lines = [line for line in text.replace("\\\n", "").splitlines() if not line.startswith("#")]
+    pins = [line.split()[0] for line in lines if line and not line.startswith(" ")]
+    assert all("==" in pin for pin in pins)
+    assert all("--hash=sha256:" in line for line in lines if line and not line.startswith(" "))
+    assert {"numpy", "onnxruntime", "typer"} <= {pin.partition("==")[0] for pin in pins}
