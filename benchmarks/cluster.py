@@ -26,7 +26,7 @@ def cube(model: Any, side: int, dates: int) -> Any:
     import dask.array
     import xarray
 
-    from kgsm_infer.maps.run import model_columns
+    from kgsm_infer.maps.plan import model_columns
 
     centre = {"vh_db": -16.0, "vv_db": -10.0, "ndvi": 0.4, "angle_deg": 39.0}
     names = [f"{model.card.polarisation}_db", *model_columns(model)]

@@ -90,7 +90,7 @@ def main() -> None:
         print(json.dumps(measure(options.model, options.engine, options.one, options.threads)))
         return
     import kgsm_infer
-    from kgsm_infer.maps.run import model_columns
+    from kgsm_infer.maps.plan import model_columns
 
     model = kgsm_infer.load(options.model)
     names = list(dict.fromkeys([f"{model.card.polarisation}_db", *model_columns(model)]))

@@ -173,19 +173,19 @@ def map_command(
     """
     from .maps.run import map_scene
     from .model import load
-    from .paddocks.summary import read_outlines
     from .progress import pixels_bar
     from .scenes.manifest import read_scene
+    from .scenes.outlines import read_outlines
 
-    loaded, stack = load(model, engine=engine), read_scene(scene)
-    inputs = _of_model(model, scene, fields, *stack.files())
+    loaded, manifest = load(model, engine=engine), read_scene(scene)
+    inputs = _of_model(model, scene, fields, *manifest.files())
     preflight([output, quicklook], inputs, suffixes=MAPS, what="maps")
     preflight([quicklook], suffixes=PICTURES, what="quick looks")
     outlines = None if fields is None else read_outlines(fields, id_property)
     with pixels_bar(output.name) as progress:
         counts = map_scene(
             loaded,
-            stack,
+            manifest,
             output,
             date=date,
             every=every,
@@ -227,7 +227,9 @@ def paddocks(
     Mean, median, p10, p90, interval, share with a number, flags, and why there is no number.
     """
     from .model import load
-    from .paddocks.summary import paddock_summary, paddocks_of_table, read_outlines, write_paddocks
+    from .paddocks.of_table import paddocks_of_table
+    from .paddocks.summary import paddock_summary, write_paddocks
+    from .scenes.outlines import read_outlines
 
     preflight(
         [output, quicklook],
@@ -256,7 +258,7 @@ def paddocks(
         found = paddocks_of_table(loaded, table, outlines, column=column, **options)
     write_paddocks(output, outlines, found, simulated=loaded.card.simulated)
     if quicklook is not None:
-        from .maps.picture import draw_paddocks
+        from .paddocks.picture import draw_paddocks
 
         draw_paddocks(quicklook, outlines, found, simulated=loaded.card.simulated)
     say(f"{output}: {paddock_summary(found)}", output)

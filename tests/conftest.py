@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,3 +61,50 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tiny.toml").write_text(TINY)
     fit_and_export(read_config(folder / "tiny.toml"), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def model(tiny_model: Path) -> Any:
+    """The tiny model, loaded from its core graph."""
+    import kgsm_infer
+
+    return kgsm_infer.load(tiny_model / "model.core.onnx")
+
+
+@pytest.fixture(scope="session")
+def interval_model(model: Any) -> Any:
+    """The tiny model with an interval on its card."""
+    interval = {"level": 0.9, "lower": -0.05, "upper": 0.07}
+    return replace(model, card=replace(model.card, interval=interval))
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    """The manifest of a small made-up scene, in a folder of its own."""
+    from made_scenes import make_pixels, write_scene
+
+    pytest.importorskip("rasterio", reason="scenes need kgsm[raster]")
+    return write_scene(tmp_path / "scene", make_pixels())
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Maps in blocks of 16 pixels, so that a small scene has several."""
+    from kgsm_infer.maps import plan
+
+    monkeypatch.setattr(plan, "BLOCK_SIDE", 16)
+
+
+@pytest.fixture
+def scene_and_map(tmp_path: Path, scene: Path, interval_model: Any) -> tuple[Path, Any, Any]:
+    """A scene, and sm and flags of its map."""
+    import numpy as np
+    import rasterio
+
+    from kgsm_infer.maps.run import map_scene
+    from kgsm_infer.scenes.manifest import read_scene
+
+    pytest.importorskip("exactextract", reason="paddocks on rasters need kgsm[raster]")
+    map_scene(interval_model, read_scene(scene), tmp_path / "m.tif")
+    with rasterio.open(tmp_path / "m.tif") as dataset:
+        return scene, dataset.read(1), dataset.read(4).astype(np.uint16)

@@ -100,3 +100,11 @@ def write_scene(folder: Path, pixels: Pixels) -> Path:
     manifest = folder / "scene.toml"
     manifest.write_text("\n".join(lines) + "\n")
     return manifest
+
+
+def with_layer(scene: Path, layer: str, text: str) -> Path:
+    """A manifest of :func:`write_scene` with one layer put differently."""
+    parts = scene.read_text().split("[layers.")
+    kept = [part for part in parts if not part.startswith(f"{layer}]")]
+    scene.write_text("[layers.".join(kept) + text)
+    return scene

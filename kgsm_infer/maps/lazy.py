@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from ..columns import FROM_DATE, FROZEN_BY, made_from, make
 from ..context import CONTEXT, first_given, mean_of, to_power, too_few
-from ..errors import DataError, MissingError
-from ..flags import FLAG_MASKS, FLAG_MEANINGS
-from .cube import LONG_NAMES
-from .run import VARIABLES, retrieve_columns
+from ..errors import DataError
+from ..extras import optional
+from .attributes import VARIABLES, cf_attributes
+from .blocks import retrieve_columns
+from .plan import model_columns
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -43,12 +44,7 @@ def retrieve(model: str | Path, stack: Any, *, every: bool = False, engine: str 
     pixel is a field of its own and flagged ``context_missing``.
     DataError where a variable is missing, MissingError without xarray.
     """
-    try:
-        import xarray
-    except ImportError:
-        raise MissingError("this needs xarray: pip install 'kgsm[cluster]'") from None
-    from .run import model_columns
-
+    xarray = optional("retrieval on a Dataset", "xarray")
     loaded = _model(str(model), engine)
     card = loaded.card
     names = [f"{card.polarisation}_db", *model_columns(loaded)]
@@ -118,8 +114,7 @@ def _scene_mean(flat: Any, name: str) -> tuple[Any, Any]:
 
 def _column(flat: Any, name: str) -> Any:
     """A column as a table holds it, made of the variables at hand; float64."""
-    import xarray
-
+    xarray = optional("retrieval on a Dataset", "xarray")
     names = made_from(name, flat)
     return xarray.apply_ufunc(
         lambda *values: make(name, dict(zip(names, values, strict=True))),
@@ -131,8 +126,7 @@ def _column(flat: Any, name: str) -> Any:
 
 def _block(flat: Any, *, model: str, engine: str, every: bool) -> Any:
     """The retrieval of one chunk, all its dates in memory."""
-    import xarray
-
+    xarray = optional("retrieval on a Dataset", "xarray")
     loaded = _model(model, engine)
     sizes = (flat.sizes["y"], flat.sizes["x"])
     dates = flat["time"].values.astype("datetime64[s]")
@@ -174,29 +168,13 @@ def _block(flat: Any, *, model: str, engine: str, every: bool) -> Any:
             name: (
                 ("time", "y", "x"),
                 np.stack([getattr(part, key).reshape(sizes) for part in parts]),
-                attributes(name),
+                cf_attributes(name),
             )
             for name, key in results.items()
         },
         coords={dim: flat[dim] for dim in ("y", "x") if dim in flat.coords}
         | {"time": flat["time"][list(targets)]},
     )
-
-
-def attributes(name: str) -> dict[str, Any]:
-    """CF attributes of a result."""
-    if name == "flags":
-        return {
-            "long_name": LONG_NAMES[name],
-            "standard_name": "quality_flag",
-            "flag_masks": np.asarray(FLAG_MASKS, np.uint16),
-            "flag_meanings": FLAG_MEANINGS,
-        }
-    return {
-        "long_name": LONG_NAMES[name],
-        "standard_name": "volume_fraction_of_condensed_water_in_soil",
-        "units": "1",
-    }
 
 
 def _template(xarray: Any, flat: Any, every: bool) -> Any:
@@ -213,7 +191,7 @@ def _template(xarray: Any, flat: Any, every: bool) -> Any:
             name: (
                 ("time", "y", "x"),
                 dask.array.empty(shape, dtype=dtype.newbyteorder("="), chunks=chunks),
-                attributes(name),
+                cf_attributes(name),
             )
             for name, dtype in VARIABLES.items()
         },

@@ -19,17 +19,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, MissingError
-from ..maps.run import Plan, Progress, Work, plan_map, worked_out
+from ..errors import DataError
+from ..extras import optional
+from ..maps.plan import Plan, plan_map
+from ..maps.work import Progress, Work, worked_out
+from ..scenes.gdal import gdal
+from ..scenes.grid import Grid, Window
 from ..scenes.manifest import Scene
-from ..scenes.stack import Grid, Stack, Window, gdal, to_outline_crs
-from .summary import LON_LAT, MIN_VALID, Outlines, Paddock, summarise, without_number
+from ..scenes.outlines import Outlines, Reason, on_grid
+from .summary import MIN_VALID, Paddock, summarise, without_number
 
 if TYPE_CHECKING:
     from ..model import Model
 
 #: Less of a paddock than this inside pixels, and it is a sliver.
 MIN_PIXELS = 1.0
+OUTSIDE = Reason("outside the scene")
 
 
 class Coverage(NamedTuple):
@@ -63,10 +68,10 @@ def paddocks_of_scene(
     """
     with gdal():
         plan = plan_map(model, scene, date=date, every=every)
-        geometries = on_stack(plan.stack, outlines)
+        geometries = on_grid(outlines, plan.stack.grid, plan.stack.source)
         plan = replace(plan, paddocks=tuple(item for item in geometries if isinstance(item, dict)))
-        covers: list[Coverage | str] = [
-            item if isinstance(item, str) else coverage(plan.stack.grid, item)
+        covers = [
+            item if isinstance(item, Reason) else coverage(plan.stack.grid, item)
             for item in geometries
         ]
         windows = [item.window for item in covers if isinstance(item, Coverage)]
@@ -81,72 +86,48 @@ def paddocks_of_scene(
             ]
 
 
-def on_stack(stack: Stack, outlines: Outlines) -> list[dict[str, Any] | str]:
-    """Each outline in the stack's CRS, or why it cannot be used."""
-    shapely = _shapely()
-    found: list[dict[str, Any] | str] = []
-    crs = "EPSG:4326" if outlines.crs == LON_LAT else outlines.crs
-    for geometry in outlines.geometries:
-        if geometry is None:
-            found.append("it has no outline")
-            continue
-        shape = shapely.geometry.shape(geometry)
-        if not shape.is_valid:
-            found.append(f"its outline is invalid: {shapely.is_valid_reason(shape)}")
-            continue
-        (moved,) = to_outline_crs(stack, [geometry], crs)
-        found.append(moved)
-    return found
-
-
-def coverage(grid: Grid, geometry: Mapping[str, Any]) -> Coverage | str:
+def coverage(grid: Grid, geometry: Mapping[str, Any]) -> Coverage | Reason:
     """The share of each pixel inside a polygon of the grid's CRS, or why there is none.
 
     DataError on a rotated grid.
     """
-    try:
-        from exactextract import exact_extract
-        from exactextract.raster import NumPyRasterSource
-    except ImportError:
-        raise MissingError(
-            "paddocks on rasters need exactextract: pip install 'kgsm[raster]'"
-        ) from None
-    a, b, c, d, e, f = grid.transform
-    if b or d or a <= 0 or e >= 0:
+    exactextract = optional("the share of a pixel in a paddock", "exactextract", "raster")
+    shapely = optional("outlines on rasters", "shapely", "geometry")
+    if grid.orientation != "north-up":
         raise DataError("paddocks need a north-up raster; warp the scene with a [grid]")
-    shape = _shapely().geometry.shape(geometry)
-    area = float(shape.area / (a * -e))
+    shape = shapely.geometry.shape(geometry)
+    across, down = grid.step
+    area = float(shape.area / (across * down))
     west, south, east, north = shape.bounds
-    left, right = max(0, int((west - c) // a)), min(grid.width, int((east - c) // a) + 1)
-    top, bottom = max(0, int((f - north) // -e)), min(grid.height, int((f - south) // -e) + 1)
+    x0, _, _, y0 = grid.bounds
+    left = max(0, int((west - x0) // across))
+    right = min(grid.width, int((east - x0) // across) + 1)
+    top, bottom = max(0, int((y0 - north) // down)), min(grid.height, int((y0 - south) // down) + 1)
     if left >= right or top >= bottom:
-        return "outside the scene"
+        return OUTSIDE
     window = Window(top, left, bottom - top, right - left)
+    xmin, ymin, xmax, ymax = grid.part(window).bounds
     number = np.arange(window.height * window.width, dtype=np.float64)
-    source = NumPyRasterSource(
-        number.reshape(window.height, window.width),
-        xmin=c + left * a,
-        xmax=c + right * a,
-        ymin=f + bottom * e,
-        ymax=f + top * e,
+    source = exactextract.raster.NumPyRasterSource(
+        number.reshape(window.height, window.width), xmin=xmin, xmax=xmax, ymin=ymin, ymax=ymax
     )
     feature = {"type": "Feature", "properties": {}, "geometry": dict(geometry)}
-    inside = exact_extract(source, [feature], ["values", "coverage"])[0]["properties"]
+    inside = exactextract.exact_extract(source, [feature], ["values", "coverage"])[0]["properties"]
     share = np.zeros(number.size)
     share[inside["values"].astype(np.int64)] = inside["coverage"]
     total = float(share.sum())
     if total == 0:
-        return "outside the scene"
+        return OUTSIDE
     if total < MIN_PIXELS and area < MIN_PIXELS:
-        return f"smaller than a pixel ({area:.2g} pixels)"
+        return Reason("smaller than a pixel", f"smaller than a pixel ({area:.2g} pixels)")
     return Coverage(window, share.reshape(window.height, window.width), area)
 
 
-def _paddock(work: Work, name: str, cover: Coverage | str, k: int, min_valid: float) -> Paddock:
+def _paddock(work: Work, name: str, cover: Coverage | Reason, k: int, min_valid: float) -> Paddock:
     when = work.plan.dates[k]
     midnight = when == when.astype("datetime64[D]")
     date = np.datetime_as_string(when, "D") if midnight else f"{when}Z"
-    if isinstance(cover, str):
+    if isinstance(cover, Reason):
         return without_number(name, str(date), cover)
     inside = cover.share > 0
     sm = work.read("sm", k, cover.window)[inside]
@@ -167,20 +148,5 @@ def _touched(plan: Plan, windows: Sequence[Window]) -> list[int]:
     return [
         index
         for index, block in enumerate(plan.windows)
-        if any(
-            block.row < window.row + window.height
-            and window.row < block.row + block.height
-            and block.col < window.col + window.width
-            and window.col < block.col + block.width
-            for window in windows
-        )
+        if any(block.meets(window) for window in windows)
     ]
-
-
-def _shapely() -> Any:
-    try:
-        import shapely
-        import shapely.geometry
-    except ImportError:
-        raise MissingError("paddocks on rasters need shapely: pip install 'kgsm[raster]'") from None
-    return shapely

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..errors import DataError, UsageError
 from ..files import whole
 from ..kernels.fusion import Pair
-from ..scenes.stack import gdal
+from ..scenes.gdal import gdal
 from .fuse import LEAST_PRESENT, Run, blocks_of, present_shares, sigma_of
 from .methods import METHODS, Score, fuse_block, needs_coarse, score
 from .pairs import Images, Pairs

@@ -25,7 +25,8 @@ from ..errors import DataError, UsageError
 from ..files import whole
 from ..kernels import fusion, tier_name
 from ..kernels.fusion import Fusion, Pair
-from ..scenes.stack import Stack, gdal, rasterio_or_reason
+from ..scenes.gdal import gdal, rasterio_or_reason
+from ..scenes.stack import Stack
 from . import methods
 from .grids import Draft, into_place, workshop
 from .manifests import manifest_text

@@ -28,8 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..scenes.grid import Grid, Window
 from ..scenes.manifest import Scene, scene_from
-from ..scenes.stack import Grid, Reader, Stack, Window, open_series
+from ..scenes.opening import open_series
+from ..scenes.reader import Reader
+from ..scenes.stack import Stack
 
 #: What a quantity can be, exclusive, in its unit (K for lst_k). Surface temperature: the
 #: limits of the authors of unbiased ESTARFM.

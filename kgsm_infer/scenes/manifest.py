@@ -19,7 +19,7 @@ unit included, and files, band, dates, nodata and scaling are stated here or by 
     [layers.angle_deg]
     value = 39.0                        # one number for all; a raster: file = "angle.tif"
 
-This module reads manifests only; :mod:`kgsm_infer.scenes.stack` opens what they name.
+This module reads manifests only; :mod:`kgsm_infer.scenes.opening` opens what they name.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ import numpy as np
 
 from ..columns import POLARISATIONS, forms_given
 from ..errors import DataError
+from .presets import PRESETS
 
 MATCHES = ("exact", "nearest", "linear")
 #: How a layer on another grid may be brought to the scene's; "refuse" is the default.
@@ -109,55 +110,6 @@ class Scene:
             )
         return given[0]
 
-
-#: What people download. ``{files}`` is the manifest's own ``files``; its layers may be
-#: changed or added to by ``[layers.…]``.
-PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    # COPERNICUS/S1_GRD exported as GeoTIFF: sigma0 in dB, the angle beside it; masked is 0
-    "earthengine-grd": {
-        "vh_db": {"files": "{files}", "band": "VH", "nodata": 0},
-        "vv_db": {"files": "{files}", "band": "VV", "nodata": 0},
-        "angle_deg": {"files": "{files}", "band": "angle", "nodata": 0},
-    },
-    # ASF HyP3 RTC, gamma0 in power (its default); the incidence angle maps are in radians
-    "hyp3-rtc": {
-        "vh_gamma0_linear": {"files": "{files}*_VH.tif", "nodata": 0},
-        "vv_gamma0_linear": {"files": "{files}*_VV.tif", "nodata": 0},
-        "angle_deg": {"files": "{files}*_inc_map_ell.tif", "nodata": 0, "scale": 180 / math.pi},
-    },
-    # OPERA_L2_RTC-S1, gamma0 linear; the angle is in the burst's STATIC product, degrees
-    "opera-rtc-s1": {
-        "vh_gamma0_linear": {"files": "{files}*_VH.tif"},
-        "vv_gamma0_linear": {"files": "{files}*_VV.tif"},
-    },
-    # sentinel-1-rtc of Planetary Computer: gamma0 linear, the date in the item's folder
-    "planetary-rtc": {
-        "vh_gamma0_linear": {"files": "{files}*vh.rtc.tif*", "nodata": -32768},
-        "vv_gamma0_linear": {"files": "{files}*vv.rtc.tif*", "nodata": -32768},
-    },
-    # Copernicus Data Space openEO / Sentinel Hub: sigma0 ellipsoid, linear; empty is 0 or NaN
-    "cdse": {
-        "vh_linear": {"files": "{files}", "band": "VH", "nodata": 0},
-        "vv_linear": {"files": "{files}", "band": "VV", "nodata": 0},
-    },
-    # WorldCereal preprocessed inputs (NetCDF, uint16): dB = 20 log10(DN) - 83, S2 x 10,000
-    "worldcereal": {
-        "vh_db": {
-            "file": "{files}",
-            "variable": "S1-SIGMA0-VH",
-            "amplitude_db": -83.0,
-            "nodata": 65535,
-        },
-        "vv_db": {
-            "file": "{files}",
-            "variable": "S1-SIGMA0-VV",
-            "amplitude_db": -83.0,
-            "nodata": 65535,
-        },
-        "red": {"file": "{files}", "variable": "S2-L2A-B04", "scale": 1e-4, "nodata": 65535},
-        "nir": {"file": "{files}", "variable": "S2-L2A-B08", "scale": 1e-4, "nodata": 65535},
-    },
-}
 
 _TOP = {"title", "preset", "files", "resample", "grid", "layers"}
 _LAYER = {
@@ -345,7 +297,7 @@ def _layer(name: str, keys: Mapping[str, Any], source: str, folder: Path) -> Lay
                     'write files = {2024-03-04 = "name", ...}'
                 )
             slices.append(Slice(item, band, when))
-    return Layer(slices=_in_order(slices, place), **options)
+    return Layer(slices=_ascending(slices, place), **options)
 
 
 def _single(
@@ -359,7 +311,7 @@ def _single(
     if "dates" in keys:
         dates = [_date(item, f"{place}.dates") for item in keys["dates"]]
         slices = [Slice(path, number, when) for number, when in enumerate(dates, start=1)]
-        return Layer(slices=_in_order(slices, place), **options)
+        return Layer(slices=_ascending(slices, place), **options)
     if "date" in keys:
         return Layer(slices=(Slice(path, band, _date(keys["date"], f"{place}.date")),), **options)
     if "variable" in keys:
@@ -367,7 +319,7 @@ def _single(
     return Layer(slices=(Slice(path, band),), **options)
 
 
-def _in_order(slices: Sequence[Slice], place: str) -> tuple[Slice, ...]:
+def _ascending(slices: Sequence[Slice], place: str) -> tuple[Slice, ...]:
     ordered = sorted(slices, key=lambda item: item.date or np.datetime64(0, "s"))
     for one, other in pairwise(ordered):
         if one.date == other.date:

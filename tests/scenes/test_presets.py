@@ -13,7 +13,9 @@ from kgsm_infer.scenes.manifest import scene_from
 
 pytest.importorskip("rasterio", reason="maps need kgsm[raster]")
 
-from kgsm_infer.scenes.stack import Reader, Window, open_stack
+from kgsm_infer.scenes.grid import Window
+from kgsm_infer.scenes.opening import open_stack
+from kgsm_infer.scenes.reader import Reader
 
 DB = np.linspace(-22, -12, 12).reshape(3, 4)
 ANGLE = 39.0

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from kgsm_infer.errors import DataError
-from kgsm_infer.scenes.manifest import PRESETS, date_in, read_scene, scene_from
+from kgsm_infer.scenes.manifest import date_in, read_scene, scene_from
+from kgsm_infer.scenes.presets import PRESETS
 
 
 def _touch(folder: Path, *names: str) -> None:

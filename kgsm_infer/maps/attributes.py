@@ -1,0 +1,66 @@
+"""What a map holds, and what its attributes say of it (CF 1.11)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..flags import FLAG_MASKS, FLAG_MEANINGS
+from .plan import Plan
+
+#: As they are stored, little-endian.
+VARIABLES: Mapping[str, np.dtype[Any]] = {
+    "sm": np.dtype("<f4"),
+    "sm_lower": np.dtype("<f4"),
+    "sm_upper": np.dtype("<f4"),
+    "flags": np.dtype("<u2"),
+}
+LONG_NAMES: Mapping[str, str] = {
+    "sm": "volumetric soil moisture, 0-5 cm",
+    "sm_lower": "lower end of the soil moisture interval",
+    "sm_upper": "upper end of the soil moisture interval",
+    "flags": "reasons to doubt, or why there is no number",
+}
+
+
+def cf_attributes(name: str) -> dict[str, Any]:
+    """CF attributes of one of VARIABLES, whatever file it goes to."""
+    if name == "flags":
+        return {
+            "long_name": LONG_NAMES[name],
+            "standard_name": "quality_flag",
+            "flag_masks": np.asarray(FLAG_MASKS, np.uint16),
+            "flag_meanings": FLAG_MEANINGS,
+        }
+    return {
+        "long_name": LONG_NAMES[name],
+        "standard_name": "volume_fraction_of_condensed_water_in_soil",
+        "units": "1",
+    }
+
+
+def global_attributes(plan: Plan) -> dict[str, Any]:
+    """Of the whole file: what it is, of what, and by what. Nothing that changes by the hour."""
+    card = plan.model.card
+    simulated = "SIMULATED: the model was trained on simulated data. " if card.simulated else ""
+    name = plan.stack.title or Path(plan.stack.source).stem
+    interval = (
+        "none on the model's card"
+        if card.interval is None
+        else f"{card.interval['level']:.0%} per pixel, from cross-validation residuals"
+    )
+    return {
+        "Conventions": "CF-1.11",
+        "title": f"{simulated}Surface soil moisture, {name}",
+        "institution": "not stated",
+        "source": f"kgsm {__version__}, {card.kind} on Sentinel-1 {card.polarisation.upper()}",
+        "history": f"kgsm-infer map, kgsm {__version__}",
+        "references": "Yu, Filippi, Bishop: knowledge-guided deep learning of soil moisture",
+        "comment": f"interval: {interval}; see flags before use",
+        "kgsm_model_sha256": str(card.graph_sha256.get(plan.model.role, "")),
+        "kgsm_simulated": "true" if card.simulated else "false",
+    }

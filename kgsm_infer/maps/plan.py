@@ -1,0 +1,156 @@
+"""What is to be mapped, decided before anything is computed: acquisitions, blocks, paddocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..context import CONTEXT
+from ..errors import DataError, UsageError
+from ..scenes.grid import Window
+from ..scenes.manifest import Scene
+from ..scenes.match import nearest_date, within_reach
+from ..scenes.opening import open_stack
+from ..scenes.stack import Stack
+from ..table import asked_day
+
+if TYPE_CHECKING:
+    from ..model import Model
+
+#: Numbers (pixels x acquisitions) of one column that a block may hold.
+BLOCK_NUMBERS = 1 << 20
+#: Longest side of a block, pixels.
+BLOCK_SIDE = 512
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A model on a stack: which acquisitions are mapped, and in which blocks.
+
+    targets: indices into the stack's dates, ascending.  windows: all blocks, in order.
+    paddocks: GeoJSON geometries in the stack's CRS, for field context; or empty.
+    """
+
+    model: Model
+    stack: Stack
+    targets: tuple[int, ...]
+    windows: tuple[Window, ...]
+    paddocks: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def dates(self) -> NDArray[np.datetime64]:
+        """(K,) of the mapped acquisitions."""
+        return self.stack.dates[list(self.targets)]
+
+    @property
+    def acquisitions(self) -> range:
+        """Those that are read: the targets and what their windows look back on."""
+        return range(max(0, self.targets[0] - self.model.card.steps + 1), self.targets[-1] + 1)
+
+    @property
+    def contexts(self) -> list[str]:
+        """The contexts the model reads that no layer gives."""
+        card = self.model.card
+        names = (*card.names("dynamic"), *card.names("static"))
+        return [name for name in names if name in CONTEXT and not self.stack.has(name)]
+
+
+def plan_map(
+    model: Model,
+    scene: Scene,
+    *,
+    date: str | None = None,
+    every: bool = False,
+) -> Plan:
+    """Look at a scene and decide what to do; nothing is computed yet.
+
+    date: ISO date of the acquisition to map; None for the last. every: all of them. Not both.
+    DataError as :func:`kgsm_infer.scenes.opening.open_stack`, and where a layer has nothing within
+    its max_gap_days of the acquisition.
+    """
+    if every and date is not None:
+        raise UsageError("one date or all dates, not both")
+    card = model.card
+    stack = open_stack(scene, card.polarisation, model_columns(model))
+    if every:
+        targets: tuple[int, ...] = tuple(range(len(stack.dates)))
+    elif date is None:
+        targets = (len(stack.dates) - 1,)
+    else:
+        targets = (_target(stack, date),)
+    if not every:
+        _all_within_reach(stack, targets[0])
+    grid = stack.grid
+    plan = Plan(model, stack, targets, ())
+    past = any(CONTEXT[name][1] == "history" for name in plan.contexts)
+    read = len(stack.dates) if past else len(plan.acquisitions)
+    windows = tuple(block_windows(grid.height, grid.width, stack.tile, read))
+    return replace(plan, windows=windows)
+
+
+def model_columns(model: Model) -> list[str]:
+    """The columns a model reads beside its backscatter."""
+    card = model.card
+    return [
+        *([card.wcm.vegetation_name] if card.wcm else []),
+        *(["angle_deg"] if card.wcm and card.wcm.needs_angle else []),
+        *card.names("dynamic"),
+        *card.names("static"),
+    ]
+
+
+def block_windows(
+    height: int, width: int, tile: tuple[int, int], acquisitions: int
+) -> Iterator[Window]:
+    """Windows that cover the grid once, row by row, made of whole stored tiles if they can be.
+
+    >>> [tuple(block) for block in block_windows(100, 700, (64, 64), 1)]
+    [(0, 0, 100, 512), (0, 512, 100, 188)]
+    >>> [tuple(block) for block in block_windows(2500, 4000, (1, 4000), 8)][:2]
+    [(0, 0, 32, 4000), (32, 0, 32, 4000)]
+    """
+    pixels = max(1, min(BLOCK_NUMBERS // acquisitions, BLOCK_SIDE**2))
+    if tile[1] >= width and width * tile[0] <= pixels:  # stored in strips: read whole strips
+        rows, cols = tile[0] * (pixels // (width * tile[0])), width
+    else:
+        side = int(pixels**0.5)
+        rows = cols = max(16, side // 64 * 64 or side)
+    rows, cols = min(rows, height), min(cols, width)
+    for row in range(0, height, rows):
+        for col in range(0, width, cols):
+            yield Window(row, col, min(rows, height - row), min(cols, width - col))
+
+
+def _target(stack: Stack, date: str) -> int:
+    wanted = asked_day(date)
+    found = np.flatnonzero(stack.dates.astype("datetime64[D]") == wanted)
+    if not len(found):
+        nearest = stack.dates[np.argmin(np.abs(stack.dates - wanted.astype("datetime64[s]")))]
+        raise DataError(
+            f"{stack.source}: no acquisition of {date}; the nearest of its {len(stack.dates)} is "
+            f"{np.datetime_as_string(nearest, 'D')}"
+        )
+    return int(found[-1])
+
+
+def _all_within_reach(stack: Stack, target: int) -> None:
+    """DataError where a layer has nothing for the mapped date: the map would be empty."""
+    when = stack.dates[target]
+    for layer in stack.layers.values():
+        if within_reach(layer, when):
+            continue
+        date, days = nearest_date(layer, when) or (when, 0.0)
+        rule = (
+            'say match = "nearest" and max_gap_days'
+            if layer.match == "exact"
+            else f"max_gap_days is {layer.max_gap_days:g}"
+        )
+        raise DataError(
+            f"{stack.source}: layers.{layer.name} has nothing for "
+            f"{np.datetime_as_string(when, 'D')}; the nearest date is "
+            f"{np.datetime_as_string(date, 'D')}, {days:.0f} days off; {rule}"
+        )

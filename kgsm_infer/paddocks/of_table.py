@@ -1,0 +1,95 @@
+"""Paddocks of a table: its rows are points, pixels or paddocks that name the one they lie in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, UsageError
+from ..scenes.outlines import Outlines, Reason, plain_id
+from ..table import Table, asked_day
+from .summary import MIN_VALID, Paddock, summarise, without_number
+
+if TYPE_CHECKING:
+    from ..model import Model, Retrieval
+
+
+def paddocks_of_table(
+    model: Model,
+    table: Table,
+    outlines: Outlines,
+    *,
+    column: str | None = None,
+    date: str | None = None,
+    every: bool = False,
+    min_valid: float = MIN_VALID,
+) -> list[Paddock]:
+    """One line per paddock (and date), from a table of points, pixels or paddocks.
+
+    column: the table's column that holds the outlines' ids; by default ``field``, or
+    ``site`` where there is none. date: the day; None for each paddock's last, ``every`` for
+    all, not both. Rows count alike. DataError where no row belongs to any paddock.
+    """
+    if every and date is not None:
+        raise UsageError("one date or all dates, not both")
+    names = _join_column(table, column)
+    known = set(outlines.ids)
+    if not known & set(names.tolist()):
+        raise DataError(
+            f"{table.source}: none of its {column or 'field or site'} values "
+            f"({', '.join(sorted(set(names.tolist()))[:3])}, ...) is a paddock of "
+            f"{outlines.source} ({', '.join(outlines.ids[:3])}, ...); say which property with --id "
+            "and which column with --column"
+        )
+    result = model.predict(table)
+    wanted = None if date is None else asked_day(date)
+    found = []
+    for name in outlines.ids:
+        rows = np.flatnonzero(names == name)
+        times = table.date[rows]
+        if wanted is not None:
+            rows = rows[times.astype("datetime64[D]") == wanted]
+            times = table.date[rows]
+        if not len(rows):
+            reason = Reason("no rows in the table" if wanted is None else f"no rows of {date}")
+            found.append(without_number(name, date or "", reason))
+            continue
+        days = np.unique(times) if every else [times.max()]
+        found += [
+            summarise(
+                name,
+                table.date_text[rows[times == day][0]],
+                _rows_of(result, rows[times == day]),
+                np.ones(int((times == day).sum())),
+                float((times == day).sum()),
+                model.card,
+                min_valid,
+            )
+            for day in days
+        ]
+    return found
+
+
+def _join_column(table: Table, column: str | None) -> NDArray[np.str_]:
+    if column is None:
+        column = "field" if "field" in table.text or "field" in table.numbers else "site"
+    cells: Sequence[Any]
+    if column == "site":
+        cells = table.site.tolist()
+    elif column in table.text:
+        cells = table.text[column]
+    elif column in table.numbers:
+        cells = table.numbers[column].tolist()
+    else:
+        have = ", ".join(["site", *table.text, *table.numbers])
+        raise UsageError(f"{table.source}: no column {column!r}; it has {have}")
+    return np.asarray([plain_id(cell) for cell in cells], np.str_)
+
+
+def _rows_of(
+    result: Retrieval, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+    return result.sm[rows], result.flags[rows]

@@ -1,0 +1,161 @@
+"""The grid of a scene: where its pixels lie, which way they run, and parts of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from .gdal import rasterio_or_reason, reason_of
+from .manifest import Scene
+
+
+class Window(NamedTuple):
+    """A rectangle of the grid, pixels."""
+
+    row: int
+    col: int
+    height: int
+    width: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Its rows and columns, to index an array of the whole grid."""
+        return (
+            slice(self.row, self.row + self.height),
+            slice(self.col, self.col + self.width),
+        )
+
+    def meets(self, other: Window) -> bool:
+        """Whether the two have a pixel in common."""
+        return (
+            self.row < other.row + other.height
+            and other.row < self.row + self.height
+            and self.col < other.col + other.width
+            and other.col < self.col + self.width
+        )
+
+
+@dataclass(frozen=True)
+class Grid:
+    """crs: WKT.  transform: (a, b, c, d, e, f), x = a col + b row + c, y = d col + e row + f,
+    of the corner between four pixels.  Sizes in pixels.
+
+    >>> grid = Grid("", (10.0, 0.0, 600000.0, 0.0, -10.0, 5650000.0), width=3, height=2)
+    >>> grid.bounds, grid.step, grid.orientation
+    ((600000.0, 5649980.0, 600030.0, 5650000.0), (10.0, 10.0), 'north-up')
+    """
+
+    crs: str
+    transform: tuple[float, float, float, float, float, float]
+    width: int
+    height: int
+
+    @property
+    def step(self) -> tuple[float, float]:
+        """Size of a pixel along x and y, in the CRS's unit; of a grid that is not rotated."""
+        return abs(self.transform[0]), abs(self.transform[4])
+
+    @property
+    def orientation(self) -> str:
+        """``north-up`` (x grows with columns, y falls with rows), ``mirrored`` or ``rotated``."""
+        a, b, _, d, e, _ = self.transform
+        if b or d:
+            return "rotated"
+        return "north-up" if a > 0 > e else "mirrored"
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """west, south, east, north of all pixels' edges, in the CRS."""
+        a, b, c, d, e, f = self.transform
+        x = [c + a * col + b * row for col in (0, self.width) for row in (0, self.height)]
+        y = [f + d * col + e * row for col in (0, self.width) for row in (0, self.height)]
+        return min(x), min(y), max(x), max(y)
+
+    @property
+    def x(self) -> NDArray[np.float64]:
+        """(width,) of the columns' centres; of a grid that is not rotated."""
+        return np.asarray(self.transform[2] + (np.arange(self.width) + 0.5) * self.transform[0])
+
+    @property
+    def y(self) -> NDArray[np.float64]:
+        """(height,) of the rows' centres; of a grid that is not rotated."""
+        return np.asarray(self.transform[5] + (np.arange(self.height) + 0.5) * self.transform[4])
+
+    def north_up(self, plane: NDArray[Any]) -> NDArray[Any]:
+        """A plane (height, width) turned so that north is above and east on the right; of a
+        grid that is not rotated."""
+        a, _, _, _, e, _ = self.transform
+        return plane[:: 1 if e < 0 else -1, :: 1 if a > 0 else -1]
+
+    def part(self, window: Window) -> Grid:
+        """The grid of a window."""
+        a, b, c, d, e, f = self.transform
+        corner = (
+            c + a * window.col + b * window.row,
+            f + d * window.col + e * window.row,
+        )
+        return Grid(self.crs, (a, b, corner[0], d, e, corner[1]), window.width, window.height)
+
+    def same_as(self, other: Grid) -> bool:
+        """The same pixels, to a thousandth of one over the whole extent."""
+        if (self.width, self.height) != (other.width, other.height):
+            return False
+        a, b, _, d, e, _ = self.transform
+        size = max(abs(a) + abs(d), abs(b) + abs(e))
+        difference = np.abs(np.subtract(self.transform, other.transform))
+        span = np.asarray([self.width, self.height, 1] * 2)
+        return bool(np.all(difference * span < 1e-3 * size)) and _same_crs(self.crs, other.crs)
+
+    def in_words(self) -> str:
+        """Size, step, corner and CRS, so that two grids that differ read differently."""
+        crs = rasterio_or_reason().crs.CRS.from_wkt(self.crs)
+        epsg = crs.to_epsg()
+        name = f"EPSG:{epsg}" if epsg else crs.to_string()[:40]
+        west, _, _, north = self.bounds
+        turned = "" if self.orientation == "north-up" else f", {self.orientation}"
+        return (
+            f"{self.width} x {self.height} pixels of {self.step[0]:g} "
+            f"from {west:.10g}, {north:.10g}{turned}, {name}"
+        )
+
+
+def grid_of(dataset: Any, path: str) -> Grid:
+    """The grid of an open raster; DataError where nobody can say where it lies."""
+    if dataset.crs is None:
+        raise DataError(
+            f"{path}: has no CRS, so nobody can say where it lies; is it a product that was "
+            "not terrain-corrected?"
+        )
+    return Grid(dataset.crs.to_wkt(), tuple(dataset.transform)[:6], dataset.width, dataset.height)
+
+
+def stated_grid(scene: Scene) -> Grid | None:
+    """The grid a manifest states; None where it does not. DataError where it cannot be one."""
+    if not scene.grid:
+        return None
+    rasterio = rasterio_or_reason()
+    try:
+        crs = rasterio.crs.CRS.from_user_input(scene.grid["crs"])
+        west, south, east, north = (float(item) for item in scene.grid["bounds"])
+        step = float(scene.grid["resolution"])
+    except (rasterio.errors.RasterioError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{scene.source}: [grid]: {reason_of(error)}; crs is a name such as EPSG:32631, bounds "
+            "are west, south, east, north and resolution one number, in its units"
+        ) from None
+    width = round((east - west) / step) if step > 0 else 0
+    height = round((north - south) / step) if step > 0 else 0
+    if width < 1 or height < 1:
+        raise DataError(f"{scene.source}: [grid]: bounds and resolution hold no pixel")
+    return Grid(crs.to_wkt(), (step, 0.0, west, 0.0, -step, north), width, height)
+
+
+def _same_crs(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    crs = rasterio_or_reason().crs.CRS
+    return bool(crs.from_wkt(one) == crs.from_wkt(other))

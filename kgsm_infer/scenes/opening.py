@@ -1,0 +1,177 @@
+"""Opening a scene: every file is looked at once, before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ..columns import FROM_DATE, FROZEN_BY, POLARISATIONS, RULES, made_from
+from ..context import CONTEXT, first_given
+from ..errors import DataError
+from .gdal import band_of, opened, time_of
+from .grid import Grid, Window, grid_of, stated_grid
+from .manifest import Layer, Scene, Slice
+from .reader import Reader
+from .stack import Stack
+
+#: Side of the windows in which a layer's unit is checked.
+SAMPLE = 256
+
+
+def open_stack(scene: Scene, polarisation: str, columns: Sequence[str]) -> Stack:
+    """Look at a scene: dates, grid, what each of ``columns`` is made of, and its units.
+
+    columns: as a model names them (``vh_db``, ``ndvi``, ``angle_deg``, features, statics);
+    those made from date or context need no layer. DataError where one cannot be made, a
+    file cannot be read, a grid differs although ``resample`` is "refuse", or the numbers of
+    a layer cannot be of its unit.
+    """
+    name = scene.backscatter(polarisation)
+    wanted = [f"{polarisation}_db", *columns]
+    wanted += [first_given(column, scene.layers) for column in wanted]
+    wanted += [column for column in FROZEN_BY if column in scene.layers]
+    layers: dict[str, Layer] = {}
+    for column in dict.fromkeys(wanted):
+        if column in FROM_DATE or (column in CONTEXT and column not in scene.layers):
+            continue
+        needed = made_from(column, scene.layers)
+        if not needed:
+            raise DataError(_no_layer(scene, column))
+        for item in needed:
+            layers.setdefault(item, scene.layers[item])
+    layers = {key: _with_dates(scene.source, layer) for key, layer in layers.items()}
+    dates = [item.date for item in layers[name].slices]
+    if not dates or None in dates:
+        raise DataError(
+            f"{scene.source}: layers.{name} must be files with dates; they are the acquisitions"
+        )
+    return _looked_at(scene, layers, name, dates)
+
+
+def open_series(scene: Scene, column: str, grid: Grid | None = None) -> Stack:
+    """A scene of one column and its own dates, ``ndvi`` from red and nir too, without backscatter.
+
+    grid: to bring it to; None for the manifest's, else that of its last file. DataError as in
+    :func:`open_stack`.
+    """
+    needed = made_from(column, scene.layers)
+    if not needed:
+        raise DataError(_no_layer(scene, column))
+    layers = {name: _with_dates(scene.source, scene.layers[name]) for name in needed}
+    of_each = [{item.date for item in layer.slices} for layer in layers.values()]
+    dates = set.intersection(*of_each)
+    if not dates or None in dates:
+        raise DataError(f"{scene.source}: {column} must be files with dates, one image for each")
+    in_order = sorted(date for date in dates if date is not None)
+    return _looked_at(scene, layers, needed[0], in_order, grid)
+
+
+def _looked_at(
+    scene: Scene,
+    layers: Mapping[str, Layer],
+    main: str,
+    dates: Sequence[np.datetime64 | None],
+    grid: Grid | None = None,
+) -> Stack:
+    """The stack of layers with known dates, every file of them checked.
+
+    main: the layer whose last file gives tile and, where none is stated, grid.
+    """
+    last = layers[main].slices[-1].path
+    with opened(last) as dataset:
+        tile = (int(dataset.block_shapes[0][0]), int(dataset.block_shapes[0][1]))
+        grid = grid or stated_grid(scene) or grid_of(dataset, last)
+    files = dict.fromkeys(item.path for layer in layers.values() for item in layer.slices)
+    stack = Stack(
+        scene.source,
+        scene.title,
+        grid,
+        np.asarray(dates, "datetime64[s]"),
+        layers,
+        tile,
+        tuple(files),
+    )
+    _check_grids_and_units(stack)
+    return stack
+
+
+def _no_layer(scene: Scene, column: str) -> str:
+    have = ", ".join(scene.layers)
+    if column.endswith("_db") and column.removesuffix("_db") in POLARISATIONS:
+        gamma = [name for name in scene.layers if name.startswith(column[:2] + "_gamma0")]
+        if gamma:
+            return (
+                f"{scene.source}: layers.{gamma[0]} is gamma0; sigma0 = gamma0 cos(theta) needs "
+                "[layers.angle_deg], a raster or value = 39.0"
+            )
+    hint = {
+        "angle_deg": "; add [layers.angle_deg] with a raster, or value = 39.0",
+        "ndvi": "; add [layers.ndvi], or [layers.red] and [layers.nir]",
+    }.get(column, f"; add [layers.{column}]")
+    return f"{scene.source}: no layer {column!r}, which the model reads; it has {have}{hint}"
+
+
+def _with_dates(source: str, layer: Layer) -> Layer:
+    """The layer of a cube, with its bands' dates as its time axis tells."""
+    if layer.cube is None:
+        return layer
+    with opened(layer.cube) as dataset:
+        if dataset.count == 1 and not time_of(dataset, 1):
+            return replace(layer, cube=None, slices=(Slice(layer.cube),))
+        slices = []
+        for band in range(1, dataset.count + 1):
+            told = time_of(dataset, band)
+            if told is None:
+                raise DataError(
+                    f"{layer.cube}: its time axis cannot be read; "
+                    f"write dates = [...] in layers.{layer.name}"
+                )
+            slices.append(Slice(layer.cube, band, told))
+    dates = [item.date for item in slices]
+    if len(set(dates)) < len(dates):
+        raise DataError(f"{source}: layers.{layer.name}: {layer.cube} has one date twice")
+    ordered = sorted(slices, key=lambda item: item.date or np.datetime64(0, "s"))
+    return replace(layer, cube=None, slices=tuple(ordered))
+
+
+def _check_grids_and_units(stack: Stack) -> None:
+    """Every file opens and lies where it should; the first and last of a layer are sampled."""
+    with Reader(stack) as reader:
+        for layer in stack.layers.values():
+            for item in layer.slices:
+                band_of(reader.dataset(layer, item)[1], item.path, item.band)
+            if layer.name in RULES:
+                ends = {item.path + str(item.band): item for item in layer.slices}
+                for item in [*ends.values()][:1] + [*ends.values()][-1:]:
+                    _check_unit(stack, layer, item, reader)
+                if layer.value is not None:
+                    _median_fits(layer, f"{stack.source}: layers.{layer.name}", layer.value)
+
+
+def _check_unit(stack: Stack, layer: Layer, item: Slice, reader: Reader) -> None:
+    grid = stack.grid
+    high, wide = min(SAMPLE, grid.height), min(SAMPLE, grid.width)
+    sample = [
+        reader.decoded(
+            layer,
+            item,
+            Window(int((grid.height - high) * down), int((grid.width - wide) * across), high, wide),
+        )
+        for down, across in ((0.5, 0.5), (0.1, 0.1), (0.9, 0.9))
+    ]
+    values = np.concatenate([plane[np.isfinite(plane)] for plane in sample])
+    if len(values):
+        _median_fits(layer, f"{item.path}: layer {layer.name}", float(np.median(values)))
+
+
+def _median_fits(layer: Layer, place: str, median: float) -> None:
+    rule = RULES[layer.name]
+    if not rule.low <= median <= rule.high:
+        cause = (
+            rule.cause(median)
+            .replace("the column", "the layer")
+            .replace("leave the cell empty", "name it: nodata = …")
+        )
+        raise DataError(f"{place}: the typical value {median:.6g} is not {rule.what}; {cause}")

@@ -1,0 +1,56 @@
+"""What people download: the layers of known products, in the words of a manifest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+#: Product -> layer -> the layer's keys. ``{files}`` is the manifest's own ``files``; its
+#: layers may be changed or added to by ``[layers.…]``.
+PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    # COPERNICUS/S1_GRD exported as GeoTIFF: sigma0 in dB, the angle beside it; masked is 0
+    "earthengine-grd": {
+        "vh_db": {"files": "{files}", "band": "VH", "nodata": 0},
+        "vv_db": {"files": "{files}", "band": "VV", "nodata": 0},
+        "angle_deg": {"files": "{files}", "band": "angle", "nodata": 0},
+    },
+    # ASF HyP3 RTC, gamma0 in power (its default); the incidence angle maps are in radians
+    "hyp3-rtc": {
+        "vh_gamma0_linear": {"files": "{files}*_VH.tif", "nodata": 0},
+        "vv_gamma0_linear": {"files": "{files}*_VV.tif", "nodata": 0},
+        "angle_deg": {"files": "{files}*_inc_map_ell.tif", "nodata": 0, "scale": 180 / math.pi},
+    },
+    # OPERA_L2_RTC-S1, gamma0 linear; the angle is in the burst's STATIC product, degrees
+    "opera-rtc-s1": {
+        "vh_gamma0_linear": {"files": "{files}*_VH.tif"},
+        "vv_gamma0_linear": {"files": "{files}*_VV.tif"},
+    },
+    # sentinel-1-rtc of Planetary Computer: gamma0 linear, the date in the item's folder
+    "planetary-rtc": {
+        "vh_gamma0_linear": {"files": "{files}*vh.rtc.tif*", "nodata": -32768},
+        "vv_gamma0_linear": {"files": "{files}*vv.rtc.tif*", "nodata": -32768},
+    },
+    # Copernicus Data Space openEO / Sentinel Hub: sigma0 ellipsoid, linear; empty is 0 or NaN
+    "cdse": {
+        "vh_linear": {"files": "{files}", "band": "VH", "nodata": 0},
+        "vv_linear": {"files": "{files}", "band": "VV", "nodata": 0},
+    },
+    # WorldCereal preprocessed inputs (NetCDF, uint16): dB = 20 log10(DN) - 83, S2 x 10,000
+    "worldcereal": {
+        "vh_db": {
+            "file": "{files}",
+            "variable": "S1-SIGMA0-VH",
+            "amplitude_db": -83.0,
+            "nodata": 65535,
+        },
+        "vv_db": {
+            "file": "{files}",
+            "variable": "S1-SIGMA0-VV",
+            "amplitude_db": -83.0,
+            "nodata": 65535,
+        },
+        "red": {"file": "{files}", "variable": "S2-L2A-B04", "scale": 1e-4, "nodata": 65535},
+        "nir": {"file": "{files}", "variable": "S2-L2A-B08", "scale": 1e-4, "nodata": 65535},
+    },
+}

@@ -1,0 +1,174 @@
+"""Columns of a scene, read by acquisition and window, as a table would hold them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+
+from ..columns import FROM_DATE, made_from, make, ndvi_of
+from ..errors import DataError
+from .gdal import band_of, only_nan, opened, rasterio_or_reason, reason_of
+from .grid import Grid, Window, grid_of
+from .manifest import Layer, Slice
+from .match import Plane, matched
+from .stack import Stack
+
+#: Datasets one reader keeps open; an archive has more files than a process may open.
+OPEN_AT_ONCE = 64
+
+
+class Reader:
+    """Columns of a stack by acquisition and window; of one thread only."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._rasterio = rasterio_or_reason()
+        self._stack = stack
+        self._open: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
+        self._window: Window | None = None
+        self._read: dict[tuple[str, str, int | str], Plane] = {}
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every file."""
+        while self._open:
+            for dataset in self._open.popitem()[1]:
+                dataset.close()
+
+    def column(self, name: str, acquisition: int | None, window: Window) -> Plane:
+        """(height, width) float64 of a column; missing is NaN.
+
+        acquisition: index into the stack's dates; None for what has no date.
+        """
+        if window != self._window:
+            self._window = window
+            self._read.clear()
+        shape = (window.height, window.width)
+        when = None if acquisition is None else self._stack.dates[acquisition]
+        if name not in self._stack.layers and name in FROM_DATE:
+            return np.full(shape, float(FROM_DATE[name](self._stack.dates[acquisition or 0])))
+        layers = [self._stack.layers[item] for item in made_from(name, self._stack.layers)]
+        if name == "ndvi" and len(layers) == 2:  # of one date both, then matched
+            red, nir = layers
+            dates = sorted(
+                {item.date for item in red.slices} & {item.date for item in nir.slices},
+                key=lambda date: date or np.datetime64(0, "s"),
+            )
+            return matched(red, dates, lambda date: self._ndvi(red, nir, date, window), when)
+        return make(name, {layer.name: self._layer(layer, when, window) for layer in layers})
+
+    def _ndvi(self, red: Layer, nir: Layer, date: np.datetime64 | None, window: Window) -> Plane:
+        dark, bright = (
+            self._slice(layer, next(item for item in layer.slices if item.date == date), window)
+            for layer in (red, nir)
+        )
+        return ndvi_of(dark, bright)
+
+    def _layer(self, layer: Layer, when: np.datetime64 | None, window: Window) -> Plane:
+        if layer.value is not None:
+            return np.full((window.height, window.width), layer.value)
+        if layer.values:
+            numbers = dict(layer.values)
+            return matched(
+                layer,
+                sorted(numbers),
+                lambda date: np.full((window.height, window.width), numbers[date]),
+                when,
+            )
+        slices = {item.date: item for item in layer.slices}
+        return matched(
+            layer, list(slices), lambda date: self._slice(layer, slices[date], window), when
+        )
+
+    def _slice(self, layer: Layer, item: Slice, window: Window) -> Plane:
+        """One band of one file on the grid, decoded; read once per window."""
+        key = (layer.name, item.path, item.band)
+        if key not in self._read:
+            self._read[key] = self.decoded(layer, item, window)
+        return self._read[key]
+
+    def decoded(self, layer: Layer, item: Slice, window: Window) -> Plane:
+        """One band of one file, decoded to the layer's unit; missing is NaN."""
+        dataset, source = self.dataset(layer, item)
+        band = band_of(source, item.path, item.band)
+        where = self._rasterio.windows.Window(window.col, window.row, window.width, window.height)
+        try:
+            if layer.nodata is None and only_nan(dataset, band):
+                value = np.asarray(dataset.read(band, window=where), np.float64)
+            elif layer.nodata is None:
+                stored = dataset.read(band, window=where, masked=True)
+                value = np.ma.filled(stored.astype(np.float64), np.nan)
+            else:
+                stored = dataset.read(band, window=where)
+                value = stored.astype(np.float64)
+                value[stored == _as_stored(layer.nodata, stored.dtype)] = np.nan
+        except self._rasterio.errors.RasterioError as error:
+            raise DataError(
+                f"{item.path}: cannot be read at rows {window.row}-{window.row + window.height}, "
+                f"columns {window.col}-{window.col + window.width} ({reason_of(error)}); "
+                "a truncated download?"
+            ) from None
+        if layer.amplitude_db is not None:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return np.asarray(20 * np.log10(value) + layer.amplitude_db)
+        scale = source.scales[band - 1] if layer.scale is None else layer.scale
+        offset = source.offsets[band - 1] if layer.offset is None else layer.offset
+        return value if (scale, offset) == (1.0, 0.0) else value * scale + offset
+
+    def dataset(self, layer: Layer, item: Slice) -> tuple[Any, Any]:
+        """A file on the stack's grid, and the file itself; kept open. DataError where not."""
+        key = f"{item.path} {layer.nodata} {layer.resample}"
+        if key in self._open:
+            self._open.move_to_end(key)
+            return self._open[key]
+        file = opened(item.path)
+        try:
+            here = grid_of(file, item.path)
+            same = here.same_as(self._stack.grid)
+            aligned = file if same else self._aligned(file, layer, item, here)
+        except DataError:
+            file.close()
+            raise
+        self._open[key] = (aligned, file)
+        if len(self._open) > OPEN_AT_ONCE:
+            for dataset in self._open.popitem(last=False)[1]:
+                dataset.close()
+        return aligned, file
+
+    def _aligned(self, dataset: Any, layer: Layer, item: Slice, here: Grid) -> Any:
+        """The dataset as if it lay on the stack's grid; what it does not cover is missing."""
+        grid = self._stack.grid
+        if layer.resample == "refuse":
+            raise DataError(
+                f"{item.path}: lies on another grid than the scene ({here.in_words()}"
+                f"; the scene: {grid.in_words()}); "
+                'bring it there, or say resample = "nearest" (or bilinear, average)'
+            )
+        decibels = layer.name.endswith("_db")
+        if decibels and layer.resample != "nearest":
+            raise DataError(
+                f'{self._stack.source}: layers.{layer.name}: resample = "{layer.resample}" would '
+                'average decibels; give the layer in linear power, or use "nearest"'
+            )
+        return self._rasterio.vrt.WarpedVRT(
+            dataset,
+            crs=grid.crs,
+            transform=self._rasterio.Affine(*grid.transform),
+            width=grid.width,
+            height=grid.height,
+            resampling=self._rasterio.enums.Resampling[layer.resample],
+            src_nodata=dataset.nodata if layer.nodata is None else layer.nodata,
+            dtype="float64",  # so that what is not covered can be NaN in integers too
+            nodata=np.nan,
+        )
+
+
+def _as_stored(nodata: float, dtype: np.dtype[Any]) -> float:
+    """nodata as a float32 file rounds it; other types hold it exactly or never."""
+    return float(np.float32(nodata)) if dtype == np.float32 else nodata

@@ -1,0 +1,100 @@
+"""What pixels take from their scene, their paddock and their past."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_scenes import NORTH, WEST, make_pixels
+from map_checks import assert_equal_to_predict, predicted, read_map
+
+from kgsm_infer import flags
+from kgsm_infer.card import Channel
+from kgsm_infer.context import ENOUGH, context_of
+from kgsm_infer.maps import plan as map_plan
+from kgsm_infer.maps.blocks import retrieve_block
+from kgsm_infer.maps.context import make_context
+from kgsm_infer.maps.plan import plan_map
+from kgsm_infer.maps.run import map_scene
+from kgsm_infer.model import Model, Retrieval
+from kgsm_infer.scenes.grid import Window
+from kgsm_infer.scenes.manifest import read_scene
+from kgsm_infer.scenes.reader import Reader
+from kgsm_infer.table import table_from_columns
+
+rasterio = pytest.importorskip("rasterio", reason="maps need kgsm[raster]")
+
+
+def _reading(model: Model, name: str) -> Model:
+    """The model, its dynamic feature renamed: what it reads is a context instead."""
+    channels = tuple(
+        Channel(name, "dB", "dynamic", -15.0, 3.0) if channel.role == "dynamic" else channel
+        for channel in model.card.channels
+    )
+    return replace(model, card=replace(model.card, channels=channels))
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_the_scene_mean_is_that_of_a_table(model: Model, scene: Path, tmp_path: Path) -> None:
+    model, pixels = _reading(model, "vh_scene_db"), make_pixels()
+    map_scene(model, read_scene(scene), tmp_path / "m.tif", threads=2)
+    expected = predicted(model, pixels)
+    assert not (expected.flags & flags.CONTEXT_MISSING).any()
+    assert_equal_to_predict(tmp_path / "m.tif", expected)
+
+
+def _square(top: int, left: int, bottom: int, right: int) -> dict[str, object]:
+    x0, x1, y0, y1 = (WEST + 10 * left, WEST + 10 * right, NORTH - 10 * bottom, NORTH - 10 * top)
+    ring = [[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]
+    return {"type": "Polygon", "coordinates": [ring]}
+
+
+@pytest.mark.parametrize("enough", [2, 5])
+@pytest.mark.parametrize("name", ["vh_field_db", "vh_over_usual_db", "vh_over_driest_db"])
+def test_a_fields_context_is_that_of_the_paddocks_pixels(
+    model: Model, scene: Path, monkeypatch: pytest.MonkeyPatch, name: str, enough: int
+) -> None:
+    """enough: dates that make a history; the scene has four."""
+    monkeypatch.setitem(ENOUGH, "history", enough)  # type: ignore[arg-type]
+    monkeypatch.setattr(map_plan, "BLOCK_SIDE", 16)
+    model, pixels = _reading(model, name), make_pixels()
+    field = np.full((20, 30), "", object)
+    field[2:9, 3:25], field[12:18, 10:20] = "a", "b"
+    columns = {**pixels.columns(), "field": field.ravel().tolist() * 4}
+    table = table_from_columns(columns, features=["clay"])
+    last = table.date == np.datetime64("2024-04-09")
+    expected = Retrieval(*(part[last] for part in model.predict(table)))
+    few = (expected.flags & flags.CONTEXT_MISSING) != 0
+    known = (field != "").ravel() if name == "vh_field_db" else np.full(600, enough < 4)
+    assert not few[known & np.isfinite(expected.sm)].any()
+    assert few[~known].sum() >= 0.9 * (~known).sum()
+
+    plan = plan_map(model, read_scene(scene))
+    plan = replace(plan, paddocks=(_square(2, 3, 9, 25), _square(12, 10, 18, 20)))
+    context = make_context(plan, threads=2)
+    mean = context_of(table, "vh_field_db")[0].reshape(4, 20, 30)
+    got = context.fields["vh_field_db"][0]
+    np.testing.assert_allclose(got[3], [mean[3, 2, 3], mean[3, 12, 10]], rtol=1e-12)
+    with Reader(plan.stack) as reader:
+        block = retrieve_block(plan, reader, Window(0, 0, 20, 30), context)
+    np.testing.assert_array_equal(block.flags.ravel(), expected.flags)
+    np.testing.assert_allclose(block.sm.ravel(), expected.sm, rtol=0, atol=1e-6)
+
+
+def test_a_field_context_without_outlines_is_flagged(
+    model: Model, scene: Path, tmp_path: Path
+) -> None:
+    map_scene(_reading(model, "vh_field_db"), read_scene(scene), tmp_path / "m.tif")
+    assert (read_map(tmp_path / "m.tif")[1] & flags.CONTEXT_MISSING).all()
+
+
+def test_a_stated_context_is_believed(model: Model, scene: Path, tmp_path: Path) -> None:
+    model, pixels = _reading(model, "vh_field_db"), make_pixels()
+    values = ", ".join(f"{date} = {-15 - i}.0" for i, date in enumerate(pixels.dates))
+    scene.write_text(scene.read_text() + f"[layers.vh_field_db]\nvalues = {{{values}}}\n")
+    map_scene(model, read_scene(scene), tmp_path / "m.tif")
+    stated = np.broadcast_to(-15.0 - np.arange(4)[:, None, None], (4, 20, 30))
+    pixels = replace(pixels, planes={**pixels.planes, "vh_field_db": stated})
+    assert_equal_to_predict(tmp_path / "m.tif", predicted(model, pixels))

@@ -1,0 +1,151 @@
+"""Paddocks on rasters: exact shares, every kind of outline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_outlines import every_kind, polygon, write_geojson
+from made_scenes import CRS, NORTH, STEP, WEST
+
+from kgsm_infer.model import Model
+from kgsm_infer.scenes.grid import Grid
+from kgsm_infer.scenes.manifest import read_scene
+from kgsm_infer.scenes.outlines import read_outlines
+
+
+def test_shares_of_pixels_are_the_areas_shapely_finds() -> None:
+    shapely = pytest.importorskip("shapely", reason="independent areas")
+    pytest.importorskip("exactextract", reason="paddocks on rasters need kgsm[raster]")
+    from kgsm_infer.paddocks.of_scene import Coverage, coverage
+
+    grid = Grid("", (STEP, 0.0, WEST, 0.0, -STEP, NORTH), 30, 20)
+    tilted = polygon([[WEST + 33, NORTH - 41], [WEST + 187, NORTH - 22], [WEST + 160, NORTH - 171],
+                      [WEST + 20, NORTH - 120], [WEST + 33, NORTH - 41]])  # fmt: skip
+    for shape in (
+        tilted,
+        *(every_kind()[name] for name in ("partial", "hole", "multi", "half out")),
+    ):
+        cover = coverage(grid, shape)
+        assert isinstance(cover, Coverage)
+        outline = shapely.geometry.shape(shape)
+        assert cover.area == pytest.approx(outline.area / 100, rel=1e-9)
+        for i in range(cover.window.height):
+            for j in range(cover.window.width):
+                x, y = WEST + 10 * (cover.window.col + j), NORTH - 10 * (cover.window.row + i)
+                pixel = shapely.box(x, y - 10, x + 10, y)
+                assert cover.share[i, j] == pytest.approx(
+                    outline.intersection(pixel).area / 100, abs=1e-6
+                )
+
+
+def test_every_kind_of_outline_on_a_raster(
+    tmp_path: Path, interval_model: Model, scene_and_map: tuple[Path, Any, Any]
+) -> None:
+    from kgsm_infer.paddocks.of_scene import paddocks_of_scene
+
+    scene, sm, _ = scene_and_map
+    outlines = read_outlines(write_geojson(tmp_path / "f.geojson", every_kind()))
+    found = {
+        p.id: p
+        for p in paddocks_of_scene(interval_model, read_scene(scene), outlines, tmp_path / "o")
+    }
+    assert list(found) == list(every_kind())
+
+    part = sm[3:9, 2:12]
+    assert found["whole"].sm == pytest.approx(np.nanmean(part, dtype=float), abs=1e-6)
+    assert found["whole"].pixels == 60
+    assert found["whole"].valid_share == pytest.approx(np.isfinite(part).mean(), abs=1e-6)
+    median = np.quantile(part[np.isfinite(part)].astype(float), 0.5, method="hazen")
+    assert found["whole"].sm_median == pytest.approx(median, abs=1e-6)
+
+    weight = np.outer([0.75, *[1] * 5, 0.5], [0.5, *[1] * 9, 0.75])
+    part = sm[3:10, 2:13].astype(float)
+    there = np.isfinite(part)
+    assert found["partial"].sm == pytest.approx(
+        np.average(part[there], weights=weight[there]), abs=1e-6
+    )
+    assert found["partial"].pixels == pytest.approx(weight.sum(), abs=1e-3)
+
+    inside = np.zeros(sm.shape, bool)
+    inside[2:12, 14:24] = True
+    inside[4:10, 16:22] = False
+    assert found["hole"].sm == pytest.approx(np.nanmean(sm[inside], dtype=float), abs=1e-6)
+    assert found["hole"].pixels == 64
+    both = np.r_[sm[12:15, 1:5].ravel(), sm[13:18, 20:25].ravel()]
+    assert found["multi"].sm == pytest.approx(np.nanmean(both, dtype=float), abs=1e-6)
+    assert found["overlap"].sm == pytest.approx(np.nanmean(sm[3:9, 8:18], dtype=float), abs=1e-6)
+
+    reasons = {name: paddock.reason for name, paddock in found.items()}
+    assert reasons["sliver"] == "smaller than a pixel (0.2 pixels)"
+    assert reasons["outside"] == "outside the scene"
+    assert (
+        reasons["half out"].startswith("only ") and "outside the scene 60%" in reasons["half out"]
+    )
+    assert reasons["mostly in"] == ""
+    assert found["mostly in"].valid_share == pytest.approx(
+        np.isfinite(sm[3:9, :4]).sum() / 30, abs=1e-6
+    )
+    assert reasons["bow tie"].startswith("its outline is invalid: Self-intersection")
+    assert reasons["none"] == "it has no outline"
+    for name in ("sliver", "outside", "half out", "bow tie", "none"):
+        assert np.isnan(found[name].sm) and np.isnan(found[name].sm_upper)
+
+
+def test_only_blocks_with_paddocks_are_computed(
+    tmp_path: Path,
+    interval_model: Model,
+    scene_and_map: tuple[Path, Any, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from kgsm_infer.maps import plan
+    from kgsm_infer.paddocks.of_scene import paddocks_of_scene
+
+    monkeypatch.setattr(plan, "BLOCK_SIDE", 16)
+    outlines = read_outlines(write_geojson(tmp_path / "f.geojson", {"a": every_kind()["whole"]}))
+    told: list[tuple[int, int]] = []
+    (found,) = paddocks_of_scene(
+        interval_model,
+        read_scene(scene_and_map[0]),
+        outlines,
+        tmp_path / "o",
+        progress=lambda *now: told.append(now),
+    )
+    assert told[-1] == (256, 256)  # the first of four blocks
+    expected = np.nanmean(scene_and_map[1][3:9, 2:12], dtype=float)
+    assert found.sm == pytest.approx(expected, abs=1e-6)
+
+
+def test_outlines_in_lon_lat_and_in_a_geopackage_fall_on_the_same_pixels(
+    tmp_path: Path, interval_model: Model, scene_and_map: tuple[Path, Any, Any]
+) -> None:
+    pyogrio = pytest.importorskip("pyogrio", reason="GeoPackage needs kgsm[raster]")
+    import shapely
+    from rasterio.warp import transform_geom
+
+    from kgsm_infer.paddocks.of_scene import paddocks_of_scene
+
+    scene = read_scene(scene_and_map[0])
+    shapes = {name: every_kind()[name] for name in ("whole", "hole", "multi")}
+    projected = read_outlines(write_geojson(tmp_path / "p.geojson", shapes))
+    lon_lat = {name: transform_geom(CRS, "EPSG:4326", shape) for name, shape in shapes.items()}
+    geographic = read_outlines(write_geojson(tmp_path / "g.geojson", lon_lat, None))
+    pyogrio.raw.write(
+        tmp_path / "f.gpkg",
+        shapely.to_wkb([shapely.geometry.shape(shape) for shape in shapes.values()]),
+        [np.asarray([*shapes], object)],
+        ["name"],
+        geometry_type="Unknown",
+        crs=CRS,
+    )
+    packaged = read_outlines(tmp_path / "f.gpkg", "name")
+    assert packaged.crs == CRS and packaged.ids == ("whole", "hole", "multi")
+    first = paddocks_of_scene(interval_model, scene, projected, tmp_path / "o")
+    for outlines in (geographic, packaged):
+        for one, other in zip(
+            first, paddocks_of_scene(interval_model, scene, outlines, tmp_path / "o"), strict=True
+        ):
+            assert one.sm == pytest.approx(other.sm, abs=1e-4)
+            assert one.pixels == pytest.approx(other.pixels, abs=0.05)
