@@ -16,7 +16,7 @@ from ..table import Table, read_columns, table_from_columns
 from .store import Observed
 
 if TYPE_CHECKING:
-    from ..paddocks.summary import Outlines
+    from ..scenes.outlines import Outlines
 
 #: Columns that are never inputs, whatever they hold.
 _NAMES = ("site", "date", "field", "orbit")

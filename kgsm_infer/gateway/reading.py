@@ -150,7 +150,7 @@ class Reading:
     def geojson(self, records: Sequence[Mapping[str, Any]]) -> bytes:
         """Records as features with their outlines; RFC 7946, or with a crs member where the
         outlines are not in longitude and latitude."""
-        from ..paddocks.summary import LON_LAT
+        from ..scenes.outlines import LON_LAT
 
         outlines = self.paddocks.outlines
         geometries: Mapping[str, Any] = (

@@ -20,8 +20,8 @@ from .store import Observed
 
 if TYPE_CHECKING:
     from ..paddocks.of_scene import Coverage
-    from ..paddocks.summary import Outlines
     from ..scenes.manifest import Scene
+    from ..scenes.outlines import Outlines
     from .retrieve import Loaded
 
 #: Least share of a paddock that must be covered by valid pixels.
@@ -61,8 +61,11 @@ def rasters_beside(path: Path, spool: Path) -> list[Path]:
 def _means(
     path: Path, scene: Scene, outlines: Outlines, loaded: Loaded, statics: Sequence[str]
 ) -> list[Observed]:
-    from ..paddocks.of_scene import Coverage, coverage, on_stack
-    from ..scenes.stack import Reader, gdal, open_stack
+    from ..paddocks.of_scene import Coverage, coverage
+    from ..scenes.gdal import gdal
+    from ..scenes.opening import open_stack
+    from ..scenes.outlines import Reason, on_grid
+    from ..scenes.reader import Reader
 
     polarisation = loaded.model.card.polarisation
     known = {name for own in outlines.properties for name in own}
@@ -70,8 +73,8 @@ def _means(
     with gdal():
         stack = open_stack(scene, polarisation, columns)
         covers = [
-            item if isinstance(item, str) else coverage(stack.grid, item)
-            for item in on_stack(stack, outlines)
+            item if isinstance(item, Reason) else coverage(stack.grid, item)
+            for item in on_grid(outlines, stack.grid, stack.source)
         ]
         names = [name for name in (*loaded.inputs, *FROZEN) if stack.has(name)]
         rows = []

@@ -315,6 +315,6 @@ def load_paddocks(gateway: Gateway) -> Paddocks:
     """The outlines a gateway names, if it names some."""
     if gateway.outlines is None:
         return Paddocks()
-    from ..paddocks.summary import read_outlines
+    from ..scenes.outlines import read_outlines
 
     return Paddocks(read_outlines(gateway.outlines, gateway.outline_id))

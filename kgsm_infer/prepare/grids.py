@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, MissingError, UsageError
-from ..scenes.stack import Grid, rasterio_or_reason
+from ..scenes.gdal import rasterio_or_reason
+from ..scenes.grid import Grid
 
 #: Side of a COG's tiles.
 TILE = 512

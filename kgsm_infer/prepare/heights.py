@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, MissingError, UsageError
-from ..scenes.stack import Grid, rasterio_or_reason
+from ..scenes.gdal import rasterio_or_reason
+from ..scenes.grid import Grid
 from .safe import Floats
 
 #: Names a user may give; EPSG codes of the vertical systems.

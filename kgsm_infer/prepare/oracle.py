@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-from ..scenes.stack import rasterio_or_reason
+from ..scenes.gdal import rasterio_or_reason
 from .calibration import read_calibration
 from .safe import SIMULATED, Floats, read_product
 

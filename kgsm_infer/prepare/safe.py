@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..scenes.stack import rasterio_or_reason
+from ..scenes.gdal import rasterio_or_reason
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..scenes.stack import Grid, rasterio_or_reason
+from ..scenes.gdal import rasterio_or_reason
+from ..scenes.grid import Grid
 from .calibration import BORDER, Calibration, border, read_calibration
 from .flattening import flattened
 from .geometry import Orbit, Seen, earth_fixed, orbit_of, seen

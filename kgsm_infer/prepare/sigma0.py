@@ -19,7 +19,8 @@ import numpy as np
 
 from .. import __version__
 from ..errors import DataError, UsageError
-from ..scenes.stack import GDAL_CACHE_MB, Grid, rasterio_or_reason
+from ..scenes.gdal import GDAL_CACHE_MB, rasterio_or_reason
+from ..scenes.grid import Grid
 from .grids import Draft, into_place, workshop
 from .heights import Surface, Terrain, surface_of
 from .safe import Product, read_product

@@ -23,8 +23,9 @@ from kgsm_infer.prepare.oracle import simulated_safe
 from kgsm_infer.prepare.safe import Product, read_product
 from kgsm_infer.prepare.sampling import Options
 from kgsm_infer.prepare.sigma0 import passes_of, prepare_pass
+from kgsm_infer.scenes.grid import Grid
 from kgsm_infer.scenes.manifest import read_scene
-from kgsm_infer.scenes.stack import Grid, open_stack
+from kgsm_infer.scenes.opening import open_stack
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 sarsen = pytest.importorskip("sarsen", reason="sarsen is not installed")
