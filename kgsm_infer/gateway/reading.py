@@ -117,7 +117,7 @@ class Reading:
 
     def outlined(self) -> Mapping[str, Any]:
         """Paddock -> its outline as GeoJSON, where outlines are in longitude and latitude."""
-        from ..paddocks.summary import LON_LAT
+        from ..scenes.outlines import LON_LAT
 
         outlines = self.paddocks.outlines
         if outlines is None or outlines.crs != LON_LAT:
