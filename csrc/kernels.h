@@ -88,4 +88,8 @@ void kgsm_pack_portable(const kgsm_layout *layout, size_t n, const int64_t *rows
                         const double *day, const float *dynamic, const float *statics,
                         float *tile, uint16_t *window_flags);
 
+/* readout.c; a few numbers a window, no tier has a better loop */
+void kgsm_readout_portable(size_t steps, size_t channels, const float *weight, float bias,
+                           size_t n, const float *tile, float *sm);
+
 #endif

@@ -222,6 +222,21 @@ int kgsm_lstm_run(const kgsm_lstm *lstm, const float *prepared, size_t n, size_t
     return KGSM_OK;
 }
 
+int kgsm_readout(size_t steps, size_t channels, const float *weight, float bias, size_t n,
+                 const float *tile, float *sm) {
+    const size_t most = SIZE_MAX / sizeof(float);
+    if (!steps || !channels || product(product(steps, channels), n ? n : 1) > most)
+        return KGSM_ERR_SHAPE;
+    if (!weight) return KGSM_ERR_NULL;
+    for (size_t i = 0; i < steps * channels; i++)
+        if (!isfinite(weight[i])) return KGSM_ERR_PARAM;
+    if (!isfinite(bias)) return KGSM_ERR_PARAM;
+    if (n == 0) return KGSM_OK;
+    if (!tile || !sm) return KGSM_ERR_NULL;
+    kgsm_readout_portable(steps, channels, weight, bias, n, tile, sm);
+    return KGSM_OK;
+}
+
 int kgsm_nearest(size_t n, size_t stride, size_t channels, const float *x, size_t count,
                  const float *points, float *distance) {
     const size_t most = SIZE_MAX / sizeof(float);

@@ -267,6 +267,20 @@ KGSM_API int kgsm_lstm_prepare(const kgsm_lstm *lstm, const float *w, const floa
 KGSM_API int kgsm_lstm_run(const kgsm_lstm *lstm, const float *prepared, size_t n, size_t lines,
                            const float *tile, float *scratch, float *sm);
 
+/* ---- the head -------------------------------------------------------------------------- */
+
+/* The straight line beside the LSTM (change detection, or the WCM), read off the tile:
+ * sm[i] = bias + sum over t, f of weight[t][f] tile[t][i][f], m3 m-3, neither clipped nor masked.
+ *
+ *   weight     (T, F) m3 m-3 per scaled unit, finite; a channel of weight 0 is not looked at
+ *   bias       m3 m-3, finite
+ *   tile       (T, n, F) as kgsm_pack makes it
+ *   sm         (n) out; NaN where a channel that is looked at is NaN
+ *
+ * KGSM_ERR_NULL, KGSM_ERR_SHAPE (T or F is 0), KGSM_ERR_PARAM. */
+KGSM_API int kgsm_readout(size_t steps, size_t channels, const float *weight, float bias,
+                          size_t n, const float *tile, float *sm);
+
 /* ---- the domain ------------------------------------------------------------------------ */
 
 /* How far each of n points lies from the nearest of `count` training points: Euclidean, in the

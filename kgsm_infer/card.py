@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .context import WHOLE_ARCHIVE, HistoryRule, Typical
 from .errors import ModelError
 from .kernels.domain import Domain, domain_of
+from .kernels.head import Head, Readout, Term, readout_of
 from .kernels.wcm import Limits, Wcm
 from .kernels.window import Layout
 
@@ -47,6 +49,8 @@ class Card:
     steps: T.  channels: the scaled channels in order; ``valid`` follows them.
     hidden, members: LSTM size and how many LSTMs are averaged.
     limits: physical ranges (also for a plain LSTM).
+    head: the physics head beside the LSTM; None where the LSTM stands alone.
+    history: which acquisitions a history is made of, and the typical place.
     interval: None, or ``{"level": 0.9, "lower": -0.05, "upper": 0.06, ...}``: offsets
         added to SM. domain: None, or the domain reference.
     validation, training_data: scores and provenance, plain JSON objects.
@@ -66,6 +70,8 @@ class Card:
     kgsm_version: str
     created: str
     graph_sha256: Mapping[str, str] = field(default_factory=dict)
+    head: Head | None = None
+    history: HistoryRule = WHOLE_ARCHIVE
     interval: Mapping[str, Any] | None = None
     domain: Mapping[str, Any] | None = None
     validation: Mapping[str, Any] = field(default_factory=dict)
@@ -86,6 +92,13 @@ class Card:
             mean=tuple(channel.mean for channel in self.channels),
             std=tuple(channel.std for channel in self.channels),
         )
+
+    @property
+    def readout(self) -> Readout | None:
+        """The head on the scaled tile, None without one."""
+        if self.head is None:
+            return None
+        return readout_of(self.head, self.layout, [channel.name for channel in self.channels])
 
     def to_json(self) -> str:
         """The card as one JSON object with stable key order; NaN is not allowed in it."""
@@ -123,6 +136,12 @@ def _build(raw: dict[str, Any]) -> Card:
     values["limits"] = _limits(raw["limits"])
     if raw["wcm"] is not None:
         values["wcm"] = Wcm(**{**raw["wcm"], "limits": _limits(raw["wcm"]["limits"])})
+    if raw.get("head") is not None:
+        terms = tuple(Term(**term) for term in raw["head"]["terms"])
+        values["head"] = Head(**{**raw["head"], "terms": terms})
+    if "history" in raw:  # a card of before there was a choice has none
+        typical = {name: Typical(**place) for name, place in raw["history"]["typical"].items()}
+        values["history"] = HistoryRule(raw["history"]["span"], typical)
     card = Card(**values)
     if card.kind not in KINDS:
         raise ValueError(f"kind {card.kind!r} is none of {', '.join(KINDS)}")
@@ -147,6 +166,7 @@ def _build(raw: dict[str, Any]) -> Card:
     card_domain(card)  # raises where it cannot be one
     if not card.layout.channels == len(card.channels) + 1:  # the layout checks the scaling
         raise ValueError("channels and scaling do not fit")
+    _ = card.readout  # raises where the head names a channel that is not there
     return card
 
 

@@ -9,8 +9,13 @@ linear power, before any logarithm or isolation; NDVI as it is.
     vh_scene_db, vv_scene_db, ndvi_scene     mean over all rows of one date (and orbit)
     vh_over_usual_db, vv_over_usual_db       vh_field_db over its mean over all dates, dB
     vh_over_driest_db, vv_over_driest_db     vh_field_db over its lowest of all dates, dB
+    vh_anomaly, vv_anomaly                   the row's own vh_db over what is usual at its
+                                             site, in its own swings (see :class:`Typical`)
+    vh_anomaly_scene, vv_anomaly_scene       mean of that over all rows of one date
+    ndvi_over_scene                          ndvi less its mean over the scene
 
-All dates are those of the table, later ones too: to be used as in training, give the
+Which dates make a history is a :class:`HistoryRule`: those up to the row's own date, as
+in operation, or all of the table, later ones too. To be used as in training, give the
 archive of a field with its newest acquisition.
 
 A table that has such a column is believed, and so a gateway that sees one paddock at a
@@ -21,8 +26,9 @@ is made of the rows at hand. Fewer of them than training had the habit of seeing
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,10 +52,75 @@ CONTEXT: Mapping[str, tuple[str, str]] = {
     "vv_over_usual_db": ("vv_field_db", "history"),
     "vh_over_driest_db": ("vh_field_db", "history"),
     "vv_over_driest_db": ("vv_field_db", "history"),
+    "vh_anomaly": ("vh_db", "place"),
+    "vv_anomaly": ("vv_db", "place"),
+    "vh_anomaly_scene": ("vh_anomaly", "scene"),
+    "vv_anomaly_scene": ("vv_anomaly", "scene"),
+    "ndvi_over_scene": ("ndvi_scene", "departure"),
 }
 
 #: What makes a context: two points of a field, ten of a scene, five dates of a history.
-ENOUGH: Mapping[str, int] = {"field": 2, "scene": 10, "history": 5}
+ENOUGH: Mapping[str, int] = {"field": 2, "scene": 10, "departure": 10, "history": 5, "place": 5}
+
+#: Which acquisitions make a history.
+SPANS = ("past", "all")
+
+
+@dataclass(frozen=True)
+class Typical:
+    """The typical place of a region, which stands in where a place's own past is short.
+
+    looks: so many acquisitions of it stand before a place's own (k below).
+    usual_db: mean backscatter, dB.  swing_db: standard deviation in time, dB, above 0.
+
+    With n acquisitions of a place, of mean m and standard deviation s,
+
+        usual_db = (n m + k usual_typical) / (n + k)
+        swing_db = sqrt((n s**2 + k swing_typical**2) / (n + k))
+        anomaly  = (value_db - usual_db) / swing_db
+
+    which is the estimate of a place's own state that errs least where places differ by chance
+    (empirical Bayes: Efron & Morris 1973, J. Am. Stat. Assoc. 68, 117).
+    """
+
+    looks: float
+    usual_db: float
+    swing_db: float
+
+    def __post_init__(self) -> None:
+        values = (self.looks, self.usual_db, self.swing_db)
+        if not (all(map(math.isfinite, values)) and self.looks >= 0 and self.swing_db > 0):
+            raise ValueError(f"not a typical place: {self}")
+
+
+@dataclass(frozen=True)
+class HistoryRule:
+    """How a history is made.
+
+    span: ``past``, the acquisitions up to the one asked for, which is all that a user has in
+        operation, or ``all`` of those at hand.
+    typical: polarisation (``vh``, ``vv``) -> the typical place of the training data, which
+        the anomalies need.
+    """
+
+    span: str = "all"
+    typical: Mapping[str, Typical] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.span not in SPANS:
+            raise ValueError(f"history {self.span!r} is neither past nor all")
+
+    def typical_of(self, name: str) -> Typical:
+        """The typical place context ``name`` is compared with; DataError where none is known."""
+        if name[:2] not in self.typical:
+            raise DataError(
+                f"{name} is made with the typical place of a training table, and none is given"
+            )
+        return self.typical[name[:2]]
+
+
+#: As models were before there was a choice.
+WHOLE_ARCHIVE = HistoryRule()
 
 
 def first_given(name: str, names: Container[str]) -> str:
@@ -100,20 +171,24 @@ def mean_of(name: str, total: Any, count: Any) -> Any:
 class History:
     """What P fields have shown up to a date, one value a date; changed in place by ``add``.
 
-    power: (P,) sum of linear power.  driest_db, wettest_db: (P,) lowest and highest
-    backscatter, dB, infinite while there is none.  count: (P,) of how many dates.
+    power: (P,) sum of linear power.  total_db, square_db2: (P,) sums of dB and of its
+    square.  driest_db, wettest_db: (P,) lowest and highest backscatter, dB, infinite while
+    there is none.  count: (P,) of how many dates.
     """
 
     power: NDArray[np.float64]
     driest_db: NDArray[np.float64]
     wettest_db: NDArray[np.float64]
     count: NDArray[np.int64]
+    total_db: NDArray[np.float64]
+    square_db2: NDArray[np.float64]
 
     @classmethod
     def empty(cls, places: int) -> History:
         """Fields of which nothing is known yet."""
-        infinite = np.full(places, np.inf)
-        return cls(np.zeros(places), infinite, -infinite, np.zeros(places, np.int64))
+        infinite, none = np.full(places, np.inf), np.zeros(places, np.int64)
+        power, total_db, square_db2 = np.zeros((3, places))
+        return cls(power, infinite, -infinite, none, total_db, square_db2)
 
     def add(self, value_db: NDArray[np.float64], place: Any = slice(None)) -> None:
         """The backscatter of one more date; NaN says nothing.
@@ -126,6 +201,8 @@ class History:
         self.driest_db[place] = np.fmin(self.driest_db[place], known_db)
         self.wettest_db[place] = np.fmax(self.wettest_db[place], known_db)
         self.count[place] += there
+        self.total_db[place] += np.where(there, value_db, 0.0)
+        self.square_db2[place] += np.where(there, value_db, 0.0) ** 2
 
     def reference_db(self, name: str, place: Any = slice(None)) -> NDArray[np.float64]:
         """What context ``name`` compares with: the usual (mean power) or driest state; NaN
@@ -137,37 +214,61 @@ class History:
             reference_db = mean_of(name, self.power[place], count)
         return np.where(count > 0, reference_db, np.nan)
 
+    def usual_and_swing_db(
+        self, typical: Typical, place: Any = slice(None)
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The usual backscatter and its swing, dB, as :class:`Typical` tells; NaN while nothing
+        is known. Of the fields ``place``, or of all."""
+        n, k = self.count[place], typical.looks
+        with np.errstate(invalid="ignore", divide="ignore"):
+            own_db = self.total_db[place] / n
+            own_db2 = np.maximum(self.square_db2[place] / n - own_db**2, 0.0)
+            usual_db = (n * own_db + k * typical.usual_db) / (n + k)
+            swing_db = np.sqrt((n * own_db2 + k * typical.swing_db**2) / (n + k))
+        return usual_db, np.where(swing_db > 0, swing_db, np.nan)
+
+    def compared(
+        self,
+        name: str,
+        value_db: NDArray[np.float64],
+        rule: HistoryRule,
+        place: Any = slice(None),
+    ) -> NDArray[np.float64]:
+        """Context ``name``: backscatter (N,) of ``place`` against what the places have shown."""
+        if CONTEXT[name][1] == "place":
+            usual_db, swing_db = self.usual_and_swing_db(rule.typical_of(name), place)
+            return np.asarray((value_db - usual_db) / swing_db)
+        return value_db - self.reference_db(name, place)
+
 
 def history_of(
     name: str,
     value_db: NDArray[np.float64],
     place: NDArray[np.int64],
     order: NDArray[np.int64],
-    *,
-    past_only: bool = False,
+    rule: HistoryRule = WHOLE_ARCHIVE,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The reference of context ``name`` and how many dates it is made of, both (N,).
+    """Context ``name`` of (N,) values, and how many dates it is made of, both (N,).
 
-    value_db: (N,) of fields ``place`` (from 0), each once a date.  order: (N,) of the dates.
-    past_only: of the dates up to each value's own; otherwise of all dates, later ones too.
+    value_db: (N,) of places ``place`` (from 0), each once a date.  order: (N,) of the dates.
 
     >>> value_db, place = np.asarray([-20.0, -22.0, -21.0]), np.zeros(3, np.int64)
     >>> order = np.arange(3)
-    >>> history_of("vh_over_driest_db", value_db, place, order, past_only=True)[0].tolist()
-    [-20.0, -22.0, -22.0]
+    >>> history_of("vh_over_driest_db", value_db, place, order, HistoryRule("past"))[0].tolist()
+    [0.0, 0.0, 1.0]
     """
     history = History.empty(int(place.max(initial=-1)) + 1)
-    reference_db = np.empty(len(value_db))
-    count = np.empty(len(value_db), np.int64)
+    compared, count = np.empty(len(value_db)), np.empty(len(value_db), np.int64)
     by_date = np.argsort(order, kind="stable")
     for one_date in np.split(by_date, np.flatnonzero(np.diff(order[by_date])) + 1):
-        history.add(value_db[one_date], place[one_date])
-        if past_only:
-            reference_db[one_date] = history.reference_db(name, place[one_date])
-            count[one_date] = history.count[place[one_date]]
-    if past_only:
-        return reference_db, count
-    return history.reference_db(name, place), history.count[place]
+        here = place[one_date]
+        history.add(value_db[one_date], here)
+        if rule.span == "past":
+            compared[one_date] = history.compared(name, value_db[one_date], rule, here)
+            count[one_date] = history.count[here]
+    if rule.span == "past":
+        return compared, count
+    return history.compared(name, value_db, rule, place), history.count[place]
 
 
 def too_few(name: str, count: Any) -> Any:
@@ -175,60 +276,90 @@ def too_few(name: str, count: Any) -> Any:
     return count < ENOUGH[CONTEXT[name][1]]
 
 
-def context_of(table: Table, name: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def context_of(
+    table: Table, name: str, rule: HistoryRule = WHOLE_ARCHIVE
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """A context column, and how many rows (of a history: dates) it is made of, both (R,).
 
     A row without a value of its own still gets the mean of the others. NaN, and 0 rows,
     where nobody has a value. DataError where the table lacks the column or ``field``.
     """
-    return _over_history(table, name) if CONTEXT[name][1] == "history" else _mean(table, name)
-
-
-def _mean(table: Table, name: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     column, who = CONTEXT[name]
+    if who == "history":
+        return _over_history(table, name, rule)
+    if who == "place":
+        day = table.date.astype("datetime64[s]").astype(np.int64)
+        return history_of(name, _numbers(table, name), shared_code(table, "place"), day, rule)
+    if who == "departure":
+        mean, count = _given_or_made(table, column, rule)
+        return _numbers(table, name) - mean, count
+    return _mean(table, name, rule)
+
+
+def _given_or_made(
+    table: Table, name: str, rule: HistoryRule
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """A column that may itself be a context: believed where the table has it."""
+    if name in table.numbers or name not in CONTEXT:
+        return _numbers(table, name), np.full(len(table), max(ENOUGH.values()))
+    return context_of(table, name, rule)
+
+
+def _numbers(table: Table, name: str) -> NDArray[np.float64]:
+    """The plain column of a table that ``name`` is made of in the end."""
+    column = name if name in table.numbers else first_given(name, ())
     if column not in table.numbers:
         raise DataError(
             f"{table.source}: no column {column!r}, which the context {name} is made of"
         )
+    return np.asarray(table.numbers[column], np.float64)
+
+
+def _mean(
+    table: Table, name: str, rule: HistoryRule
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    column, who = CONTEXT[name]
     shared = shared_code(table, who)
-    total, count = sums_by_group(
-        column, table.numbers[column], shared, int(shared.max(initial=-1)) + 1
-    )
+    values, _ = _given_or_made(table, column, rule)
+    total, count = sums_by_group(column, values, shared, int(shared.max(initial=-1)) + 1)
     return np.asarray(mean_of(column, total, count))[shared], count[shared]
 
 
-def _over_history(table: Table, name: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _over_history(
+    table: Table, name: str, rule: HistoryRule
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Backscatter of the field over its usual (mean power) or its driest date, dB."""
-    field_column = CONTEXT[name][0]
-    if field_column in table.numbers:
-        field_db = np.asarray(table.numbers[field_column], np.float64)
-    else:
-        field_db, _ = _mean(table, field_column)
+    field_db, _ = _given_or_made(table, CONTEXT[name][0], rule)
     # one value a date, however many points a field has
     _, first, date = np.unique(shared_code(table, "field"), return_index=True, return_inverse=True)
     place, day = shared_code(table, "history"), table.date.astype("datetime64[D]")
-    reference_db, count = history_of(
-        name, field_db[first], place[first], day[first].astype(np.int64)
+    over_db, count = history_of(
+        name, field_db[first], place[first], day[first].astype(np.int64), rule
     )
-    return field_db - reference_db[date], count[date]
+    return over_db[date], count[date]
 
 
-def context_missing(table: Table, names: Sequence[str]) -> NDArray[np.bool_]:
+def context_missing(
+    table: Table, names: Sequence[str], rule: HistoryRule = WHOLE_ARCHIVE
+) -> NDArray[np.bool_]:
     """(R,) True where a context among ``names`` was made of too few rows."""
     missing = np.zeros(len(table), bool)
     for name in names:
         if name in CONTEXT and name not in table.numbers:
-            _, count = context_of(table, name)
+            _, count = context_of(table, name, rule)
             missing |= too_few(name, count)
     return missing
 
 
 def shared_code(table: Table, who: str) -> NDArray[np.int64]:
-    """(R,) a number for each group of rows that share a ``field``, ``scene`` or ``history``."""
+    """(R,) a number for each group of rows of one ``field`` and date, ``scene``, ``history``
+    (a field on all dates) or ``place`` (a site on all dates)."""
     keys = []
-    if who != "history":
+    if who in ("field", "scene"):
         keys.append(table.date.astype("datetime64[D]").astype(str))
-    if who != "scene":
+    if who == "place":
+        keys.append(table.site)
+    if who in ("field", "history"):
         if "field" not in table.text:
             raise DataError(
                 f"{table.source}: no column 'field', which the model's field context needs; "

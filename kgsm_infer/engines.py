@@ -135,8 +135,8 @@ def engine_of(file: ModelFile, name: str = "auto") -> Engine:
         vectors = kernels.tier_name() not in ("portable", "numpy")
         name = "native" if vectors or find_spec("onnxruntime") is None else "onnxruntime"
     if name == "native":
-        layout = file.card.layout
-        lstm = kernels.lstm_runner(read_weights(file), 1 + layout.dynamic, layout.statics)
+        layout, readout = file.card.layout, file.card.readout
+        lstm = kernels.lstm_runner(read_weights(file), 1 + layout.dynamic, layout.statics, readout)
         return Packed(file.card, name, lstm)
     session = _session(file)
     if file.role == "complete":

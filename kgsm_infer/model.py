@@ -163,6 +163,7 @@ class Model:
             needs_angle=bool(card.wcm and card.wcm.needs_angle),
             dynamic=card.names("dynamic"),
             statics=card.names("static"),
+            history=card.history,
         )
         rows = window_rows(observed.site, table.day, card.steps)
         wanted = slice(None) if only is None else only

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from . import kernels
 from .columns import FROM_DATE, FROZEN_BY, frozen_or_snow
-from .context import CONTEXT, context_missing, context_of
+from .context import CONTEXT, WHOLE_ARCHIVE, HistoryRule, context_missing, context_of
 from .errors import DataError
 
 if TYPE_CHECKING:
@@ -65,14 +65,14 @@ def columns_to_read(features: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in features if name not in FROM_DATE and name not in CONTEXT)
 
 
-def column(table: Table, name: str) -> NDArray[np.float64]:
+def column(table: Table, name: str, history: HistoryRule = WHOLE_ARCHIVE) -> NDArray[np.float64]:
     """A numeric column by name, or one made from date or context. DataError if neither."""
     if name in table.numbers:
         return np.asarray(table.numbers[name], np.float64)
     if name in FROM_DATE:
         return FROM_DATE[name](table.date)
     if name in CONTEXT:
-        return context_of(table, name)[0]
+        return context_of(table, name, history)[0]
     have = ", ".join([*table.numbers, *table.text])
     raise DataError(f"{table.source}: no column {name!r}, which the model reads; it has {have}")
 
@@ -85,14 +85,16 @@ def observe(
     needs_angle: bool,
     dynamic: Sequence[str] = (),
     statics: Sequence[str] = (),
+    history: HistoryRule = WHOLE_ARCHIVE,
 ) -> Observations:
     """The arrays a model of these inputs reads from ``table``, rows in table order.
 
-    polarisation: None reads no radar, and sigma0_db is all NaN.
+    polarisation: None reads no radar, and sigma0_db is all NaN.  history: how contexts are made
+    that look at a place's other dates.
     """
 
     def single(name: str) -> NDArray[np.float32]:
-        return column(table, name).astype(np.float32)
+        return column(table, name, history).astype(np.float32)
 
     def matrix(names: Sequence[str]) -> NDArray[np.float32]:
         columns = [single(name) for name in names]
@@ -107,7 +109,7 @@ def observe(
         dynamic=matrix(dynamic),
         statics=matrix(statics),
         frozen=_frozen(table),
-        context_missing=context_missing(table, [*dynamic, *statics]),
+        context_missing=context_missing(table, [*dynamic, *statics], history),
     )
 
 

@@ -24,11 +24,13 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from ..errors import UsageError
 from . import domain as _domain
 from . import fusion as _fusion
+from . import head as _head
 from . import lstm as _lstm
 from . import wcm as _wcm
 from . import window as _window
 from .domain import Domain
 from .fusion import Fusion, Pair
+from .head import Readout
 from .lstm import LstmWeights
 from .wcm import Isolated, Limits, Wcm
 from .window import Layout
@@ -181,13 +183,31 @@ def pack(
     return tile, window_flags
 
 
-def lstm_runner(weights: LstmWeights, first_static: int = 0, statics: int = 0) -> LstmRunner:
+def lstm_runner(
+    weights: LstmWeights,
+    first_static: int = 0,
+    statics: int = 0,
+    readout: Readout | None = None,
+) -> LstmRunner:
     """The LSTM of ``weights``: tile (T, N, F) -> SM (N,); see :func:`kgsm_infer.kernels.lstm.run`.
+
+    readout: of the head that stands beside it, whose SM is added.
 
     statics: so many channels from ``first_static`` on are the same in every valid step of a
     window and 0 in the others, as :func:`pack` makes them; C works their share out once.
     In C the result of a window has the same bits in any batch, and in any thread.
     """
+    lstm = _lstm_alone(weights, first_static, statics)
+    if readout is None:
+        return lstm
+
+    def beside_the_head(tile: NDArray[np.float32]) -> NDArray[np.float32]:
+        return read_out(readout, tile) + lstm(tile)
+
+    return beside_the_head
+
+
+def _lstm_alone(weights: LstmWeights, first_static: int, statics: int) -> LstmRunner:
     if _core is None:
         return partial(_lstm.run, weights)
     steps, channels = weights.steps, weights.w.shape[2]
@@ -209,6 +229,16 @@ def lstm_runner(weights: LstmWeights, first_static: int = 0, statics: int = 0) -
         return sm
 
     return run
+
+
+def read_out(readout: Readout, tile: NDArray[np.float32]) -> NDArray[np.float32]:
+    """SM (N,) of the head alone; see :func:`kgsm_infer.kernels.head.read_out`."""
+    if _core is None:
+        return _head.read_out(readout, tile)
+    tile = _dense(tile, np.float32)
+    sm = np.empty(tile.shape[1], np.float32)
+    _core.readout(_dense(readout.weight, np.float32), float(readout.bias), tile, sm)
+    return sm
 
 
 def dissimilarity(domain: Domain, scaled: NDArray[np.float32]) -> NDArray[np.float32]:

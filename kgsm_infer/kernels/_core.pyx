@@ -52,6 +52,9 @@ cdef extern from "kgsm.h" nogil:
     int kgsm_lstm_run(
         const kgsm_lstm *lstm, const float *prepared, size_t n, size_t lines,
         const float *tile, float *scratch, float *sm)
+    int kgsm_readout(
+        size_t steps, size_t channels, const float *weight, float bias, size_t n,
+        const float *tile, float *sm)
     int kgsm_nearest(
         size_t n, size_t stride, size_t channels, const float *x, size_t count,
         const float *points, float *distance)
@@ -203,6 +206,26 @@ def lstm_run(
     with nogil:
         code = kgsm_lstm_run(
             &lstm, &prepared[0], n, n, &tile[0, 0, 0], &scratch[0], &sm[0])
+    _check(code)
+
+
+def readout(
+    const float[:, ::1] weight not None,
+    float bias,
+    const float[:, :, ::1] tile not None,
+    float[::1] sm not None,
+):
+    """sm (n,) of the head alone, of a tile (T, n, F) and weight (T, F)."""
+    cdef size_t n = tile.shape[1]
+    cdef int code
+    _same_length(weight.shape[0], tile.shape[0], "tile")
+    _same_length(weight.shape[1], tile.shape[2], "tile, last axis")
+    _same_length(n, sm.shape[0], "sm")
+    if n == 0:
+        return
+    with nogil:
+        code = kgsm_readout(
+            weight.shape[0], weight.shape[1], &weight[0, 0], bias, n, &tile[0, 0, 0], &sm[0])
     _check(code)
 
 
