@@ -46,6 +46,10 @@ Id = Annotated[
     str | None,
     typer.Option("--id", help="property that names a paddock; else its id"),
 ]
+Keep = Annotated[
+    str | None,
+    typer.Option(help="of rows that contradict each other at one time: first, last or mean"),
+]
 Engine = Annotated[str, typer.Option(help="auto, native or onnxruntime")]
 GatewayArgument = Annotated[Path, typer.Argument(help="gateway.toml (docs/gateway.md)")]
 Proxy = Annotated[bool, typer.Option("--behind-proxy", help="a proxy on this network does TLS")]
@@ -79,6 +83,7 @@ def predict(
     model: ModelArgument,
     table: TableArgument,
     output: OutOption,
+    keep: Keep = None,
     threads: Annotated[int, typer.Option(min=1, help="tiles worked on at once")] = 1,
     engine: Engine = "auto",
 ) -> None:
@@ -93,10 +98,12 @@ def predict(
 
     preflight([output], _of_model(model, table), suffixes=RESULTS)
     loaded = load(model, engine=engine, threads=threads)
-    observations = read_table(table, features=loaded.table_features())
+    observations = read_table(table, features=loaded.table_features(), keep=keep or "empty")
+    _notes(observations)
     result = loaded.predict(observations)
     write_retrieval(output, observations, result, simulated=loaded.card.simulated)
-    say(f"{output}: {summary(result.sm, result.flags)}", output)
+    sm, mask = observations.as_given(result.sm), observations.as_given(result.flags)
+    say(f"{output}: {summary(sm, mask)}", output)
     _simulated(loaded)
 
 
@@ -215,6 +222,7 @@ def paddocks(
     ] = None,
     date: Day = None,
     every: Annotated[bool, typer.Option("--all-dates", help="every acquisition")] = False,
+    keep: Keep = None,
     min_valid: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="least share of a paddock with a number")
     ] = 0.5,
@@ -254,7 +262,8 @@ def paddocks(
     else:
         from .table import read_table
 
-        table = read_table(source, features=loaded.table_features())
+        table = read_table(source, features=loaded.table_features(), keep=keep or "empty")
+        _notes(table)
         found = paddocks_of_table(loaded, table, outlines, column=column, **options)
     write_paddocks(output, outlines, found, simulated=loaded.card.simulated)
     if quicklook is not None:
@@ -325,10 +334,18 @@ def serve(gateway: GatewayArgument, proxy: Proxy = False) -> None:
     serve(read_gateway(gateway), behind_proxy=proxy)
 
 
-def _read_for_wcm(table: Path) -> Table:
+def _read_for_wcm(path: Path) -> Table:
     from .table import read_table
 
-    return read_table(table, once=False)
+    table = read_table(path, once=False)
+    _notes(table)
+    return table
+
+
+def _notes(table: Table) -> None:
+    """What was decided in reading a table."""
+    for line in table.notes:
+        note(line)
 
 
 if __name__ == "__main__":

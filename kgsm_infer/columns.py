@@ -27,38 +27,75 @@ FROZEN_BY = ("temp_c", "snow_cover")
 DAYS_PER_YEAR = 365.2425
 
 
+#: What files write where nothing was measured; so is anything beyond 1e15 (1e20, 3.4e38).
+FILL_VALUES = (
+    *(-99.0, -999.0, -9999.0, -99999.0, 9999.0, 99999.0),
+    *(-32768.0, -32767.0, 32767.0, 65535.0, -2147483648.0, 2147483647.0),
+)
+FILL_CAUSE = "nodata value? leave the cell empty"
+
+
+def is_fill(values: ArrayLike) -> NDArray[np.bool_]:
+    """Where a value is one that stands for none, whatever the unit.
+
+    >>> is_fill([-9999.0, -3.4e38, 12.0, np.nan]).tolist()
+    [True, True, False, False]
+    """
+    values = np.asarray(values, np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.isin(values, FILL_VALUES) | (abs(values) >= 1e15)
+
+
 @dataclass(frozen=True)
 class Rule:
-    """What a column can hold: closed range, what it is, and why a value may miss it."""
+    """What a column can hold: closed range, what it is, and why a value may miss it.
+
+    below: the upper end itself is no value (0 dB is what an unmasked fill leaves).
+    """
 
     low: float
     high: float
     what: str
     cause: Callable[[float], str]
+    below: bool = False
+
+    def outside(self, values: ArrayLike) -> NDArray[np.bool_]:
+        """Where values cannot be; NaN is missing, not outside."""
+        values = np.asarray(values, np.float64)
+        with np.errstate(invalid="ignore"):
+            above = values >= self.high if self.below else values > self.high
+            return (values < self.low) | above
+
+    def why(self, value: float) -> str:
+        """The likely cause of a value outside."""
+        return FILL_CAUSE if is_fill(value) else self.cause(value)
 
 
 def _angle_cause(value: float) -> str:
     if 0 < value < 1.6:
         return "radians? the column is in degrees"
-    return "nodata value? leave the cell empty" if value < 0 else "is it the incidence angle?"
+    return FILL_CAUSE if value < 0 else "is it the incidence angle?"
 
 
 def _ndvi_cause(value: float) -> str:
-    if value in (-9999, 65535, 32767, -32768):
-        return "nodata value? leave the cell empty"
     if abs(value) <= 100:
         return "in percent? divide the column by 100"
     return "scaled by 10,000? divide the column by 10,000"
 
 
 def _sm_cause(value: float) -> str:
-    if value < 0:
-        return "nodata value? leave the cell empty"
-    return "in percent? divide the column by 100"
+    return FILL_CAUSE if value < 0 else "in percent? divide the column by 100"
 
 
 def _db_cause(value: float) -> str:
-    return "linear power, or a lost minus sign? name the column after its unit"
+    if value == 0:
+        return "an unmasked fill value? leave the cell empty"
+    if value > 0:
+        return "linear power, or a lost minus sign? name the column after its unit"
+    if value < -1e4:
+        return FILL_CAUSE
+    factor = 10 if value > -500 else 100
+    return f"scaled by {factor}? divide the column by {factor}"
 
 
 def _linear_cause(value: float) -> str:
@@ -67,8 +104,9 @@ def _linear_cause(value: float) -> str:
     )
 
 
-_DB = Rule(-200.0, 0.0, "a backscatter in dB (at most 0)", _db_cause)
-_LINEAR = Rule(0.0, 10.0, "a linear backscatter (0 to 10)", _linear_cause)
+# Below -60 dB nothing comes back that a radar could tell from its own noise (-22 to -30 dB).
+_DB = Rule(-60.0, 0.0, "a backscatter in dB (-60 to below 0)", _db_cause, below=True)
+_LINEAR = Rule(0.0, 1.0, "a linear backscatter (0 to below 1)", _linear_cause, below=True)
 RULES: Mapping[str, Rule] = {
     **{f"{pol}_{form}": _DB for pol in POLARISATIONS for form in ("db", "gamma0_db")},
     **{f"{pol}_{form}": _LINEAR for pol in POLARISATIONS for form in ("linear", "gamma0_linear")},
@@ -80,7 +118,7 @@ RULES: Mapping[str, Rule] = {
     **{f"{pol}_{who}_db": _DB for pol in POLARISATIONS for who in ("field", "scene")},
     **{
         f"{pol}_over_{what}_db": Rule(
-            -100.0, 100.0, "a difference in dB (-100 to 100)", lambda _: "nodata value?"
+            -60.0, 60.0, "a difference in dB (-60 to 60)", lambda _: FILL_CAUSE
         )
         for pol in POLARISATIONS
         for what in ("usual", "driest")

@@ -19,7 +19,7 @@ from .table import Table, write_csv
 def write_retrieval(
     path: Path, table: Table, result: Retrieval, *, simulated: bool = False
 ) -> None:
-    """``site,date,sm,sm_lower,sm_upper,soil_db,flags``, one line per row of ``table``.
+    """``site,date,sm,sm_lower,sm_upper,soil_db,flags``, one line per row of the file read.
 
     With ``simulated`` a column ``source`` says so in every line.
     """
@@ -33,7 +33,7 @@ def write_retrieval(
 
 
 def write_isolated(path: Path, table: Table, soil: Isolated) -> None:
-    """``site,date,soil_db,soil_fraction,flags``, one line per row of ``table``."""
+    """``site,date,soil_db,soil_fraction,flags``, one line per row of the file read."""
     columns: dict[str, ArrayLike] = {
         "soil_db": soil.soil_db,
         "soil_fraction": soil.soil_fraction,
@@ -120,8 +120,10 @@ def _write(
     simulated: bool,
 ) -> None:
     texts = {int(value): flags.names(int(value)) for value in set(mask.tolist())}
-    written: dict[str, ArrayLike] = {"site": table.site, "date": table.date_text, **columns}
-    written["flags"] = [texts[int(value)] for value in mask]
+    date_text = table.date_text if table.given is None else table.given.date_text
+    written: dict[str, ArrayLike] = {"site": table.as_given(table.site), "date": date_text}
+    written |= {name: table.as_given(values) for name, values in columns.items()}
+    written["flags"] = [texts[int(value)] for value in table.as_given(mask)]
     if simulated:
-        written["source"] = ["simulated"] * len(table)
+        written["source"] = ["simulated"] * len(date_text)
     write_csv(path, written)

@@ -313,7 +313,7 @@ def _only(request: Request, *known: str) -> None:
 def _since(text: str | None) -> int:
     import numpy as np
 
-    from ..table import Refusal
+    from ..refusal import Refusal
 
     if text is None:
         return -(2**62)
@@ -356,12 +356,12 @@ async def _table(request: Request) -> Mapping[str, Any]:
 
 
 def _columns(body: bytes) -> Mapping[str, Any]:
-    from ..table import read_columns
+    from ..tablefile import read_sheet
 
     with NamedTemporaryFile(suffix=".csv") as file:
         file.write(body)
         file.flush()
         try:
-            return read_columns(file.name)[0]
+            return read_sheet(file.name).columns
         except DataError as error:
             raise DataError(str(error).replace(file.name, "the table")) from None

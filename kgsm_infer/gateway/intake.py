@@ -12,7 +12,8 @@ import numpy as np
 
 from ..columns import RULES
 from ..errors import DataError
-from ..table import Table, read_columns, table_from_columns
+from ..table import Table, table_from_columns
+from ..tablefile import read_sheet
 from .store import Observed
 
 if TYPE_CHECKING:
@@ -65,8 +66,10 @@ def rows_of_table(
     paddock's mean. A static the table lacks is taken from the outline's properties.
     DataError names file, row, column and value.
     """
-    cells, row_number = read_columns(path)
-    return rows_of_columns(cells, source, paddocks, columns, needed, statics, row_number=row_number)
+    sheet = read_sheet(path)
+    return rows_of_columns(
+        sheet.columns, source, paddocks, columns, needed, statics, row_number=sheet.row_number
+    )
 
 
 def rows_of_columns(

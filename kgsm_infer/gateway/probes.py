@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..table import Refusal
+from ..refusal import Refusal
 from .intake import Paddocks
 
 #: Most readings of one message.

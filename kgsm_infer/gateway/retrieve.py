@@ -136,7 +136,8 @@ def _table(loaded: Loaded, rows: Sequence[Observed]) -> Any:
         if not np.isfinite(columns[name]).any() and name in loaded.statics:
             raise DataError(f"no row brings {name!r}, which the model reads")
     extra = [name for name in loaded.inputs if name not in ("vh_db", "vv_db")]
-    return table_from_columns(columns, "the store", features=extra)
+    # a row of the table is a row of the store: what was one pass was merged when it came in
+    return table_from_columns(columns, "the store", features=extra, once=False)
 
 
 def _with(table: Any, made: Mapping[str, NDArray[np.float64]]) -> Any:

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..context import CONTEXT
+from ..dates import asked_day
 from ..errors import DataError, UsageError
 from ..scenes.grid import Window
 from ..scenes.manifest import Scene
 from ..scenes.match import nearest_date, within_reach
 from ..scenes.opening import open_stack
 from ..scenes.stack import Stack
-from ..table import asked_day
 
 if TYPE_CHECKING:
     from ..model import Model

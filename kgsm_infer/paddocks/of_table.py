@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..dates import asked_day
 from ..errors import DataError, UsageError
 from ..scenes.outlines import Outlines, Reason, plain_id
-from ..table import Table, asked_day
+from ..table import Table
 from .summary import MIN_VALID, Paddock, summarise, without_number
 
 if TYPE_CHECKING:
@@ -58,18 +60,19 @@ def paddocks_of_table(
             found.append(without_number(name, date or "", reason))
             continue
         days = np.unique(times) if every else [times.max()]
-        found += [
-            summarise(
+        for day in days:
+            there = rows[times == day]
+            line = summarise(
                 name,
-                table.date_text[rows[times == day][0]],
-                _rows_of(result, rows[times == day]),
-                np.ones(int((times == day).sum())),
-                float((times == day).sum()),
+                table.date_text[there[0]],
+                _rows_of(result, there),
+                np.ones(len(there)),
+                float(len(there)),
                 model.card,
                 min_valid,
             )
-            for day in days
-        ]
+            why = [table.contradicts[int(row)] for row in there if int(row) in table.contradicts]
+            found.append(replace(line, reason=why[0]) if line.reason and why else line)
     return found
 
 

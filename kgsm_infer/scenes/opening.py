@@ -168,9 +168,9 @@ def _check_unit(stack: Stack, layer: Layer, item: Slice, reader: Reader) -> None
 
 def _median_fits(layer: Layer, place: str, median: float) -> None:
     rule = RULES[layer.name]
-    if not rule.low <= median <= rule.high:
+    if rule.outside(median):
         cause = (
-            rule.cause(median)
+            rule.why(median)
             .replace("the column", "the layer")
             .replace("leave the cell empty", "name it: nodata = …")
         )

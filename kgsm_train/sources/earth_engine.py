@@ -8,7 +8,7 @@ range, terrain-corrected in place only, so it goes into ``vh_db`` without change
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from kgsm_infer.columns import RULES, Rule
 from kgsm_infer.errors import DataError, UsageError
-from kgsm_infer.table import MISSING, Refusal, Table, read_columns, read_table
+from kgsm_infer.refusal import MISSING, Refusal
+from kgsm_infer.table import Table, read_table
+from kgsm_infer.tablefile import read_sheet
 
 from .columns import Columns, Seconds, Sourced, keep_rows, nearest, taken, used_once
 
@@ -33,7 +35,7 @@ PIXEL_NAMES = ("pixels",)
 #: Rows of one site and orbit closer than this are slices of one pass.
 ONE_PASS_SECONDS = 600
 HOUR = 3600.0
-_NO_POWER = 1e-20  # -200 dB: nothing a radar measures
+_NO_POWER = 1e-6  # -60 dB: nothing a radar measures
 _PIXELS = Rule(0.0, 1e9, "a number of pixels", lambda _: "a nodata value? leave the cell empty")
 
 
@@ -72,8 +74,8 @@ def read_backscatter(path: str | Path, unit: str = "db") -> Sourced:
     if unit not in ("db", "linear"):
         raise UsageError(f"unit {unit!r} is neither db nor linear")
     path = Path(path)
-    cells, row_number = read_columns(path)
-    check = Refusal(str(path), row_number)
+    sheet = read_sheet(path)
+    cells, row_number, check = sheet.columns, sheet.row_number, sheet.check
     if not len(row_number):
         raise DataError(f"{path}: no rows, only a header")
     site, time = _place_and_time(path, cells, check)
@@ -182,8 +184,8 @@ def with_ndvi(table: Sourced, path: str | Path, join: Join = Join()) -> Sourced:
     table had; ``ndvi_gap_days`` is NDVI's date minus the acquisition's.
     """
     path = Path(path)
-    cells, row_number = read_columns(path)
-    check = Refusal(str(path), row_number)
+    sheet = read_sheet(path)
+    cells, check = sheet.columns, sheet.check
     name = _first(cells, ("NDVI", "ndvi"))
     if name is None:
         raise DataError(f"{path}: no column 'NDVI'; it has {', '.join(cells)}")
@@ -221,7 +223,9 @@ def read_earth_engine(
     return table if ndvi is None else with_ndvi(table, ndvi, join)
 
 
-def _place_and_time(path: Path, cells: Columns, check: Refusal) -> tuple[NDArray[np.str_], Seconds]:
+def _place_and_time(
+    path: Path, cells: Mapping[str, Any], check: Refusal
+) -> tuple[NDArray[np.str_], Seconds]:
     name = _first(cells, SITE_NAMES)
     if name is None:
         raise DataError(f"{path}: no column 'site'; it has {', '.join(cells)}")
@@ -241,7 +245,7 @@ def _place_and_time(path: Path, cells: Columns, check: Refusal) -> tuple[NDArray
     return site, (since_1970 // 1000).astype(np.int64).astype("datetime64[s]")
 
 
-def _orbits(cells: Columns, rows: int) -> NDArray[np.str_]:
+def _orbits(cells: Mapping[str, Any], rows: int) -> NDArray[np.str_]:
     """(R,) pass and relative orbit as one word, such as DESCENDING-16; '' where not given."""
     parts = [
         cells[name] for name in (_first(cells, PASS_NAMES), _first(cells, ORBIT_NAMES)) if name
@@ -312,7 +316,7 @@ def _utc(date: NDArray[np.str_]) -> Seconds:
     return np.char.rstrip(date, "Z").astype("datetime64[s]")
 
 
-def _first(cells: Columns, names: Sequence[str]) -> str | None:
+def _first(cells: Mapping[str, Any], names: Sequence[str]) -> str | None:
     return next((name for name in names if name in cells), None)
 
 

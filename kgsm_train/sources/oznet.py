@@ -13,9 +13,11 @@ same series. And the columns ``clay`` and ``sand`` look swapped; see :func:`swap
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +25,9 @@ from numpy.typing import NDArray
 from kgsm_infer.columns import RULES, Rule
 from kgsm_infer.errors import DataError, UsageError
 from kgsm_infer.kernels.wcm import forward_db, vwc_from_ndvi
-from kgsm_infer.table import (
-    MISSING,
-    Refusal,
-    read_columns,
-    table_from_columns,
-)
+from kgsm_infer.refusal import MISSING
+from kgsm_infer.table import table_from_columns
+from kgsm_infer.tablefile import read_sheet
 
 from .columns import Columns, Sourced, keep_rows
 from .earth_engine import Join, join_in_situ, read_backscatter
@@ -308,8 +307,8 @@ def _read_sites(folder: Path) -> _Sites:
             f"{folder}: no copy of the repository OzNet_AOA ({SITES_FILE} is not there); "
             "give its top folder, or fetch it with --download"
         )
-    cells, row_number = read_columns(path)
-    check = Refusal(str(path), row_number)
+    sheet = read_sheet(path)
+    cells, check = sheet.columns, sheet.check
     _need(path, cells, ("sitename", "lat", "lon", "iteration", "cluster"))
     site = [str(cell).strip() for cell in cells["sitename"]]
     check.first(np.asarray([not name for name in site]), "sitename", site, "empty")
@@ -333,9 +332,9 @@ def _read_sites(folder: Path) -> _Sites:
 
 def _read_station(path: Path) -> tuple[NDArray[np.datetime64], Columns]:
     """Days (R,) in order, and the columns one station's file gives."""
-    cells, row_number = read_columns(path)
+    sheet = read_sheet(path)
+    cells, check = sheet.columns, sheet.check
     _need(path, cells, ("time", "ndvi_500m", *STATION_COLUMNS))
-    check = Refusal(str(path), row_number)
     cells_of_time = [str(cell).strip() for cell in cells["time"]]
     day = check.dates(cells_of_time, "time").astype("datetime64[D]")
     late = np.zeros(len(day), bool)
@@ -363,7 +362,7 @@ def trailing_sum(values: NDArray[np.float64], days: int) -> NDArray[np.float64]:
     return np.round(total, 6)
 
 
-def _need(path: Path, cells: Columns, names: tuple[str, ...]) -> None:
+def _need(path: Path, cells: Mapping[str, Any], names: tuple[str, ...]) -> None:
     missing = [name for name in names if name not in cells]
     if missing:
         raise DataError(f"{path}: no column {missing[0]!r}; it has {', '.join(cells)}")

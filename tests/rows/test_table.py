@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from datetime import date
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kgsm_infer.dates import asked_day
 from kgsm_infer.errors import DataError, KgsmError, MissingError, UsageError
-from kgsm_infer.table import asked_day, read_table, table_from_columns, write_csv
+from kgsm_infer.table import read_table, table_from_columns
+from kgsm_infer.tablefile import write_csv
 
 GOOD = {
     "site": ["a", "a", "b"],
@@ -46,11 +49,23 @@ def test_a_good_table(tmp_path):
 
 # column, value in the second row, what the message must say after file and place
 REFUSED = [
-    ("vh_db", "3.2", "3.2 is not a backscatter in dB (at most 0); linear power, or a lost minus"),
+    (
+        "vh_db",
+        "3.2",
+        "3.2 is not a backscatter in dB (-60 to below 0); linear power, or a lost minus",
+    ),
     ("vh_db", "bright", "bright is not a number; leave the cell empty where it is missing"),
     ("vh_db", "-15,5", "-15,5 is not a number; a decimal comma? write a point"),
     ("vh_db", "inf", "inf is infinite; leave the cell empty where missing"),
-    ("vh_db", "-9999", "-9999 is not a backscatter in dB"),
+    ("vh_db", "-9999", "-9999 is not a backscatter in dB (-60 to below 0); nodata value? leave"),
+    ("vh_db", "-1700", "-1700 is not a backscatter in dB (-60 to below 0); scaled by 100?"),
+    ("vh_db", "-170", "-170 is not a backscatter in dB (-60 to below 0); scaled by 10?"),
+    ("vh_db", "0", "0 is not a backscatter in dB (-60 to below 0); an unmasked fill value?"),
+    ("vh_db", "-1_5", "-1_5 is not a number; write digits"),
+    ("vh_db", "1,234.5", "1,234.5 is not a number; a thousands separator?"),
+    ("vh_db", "-15 dB", "-15 dB is not a number; write it without its unit"),
+    ("vh_db", "#DIV/0!", "#DIV/0! is not a number but a spreadsheet's error"),
+    ("vh_db", "\x1b[31mred\x1b[0m", "?[31mred?[0m is not a number"),
     ("angle_deg", "0.67", "0.67 is not an incidence angle in degrees (1.6 to 89.9); radians?"),
     ("angle_deg", "95", "95 is not an incidence angle in degrees"),
     ("ndvi", "4500", "4500 is not an NDVI (-1 to 1); scaled by 10,000?"),
@@ -59,7 +74,14 @@ REFUSED = [
     ("sm", "23", "23 is not a soil moisture in m3/m3 (0 to 1); in percent?"),
     ("sm", "-0.1", "-0.1 is not a soil moisture in m3/m3 (0 to 1); nodata value?"),
     ("date", "13/05/2024", "13/05/2024 is not an ISO 8601 date; write 2022-06-16"),
-    ("date", "20240513", "20240513 is not an ISO 8601 date"),
+    ("date", "2.02405E+07", "2.02405E+07 is a number that a spreadsheet has rounded"),
+    ("date", "45425", "45425 is not an ISO 8601 date but a spreadsheet's day number"),
+    (
+        "date",
+        "1715558400000",
+        "1715558400000 is not an ISO 8601 date but a count of seconds or mill",
+    ),
+    ("date", "0001-01-01T00:00+10:00", "0001-01-01T00:00+10:00 is of the year 1, of which nothing"),
     ("date", "2024-02-30", "2024-02-30 is not an ISO 8601 date"),
     ("date", "", "is not an ISO 8601 date"),
     ("site", "", "empty; every row needs its site"),
@@ -112,7 +134,10 @@ def test_no_power_at_all_is_minus_infinity_for_the_kernels_to_flag():
         ),
         ({"site": ["a"], "date": ["2024-01-01"], "vh_linear": [-12.0]}, "negative power: in dB?"),
         ({"station": ["a"], "date": ["2024-01-01"]}, "no column 'site'; .*; rename 'station'"),
-        ({**GOOD, "date": ["2024-05-01"] * 3}, "rows 1 and 2: site a twice at 2024-05-01T00:00:00"),
+        (
+            {**GOOD, "date": ["2024-05-01"] * 3},
+            "rows 1 and 2: site a twice at 2024-05-01T00:00:00 with angle_deg 38.5 and 38.6",
+        ),
         ({**GOOD, "sm": ["0.1"]}, "columns of different lengths"),
     ],
 )
@@ -155,8 +180,6 @@ def test_missing_and_named_columns(tmp_path):
     [
         (b"", "the file is empty"),
         (b"site,date,vh_db\n", "no rows, only a header"),
-        (b"site;date;vh_db\na;2024-01-01;-12\n", "separated by semicolons"),
-        (b"site\tdate\na\t2024-01-01\n", "separated by tabs"),
         (b"site,date,vh_db\na,2024-01-01\n", "row 2: 2 cells, the header has 3"),
         (b"site,date,date\na,2024-01-01,2024-01-01\n", "column 'date' stands there twice"),
         (b"PK\x03\x04\x00\x00site,date\n", "not a text file"),
@@ -200,9 +223,9 @@ cells = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_
     st.lists(
         st.tuples(
             cells,
-            st.dates(),
-            st.floats(-60, 0, width=32) | st.just(float("nan")),
-            st.sampled_from(["plain", 'say "x"', "a,b", "two\nlines", "ü"]),
+            st.dates(date(1900, 1, 1), date(2100, 12, 31)),
+            st.floats(-60, 0, width=32, exclude_max=True) | st.just(float("nan")),
+            st.sampled_from(["plain", 'say "x"', "a,b", "two\nlines", "ü", "=1+1", "'=1+1", "+x"]),
         ),
         min_size=1,
         max_size=8,
@@ -211,12 +234,12 @@ cells = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_
 )
 def test_what_is_written_is_read_back_exactly(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("round") / "t.csv"
-    site, date, vh_db, note = zip(*rows, strict=True)
+    site, day, vh_db, note = zip(*rows, strict=True)
     vh_db = np.asarray(vh_db, np.float32)
-    write_csv(path, {"site": site, "date": date, "vh_db": vh_db, "note": note})
+    write_csv(path, {"site": site, "date": day, "vh_db": vh_db, "note": note})
     table = read_table(path)
     assert table.site.tolist() == list(site)
-    assert table.date_text == tuple(map(str, date))
+    assert table.date_text == tuple(map(str, day))
     assert np.array_equal(table.numbers["vh_db"].astype(np.float32), vh_db, equal_nan=True)
     assert table.text["note"] == note
 
@@ -254,8 +277,9 @@ def test_real_tables(shared_data):
     assert len(anand) == 1400
     assert np.isfinite(anand.numbers["sm"]).sum() == 1104
     assert np.isnan(anand.numbers["angle_deg"]).sum() == 100
-    with pytest.raises(DataError, match="site BGE01 twice at 2025-03-21"):
-        read_table(shared_data / "igik/igik.csv")  # twenty rows stand there twice
+    igik = read_table(shared_data / "igik/igik.csv")
+    assert len(igik) == 806  # twenty rows stand there twice
+    assert "20 rows repeat another row of the same site and time" in igik.notes[0]
     assert len(read_table(shared_data / "igik/igik.csv", once=False)) == 826
     assert len(read_table(shared_data / "boort/boort.csv", once=False)) == 448
 

@@ -755,6 +755,7 @@ def test_three_files_become_one_table(tmp_path):
 
 def test_nothing_is_written_that_would_not_read_back(tmp_path):
     bad = acquisitions("2020-01-10T12:00:00Z", "2020-01-10T12:00:00Z")
+    bad.columns["vh_db"][0] = -18.0
     with pytest.raises(DataError, match="twice at"):
         write_source(tmp_path / "out.csv", bad)
     assert not (tmp_path / "out.csv").exists()
