@@ -221,10 +221,10 @@ def shown(text: object, length: int = 60) -> str:
     """Text of a file as it may stand in a message: one line, no control codes, not long.
 
     >>> shown("red \\x1b[31m\\n" + 80 * "x", 20)
-    'red ?[31m xxxxxxx...'
+    'red \\\\x1b[31m xxxx...'
     """
     words = " ".join(str(text)[: 4 * length].split())
-    plain = "".join(c if c.isprintable() else "?" for c in words)
+    plain = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
     return plain if len(plain) <= length else plain[: length - 3] + "..."
 
 

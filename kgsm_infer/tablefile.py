@@ -219,7 +219,7 @@ def _first_line(source: str, lines: Iterator[str]) -> tuple[int, str, str]:
     declared = ""
     for above, line in enumerate(lines):
         text = line.strip("\r\n")
-        if not text.strip(" ,;\t"):
+        if not text.strip().strip(" ,;\t\ufeff"):
             continue
         said = re.fullmatch(r'"?sep=(.)"?[,;\t]*', text)
         if said and not declared:

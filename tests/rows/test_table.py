@@ -65,7 +65,7 @@ REFUSED = [
     ("vh_db", "1,234.5", "1,234.5 is not a number; a thousands separator?"),
     ("vh_db", "-15 dB", "-15 dB is not a number; write it without its unit"),
     ("vh_db", "#DIV/0!", "#DIV/0! is not a number but a spreadsheet's error"),
-    ("vh_db", "\x1b[31mred\x1b[0m", "?[31mred?[0m is not a number"),
+    ("vh_db", "\x1b[31mred\x1b[0m", "\\x1b[31mred\\x1b[0m is not a number"),
     ("angle_deg", "0.67", "0.67 is not an incidence angle in degrees (1.6 to 89.9); radians?"),
     ("angle_deg", "95", "95 is not an incidence angle in degrees"),
     ("ndvi", "4500", "4500 is not an NDVI (-1 to 1); scaled by 10,000?"),
