@@ -82,6 +82,12 @@ class WcmOptions:
     learn: tuple[str, ...] = ("a",)
     by: str = ""
 
+    def with_learnt(self, found: Mapping[str, float | None]) -> Wcm:
+        """The parameters with the A and B found, where they are, and else those given here."""
+        a, b = found.get("A"), found.get("B")
+        wcm = self.with_a(self.a if a is None else a)
+        return wcm if b is None else dataclasses.replace(wcm, b=b)
+
     def with_a(self, a: float) -> Wcm:
         """The parameters with a given A; dense_vwc_kg_m2 0 takes the rule's default."""
         limits = default_limits(self.vwc_rule)
@@ -139,6 +145,12 @@ class CrossValidation:
     """``[crossval]``: folds by group, and the models set side by side.
 
     folds: number of folds; 0 leaves out one group at a time.
+    date_blocks: blocks of neighbouring dates left out for the scores on new dates; 0 makes one
+        of each date up to 7 dates, blocks of two up to 14 dates, and 7 blocks beyond; 1 scores
+        no new dates.
+    date_pairs: ``all`` trains without each fold and each block together, ``some`` without each
+        fold and each block once; ``auto`` is ``some`` where a pair holds 100 labels or more.
+    ours: the model the others are compared with; empty for the last of ``models``.
     models: names out of :data:`kgsm_train.models.MODELS`; ``oracle`` needs a simulated table.
     bootstrap: draws of whole groups for the intervals.
     train_groups: train on so many groups, drawn by the seed, to see what more would bring;
@@ -147,10 +159,18 @@ class CrossValidation:
     """
 
     folds: int = 4
+    date_blocks: int = 0
+    date_pairs: str = "auto"
     models: tuple[str, ...] = tuple(name for name, model in MODELS.items() if model.usual)
     bootstrap: int = 1000
     train_groups: int = 0
     allow: tuple[str, ...] = ()
+    ours: str = ""
+
+    @property
+    def compared(self) -> str:
+        """The model the others are compared with."""
+        return self.ours or self.models[-1]
 
 
 @dataclass(frozen=True)
@@ -287,6 +307,10 @@ def _check(path: Path, config: Config) -> None:
     for name in ("physics_weight", "monotone_weight", "sigma0_weight"):
         need(getattr(fit, name) >= 0, f"[training] {name}", "must be >= 0")
     need(cv.folds == 0 or cv.folds >= 2, "[crossval] folds", "must be 0 or at least 2")
+    need(cv.date_blocks >= 0, "[crossval] date_blocks", "must be >= 0")
+    pairs = ("auto", "all", "some")
+    need(cv.date_pairs in pairs, "[crossval] date_pairs", f"must be one of {', '.join(pairs)}")
+    need(cv.ours in ("", *cv.models), "[crossval] ours", f"has {cv.ours!r}, none of its models")
     need(cv.train_groups >= 0, "[crossval] train_groups", "must be >= 0")
     need(bool(cv.models), "[crossval] models", "names no model")
     for name in cv.allow:

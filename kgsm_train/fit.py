@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from kgsm_infer.errors import DataError
 from kgsm_infer.kernels.domain import Domain
 from kgsm_infer.onnxfile import read_model_file
 
 from .config import Config, as_json
-from .evaluation.crossval import folds_of
+from .evaluation.board import Board, RegimeScores, read_board
+from .evaluation.splits import folds_of
 from .evaluation.trust import training_domain
 from .export.files import Exported, export
 from .export.modelcard import write_model_card, write_stac_item
 from .learning.samples import Samples, Source, batch_of, read_source, samples_of
 from .learning.training import Trained, train
 from .progress import PartProgress
+from .strict import as_plain
 
 
 def fit_and_export(
@@ -51,7 +51,7 @@ def fit_and_export(
         source,
         folder,
         validation=card_scores(board, kind) if board else None,
-        interval=board["models"][kind].get("interval_90") if board else None,
+        interval=board.intervals.get(kind) if board else None,
         domain=domain_of_training(trained, samples, source, config),
     )
     card = read_model_file(done.complete).card
@@ -73,9 +73,7 @@ def domain_of_training(
     return training_domain(scaled, fold[rows[known]], config.training.seed)[0]
 
 
-def same_experiment(
-    folder: Path, config: Config, source: Source, kind: str
-) -> dict[str, Any] | None:
+def same_experiment(folder: Path, config: Config, source: Source, kind: str) -> Board | None:
     """``metrics.json`` in ``folder``, if it is of this very table and configuration.
 
     Scores of another experiment would be false on this card, so they count as absent.
@@ -83,20 +81,40 @@ def same_experiment(
     path = folder / "metrics.json"
     if not path.is_file():
         return None
-    try:
-        board: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        same = board["table_sha256"] == source.sha256
-        ours, theirs = as_json(config), json.loads(json.dumps(board["config"]))
-        for settings in (ours, theirs):
-            settings["data"].pop("table")
-            settings.pop("crossval")
-        return board if same and ours == theirs and kind in board["models"] else None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not the metrics of a cross-validation ({error})") from None
+    board = read_board(path)
+    ours, theirs = as_json(config), as_plain(board.config)
+    for settings in (ours, theirs):
+        settings.get("data", {}).pop("table", None)
+        settings.pop("crossval", None)
+    same = board.table_sha256 == source.sha256 and ours == theirs
+    return board if same and kind in board.first.models else None
 
 
-def card_scores(board: dict[str, Any], kind: str) -> dict[str, Any]:
-    """What the card says of a cross-validation: its scores, and on how much they rest."""
-    pooled = board["models"][kind]["pooled"]
-    scores = {name: pooled[name] for name in ("n", "bias", "rmse", "ubrmse", "r")}
-    return {**scores, "groups": board["groups"], "folds": len(board["folds"])}
+def card_scores(board: Board, kind: str) -> dict[str, Any]:
+    """What the card says of a cross-validation: its scores, and on how much they rest.
+
+    The headline's first; those of the other regimes under ``other``.
+    """
+    first = board.first
+    others = {
+        regime.title: _scores(regime, kind) for regime in board.regimes.values() if regime != first
+    }
+    return {
+        **_scores(first, kind),
+        "regime": first.title,
+        "folds": len(board.folds),
+        "blocks": len(board.blocks),
+        "note": board.without_new_dates,
+        "other": others,
+    }
+
+
+def _scores(regime: RegimeScores, kind: str) -> dict[str, Any]:
+    model = regime.models[kind]
+    mean = model.group_mean
+    return {
+        **as_plain(model.pooled),
+        "groups": regime.groups,
+        "dates": regime.dates,
+        "group_mean": None if mean is None else as_plain(mean.pooled),
+    }

@@ -33,6 +33,7 @@ batch = 64
 
 [crossval]
 folds = 2
+date_blocks = 2
 models = ["mean", "wcm", "lstm", "kg-lstm"]
 bootstrap = 50
 """

@@ -1,72 +1,57 @@
-"""Cross-validation: every model on the same folds, finished parts kept.
-
-A part is one model on one fold. Each is written when it is done, so a run that was
-stopped goes on where it was; parts of another configuration, table or version do not count.
-"""
+"""Cross-validation: every model on the same splits, finished parts kept."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
-import multiprocessing
 import time
-from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from queue import Empty
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import kgsm_infer
-from kgsm_infer.errors import DataError
-from kgsm_infer.files import whole
-
-from ..config import Config, as_json
+from ..config import Config
 from ..learning.baselines import BASELINES
-from ..learning.samples import Source, read_source, samples_of, text_column
+from ..learning.learnt import Learnt
+from ..learning.samples import Source, read_source, samples_of
 from ..learning.training import estimate, train
 from ..models import MODELS
 from ..progress import PartProgress
-from .folds import Leak, find_leaks, given_folds, group_folds, refuse_leaks
+from .parts import Part, part_key, read_part, write_part
+from .processes import share
+from .splits import Design, Split, design_of
 
-
-@dataclass(frozen=True)
-class Part:
-    """One model on one fold: predictions of the test rows, and what was learnt.
-
-    index: (K,) rows tested.  sm: (K,) float32, NaN where there is no number.
-    learnt: plain JSON values (A, epochs, lost share ...).  seconds: what it took.
-    """
-
-    model: str
-    fold: int
-    index: NDArray[np.int64]
-    sm: NDArray[np.float32]
-    learnt: Mapping[str, Any]
-    seconds: float
+#: A model and the split it is trained on.
+Task = tuple[str, Split]
 
 
 @dataclass(frozen=True)
 class Crossvalidation:
     """All parts put together.
 
-    fold: (R,) fold of each row.  predicted: model -> (R,) SM tested on unseen groups.
-    learnt: model -> one JSON object a fold.  leaks: let pass on purpose.
+    regimes: regime -> model -> (R,) SM, NaN where there is none; the headline first.
+    learnt: model -> split's name -> what it learnt there.
     seconds: model -> what its parts took, added up over the processes.
     """
 
     source: Source
-    fold: NDArray[np.int64]
-    fold_names: tuple[str, ...]
-    predicted: Mapping[str, NDArray[np.float32]]
-    learnt: Mapping[str, tuple[Mapping[str, Any], ...]]
-    leaks: tuple[Leak, ...]
+    design: Design
+    regimes: Mapping[str, Mapping[str, NDArray[np.float32]]]
+    learnt: Mapping[str, Mapping[str, Learnt]]
     seconds: Mapping[str, float]
+
+    @property
+    def headline(self) -> str:
+        """The regime that comes first: new groups on new dates, where there are any."""
+        return next(iter(self.regimes))
+
+    @property
+    def predicted(self) -> Mapping[str, NDArray[np.float32]]:
+        """Model -> (R,) SM of the headline."""
+        return self.regimes[self.headline]
 
 
 def crossvalidate(
@@ -76,124 +61,114 @@ def crossvalidate(
     jobs: int = 1,
     progress: PartProgress | None = None,
 ) -> Crossvalidation:
-    """Train and test every model of the configuration on every fold.
+    """Train and test every model of the configuration on every split.
 
     run_folder: finished parts are kept in its ``parts/``.  jobs: processes.
     """
     source = read_source(config)
-    fold, fold_names, leaks = guarded_folds(source, config)
-    done = run_parts(config, source, fold, run_folder / "parts", jobs=jobs, progress=progress)
-    predicted, learnt, seconds = {}, {}, {}
-    for model in config.crossval.models:
-        values = np.full(len(fold), np.nan, np.float32)
-        for k in range(len(fold_names)):
-            values[done[model, k].index] = done[model, k].sm
-        predicted[model] = values
-        learnt[model] = tuple(done[model, k].learnt for k in range(len(fold_names)))
-        seconds[model] = sum(done[model, k].seconds for k in range(len(fold_names)))
-    return Crossvalidation(source, fold, fold_names, predicted, learnt, leaks, seconds)
+    design = design_of(source, config)
+    done = run_parts(config, source, design, run_folder / "parts", jobs=jobs, progress=progress)
+    return put_together(config, source, design, done)
+
+
+def put_together(
+    config: Config, source: Source, design: Design, done: Mapping[Task, Part]
+) -> Crossvalidation:
+    """The predictions of each regime, a row from the training that is due for it."""
+    regimes: dict[str, dict[str, NDArray[np.float32]]] = {}
+    for regime in design.regimes:
+        regimes[regime] = {}
+        for model in config.crossval.models:
+            values = np.full(len(design.fold), np.nan, np.float32)
+            for split in design.splits:
+                part = done[model, split]
+                due = design.counts(regime, split)[part.index]
+                values[part.index[due]] = part.sm[due]
+            regimes[regime][model] = values
+    learnt = {
+        model: {split.name: done[model, split].learnt for split in design.splits}
+        for model in config.crossval.models
+    }
+    seconds = {
+        model: sum(done[model, split].seconds for split in design.splits)
+        for model in config.crossval.models
+    }
+    return Crossvalidation(source, design, regimes, learnt, seconds)
 
 
 def run_parts(
     config: Config,
     source: Source,
-    fold: NDArray[np.int64],
+    design: Design,
     parts: Path,
     *,
     jobs: int = 1,
     progress: PartProgress | None = None,
-) -> dict[tuple[str, int], Part]:
-    """Every model of the configuration on every fold of ``fold`` (R,): (model, k) -> part.
+) -> dict[Task, Part]:
+    """Every model of the configuration on every split: (model, split) -> part.
 
-    Rows of fold -1 are never tested. Finished parts are kept in the folder ``parts``.
+    Finished parts are kept in the folder ``parts``.
     """
     parts.mkdir(parents=True, exist_ok=True)
-    folds = range(int(fold.max()) + 1)
-    todo = [(model, k) for model in config.crossval.models for k in folds]
-    done: dict[tuple[str, int], Part] = {}
-    for model, k in todo:
-        part = _read_part(parts, model, k, part_key(config, source, model))
-        if part is not None:
-            done[model, k] = part
-    todo = [item for item in todo if item not in done]
+    done = kept_parts(config, source, design, parts)
+    todo = [task for task in _tasks(config, design) if task not in done]
     # the slow ones first, so that two processes end together
-    todo.sort(key=lambda item: not MODELS[item[0]].network)
-    run = _run_here if jobs == 1 or len(todo) < 2 else _run_in_processes
-    for part in run(config, source, fold, todo, jobs, progress):
-        _write_part(parts, part, part_key(config, source, part.model))
-        done[part.model, part.fold] = part
+    todo.sort(key=lambda task: not MODELS[task[0]].network)
+    work = partial(_run_task, config, source, design)
+    shared = jobs > 1 and len(todo) > 1
+    for part in share(work, todo, jobs, progress) if shared else _one_by_one(work, todo, progress):
+        write_part(parts, part, part_key(config, source, design, part.model, part.split))
+        done[part.model, part.split] = part
     return done
+
+
+def kept_parts(config: Config, source: Source, design: Design, parts: Path) -> dict[Task, Part]:
+    """The finished parts of this very experiment in a folder."""
+    found = {}
+    for model, split in _tasks(config, design):
+        key = part_key(config, source, design, model, split)
+        part = read_part(parts, model, split, key, design.test_rows(split))
+        if part is not None:
+            found[model, split] = part
+    return found
 
 
 def plan(config: Config, run_folder: Path) -> str:
     """One line on what a cross-validation would train, and what is there already."""
     source = read_source(config)
-    _, fold_names, _ = guarded_folds(source, config)
-    kept = sum(
-        _read_part(run_folder / "parts", model, k, part_key(config, source, model)) is not None
-        for model in config.crossval.models
-        for k in range(len(fold_names))
+    design = design_of(source, config)
+    kept = len(kept_parts(config, source, design, run_folder / "parts"))
+    models, folds, blocks = config.crossval.models, design.fold_names, design.block_names
+    pairs = len(design.splits) - len(folds)
+    dates = (
+        f"; {pairs} pairs of a fold and one of {len(blocks)} blocks of dates"
+        if blocks
+        else f"; no score on new dates: {design.without_new_dates}"
     )
-    total = len(config.crossval.models) * len(fold_names)
     return (
         f"{source.table.source}: {len(source.table)} rows, "
         f"{int(np.isfinite(source.label).sum())} labels, {len(np.unique(source.group))} groups "
-        f"by {config.data.group}; {len(fold_names)} folds x {len(config.crossval.models)} models"
-        f" ({', '.join(config.crossval.models)}), {kept} of {total} parts kept from before"
+        f"by {config.data.group}; {len(folds)} folds{dates}; {len(models)} models "
+        f"({', '.join(models)}), {kept} of {len(_tasks(config, design))} parts kept from before"
     )
-
-
-def folds_of(source: Source, config: Config) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """The fold of each row, from the table's own column or from its groups.
-
-    Groups are dealt by their labels alone, so that models of other inputs are tested on
-    the same folds.
-    """
-    if config.data.fold:
-        fold = text_column(source.table, config.data.fold)
-        return given_folds(fold, source.table.source)
-    labelled = np.isfinite(source.label)
-    names = np.unique(source.group[labelled])
-    if config.crossval.folds == 0:  # one group at a time; one without labels tests nobody
-        if len(names) < 2:
-            raise DataError(f"{source.table.source}: two groups with labels are needed")
-        number = np.searchsorted(names, source.group).clip(max=len(names) - 1)
-        return number.astype(np.int64), tuple(names.tolist())
-    count = config.crossval.folds
-    fold_numbers = group_folds(source.group, labelled, count, config.training.seed)
-    return fold_numbers, tuple(str(k + 1) for k in range(count))
-
-
-def guarded_folds(
-    source: Source, config: Config
-) -> tuple[NDArray[np.int64], tuple[str, ...], tuple[Leak, ...]]:
-    """Folds without leaks, or with those the configuration lets pass; else DataError.
-
-    With leave-year-out every place is in every fold by design, so that is no leak.
-    """
-    fold, fold_names = folds_of(source, config)
-    table, leaks = source.table, []
-    if config.data.group != "year":
-        leaks = find_leaks(table.site, source.group, table.day, source.label, fold, fold_names)
-    refuse_leaks(leaks, config.crossval.allow, table.source)
-    return fold, fold_names, tuple(leaks)
 
 
 def run_part(
     config: Config,
     source: Source,
-    fold: NDArray[np.int64],
+    design: Design,
     model: str,
-    k: int,
+    split: Split,
     progress: PartProgress | None = None,
 ) -> Part:
-    """Train ``model`` without fold ``k`` and predict fold ``k``."""
+    """Train ``model`` without what ``split`` leaves out, and predict its test rows."""
     begun = time.perf_counter()
     samples = samples_of(source, config, model)
-    train_rows, test_rows = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+    train_rows, test_rows = design.train_rows(split), design.test_rows(split)
     if config.crossval.train_groups:
-        train_rows = few_groups(source, train_rows, config.crossval.train_groups, seed=k)
-    name = f"{model}, fold {k + 1}"
+        count = config.crossval.train_groups
+        train_rows = few_groups(source, train_rows, count, seed=split.fold)
+    name = f"{model}, {split.name}"
 
     def step(epoch: int, epochs: int, best: float) -> None:
         if progress is not None:
@@ -201,25 +176,18 @@ def run_part(
 
     if MODELS[model].network:
         trained = train(samples, config, model, train_rows, step)
-        sm = estimate(trained.network, samples, test_rows)
-        learnt: dict[str, Any] = {
-            "samples": trained.samples,
-            "best_epoch": trained.best_epoch,
-            "lost_share": trained.lost_share,
-            "log": [dataclasses.asdict(line) for line in trained.log],
-        }
-        if trained.wcm is not None:
-            learnt["a"] = trained.wcm.a
-        else:
-            for line in learnt["log"]:
-                del line["a"]
+        sm, learnt = estimate(trained.network, samples, test_rows), trained.learnt
     elif model == "oracle":  # what a simulated table says could be known from one look
-        sm, learnt = source.table.numbers["sm_oracle"][test_rows].astype(np.float32), {}
+        sm, learnt = source.table.numbers["sm_oracle"][test_rows].astype(np.float32), Learnt()
         step(1, 1, math.nan)
     else:
-        sm, learnt = BASELINES[model](config, samples, train_rows, test_rows)
+        # no label of the test rows is there at all while something is fitted
+        hidden = np.full(len(samples.sm), np.nan, np.float32)
+        hidden[train_rows] = samples.sm[train_rows]
+        blind = dataclasses.replace(samples, sm=hidden)
+        sm, learnt = BASELINES[model](config, blind, train_rows, test_rows)
         step(1, 1, math.nan)
-    return Part(model, k, test_rows, sm, learnt, time.perf_counter() - begun)
+    return Part(model, split, test_rows, sm, learnt, time.perf_counter() - begun)
 
 
 def few_groups(source: Source, rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
@@ -229,90 +197,18 @@ def few_groups(source: Source, rows: NDArray[np.int64], count: int, seed: int) -
     return rows[np.isin(source.group[rows], names[:count])]
 
 
-def _run_here(
-    config: Config,
-    source: Source,
-    fold: NDArray[np.int64],
-    todo: list[tuple[str, int]],
-    jobs: int,
-    progress: PartProgress | None,
-) -> Any:
-    for model, k in todo:
-        yield run_part(config, source, fold, model, k, progress)
+def _tasks(config: Config, design: Design) -> list[Task]:
+    return [(model, split) for model in config.crossval.models for split in design.splits]
 
 
-def _run_in_processes(
-    config: Config,
-    source: Source,
-    fold: NDArray[np.int64],
-    todo: list[tuple[str, int]],
-    jobs: int,
-    progress: PartProgress | None,
-) -> Any:
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager:
-        events = manager.Queue()
-        pool = ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context)
-        try:
-            waiting = {
-                pool.submit(_run_and_tell, config, source, fold, model, k, events)
-                for model, k in todo
-            }
-            while waiting:
-                finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
-                _pass_on(events, progress)
-                for future in finished:
-                    yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _run_and_tell(
-    config: Config, source: Source, fold: NDArray[np.int64], model: str, k: int, events: Any
+def _run_task(
+    config: Config, source: Source, design: Design, task: Task, progress: PartProgress | None
 ) -> Part:
-    return run_part(config, source, fold, model, k, lambda *event: events.put(event))
+    return run_part(config, source, design, *task, progress)
 
 
-def _pass_on(events: Any, progress: PartProgress | None) -> None:
-    while True:
-        try:
-            event = events.get_nowait()
-        except Empty:
-            return
-        if progress is not None:
-            progress(*event)
-
-
-def part_key(config: Config, source: Source, model: str) -> str:
-    """What a finished part depends on, as one hash: data, configuration, code version."""
-    settings = as_json(config)
-    settings["data"].pop("table")  # its content counts, not its name
-    settings["crossval"] = {"folds": config.crossval.folds}
-    if config.crossval.train_groups:
-        settings["crossval"]["train_groups"] = config.crossval.train_groups
-    what = [settings, source.sha256, kgsm_infer.__version__, model]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-
-
-def _part_path(parts: Path, model: str, k: int) -> Path:
-    return parts / f"{model}-fold{k + 1}.npz"
-
-
-def _write_part(parts: Path, part: Part, key: str) -> None:
-    with whole(_part_path(parts, part.model, part.fold), "wb") as out:
-        learnt = json.dumps(dict(part.learnt))
-        np.savez(out, key=key, index=part.index, sm=part.sm, learnt=learnt, seconds=part.seconds)
-
-
-def _read_part(parts: Path, model: str, k: int, key: str) -> Part | None:
-    path = _part_path(parts, model, k)
-    if not path.is_file():
-        return None
-    try:
-        with np.load(path) as file:
-            if str(file["key"]) != key:
-                return None
-            learnt = json.loads(str(file["learnt"]))
-            return Part(model, k, file["index"], file["sm"], learnt, float(file["seconds"]))
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: not a finished part ({error}); delete it") from None
+def _one_by_one(
+    work: partial[Part], todo: list[Task], progress: PartProgress | None
+) -> Iterator[Part]:
+    for task in todo:
+        yield work(task, progress)

@@ -15,8 +15,9 @@ A plan is a TOML file:
     candidates = ["paper", "context"]
     folds = 3
 
-The nested choice is made anew in each outer fold, by cross-validation inside its training
-groups; the score of what was chosen is the honest score of having chosen.
+The nested choice is made anew in each outer training, by cross-validation inside its training
+rows, on new groups and new dates there; the score of what was chosen is the honest score of
+having chosen.
 """
 
 from __future__ import annotations
@@ -35,13 +36,15 @@ from kgsm_infer.errors import UsageError
 from kgsm_infer.files import whole
 
 from ..config import Config, read_config, read_toml
-from ..learning.samples import read_source
+from ..learning.samples import Source, read_source
 from ..models import MODELS, title
 from ..progress import PartProgress
-from .crossval import Crossvalidation, crossvalidate, run_parts
-from .folds import group_folds
+from ..strict import as_plain
+from .crossval import Crossvalidation, crossvalidate, put_together, run_parts
+from .folds import date_blocks, group_folds
 from .metrics import block_bootstrap, number, paired_difference, scores
-from .scoreboard import group_means, plain
+from .scoreboard import days, group_means, regime_title
+from .splits import Design, Split, design_of
 
 Column = NDArray[np.float32]
 #: A variant's name and one of its models.
@@ -73,10 +76,13 @@ class Plan:
         """How many times a network is trained, to know before it is begun."""
         count = 0
         for (name, _), config in self.variants.items():
-            folds = config.crossval.folds
-            count += folds * sum(MODELS[model].network for model in config.crossval.models)
+            design = design_of(read_source(config), config)
+            networks = sum(MODELS[model].network for model in config.crossval.models)
+            count += len(design.splits) * networks
             if self.nested and name in self.nested.candidates:
-                count += folds * self.nested.folds
+                outer = len(design.splits) - len(design.fold_names) or len(design.fold_names)
+                inner = max(self.nested.folds, len(design.block_names))
+                count += outer * inner * MODELS[self.nested.model].network
         return count
 
 
@@ -154,34 +160,65 @@ def _nested(
     jobs: int,
     progress: PartProgress | None,
 ) -> tuple[Column, list[dict[str, Any]]]:
-    """SM of the candidate that won inside each outer fold, and how the choice went."""
+    """SM of the candidate that won inside each outer training, and how the choice went.
+
+    The choice is made on what the score is of: new groups on new dates inside the training
+    rows, where the outer splits are such.
+    """
     first = runs[nested.candidates[0], seed]
-    sm = np.full(len(first.fold), np.nan, np.float32)
+    sm = np.full(len(first.source.label), np.nan, np.float32)
     choices = []
-    for k, fold_name in enumerate(first.fold_names):
-        inner: dict[str, Column] = {}
-        hidden = np.where(first.fold == k, np.float32(np.nan), first.source.label)
-        fold = group_folds(first.source.group, np.isfinite(hidden), nested.folds, seed)
-        fold = np.where(first.fold == k, -1, fold)
+    blocks = plan.variants[nested.candidates[0], seed].crossval.date_blocks
+    for outer in first.design.splits:
+        due = first.design.counts(first.headline, outer)
+        if not due.any():
+            continue
+        blind, inner = inner_design(first.source, first.design, outer, nested.folds, blocks, seed)
+        found: dict[str, Column] = {}
         for name in nested.candidates:
             config = plan.variants[name, seed]
             config = dataclasses.replace(
                 config, crossval=dataclasses.replace(config.crossval, models=(nested.model,))
             )
-            # the test fold's labels are not there at all while the choice is made
-            source = dataclasses.replace(read_source(config), label=hidden)
-            parts = folder / _slug(name) / f"seed{seed}" / f"without-fold{k + 1}-in-{nested.folds}"
-            done = run_parts(config, source, fold, parts, jobs=jobs, progress=progress)
-            inner[name] = np.full(len(fold), np.nan, np.float32)
-            for part in done.values():
-                inner[name][part.index] = part.sm
-        both = np.isfinite(hidden) & np.isfinite(np.stack(list(inner.values()))).all(axis=0)
-        rmse = {name: scores(hidden[both], found[both]).rmse for name, found in inner.items()}
+            # the labels of what is left out are not there at all while the choice is made
+            source = dataclasses.replace(read_source(config), label=blind.label)
+            parts = folder / _slug(name) / f"seed{seed}" / f"without-{outer.name}"
+            done = run_parts(config, source, inner, parts, jobs=jobs, progress=progress)
+            run = put_together(config, source, inner, done)
+            found[name] = run.regimes[inner.regimes[0]][nested.model]
+        both = np.isfinite(blind.label) & np.isfinite(np.stack(list(found.values()))).all(axis=0)
+        rmse = {name: scores(blind.label[both], sm_[both]).rmse for name, sm_ in found.items()}
         best = min(rmse, key=lambda name: rmse[name])
-        here = first.fold == k
-        sm[here] = runs[best, seed].predicted[nested.model][here]
-        choices.append({"seed": seed, "fold": fold_name, "chosen": best, "inner_rmse": rmse})
+        sm[due] = runs[best, seed].predicted[nested.model][due]
+        choices.append({"seed": seed, "split": outer.name, "chosen": best, "inner_rmse": rmse})
     return sm, choices
+
+
+def inner_design(
+    source: Source, design: Design, outer: Split, folds: int, blocks: int, seed: int
+) -> tuple[Source, Design]:
+    """The training rows of ``outer`` split once more, and the table with no other label in it.
+
+    Each inner fold of groups is paired with one inner block of dates after the other.
+    """
+    train = np.zeros(len(source.label), bool)
+    train[design.train_rows(outer)] = True
+    label = np.where(train, source.label, np.float32(np.nan))
+    blind = dataclasses.replace(source, label=label)
+    labelled = np.isfinite(label)
+    fold = np.where(train, group_folds(source.group, labelled, folds, seed), -1)
+    fold_names = tuple(str(k + 1) for k in range(folds))
+    if outer.block < 0:
+        alone = tuple(Split(k) for k in range(folds))
+        none = np.full(len(fold), -1, np.int64)
+        return blind, Design(fold, fold_names, none, (), alone)
+    day = np.floor(source.table.day)
+    block, block_names = date_blocks(day, labelled, blocks)
+    block = np.where(train, block, -1)
+    pairs = tuple(
+        Split(i % folds, i % len(block_names)) for i in range(max(folds, len(block_names)))
+    )
+    return blind, Design(fold, fold_names, block, block_names, pairs)
 
 
 def _scores(
@@ -201,6 +238,8 @@ def _scores(
     if reference is None:
         raise UsageError(f"reference {plan.reference!r} is none of: {', '.join(names.values())}")
     group = np.tile(source.group[common], seeds)
+    date = np.tile(days(run)[common], seeds) if run.design.block_names else None
+    known = _on_known_dates(plan, runs, common)
     observed = np.tile(source.label[common], seeds)
     stacked = {
         line: np.concatenate([sm[common] for sm in found]) for line, found in columns.items()
@@ -217,7 +256,8 @@ def _scores(
             "model": line[1],
             "pooled": asdict(scores(observed, predicted)),
             "rmse_by_seed": [scores(source.label[common], sm[common]).rmse for sm in columns[line]],
-            "interval_95": block_bootstrap(group, observed, predicted, draws, seed),
+            "interval_95": block_bootstrap(group, observed, predicted, draws, seed, date=date),
+            "known_dates": known.get(line),
         }
         if several:
             row["group_mean"] = asdict(
@@ -228,18 +268,36 @@ def _scores(
             )
         if line != reference:
             row["reference_minus_this"] = paired_difference(
-                group, observed, stacked[reference], predicted, draws, seed
+                group, observed, stacked[reference], predicted, draws, seed, date=date
             )
-        rows.append(plain(row))
+        rows.append(as_plain(row))
     return {
         "rows": int(common.sum()),
         "groups": len(np.unique(source.group[common])),
         "group": config.data.group,
         "seeds": list(plan.seeds),
-        "folds": len(run.fold_names),
+        "folds": len(run.design.fold_names),
+        "regime": regime_title(run.headline, config.data.group),
+        "dates": len(np.unique(days(run)[common])),
         "paired_to": plan.reference,
         "variants": rows,
     }
+
+
+def _on_known_dates(
+    plan: Plan, runs: Mapping[tuple[str, int], Crossvalidation], common: NDArray[np.bool_]
+) -> dict[Line, Any]:
+    """Scores of each line on known dates, over all seeds; empty where the headline is that."""
+    run = _first(runs)
+    if run.headline == "new-groups":
+        return {}
+    observed = np.tile(run.source.label[common], len(plan.seeds))
+    found = {}
+    for name in plan.names:
+        for model in runs[name, plan.seeds[0]].predicted:
+            each = [runs[name, seed].regimes["new-groups"][model][common] for seed in plan.seeds]
+            found[name, model] = asdict(scores(observed, np.concatenate(each)))
+    return found
 
 
 def markdown(board: Mapping[str, Any]) -> str:
@@ -248,9 +306,12 @@ def markdown(board: Mapping[str, Any]) -> str:
     several = any("group_mean" in row for row in board["variants"])
     head = ["variant", "model", "RMSE", "95 %", "R"]
     head += [f"{group}-mean RMSE", f"{group}-mean R"] if several else []
+    known = any(row["known_dates"] for row in board["variants"])
+    head += ["known dates: R, RMSE"] if known else []
     head.append(f"RMSE of {board['paired_to']} minus this (95 %)")
     lines = [
-        f"{board['rows']} rows common to all, {board['groups']} groups by {group}, "
+        f"{board['regime']}: {board['rows']} rows common to all, {board['groups']} groups by "
+        f"{group}, {board['dates']} dates, "
         f"{board['folds']} folds, seeds {', '.join(map(str, board['seeds']))}"
         + (". **Simulated data.**" if board["simulated"] else ""),
         "",
@@ -265,6 +326,9 @@ def markdown(board: Mapping[str, Any]) -> str:
         if several:
             cells.append(number(row["group_mean"]["rmse"], ".4f"))
             cells.append(number(row["group_mean"]["r"], ".3f"))
+        if known:
+            of = row["known_dates"] or {"r": None, "rmse": None}
+            cells.append(f"{number(of['r'], '.3f')}, {number(of['rmse'], '.4f')}")
         difference = row.get("reference_minus_this")
         if difference is None:
             cells.append("–")
@@ -274,11 +338,11 @@ def markdown(board: Mapping[str, Any]) -> str:
             cells.append(f"{gap} ({number(low, '+.4f')} to {number(high, '+.4f')})")
         lines.append("| " + " | ".join(cells) + " |")
     if board["choices"]:
-        lines += ["", "Chosen inside each outer fold (RMSE of the inner folds):", ""]
+        lines += ["", "Chosen inside each outer training (RMSE of its inner folds):", ""]
         for choice in board["choices"]:
             inner = ", ".join(f"{name} {rmse:.4f}" for name, rmse in choice["inner_rmse"].items())
             lines.append(
-                f"- seed {choice['seed']}, fold {choice['fold']}: **{choice['chosen']}** of {inner}"
+                f"- seed {choice['seed']}, {choice['split']}: **{choice['chosen']}** of {inner}"
             )
     return "\n".join(lines) + "\n"
 

@@ -16,8 +16,10 @@ from kgsm_infer.files import whole
 
 from ..learning.calibrate import Profile
 from ..models import MODELS, title
+from .board import Board
 from .crossval import Crossvalidation
 from .metrics import scores
+from .tables import ranked
 from .trust import HeldOutDomain
 
 #: Two colours that people with any colour vision tell apart (Okabe and Ito 2008).
@@ -75,32 +77,43 @@ def learnt_a(path: Path, paths_of_a: Mapping[str, Sequence[float]], note: str = 
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axis = figure.subplots()
     for name, values in paths_of_a.items():
-        axis.plot(np.arange(1, len(values) + 1), values, linewidth=1.2, label=f"fold {name}")
+        axis.plot(np.arange(1, len(values) + 1), values, linewidth=1.2, label=name)
     axis.set(xlabel="epoch", ylabel="A (linear power)", yscale="log")
     axis.set_title(f"Learnt A{': ' + note if note else ''}", fontsize=11)
     axis.legend(fontsize=8)
     save(figure, path)
 
 
-def score_bars(path: Path, models: Mapping[str, Any], note: str = "") -> None:
-    """RMSE of every model with its interval, the best on top; references are hollow."""
-    ranked = sorted(models, key=lambda name: models[name]["pooled"]["rmse"] or np.inf)[::-1]
-    figure = Figure(figsize=(6.4, 0.34 * len(ranked) + 0.9), layout="constrained")
+def score_bars(path: Path, board: Board, note: str = "") -> None:
+    """RMSE of every model in the headline with its interval, the best on top.
+
+    References are hollow; small grey marks are the other regimes.
+    """
+    order, models = ranked(board.first)[::-1], board.first.models
+    figure = Figure(figsize=(6.4, 0.34 * len(order) + 1.1), layout="constrained")
     axis = figure.subplots()
-    for y, name in enumerate(ranked):
-        rmse = models[name]["pooled"]["rmse"]
+    others = {name: one for name, one in board.regimes.items() if name != board.headline}
+    for y, name in enumerate(order):
+        for mark, (regime, one) in zip("|x", others.items(), strict=False):
+            value = one.models[name].pooled.rmse
+            if value is not None:
+                label = others[regime].title if y == 0 else None
+                axis.plot(value, y, mark, markersize=6, color="0.45", label=label)
+        rmse = models[name].pooled.rmse
         if rmse is None:
             continue
-        low, high = models[name]["interval_95"]["rmse"]
-        color = VERMILION if name == "kg-lstm" else BLUE
+        low, high = models[name].interval_95.rmse
+        color = VERMILION if name == board.ours else BLUE
         if low is not None and high is not None:
             axis.plot([low, high], [y, y], color=color, linewidth=2, alpha=0.6)
         fill = "white" if MODELS[name].reference else color
         axis.plot(rmse, y, "o", markersize=6, color=color, markerfacecolor=fill)
-    axis.set_yticks(range(len(ranked)), [title(name) for name in ranked], fontsize=8)
+    axis.set_yticks(range(len(order)), [title(name) for name in order], fontsize=8)
+    if others:
+        axis.legend(fontsize=7, loc="best")
     axis.set_xlabel("RMSE (m³ m⁻³)", fontsize=9)
     axis.grid(axis="x", color="0.9")
-    _title(axis, "RMSE with 95 % interval", note)
+    _title(axis, f"RMSE with 95 % interval, {board.first.title}", note)
     save(figure, path)
 
 
@@ -160,7 +173,7 @@ def profile_of_a(path: Path, found: Profile, learnt: Sequence[float], note: str 
     axis.axvspan(*found.interval, color="0.92", zorder=0, label="as good within 95 %")
     axis.plot(found.a, found.cost / found.cost.min(), color=BLUE)
     for i, a in enumerate(learnt):
-        label = "learnt by KG-LSTM" if i == 0 else None
+        label = "learnt by the network" if i == 0 else None
         axis.axvline(a, color=VERMILION, linewidth=1, alpha=0.7, label=label)
     axis.set(xscale="log", xlabel="A (linear power)", ylabel="misfit / lowest")
     axis.legend(fontsize=8)

@@ -1,4 +1,4 @@
-"""Which rows test which model: folds by group from the data, never by row.
+"""Folds of groups and blocks of dates, made from the data, never by row.
 
 And the guard over them: a place tested on itself, or on a copy of its own labels under
 another name, makes every score a lie.
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from kgsm_infer.errors import DataError
 
+#: Two labels are one when they differ by no more (m3 m-3), and so many together make a copy.
+SAME_LABEL, SAME_LABELS = 0.001, 3
 #: When two label series are one: so close (m3 m-3), on so many common days, on this share.
 SAME_SM, SAME_DAYS, SAME_SHARE = 0.0015, 5, 0.9
 
@@ -51,6 +53,94 @@ def given_folds(fold: NDArray[np.str_], source: str) -> tuple[NDArray[np.int64],
     if len(names) < 2:
         raise DataError(f"{source}: the fold column holds only {names.tolist()}; two are needed")
     return number.astype(np.int64), tuple(names.tolist())
+
+
+def date_blocks(
+    day: NDArray[np.float64], labelled: NDArray[np.bool_], blocks: int
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """(R,) block of each row, and the blocks' names, first to last day.
+
+    A block is a run of neighbouring dates; all blocks have about as many dates with labels.
+    day: (R,) whole days since 1970.  blocks: how many; 0 for one a date up to 7 dates, for
+    blocks of two up to 14, and for 7 blocks beyond.
+
+    >>> days = np.array([10.0, 10, 16, 22, 28])
+    >>> date_blocks(days, np.ones(5, bool), 2)[0].tolist()
+    [0, 0, 0, 1, 1]
+    """
+    dates = np.unique(day[labelled])
+    if blocks == 0:
+        blocks = len(dates) if len(dates) <= 7 else min(7, len(dates) // 2)
+    blocks = min(blocks, len(dates))
+    first = dates[[part[0] for part in np.array_split(np.arange(len(dates)), blocks)]]
+    # a date without labels belongs to the block before it
+    number = np.searchsorted(first, day, side="right").clip(min=1) - 1
+    names = []
+    for b in range(blocks):
+        inside = day[number == b]
+        ends = (inside.min(), inside.max())
+        names.append(" to ".join(str(np.datetime64(int(d), "D")) for d in dict.fromkeys(ends)))
+    return number.astype(np.int64), tuple(names)
+
+
+def find_repeats(
+    site: NDArray[np.str_],
+    group: NDArray[np.str_],
+    day: NDArray[np.float64],
+    sm: NDArray[np.floating],
+) -> tuple[str, ...]:
+    """Labels that look copied, a sentence each: from another date, or another group.
+
+    All (R,). Two dates, where on SAME_SHARE of at least 5 common sites the labels are the same;
+    and two groups (of one date or two) whose points carry the same series of labels. Labels
+    that hardly vary (a dry season) are no copy.
+    """
+    series, names = _series(site, day, sm)
+    days = np.unique(np.floor(day[np.isfinite(sm) & np.isfinite(day)]))
+    found = []
+    for i in range(len(days)):
+        for j in range(i):
+            gap = np.abs(series[:, i] - series[:, j])
+            n, alike = int(np.isfinite(gap).sum()), int((gap <= SAME_LABEL).sum())
+            if n >= SAME_DAYS and alike >= SAME_SHARE * n and _varies(series[gap <= SAME_LABEL, i]):
+                dates = " and ".join(str(np.datetime64(int(days[d]), "D")) for d in (j, i))
+                found.append(f"labels of {dates} are the same at {alike} of {n} sites")
+    return (*found, *_repeated_groups(series, names, days, site, group))
+
+
+def _repeated_groups(
+    series: NDArray[np.float64],
+    names: Sequence[str],
+    days: NDArray[np.float64],
+    site: NDArray[np.str_],
+    group: NDArray[np.str_],
+) -> list[str]:
+    """Groups of several points whose points carry, in order, another group's labels."""
+    of_site = dict(zip(site.tolist(), group.tolist(), strict=True))
+    owner = np.asarray([of_site[name] for name in names], np.str_)
+    seen: dict[tuple[int, ...], list[tuple[str, str, NDArray[np.float64]]]] = {}
+    found = []
+    for name in np.unique(owner):
+        points = series[owner == name]
+        for d in np.flatnonzero(np.isfinite(points).sum(axis=0) >= SAME_LABELS):
+            labels = points[np.isfinite(points[:, d]), d]
+            if not _varies(labels):
+                continue
+            date = str(np.datetime64(int(days[d]), "D"))
+            # near a rounding edge the neighbour's cell is looked into as well
+            cell = int(np.floor(labels[0] / SAME_LABEL))
+            for near in (cell - 1, cell, cell + 1):
+                for other, when, theirs in seen.get((len(labels), near), []):
+                    if np.abs(theirs - labels).max() <= SAME_LABEL + 1e-9:
+                        found.append(
+                            f"labels of {name} on {date} repeat those of {other} on {when}"
+                        )
+            seen.setdefault((len(labels), cell), []).append((str(name), date, labels))
+    return found
+
+
+def _varies(labels: NDArray[np.float64]) -> bool:
+    return bool(labels.max() - labels.min() > 10 * SAME_LABEL)
 
 
 @dataclass(frozen=True)

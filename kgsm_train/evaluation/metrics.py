@@ -93,10 +93,13 @@ def block_bootstrap(
     n_boot: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    date: ArrayLike | None = None,
 ) -> dict[str, tuple[float, float]]:
     """Percentile interval of each score when whole groups are drawn with replacement.
 
     group, observed, predicted: (R,).  level: inner share of the ``n_boot`` draws.
+    date: (R,) draws dates as well, independently of the groups, and a row counts as often as
+    both were drawn: what is asked then is another set of groups on another set of dates.
     Groups without a usable row are not drawn. With fewer than two groups nothing is
     known about the spread: (NaN, NaN). A draw in which r has no number does not count
     for r. Returns bias, rmse, ubrmse, r -> (low, high).
@@ -105,8 +108,7 @@ def block_bootstrap(
     names, member = _groups(group, observed)
     kept = np.isfinite(observed) & np.isfinite(predicted)
     rows, centre = _row_sums(observed[kept], predicted[kept])
-    sums = _add_up(rows, member[kept], len(names))
-    drawn = _draw(sums[sums[:, 0] > 0], n_boot, seed, level)
+    drawn = _drawn(rows, member[kept], len(names), _kept_dates(date, kept), n_boot, seed, level)
     boot = _of_sums(drawn, centre)
     return {name: _interval(getattr(boot, name), level) for name in NAMES}
 
@@ -119,10 +121,12 @@ def paired_difference(
     n_boot: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    date: ArrayLike | None = None,
 ) -> dict[str, Any]:
     """RMSE of a minus RMSE of b on the rows both have, and its interval.
 
-    All (R,). The same groups are drawn for both, so what they share cancels.
+    All (R,). The same groups (and dates, as in :func:`block_bootstrap`) are drawn for both, so
+    what they share cancels.
     Returns ``difference`` and ``interval`` (low, high): below 0, a is the better one.
     NaN for no common row, and for the interval with fewer than two groups.
 
@@ -137,13 +141,47 @@ def paired_difference(
     squares = np.stack(
         [kept, (predicted_a - observed) ** 2, (predicted_b - observed) ** 2], axis=1
     )[kept]
-    sums = _add_up(squares, member[kept], len(names))
-    difference = _rmse_difference(sums.sum(axis=0, keepdims=True))[0]
-    drawn = _draw(sums[sums[:, 0] > 0], n_boot, seed, level)
+    difference = _rmse_difference(squares.sum(axis=0, keepdims=True))[0]
+    drawn = _drawn(squares, member[kept], len(names), _kept_dates(date, kept), n_boot, seed, level)
     return {
         "difference": float(difference),
         "interval": _interval(_rmse_difference(drawn), level),
     }
+
+
+def within_date(
+    group: ArrayLike, date: ArrayLike, observed: ArrayLike, predicted: ArrayLike
+) -> tuple[int, float, float]:
+    """(dates, R of differences to the date's mean, R with each group's mean taken off as well).
+
+    All (K,), one value a group and date. What all groups share on a date is mostly weather;
+    this is what is told apart without it. Dates with fewer than three groups do not count.
+
+    >>> dates, r, centred = within_date(list("abcabc"), [1, 1, 1, 2, 2, 2], [1, 2, 3, 6, 7, 8.0],
+    ...                                 [0, 1, 2, 0, 1, 2.0])
+    >>> dates, round(r, 6), centred
+    (2, 1.0, nan)
+    """
+    observed, predicted = _columns(observed, predicted)
+    kept = np.isfinite(observed) & np.isfinite(predicted)
+    _, code, count = np.unique(np.asarray(date), return_inverse=True, return_counts=True)
+    count = np.bincount(code, kept, minlength=len(count))
+    kept &= count[code] >= 3
+    member = np.unique(np.asarray(group), return_inverse=True)[1][kept]
+    code = np.unique(code[kept], return_inverse=True)[1]
+    o, p = (_less_mean(values[kept], code) for values in (observed, predicted))
+    own = scores(*(_less_mean(values, member) for values in (o, p)))
+    return int(code.max(initial=-1)) + 1, scores(o, p).r, own.r
+
+
+def _less_mean(values: Array, member: NDArray[np.intp]) -> Array:
+    """(K,) values less the mean of those they belong with."""
+    if not len(values):
+        return values
+    mean = np.bincount(member, values) / np.maximum(np.bincount(member), 1)
+    left = values - mean[member]
+    # what is left of nothing but group means is rounding
+    return np.where(np.abs(left) > 1e-12 * np.abs(values).max(), left, 0.0)
 
 
 class _Many(NamedTuple):
@@ -215,6 +253,35 @@ def _of_sums(sums: Array, centre: float) -> _Many:
 def _rmse_difference(sums: Array) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.sqrt(sums[:, 1] / sums[:, 0]) - np.sqrt(sums[:, 2] / sums[:, 0])
+
+
+def _kept_dates(date: ArrayLike | None, kept: NDArray[np.bool_]) -> NDArray[np.intp] | None:
+    return None if date is None else np.unique(np.asarray(date)[kept], return_inverse=True)[1]
+
+
+def _drawn(
+    rows: Array,
+    member: NDArray[np.intp],
+    groups: int,
+    date: NDArray[np.intp] | None,
+    n_boot: int,
+    seed: int,
+    level: float,
+) -> Array:
+    """(n_boot, K) sums of rows (R, K), whole groups drawn, or groups and dates."""
+    if date is None:
+        sums = _add_up(rows, member, groups)
+        return _draw(sums[sums[:, 0] > 0], n_boot, seed, level)
+    dates = int(date.max(initial=-1)) + 1
+    if dates < 2:
+        return np.empty((0, rows.shape[1]))
+    cells = _add_up(rows, member * dates + date, groups * dates).reshape(groups, dates, -1)
+    cells = cells[cells[..., 0].sum(axis=1) > 0]
+    by_group = _draw(cells.reshape(len(cells), -1), n_boot, seed, level)
+    times = np.random.default_rng([seed, 1]).multinomial(
+        dates, np.full(dates, 1 / dates), size=len(by_group)
+    )
+    return np.asarray(np.einsum("nd,ndk->nk", times, by_group.reshape(-1, dates, rows.shape[1])))
 
 
 def _draw(sums: Array, n_boot: int, seed: int, level: float) -> Array:

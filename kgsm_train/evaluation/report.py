@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,9 +21,10 @@ from ..learning.calibrate import Profile, profile
 from ..learning.samples import Samples, samples_of
 from ..models import MODELS, title
 from . import figures
+from .board import Board, RegimeScores
 from .crossval import Crossvalidation
 from .metrics import number
-from .tables import ranked, table_rows
+from .tables import gap_text, heading_text, learnt_by_split, notes, ranked, table_rows
 from .trust import HeldOutDomain, held_out_domain
 
 #: Sites shown as time series: the best, the middle and the worst by RMSE.
@@ -61,14 +61,11 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; }
 class Findings:
     """What the report shows beside the scores; None where a run has nothing to show it of."""
 
-    best: str
     profile: Profile | None
     domain: HeldOutDomain | None
 
 
-def write_report(
-    folder: Path, board: Mapping[str, Any], result: Crossvalidation, config: Config
-) -> Path:
+def write_report(folder: Path, board: Board, result: Crossvalidation, config: Config) -> Path:
     """Draw the figures of ``folder/figures`` and write ``folder/report.html``.
 
     board: what ``metrics.json`` says.  Returns the page's path.
@@ -77,25 +74,34 @@ def write_report(
     pictures = draw(folder / "figures", board, result, found)
     path = folder / "report.html"
     with whole(path) as out:
-        out.write(page(board, result, config, found, pictures))
+        out.write(page(board, result, found, pictures))
     return path
 
 
-def findings(board: Mapping[str, Any], result: Crossvalidation, config: Config) -> Findings:
-    """The network to show, the profile of A, and how far test rows lay from training."""
-    models = board["models"]
-    networks = [name for name in models if MODELS[name].network]
-    best = min(networks or list(models), key=lambda name: _rmse(models[name]))
-    best = "kg-lstm" if "kg-lstm" in models else best
-    reads = MODELS[best].reads
-    samples = samples_of(result.source, config, best) if reads != "nothing" else None
+def findings(board: Board, result: Crossvalidation, config: Config) -> Findings:
+    """The profile of A, and how far test rows lay from training."""
+    reads = MODELS[board.ours].reads
+    samples = samples_of(result.source, config, board.ours) if reads != "nothing" else None
+    wcm = None
+    if reads == "soil":
+        wcm = config.wcm.with_learnt(
+            {name: _median(board, board.ours, name) for name in ("A", "B")}
+        )
     return Findings(
-        best=best,
-        profile=_profile_of_a(config, samples) if reads == "soil" and samples else None,
-        domain=held_out_domain(config, samples, result.fold, _median_a(models[best]))
+        profile=_profile_of_a(config, samples) if wcm and samples else None,
+        domain=held_out_domain(config, samples, result.design.fold, wcm)
         if samples is not None
         else None,
     )
+
+
+def _median(board: Board, model: str, name: str) -> float | None:
+    values = [
+        learnt.parameters[name]
+        for learnt in board.learnt[model].values()
+        if name in learnt.parameters
+    ]
+    return float(np.median(values)) if values else None
 
 
 def _profile_of_a(config: Config, samples: Samples) -> Profile:
@@ -113,44 +119,51 @@ def _profile_of_a(config: Config, samples: Samples) -> Profile:
     )
 
 
-def _median_a(model: Mapping[str, Any]) -> float | None:
-    learnt = [fold["a"] for fold in model["learnt"] if "a" in fold]
-    return float(np.median(learnt)) if learnt else None
-
-
 def draw(
-    folder: Path, board: Mapping[str, Any], result: Crossvalidation, found: Findings
+    folder: Path, board: Board, result: Crossvalidation, found: Findings
 ) -> list[tuple[str, Path, str]]:
     """Draw what the report adds to the scatters; (heading, file, caption) in page order."""
     folder.mkdir(exist_ok=True)
-    note = "simulated data" if board["simulated"] else ""
-    models, pictures = board["models"], []
+    note = "simulated data" if board.simulated else ""
+    pictures = []
     path = folder / "scores.png"
-    figures.score_bars(path, models, note)
-    text = "RMSE on the same rows; bars are 95 % intervals from resampling whole groups."
+    figures.score_bars(path, board, note)
+    text = "RMSE on the same rows; bars are 95 % intervals from resampling whole groups"
+    text += ", and dates." if board.blocks else "."
     pictures.append(("Scores", path, text))
 
-    called = title(found.best)
-    path = folder / f"scatter-{found.best}.png"
-    pictures.append(("Predicted against observed", path, f"{called}, each fold by itself."))
-    interval = models[found.best].get("interval_90")
-    sites = sites_to_show(result, found.best)
+    called = title(board.ours)
+    path = folder / f"scatter-{board.ours}.png"
+    text = f"{called}, {board.first.title}, each fold by itself."
+    pictures.append(("Predicted against observed", path, text))
+    interval = board.intervals.get(board.ours)
+    sites = sites_to_show(result, board.ours)
     if sites:
         path = folder / "series.png"
-        figures.series(path, result, found.best, sites, interval, note)
+        figures.series(path, result, board.ours, sites, interval, note)
         text = f"{called} at {len(sites)} sites, from the best to the worst by RMSE. Dots are "
         text += "observed; the band is the 90 % interval." if interval else "observed."
         pictures.append(("Time series", path, text))
     if interval:
         path = folder / "coverage.png"
-        coverage = models[found.best]["coverage_90_by_group"]
-        figures.coverage(path, coverage, interval["cross_coverage"], board["group"], note)
+        by_group = interval["coverage_by_group"]
+        figures.coverage(path, by_group, interval["cross_coverage"], board.group, note)
         text = "Share of labels inside the 90 % interval, each group's made without it."
         pictures.append(("Interval coverage", path, text))
+    pictures += _draw_physics(folder, board, found, note)
+    return pictures
+
+
+def _draw_physics(
+    folder: Path, board: Board, found: Findings, note: str
+) -> list[tuple[str, Path, str]]:
+    """The profile of A, its path, and the domain; each where there is one."""
+    pictures = []
     if found.profile is not None:
         path = folder / "profile-a.png"
-        learnt = [fold["a"] for fold in models[found.best]["learnt"] if "a" in fold]
-        figures.profile_of_a(path, found.profile, learnt, note)
+        learnt = board.learnt[board.ours].values()
+        values = [one.parameters["A"] for one in learnt if "A" in one.parameters]
+        figures.profile_of_a(path, found.profile, values, note)
         text = "Misfit of the water cloud model alone along A, C and D refitted at each. "
         text += "A flat or one-sided curve means the data do not determine A."
         pictures.append(("How well A is determined", path, text))
@@ -180,45 +193,24 @@ def sites_to_show(result: Crossvalidation, model: str) -> list[str]:
     return [ranked[round(place)] for place in places]
 
 
-def verdict(board: Mapping[str, Any], found: Findings) -> list[str]:
+def verdict(board: Board, found: Findings) -> list[str]:
     """What the numbers say, in sentences, each made from the board."""
-    models, said = board["models"], []
-    rivals = [name for name in models if not MODELS[name].reference]
-    first = min(rivals, key=lambda name: _rmse(models[name]))
+    regime, said = board.first, []
+    rivals = [name for name in ranked(regime) if not MODELS[name].reference]
+    first = regime.models[rivals[0]].pooled
     said.append(
-        f"{title(first)} has the smallest RMSE, {_rmse(models[first]):.4f} m³/m³ (R "
-        f"{number(models[first]['pooled']['r'], '.2f')}) on {board['common']} rows of "
-        f"{board['groups']} groups it was not trained on."
+        f"On {regime.title} {title(rivals[0])} has the smallest RMSE, "
+        f"{number(first.rmse, '.4f')} m³/m³ (R {number(first.r, '.2f')}) on {regime.rows} rows of "
+        f"{regime.groups} groups and {regime.dates} dates."
     )
-    for name, gap in board["rmse_kg_lstm_minus"].items():
-        if MODELS[name].reference or gap["difference"] is None:
-            continue
-        low, high = gap["interval"]
-        if low is None or high is None:
-            continue
-        word = "better than" if high < 0 else "worse than" if low > 0 else "not told apart from"
-        said.append(
-            f"KG-LSTM is {word} {title(name)}: its RMSE minus the other's is "
-            f"{gap['difference']:+.4f} (95 % interval {low:+.4f} to {high:+.4f})."
-        )
-    bounds = [fold.get("on_bound", []) for fold in models.get("wcm", {}).get("learnt", [])]
-    count = sum("A" in names for names in bounds)
-    if count:
-        said.append(
-            f"The water cloud model alone puts A on its bound in {count} of {len(bounds)} folds: "
-            "it finds no vegetation signal worth removing here."
-        )
-    if found.profile is not None and found.profile.flat:
-        low, high = found.profile.interval
-        said.append(
-            f"A is not determined by these data: anything from {low:.4f} to {high:.4f} fits "
-            "as well. A value learnt is then a by-product of training, not a property of the crop."
-        )
-    interval = models[found.best].get("interval_90")
+    said += _compared(board, regime)
+    said += _known_dates(board)
+    said += _of_a(board, found)
+    interval = board.intervals.get(board.ours)
     if interval:
-        coverage = models[found.best]["coverage_90_by_group"].values()
+        coverage = interval["coverage_by_group"].values()
         said.append(
-            f"The 90 % interval of {title(found.best)} (±{interval['upper']:.3f} m³/m³) covers "
+            f"The 90 % interval of {title(board.ours)} covers "
             f"{interval['cross_coverage']:.1%} of the labels; by group from {min(coverage):.0%} "
             f"to {max(coverage):.0%}."
         )
@@ -228,35 +220,77 @@ def verdict(board: Mapping[str, Any], found: Findings) -> list[str]:
     return said
 
 
+def _compared(board: Board, regime: RegimeScores) -> list[str]:
+    """How the compared model stands against every other."""
+    said = []
+    for name, gap in regime.ours_minus.items():
+        low, high = gap.interval
+        if MODELS[name].reference or low is None or high is None:
+            continue
+        word = "better than" if high < 0 else "worse than" if low > 0 else "not told apart from"
+        said.append(
+            f"{title(board.ours)} is {word} {title(name)}: its RMSE minus the other's is "
+            f"{gap_text(gap)}."
+        )
+    return said
+
+
+def _known_dates(board: Board) -> list[str]:
+    """What the compared model loses on dates nobody has seen."""
+    known = board.regimes.get("new-groups")
+    if known is None or known is board.first:
+        return []
+    here, there = board.first.models[board.ours].pooled, known.models[board.ours].pooled
+    return [
+        f"On dates of the training data {title(board.ours)} scores R {number(there.r, '.2f')} and "
+        f"RMSE {number(there.rmse, '.4f')}; on new dates R {number(here.r, '.2f')} and "
+        f"{number(here.rmse, '.4f')}. A user asks about new dates."
+    ]
+
+
+def _of_a(board: Board, found: Findings) -> list[str]:
+    """Whether the data determine A."""
+    said = []
+    learnt = list(board.learnt.get("wcm", {}).values())
+    count = sum("A" in one.on_bound for one in learnt)
+    if count:
+        said.append(
+            f"The water cloud model alone puts A on its bound in {count} of {len(learnt)} "
+            "trainings: it finds no vegetation signal worth removing here."
+        )
+    if found.profile is not None and found.profile.flat:
+        low, high = found.profile.interval
+        said.append(
+            f"A is not determined by these data: anything from {low:.4f} to {high:.4f} fits "
+            "as well. A value learnt is then a by-product of training, not a property of the crop."
+        )
+    return said
+
+
 def page(
-    board: Mapping[str, Any],
+    board: Board,
     result: Crossvalidation,
-    config: Config,
     found: Findings,
     pictures: Sequence[tuple[str, Path, str]],
 ) -> str:
     """The whole page as text."""
-    name = Path(config.data.table).name
+    name = Path(str(board.config["data"]["table"])).name
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{_esc(name)}: cross-validation</title><style>{STYLE}</style></head><body>",
         f"<h1>Soil moisture from {_esc(name)}</h1>",
-        f'<p class="dim">Cross-validation by {_esc(board["group"])}, {len(board["folds"])} folds; '
-        f"{board['rows']} rows, {board['labelled']} labels, {board['groups']} groups; "
-        f"kgsm {_esc(board['kgsm_version'])}</p>",
+        f'<p class="dim">Cross-validation by {_esc(board.group)}, {len(board.folds)} folds, '
+        f"{len(board.blocks)} blocks of dates; {board.rows} rows, {board.labelled} labels, "
+        f"{board.groups} groups; kgsm {_esc(board.kgsm_version)}</p>",
     ]
-    if board["simulated"]:
+    if board.simulated:
         parts.append(
             '<p class="warning"><strong>SIMULATED DATA.</strong> No value in this table was '
             "measured; scores say how methods compare, not how well soil moisture is known.</p>"
         )
-    parts += [
-        f'<p class="warning"><strong>Leak let pass on purpose</strong> '
-        f"({_esc(leak['kind'])}): {_esc(leak['text'])}.</p>"
-        for leak in board["leaks"]
-    ]
+    parts += [f'<p class="warning">{_esc(sentence)}</p>' for sentence in notes(board)]
     parts.append("<h2>What it says</h2><ul class='verdict'>")
     parts += [f"<li>{_esc(sentence)}</li>" for sentence in verdict(board, found)]
     parts.append("</ul>")
@@ -264,11 +298,12 @@ def page(
     for heading, path, caption in pictures:
         parts.append(f"<h2>{_esc(heading)}</h2>{_picture(path, caption)}")
     if found.profile is None:
-        parts.append("<p class='dim'>No KG-LSTM was run, so there is no A to profile.</p>")
+        parts.append("<p class='dim'>No water cloud model was learnt: no A to profile.</p>")
+    parts += _learnt_table(board)
     parts.append("<h2>Each model, fold by fold</h2>")
-    for model in board["models"]:
+    for model in board.first.models:
         file = result_figure(pictures, model)
-        if file.is_file() and model != found.best:
+        if file.is_file() and model != board.ours:
             parts.append(_picture(file, title(model)))
     parts += ["<h2>Configuration</h2>", _configuration(board), "</body></html>"]
     return "\n".join(parts) + "\n"
@@ -279,45 +314,57 @@ def result_figure(pictures: Sequence[tuple[str, Path, str]], model: str) -> Path
     return pictures[0][1].parent / f"scatter-{model}.png"
 
 
-def _score_table(board: Mapping[str, Any]) -> str:
+def _score_table(board: Board) -> str:
     heading, *rows = table_rows(board)
     cells = "".join(f"<th>{_esc(name)}</th>" for name in heading)
     lines = []
-    for name, row in zip(ranked(board), rows, strict=True):
-        kind = "ours" if name == "kg-lstm" else "reference" if MODELS[name].reference else ""
+    for name, row in zip(ranked(board.first), rows, strict=True):
+        kind = "ours" if name == board.ours else "reference" if MODELS[name].reference else ""
         line = "".join(f"<td>{_esc(cell)}</td>" for cell in row)
         lines.append(f'<tr class="{kind}">{line}</tr>')
-    text = "A reference knows what no model may: labels of that day, or the simulator's truth."
-    if any("*" in row[-1] for row in rows):
-        text += " * A on its bound: not determined."
+    text = f"{heading_text(board)}. "
+    text += "A reference knows what no model may: labels of that day, or the simulator's truth."
     return (
-        f"<h2>Scores</h2><div class='scroll'><table><caption>{text}</caption><thead><tr>{cells}"
-        f"</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        f"<h2>Scores</h2><div class='scroll'><table><caption>{_esc(text)}</caption><thead>"
+        f"<tr>{cells}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
-def _lost_table(board: Mapping[str, Any], result: Crossvalidation) -> str:
-    labelled = np.isfinite(result.source.label)
-    lines = []
-    for name, predicted in result.predicted.items():
-        without = int((labelled & ~np.isfinite(predicted)).sum())
-        if without:
-            share = without / labelled.sum()
-            lines.append(f"<li>{_esc(title(name))}: {without} labels ({share:.1%})</li>")
+def _learnt_table(board: Board) -> list[str]:
+    heading, *rows = learnt_by_split(board)
+    if not rows:
+        return []
+    head = "".join(f"<th>{_esc(name)}</th>" for name in heading)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{_esc(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return [
+        "<h2>Learnt, training by training</h2><div class='scroll'><table><caption>* ended on its "
+        f"bound: not determined.</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+        "</table></div>"
+    ]
+
+
+def _lost_table(board: Board, result: Crossvalidation) -> str:
+    lines = [
+        f"<li>{_esc(title(name))}: {1 - model.coverage:.1%}</li>"
+        for name, model in board.first.models.items()
+        if model.coverage < 1
+    ]
     if not lines:
         return "<p>Every model gives a number on every labelled row.</p>"
     return (
-        "<h2>Where there is no number</h2><p>Labelled rows on which an input is missing, out of "
-        "range, or the soil's signal is lost:</p><ul>" + "".join(lines) + "</ul>"
+        "<h2>Where there is no number</h2><p>Share of labelled rows on which an input is missing, "
+        "out of range, or the soil's signal is lost:</p><ul>" + "".join(lines) + "</ul>"
     )
 
 
-def _configuration(board: Mapping[str, Any]) -> str:
+def _configuration(board: Board) -> str:
     lines = []
-    for section, keys in board["config"].items():
+    for section, keys in board.config.items():
         text = ", ".join(f"{key} = {value}" for key, value in keys.items() if key != "table")
         lines.append(f"<dt>{_esc(section)}</dt><dd><code>{_esc(text)}</code></dd>")
-    lines.append(f"<dt>table sha256</dt><dd><code>{_esc(board['table_sha256'])}</code></dd>")
+    lines.append(f"<dt>table sha256</dt><dd><code>{_esc(board.table_sha256)}</code></dd>")
     return f"<dl>{''.join(lines)}</dl>"
 
 
@@ -328,11 +375,6 @@ def _picture(path: Path, caption: str) -> str:
         f'<figure><img alt="{text}" src="data:image/png;base64,{content}">'
         f"<figcaption>{text}</figcaption></figure>"
     )
-
-
-def _rmse(model: Mapping[str, Any]) -> float:
-    value = model["pooled"]["rmse"]
-    return float("inf") if value is None else float(value)
 
 
 def _esc(text: object) -> str:

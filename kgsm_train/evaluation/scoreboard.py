@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -12,106 +13,277 @@ from numpy.typing import NDArray
 import kgsm_infer
 
 from ..config import Config, as_json
-from ..models import MODELS
+from ..models import MODELS, title
+from ..strict import as_plain, build
+from .board import (
+    Board,
+    ByGroup,
+    Difference,
+    Ends,
+    LeakTold,
+    ModelScores,
+    Paired,
+    Pooled,
+    RegimeScores,
+    ScoreSet,
+    WithinDate,
+)
 from .crossval import Crossvalidation
-from .metrics import block_bootstrap, by_group, paired_difference, scores
+from .metrics import block_bootstrap, by_group, paired_difference, scores, within_date
+from .parts import code_digest
 from .trust import group_conformal
 
 
-def common_rows(result: Crossvalidation) -> NDArray[np.bool_]:
+def common_rows(result: Crossvalidation, regime: str) -> NDArray[np.bool_]:
     """(R,) labelled rows on which every model gives a number: where they can be compared.
 
     References do not count: they are scored where they have a number among these rows.
     """
     rows = np.isfinite(result.source.label)
-    for name, predicted in result.predicted.items():
+    for name, predicted in result.regimes[regime].items():
         if not MODELS[name].reference:
             rows &= np.isfinite(predicted)
     return rows
 
 
-def scoreboard(result: Crossvalidation, config: Config) -> dict[str, Any]:
-    """Everything ``metrics.json`` says, as plain JSON values.
+def scoreboard(result: Crossvalidation, config: Config) -> Board:
+    """Everything ``metrics.json`` says.
 
-    Scores are on the common rows; ``coverage`` is the share of labelled rows on which a
-    model gives a number at all. Intervals come from resampling whole groups.
+    Scores are on the common rows of each regime; ``coverage`` is the share of the regime's
+    labelled rows on which a model gives a number at all. Intervals come from resampling whole
+    groups, and dates where the dates are new.
     """
-    label, group, site = result.source.label, result.source.group, result.source.table.site
-    common = common_rows(result)
-    # where a field has several points, the field is what "field scale" means
-    several = config.data.group != "year" and result.source.several_sites_a_group
-    labelled = np.isfinite(label)
-    seed, count = config.training.seed, config.crossval.bootstrap
-    models: dict[str, Any] = {}
-    for name, predicted in result.predicted.items():
-        observed, estimated = label[common], predicted[common]
-        models[name] = {
-            "pooled": plain(asdict(scores(observed, estimated))),
-            "interval_95": plain(
-                block_bootstrap(group[common], observed, estimated, n_boot=count, seed=seed)
-            ),
-            "by_group": plain(by_group(group[common], observed, estimated)),
-            "by_site": plain(by_group(site[common], observed, estimated)),
-            "by_fold": [
-                plain(asdict(scores(label[common & here], predicted[common & here])))
-                for here in (result.fold == k for k in range(len(result.fold_names)))
-            ],
-            "coverage": float(np.isfinite(predicted[labelled]).mean()),
-            "learnt": [_without_log(learnt) for learnt in result.learnt[name]],
-        }
-        if several:
-            means = group_means(result, common, predicted)
-            models[name]["group_mean"] = {
-                "pooled": plain(asdict(scores(means.observed, means.predicted))),
-                "interval_95": plain(
-                    block_bootstrap(
-                        means.group, means.observed, means.predicted, n_boot=count, seed=seed
-                    )
-                ),
+    source, design = result.source, result.design
+    labelled = np.isfinite(source.label)
+    ours = config.crossval.compared
+    regimes = {regime: _regime(result, regime, config, ours) for regime in result.regimes}
+    return Board(
+        kgsm_version=kgsm_infer.__version__,
+        code=code_digest(),
+        simulated=source.simulated,
+        table_sha256=source.sha256,
+        rows=len(source.label),
+        labelled=int(labelled.sum()),
+        group=config.data.group,
+        groups=len(np.unique(source.group)),
+        folds=design.fold_names,
+        blocks=design.block_names,
+        pairs=len(design.splits) - len(design.fold_names),
+        without_new_dates=design.without_new_dates,
+        leaks=tuple(LeakTold(leak.kind, leak.text) for leak in design.leaks),
+        repeats=design.repeats,
+        headline=result.headline,
+        ours=ours,
+        regimes=regimes,
+        learnt={
+            model: {
+                split: dataclasses.replace(learnt, log=()) for split, learnt in by_split.items()
             }
+            for model, by_split in result.learnt.items()
+        },
+        config=as_json(config),
+        no_skill=no_skill(regimes[result.headline], ours),
+        intervals=_intervals(result),
+    )
+
+
+def _intervals(result: Crossvalidation) -> dict[str, dict[str, Any]]:
+    """The 90 % interval of each network from its residuals in the headline, as on a card."""
+    label, found = result.source.label, {}
+    for name, predicted in result.predicted.items():
         if MODELS[name].network:
-            interval = group_conformal(np.where(labelled, predicted - label, np.nan), group)
+            interval = group_conformal(predicted - label, result.source.group)
             if interval is not None:
-                models[name]["interval_90"] = plain(interval.as_card())
-                models[name]["coverage_90_by_group"] = plain(interval.by_group)
-    differences = {}
-    if "kg-lstm" in result.predicted:
-        ours = result.predicted["kg-lstm"]
-        for name, theirs in result.predicted.items():
-            if name == "kg-lstm":
-                continue
-            differences[name] = plain(
-                paired_difference(
-                    group[common], label[common], ours[common], theirs[common], count, seed
-                )
-            )
-            if several:
-                a, b = group_means(result, common, ours), group_means(result, common, theirs)
-                differences[name]["group_mean"] = plain(
-                    paired_difference(a.group, a.observed, a.predicted, b.predicted, count, seed)
-                )
+                by_group = {"coverage_by_group": interval.by_group}
+                found[name] = {**interval.as_card(), **by_group}
+    return found
+
+
+def regime_title(regime: str, group: str) -> str:
+    """A regime in words.
+
+    >>> regime_title("both-new", "field"), regime_title("new-groups", "year")
+    ('new fields, new dates', 'new years')
+    """
+    if group == "year":
+        return "new years"
     return {
-        "kgsm_version": kgsm_infer.__version__,
-        "simulated": result.source.simulated,
-        "table_sha256": result.source.sha256,
-        "rows": len(label),
-        "labelled": int(labelled.sum()),
-        "common": int(common.sum()),
-        "groups": len(np.unique(group)),
-        "folds": list(result.fold_names),
-        "group": config.data.group,
-        "leaks": [asdict(leak) for leak in result.leaks],
-        "reference": [name for name in models if MODELS[name].reference],
-        "models": models,
-        "rmse_kg_lstm_minus": differences,
-        "config": as_json(config),
+        "both-new": f"new {group}s, new dates",
+        "new-dates": f"known {group}s, new dates",
+        "new-groups": f"new {group}s, known dates",
+    }[regime]
+
+
+def no_skill(regime: RegimeScores, ours: str) -> str:
+    """A sentence where the compared model is not told apart from the site-blind mean, else ''.
+
+    Its RMSE must be below the mean's with an interval that ends below 0. Without a mean among
+    the models nothing is said.
+    """
+    gap = regime.ours_minus.get("mean")
+    if gap is None or gap.difference is None:
+        return ""
+    low, high = gap.interval
+    if high is not None and high < 0:
+        return ""
+    between = "no interval" if low is None or high is None else f"{low:+.4f} to {high:+.4f}"
+    return (
+        f"There is no skill here: on {regime.title} {title(ours)} is not better than the "
+        f"site-blind mean of the labels (RMSE minus the mean's {gap.difference:+.4f}, 95 % "
+        f"interval {between})."
+    )
+
+
+def _regime(result: Crossvalidation, regime: str, config: Config, ours: str) -> RegimeScores:
+    common = common_rows(result, regime)
+    source, predictions = result.source, result.regimes[regime]
+    date = days(result)
+    rows = _Rows(
+        result=result,
+        common=common,
+        due=_due(result, regime),
+        # a new date is one of many, as a new group is
+        date=None if regime == "new-groups" else date,
+        # where a field has several points, the field is what "field scale" means
+        several=config.data.group != "year" and source.several_sites_a_group,
+        draws=config.crossval.bootstrap,
+        seed=config.training.seed,
+    )
+    models = {name: _model(rows, predicted) for name, predicted in predictions.items()}
+    minus = {
+        name: _paired(rows, predictions[ours], theirs)
+        for name, theirs in predictions.items()
+        if name != ours
     }
+    return RegimeScores(
+        title=regime_title(regime, config.data.group),
+        rows=int(common.sum()),
+        groups=len(np.unique(source.group[common])),
+        dates=len(np.unique(date[common])),
+        models=models,
+        ours_minus=minus,
+    )
+
+
+def _due(result: Crossvalidation, regime: str) -> NDArray[np.bool_]:
+    """(R,) rows some training is due to predict in a regime."""
+    due = np.zeros(len(result.source.label), bool)
+    for split in result.design.splits:
+        due |= result.design.counts(regime, split)
+    return due
+
+
+class _Rows(NamedTuple):
+    """What all models of a regime are scored on."""
+
+    result: Crossvalidation
+    common: NDArray[np.bool_]
+    due: NDArray[np.bool_]
+    date: NDArray[np.int64] | None
+    several: bool
+    draws: int
+    seed: int
+
+
+def _model(rows: _Rows, predicted: NDArray[np.float32]) -> ModelScores:
+    result, common = rows.result, rows.common
+    source, label = result.source, result.source.label
+    observed, estimated = label[common], predicted[common]
+    date = None if rows.date is None else rows.date[common]
+    means = group_means(result, common, predicted)
+    labelled = np.isfinite(label) & rows.due
+    group_mean = None
+    if rows.several:
+        when = None if rows.date is None else means.date
+        group_mean = Pooled(
+            _score_set(means.observed, means.predicted),
+            _ends(rows, means.group, means.observed, means.predicted, when),
+        )
+    return ModelScores(
+        pooled=_score_set(observed, estimated),
+        interval_95=_ends(rows, source.group[common], observed, estimated, date),
+        by_group=_by_group(source.group[common], observed, estimated),
+        by_site=_by_group(source.table.site[common], observed, estimated),
+        by_fold=tuple(
+            _score_set(label[common & here], predicted[common & here])
+            for here in (result.design.fold == k for k in range(len(result.design.fold_names)))
+        ),
+        coverage=float(np.isfinite(predicted[labelled]).mean()) if labelled.any() else 0.0,
+        within_date=build(
+            WithinDate,
+            as_plain(
+                dict(
+                    zip(
+                        ("dates", "r", "r_centred"),
+                        within_date(means.group, means.date, means.observed, means.predicted),
+                        strict=True,
+                    )
+                )
+            ),
+            "scores",
+        ),
+        group_mean=group_mean,
+    )
+
+
+def _paired(rows: _Rows, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> Paired:
+    source, common = rows.result.source, rows.common
+    date = None if rows.date is None else rows.date[common]
+    found = paired_difference(
+        source.group[common],
+        source.label[common],
+        ours[common],
+        theirs[common],
+        rows.draws,
+        rows.seed,
+        date=date,
+    )
+    of_means = None
+    if rows.several:
+        a, b = (group_means(rows.result, common, sm) for sm in (ours, theirs))
+        when = None if rows.date is None else a.date
+        of_means = build(
+            Difference,
+            as_plain(
+                paired_difference(
+                    a.group, a.observed, a.predicted, b.predicted, rows.draws, rows.seed, date=when
+                )
+            ),
+            "scores",
+        )
+    return Paired(**build(Difference, as_plain(found), "scores").__dict__, group_mean=of_means)
+
+
+def _score_set(observed: NDArray[Any], predicted: NDArray[Any]) -> ScoreSet:
+    return build(ScoreSet, as_plain(asdict(scores(observed, predicted))), "scores")
+
+
+def _ends(
+    rows: _Rows,
+    group: NDArray[np.str_],
+    observed: NDArray[Any],
+    predicted: NDArray[Any],
+    date: NDArray[np.int64] | None,
+) -> Ends:
+    found = block_bootstrap(group, observed, predicted, rows.draws, rows.seed, date=date)
+    return build(Ends, as_plain(found), "scores")
+
+
+def _by_group(group: NDArray[np.str_], observed: NDArray[Any], predicted: NDArray[Any]) -> ByGroup:
+    found: Mapping[str, Any] = by_group(group, observed, predicted)
+    return build(ByGroup, as_plain(found), "scores")
+
+
+def days(result: Crossvalidation) -> NDArray[np.int64]:
+    """(R,) the day of each row."""
+    return np.floor(result.source.table.day).astype(np.int64)
 
 
 class GroupMeans(NamedTuple):
     """Means over the rows of one group and date: K of them. SM in m3 m-3."""
 
     group: NDArray[np.str_]
+    date: NDArray[np.int64]
     observed: NDArray[np.float64]
     predicted: NDArray[np.float64]
 
@@ -120,28 +292,10 @@ def group_means(
     result: Crossvalidation, rows: NDArray[np.bool_], predicted: NDArray[np.float32]
 ) -> GroupMeans:
     """Observed and predicted SM averaged over the ``rows`` (R,) of each group and date."""
-    group = result.source.group[rows]
-    date = result.source.table.date[rows].astype("datetime64[D]").astype(str)
-    _, first, code = np.unique(
-        np.char.add(np.char.add(group, " "), date), return_index=True, return_inverse=True
-    )
+    group, date = result.source.group[rows], days(result)[rows]
+    names, member = np.unique(group, return_inverse=True)
+    pairs, code = np.unique(np.stack([member, date]), axis=1, return_inverse=True)
+    code = code.reshape(-1)
     n = np.bincount(code)
     observed = np.bincount(code, result.source.label[rows]) / n
-    return GroupMeans(group[first], observed, np.bincount(code, predicted[rows]) / n)
-
-
-def _without_log(learnt: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in learnt.items() if key != "log"}
-
-
-def plain(value: Any) -> Any:
-    """JSON values: NumPy scalars as numbers, NaN as null, mappings and sequences inside."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
+    return GroupMeans(names[pairs[0]], pairs[1], observed, np.bincount(code, predicted[rows]) / n)

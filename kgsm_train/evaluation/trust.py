@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kgsm_infer.kernels.domain import Domain, dissimilarity
+from kgsm_infer.kernels.wcm import Wcm
 from kgsm_infer.observations import isolate_observed
 
 from ..config import Config
@@ -142,17 +143,17 @@ class HeldOutDomain:
 
 
 def held_out_domain(
-    config: Config, samples: Samples, fold: NDArray[np.int64], a: float | None
+    config: Config, samples: Samples, fold: NDArray[np.int64], wcm: Wcm | None
 ) -> HeldOutDomain:
     """How unlike the labelled rows of each fold are to those of the other folds.
 
-    a: of the WCM the network learnt, None of a plain LSTM. The scaling is that of all
+    wcm: as the network learnt it, None of a plain LSTM. The scaling is that of all
     labelled rows, as in the final model.
     """
     rows = np.flatnonzero(samples.labelled)
     channel_db = samples.observed.sigma0_db
-    if a is not None:
-        channel_db = isolate_observed(config.wcm.with_a(a), samples.observed).soil_db
+    if wcm is not None:
+        channel_db = isolate_observed(wcm, samples.observed).soil_db
     rows = rows[np.isfinite(channel_db[rows])]
     layout = scaling(samples, channel_db, rows)
     count = layout.channels - 2  # without gap and valid

@@ -12,7 +12,7 @@
     forest-no-radar
 
 Every baseline is a function of (config, samples, train rows, test rows) that returns the SM
-of the test rows, NaN where it has none, and what was learnt as plain JSON values.
+of the test rows, NaN where it has none, and what was learnt.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 
 from ..config import Config
 from .calibrate import Calibration, calibrate, predict_sm
+from .learnt import Learnt
 from .network import raw_tile
 from .samples import Samples, batch_of
 from .training import scaling
 
 Rows = NDArray[np.int64]
-Predicted = tuple[NDArray[np.float32], dict[str, Any]]
+Predicted = tuple[NDArray[np.float32], Learnt]
 Baseline = Callable[[Config, Samples, Rows, Rows], Predicted]
 
 #: Ridge penalties tried, per training row and on unit-variance inputs; the best by RMSE on
@@ -49,7 +50,7 @@ def mean_of_labels(
 ) -> Predicted:
     """The site-blind mean: what a model must beat to know anything. It needs no input."""
     mean = float(np.nanmean(samples.sm[train_rows]))
-    return np.full(len(test_rows), mean, np.float32), {"mean": mean}
+    return np.full(len(test_rows), mean, np.float32), Learnt({"mean": mean})
 
 
 def mean_of_date(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -> Predicted:
@@ -60,7 +61,7 @@ def mean_of_date(config: Config, samples: Samples, train_rows: Rows, test_rows: 
     means = np.bincount(code, samples.sm[known]) / np.bincount(code)
     at = np.searchsorted(days, day[test_rows]).clip(max=len(days) - 1)
     there = days[at] == day[test_rows]
-    return np.where(there, means[at], np.nan).astype(np.float32), {"dates": len(days)}
+    return np.where(there, means[at], np.nan).astype(np.float32), Learnt(facts={"dates": len(days)})
 
 
 def water_cloud(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -> Predicted:
@@ -74,15 +75,21 @@ def water_cloud(config: Config, samples: Samples, train_rows: Rows, test_rows: R
         raise ValueError("the WCM needs the vegetation, which was not read")
     sm = np.full(len(test_rows), np.nan, np.float32)
     together = _calibrated(config, samples, known)
-    learnt: dict[str, Any] = _of_calibration(together)
+    by_class: dict[str, dict[str, float]] = {}
     for name in np.unique(samples.wcm_class[test_rows]):
         rows = known[samples.wcm_class[known] == name]
         fitted = together
         if len(rows) < len(known) and len(rows) >= MIN_CLASS:
             fitted = _calibrated(config, samples, rows)
-            learnt.setdefault("by_class", {})[str(name)] = _of_calibration(fitted)
+            by_class[str(name)] = _parameters(fitted)
         found, _ = predict_sm(fitted, observed.sigma0_db, observed.vegetation, observed.angle_deg)
         sm = np.where(samples.wcm_class[test_rows] == name, found, sm)
+    learnt = Learnt(
+        parameters=_parameters(together),
+        on_bound=together.on_bound,
+        by_class=by_class,
+        facts={"samples": together.samples, "lost_share": together.lost_share},
+    )
     return np.where(samples.complete[test_rows], np.clip(sm, 0, 1), np.float32(np.nan)), learnt
 
 
@@ -99,14 +106,8 @@ def _calibrated(config: Config, samples: Samples, rows: Rows) -> Calibration:
     )
 
 
-def _of_calibration(fitted: Calibration) -> dict[str, Any]:
-    return {
-        "a": fitted.wcm.a,
-        "c_db": fitted.c_db,
-        "d_db": fitted.d_db,
-        "lost_share": fitted.lost_share,
-        "on_bound": list(fitted.on_bound),
-    }
+def _parameters(fitted: Calibration) -> dict[str, float]:
+    return {"A": fitted.wcm.a, "C": fitted.c_db, "D": fitted.d_db}
 
 
 def ridge(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -> Predicted:
@@ -169,7 +170,8 @@ def _ridge(
         cv=folds,
     ).fit(inputs(rows), samples.sm[rows], groups=group)
     sm = _where_whole(search.best_estimator_, inputs, samples, test_rows)
-    return sm, {"penalty": search.best_params_["alpha"] / len(rows)}
+    penalty = search.best_params_["alpha"] / len(rows)
+    return sm, Learnt(facts={"samples": len(rows), "penalty": penalty})
 
 
 def _trees(
@@ -185,7 +187,9 @@ def _trees(
     trees = ensemble(
         n_estimators=300, min_samples_leaf=5, max_features=1 / 3, random_state=config.training.seed
     ).fit(inputs(rows), samples.sm[rows])
-    return _where_whole(trees, inputs, samples, test_rows), {"trees": 300}
+    return _where_whole(trees, inputs, samples, test_rows), Learnt(
+        facts={"samples": len(rows), "trees": 300}
+    )
 
 
 def _where_whole(

@@ -75,6 +75,14 @@ class WcmIsolation(nn.Module):
         b = self.wcm.b if self.log_b is None else math.exp(self.log_b.item())
         return dataclasses.replace(self.wcm, a=math.exp(self.log_a.item()), b=b)
 
+    @property
+    def parameters_learnt(self) -> dict[str, float]:
+        """The parameters that are learnt, by symbol: A, and B where it is."""
+        found = {"A": math.exp(self.log_a.item())}
+        if self.log_b is not None:
+            found["B"] = math.exp(self.log_b.item())
+        return found
+
     def keep_in_range(self) -> None:
         """Put A and B back where they left their ranges."""
         self.log_a.data.clamp_(*map(math.log, A_RANGE))

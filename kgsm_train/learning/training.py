@@ -22,22 +22,12 @@ from kgsm_infer.kernels.window import Layout
 from kgsm_infer.observations import isolate_observed
 
 from ..config import Config
+from .learnt import Epoch, Learnt
 from .network import ForwardLine, KnowledgeGuidedLSTM, bounded_loss, falling
 from .samples import Batch, Samples, batch_of
 
 #: Called with the epochs done, their limit, and the best validation RMSE so far.
 Progress = Callable[[int, int, float], None]
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One line of the training log. RMSE in m3 m-3; a is NaN in a plain LSTM."""
-
-    epoch: int
-    train_rmse: float
-    boundary: float
-    validation_rmse: float
-    a: float
 
 
 @dataclass(frozen=True)
@@ -55,6 +45,20 @@ class Trained:
         """The learnt WCM, None of a plain LSTM."""
         isolation = self.network.isolation
         return isolation.learnt if isolation is not None else None
+
+    @property
+    def learnt(self) -> Learnt:
+        """What is worth keeping: every parameter of the equations, and how training went."""
+        isolation = self.network.isolation
+        return Learnt(
+            parameters=isolation.parameters_learnt if isolation is not None else {},
+            facts={
+                "samples": self.samples,
+                "best_epoch": self.best_epoch,
+                "lost_share": self.lost_share,
+            },
+            log=self.log,
+        )
 
 
 def train(
@@ -154,10 +158,10 @@ def _optimise(
             squared, boundary = squared + n * loss.mse.item(), boundary + n * loss.boundary.item()
             count += n
         rmse = validation_rmse(network, batch, sm, held)
-        wcm = network.isolation.learnt if network.isolation is not None else None
+        found = network.isolation.parameters_learnt if network.isolation is not None else {}
         count = max(count, 1.0)
-        a = wcm.a if wcm else math.nan
-        log.append(Epoch(epoch, math.sqrt(squared / count), boundary / count, rmse, a))
+        train_rmse, boundary = math.sqrt(squared / count), boundary / count
+        log.append(Epoch(epoch, train_rmse, boundary, rmse, found.get("A"), found.get("B")))
         if rmse < best:
             best, best_epoch = rmse, epoch
             best_state = {name: value.clone() for name, value in network.state_dict().items()}

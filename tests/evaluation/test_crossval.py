@@ -3,39 +3,72 @@
 from __future__ import annotations
 
 import csv
-import json
+import dataclasses
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from kgsm_infer.errors import DataError
 from kgsm_train.config import read_config
-from kgsm_train.evaluation import crossval
+from kgsm_train.evaluation import crossval, parts
+from kgsm_train.evaluation.board import read_board
 from kgsm_train.evaluation.crossval import crossvalidate, plan
 from kgsm_train.evaluation.metrics import scores
+from kgsm_train.evaluation.parts import code_digest, part_key
 from kgsm_train.evaluation.rundir import write_run
-from kgsm_train.evaluation.scoreboard import common_rows
-from kgsm_train.evaluation.tables import table_rows
+from kgsm_train.evaluation.scoreboard import common_rows, no_skill
+from kgsm_train.evaluation.splits import REGIMES, Split, folds_of
+from kgsm_train.evaluation.tables import learnt_by_split, table_rows
+from kgsm_train.learning.samples import read_source
+from kgsm_train.strict import as_plain
+
+CHANGES = {"wcm": {"learn": ["a", "b"]}}
 
 
 @pytest.fixture(scope="module")
 def run(tiny_model, tmp_path_factory):
-    config = read_config(tiny_model / "tiny.toml")
+    config = read_config(tiny_model / "tiny.toml", changes=CHANGES)
     folder = tmp_path_factory.mktemp("run")
     result = crossvalidate(config, folder)
     return config, folder, result, write_run(folder, result, config)
 
 
-def test_every_row_is_tested_once_on_a_group_never_trained_on(run):
+def test_no_training_sees_what_it_is_tested_on(run):
+    """Neither a group nor, on new dates, a day of the test rows is among the training rows."""
     _, _, result, _ = run
-    for k in range(2):
-        test = set(result.source.group[result.fold == k])
-        assert not test & set(result.source.group[result.fold != k])
-    common = common_rows(result)
-    assert common.sum() > 100
-    for predicted in result.predicted.values():
-        assert np.isfinite(predicted[common]).all()
+    design, source = result.design, result.source
+    day = np.floor(source.table.day)
+    assert len(design.splits) == 2 + 4
+    for split in design.splits:
+        train = design.train_rows(split)
+        for regime in result.regimes:
+            due = design.counts(regime, split)
+            assert set(np.flatnonzero(due)) <= set(design.test_rows(split))
+            if regime != "new-dates":
+                assert not set(source.group[due]) & set(source.group[train])
+            if regime != "new-groups":
+                assert not set(day[due]) & set(day[train])
+            if regime == "new-dates" and due.any():
+                assert set(source.group[due]) <= set(source.group[train])
+
+
+def test_every_row_counts_once_in_every_regime(run):
+    _, _, result, _ = run
+    assert tuple(result.regimes) == REGIMES and result.headline == "both-new"
+    for regime, predictions in result.regimes.items():
+        due = sum(result.design.counts(regime, split).astype(int) for split in result.design.splits)
+        assert (due == 1).all()
+        common = common_rows(result, regime)
+        assert common.sum() > 100
+        for predicted in predictions.values():
+            assert np.isfinite(predicted[common]).all()
 
 
 def test_the_scores_are_those_of_the_predictions_file(run):
@@ -44,20 +77,69 @@ def test_the_scores_are_those_of_the_predictions_file(run):
         rows = list(csv.DictReader(file))
     assert {row["source"] for row in rows} == {"simulated"}
     names = {"mean": "sm_mean", "wcm": "sm_wcm", "lstm": "sm_lstm", "kg-lstm": "sm_kg_lstm"}
-    values = {
-        name: np.asarray([float(row[column] or "nan") for row in rows])
-        for name, column in names.items()
-    }
     sm = np.asarray([float(row["sm"] or "nan") for row in rows])
-    common = np.isfinite(sm) & np.isfinite(np.stack(list(values.values()))).all(axis=0)
-    for name, predicted in values.items():
-        error = predicted[common] - sm[common]
-        pooled = board["models"][name]["pooled"]
-        assert pooled["n"] == common.sum() == board["common"]
-        assert pooled["rmse"] == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-5)
-        assert pooled["bias"] == pytest.approx(error.mean(), rel=1e-4, abs=1e-7)
-    assert json.loads((folder / "metrics.json").read_text()) == board
-    assert board["simulated"] is True
+    for regime, suffix in (("both-new", ""), ("new-groups", "__new_groups")):
+        values = {
+            name: np.asarray([float(row[column + suffix] or "nan") for row in rows])
+            for name, column in names.items()
+        }
+        common = np.isfinite(sm) & np.isfinite(np.stack(list(values.values()))).all(axis=0)
+        for name, predicted in values.items():
+            error = predicted[common] - sm[common]
+            pooled = board.regimes[regime].models[name].pooled
+            assert pooled.n == common.sum() == board.regimes[regime].rows
+            assert pooled.rmse == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-5)
+            assert pooled.bias == pytest.approx(error.mean(), rel=1e-4, abs=1e-7)
+    assert board.simulated is True
+
+
+def test_the_metrics_file_reads_back_as_it_was(run):
+    _, folder, _, board = run
+    assert as_plain(read_board(folder / "metrics.json")) == as_plain(board)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (('"rows":', '"rwos":'), "unknown key 'rwos'"),
+        (('"simulated": true', '"simulated": 1'), "simulated: .* is not true or false"),
+        (('"format": 2', '"format": 3'), "format: not the metrics"),
+        (('"headline": "both-new"', '"headline": "other"'), "headline"),
+        (('"folds": [', '"folds": [ 3,'), r"folds\[0\]: int is not text"),
+        (('"groups": 6', '"groups": 1e400'), "groups: inf is not a whole number"),
+        (("{", "[" * 100_000), "nested too deep|not JSON"),
+    ],
+)
+def test_damaged_metrics_are_refused_in_one_line(run, tmp_path, change, said):
+    text = (run[1] / "metrics.json").read_text()
+    assert change[0] in text
+    path = tmp_path / "metrics.json"
+    path.write_text(text.replace(*change, 1))
+    with pytest.raises(DataError, match=said) as caught:
+        read_board(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_every_learnt_parameter_of_every_training_is_recorded_and_shown(run):
+    """A learnt B was lost: only A stood in the metrics."""
+    config, folder, _, board = run
+    assert config.wcm.learn == ("a", "b")
+    for split, learnt in board.learnt["kg-lstm"].items():
+        assert set(learnt.parameters) == {"A", "B"}, split
+        assert learnt.parameters["B"] != config.wcm.b
+    for learnt in board.learnt["wcm"].values():
+        assert set(learnt.parameters) == {"A", "C", "D"}
+    told = {(row[0], row[1]): row for row in learnt_by_split(board)}
+    assert len(told["KG-LSTM", "B"]) == 2 + 6
+    report = (folder / "report.html").read_text()
+    value = board.learnt["kg-lstm"]["fold2-dates1"].parameters["B"]
+    assert f"<td>{value:.4g}</td>" in report
+
+
+def test_the_held_out_domain_isolates_with_the_learnt_b(run):
+    config, _, _, board = run
+    found = config.wcm.with_learnt(board.learnt["kg-lstm"]["fold1"].parameters)
+    assert found.b == board.learnt["kg-lstm"]["fold1"].parameters["B"] != config.wcm.b
 
 
 def test_figures_are_pictures_of_every_model(run):
@@ -73,36 +155,94 @@ def test_the_table_has_a_line_for_every_model(run):
     assert sorted(row[0] for row in rows) == ["KG-LSTM", "LSTM", "Site-blind mean", "WCM"]
     assert [float(row[1]) for row in rows] == sorted(float(row[1]) for row in rows)
     assert all(len(row) == len(heading) for row in rows)
-    assert set(board["rmse_kg_lstm_minus"]) == {"mean", "wcm", "lstm"}
+    assert heading[-2:] == ("known sites, new dates: R, RMSE", "new sites, known dates: R, RMSE")
+    for regime in board.regimes.values():
+        assert set(regime.ours_minus) == {"mean", "wcm", "lstm"}
+
+
+def test_a_model_no_better_than_the_mean_has_no_skill(run):
+    _, _, _, board = run
+    first = board.first
+    gap = dataclasses.replace(first.ours_minus["mean"], difference=-0.05, interval=(-0.06, -0.04))
+    better = dataclasses.replace(first, ours_minus={"mean": gap})
+    assert no_skill(better, "kg-lstm") == ""
+    gap = dataclasses.replace(gap, interval=(-0.06, 0.01))
+    alike = dataclasses.replace(first, ours_minus={"mean": gap})
+    assert no_skill(alike, "kg-lstm").startswith("There is no skill here: on new sites, new dates")
+
+
+def test_few_dates_have_no_score_on_new_dates_and_say_so(tiny_model, tmp_path):
+    changes = {"crossval": {"models": ["mean"], "date_blocks": 1}}
+    config = read_config(tiny_model / "tiny.toml", changes=changes)
+    result = crossvalidate(config, tmp_path)
+    assert tuple(result.regimes) == ("new-groups",)
+    assert "no score on new dates: the configuration asks for none" in plan(config, tmp_path)
+    source = read_source(config)
+    two = np.unique(np.floor(source.table.day))[:2]
+    label = np.where(np.isin(np.floor(source.table.day), two), source.label, np.nan)
+    asked = dataclasses.replace(
+        config, crossval=dataclasses.replace(config.crossval, date_blocks=0)
+    )
+    few = dataclasses.replace(source, label=label.astype(np.float32))
+    try:
+        design = crossval.design_of(few, asked)
+    except DataError:
+        pytest.skip("the two first days hold labels of one group only")
+    assert design.without_new_dates == "2 dates with labels are too few"
 
 
 def test_finished_parts_are_kept_and_others_done(run, tmp_path, monkeypatch):
     config, folder, result, _ = run
     shutil.copytree(folder / "parts", tmp_path / "parts")
-    (tmp_path / "parts" / "kg-lstm-fold2.npz").unlink()
-    assert "7 of 8 parts kept" in plan(config, tmp_path)
+    (tmp_path / "parts" / "kg-lstm-fold2-dates1.npz").unlink()
+    assert "23 of 24 parts kept" in plan(config, tmp_path)
     done = []
     run_part = crossval.run_part
 
-    def counted(config, source, fold, model, k, progress=None):
-        done.append((model, k))
-        return run_part(config, source, fold, model, k, progress)
+    def counted(config, source, design, model, split, progress=None):
+        done.append((model, split.name))
+        return run_part(config, source, design, model, split, progress)
 
     monkeypatch.setattr(crossval, "run_part", counted)
     again = crossvalidate(config, tmp_path)
-    assert done == [("kg-lstm", 1)]
-    for name, predicted in result.predicted.items():
-        assert np.array_equal(predicted, again.predicted[name], equal_nan=True)
+    assert done == [("kg-lstm", "fold2-dates1")]
+    for regime, predictions in result.regimes.items():
+        for name, predicted in predictions.items():
+            assert np.array_equal(predicted, again.regimes[regime][name], equal_nan=True)
+
+
+def test_parts_of_other_code_do_not_count(run, tmp_path, monkeypatch):
+    """The version does not move with the code; a digest of the sources does."""
+    config, _, result, _ = run
+    args = (config, result.source, result.design, "wcm", Split(0))
+    before = part_key(*args)
+    copy = tmp_path / "kgsm_train"
+    shutil.copytree(Path(crossval.__file__).parents[1], copy)
+    changed = copy / "learning" / "calibrate.py"
+    changed.write_text(changed.read_text() + "\n# another line\n")
+
+    class Moved:
+        __file__ = str(copy / "__init__.py")
+
+    patterns = list(parts.CODE_OF_A_PART.values())
+    monkeypatch.setattr(
+        parts, "CODE_OF_A_PART", {parts.kgsm_infer: patterns[0], Moved: patterns[1]}
+    )
+    code_digest.cache_clear()
+    assert part_key(*args) != before
+    monkeypatch.undo()
+    code_digest.cache_clear()
+    assert part_key(*args) == before
 
 
 def test_a_stop_half_way_keeps_what_was_done(run, tmp_path, monkeypatch):
     config, _, result, _ = run
     run_part = crossval.run_part
 
-    def stopped(config, source, fold, model, k, progress=None):
-        if (model, k) == ("kg-lstm", 1):
+    def stopped(config, source, design, model, split, progress=None):
+        if (model, split) == ("kg-lstm", Split(1)):
             raise KeyboardInterrupt
-        return run_part(config, source, fold, model, k, progress)
+        return run_part(config, source, design, model, split, progress)
 
     monkeypatch.setattr(crossval, "run_part", stopped)
     with pytest.raises(KeyboardInterrupt):
@@ -122,7 +262,59 @@ def test_processes_give_the_same_numbers_and_report_progress(run, tmp_path):
     again = crossvalidate(config, tmp_path, jobs=2, progress=lambda *event: seen.append(event))
     for name, predicted in result.predicted.items():
         assert np.array_equal(predicted, again.predicted[name], equal_nan=True)
-    assert {name for name, *_ in seen} >= {"kg-lstm, fold 1", "lstm, fold 2"}
+    assert {name for name, *_ in seen} >= {"kg-lstm, fold1", "lstm, fold2-dates1"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_run_leaves_no_process_behind(tiny_model, tmp_path, number):
+    """Four processes with 979 MB stayed behind; SIGTERM ends with 143 and one line."""
+    text = (tiny_model / "tiny.toml").read_text().replace("epochs = 3", "epochs = 100000")
+    text = text.replace("batch = 64", "batch = 64\npatience = 100000")
+    (tmp_path / "long.toml").write_text(text.replace('"twin.csv"', f'"{tiny_model / "twin.csv"}"'))
+    command = [sys.executable, "-m", "kgsm_train.cli", "crossval", "long.toml", "-o", "out"]
+    mark = {**os.environ, "KGSM_TEST_MARK": str(tmp_path)}
+    run = subprocess.Popen(
+        [*command, "--jobs", "2"],
+        cwd=tmp_path,
+        env=mark,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        _wait_for(lambda: len(_marked(tmp_path)) >= 3)
+        run.send_signal(number)
+        _, stderr = run.communicate(timeout=120)
+        _wait_for(lambda: not _marked(tmp_path))
+    finally:
+        for pid in _marked(tmp_path):
+            os.kill(pid, signal.SIGKILL)
+    if number == signal.SIGTERM:
+        assert run.returncode == 143
+        told = [line for line in stderr.splitlines() if line.startswith("kgsm-train")]
+        assert len(told) == 1 and "stopped" in told[0] and "Traceback" not in stderr
+
+
+def _marked(folder) -> list[int]:
+    """Processes that carry this test's mark in their environment."""
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            content = environ.read_bytes()
+        except OSError:
+            continue
+        if f"KGSM_TEST_MARK={folder}".encode() in content:
+            found.append(int(environ.parent.name))
+    return found
+
+
+def _wait_for(holds, seconds: float = 240.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.2)
 
 
 def test_parts_of_another_experiment_do_not_count(run, tmp_path):
@@ -131,24 +323,41 @@ def test_parts_of_another_experiment_do_not_count(run, tmp_path):
     text = (config.folder / "tiny.toml").read_text().replace("epochs = 3", "epochs = 2")
     other_path = tmp_path / "other.toml"
     other_path.write_text(text.replace('"twin.csv"', f'"{config.table}"'))
-    assert "0 of 8 parts kept" in plan(read_config(other_path), tmp_path)
+    assert "0 of 24 parts kept" in plan(read_config(other_path), tmp_path)
 
 
 def test_a_broken_part_is_named(run, tmp_path):
     config, folder, _, _ = run
     shutil.copytree(folder / "parts", tmp_path / "parts")
-    (tmp_path / "parts" / "wcm-fold1.npz").write_bytes(b"cut")
-    with pytest.raises(DataError, match=r"wcm-fold1\.npz: not a finished part"):
-        crossvalidate(config, tmp_path)
+    path = tmp_path / "parts" / "wcm-fold1.npz"
+    whole = path.read_bytes()
+    for cut in (b"cut", b"", whole[: len(whole) // 2], whole[:-40], whole[:200] + whole[260:]):
+        path.write_bytes(cut)
+        with pytest.raises(DataError, match=r"wcm-fold1\.npz: .*not a finished part") as caught:
+            crossvalidate(config, tmp_path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_part_of_other_content_is_named(run, tmp_path):
+    config, folder, _, _ = run
+    shutil.copytree(folder / "parts", tmp_path / "parts")
+    path = tmp_path / "parts" / "wcm-fold1.npz"
+    with np.load(path) as file:
+        good = {name: file[name] for name in file.files}
+    for change, said in (
+        ({"learnt": '{"parameters": {"A": "x"}}'}, r"learnt.parameters\.A: 'x' is not a number"),
+        ({"learnt": "[" * 100_000}, "learnt: not JSON"),
+        ({"sm": good["sm"][:-1]}, "sm: not a finished part"),
+        ({"index": good["index"] + 1}, "sm: not a finished part"),
+        ({"seconds": "soon"}, "seconds: not a finished part"),
+    ):
+        np.savez(path, **{**good, **change})
+        with pytest.raises(DataError, match=said):
+            crossvalidate(config, tmp_path)
 
 
 @pytest.mark.realdata
 def test_anand_folds_hold_whole_fields(shared_data):
-    from pathlib import Path
-
-    from kgsm_train.evaluation.crossval import folds_of
-    from kgsm_train.learning.samples import read_source
-
     config = read_config(Path(__file__).parents[2] / "examples/anand.toml")
     source = read_source(config)
     assert np.isfinite(source.label).sum() == 1104 - 25  # the copied labels are left out

@@ -48,8 +48,8 @@ def test_a_plan_changes_only_what_it_says(plan_folder):
     assert (wide.network.hidden, narrow.network.hidden) == (4, 2)
     assert narrow.inputs.features == () and wide.inputs.features == ("doy_sin",)
     assert wide.training.seed == 1 and narrow.inputs.steps == wide.inputs.steps == 3
-    # 3 folds x 2 seeds x 3 networks, and 2 candidates x 3 outer x 2 inner folds x 2 seeds
-    assert plan.trainings() == 18 + 24
+    # (3 folds + 6 pairs) x 2 seeds x 3 networks; 2 candidates x 6 outer x 2 inner x 2 seeds
+    assert plan.trainings() == 54 + 48
 
 
 def test_scores_are_of_the_rows_all_variants_share(board, plan_folder):
@@ -70,14 +70,18 @@ def test_scores_are_of_the_rows_all_variants_share(board, plan_folder):
             gap = row["reference_minus_this"]["difference"]
             assert gap == pytest.approx(rmse["wide / kg-lstm"] - rmse[name], abs=1e-6)
     table = (plan_folder / "run" / "experiments.md").read_text()
-    assert table.startswith(f"{board['rows']} rows common to all") and "Simulated data" in table
+    assert (
+        table.startswith(f"new sites, new dates: {board['rows']} rows common to all")
+        and "Simulated data" in table
+    )
     assert table.count("\n| ") == 2 + 5, "a heading, its rule, and a line a variant"
     assert json.loads((plan_folder / "run" / "experiments.json").read_text()) == board
 
 
 def test_the_choice_is_made_inside_each_outer_fold(board):
-    expected = [(seed, fold) for seed in (0, 1) for fold in ("1", "2", "3")]
-    assert [(choice["seed"], choice["fold"]) for choice in board["choices"]] == expected
+    pairs = [f"fold{k}-dates{b}" for b in (1, 2) for k in (1, 2, 3)]
+    expected = [(seed, split) for seed in (0, 1) for split in pairs]
+    assert [(choice["seed"], choice["split"]) for choice in board["choices"]] == expected
     for choice in board["choices"]:
         assert choice["chosen"] == min(choice["inner_rmse"], key=choice["inner_rmse"].get)
 
@@ -86,17 +90,21 @@ def test_the_inner_folds_never_see_the_outer_labels(plan_folder, tmp_path, monke
     seen = []
     run_part = crossval.run_part
 
-    def watched(config, source, fold, model, k, progress=None):
-        if (fold == -1).any():
-            assert not np.isfinite(source.label[fold == -1]).any()
-            groups = set(source.group[fold == -1])
-            assert not groups & set(source.group[fold >= 0])
-            seen.append(len(groups))
-        return run_part(config, source, fold, model, k, progress)
+    def watched(config, source, design, model, split, progress=None):
+        hidden = design.fold == -1
+        if hidden.any():
+            assert not np.isfinite(source.label[hidden]).any()
+            train, day = design.train_rows(split), np.floor(source.table.day)
+            test = np.flatnonzero(design.counts("both-new", split))
+            assert not set(source.group[train]) & set(source.group[test])
+            assert not set(day[train]) & set(day[test])
+            assert not set(train) & set(np.flatnonzero(hidden))
+            seen.append(len(train))
+        return run_part(config, source, design, model, split, progress)
 
     monkeypatch.setattr(crossval, "run_part", watched)
     run_plan(read_plan(plan_folder / "plan.toml"), tmp_path)
-    assert len(seen) == 24 and min(seen) > 0
+    assert len(seen) == 48 and min(seen) > 0
 
 
 @pytest.mark.parametrize(

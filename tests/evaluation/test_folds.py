@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kgsm_infer.errors import DataError
-from kgsm_train.evaluation.folds import find_leaks, given_folds, group_folds, refuse_leaks
+from kgsm_train.evaluation.folds import (
+    date_blocks,
+    find_leaks,
+    find_repeats,
+    given_folds,
+    group_folds,
+    refuse_leaks,
+)
 
 
 @given(
@@ -81,6 +88,63 @@ def test_copied_series_are_found_in_two_folds_and_only_there(seed, noise, same_f
 def test_a_dry_season_at_one_reading_is_no_copy():
     site, day = np.repeat(["a", "b"], 10), np.tile(np.arange(10.0), 2)
     assert leaks_of(site, day, np.full(20, 0.05), np.repeat([0, 1], 10)) == []
+
+
+@given(st.lists(st.integers(0, 60), min_size=3, max_size=80), st.integers(0, 9))
+def test_blocks_are_runs_of_neighbouring_dates(days, blocks):
+    day = np.asarray(days, float)
+    block, names = date_blocks(day, np.ones(len(day), bool), blocks)
+    dates = len(np.unique(day))
+    expected = dates if dates <= 7 else min(7, dates // 2)
+    assert len(names) == min(blocks or expected, dates) == len(np.unique(block))
+    order = np.argsort(day, kind="stable")
+    assert (np.diff(block[order]) >= 0).all(), "a later date is in no earlier block"
+    for d in np.unique(day):
+        assert len(np.unique(block[day == d])) == 1
+    sizes = [len(np.unique(day[block == b])) for b in range(len(names))]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_anands_fourteen_dates_make_seven_blocks_of_two():
+    day = np.repeat(np.arange(14) * 12.0, 20)
+    block, names = date_blocks(day, np.ones(len(day), bool), 0)
+    assert block.tolist() == np.repeat(np.arange(7), 40).tolist()
+    assert names[0] == "1970-01-01 to 1970-01-13"
+
+
+def test_labels_that_repeat_another_date_or_group_are_named():
+    rng = np.random.default_rng(0)
+    site = np.asarray([f"{f}{p}" for f in "abc" for p in "12345"])
+    first, second = rng.uniform(0.05, 0.4, 15), rng.uniform(0.05, 0.4, 15)
+
+    def repeats(*series):
+        days = np.repeat(np.arange(len(series)) * 10.0, 15)
+        sites = np.tile(site, len(series))
+        groups = np.asarray([name[0] for name in sites])
+        return find_repeats(sites, groups, days, np.concatenate(series))
+
+    assert repeats(first, second) == ()
+    copied = repeats(first, second, first + 0.0005)
+    assert "labels of 1970-01-01 and 1970-01-21 are the same at 15 of 15 sites" in copied[0]
+    pasted = second.copy()
+    pasted[5:10] = first[:5]  # field b on the second date carries field a's of the first
+    assert repeats(first, pasted) == ("labels of b on 1970-01-11 repeat those of a on 1970-01-01",)
+    dry = np.full(15, 0.06)
+    assert repeats(dry, dry) == (), "a dry season at one reading is no copy"
+
+
+@pytest.mark.realdata
+def test_anands_copied_labels_are_found(shared_data):
+    """What the column sm_copied says is seen in the labels themselves, where they repeat."""
+    with open(shared_data / "anand" / "dev.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["sm"]]
+    day = np.asarray([np.datetime64(row["date"], "D").astype(int) for row in rows], float)
+    columns = [np.asarray([row[name] for row in rows]) for name in ("site", "field")]
+    found = find_repeats(*columns, day, np.asarray([float(row["sm"]) for row in rows]))
+    assert len(found) == 4 and all("2022-08-27" in text for text in found)
+    kept = np.asarray([row["sm_copied"] != "True" for row in rows])
+    sm = np.where(kept, [float(row["sm"]) for row in rows], np.nan)
+    assert find_repeats(*columns, day, sm) == ()
 
 
 @pytest.mark.realdata

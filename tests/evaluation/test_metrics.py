@@ -8,7 +8,13 @@ import math
 import numpy as np
 import pytest
 
-from kgsm_train.evaluation.metrics import block_bootstrap, by_group, paired_difference, scores
+from kgsm_train.evaluation.metrics import (
+    block_bootstrap,
+    by_group,
+    paired_difference,
+    scores,
+    within_date,
+)
 
 NAN = math.nan
 
@@ -188,3 +194,40 @@ def test_paired_difference_without_common_rows():
     found = paired_difference(["a", "b"], [0.1, 0.2], [NAN, 0.2], [0.1, NAN])
     assert math.isnan(found["difference"])
     assert all(math.isnan(x) for x in found["interval"])
+
+
+def test_dates_are_drawn_as_well_as_groups():
+    """Against the definition: a row counts as often as its group and its date were drawn."""
+    rng = np.random.default_rng(4)
+    group = np.repeat(list("abcdef"), 8)
+    date = np.tile(np.arange(8), 6)
+    shared = rng.normal(0, 0.1, 8)[date]
+    observed = rng.uniform(0.1, 0.4, 48)
+    predicted = observed + shared + rng.normal(0, 0.01, 48)
+    by_group = block_bootstrap(group, observed, predicted, 2000)["rmse"]
+    both = block_bootstrap(group, observed, predicted, 2000, date=date)["rmse"]
+    assert both[1] - both[0] > 3 * (by_group[1] - by_group[0]), "the dates' errors are shared"
+    values = []
+    for _ in range(2000):
+        g, d = (np.bincount(rng.integers(0, n, n), minlength=n) for n in (6, 8))
+        times = g[np.searchsorted(list("abcdef"), group)] * d[date]
+        values.append(np.sqrt(np.average((predicted - observed) ** 2, weights=times)))
+    assert both == pytest.approx(np.quantile(values, [0.025, 0.975]), rel=0.1)
+    other = observed + shared
+    gap = paired_difference(group, observed, predicted, other, 500, date=date)
+    low, high = gap["interval"]
+    assert low <= gap["difference"] <= high and high - low < (both[1] - both[0]) / 3
+
+
+def test_r_within_dates_does_not_know_the_weather():
+    rng = np.random.default_rng(1)
+    date, group = np.repeat(np.arange(10), 6), np.tile(np.arange(6), 10)
+    weather = rng.uniform(0, 0.4, 10)[date]
+    own = rng.normal(0, 0.05, 60)
+    dates, r, _ = within_date(group, date, weather + own, weather + rng.normal(0, 0.05, 60))
+    assert dates == 10 and abs(r) < 0.35, "the weather is all that is known"
+    _, r, centred = within_date(group, date, weather + own, own)
+    assert r == pytest.approx(1) and centred == pytest.approx(1)
+    field = rng.normal(0, 0.05, 6)[group]
+    _, r, centred = within_date(group, date, weather + field + own, field)
+    assert r > 0.3 and np.isnan(centred), "the field's own level is taken off as well"

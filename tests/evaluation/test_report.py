@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from kgsm_train.config import read_config
+from kgsm_train.evaluation.board import Paired
 from kgsm_train.evaluation.crossval import crossvalidate
 from kgsm_train.evaluation.report import findings, sites_to_show, verdict
 from kgsm_train.evaluation.rundir import write_run
@@ -21,7 +22,13 @@ from kgsm_train.evaluation.trust import held_out_domain
 def run(tiny_model, tmp_path_factory):
     config = read_config(
         tiny_model / "tiny.toml",
-        changes={"crossval": {"folds": 3, "models": ["same-date-mean", "wcm", "lstm", "kg-lstm"]}},
+        changes={
+            "crossval": {
+                "folds": 3,
+                "models": ["same-date-mean", "wcm", "lstm", "kg-lstm"],
+                "date_blocks": 2,
+            }
+        },
     )
     folder = tmp_path_factory.mktemp("report")
     result = crossvalidate(config, folder)
@@ -71,15 +78,17 @@ def test_the_same_run_gives_the_same_page(run, tmp_path):
 def test_the_verdict_is_made_of_the_numbers(run):
     config, _, result, board = run
     said = verdict(board, findings(board, result, config))
-    rivals = {n: m["pooled"]["rmse"] for n, m in board["models"].items() if n != "same-date-mean"}
+    models = board.first.models
+    rivals = {name: model.pooled.rmse for name, model in models.items() if name != "same-date-mean"}
     assert f"{min(rivals.values()):.4f}" in said[0]
-    gap = board["rmse_kg_lstm_minus"]["wcm"]
+    gap = board.first.ours_minus["wcm"]
     about = next(text for text in said if "WCM:" in text)
-    low, high = gap["interval"]
+    low, high = gap.interval
     word = "better than" if high < 0 else "worse than" if low > 0 else "not told apart from"
-    assert word in about and f"{gap['difference']:+.4f}" in about
+    assert word in about and f"{gap.difference:+.4f}" in about
     assert not any("Same-date" in text for text in said), "a reference is no rival"
-    changed = {**board, "rmse_kg_lstm_minus": {"lstm": {"difference": 0.2, "interval": [0.1, 0.3]}}}
+    worse = dataclasses.replace(board.first, ours_minus={"lstm": Paired(0.2, (0.1, 0.3))})
+    changed = dataclasses.replace(board, regimes={**board.regimes, board.headline: worse})
     assert any("worse than LSTM" in t for t in verdict(changed, findings(board, result, config)))
 
 
@@ -98,14 +107,16 @@ def test_held_out_rows_are_measured_to_other_folds_only(run):
     config, _, result, _ = run
     samples = samples_of(result.source, config, "lstm")
     moved = samples.observed.statics.copy()
-    moved[result.fold == 0] += 5.0
+    moved[result.design.fold == 0] += 5.0
     observed = dataclasses.replace(samples.observed, statics=moved)
     far = held_out_domain(
-        config, dataclasses.replace(samples, observed=observed), result.fold, None
+        config, dataclasses.replace(samples, observed=observed), result.design.fold, None
     )
-    near = held_out_domain(config, samples, result.fold, None)
+    near = held_out_domain(config, samples, result.design.fold, None)
     assert near.outside_share < 0.1
-    assert np.median(far.index[result.fold[samples.labelled] == 0]) > 2 * np.median(near.index)
+    assert np.median(far.index[result.design.fold[samples.labelled] == 0]) > 2 * np.median(
+        near.index
+    )
 
 
 def test_a_run_without_networks_is_reported_too(tiny_model, tmp_path):

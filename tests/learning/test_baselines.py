@@ -11,13 +11,8 @@ import pytest
 from kgsm_infer.errors import DataError
 from kgsm_infer.files import whole
 from kgsm_train.config import read_config
-from kgsm_train.evaluation.crossval import (
-    crossvalidate,
-    few_groups,
-    folds_of,
-    guarded_folds,
-    run_part,
-)
+from kgsm_train.evaluation.crossval import crossvalidate, few_groups, run_part
+from kgsm_train.evaluation.splits import Design, Split, folds_of, guarded_folds
 from kgsm_train.learning.baselines import BASELINES, RIDGE_PENALTIES, flat_windows
 from kgsm_train.learning.calibrate import calibrate
 from kgsm_train.learning.samples import read_source, samples_of
@@ -34,6 +29,11 @@ def experiment(tiny_model):
     return config, source, np.flatnonzero(fold != 0), np.flatnonzero(fold == 0)
 
 
+def one_fold(fold):
+    """A design that scores known dates only."""
+    return Design(fold, ("1", "2"), np.full(len(fold), -1), (), (Split(0), Split(1)))
+
+
 def predicted(experiment, model):
     config, source, train_rows, test_rows = experiment
     samples = samples_of(source, config, model)
@@ -44,8 +44,8 @@ def test_the_means_are_means_of_training_labels(experiment):
     _, source, train_rows, test_rows = experiment
     label = source.label.astype(np.float64)
     _, sm, learnt = predicted(experiment, "mean")
-    assert set(sm) == {np.float32(learnt["mean"])}
-    assert learnt["mean"] == pytest.approx(np.nanmean(label[train_rows]), rel=1e-6)
+    assert set(sm) == {np.float32(learnt.parameters["mean"])}
+    assert learnt.parameters["mean"] == pytest.approx(np.nanmean(label[train_rows]), rel=1e-6)
     _, sm, _ = predicted(experiment, "same-date-mean")
     date = source.table.date.astype("datetime64[D]")
     for i, row in enumerate(test_rows):
@@ -65,10 +65,10 @@ def test_ridge_is_its_closed_form(experiment, model):
         def inputs(index):
             return samples.observed.sigma0_db[index, None]
 
-    assert learnt["penalty"] in [pytest.approx(penalty) for penalty in RIDGE_PENALTIES]
+    assert learnt.facts["penalty"] in [pytest.approx(penalty) for penalty in RIDGE_PENALTIES]
     x, y = inputs(rows).astype(np.float64), samples.sm[rows].astype(np.float64)
     centred = x - x.mean(axis=0)
-    normal = centred.T @ centred + learnt["penalty"] * len(rows) * np.eye(x.shape[1])
+    normal = centred.T @ centred + learnt.facts["penalty"] * len(rows) * np.eye(x.shape[1])
     slope = np.linalg.solve(normal, centred.T @ (y - y.mean()))
     expected = y.mean() + (inputs(test_rows) - x.mean(axis=0)) @ slope
     known = np.isfinite(sm)
@@ -104,8 +104,9 @@ def test_a_model_without_radar_needs_none(experiment, tiny_model, tmp_path, mode
     dark = dataclasses.replace(config, folder=tmp_path, crossval=only)
     dark = dataclasses.replace(dark, data=dataclasses.replace(config.data, table="dark.csv"))
     fold, _ = folds_of(source, config)
-    with_radar = run_part(config, source, fold, model, 0)
-    without = run_part(dark, read_source(dark), fold, model, 0)
+    design = one_fold(fold)
+    with_radar = run_part(config, source, design, model, Split(0))
+    without = run_part(dark, read_source(dark), design, model, Split(0))
     assert np.isfinite(without.sm).sum() > 50
     assert np.array_equal(with_radar.sm, without.sm, equal_nan=True)
     if model == "lstm-no-radar":
@@ -135,8 +136,8 @@ def test_the_wcm_can_be_calibrated_class_by_class(tiny_model):
             residual=config.wcm.residual,
             seed=config.training.seed,
         )
-        assert learnt["by_class"][name]["a"] == pytest.approx(alone.wcm.a)
-        assert learnt["by_class"][name]["d_db"] == pytest.approx(alone.d_db)
+        assert learnt.by_class[name]["A"] == pytest.approx(alone.wcm.a)
+        assert learnt.by_class[name]["D"] == pytest.approx(alone.d_db)
 
 
 def test_leave_year_out_and_one_group_at_a_time(tiny_model):
@@ -172,7 +173,7 @@ def test_a_copied_series_is_refused_and_let_pass_only_by_name(tiny_model, tmp_pa
     assert "copy (fold 2)" in str(caught.value) and f"{sites[0]} (fold 1)" in str(caught.value)
     changes["crossval"]["allow"] = ["identical-series"]
     result = crossvalidate(read_config(tmp_path / "tiny.toml", changes=changes), tmp_path)
-    assert [leak.kind for leak in result.leaks] == ["identical-series"]
+    assert [leak.kind for leak in result.design.leaks] == ["identical-series"]
 
 
 def test_every_model_has_a_baseline_or_is_a_network():
@@ -189,6 +190,8 @@ def test_few_groups_train_and_all_are_tested(experiment):
     assert set(few) == {row for row in train_rows if source.group[row] in kept}
     less = dataclasses.replace(config.crossval, train_groups=2)
     fold = np.where(np.isin(np.arange(len(source.label)), test_rows), 0, 1)
-    part = run_part(dataclasses.replace(config, crossval=less), source, fold, "mean", 0)
-    assert part.learnt["mean"] == pytest.approx(np.nanmean(source.label[few]), rel=1e-6)
+    part = run_part(
+        dataclasses.replace(config, crossval=less), source, one_fold(fold), "mean", Split(0)
+    )
+    assert part.learnt.parameters["mean"] == pytest.approx(np.nanmean(source.label[few]), rel=1e-6)
     assert np.array_equal(part.index, test_rows)

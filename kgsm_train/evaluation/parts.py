@@ -1,0 +1,147 @@
+"""Finished parts of a cross-validation, kept so that a run that was stopped goes on.
+
+A part is one model on one split. It counts again only where everything its numbers depend on
+is the same: data, configuration, and the code that made it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import kgsm_infer
+import kgsm_train
+from kgsm_infer import kernels
+from kgsm_infer.errors import DataError
+from kgsm_infer.files import whole
+
+from ..config import Config, as_json
+from ..learning.learnt import Learnt
+from ..learning.samples import Source
+from ..strict import as_plain, build, parse_json
+from .splits import Design, Split
+
+#: The sources a part's numbers depend on: everything between a table and a prediction.
+CODE_OF_A_PART = {
+    kgsm_infer: ("*.py", "kernels/*.py", "kernels/_core*.so", "kernels/_core*.pyd"),
+    kgsm_train: ("config.py", "models.py", "learning/*.py", "evaluation/folds.py",
+                 "evaluation/splits.py", "evaluation/crossval.py"),
+}  # fmt: skip
+#: Of kgsm_infer, what only commands and model files need: no training reads it.
+_BESIDE = (
+    "card.py", "cli.py", "command.py", "engines.py", "errors.py", "extras.py", "files.py",
+    "model.py", "onnxfile.py", "output.py", "progress.py", "wcm_table.py", "weights.py",
+    "xarray.py",
+)  # fmt: skip
+#: Bytes a part may have.
+MOST_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Part:
+    """One model on one split: predictions of the test rows, and what was learnt.
+
+    index: (K,) rows tested.  sm: (K,) float32, NaN where there is no number.
+    seconds: what it took.
+    """
+
+    model: str
+    split: Split
+    index: NDArray[np.int64]
+    sm: NDArray[np.float32]
+    learnt: Learnt
+    seconds: float
+
+
+@cache
+def code_digest() -> str:
+    """One hash of the sources a part depends on, and of which kernels run."""
+    digest = hashlib.sha256(f"{kernels.engine_name()} {kernels.tier_name()}".encode())
+    for package, patterns in CODE_OF_A_PART.items():
+        home = Path(str(package.__file__)).parent
+        for pattern in patterns:
+            for path in sorted(home.glob(pattern)):
+                if path.parent == home and path.name in _BESIDE:
+                    continue
+                digest.update(f"\0{path.relative_to(home)}\0".encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def part_key(config: Config, source: Source, design: Design, model: str, split: Split) -> str:
+    """What a finished part depends on, as one hash: rows, labels, configuration, code."""
+    settings = as_json(config)
+    settings["data"].pop("table")  # its content counts, not its name
+    settings["crossval"] = {"train_groups": config.crossval.train_groups}
+    digest = hashlib.sha256()
+    for rows in (design.train_rows(split), design.test_rows(split)):
+        digest.update(rows.tobytes() + b"\0")
+    digest.update(np.ascontiguousarray(source.label[design.train_rows(split)]).tobytes())
+    what = [settings, source.sha256, code_digest(), model, split.name, digest.hexdigest()]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def part_path(parts: Path, model: str, split: Split) -> Path:
+    """Where a part is kept."""
+    return parts / f"{model}-{split.name}.npz"
+
+
+def write_part(parts: Path, part: Part, key: str) -> None:
+    """Keep a part, whole or not at all."""
+    with whole(part_path(parts, part.model, part.split), "wb") as out:
+        learnt = json.dumps(as_plain(part.learnt), allow_nan=False)
+        np.savez(out, key=key, index=part.index, sm=part.sm, learnt=learnt, seconds=part.seconds)
+
+
+def read_part(
+    parts: Path, model: str, split: Split, key: str, rows: NDArray[np.int64]
+) -> Part | None:
+    """A part kept under this ``key`` with these test ``rows``, None where there is none.
+
+    DataError for a file that is no part: cut short, or of other content than it must have.
+    """
+    path = part_path(parts, model, split)
+    if not path.is_file():
+        return None
+    found = _arrays(path)
+    if str(found["key"]) != key:
+        return None
+    index, sm = found["index"], found["sm"]
+    if not np.array_equal(index, rows) or sm.shape != index.shape or sm.dtype != np.float32:
+        raise DataError(f"{path}: sm: not a finished part (other rows than its split); delete it")
+    seconds = float(found["seconds"]) if found["seconds"].dtype == np.float64 else -1.0
+    if not 0 <= seconds < 1e9:
+        raise DataError(f"{path}: seconds: not a finished part (no duration); delete it")
+    where = f"{path}: learnt"
+    learnt = build(Learnt, parse_json(str(found["learnt"]), where), where)
+    return Part(model, split, index, sm, learnt, seconds)
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a part, each of a plain type and none larger than the file may be."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError("too large")
+        with zipfile.ZipFile(path) as archive:
+            if sum(item.file_size for item in archive.infolist()) > MOST_BYTES:
+                raise ValueError("too large")
+        with np.load(path, allow_pickle=False) as file:
+            found = {name: file[name] for name in ("key", "index", "sm", "learnt", "seconds")}
+    except (
+        OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, NotImplementedError,
+        SyntaxError, OverflowError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path}: not a finished part ({reason[:100]}); delete it") from None
+    if any(found[name].ndim != 0 for name in ("key", "learnt", "seconds")):
+        raise DataError(f"{path}: not a finished part (its shape); delete it")
+    return found
