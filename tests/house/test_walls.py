@@ -1,0 +1,123 @@
+"""The walls of the house: who may import whom, lazy imports included.
+
+Between our own modules import-linter holds the contracts of pyproject.toml. Here stand the
+walls around other people's packages, and around the tests.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("kgsm_infer", "kgsm_train")
+#: A module longer than this says in its docstring why ("Long because ...").
+LONGEST = 400
+
+#: Package of others -> the wings and modules that may import it.
+MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
+    "torch": ("kgsm_train.cli", "kgsm_train.fit", "kgsm_train.learning", "kgsm_train.evaluation",
+              "kgsm_train.export"),
+    "onnx": ("kgsm_train.cli", "kgsm_train.export"),
+    "sklearn": ("kgsm_train.learning",),
+    "scipy": ("kgsm_train.cli", "kgsm_train.learning"),
+    "matplotlib": ("kgsm_infer.maps", "kgsm_infer.paddocks", "kgsm_infer.scenes",
+                   "kgsm_infer.prepare", "kgsm_train.evaluation"),
+    "rasterio": ("kgsm_infer.scenes", "kgsm_infer.maps", "kgsm_infer.prepare",
+                 "kgsm_train.sources"),
+    "shapely": ("kgsm_infer.scenes", "kgsm_infer.paddocks", "kgsm_infer.prepare"),
+    "pyogrio": ("kgsm_infer.scenes",),
+    "exactextract": ("kgsm_infer.paddocks",),
+    "xarray": ("kgsm_infer.maps", "kgsm_infer.prepare"),
+    "dask": ("kgsm_infer.maps", "kgsm_infer.prepare"),
+    "zarr": ("kgsm_infer.maps",),
+    "netCDF4": ("kgsm_infer.maps",),
+    "onnxruntime": ("kgsm_infer.engines",),
+    "typer": ("kgsm_infer.cli", "kgsm_infer.prepare.cli", "kgsm_infer.gateway.cli",
+              "kgsm_train.cli", "kgsm_train.sources.cli"),
+    "sqlite3": ("kgsm_infer.gateway",),
+    "paho": ("kgsm_infer.gateway",),
+    "starlette": ("kgsm_infer.gateway",),
+    "hypercorn": ("kgsm_infer.gateway",),
+    "pystac_client": ("kgsm_infer.prepare",),
+    "odc": ("kgsm_infer.prepare",),
+    "sarsen": ("kgsm_infer.prepare",),
+    "xarray_sentinel": ("kgsm_infer.prepare",),
+    # clients of the network: inputs are downloaded in two places, and told to others in one
+    "requests": ("kgsm_infer.prepare",),
+    "http": ("kgsm_infer.prepare", "kgsm_infer.gateway"),
+    "httpx": ("kgsm_infer.prepare", "kgsm_infer.gateway"),
+    "urllib": ("kgsm_infer.prepare", "kgsm_infer.gateway", "kgsm_train.sources.oznet_download"),
+    "socket": ("kgsm_infer.gateway",),
+}  # fmt: skip
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for package in PACKAGES:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+            yield name.removesuffix(".__init__"), file
+
+
+def imported(file: Path) -> set[str]:
+    """Top names of the absolute imports of a file, wherever in it they stand.
+
+    What stands under ``if TYPE_CHECKING`` is never imported and does not count.
+    """
+    found: set[str] = set()
+    waiting: list[ast.AST] = [ast.parse(file.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.partition(".")[0])
+        elif isinstance(node, ast.Call) and node.args:
+            called = ast.unparse(node.func).rpartition(".")[2]
+            first = node.args[0]
+            if called in ("import_module", "optional") and isinstance(first, ast.Constant):
+                found.add(str(first.value).partition(".")[0])
+        waiting += ast.iter_child_nodes(node)
+    return found
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_other_peoples_packages_stay_in_their_wings(package: str) -> None:
+    strangers = [
+        name
+        for name, file in modules()
+        if package in imported(file)
+        and not any(name == home or name.startswith(f"{home}.") for home in MAY_IMPORT[package])
+    ]
+    assert not strangers, f"{package} is imported in {', '.join(strangers)}"
+
+
+def test_our_own_modules_keep_to_their_contracts() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[done.stdout.find("Contracts") :] + done.stderr
+
+
+def test_no_module_is_longer_than_one_sitting() -> None:
+    long = [
+        f"{name}: {lines} lines"
+        for name, file in modules()
+        if (lines := file.read_text(encoding="utf-8").count("\n")) > LONGEST
+        and "Long because" not in (ast.get_docstring(ast.parse(file.read_text("utf-8"))) or "")
+    ]
+    assert not long
+
+
+def test_no_test_imports_another_test_module() -> None:
+    files = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    assert not [file for file in files if any(n.startswith("test_") for n in imported(file))]
