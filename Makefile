@@ -34,7 +34,7 @@ help:
 	@echo "make test     the whole suite, on the C core and on the NumPy twin"
 	@echo "make bench    time the C core against peers and bounds; ratios in $(OUT)/bench.md"
 	@echo "make check-native   the C core under sanitizers, valgrind and fuzzers (gcc, clang, valgrind)"
-	@echo "make lint     ruff and mypy"
+	@echo "make lint     ruff, mypy and the walls of the house"
 	@echo "make pins     pin the small machine's packages by hash; make audit: known faults in them"
 	@echo "make wheel    wheel and sdist in dist/"
 	@echo "make clean    remove what make made, .venv too"
@@ -101,6 +101,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 
 # The base install and the gateway, pinned to files by their hashes; and what is known against them.
