@@ -179,6 +179,43 @@ def fuse_methods(
     print(report_text(opened, found))
 
 
+@app.command()
+def ndvi(
+    products: Annotated[list[Path], typer.Argument(help="folders of optical products")],
+    output: Folder,
+    fields: Fields = None,
+    bounds: Bounds = None,
+    resolution: Resolution = 10.0,
+    crs: Crs = None,
+    albedo: Annotated[bool, typer.Option("--albedo", help="broadband albedo too")] = False,
+    worldcover: Annotated[
+        Path | None, typer.Option("--worldcover", help="ESA WorldCover map; makes VWC and B too")
+    ] = None,
+    boa_offset: Annotated[
+        float | None, typer.Option("--boa-offset", help="of Sentinel-2 files that do not say it")
+    ] = None,
+    keep_snow: Annotated[bool, typer.Option("--keep-snow", help="keep pixels under snow")] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Vegetation index, clouds masked, from Landsat, Sentinel-2 or MODIS reflectance."""
+    from ..progress import pixels_bar
+    from .grids import asked_grid
+    from .ndvi import Wanted, prepare_ndvi, summary
+    from .products import find_products
+
+    asked = fields is not None or bounds is not None
+    grid = asked_grid(fields, bounds, resolution, crs) if asked else None
+    found = find_products(products, boa_offset)
+    if dry_run:
+        for item in found:
+            print(f"{item.day} {item.product.title}: {item.name}")
+        return
+    with pixels_bar(output.name) as progress:
+        days = prepare_ndvi(found, output, Wanted(grid, albedo, worldcover, keep_snow), progress)
+    for day in days:
+        print(summary(day))
+
+
 def _day(given: str | None, option: str) -> Any:
     if given is None:
         return None

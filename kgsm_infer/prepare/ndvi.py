@@ -1,0 +1,389 @@
+"""NDVI, albedo and vegetation water content as rasters, from folders of optical products.
+
+Masks and band maths are done on a product's own pixels, by blocks of rows; only then are
+numbers brought to an asked grid, as the mean of the clear ones. A pixel with fewer clear ones
+than half is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import __version__
+from ..errors import DataError, UsageError
+from ..files import whole
+from ..scenes.stack import Grid, gdal
+from .grids import Draft, into_place, workshop
+from .manifests import manifest_text
+from .products import Acquisition
+from .reflectance import (
+    Bools,
+    Floats,
+    albedo,
+    fmask_clear,
+    landsat_clear,
+    modis_clear,
+    ndvi,
+    reflectance,
+    scl_clear,
+)
+from .vegetation import of_cover, vwc_of
+
+#: Rows worked on at a time.
+BLOCK = 512
+#: Share of an asked pixel that must be clear.
+LEAST_CLEAR = 0.5
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to make. worldcover: a land-cover map; with it VWC and B are made too.
+
+    grid: to bring it to; None for each product's own.  snow: keep pixels under snow.
+    """
+
+    grid: Grid | None = None
+    albedo: bool = False
+    worldcover: Path | None = None
+    snow: bool = False
+
+
+@dataclass(frozen=True)
+class DayReport:
+    """One day of one product as written. clear: share of pixels with a number."""
+
+    product: str
+    day: str
+    names: tuple[str, ...]
+    files: tuple[Path, ...]
+    clear: float
+    note: str = ""
+
+
+def prepare_ndvi(
+    found: Sequence[Acquisition],
+    folder: str | Path,
+    wanted: Wanted,
+    progress: Progress | None = None,
+) -> list[DayReport]:
+    """Write ``{layer}_{day}_{product}.tif`` for every day, and a manifest for each product.
+
+    Several images of one day and product become one on an asked grid, the first clear pixel
+    counting. DataError where they would overwrite each other.
+    """
+    folder = Path(folder)
+    if wanted.worldcover is not None and wanted.grid is None:
+        raise UsageError("land cover needs a grid that all days share: --fields or --bounds")
+    days = [
+        (product, day, tuple(items))
+        for (product, day), items in groupby(found, lambda item: (item.product.name, item.day))
+    ]
+    for product, day, items in days:
+        if wanted.grid is None and len(items) > 1:
+            raise DataError(
+                f"{items[0].name} and {items[1].name} are both {product} of {day}; name the place "
+                "with --fields or --bounds, so that they become one image"
+            )
+    reports = []
+    with gdal() as rasterio:
+        sizes = [sum(_pixels(rasterio, item, wanted) for item in items) for *_, items in days]
+        for count, (product, day, items) in enumerate(days):
+            reports.append(_one_day(rasterio, product, day, items, folder, wanted))
+            if progress is not None:
+                progress(sum(sizes[: count + 1]), sum(sizes))
+        layers = ["ndvi", *(["albedo"] if wanted.albedo else [])]
+        if wanted.worldcover is not None:
+            for product in dict.fromkeys(report.product for report in reports):
+                some = [report for report in reports if report.product == product]
+                _write_vwc(rasterio, product, some, folder, wanted)
+            layers.append("vwc_kg_m2")
+    for product in dict.fromkeys(report.product for report in reports):
+        named = {
+            layer: {"files": f"{layer}_*_{product}.tif", "match": "linear", "max_gap_days": 16}
+            for layer in layers
+        }
+        with whole(folder / f"vegetation_{product}.toml") as out:
+            out.write(manifest_text(f"Vegetation of {product}; add these layers to a scene", named))
+    return reports
+
+
+def _one_day(
+    rasterio: Any,
+    product: str,
+    day: str,
+    items: Sequence[Acquisition],
+    folder: Path,
+    wanted: Wanted,
+) -> DayReport:
+    layers = ["ndvi", *(["albedo"] if wanted.albedo else [])]
+    files = [folder / f"{layer}_{day}_{product}.tif" for layer in layers]
+    note = ""
+    with workshop(folder) as part, ExitStack() as stack:
+        grids, rough = [], []
+        for number, item in enumerate(items):
+            bands = stack.enter_context(_Bands(rasterio, item, wanted))
+            note = note or bands.note
+            grids.append(bands.grid)
+            rough.append({layer: part / f"{number}_{layer}.tif" for layer in layers})
+            drafts = {layer: Draft(path, bands.grid) for layer, path in rough[-1].items()}
+            for row, made in bands.made():
+                for layer, draft in drafts.items():
+                    draft.write(made[layer], row, 0)
+            for draft in drafts.values():
+                draft.close()
+        target = wanted.grid or grids[0]
+        clear = 0
+        for layer, file in zip(layers, files, strict=True):
+            draft = Draft(part / f"{layer}.draft", target)
+            sources = [paths[layer] for paths in rough]
+            for row, values in _mosaic(rasterio, sources, grids, target):
+                draft.write(values, row, 0)
+                clear += int(np.isfinite(values).sum()) if layer == "ndvi" else 0
+            draft.finish(part / file.name, _tags(items, layer), layer)
+        for paths in rough:
+            for path in paths.values():
+                path.unlink()
+        into_place(part, folder)
+    share = clear / (target.width * target.height)
+    return DayReport(product, day, tuple(i.name for i in items), tuple(files), share, note)
+
+
+def _pixels(rasterio: Any, item: Acquisition, wanted: Wanted) -> int:
+    if wanted.grid is not None:
+        return wanted.grid.width * wanted.grid.height
+    try:
+        with rasterio.open(item.files["red"]) as red:
+            return int(red.width * red.height)
+    except rasterio.errors.RasterioError as error:
+        raise DataError(f"{item.files['red']}: cannot be opened as a raster ({error})") from None
+
+
+class _Bands:
+    """The bands of an acquisition on its red band's pixels, read by blocks of rows."""
+
+    def __init__(self, rasterio: Any, item: Acquisition, wanted: Wanted) -> None:
+        self._rasterio, self._item, self._wanted = rasterio, item, wanted
+        self._names = ["red", "nir"]
+        if wanted.albedo:
+            self._names = list(dict.fromkeys([*self._names, *filter(None, item.product.albedo)]))
+        for band in self._names:
+            if band not in item.files:
+                raise DataError(f"{item.name}: has no {band} band, which albedo needs")
+        self.note = ""
+        if item.product.name == "modis" and "snow" not in item.files:
+            self.note = "no MCD43A2 snow layer beside it: snow is not masked"
+        self._open: dict[str, Any] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> _Bands:
+        red = self._opened(self._item.files["red"])
+        if red.crs is None:
+            raise DataError(f"{self._item.files['red']}: has no CRS, so nobody can place it")
+        window = self._rasterio.windows.Window(0, 0, red.width, red.height)
+        if self._wanted.grid is not None:
+            window = _around(self._rasterio, red, self._wanted.grid, self._item)
+        transform = self._rasterio.windows.transform(window, red.transform)
+        self.grid = Grid(
+            red.crs.to_wkt(), tuple(transform)[:6], int(window.width), int(window.height)
+        )
+        masks = [name for name in ("mask", "mask2", "snow") if name in self._item.files]
+        for name in [*self._names, *masks]:
+            source = self._opened(self._item.files[name])
+            if not np.allclose(source.bounds, red.bounds, atol=2 * abs(source.transform.a)):
+                raise DataError(
+                    f"{self._item.files[name]}: covers {tuple(source.bounds)}, the red band "
+                    f"{tuple(red.bounds)}; are they of one image?"
+                )
+            self._open[name] = self._stack.enter_context(
+                self._rasterio.vrt.WarpedVRT(
+                    source,
+                    crs=red.crs,
+                    transform=transform,
+                    width=self.grid.width,
+                    height=self.grid.height,
+                    resampling=self._rasterio.enums.Resampling.nearest,
+                    src_nodata=None,
+                    nodata=None,
+                )
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def made(self) -> Iterator[tuple[int, Mapping[str, Floats]]]:
+        """First row, and the layers of its block."""
+        for row in range(0, self.grid.height, BLOCK):
+            rows = min(BLOCK, self.grid.height - row)
+            window = self._rasterio.windows.Window(0, row, self.grid.width, rows)
+            stored = {name: self._read(name, window) for name in self._open}
+            product = self._item.product
+            bands = {
+                name: reflectance(product, stored[name], self._item.add) for name in self._names
+            }
+            clear = self._clear(stored)
+            made = {"ndvi": ndvi(bands, clear)}
+            if self._wanted.albedo:
+                made["albedo"] = albedo(product, bands, clear)
+            yield row, made
+
+    def _clear(self, stored: Mapping[str, NDArray[Any]]) -> Bools:
+        snow, mask = self._wanted.snow, stored["mask"]
+        match self._item.product.name:
+            case "landsat":
+                return landsat_clear(mask, snow)
+            case "nbar":
+                return fmask_clear(mask, snow)
+            case "sentinel2":
+                return scl_clear(mask, snow)
+        clear = modis_clear(mask, stored.get("snow"), snow)
+        return clear & modis_clear(stored["mask2"]) if "mask2" in stored else clear
+
+    def _read(self, name: str, window: Any) -> NDArray[Any]:
+        try:
+            return np.asarray(self._open[name].read(1, window=window))
+        except self._rasterio.errors.RasterioError as error:
+            raise DataError(
+                f"{self._item.files[name]}: cannot be read ({error}); a truncated download?"
+            ) from None
+
+    def _opened(self, path: Path) -> Any:
+        try:
+            return self._stack.enter_context(self._rasterio.open(path))
+        except self._rasterio.errors.RasterioError as error:
+            raise DataError(f"{path}: cannot be opened as a raster ({error})") from None
+
+
+def _around(rasterio: Any, red: Any, grid: Grid, item: Acquisition) -> Any:
+    """The window of a product that covers an asked grid, with a pixel or more around it."""
+    a, _, c, _, e, f = grid.transform
+    west, east = sorted((c, c + a * grid.width))
+    south, north = sorted((f, f + e * grid.height))
+    bounds = rasterio.warp.transform_bounds(grid.crs, red.crs, west, south, east, north)
+    window = rasterio.windows.from_bounds(*bounds, transform=red.transform)
+    rows = (int(np.floor(window.row_off)) - 2, int(np.ceil(window.row_off + window.height)) + 2)
+    columns = (int(np.floor(window.col_off)) - 2, int(np.ceil(window.col_off + window.width)) + 2)
+    rows = (max(0, rows[0]), min(red.height, rows[1]))
+    columns = (max(0, columns[0]), min(red.width, columns[1]))
+    if rows[0] >= rows[1] or columns[0] >= columns[1]:
+        raise DataError(f"{item.name}: does not cover the place asked for")
+    return rasterio.windows.Window(columns[0], rows[0], columns[1] - columns[0], rows[1] - rows[0])
+
+
+def _mosaic(
+    rasterio: Any, sources: Sequence[Path], grids: Sequence[Grid], target: Grid
+) -> Iterator[tuple[int, Floats]]:
+    """Blocks of rows on the target grid: of each source the mean of clear pixels, first wins."""
+    with ExitStack() as stack:
+        datasets = [stack.enter_context(rasterio.open(path)) for path in sources]
+        for row in range(0, target.height, BLOCK):
+            rows = min(BLOCK, target.height - row)
+            values = np.full((rows, target.width), np.nan)
+            for dataset, grid in zip(datasets, grids, strict=True):
+                if grid.same_as(target):
+                    window = rasterio.windows.Window(0, row, target.width, rows)
+                    here = dataset.read(1, window=window).astype(np.float64)
+                else:
+                    here = _averaged(rasterio, dataset, target, row, rows)
+                values = np.where(np.isnan(values), here, values)
+            yield row, values
+
+
+def _averaged(rasterio: Any, dataset: Any, target: Grid, row: int, rows: int) -> Floats:
+    a, b, c, d, e, f = target.transform
+    transform = rasterio.Affine(a, b, c + b * row, d, e, f + e * row)
+    size = (rows, target.width)
+    fine = abs(dataset.transform.a) < abs(a)
+    resampling = rasterio.enums.Resampling.average if fine else rasterio.enums.Resampling.nearest
+    clear = np.isfinite(dataset.read(1)).astype(np.float32)
+    whole_values = dataset.read(1)
+    mean, share = np.full(size, np.nan, np.float32), np.zeros(size, np.float32)
+    place = {"src_transform": dataset.transform, "src_crs": dataset.crs, "dst_crs": target.crs,
+             "dst_transform": transform, "resampling": resampling}  # fmt: skip
+    rasterio.warp.reproject(whole_values, mean, src_nodata=np.nan, dst_nodata=np.nan, **place)
+    rasterio.warp.reproject(clear, share, src_nodata=None, dst_nodata=None, **place)
+    return np.where(share >= LEAST_CLEAR, mean, np.nan).astype(np.float64)
+
+
+def _write_vwc(
+    rasterio: Any, product: str, days: Sequence[DayReport], folder: Path, wanted: Wanted
+) -> None:
+    """VWC of every day, and B, on the asked grid; N_max and N_min are those of the days given."""
+    grid = wanted.grid
+    assert grid is not None
+    assert wanted.worldcover is not None
+    cover = _land_cover(rasterio, wanted.worldcover, grid)
+    n_max, n_min = np.full(cover.shape, np.nan), np.full(cover.shape, np.nan)
+    for report in days:
+        with rasterio.open(report.files[0]) as dataset:
+            values = dataset.read(1).astype(np.float64)
+        n_max, n_min = np.fmax(n_max, values), np.fmin(n_min, values)
+    span = (np.datetime64(days[-1].day) - np.datetime64(days[0].day)).astype(int) + 1
+    tags = {
+        "SOFTWARE": f"kgsm {__version__}",
+        "LANDCOVER": wanted.worldcover.name,
+        "NDVI_RANGE": f"largest and smallest of {len(days)} days in {span}; the rule asks a year's",
+    }
+    with workshop(folder) as part:
+        for report in days:
+            with rasterio.open(report.files[0]) as dataset:
+                values = vwc_of(dataset.read(1), n_max, n_min, cover)
+            name = f"vwc_kg_m2_{report.day}_{product}"
+            draft = Draft(part / f"{name}.draft", grid)
+            draft.write(values, 0, 0)
+            draft.finish(part / f"{name}.tif", {**tags, "UNITS": "kg m-2"}, "vwc_kg_m2")
+        draft = Draft(part / "b.draft", grid)
+        draft.write(of_cover(cover, "b"), 0, 0)
+        draft.finish(part / "b_m2_kg.tif", {**tags, "UNITS": "m2 kg-1"}, "b_m2_kg")
+        into_place(part, folder)
+
+
+def _land_cover(rasterio: Any, path: Path, grid: Grid) -> NDArray[np.uint8]:
+    """The commonest WorldCover class of each pixel of a grid."""
+    cover = np.zeros((grid.height, grid.width), np.uint8)
+    try:
+        with rasterio.open(path) as source:
+            rasterio.warp.reproject(
+                rasterio.band(source, 1),
+                cover,
+                dst_transform=rasterio.Affine(*grid.transform),
+                dst_crs=grid.crs,
+                resampling=rasterio.enums.Resampling.mode,
+            )
+    except rasterio.errors.RasterioError as error:
+        raise DataError(f"{path}: cannot be read as a land-cover map ({error})") from None
+    known = np.isfinite(of_cover(cover, "stem_kg_m2"))
+    if not known.any():
+        raise DataError(f"{path}: no WorldCover class (10, 20, … 100) on the grid asked for")
+    return cover
+
+
+def _tags(items: Sequence[Acquisition], layer: str) -> dict[str, str]:
+    product = items[0].product
+    tags = {
+        "PRODUCT": product.title,
+        "SOURCES": " ".join(item.name for item in items),
+        "SOFTWARE": f"kgsm {__version__}",
+        "UNITS": "1",
+    }
+    if product.name == "sentinel2":
+        tags["BOA_ADD_OFFSET"] = " ".join(f"{item.add:g}" for item in items)
+    if layer == "albedo":
+        tags["NARROW_TO_BROADBAND"] = product.citation
+    return tags
+
+
+def summary(report: DayReport) -> str:
+    """One line of a day for people."""
+    note = f"; {report.note}" if report.note else ""
+    return f"{report.day} {report.product}: {report.clear:.1%} clear{note}"
