@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..errors import DataError, UsageError
 from ..files import whole
-from ..scenes.stack import Grid, gdal
+from ..scenes.gdal import gdal
+from ..scenes.grid import Grid
 from .grids import Draft, into_place, workshop
 from .manifests import manifest_text
 from .products import Acquisition

@@ -24,8 +24,8 @@ from kgsm_infer.prepare.reflectance import (
     scl_clear,
 )
 from kgsm_infer.prepare.vegetation import WORLDCOVER, of_cover, vwc_of
+from kgsm_infer.scenes.grid import Grid
 from kgsm_infer.scenes.manifest import read_scene
-from kgsm_infer.scenes.stack import Grid
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 
