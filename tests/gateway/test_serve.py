@@ -1,0 +1,407 @@
+"""The API: its document, its answers, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import socket
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import ExitStack, contextmanager
+
+import pytest
+from made_gateways import Events, columns_of, drop, made_gateway, made_model, scanned
+from starlette.testclient import TestClient
+
+from kgsm_infer import load
+from kgsm_infer.gateway.api import Api
+from kgsm_infer.gateway.limits import Limits
+from kgsm_infer.gateway.openapi import document
+from kgsm_infer.gateway.serve import Server
+from kgsm_infer.gateway.store import Store
+from kgsm_infer.gateway.watch import load_paddocks
+from kgsm_infer.table import table_from_columns
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gateway")
+    gateway = made_gateway(folder, paddocks=4, model=made_model(folder / "m"))
+    for day in (0, 12, 6):
+        drop(gateway, columns_of(day), f"{day}.csv")
+        scanned(gateway)
+    return gateway
+
+
+def application(gateway, **limits):
+    api = Api(gateway, load_paddocks(gateway), Events())
+    options = {"token": None, "hosts": frozenset(), "body_bytes": 10_000, "requests_per_s": 0.0}
+    return Limits(api.application(), **{**options, **limits})
+
+
+@pytest.fixture
+def clients():
+    """Clients of applications; one thread each, as in the server."""
+    with ExitStack() as stack:
+
+        def client(gateway, base_url="http://testserver", **limits):
+            made = TestClient(
+                application(gateway, **limits), base_url=base_url, raise_server_exceptions=False
+            )
+            return stack.enter_context(made)
+
+        yield client
+
+
+@pytest.fixture
+def client(gateway, clients):
+    return clients(gateway)
+
+
+def csv_of(columns):
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return text.getvalue()
+
+
+def test_the_document_is_openapi(gateway):
+    from openapi_spec_validator import OpenAPIV31SpecValidator, validate
+
+    validate(document("Soil moisture"), cls=OpenAPIV31SpecValidator)
+
+
+def test_latest_in_three_forms_says_the_same(client):
+    values = client.get("/v1/latest").json()["values"]
+    rows = list(csv.DictReader(io.StringIO(client.get("/v1/latest.csv").text)))
+    features = client.get("/v1/latest.geojson").json()["features"]
+    assert len(values) == len(rows) == len(features) == 4
+    for value, row, feature in zip(values, rows, features, strict=True):
+        assert value["acquired_at"] == "2024-01-13T00:00:00Z" == row["acquired_at"]
+        assert float(row["sm"]) == value["sm"] == feature["properties"]["sm"]
+        assert row["flags"] == ";".join(value["flags"])
+        assert feature["geometry"]["type"] == "Polygon"
+    one = client.get("/v1/latest", params={"paddock": "p2"}).json()["values"]
+    assert one == [values[2]]
+
+
+def test_history_is_in_order_and_limited(client):
+    def series(**asked):
+        answer = client.get("/v1/history", params={"paddock": "p1", **asked})
+        assert answer.status_code == 200, answer.text
+        return [(item["acquired_at"][:10], item["revision"]) for item in answer.json()["values"]]
+
+    assert series() == [("2024-01-01", 1), ("2024-01-07", 1), ("2024-01-13", 2)]
+    assert series(revisions="true")[-2:] == [("2024-01-13", 1), ("2024-01-13", 2)]
+    assert series(since="2024-01-07", limit=1) == [("2024-01-13", 2)]
+    assert len(client.get("/v1/history.csv?paddock=p1").text.splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ("/v1/history", 422),
+        ("/v1/history?paddock=nobody", 404),
+        ("/v1/history?paddock=p1&since=yesterday", 422),
+        ("/v1/history?paddock=p1&limit=0", 422),
+        ("/v1/history?paddock=p1&limit=99999999999999999999", 422),
+        ("/v1/history?paddock=p1&limit=²", 422),
+        ("/v1/latest?padock=p1", 422),
+        ("/v1/latest?paddock=../../gateway.toml", 404),
+        ("/../gateway.toml", 404),
+        ("/%2e%2e/gateway.toml", 404),
+        ("/v1/%00", 404),
+        ("/archive", 404),
+    ],
+)
+def test_what_is_refused(client, asked, status):
+    answer = client.get(asked)
+    assert answer.status_code == status
+    assert answer.json()["error"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_retrieve_gives_what_storing_would_and_stores_nothing(client, gateway):
+    body = csv_of(columns_of(18))
+    before = client.get("/health").json()["stored"]
+    answer = client.post("/v1/retrieve", content=body, headers={"content-type": "text/csv"})
+    assert answer.status_code == 200, answer.text
+    values = answer.json()["values"]
+    days = (0, 6, 12, 18)
+    whole = {k: [c for day in days for c in columns_of(day)[k]] for k in columns_of(0)}
+    expected = load(gateway.model).predict(table_from_columns(whole))
+    assert [item["sm"] for item in values] == pytest.approx(
+        expected.sm[-4:].astype(float).tolist(), abs=2e-6
+    )
+    assert client.get("/health").json()["stored"] == before
+
+
+def test_a_posted_table_goes_into_the_spool(tmp_path, gateway, clients):
+    own = made_gateway(tmp_path, model=gateway.model)
+    scanned(own)
+    client = clients(own)
+    body = csv_of(columns_of(0))
+    answer = client.post("/v1/acquisitions", content=body, headers={"content-type": "text/csv"})
+    assert answer.status_code == 202
+    assert answer.json()["rows"] == 4
+    assert len(scanned(own).named("stored")) == 1
+    assert len(client.get("/v1/latest").json()["values"]) == 4
+    bad = body.replace("-01-01", "-13-01")
+    answer = client.post("/v1/acquisitions", content=bad, headers={"content-type": "text/csv"})
+    assert (answer.status_code, list(own.spool.iterdir())) == (422, [])
+    assert "is not an ISO 8601 date" in answer.json()["error"]
+
+
+def test_probes_stand_beside_the_value(client):
+    good = {"paddock": "p1", "at": "2024-01-13T03:00:00Z", "sm": 0.3, "sensor": "a"}
+    other = {**good, "sensor": "b", "sm": 0.2}
+    assert client.post("/v1/probes", json={"readings": [good, other]}).status_code == 201
+    (value,) = client.get("/v1/latest?paddock=p1").json()["values"]
+    assert value["probe"] == {"at": "2024-01-13T03:00:00Z", "sm": 0.25, "sensors": 2}
+    for wrong in ({**good, "sm": 25}, {**good, "paddock": "x"}, {**good, "at": "now"}, {}, 3):
+        answer = client.post("/v1/probes", json={"readings": [wrong]})
+        assert answer.status_code == 422
+        assert "reading 1" in answer.json()["error"]
+
+
+def test_a_body_is_of_its_type_and_size(client):
+    post = client.post
+    assert post("/v1/retrieve", content="a", headers={"content-type": "a/b"}).status_code == 415
+    assert post("/v1/probes", content="{", headers={"content-type": "application/json"}
+                ).status_code == 400  # fmt: skip
+    nan = '{"readings": [{"paddock": "p1", "at": "2024-01-01", "sm": NaN}]}'
+    assert post("/v1/probes", content=nan, headers={"content-type": "application/json"}
+                ).status_code == 400  # fmt: skip
+    large = post("/v1/retrieve", content="x" * 10_001, headers={"content-type": "text/csv"})
+    assert large.status_code == 413
+
+    def chunks():
+        for _ in range(20):
+            yield b"x" * 1000
+
+    chunked = post("/v1/retrieve", content=chunks(), headers={"content-type": "text/csv"})
+    assert chunked.status_code == 413
+    assert client.delete("/v1/latest").status_code == 405
+
+
+def test_a_token_is_asked_for_and_no_other_does(gateway, clients):
+    client = clients(gateway, token="0123456789abcdef")
+    assert client.get("/v1/latest").status_code == 401
+    assert "Basic" in client.get("/").headers["www-authenticate"]
+    assert client.get("/v1/latest", headers={"authorization": "Bearer x"}).status_code == 401
+    assert client.get("/v1/latest", headers={"authorization": "Basic ???"}).status_code == 401
+    bearer = {"authorization": "Bearer 0123456789abcdef"}
+    assert client.get("/v1/latest", headers=bearer).status_code == 200
+    assert client.get("/v1/latest", auth=("anyone", "0123456789abcdef")).status_code == 200
+
+
+def test_a_page_elsewhere_cannot_reach_a_loopback_gateway(gateway, clients):
+    hosts = frozenset({"127.0.0.1", "localhost"})
+    client = clients(gateway, hosts=hosts, base_url="http://evil.example")
+    assert client.get("/v1/latest").status_code == 421
+    local = clients(gateway, hosts=hosts, base_url="http://localhost:8086")
+    answer = local.get("/v1/latest", headers={"origin": "http://evil.example"})
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_a_client_in_a_hurry_is_slowed(gateway, clients):
+    client = clients(gateway, requests_per_s=5.0)
+    answers = [client.get("/health").status_code for _ in range(20)]
+    assert answers.count(200) in (10, 11, 12)
+    assert set(answers) == {200, 429}
+
+
+def test_metrics_are_prometheus(client):
+    from prometheus_client.parser import text_string_to_metric_families
+
+    families = {f.name: f for f in text_string_to_metric_families(client.get("/metrics").text)}
+    assert families["kgsm_rows"].samples
+    assert families["kgsm_newest_acquisition_seconds"].samples[0].value == 1705104000
+
+
+def test_ngsi_and_sensorthings_answer(client):
+    entities = client.get("/v1/ngsi-ld")
+    assert entities.headers["content-type"].startswith("application/ld+json")
+    assert len(entities.json()) == 4
+    assert len(client.get("/v1/sensorthings").json()["value"]) == 4
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_nothing(gateway):
+    import schemathesis
+
+    app = application(gateway, body_bytes=200_000)
+    schema = schemathesis.openapi.from_dict(document("Soil moisture"))
+    schema.app = app
+    from hypothesis import HealthCheck, Phase, settings
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi.checks import (
+        response_schema_conformance,
+        status_code_conformance,
+    )
+
+    checks = [not_a_server_error, status_code_conformance, response_schema_conformance]
+
+    for operation in schema.get_all_operations():
+        strategy = operation.ok().as_strategy()
+
+        def run(case):
+            case.call_and_validate(checks=checks)
+
+        from hypothesis import given
+
+        settings(
+            max_examples=25, deadline=None, suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate], database=None,
+        )(given(case=strategy)(run))()  # fmt: skip
+
+
+# -- over real connections -----------------------------------------------------------------
+
+
+@contextmanager
+def serving(gateway, **options):
+    events = Events()
+    server = Server(gateway, load_paddocks(gateway), events, **options)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="module")
+def server(gateway):
+    import dataclasses
+
+    own = dataclasses.replace(gateway, serve=dataclasses.replace(
+        gateway.serve, port=0, connections=150, body_mb=0.01
+    ))  # fmt: skip
+    with serving(own) as server:
+        yield server
+
+
+def test_dribbling_clients_are_cut_while_others_are_served(server):
+    """Headers a byte at a time, a body a byte at a time, and silence."""
+    beginnings = (
+        b"GET /v1/latest HT",
+        b"POST /v1/probes HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 500\r\n\r\n{",
+        b"",
+    )
+    clients = []
+    for at in range(60):
+        client = socket.create_connection(("127.0.0.1", server.port))
+        client.sendall(beginnings[at % 3])
+        client.setblocking(False)
+        clients.append((client, at % 3))
+    began, cut = time.monotonic(), {}
+    while len(cut) < 60 and time.monotonic() - began < 15:
+        for at, (client, kind) in enumerate(clients):
+            if at in cut:
+                continue
+            try:
+                if kind < 2:
+                    client.send(b"x")
+                if client.recv(4096) == b"":
+                    cut[at] = time.monotonic() - began
+            except BlockingIOError:
+                pass
+            except OSError:
+                cut[at] = time.monotonic() - began
+        url = f"http://127.0.0.1:{server.port}/health"
+        assert urllib.request.urlopen(url, timeout=5).status == 200
+        time.sleep(0.1)
+    assert len(cut) == 60
+    assert max(cut.values()) < 10
+
+
+def test_more_connections_than_allowed_are_closed(server):
+    clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(200)]
+    try:
+        closed = 0
+        for client in clients:
+            client.settimeout(0.05)
+            try:
+                closed += client.recv(1) == b""
+            except TimeoutError:
+                pass
+            except OSError:
+                closed += 1
+        assert closed >= 40
+    finally:
+        for client in clients:
+            client.close()
+    time.sleep(0.3)
+    url = f"http://127.0.0.1:{server.port}/health"
+    assert urllib.request.urlopen(url, timeout=5).status == 200
+
+
+def test_malformed_requests_leave_it_alive(server):
+    for bad in (b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/9.9\r\n\r\n", b"\0" * 70_000,
+                b"POST /v1/probes HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+                b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\n\r\n",
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"):  # fmt: skip
+        with socket.create_connection(("127.0.0.1", server.port), timeout=8) as client:
+            try:
+                client.sendall(bad)
+                client.recv(4096)
+            except OSError:
+                pass
+    url = f"http://127.0.0.1:{server.port}/health"
+    assert urllib.request.urlopen(url, timeout=5).status == 200
+
+
+def test_tls(tmp_path, gateway, broker):
+    import dataclasses
+
+    serve = dataclasses.replace(
+        gateway.serve, port=0, token="0123456789abcdef",
+        cert_file=broker.folder / "cert.pem", key_file=broker.folder / "key.pem",
+    )  # fmt: skip
+    with serving(dataclasses.replace(gateway, serve=serve)) as server:
+        context = ssl.create_default_context(cafile=broker.folder / "cert.pem")
+        request = urllib.request.Request(
+            f"https://localhost:{server.port}/v1/latest",
+            headers={"Authorization": "Bearer 0123456789abcdef"},
+        )
+        assert urllib.request.urlopen(request, context=context, timeout=5).status == 200
+
+
+def test_answers_follow_the_store_even_when_it_is_replaced(tmp_path, gateway, clients):
+    own = made_gateway(tmp_path, model=gateway.model)
+    client = clients(own)
+    assert client.get("/v1/latest").json() == {"values": []}
+    assert client.get("/health").json()["status"] == "empty"
+    drop(own, columns_of(0), "a.csv")
+    scanned(own)
+    assert len(client.get("/v1/latest").json()["values"]) == 4
+    for path in own.state.glob("gateway.db*"):
+        path.unlink()
+    Store(own.database).db.close()
+    assert client.get("/v1/latest").json() == {"values": []}
+
+
+def test_many_threads_ask_at_once(server):
+    failures = []
+
+    def ask():
+        try:
+            for _ in range(20):
+                url = f"http://127.0.0.1:{server.port}/v1/latest"
+                body = urllib.request.urlopen(url, timeout=10).read()
+                assert len(json.loads(body)["values"]) == 4
+        except (OSError, AssertionError) as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
