@@ -63,6 +63,9 @@ class Api:
         """The routes. Errors are JSON, one line, and never a traceback."""
         kinds = {"": JSON, ".csv": CSV, ".geojson": GEOJSON}
         routes = [
+            Route("/", self.page),
+            Route("/page.css", partial(self.asset, "page.css", "text/css; charset=utf-8")),
+            Route("/page.js", partial(self.asset, "page.js", "text/javascript; charset=utf-8")),
             *(Route(f"/v1/latest{end}", partial(self.latest, kind)) for end, kind in kinds.items()),
             *(
                 Route(f"/v1/history{end}", partial(self.history, kind))
@@ -86,6 +89,22 @@ class Api:
                 Exception: self._unexpected,
             },
         )
+
+    # -- the page --------------------------------------------------------------------------
+
+    async def page(self, request: Request) -> Response:
+        """The page a farmer reads."""
+        from .page import page
+
+        body = self.reading.cached("page", lambda: page(self.reading))
+        return _sent(request, body, "text/html; charset=utf-8", self._zipped("page", body))
+
+    async def asset(self, name: str, kind: str, request: Request) -> Response:
+        """The page's style or script."""
+        from .page import asset
+
+        body = self.reading.cached(name, lambda: asset(name))
+        return _sent(request, body, kind, self._zipped(name, body))
 
     # -- reading ---------------------------------------------------------------------------
 

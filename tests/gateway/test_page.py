@@ -1,0 +1,195 @@
+"""The page in a real browser, Debian's chromium: desktop and phone, light and dark."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import shutil
+import urllib.request
+
+import pytest
+from made_gateways import Events, columns_of, drop, made_gateway, made_model, scanned
+
+from kgsm_infer.gateway.page import drawn, step
+from kgsm_infer.gateway.serve import Server
+from kgsm_infer.gateway.watch import load_paddocks
+
+CHROMIUM = shutil.which("chromium")
+PADDOCKS = 174
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("farm")
+    model = made_model(folder / "m")
+    gateway = made_gateway(
+        folder, '[serve]\nport = 0\n', paddocks=PADDOCKS, model=model
+    )  # fmt: skip
+    for day in (0, 6, 12):
+        columns = columns_of(day, paddocks=PADDOCKS)
+        columns["vh_db"][5] = "" if day == 12 else columns["vh_db"][5]
+        columns = {name: cells[:-1] for name, cells in columns.items()}  # one is never seen
+        drop(gateway, columns, f"{day}.csv")
+    scanned(gateway)
+    server = Server(gateway, load_paddocks(gateway), Events())
+    server.start()
+    yield f"http://127.0.0.1:{server.port}/"
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed (apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=["desktop", "phone"])
+def page(request, browser, url):
+    sizes = {
+        "desktop": {"viewport": {"width": 1200, "height": 900}},
+        "phone": {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True},
+    }
+    context = browser.new_context(**sizes[request.param])
+    page = context.new_page()
+    wrong, asked = [], []
+    page.on("console", lambda message: wrong.append(message.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda one: asked.append(one.url))
+    page.goto(url)
+    yield page
+    context.close()
+    assert wrong == []
+    assert all(one.startswith((url, "data:")) for one in asked)  # nothing from outside
+
+
+def read(url):
+    request = urllib.request.Request(url, headers={"Accept-Encoding": "gzip"})
+    return urllib.request.urlopen(request, timeout=10).read()
+
+
+def test_it_is_small(url):
+    parts = [read(url + name) for name in ("", "page.css", "page.js")]
+    assert sum(map(len, parts)) <= 30_000
+    assert len(gzip.decompress(parts[0])) > len(parts[0])
+
+
+def test_all_is_there_without_scripts(url):
+    text = gzip.decompress(read(url)).decode()
+    assert text.count("<tr data-i=") == text.count('<path class="c') + text.count('<path class="x')
+    assert text.count("<tr data-i=") == PADDOCKS
+    assert re.search(r'data-p="p5" data-v="".*?no value', text)
+    assert "The satellite data for this paddock are incomplete." in text
+    assert "No satellite pass has been taken of it yet." in text
+    assert "nan" not in text.lower().replace("finance", "")
+
+
+def test_map_list_and_detail(page):
+    assert page.locator("svg#map path[data-i]").count() == PADDOCKS
+    rows = page.get_by_role("row")
+    assert rows.count() == PADDOCKS + 1
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.get_by_role("button", name="p7", exact=True).focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog", name="p7")
+    dialog.wait_for()
+    dialog.locator(".big").wait_for()
+    assert re.fullmatch(r"\d+ %", dialog.locator(".big").inner_text())
+    assert dialog.get_by_role("img", name="History of 3 passes").count() == 1
+    assert "few earlier passes" in dialog.inner_text()
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
+    assert page.evaluate("document.activeElement.textContent") == "p7"  # focus comes back
+
+
+def test_a_tap_on_the_map_opens_the_paddock_and_a_drag_does_not(page):
+    page.get_by_role("button", name="Zoom in").click()
+    page.get_by_role("button", name="Zoom in").click()
+    map_box = page.locator("svg#map").bounding_box()
+    middle = map_box["x"] + map_box["width"] / 2, map_box["y"] + map_box["height"] / 2
+    before = page.locator("svg#map").get_attribute("viewBox")
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] + 40, middle[1] + 30, steps=4)
+    page.mouse.up()
+    assert page.locator("svg#map").get_attribute("viewBox") != before
+    assert page.locator("dialog[open]").count() == 0
+    found = page.evaluate(
+        "() => { const m = document.querySelector('#map').getBoundingClientRect();"
+        "for (const p of document.querySelectorAll('#map path[data-i]')) {"
+        "const b = p.getBoundingClientRect(), x = b.x + b.width / 2, y = b.y + b.height / 2;"
+        "if (x > m.x + 60 && x < m.right - 60 && y > m.y + 60 && y < m.bottom - 60"
+        " && y > 0 && y < innerHeight) return [x, y]; } return null; }"
+    )
+    page.mouse.click(*found)
+    page.locator("dialog[open] .big").wait_for()
+
+
+def test_find_and_order(page):
+    page.get_by_label("Find").fill("p17")
+    visible = page.locator("tbody tr:visible th").all_inner_texts()
+    assert visible == ["p17", "p170", "p171", "p172", "p173"]
+    page.get_by_label("Find").fill("")
+    page.get_by_label("Order").select_option("driest first")
+    values = [row.get_attribute("data-v") for row in page.locator("tbody tr").all()]
+    numbers = [float(value) for value in values if value]
+    assert numbers == sorted(numbers)
+    assert values[-2:] == ["", ""]  # no value is neither dry nor wet
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_both_schemes(browser, url, scheme):
+    context = browser.new_context(color_scheme=scheme)
+    page = context.new_page()
+    page.goto(url)
+    ink, paper = page.evaluate(
+        "() => { const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]; }"
+    )
+
+    def luminance(color):
+        parts = [int(part) / 255 for part in re.findall(r"\d+", color)[:3]]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted([luminance(ink), luminance(paper)])
+    assert (high + 0.05) / (low + 0.05) > 7  # WCAG 2.2, AAA
+    assert (luminance(paper) > 0.5) == (scheme == "light")
+    context.close()
+
+
+def test_a_wrong_clock_says_no_age(browser, url):
+    context = browser.new_context()
+    page = context.new_page()
+    page.clock.set_fixed_time(1_000_000)  # 1970: the box and the phone lost the time
+    page.goto(url)
+    assert "ago" not in page.locator("body").inner_text()
+    context.close()
+
+
+def test_colours_are_clamped_and_corners_keep_their_shape():
+    assert [step(p) for p in (-5, 9.99, 10, 29.9, 30, 250)] == ["c0", "c0", "c1", "c4", "c5", "c5"]
+    square = {"type": "Polygon", "coordinates": [[[143, -36], [144, -36], [144, -35], [143, -36]]]}
+    paths, (width, height) = drawn({"a": square})
+    # a degree of longitude is cos(latitude) of a degree of latitude, here at 35.5 degrees
+    assert (width - 160) / (height - 160) == pytest.approx(0.8141, abs=1e-3)
+    assert paths["a"].startswith("M80 ")
+
+
+def test_names_from_elsewhere_cannot_act(tmp_path, url):
+    model = made_model(tmp_path / "m")
+    gateway = made_gateway(tmp_path, "[serve]\nport = 0\n", model=model)
+    columns = columns_of(0)
+    columns["site"][0] = '"><script>alert(1)</script>'
+    drop(gateway, columns, "a.csv")
+    scanned(gateway)
+    server = Server(gateway, load_paddocks(gateway), Events())
+    server.start()
+    text = gzip.decompress(read(f"http://127.0.0.1:{server.port}/")).decode()
+    server.close()
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)" in text
