@@ -20,7 +20,9 @@ from kgsm_infer.kernels.wcm import Wcm
 DAY = 86400
 
 
-def made_model(folder: Path, dynamic=("doy_sin",), statics=(), name="model", **sizes) -> Path:
+def made_model(
+    folder: Path, dynamic=("doy_sin",), statics=(), name="model", history=None, **sizes
+) -> Path:
     """An untrained model that reads ``vh_db``, ``ndvi``, ``angle_deg`` and these features."""
     wcm = Wcm(a=0.019, angle_rule="column")
     network = network_of(wcm, dynamic=len(dynamic), statics=len(statics), **sizes)
@@ -33,6 +35,8 @@ def made_model(folder: Path, dynamic=("doy_sin",), statics=(), name="model", **s
     interval = {"level": 0.9, "lower": -0.05, "upper": 0.06}
     card = dataclasses.replace(card, channels=channels, interval=interval)
     folder.mkdir(parents=True, exist_ok=True)
+    if history is not None:
+        card = dataclasses.replace(card, history=history)
     path = folder / f"{name}.onnx"
     with TemporaryDirectory() as place:
         shutil.move(write_pair(Path(place), network, card)["complete"], path)

@@ -1,116 +1,142 @@
 """The past of a paddock as the store remembers it, made into the columns a model reads.
 
-    usual, driest, wettest     over the acquisitions up to and including the one asked for, of
-                               one orbit (context.History has the arithmetic)
-
-Acquisitions still in the store are counted one by one; those pruned from it have left a
-:class:`~kgsm_infer.gateway.store.Base` behind. A row that brings such a column itself is believed.
+A gateway has no future: usual, driest, wettest and swing are over the acquisitions up to and
+including the one asked for, of one orbit (context.History has the arithmetic). Acquisitions
+still in the store are counted one by one; those pruned from it have left a
+:class:`~kgsm_infer.gateway.store.Base` behind. A row that brings a context itself is believed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..context import CONTEXT, History, context_of, mean_of, to_power, too_few
+from ..context import CONTEXT, History, HistoryRule, context_of, mean_of, to_power, too_few
 from ..table import Table
 from .store import Base, Observed
 
 #: Columns whose past is kept when an acquisition is pruned.
 KEPT = ("vh_db", "vv_db")
 
-_NONE = Base(0, 0.0, float("inf"), float("-inf"))
+#: (paddock, orbit, site, column) -> what is left; site '' is the paddock's mean.
+Bases = Mapping[tuple[str, str, str, str], Base]
 
 
-def context_columns(
-    table: Table,
-    rows: Sequence[Observed],
-    names: Sequence[str],
-    bases: Mapping[tuple[str, str, str], Base],
-) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.bool_]]:
-    """The context columns among ``names`` for every row, and (R,) True where one is too thin.
+def with_context(
+    table: Table, rows: Sequence[Observed], names: Sequence[str], bases: Bases, rule: HistoryRule
+) -> tuple[Table, NDArray[np.bool_]]:
+    """The table with the context columns among ``names``, and (R,) True where one is too thin.
 
-    table: of ``rows``, in their order, without context columns of its own.
+    table: of ``rows``, in their order, without context columns.  rule: of the card; its span is
+    taken as ``past``.
     """
-    made: dict[str, NDArray[np.float64]] = {}
+    rule = replace(rule, span="past")
     thin = np.zeros(len(rows), bool)
     means = np.asarray([row.means for row in rows], bool)
-    for name in names:
-        if name not in CONTEXT:
-            continue
-        who = CONTEXT[name][1]
-        if who == "history":
-            field_db = _believed(rows, CONTEXT[name][0], context_of(table, CONTEXT[name][0])[0])
-            reference_db, count = past_of(name, rows, field_db, bases)
-            values, few = field_db - reference_db, too_few(name, count)
+    for name in _in_order(names):
+        column, who = CONTEXT[name]
+        if who in ("history", "place"):
+            whole = who == "history"
+            value_db = np.asarray(table.numbers[column], np.float64)
+            values, count = compared_with_past(name, rows, value_db, bases, rule, whole=whole)
+            few = too_few(name, count)
         else:
-            values, count = context_of(table, name)
+            values, count = context_of(table, name, rule)
             few = too_few(name, count)
             if who == "field":
                 few = few & ~(means & (count > 0))  # a mean of its pixels is made of many
-        made[name] = _believed(rows, name, values)
-        thin |= few & ~np.isfinite(_brought(rows, name))
-    return made, thin
+        brought = np.asarray([row.numbers.get(name, np.nan) for row in rows], np.float64)
+        believed = np.isfinite(brought)
+        made = {**table.numbers, name: np.where(believed, brought, values)}
+        table = replace(table, numbers=made)
+        if name in names:
+            thin |= few & ~believed
+    return table, thin
 
 
-def past_of(
+def compared_with_past(
     name: str,
     rows: Sequence[Observed],
-    field_db: NDArray[np.float64],
-    bases: Mapping[tuple[str, str, str], Base],
+    value_db: NDArray[np.float64],
+    bases: Bases,
+    rule: HistoryRule,
+    *,
+    whole: bool,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """What context ``name`` compares each row with, dB, and of how many acquisitions; (R,).
+    """Context ``name`` of each row against its own past, and of how many acquisitions; (R,).
 
-    field_db: (R,) the paddock's mean at that acquisition, the same for all its rows.
+    value_db: (R,). whole: the past is the paddock's (whose mean all its rows share), else the
+    site's.
     """
-    places: dict[tuple[str, str], int] = {}
-    place = np.asarray([places.setdefault((r.paddock, r.orbit), len(places)) for r in rows])
+    places: dict[tuple[str, str, str], int] = {}
+    place = np.asarray(
+        [
+            places.setdefault((row.paddock, row.orbit, "" if whole else row.site), len(places))
+            for row in rows
+        ]
+    )
     history = History.empty(len(places))
-    for (paddock, orbit), at in places.items():
-        base = bases.get((paddock, orbit, f"{name[:2]}_db"), _NONE)
-        history.power[at], history.count[at] = base.power, base.count
-        history.driest_db[at], history.wettest_db[at] = base.driest_db, base.wettest_db
+    for key, at in places.items():
+        base = bases.get((*key, f"{name[:2]}_db"))
+        if base is not None:
+            for item in fields(Base):
+                getattr(history, item.name)[at] = getattr(base, item.name)
     acquired = np.asarray([row.acquired for row in rows])
-    reference_db = np.full(len(rows), np.nan)
+    compared = np.full(len(rows), np.nan)
     count = np.zeros(len(rows), np.int64)
     by_time = np.argsort(acquired, kind="stable")
     for now in np.split(by_time, np.flatnonzero(np.diff(acquired[by_time])) + 1):
         there, first = np.unique(place[now], return_index=True)
-        history.add(field_db[now[first]], there)
-        reference_db[now] = history.reference_db(name, place[now])
+        history.add(value_db[now[first]], there)
+        compared[now] = history.compared(name, value_db[now], rule, place[now])
         count[now] = history.count[place[now]]
-    return reference_db, count
+    return compared, count
 
 
-def left_behind(rows: Sequence[Observed], base: Mapping[str, Base]) -> dict[str, Base]:
-    """What the rows of one paddock's acquisition leave behind when they are pruned."""
-    found = dict(base)
+def left_behind(rows: Sequence[Observed], bases: Bases) -> dict[tuple[str, str, str, str], Base]:
+    """What the rows of one paddock's acquisition leave behind, added to what was left before."""
+    paddock, orbit = rows[0].paddock, rows[0].orbit
+    found = {}
     for column in KEPT:
-        brought = [row.numbers[f"{column[:2]}_field_db"] for row in rows
-                   if f"{column[:2]}_field_db" in row.numbers]  # fmt: skip
-        values = brought[:1] or [row.numbers[column] for row in rows if column in row.numbers]
-        if values:
-            power = float(np.mean(to_power(column, np.asarray(values))))
-            mean_db = float(mean_of(column, np.float64(power), 1))
-            before = found.get(column, _NONE)
-            found[column] = Base(
-                before.count + 1,
-                before.power + power,
-                min(before.driest_db, mean_db),
-                max(before.wettest_db, mean_db),
-            )
+        own = {row.site: row.numbers[column] for row in rows if column in row.numbers}
+        field = f"{column[:2]}_field_db"
+        brought = [row.numbers[field] for row in rows if field in row.numbers]
+        power = to_power(column, np.asarray(list(own.values())))
+        if brought or own:
+            own[""] = brought[0] if brought else float(mean_of(column, power.sum(), len(own)))
+        for site, value_db in own.items():
+            key = (paddock, orbit, site, column)
+            found[key] = added(bases.get(key), value_db)
     return found
 
 
-def _brought(rows: Sequence[Observed], name: str) -> NDArray[np.float64]:
-    return np.asarray([row.numbers.get(name, np.nan) for row in rows], np.float64)
+def added(base: Base | None, value_db: float) -> Base:
+    """A past with one more acquisition.
+
+    >>> added(None, -20.0).count, added(added(None, -20.0), -22.0).driest_db
+    (1, -22.0)
+    """
+    history = History.empty(1)
+    if base is not None:
+        history = History(**{
+            item.name: np.asarray([getattr(base, item.name)]) for item in fields(Base)
+        })  # fmt: skip
+    history.add(np.asarray([value_db]))
+    return Base(**{item.name: getattr(history, item.name)[0].item() for item in fields(Base)})
 
 
-def _believed(
-    rows: Sequence[Observed], name: str, made: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """A context as made, but where a row brings its own."""
-    brought = _brought(rows, name)
-    return np.where(np.isfinite(brought), brought, made)
+def _in_order(names: Sequence[str]) -> Iterator[str]:
+    """The contexts among ``names``, each after the contexts it is made of."""
+    done: dict[str, None] = {}
+
+    def add(name: str) -> None:
+        if name in CONTEXT and name not in done:
+            add(CONTEXT[name][0])
+            done[name] = None
+
+    for name in names:
+        add(name)
+    yield from done

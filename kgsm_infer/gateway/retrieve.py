@@ -6,7 +6,7 @@ What a window needs stands in the rows; the store's history becomes the context 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,9 @@ from ..errors import DataError
 from ..model import load
 from ..paddocks.summary import summarise
 from ..table import table_from_columns
-from .history import context_columns
+from .history import Bases, with_context
 from .spool import digest_of
-from .store import Base, Observed, Value
+from .store import Observed, Value
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -59,9 +59,13 @@ class Loaded:
     def statics(self) -> tuple[str, ...]:
         return self.model.card.names("static")
 
-    def shares(self, who: str) -> bool:
-        """Whether it reads a context of ``field``, ``scene`` or ``history``."""
-        return any(CONTEXT[name][1] == who for name in self.columns if name in CONTEXT)
+    @property
+    def shares_scene(self) -> bool:
+        """Whether a value depends on the other paddocks of its date."""
+        names = set(self.columns)
+        while more := {CONTEXT[name][0] for name in names if name in CONTEXT} - names:
+            names |= more
+        return any(CONTEXT[name][1] in ("scene", "departure") for name in names if name in CONTEXT)
 
 
 def load_model(path: Path, engine: str = "auto") -> Loaded:
@@ -74,15 +78,14 @@ def retrieved(
     loaded: Loaded,
     rows: Sequence[Observed],
     targets: set[Key],
-    bases: Mapping[tuple[str, str, str], Base],
+    bases: Bases,
 ) -> dict[Key, Value]:
     """Values of the target acquisitions, revision and sequence 0; rows: all the store has of them.
 
     Rows must be in the store's order. DataError where they lack a column the model reads.
     """
-    table = _table(loaded, rows)
-    made, thin = context_columns(table, rows, loaded.columns, bases)
-    table = _with(table, made)
+    rule = loaded.model.card.history
+    table, thin = with_context(_table(loaded, rows), rows, loaded.columns, bases, rule)
     wanted = np.asarray(
         [at for at, row in enumerate(rows) if (row.paddock, row.acquired, row.orbit) in targets],
         np.int64,
@@ -138,12 +141,6 @@ def _table(loaded: Loaded, rows: Sequence[Observed]) -> Any:
     extra = [name for name in loaded.inputs if name not in ("vh_db", "vv_db")]
     # a row of the table is a row of the store: what was one pass was merged when it came in
     return table_from_columns(columns, "the store", features=extra, once=False)
-
-
-def _with(table: Any, made: Mapping[str, NDArray[np.float64]]) -> Any:
-    from dataclasses import replace
-
-    return replace(table, numbers={**table.numbers, **made})
 
 
 def _number(value: float) -> float | None:

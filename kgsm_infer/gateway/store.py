@@ -36,10 +36,10 @@ MIGRATIONS = (
         means INTEGER NOT NULL, numbers TEXT NOT NULL,
         PRIMARY KEY (paddock, acquired, orbit, site)) WITHOUT ROWID;
     CREATE TABLE base (
-        paddock TEXT NOT NULL, orbit TEXT NOT NULL, column TEXT NOT NULL,
+        paddock TEXT NOT NULL, orbit TEXT NOT NULL, site TEXT NOT NULL, column TEXT NOT NULL,
         count INTEGER NOT NULL, power REAL NOT NULL, driest_db REAL NOT NULL,
-        wettest_db REAL NOT NULL,
-        PRIMARY KEY (paddock, orbit, column)) WITHOUT ROWID;
+        wettest_db REAL NOT NULL, total_db REAL NOT NULL, square_db2 REAL NOT NULL,
+        PRIMARY KEY (paddock, orbit, site, column)) WITHOUT ROWID;
     CREATE TABLE value (
         paddock TEXT NOT NULL, acquired INTEGER NOT NULL, orbit TEXT NOT NULL,
         revision INTEGER NOT NULL, sm REAL, sm_lower REAL, sm_upper REAL,
@@ -120,15 +120,14 @@ class Observed:
 
 @dataclass(frozen=True)
 class Base:
-    """What pruned acquisitions of one paddock, orbit and column leave (context.History).
-
-    power: sum of linear power.
-    """
+    """What pruned acquisitions leave; each number as in context.History."""
 
     count: int
     power: float
     driest_db: float
     wettest_db: float
+    total_db: float
+    square_db2: float
 
 
 _VALUE = ", ".join(item.name for item in fields(Value))
@@ -257,16 +256,18 @@ class Store:
             (paddock, acquired, orbit),
         )
 
-    def bases(self) -> dict[tuple[str, str, str], Base]:
-        """(paddock, orbit, column) -> what the pruned acquisitions left."""
-        rows = self._all(
-            "SELECT paddock, orbit, column, count, power, driest_db, wettest_db FROM base"
-        )
-        return {(row[0], row[1], row[2]): Base(*row[3:]) for row in rows}
+    def bases(self) -> dict[tuple[str, str, str, str], Base]:
+        """(paddock, orbit, site, column) -> what the pruned acquisitions left."""
+        numbers = ", ".join(item.name for item in fields(Base))
+        rows = self._all(f"SELECT paddock, orbit, site, column, {numbers} FROM base")
+        return {(row[0], row[1], row[2], row[3]): Base(*row[4:]) for row in rows}
 
-    def put_base(self, key: tuple[str, str, str], base: Base) -> None:
-        self.db.execute("INSERT OR REPLACE INTO base VALUES (?, ?, ?, ?, ?, ?, ?)",
-                        (*key, *astuple(base)))  # fmt: skip
+    def put_bases(self, bases: Mapping[tuple[str, str, str, str], Base]) -> None:
+        marks = ", ".join("?" * (4 + len(fields(Base))))
+        self.db.executemany(
+            f"INSERT OR REPLACE INTO base VALUES ({marks})",
+            [(*key, *astuple(base)) for key, base in bases.items()],
+        )
 
     # -- what came out ---------------------------------------------------------------------
 

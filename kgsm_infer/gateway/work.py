@@ -8,11 +8,12 @@ is the same in whatever order acquisitions came.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from .history import KEPT, left_behind
+from .history import Bases, left_behind
 from .intake import Intake
 from .retrieve import Key, Loaded, retrieved
 from .spool import Archived
@@ -60,7 +61,7 @@ def store_arrival(
 def tried_out(store: Store, loaded: Loaded, intake: Intake) -> dict[Key, Value]:
     """What an arrival would give, with nothing stored: the acquisitions of the intake alone."""
     paddocks = {row.paddock for row in intake.rows}
-    everyone = loaded.shares("scene")
+    everyone = loaded.shares_scene
     rows = _merged(store.observations(None if everyone else paddocks), intake.rows)
     targets = {(row.paddock, row.acquired, row.orbit) for row in intake.rows}
     return retrieved(loaded, rows, targets, store.bases())
@@ -70,7 +71,7 @@ def _worked_out(
     store: Store, loaded: Loaded, intake: Intake, sequence: int, keep_steps: int
 ) -> Taken:
     paddocks = {row.paddock for row in intake.rows}
-    scene = loaded.shares("scene")
+    scene = loaded.shares_scene
     before = store.observations(None if scene else paddocks)
     bases = store.bases()
     known = store.current(None if scene else paddocks, since=_day(intake.times[0]))
@@ -127,10 +128,10 @@ def _cut_short(
     rows: Sequence[Observed],
     new: Sequence[Observed],
     steps: int,
-    bases: Mapping[tuple[str, str, str], Base],
+    bases: Bases,
 ) -> set[Key]:
     """Stored acquisitions whose window reaches back to pruned ones: they stay as they are."""
-    pruned = {paddock for paddock, _, _ in bases}
+    pruned = {key[0] for key in bases}
     fresh = {(row.paddock, row.acquired, row.orbit) for row in new}
     found: set[Key] = set()
     for paddock, group in groupby(rows, key=lambda row: row.paddock):
@@ -154,25 +155,12 @@ def _same(one: Value, other: Value) -> bool:
     )
 
 
-def _prune(
-    store: Store,
-    rows: Sequence[Observed],
-    keep_steps: int,
-    bases: Mapping[tuple[str, str, str], Base],
-) -> None:
+def _prune(store: Store, rows: Sequence[Observed], keep_steps: int, bases: Bases) -> None:
     """Keep the newest acquisitions of each paddock; older ones leave their base behind."""
+    left: dict[tuple[str, str, str, str], Base] = {}
     for paddock, group in groupby(rows, key=lambda row: row.paddock):
         times = [(k, list(own)) for k, own in groupby(group, key=lambda r: (r.acquired, r.orbit))]
-        left: dict[str, dict[str, Base]] = {}
         for (acquired, orbit), own in times[: max(0, len(times) - keep_steps)]:
-            if orbit not in left:
-                left[orbit] = {
-                    column: bases[paddock, orbit, column]
-                    for column in KEPT
-                    if (paddock, orbit, column) in bases
-                }
-            left[orbit] = left_behind(own, left[orbit])
+            left.update(left_behind(own, ChainMap(left, dict(bases))))
             store.drop_acquisition(paddock, acquired, orbit)
-        for orbit, columns in left.items():
-            for column, base in columns.items():
-                store.put_base((paddock, orbit, column), base)
+    store.put_bases(left)

@@ -19,9 +19,10 @@ from made_gateways import (
 )
 
 from kgsm_infer import flags, load
+from kgsm_infer.context import HistoryRule, Typical
 from kgsm_infer.errors import MissingError
-from kgsm_infer.gateway.history import past_of
-from kgsm_infer.gateway.store import Base, Observed, Store
+from kgsm_infer.gateway.history import added, compared_with_past
+from kgsm_infer.gateway.store import Observed, Store
 from kgsm_infer.gateway.watch import Watch, load_paddocks
 from kgsm_infer.table import table_from_columns
 
@@ -126,6 +127,45 @@ def test_points_of_a_field_make_one_value(tmp_path, model):
     value = found["p1", int(np.datetime64("2024-01-01", "s").astype(np.int64)), ""]
     assert value.sm == pytest.approx(float(result.sm[5:10].mean()), abs=2e-6)
     assert value.rows == 5
+
+
+@pytest.mark.parametrize(
+    "dynamic",
+    [
+        ("vh_over_usual_db", "vh_over_driest_db"),
+        ("vh_anomaly",),
+        ("vh_anomaly_scene", "ndvi_over_scene"),
+        ("vh_field_db", "vh_scene_db", "doy_cos"),
+    ],
+)
+@pytest.mark.parametrize("points", [1, 3])
+def test_contexts_are_those_the_library_makes_of_the_whole_archive(tmp_path, dynamic, points):
+    """In whatever order acquisitions came, and with most of them pruned."""
+    history = HistoryRule("past", {"vh": Typical(3.0, -18.0, 2.0)})
+    model = made_model(tmp_path / "m", dynamic=dynamic, history=history)
+    gateway = made_gateway(tmp_path, "[keep]\nsteps = 6\n", model=model)
+    days = [6 * at for at in range(12)]
+    for day in [*days[:3], *days[4:6], days[3], *days[6:]]:
+        drop(gateway, columns_of(day, paddocks=4, points=points), f"{day}.csv")
+        scanned(gateway)
+    whole = joined(days, paddocks=4, points=points)
+    whole.setdefault("field", whole["site"])
+    table = table_from_columns(whole)
+    if points == 1:  # a row is its paddock's mean, of many pixels
+        table = dataclasses.replace(
+            table, numbers={**table.numbers, "vh_field_db": table.numbers["vh_db"]}
+        )
+    expected = load(model).predict(table)
+    found = stored(gateway)
+    fields = np.asarray(table.text["field"])
+    assert len(found) == len(days) * 4
+    for (paddock, acquired, _), value in found.items():
+        here = (fields == paddock) & (table.date.astype(np.int64) == acquired)
+        assert here.sum() == points
+        assert value.sm == pytest.approx(float(expected.sm[here].mean()), abs=3e-6)
+        assert flags.mask_of(value.flags) & flags.CONTEXT_MISSING == (
+            np.bitwise_or.reduce(expected.flags[here]) & flags.CONTEXT_MISSING
+        )
 
 
 @pytest.mark.parametrize(
@@ -283,14 +323,24 @@ def test_pruned_acquisitions_leave_their_past_and_change_nothing_later(tmp_path)
 
 def test_the_past_is_that_of_the_equations():
     rows = [Observed("a", at * DAY, "", "a", True, {}) for at in range(4)]
-    power = np.asarray([0.02, 0.01, 0.04, 0.03])
-    left = {("a", "", "vh_db"): Base(2, 0.1, 10 * np.log10(0.005), 10 * np.log10(0.095))}
-    usual, count = past_of("vh_over_usual_db", rows, 10 * np.log10(power), left)
-    driest, _ = past_of("vh_over_driest_db", rows, 10 * np.log10(power), left)
-    running = np.cumsum([0.1, *power])[1:] / np.arange(3, 7)
-    assert usual == pytest.approx(10 * np.log10(running))
-    assert driest == pytest.approx([10 * np.log10(0.005)] * 4)
-    assert count.tolist() == [3, 4, 5, 6]
+    before, power = np.asarray([0.005, 0.095]), np.asarray([0.02, 0.01, 0.04, 0.03])
+    left = {("a", "", "", "vh_db"): added(added(None, *10 * np.log10(before[:1])),
+                                          *10 * np.log10(before[1:]))}  # fmt: skip
+    own_db, rule = 10 * np.log10(power), HistoryRule("past", {"vh": Typical(3.0, -16.0, 2.0)})
+    over = {
+        name: compared_with_past(name, rows, own_db, left, rule, whole=True)
+        for name in ("vh_over_usual_db", "vh_over_driest_db", "vh_anomaly")
+    }
+    every = np.asarray([*before, *power])
+    running = [every[: at + 3].mean() for at in range(4)]
+    assert over["vh_over_usual_db"][0] == pytest.approx(own_db - 10 * np.log10(running))
+    assert over["vh_over_driest_db"][0] == pytest.approx(own_db - 10 * np.log10(0.005))
+    assert over["vh_over_usual_db"][1].tolist() == [3, 4, 5, 6]
+    for at in range(4):  # the formulas of context.Typical
+        past = 10 * np.log10(every[: at + 3])
+        usual = (past.sum() + 3 * -16.0) / (len(past) + 3)
+        swing = np.sqrt((len(past) * past.var() + 3 * 2.0**2) / (len(past) + 3))
+        assert over["vh_anomaly"][0][at] == pytest.approx((own_db[at] - usual) / swing)
 
 
 def test_a_short_past_is_flagged(tmp_path):
