@@ -88,7 +88,7 @@ def read_sheet(path: str | Path) -> Sheet:
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             return _read_parquet(path)
-        with _opened(path) as file:
+        with open_text(path) as file:
             return _read_csv(str(path), file)
     except MemoryError:
         raise MissingError(f"{path}: not enough memory to read it") from None
@@ -132,7 +132,7 @@ def write_csv(path: str | Path, columns: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[str]]:
+def open_text(path: Path) -> Iterator[IO[str]]:
     """A file of text, or standard input; DataError where it cannot be one."""
     if str(path) == "-":
         yield sys.stdin

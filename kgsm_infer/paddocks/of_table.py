@@ -72,8 +72,12 @@ def paddocks_of_table(
                 min_valid,
             )
             why = [table.contradicts[int(row)] for row in there if int(row) in table.contradicts]
-            found.append(replace(line, reason=why[0]) if line.reason and why else line)
+            found.append(_contradicting(line, why[0]) if line.reason and why else line)
     return found
+
+
+def _contradicting(line: Paddock, why: str) -> Paddock:
+    return replace(line, reason=why, cause="its rows contradict each other")
 
 
 def _join_column(table: Table, column: str | None) -> NDArray[np.str_]:

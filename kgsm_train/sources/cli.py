@@ -54,7 +54,7 @@ def oznet(
     commit: Annotated[str, typer.Option(help="to download instead of the usual one")] = "",
 ) -> None:
     """The authors' repository: daily, or one row per acquisition with --backscatter."""
-    from .earth_engine import Join
+    from .join import Join
     from .oznet import (
         UTC_OFFSET_HOURS,
         Choice,
@@ -105,22 +105,33 @@ def ismn(
 @app.command()
 def gee(
     backscatter: Annotated[Path, typer.Argument(help="Earth Engine export", metavar="EXPORT")],
-    in_situ: Annotated[Path, typer.Option("--in-situ", help="table with site, date, sm")],
+    in_situ: Annotated[
+        Path, typer.Option("--in-situ", help="table with site, date, sm; or a logger's own file")
+    ],
     output: OutOption,
     ndvi: Annotated[Path | None, typer.Option(help="Earth Engine export of NDVI")] = None,
     ndvi_gap_days: Annotated[float, typer.Option(help="greatest gap to an NDVI")] = 16.0,
     unit: UnitOption = "db",
     tolerance_hours: ToleranceOption = 12.0,
     utc_offset_hours: Annotated[
-        float, typer.Option(help="clock of labels dated by day alone; Yanco 10")
-    ] = 0.0,
+        float | None, typer.Option(help="clock of the labels' days and times; Yanco 10")
+    ] = None,
+    keep: Annotated[
+        str, typer.Option(help="of rows that contradict each other: first, last or mean")
+    ] = "refuse",
+    site: Annotated[str, typer.Option(help="of a logger's file; else its own title")] = "",
+    in_situ_column: Annotated[str, typer.Option(help="of a logger's file, with the water")] = "",
+    date_order: Annotated[str, typer.Option(help="of a logger's 06/10/22: mdy or dmy")] = "",
 ) -> None:
     """Sentinel-1 at points, joined with soil moisture in situ by site and time."""
-    from .earth_engine import Join, read_earth_engine
+    from .earth_engine import read_earth_engine
+    from .join import Join
+    from .loggers import Logger
 
     preflight([output], [backscatter, in_situ, ndvi], suffixes=RESULTS, what="tables")
     join = Join(tolerance_hours, utc_offset_hours, ndvi_gap_days)
-    _write(output, read_earth_engine(backscatter, in_situ, ndvi, unit, join))
+    logger = Logger(site, in_situ_column, date_order)
+    _write(output, read_earth_engine(backscatter, in_situ, ndvi, unit, join, keep, logger))
 
 
 def _write(output: Path, table: Sourced) -> None:

@@ -1,214 +1,121 @@
-"""Earth Engine point exports of Sentinel-1, joined with soil moisture in situ.
+"""Exports of Sentinel-1 at points, Earth Engine's above all, as acquisitions (design §3).
 
 docs/earth_engine.md holds the scripts that make the exports. Earth Engine's own names are
-read: ``VV`` and ``VH`` (S1_GRD in dB, S1_GRD_FLOAT linear), ``angle`` in degrees,
-``system:time_start`` in milliseconds. The collection is sigma0 on the ellipsoid's ground
-range, terrain-corrected in place only, so it goes into ``vh_db`` without change.
+read (``VV`` and ``VH``, S1_GRD in dB, S1_GRD_FLOAT linear; ``angle`` in degrees;
+``system:time_start`` in milliseconds), and every name of the contract (``vh_db``,
+``vh_gamma0_linear``, ``angle_deg``, ``date`` ...). The collection is sigma0 on the ellipsoid's
+ground range, terrain-corrected in place only, so it goes into ``vh_db`` without change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kgsm_infer.columns import RULES, Rule
+from kgsm_infer.cells import Cells, texts_of
+from kgsm_infer.columns import (
+    FILL_CAUSE,
+    POLARISATIONS,
+    RULES,
+    Rule,
+    forms_given,
+    is_backscatter,
+)
+from kgsm_infer.dates import is_day_only
 from kgsm_infer.errors import DataError, UsageError
 from kgsm_infer.refusal import MISSING, Refusal
-from kgsm_infer.table import Table, read_table
-from kgsm_infer.tablefile import read_sheet
+from kgsm_infer.table import have, to_sigma0_db
+from kgsm_infer.tablefile import Sheet, read_sheet
+from kgsm_infer.twins import Rows, merge
 
-from .columns import Columns, Seconds, Sourced, keep_rows, nearest, taken, used_once
+from .columns import Seconds, Sourced
+from .join import IN_UTC, Join, first_of, iso_dates, join_in_situ, with_ndvi
+from .loggers import AS_IT_SAYS, Logger, read_in_situ
 
 #: Names an export may give; the first that is there is read.
 SITE_NAMES = ("site", "sitename")
 TIME_NAMES = ("time", "date")
 MILLISECONDS_NAMES = ("system:time_start",)
-PASS_NAMES = ("orbit_pass", "orbitProperties_pass")
+ANGLE_NAMES = ("angle_deg", "angle")
+PASS_NAMES = ("orbit", "orbit_pass", "orbitProperties_pass", "orbit_direction", "pass")
 ORBIT_NAMES = ("relative_orbit", "relativeOrbitNumber_start")
 PIXEL_NAMES = ("pixels",)
+#: Text of the contract that comes along.
+WORDS = ("field", "fold", "cluster")
 
-#: Rows of one site and orbit closer than this are slices of one pass.
-ONE_PASS_SECONDS = 600
-HOUR = 3600.0
-_NO_POWER = 1e-6  # -60 dB: nothing a radar measures
-_PIXELS = Rule(0.0, 1e9, "a number of pixels", lambda _: "a nodata value? leave the cell empty")
-
-
-@dataclass(frozen=True)
-class Join:
-    """How acquisitions and labels find each other.
-
-    tolerance_hours: greatest gap between an acquisition and its label. 12 h on a label that
-        is a day's mean reaches all of its day and no more.
-    utc_offset_hours: of a label dated by day alone, whose time is then noon of that local
-        day. Labels with a time of day are taken as they stand (UTC).
-    ndvi_gap_days: greatest gap to an NDVI of a separate export.
-    """
-
-    tolerance_hours: float = 12.0
-    utc_offset_hours: float = 0.0
-    ndvi_gap_days: float = 16.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.tolerance_hours <= 24 * 31:
-            raise UsageError(f"a tolerance of {self.tolerance_hours:g} hours cannot be meant")
-        if not -14 <= self.utc_offset_hours <= 14:
-            raise UsageError(f"no clock is {self.utc_offset_hours:g} hours from UTC")
-        if not 0 < self.ndvi_gap_days <= 366:
-            raise UsageError(f"a gap of {self.ndvi_gap_days:g} days cannot be meant")
+_PIXELS = Rule(0.0, 1e9, "a number of pixels", lambda _: FILL_CAUSE)
+#: A millisecond count whose last digits are gone: 1.65E+12, or 1650000000000 after it.
+_ROUNDED = re.compile(r"[+-]?(\d+)(?:\.(\d*))?[eE]\+?(\d+)")
+_LOST = (
+    "is a rounded number: the time has lost its digits in a spreadsheet; export it again, "
+    "and do not open it there"
+)
 
 
-def read_backscatter(path: str | Path, unit: str = "db") -> Sourced:
-    """Acquisitions of an export: site, date (UTC), vh_db, vv_db, angle_deg, orbit.
+def read_backscatter(path: str | Path, unit: str = "db", keep: str = "refuse") -> Sourced:
+    """Acquisitions of an export: site, date (UTC), vh_db, vv_db, angle_deg, orbit, and other
+    columns of the contract where it has them.
 
     unit: of VV and VH, ``db`` (S1_GRD) or ``linear`` (S1_GRD_FLOAT); a value that cannot be
-    of it is refused. Rows without any backscatter (masked, outside the swath) are left out.
-    Rows of one pass over a site, which the archive cuts into slices, become one: mean in
-    linear power, weighted by ``pixels`` where the export has them.
+    of it is refused. keep: as in :func:`kgsm_infer.table.read_table`. Rows without any
+    backscatter (masked, outside the swath) are left out. Rows of one pass over a site, which
+    the archive cuts into slices, become one: mean in linear power, weighted by ``pixels``
+    where the export has them. In an export of days, rows of one day and no orbit are not
+    taken for one pass: they may be an ascending and a descending one.
     """
     if unit not in ("db", "linear"):
         raise UsageError(f"unit {unit!r} is neither db nor linear")
-    path = Path(path)
     sheet = read_sheet(path)
-    cells, row_number, check = sheet.columns, sheet.row_number, sheet.check
-    if not len(row_number):
+    if not len(sheet):
         raise DataError(f"{path}: no rows, only a header")
-    site, time = _place_and_time(path, cells, check)
-    power: Columns = {}
-    for polarisation in ("vh", "vv"):
-        name = polarisation.upper()
-        if name in cells:
-            values = check.numbers(name, cells[name], RULES[f"{polarisation}_{unit}"])
-            if unit == "linear":
-                reason = "is no backscatter in linear power; nodata? leave the cell empty"
-                check.first(values < _NO_POWER, name, cells[name], reason)
-                # Of a table's dB at most 0 are taken, and dB is what this becomes.
-                reason = "is above 0 dB (1), brighter than any field; leave the cell empty"
-                check.first(values > 1, name, cells[name], reason)
-            power[polarisation] = 10 ** (values / 10) if unit == "db" else values
-    if "vh" not in power:
-        raise DataError(f"{path}: no column 'VH'; it has {', '.join(cells)}")
-    if "angle" not in cells:
-        raise DataError(f"{path}: no column 'angle' (degrees); it has {', '.join(cells)}")
-    angle_deg = check.numbers("angle", cells["angle"], RULES["angle_deg"])
-    orbit = _orbits(cells, len(site))
+    check = sheet.check
+    site, time, by_day = place_and_time(sheet)
+    numbers = _numbers(sheet, unit)
+    text: dict[str, Any] = {"orbit": _orbits(sheet.columns, len(site))}
+    text |= {name: texts_of(sheet.columns[name]) for name in WORDS if name in sheet.columns}
     pixels = np.ones(len(site))
-    if (count := _first(cells, PIXEL_NAMES)) is not None:
-        pixels = np.maximum(np.nan_to_num(check.numbers(count, cells[count], _PIXELS)), 1.0)
+    if (count := first_of(sheet.columns, PIXEL_NAMES)) is not None:
+        values = check.numbers(count, sheet.columns[count], _PIXELS)
+        pixels = np.maximum(np.nan_to_num(values), 1.0)
 
-    seen = np.any([np.isfinite(values) for values in power.values()], axis=0)
+    radar = [numbers[f"{p}_db"] for p in POLARISATIONS if f"{p}_db" in numbers]
+    seen = np.any([np.isfinite(values) for values in radar], axis=0)
     if not seen.any():
         raise DataError(f"{path}: no row has any backscatter; were the stations inside the swath?")
-    columns: Columns = {"site": site, "orbit": orbit, "angle_deg": angle_deg, **power}
-    columns, time, pixels = keep_rows(columns, seen), time[seen], pixels[seen]
-    merged, time, slices = _one_row_a_pass(columns, time, pixels)
     notes = []
     if not seen.all():
         notes.append(f"{path}: {int((~seen).sum())} rows without backscatter left out")
-    if slices:
-        notes.append(f"{path}: {slices} rows are further slices of a pass and were averaged in")
-    table: Columns = {"site": merged["site"], "date": _iso(time)}
-    for polarisation in power:
-        with np.errstate(divide="ignore"):
-            table[f"{polarisation}_db"] = np.round(10 * np.log10(merged[polarisation]), 4)
-    return Sourced(
-        {**table, "angle_deg": np.round(merged["angle_deg"], 3), "orbit": merged["orbit"]},
-        tuple(notes),
+    rows = Rows(
+        str(path),
+        site[seen],
+        time[seen],
+        {name: values[seen] for name, values in numbers.items()},
+        {name: Cells.of(np.asarray(words)[seen].tolist()) for name, words in text.items()},
+        sheet.row_number[seen],
     )
-
-
-def join_in_situ(acquisitions: Sourced, in_situ: Table, join: Join = Join()) -> Sourced:
-    """Each acquisition with the label nearest in time; each label once.
-
-    in_situ: a table with ``site`` and ``sm``. Its other columns come along: what does not
-    change at a site (position, soil, fold, cluster) to every row of it, the rest from the
-    row nearest within the tolerance, which several acquisitions may share. The label itself
-    goes to the nearest acquisition only; the others stay, without one, as history.
-    ``sm_gap_hours`` is label minus acquisition. Sites without labels are left out.
-    """
-    if "sm" not in in_situ.numbers:
-        raise DataError(f"{in_situ.source}: no column 'sm' to join with")
-    if clash := {"vh_db", "vv_db"} & set(in_situ.numbers):
-        raise DataError(f"{in_situ.source}: holds backscatter already ({', '.join(sorted(clash))})")
-    notes = list(acquisitions.notes)
-    columns = acquisitions.columns
-    known = np.isin(columns["site"], in_situ.site)
-    if not known.any():
-        raise DataError(
-            f"{in_situ.source}: none of its sites is in the export; it has "
-            f"{_some(in_situ.site)}, the export {_some(columns['site'])}"
-        )
-    if not known.all():
-        left = sorted(set(columns["site"][~known]))
-        notes.append(f"{len(left)} sites of the export have no labels, left out: {_some(left)}")
-        columns = keep_rows(columns, known)
-    site, time = columns["site"], _utc(columns["date"])
-    other_time = _label_time(in_situ, join.utc_offset_hours)
-    tolerance = join.tolerance_hours * HOUR
-
-    table = dict(columns)
-    near = nearest(site, time, in_situ.site, other_time, tolerance)
-    anywhere = nearest(site, time, in_situ.site, other_time, np.inf)
-    for name, values in _carried(in_situ):
-        source = anywhere if _constant_at_sites(in_situ.site, values) else near
-        if name not in table:
-            table[name] = taken(values, source)
-
-    labelled = np.flatnonzero(np.isfinite(in_situ.numbers["sm"]))
-    label = nearest(site, time, in_situ.site[labelled], other_time[labelled], tolerance)
-    gap = np.where(label >= 0, (other_time[labelled][label] - time).astype(np.float64), np.nan)
-    once = used_once(label, abs(np.nan_to_num(gap)))
-    if not (once >= 0).any():
-        raise DataError(
-            f"{in_situ.source}: no label lies within {join.tolerance_hours:g} hours of an "
-            "acquisition; do the periods overlap?"
-        )
-    table["sm"] = taken(in_situ.numbers["sm"][labelled], once)
-    table["sm_gap_hours"] = np.where(once >= 0, np.round(gap / HOUR, 3), np.nan)
-    notes.append(
-        f"{int((once >= 0).sum())} of {len(site)} acquisitions have a label; "
-        f"{int(((label >= 0) & (once < 0)).sum())} more were near one that a nearer one has"
-    )
-    return Sourced(_ordered(table), tuple(notes))
-
-
-def with_ndvi(table: Sourced, path: str | Path, join: Join = Join()) -> Sourced:
-    """The table with ``ndvi`` from a separate export: nearest in time within the stated gap.
-
-    Columns ``NDVI`` or ``ndvi``, the site, the time. It takes the place of an ``ndvi`` the
-    table had; ``ndvi_gap_days`` is NDVI's date minus the acquisition's.
-    """
-    path = Path(path)
-    sheet = read_sheet(path)
-    cells, check = sheet.columns, sheet.check
-    name = _first(cells, ("NDVI", "ndvi"))
-    if name is None:
-        raise DataError(f"{path}: no column 'NDVI'; it has {', '.join(cells)}")
-    site, time = _place_and_time(path, cells, check)
-    ndvi = check.numbers(name, cells[name], RULES["ndvi"])
-    seen = np.isfinite(ndvi)
-    site, time, ndvi = site[seen], time[seen], ndvi[seen]
-    columns = dict(table.columns)
-    at = _utc(columns["date"])
-    index = nearest(columns["site"], at, site, time, join.ndvi_gap_days * 24 * HOUR)
-    if not (index >= 0).any():
-        raise DataError(
-            f"{path}: no NDVI lies within {join.ndvi_gap_days:g} days of an acquisition at its "
-            f"site; it has sites {_some(site)}, the table {_some(columns['site'])}"
-        )
-    days = np.full(len(at), np.nan)
-    days[index >= 0] = (time[index[index >= 0]] - at[index >= 0]).astype(np.float64) / (24 * HOUR)
-    notes = list(table.notes)
-    if "ndvi" in columns:
-        notes.append(f"the NDVI of {path} takes the place of the one in the table")
-    notes.append(f"{int((index >= 0).sum())} of {len(at)} rows have an NDVI")
-    columns["ndvi"], columns["ndvi_gap_days"] = taken(ndvi, index), np.round(days, 3)
-    return Sourced(columns, tuple(notes))
+    by_day = by_day[seen]
+    merged = merge(rows, keep, pixels[seen])
+    if merged is not None:
+        notes += merged.notes
+        index = merged.index
+        rows = Rows(
+            rows.source, rows.site[index], rows.date[index], merged.numbers, merged.text,
+            rows.row_number[index],
+        )  # fmt: skip
+        by_day = by_day[index]
+    if by_day.any():
+        notes.append(f"{path}: its dates are days, without a time")
+    orbit = np.asarray(rows.text["orbit"], np.str_)
+    order = np.lexsort([orbit, rows.date.astype(np.int64), rows.site])
+    table: dict[str, Any] = {"site": rows.site, "date": iso_dates(rows.date, by_day)}
+    table |= {name: _rounded(name, values) for name, values in rows.numbers.items()}
+    table |= {name: np.asarray(words, np.str_) for name, words in rows.text.items()}
+    return Sourced({name: values[order] for name, values in table.items()}, tuple(notes))
 
 
 def read_earth_engine(
@@ -216,110 +123,124 @@ def read_earth_engine(
     in_situ: str | Path,
     ndvi: str | Path | None = None,
     unit: str = "db",
-    join: Join = Join(),
+    join: Join = IN_UTC,
+    keep: str = "refuse",
+    logger: Logger = AS_IT_SAYS,
 ) -> Sourced:
-    """The three files as one table of design §3."""
-    table = join_in_situ(read_backscatter(backscatter, unit), read_table(in_situ), join)
-    return table if ndvi is None else with_ndvi(table, ndvi, join)
+    """The three exports as one table: acquisitions, their labels, their NDVI.
+
+    in_situ: a table with site, date and sm, or a logger's own file (:mod:`.loggers`).
+    """
+    labels, notes = read_in_situ(in_situ, logger, keep)
+    table = join_in_situ(read_backscatter(backscatter, unit, keep), labels, join)
+    table = Sourced(table.columns, (*labels.notes, *notes, *table.notes))
+    return table if ndvi is None else with_ndvi(table, *ndvi_of(ndvi), join)
 
 
-def _place_and_time(
-    path: Path, cells: Mapping[str, Any], check: Refusal
-) -> tuple[NDArray[np.str_], Seconds]:
-    name = _first(cells, SITE_NAMES)
+def ndvi_of(path: str | Path) -> tuple[str, NDArray[np.str_], Seconds, NDArray[np.float64]]:
+    """Source, site, time and NDVI of an export, rows without an NDVI left out."""
+    sheet = read_sheet(path)
+    name = first_of(sheet.columns, ("NDVI", "ndvi"))
     if name is None:
-        raise DataError(f"{path}: no column 'site'; it has {', '.join(cells)}")
-    site = np.asarray([str(cell).strip() for cell in cells[name]], np.str_)
-    check.first(site == "", name, cells[name], "empty; every row needs its site")
-    if (name := _first(cells, TIME_NAMES)) is not None:
-        return site, check.dates([str(cell).strip() for cell in cells[name]], name)
-    name = _first(cells, MILLISECONDS_NAMES)
+        raise DataError(f"{path}: no column 'NDVI'; {have(sheet.columns, 'ndvi')}")
+    site, time, _ = place_and_time(sheet)
+    ndvi = sheet.check.numbers(name, sheet.columns[name], RULES["ndvi"])
+    seen = np.isfinite(ndvi)
+    return str(path), site[seen], time[seen], ndvi[seen]
+
+
+def place_and_time(sheet: Sheet) -> tuple[NDArray[np.str_], Seconds, NDArray[np.bool_]]:
+    """(R,) site, UTC time, and whether the time is a day alone."""
+    cells, check = sheet.columns, sheet.check
+    name = first_of(cells, SITE_NAMES)
     if name is None:
-        raise DataError(
-            f"{path}: no column 'time', 'date' or 'system:time_start'; it has {', '.join(cells)}"
-        )
-    since_1970 = check.numbers(name, cells[name], None)
-    # Sentinel-1 flies since 2014; seconds, or days, would land in 1970
-    bad = ~((since_1970 > 1.38e12) & (since_1970 < 4.1e12))
-    check.first(bad, name, cells[name], "is not a time in milliseconds since 1970 after 2013")
-    return site, (since_1970 // 1000).astype(np.int64).astype("datetime64[s]")
+        raise DataError(f"{sheet.source}: no column 'site'; {have(cells, 'site')}")
+    site = check.names(cells[name], name)
+    written, counted = first_of(cells, TIME_NAMES), first_of(cells, MILLISECONDS_NAMES)
+    if written is not None:
+        texts = texts_of(cells[written])
+        time = check.dates(texts, written)
+        by_day = is_day_only(texts, site)
+        if counted is None or not by_day.all():
+            return site, time, by_day
+    if counted is None:
+        names = ", ".join(repr(item) for item in (*TIME_NAMES, *MILLISECONDS_NAMES))
+        raise DataError(f"{sheet.source}: no column {names}; {have(cells, 'date')}")
+    return site, _from_milliseconds(check, counted, cells[counted]), np.zeros(len(site), bool)
+
+
+def _from_milliseconds(check: Refusal, name: str, cells: Any) -> Seconds:
+    since_1970 = check.numbers(name, cells, None)
+    texts = texts_of(cells)
+    check.first(np.isnan(since_1970), name, texts, "empty; every row needs its time")
+    lost = np.asarray([_digits_lost(text) for text in texts], np.bool_)
+    # rounded before it came here: a multiple of a thousand seconds, but of no minute or day
+    lost |= (since_1970 % 1e6 == 0) & (since_1970 % 60_000 != 0)
+    lost |= (since_1970 % 1e8 == 0) & (since_1970 % 86_400_000 != 0)
+    check.first(lost, name, texts, _LOST)
+    low, high = 1e11, 4.2e12  # 1973 to 2103 in milliseconds
+    reason = "is no time in milliseconds since 1970"
+    check.first((since_1970 < low) | (since_1970 > high), name, texts, reason)
+    return (since_1970 // 1000).astype(np.int64).astype("datetime64[s]")
+
+
+def _digits_lost(text: str) -> bool:
+    """Whether a count of milliseconds is written with fewer digits than a second needs.
+
+    >>> [_digits_lost(text) for text in ("1.65E+12", "1.654838412345E+12", "1654838412345")]
+    [True, False, False]
+    """
+    found = _ROUNDED.fullmatch(text)
+    return bool(found) and int(found.group(3)) - len(found.group(2) or "") > 3  # type: ignore[union-attr]
+
+
+def _numbers(sheet: Sheet, unit: str) -> dict[str, NDArray[np.float64]]:
+    """Numeric columns of the contract under their names, backscatter as sigma0 in dB."""
+    cells, check = sheet.columns, sheet.check
+    names = {name: name for name in cells if name in RULES and name != "sm"}
+    for polarisation in POLARISATIONS:
+        own = polarisation.upper()
+        if own in cells:
+            names[f"{polarisation}_{unit}"] = own
+            if twice := forms_given(polarisation, cells):
+                raise DataError(
+                    f"{sheet.source}: columns {own} and {twice[0]} give one backscatter twice"
+                )
+    if "NDVI" in cells and "ndvi" not in cells:
+        names["ndvi"] = "NDVI"
+    angle = first_of(cells, ANGLE_NAMES)
+    if not any(is_backscatter(name) and name.startswith("vh") for name in names):
+        raise DataError(f"{sheet.source}: no column 'VH' or 'vh_db'; {have(cells, 'vh_db')}")
+    if angle is None:
+        raise DataError(f"{sheet.source}: no column 'angle' (degrees); {have(cells, 'angle_deg')}")
+    names["angle_deg"] = angle
+    numbers = {ours: check.numbers(own, cells[own], RULES[ours]) for ours, own in names.items()}
+    for polarisation in POLARISATIONS:
+        given = [name for name in numbers if name.startswith(polarisation) and is_backscatter(name)]
+        to_sigma0_db(polarisation, numbers, sheet.source)
+        if given and "linear" in given[0]:
+            own = names[given[0]]
+            values = numbers[f"{polarisation}_db"]
+            reason = "is no backscatter in linear power; nodata? leave the cell empty"
+            outside = RULES[f"{polarisation}_db"].outside(values)
+            check.first(outside, own, texts_of(cells[own]), reason)
+    return numbers
+
+
+def _rounded(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Backscatter to 0.0001 dB and angles to 0.001 degrees; what rounds to 0 dB stays."""
+    digits = {"vh_db": 4, "vv_db": 4, "angle_deg": 3}.get(name)
+    if digits is None:
+        return values
+    rounded = np.round(values, digits)
+    return np.where(rounded == 0, values, rounded)
 
 
 def _orbits(cells: Mapping[str, Any], rows: int) -> NDArray[np.str_]:
     """(R,) pass and relative orbit as one word, such as DESCENDING-16; '' where not given."""
     parts = [
-        cells[name] for name in (_first(cells, PASS_NAMES), _first(cells, ORBIT_NAMES)) if name
+        cells[name] for name in (first_of(cells, PASS_NAMES), first_of(cells, ORBIT_NAMES)) if name
     ]
-    words = [[str(cell).strip().removesuffix(".0") for cell in part] for part in parts]
+    words = [[cell.removesuffix(".0") for cell in texts_of(part)] for part in parts]
     known = [[word for word in row if word not in MISSING] for row in zip(*words, strict=True)]
     return np.asarray(["-".join(row) for row in known] if words else [""] * rows, np.str_)
-
-
-def _one_row_a_pass(
-    columns: Columns, time: Seconds, pixels: NDArray[np.float64]
-) -> tuple[Columns, Seconds, int]:
-    """Slices of one pass averaged, in order of site and time; and how many were averaged in."""
-    order = np.lexsort([time.astype(np.int64), columns["orbit"], columns["site"]])
-    columns, time, pixels = {k: v[order] for k, v in columns.items()}, time[order], pixels[order]
-    new = np.ones(len(time), bool)
-    new[1:] = np.diff(time).astype(np.int64) > ONE_PASS_SECONDS
-    for name in ("site", "orbit"):
-        new[1:] |= columns[name][1:] != columns[name][:-1]
-    group = np.cumsum(new) - 1
-    merged: Columns = {}
-    for name, values in columns.items():
-        if name in ("site", "orbit"):
-            merged[name] = values[new]
-            continue
-        weight = np.where(np.isfinite(values), pixels, 0.0)
-        total = np.bincount(group, weights=weight)
-        summed = np.bincount(group, weights=weight * np.nan_to_num(values))
-        with np.errstate(invalid="ignore"):
-            merged[name] = summed / total
-    order = np.lexsort([time[new].astype(np.int64), merged["site"]])
-    return {k: v[order] for k, v in merged.items()}, time[new][order], int((~new).sum())
-
-
-def _label_time(table: Table, utc_offset_hours: float) -> Seconds:
-    """(R,) UTC; a label dated by day alone stands at noon of that local day."""
-    by_day = np.asarray([len(text) == 10 for text in table.date_text])
-    noon = np.timedelta64(round((12 - utc_offset_hours) * HOUR), "s")
-    return np.where(by_day, table.date + noon, table.date)
-
-
-def _carried(table: Table) -> list[tuple[str, NDArray[Any]]]:
-    """Every column beside site, date and label."""
-    numbers = [(name, values) for name, values in table.numbers.items() if name != "sm"]
-    return numbers + [(name, np.asarray(words, np.str_)) for name, words in table.text.items()]
-
-
-def _constant_at_sites(site: NDArray[np.str_], values: NDArray[Any]) -> bool:
-    """True where every site has one value throughout."""
-    _, first, code = np.unique(site, return_index=True, return_inverse=True)
-    same = values == values[first][code]
-    if values.dtype.kind == "f":
-        same |= np.isnan(values) & np.isnan(values[first][code])
-    return bool(same.all())
-
-
-def _ordered(table: Columns) -> Columns:
-    """Contract columns first."""
-    head = ("site", "date", "vh_db", "vv_db", "angle_deg", "orbit", "ndvi", "sm", "sm_gap_hours")
-    return {name: table[name] for name in (*[h for h in head if h in table], *table)}
-
-
-def _iso(time: Seconds) -> NDArray[np.str_]:
-    return np.char.add(np.datetime_as_string(time.astype("datetime64[s]")), "Z")
-
-
-def _utc(date: NDArray[np.str_]) -> Seconds:
-    return np.char.rstrip(date, "Z").astype("datetime64[s]")
-
-
-def _first(cells: Mapping[str, Any], names: Sequence[str]) -> str | None:
-    return next((name for name in names if name in cells), None)
-
-
-def _some(names: Any) -> str:
-    distinct = sorted({str(name) for name in names})
-    return ", ".join(distinct[:5]) + (", ..." if len(distinct) > 5 else "")

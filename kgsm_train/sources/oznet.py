@@ -30,7 +30,8 @@ from kgsm_infer.table import table_from_columns
 from kgsm_infer.tablefile import read_sheet
 
 from .columns import Columns, Sourced, keep_rows
-from .earth_engine import Join, join_in_situ, read_backscatter
+from .earth_engine import read_backscatter
+from .join import Join, join_in_situ
 from .simulate import Twin
 
 SITES_FILE = "0_ancillary/OzNet_study_sites.csv"

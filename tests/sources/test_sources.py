@@ -25,14 +25,10 @@ from hypothesis import strategies as st
 from kgsm_infer.errors import DataError, MissingError, UsageError
 from kgsm_infer.table import read_table, table_from_columns
 from kgsm_train.sources.columns import Sourced, nearest, used_once, write_source
-from kgsm_train.sources.earth_engine import (
-    Join,
-    join_in_situ,
-    read_backscatter,
-    read_earth_engine,
-    with_ndvi,
-)
+from kgsm_train.sources.earth_engine import ndvi_of, read_backscatter, read_earth_engine
 from kgsm_train.sources.ismn import Surface, read_ismn
+from kgsm_train.sources.join import IN_UTC, Join, join_in_situ
+from kgsm_train.sources.join import with_ndvi as joined_ndvi
 from kgsm_train.sources.oznet import (
     SITES_FILE,
     STATION_FILE,
@@ -459,6 +455,10 @@ def export(path, *changes):
     return write_rows(path, [EXPORT | change for change in changes])
 
 
+def with_ndvi(table, path, join=IN_UTC):
+    return joined_ndvi(table, *ndvi_of(path), join)
+
+
 def in_situ(times, sm, site="y5", **columns):
     return table_from_columns({"site": [site] * len(sm), "date": times, "sm": sm, **columns})
 
@@ -520,7 +520,7 @@ def test_slices_of_a_pass_are_averaged_in_linear_power_by_pixels(tmp_path):
     assert sourced.columns["vh_db"][1] == pytest.approx(expected_db, abs=1e-4)
     assert sourced.columns["vv_db"][1] == -8  # the slice without VV has no say in it
     assert any("1 rows without backscatter" in note for note in sourced.notes)
-    assert any("1 rows are further slices" in note for note in sourced.notes)
+    assert any("1 rows are further frames of a pass" in note for note in sourced.notes)
 
 
 @pytest.mark.parametrize(

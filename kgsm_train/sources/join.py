@@ -1,0 +1,300 @@
+"""Acquisitions and labels find each other: by time where both have one, else by the day.
+
+A label that is a day's mean belongs to its day, and to no clock time. So where either side is
+only a day, a day joins a day, in the site's local day where ``utc_offset_hours`` states it.
+What was decided stands in the notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kgsm_infer.cells import NAME_LENGTH, Cells
+from kgsm_infer.dates import is_day_only, states_zone, utc_seconds, wall_clock
+from kgsm_infer.errors import DataError, UsageError
+from kgsm_infer.table import Table
+
+from .columns import Columns, Seconds, Sourced, keep_rows, nearest, taken, used_once
+
+HOUR = 3600.0
+DAY = 86400
+
+
+@dataclass(frozen=True)
+class Join:
+    """How acquisitions and labels find each other.
+
+    tolerance_hours: greatest gap between an acquisition and its label, where both have a
+        time. Where either is a day, the day itself, and beyond 12 h a day more for each 24 h.
+    utc_offset_hours: the clock of the labels: of a time without a zone, and of the days.
+        None states nothing: UTC, which the notes say.
+    ndvi_gap_days: greatest gap to an NDVI of a separate export.
+    """
+
+    tolerance_hours: float = 12.0
+    utc_offset_hours: float | None = None
+    ndvi_gap_days: float = 16.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tolerance_hours <= 24 * 31:
+            raise UsageError(f"a tolerance of {self.tolerance_hours:g} hours cannot be meant")
+        if self.utc_offset_hours is not None and not -14 <= self.utc_offset_hours <= 14:
+            raise UsageError(f"no clock is {self.utc_offset_hours:g} hours from UTC")
+        if not 0 < self.ndvi_gap_days <= 366:
+            raise UsageError(f"a gap of {self.ndvi_gap_days:g} days cannot be meant")
+
+    @property
+    def offset_seconds(self) -> int:
+        """Of the local clock; 0 where none is stated."""
+        return round((self.utc_offset_hours or 0.0) * HOUR)
+
+    @property
+    def days(self) -> int:
+        """How many days a label may be from its acquisition, where days join."""
+        return int(max(self.tolerance_hours - 12, 0) // 24)
+
+
+IN_UTC = Join()
+
+
+@dataclass(frozen=True)
+class Times:
+    """(R,) utc: seconds since 1970; of a day its noon on the stated clock.  day: the local
+    day, days since 1970.  by_day: where nothing but the day is known."""
+
+    utc: NDArray[np.int64]
+    day: NDArray[np.int64]
+    by_day: NDArray[np.bool_]
+
+
+def join_in_situ(acquisitions: Sourced, in_situ: Table, join: Join = IN_UTC) -> Sourced:
+    """Each acquisition with its label; each label once.
+
+    in_situ: a table with ``site`` and ``sm``. Its other columns come along: what does not
+    change at a site (position, soil, fold, cluster) to every row of it, the rest from the
+    row that is near, which several acquisitions may share. The label itself goes to the
+    nearest acquisition only; the others stay, without one, as history. Of acquisitions that
+    are only days, the label is the mean of the day's readings. ``sm_gap_hours`` is label
+    minus acquisition (a day's is its noon). Sites without labels are left out.
+    """
+    if "sm" not in in_situ.numbers:
+        raise DataError(f"{in_situ.source}: no column 'sm' to join with")
+    if clash := {"vh_db", "vv_db"} & set(in_situ.numbers):
+        raise DataError(f"{in_situ.source}: holds backscatter already ({', '.join(sorted(clash))})")
+    notes = list(acquisitions.notes)
+    columns = acquisitions.columns
+    known = np.isin(columns["site"], in_situ.site)
+    if not known.any():
+        raise DataError(
+            f"{in_situ.source}: none of its sites is in the export; it has "
+            f"{some(in_situ.site)}, the export {some(columns['site'])}"
+        )
+    if not known.all():
+        left = sorted(set(columns["site"][~known]))
+        notes.append(f"{len(left)} sites of the export have no labels, left out: {some(left)}")
+        columns = keep_rows(columns, known)
+    site = np.asarray(columns["site"], np.str_)
+    here = _acquisition_times(columns["date"], site, join)
+    there = _label_times(in_situ, join)
+    notes += _decided(in_situ, here, there, join)
+
+    table = dict(columns)
+    near = _match(site, here, in_situ.site, there, join)
+    anywhere = nearest(site, _seconds(here.utc), in_situ.site, _seconds(there.utc), np.inf)
+    for name, values in _carried(in_situ):
+        source = anywhere if _constant_at_sites(in_situ.site, values) else near
+        if name not in table:
+            table[name] = taken(values, source)
+
+    sm = in_situ.numbers["sm"]
+    labelled = np.flatnonzero(np.isfinite(sm))
+    of_labels = Times(there.utc[labelled], there.day[labelled], there.by_day[labelled])
+    label = _match(site, here, in_situ.site[labelled], of_labels, join)
+    gap = np.where(label >= 0, (of_labels.utc[label] - here.utc).astype(np.float64), np.nan)
+    gap[(label >= 0) & here.by_day] = 0.0
+    once = used_once(label, abs(np.nan_to_num(gap)))
+    if not (once >= 0).any():
+        raise DataError(
+            f"{in_situ.source}: no label lies within {join.tolerance_hours:g} hours of an "
+            "acquisition, or on its day; do the periods overlap?"
+        )
+    table["sm"] = _labels(site, here, in_situ.site[labelled], of_labels, sm[labelled], once)
+    table["sm_gap_hours"] = np.where(once >= 0, np.round(gap / HOUR, 3), np.nan)
+    notes.append(
+        f"{int((once >= 0).sum())} of {len(site)} acquisitions have a label; "
+        f"{int(((label >= 0) & (once < 0)).sum())} more were near one that a nearer one has"
+    )
+    return Sourced(_ordered(table), tuple(notes))
+
+
+def with_ndvi(
+    table: Sourced,
+    source: str,
+    site: NDArray[np.str_],
+    time: Seconds,
+    ndvi: NDArray[np.float64],
+    join: Join = IN_UTC,
+) -> Sourced:
+    """The table with ``ndvi`` from a separate export: nearest in time within the stated gap.
+
+    site, time, ndvi: (Q,) of the export. It takes the place of an ``ndvi`` the table had;
+    ``ndvi_gap_days`` is NDVI's date minus the acquisition's.
+    """
+    columns = dict(table.columns)
+    at = _seconds(np.asarray([utc_seconds(text) for text in columns["date"]], np.int64))
+    index = nearest(columns["site"], at, site, time, join.ndvi_gap_days * 24 * HOUR)
+    if not (index >= 0).any():
+        raise DataError(
+            f"{source}: no NDVI lies within {join.ndvi_gap_days:g} days of an acquisition at its "
+            f"site; it has sites {some(site)}, the table {some(columns['site'])}"
+        )
+    days = np.full(len(at), np.nan)
+    days[index >= 0] = (time[index[index >= 0]] - at[index >= 0]).astype(np.float64) / DAY
+    notes = list(table.notes)
+    if "ndvi" in columns:
+        notes.append(f"the NDVI of {source} takes the place of the one in the table")
+    notes.append(f"{int((index >= 0).sum())} of {len(at)} rows have an NDVI")
+    columns["ndvi"], columns["ndvi_gap_days"] = taken(ndvi, index), np.round(days, 3)
+    return Sourced(columns, tuple(notes))
+
+
+def _acquisition_times(dates: Sequence[str], site: NDArray[np.str_], join: Join) -> Times:
+    """Of acquisitions, which are UTC unless they say otherwise; a day is the day as written."""
+    texts = [str(text) for text in dates]
+    by_day = is_day_only(texts, site)
+    utc = np.asarray([utc_seconds(text) for text in texts], np.int64)
+    local = utc + join.offset_seconds
+    written = np.asarray([wall_clock(text) for text in texts], np.int64)
+    day = np.where(by_day, written, local) // DAY
+    return Times(np.where(by_day, _noon(day, join), utc), day, by_day)
+
+
+def _label_times(table: Table, join: Join) -> Times:
+    """Of labels: a time without a zone is of the stated clock, a day the day as written."""
+    texts = list(table.date_text)
+    by_day = is_day_only(texts, table.site)
+    zoned = np.asarray([states_zone(text) for text in texts], np.bool_)
+    utc = table.date.astype(np.int64) - np.where(zoned, 0, join.offset_seconds)
+    written = np.asarray([wall_clock(text) for text in texts], np.int64)
+    day = np.where(by_day, written, utc + join.offset_seconds) // DAY
+    return Times(np.where(by_day, _noon(day, join), utc), day, by_day)
+
+
+def _noon(day: NDArray[np.int64], join: Join) -> NDArray[np.int64]:
+    return np.asarray(day * DAY + DAY // 2 - join.offset_seconds, np.int64)
+
+
+def _match(
+    site: NDArray[np.str_], here: Times, other: NDArray[np.str_], there: Times, join: Join
+) -> NDArray[np.int64]:
+    """(R,) index of each acquisition's label, -1 for none; a label with a time goes first."""
+    found = np.full(len(site), -1, np.int64)
+    timed, of_time = np.flatnonzero(~here.by_day), np.flatnonzero(~there.by_day)
+    near = nearest(
+        site[timed], _seconds(here.utc[timed]), other[of_time], _seconds(there.utc[of_time]),
+        join.tolerance_hours * HOUR,
+    )  # fmt: skip
+    found[timed[near >= 0]] = of_time[near[near >= 0]]
+    # days join days: those of an acquisition without a time, or of a label without one
+    for mine, theirs in (
+        (np.flatnonzero(found < 0), np.flatnonzero(there.by_day)),
+        (np.flatnonzero((found < 0) & here.by_day), of_time),
+    ):
+        mine = mine[found[mine] < 0]
+        near = nearest(
+            site[mine], _seconds(here.day[mine] * DAY),
+            other[theirs], _seconds(there.day[theirs] * DAY), join.days * DAY,
+        )  # fmt: skip
+        found[mine[near >= 0]] = theirs[near[near >= 0]]
+    return found
+
+
+def _labels(
+    site: NDArray[np.str_],
+    here: Times,
+    other: NDArray[np.str_],
+    there: Times,
+    sm: NDArray[np.float64],
+    label: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """(R,) the label of each acquisition: its own, or the mean of a day's readings."""
+    values = np.where(label >= 0, sm[label], np.nan)
+    days = (label >= 0) & here.by_day
+    for row in np.flatnonzero(days & ~there.by_day[label]).tolist():
+        same = (other == site[row]) & (there.day == there.day[label[row]])
+        values[row] = sm[same].mean()
+    return values
+
+
+def _decided(in_situ: Table, here: Times, there: Times, join: Join) -> list[str]:
+    """What was taken for what, in one line each."""
+    clock = (
+        "UTC, as no --utc-offset-hours is stated"
+        if join.utc_offset_hours is None
+        else f"UTC{join.utc_offset_hours:+g} h, as stated"
+    )
+    notes = []
+    if there.by_day.any():
+        whose = "" if there.by_day.all() else f" {int(there.by_day.sum())} of"
+        notes.append(f"{in_situ.source}:{whose} its dates are days; they join the days of {clock}")
+    unzoned = ~there.by_day & ~np.asarray([states_zone(t) for t in in_situ.date_text], np.bool_)
+    if unzoned.any():
+        notes.append(f"{in_situ.source}: times without a zone are taken as {clock}")
+    if here.by_day.any():
+        notes.append(
+            "acquisitions that are only days join the labels of their day, as written"
+            + ("" if there.by_day.all() else "; of labels with times, the mean of the day")
+        )
+    return notes
+
+
+def _carried(table: Table) -> list[tuple[str, NDArray[Any]]]:
+    """Every column beside site, date and label; texts too long for a word stay behind."""
+    numbers = [(name, values) for name, values in table.numbers.items() if name != "sm"]
+    words = [
+        (name, np.asarray(cells, np.str_))
+        for name, cells in table.text.items()
+        if not (isinstance(cells, Cells) and (cells.lengths() > NAME_LENGTH).any())
+    ]
+    return numbers + words
+
+
+def _constant_at_sites(site: NDArray[np.str_], values: NDArray[Any]) -> bool:
+    """True where every site has one value throughout."""
+    _, first, code = np.unique(site, return_index=True, return_inverse=True)
+    same = values == values[first][code]
+    if values.dtype.kind == "f":
+        same |= np.isnan(values) & np.isnan(values[first][code])
+    return bool(same.all())
+
+
+def _ordered(table: Columns) -> Columns:
+    """Contract columns first."""
+    head = ("site", "date", "vh_db", "vv_db", "angle_deg", "orbit", "ndvi", "sm", "sm_gap_hours")
+    return {name: table[name] for name in (*[h for h in head if h in table], *table)}
+
+
+def iso_dates(time: Seconds, by_day: NDArray[np.bool_]) -> NDArray[np.str_]:
+    """(R,) ISO 8601 in UTC, days as days."""
+    seconds = np.char.add(np.datetime_as_string(time.astype("datetime64[s]")), "Z")
+    return np.where(by_day, np.datetime_as_string(time.astype("datetime64[D]")), seconds)
+
+
+def first_of(cells: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    """The first of ``names`` that is a column."""
+    return next((name for name in names if name in cells), None)
+
+
+def some(names: Any) -> str:
+    """The first few of some names."""
+    distinct = sorted({str(name) for name in names})
+    return ", ".join(distinct[:5]) + (", ..." if len(distinct) > 5 else "")
+
+
+def _seconds(values: NDArray[np.int64]) -> Seconds:
+    return values.astype("datetime64[s]")
