@@ -21,6 +21,9 @@ BROUGHT_BY: Mapping[str, str] = {
     "rich": "raster",
     "xarray": "cluster",
     "pyarrow": "parquet",
+    "sarsen": "prepare",
+    "pystac_client": "prepare",
+    "odc.stac": "prepare",
 }
 
 

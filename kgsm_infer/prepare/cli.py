@@ -216,6 +216,61 @@ def ndvi(
         print(summary(day))
 
 
+@app.command()
+def stack(
+    catalogue: Annotated[str, typer.Argument(help="STAC API, or catalog.json of a static one")],
+    output: Folder,
+    start: Annotated[str, typer.Option("--from", help="first day")],
+    end: Annotated[str, typer.Option("--to", help="last day")],
+    fields: Fields = None,
+    bounds: Bounds = None,
+    resolution: Resolution = 10.0,
+    crs: Crs = None,
+    collection: Annotated[
+        list[str] | None, typer.Option("--collection", help="ids; all by default")
+    ] = None,
+    radar: Annotated[
+        str | None, typer.Option("--radar", help="gamma0, sigma0, gamma0_db or sigma0_db")
+    ] = None,
+    angle: Annotated[
+        float | None, typer.Option("--angle", help="degrees, for items without an angle")
+    ] = None,
+    sign: Annotated[
+        str | None, typer.Option("--sign", help="URL that signs a file's address (?href=)")
+    ] = None,
+    whole_mb: Annotated[
+        float, typer.Option("--whole-mb", min=0, help="larger files are read by windows")
+    ] = 64.0,
+    dry_run: DryRun = False,
+) -> None:
+    """A scene from a catalogue: radar passes and NDVI over a place, by relative orbit."""
+    from ..progress import pixels_bar
+    from .catalogue import Search, day, find, signer
+    from .grids import asked_grid, lon_lat_box
+    from .stack import planned, prepare_stack, report_lines
+
+    grid = asked_grid(fields, bounds, resolution, crs)
+    dates = day(start, "--from"), day(end, "--to")
+    found = find(catalogue, Search(lon_lat_box(grid), *dates, tuple(collection or ())))
+    print(f"{catalogue}: {len(found.items)} of {found.looked_at} items, {found.how}")
+    if dry_run:
+        print("\n".join(planned(found, radar)))
+        return
+    with pixels_bar(output.name) as progress:
+        report = prepare_stack(
+            catalogue,
+            found,
+            grid,
+            output,
+            radar=radar,
+            angle_deg=angle,
+            sign=signer(catalogue, sign),
+            whole_mb=whole_mb,
+            progress=progress,
+        )
+    print("\n".join(report_lines(report, output)))
+
+
 def _day(given: str | None, option: str) -> Any:
     if given is None:
         return None

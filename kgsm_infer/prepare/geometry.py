@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MissingError
+from ..extras import optional
 from .safe import Floats, Product
 
 SPEED_OF_LIGHT = 299_792_458.0  # m/s
@@ -46,15 +46,7 @@ class Seen:
 
 def sarsen_or_reason() -> Any:
     """sarsen, or MissingError naming the extra."""
-    try:
-        import sarsen.geocoding
-        import sarsen.orbit
-        import sarsen.radiometry
-    except ImportError:
-        raise MissingError(
-            "sigma0 needs sarsen, which is not installed: pip install 'kgsm[prepare]'"
-        ) from None
-    return sarsen
+    return optional("sigma0", "sarsen", "geocoding", "orbit", "radiometry")
 
 
 def orbit_of(product: Product) -> Orbit:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, MissingError, UsageError
+from ..extras import optional
 from ..scenes.gdal import rasterio_or_reason
 from ..scenes.grid import Grid
 
@@ -36,7 +37,7 @@ def grid_of(
 
     >>> grid = grid_of((12.45, 41.95, 12.55, 42.05), "EPSG:4326", 10)
     >>> grid.width, grid.height, grid.transform[:3]
-    (846, 1123, (10.0, 0.0, 288770.0))
+    (861, 1136, (10.0, 0.0, 288640.0))
     """
     rasterio = rasterio_or_reason()
     west, south, east, north = (float(value) for value in bounds)
@@ -81,6 +82,15 @@ def asked_grid(
     return grid_of(numbers, "EPSG:4326", resolution_m, crs)
 
 
+def lon_lat_box(grid: Grid) -> tuple[float, float, float, float]:
+    """West, south, east, north of a grid, degrees."""
+    rasterio = rasterio_or_reason()
+    a, _, c, _, e, f = grid.transform
+    corners = (c, f + e * grid.height, c + a * grid.width, f)
+    west, south, east, north = rasterio.warp.transform_bounds(grid.crs, "EPSG:4326", *corners, 21)
+    return float(west), float(south), float(east), float(north)
+
+
 def utm_zone(lon_deg: float, lat_deg: float) -> str:
     """EPSG code of the UTM zone, WGS 84.
 
@@ -94,12 +104,7 @@ def utm_zone(lon_deg: float, lat_deg: float) -> str:
 
 def fields_bounds(path: str | Path) -> tuple[tuple[float, float, float, float], str]:
     """West, south, east, north of a file of outlines, and its CRS."""
-    try:
-        import pyogrio
-    except ImportError:
-        raise MissingError(
-            "outlines need pyogrio, which is not installed: pip install 'kgsm[raster]'"
-        ) from None
+    pyogrio = optional("reading outlines", "pyogrio", "errors")
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file; name paddock outlines (GeoJSON, GeoPackage)")
@@ -191,6 +196,18 @@ class Draft:
     def close(self) -> None:
         """Give up."""
         self._file.close()
+
+
+def finished(file: Path, key: str) -> bool:
+    """Whether a file is whole and was made from the inputs that ``key`` is a digest of."""
+    rasterio = rasterio_or_reason()
+    if not file.is_file():
+        return False
+    try:
+        with rasterio.open(file) as dataset:
+            return bool(dataset.tags().get("KGSM_KEY") == key)
+    except rasterio.errors.RasterioIOError:
+        return False
 
 
 def into_place(part: Path, folder: Path) -> list[Path]:

@@ -12,14 +12,16 @@ from ..files import whole
 
 #: ``S1B_20211223T051122_022D_vv_sigma0.tif``
 _PASS_FILE = re.compile(r"S1[A-D]_\d{8}T\d{6}_(\d{3}[AD])_(\w+)\.tif")
-#: A file's layer, and the manifest's name of it.
-_LAYERS = {
-    **{f"{p}_sigma0": f"{p}_linear" for p in ("vh", "vv")},
-    **{f"{p}_gamma0": f"{p}_gamma0_linear" for p in ("vh", "vv")},
-    "angle": "angle_deg",
-    "local_angle": "local_angle_deg",
+#: What a backscatter file's numbers are, and the end of the manifest's name of them.
+FORMS = {
+    "sigma0": "linear",
+    "gamma0": "gamma0_linear",
+    "sigma0_db": "db",
+    "gamma0_db": "gamma0_db",
 }
-_OTHER = {"sigma0": "_gamma0", "gamma0": "_sigma0"}
+_ANGLES = {"angle": "angle_deg", "local_angle": "local_angle_deg"}
+#: Days between two clear images over which vegetation is taken as a straight line.
+NDVI_GAP_DAYS = 20
 
 
 def manifest_text(title: str, layers: Mapping[str, Mapping[str, Any]], **top: Any) -> str:
@@ -37,26 +39,40 @@ def manifest_text(title: str, layers: Mapping[str, Mapping[str, Any]], **top: An
     return "\n".join(lines) + "\n"
 
 
-def write_pass_manifests(folder: Path, kind: str, simulated: bool) -> list[Path]:
+def write_pass_manifests(
+    folder: Path, form: str, simulated: bool, angle_deg: float | None = None
+) -> list[Path]:
     """``scene_022D.toml`` and so on, for every relative orbit with files in a folder.
 
-    kind: "sigma0" or "gamma0"; files of the other are not named.
+    form: of FORMS; backscatter of another form is not named. angle_deg: one angle for passes
+    without rasters of it. NDVI rasters in the folder (``*_ndvi.tif``) go into every manifest.
     """
+    names = {f"{p}_{form}": f"{p}_{FORMS[form]}" for p in ("vh", "vv")} | _ANGLES
     orbits: dict[str, set[str]] = {}
     for file in sorted(folder.glob("S1*.tif")):
         found = _PASS_FILE.fullmatch(file.name)
-        if found and found[2] in _LAYERS and not found[2].endswith(_OTHER[kind]):
+        if found and found[2] in names:
             orbits.setdefault(found[1], set()).add(found[2])
     written = []
     for orbit, layers in orbits.items():
+        if layers <= set(_ANGLES):
+            continue
         way = {"A": "ascending", "D": "descending"}[orbit[-1]]
-        title = f"Sentinel-1 {kind}, relative orbit {int(orbit[:-1])}, {way}"
-        path = folder / f"scene_{orbit}.toml"
-        named = {
-            _LAYERS[layer]: {"files": f"S1*_{orbit}_{layer}.tif"}
-            for layer in _LAYERS
+        title = f"Sentinel-1 {form}, relative orbit {int(orbit[:-1])}, {way}"
+        named: dict[str, dict[str, Any]] = {
+            name: {"files": f"S1*_{orbit}_{layer}.tif"}
+            for layer, name in names.items()
             if layer in layers
         }
+        if "angle_deg" not in named and angle_deg is not None:
+            named["angle_deg"] = {"value": angle_deg}
+        if any(folder.glob("*_ndvi.tif")):
+            named["ndvi"] = {
+                "files": "*_ndvi.tif",
+                "match": "linear",
+                "max_gap_days": NDVI_GAP_DAYS,
+            }
+        path = folder / f"scene_{orbit}.toml"
         with whole(path) as out:
             out.write(manifest_text(f"SIMULATED {title}" if simulated else title, named))
         written.append(path)

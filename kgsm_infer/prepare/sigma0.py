@@ -13,7 +13,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from .. import __version__
 from ..errors import DataError, UsageError
 from ..scenes.gdal import GDAL_CACHE_MB, rasterio_or_reason
 from ..scenes.grid import Grid
-from .grids import Draft, into_place, workshop
+from .grids import Draft, finished, into_place, workshop
 from .heights import Surface, Terrain, surface_of
 from .safe import Product, read_product
 from .sampling import Frame, Options, Tally, block_of, open_frame
@@ -109,7 +108,7 @@ def prepare_pass(
     pass_id = frames[0].pass_id
     files = {name: folder / f"{pass_id}_{layer}.tif" for name, layer in layers.items()}
     key = _key(frames, terrain, grid, options, polarisations)
-    if all(_finished(rasterio, file, key) for file in files.values()):
+    if all(finished(file, key) for file in files.values()):
         return PassReport(pass_id, tuple(files.values()), True, (), {}, {})
     looks, surface = looks_of(grid), surface_of(terrain)
     with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB), workshop(folder) as part:
@@ -202,16 +201,6 @@ def _key(
     ]
     said = [__version__, stamps, terrain.system, repr(grid), repr(options)]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
-
-
-def _finished(rasterio: Any, file: Path, key: str) -> bool:
-    if not file.is_file():
-        return False
-    try:
-        with rasterio.open(file) as dataset:
-            return bool(dataset.tags().get("KGSM_KEY") == key)
-    except rasterio.errors.RasterioIOError:
-        return False
 
 
 def _tags(

@@ -1,0 +1,244 @@
+"""Items of a STAC catalogue that lie over a place and within dates.
+
+A STAC API is asked (pystac-client). A static catalogue, a file or a URL without a search, is
+read item by item, and its items are filtered here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError, MissingError, UsageError
+from ..extras import optional
+
+#: Times a request is tried again when a server does not answer or says 429 or 5xx.
+RETRIES = 4
+#: Seconds to wait for an answer.
+TIMEOUT_S = 60.0
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is wanted. box: west, south, east, north, degrees. start, end: days, both in it.
+    collections: ids; () for all the catalogue has."""
+
+    box: Box
+    start: np.datetime64
+    end: np.datetime64
+    collections: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """items: pystac items in order of time. looked_at: items read or returned. how: in words."""
+
+    items: tuple[Any, ...]
+    looked_at: int
+    how: str
+
+
+def day(text: str, option: str) -> np.datetime64:
+    """A day of an option; UsageError where it is none."""
+    try:
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+            return np.datetime64(text, "D")
+    except ValueError:
+        pass
+    raise UsageError(f"{option} {text!r} is not a date; write 2024-03-04")
+
+
+def find(source: str | Path, search: Search) -> Found:
+    """Items of a catalogue. DataError where it is none, is broken, or holds nothing that fits;
+    MissingError where it cannot be reached."""
+    pystac_client = optional("reading a catalogue", "pystac_client")
+    if search.start > search.end:
+        raise UsageError(f"--from {search.start} lies after --to {search.end}")
+    remote = "://" in str(source)
+    if not remote:
+        source = Path(source)
+        if source.is_dir():
+            source = source / "catalog.json"
+        if not source.is_file():
+            raise DataError(f"{source}: no such file; name a STAC catalogue (catalog.json) or API")
+    with told(source):
+        client = pystac_client.Client.open(str(source), stac_io=stac_io())
+        searchable = remote and bool(client.get_links("search"))
+        items = _asked(client, search) if searchable else _read(client, search)
+    found, looked_at = items
+    if not found:
+        what = f"{looked_at} items, none" if looked_at else "no item"
+        raise DataError(
+            f"{source}: holds {what} over {_words(search.box)} from {search.start} to {search.end}"
+            + (f" in {', '.join(search.collections)}" if search.collections else "")
+        )
+    found.sort(key=lambda item: (time_of(item), item.id))
+    way = "asked its search" if searchable else "read item by item"
+    return Found(tuple(found), looked_at, way)
+
+
+def time_of(item: Any) -> np.datetime64:
+    """When an item was acquired, UTC: its datetime, else its start."""
+    when = item.datetime or item.common_metadata.start_datetime
+    if when is None:
+        raise DataError(f"{item.get_self_href() or item.id}: has no datetime")
+    return np.datetime64(when.replace(tzinfo=None), "s")
+
+
+def signer(source: str | Path, url: str | None = None) -> Callable[[str], str]:
+    """What makes an href fit to be fetched: ``GET url?href=…`` answers with a signed one.
+
+    Planetary Computer's needs no account and is used for its catalogue without being named.
+    """
+    if url is None and "planetarycomputer.microsoft.com" in str(source):
+        url = "https://planetarycomputer.microsoft.com/api/sas/v1/sign"
+    if url is None:
+        return lambda href: href
+    http = session()
+
+    def signed(href: str) -> str:
+        with told(url):
+            answer = http.get(url, params={"href": href}, timeout=TIMEOUT_S)
+            answer.raise_for_status()
+            return str(answer.json()["href"])
+
+    return signed
+
+
+def flat_box(box: Sequence[float]) -> Box:
+    """West, south, east, north of a box in two or three dimensions.
+
+    >>> flat_box([1, 2, 0, 3, 4, 90])
+    (1, 2, 3, 4)
+    """
+    half = len(box) // 2
+    return box[0], box[1], box[half], box[half + 1]
+
+
+def session() -> Any:
+    """A requests session that tries again."""
+    import requests
+    from requests.adapters import HTTPAdapter
+
+    made = requests.Session()
+    for scheme in ("http://", "https://"):
+        made.mount(scheme, HTTPAdapter(max_retries=_retry()))
+    return made
+
+
+def stac_io() -> Any:
+    """pystac-client's reader with retries and a time limit."""
+    from pystac_client.stac_api_io import StacApiIO
+
+    return StacApiIO(max_retries=_retry(), timeout=TIMEOUT_S)
+
+
+@contextmanager
+def told(source: object) -> Iterator[None]:
+    """Whatever a catalogue or a server does wrong, as one line that names it."""
+    import pystac
+    import pystac_client.exceptions
+    import requests
+    from pystac_client.errors import ClientTypeError
+
+    try:
+        with warnings.catch_warnings():  # pystac-client on catalogues without a search
+            warnings.simplefilter("ignore", UserWarning)
+            yield
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise MissingError(f"{source}: no answer ({_why(error)}); offline?") from None
+    except requests.RequestException as error:
+        raise MissingError(f"{source}: {_why(error)}") from None
+    except pystac_client.exceptions.APIError as error:
+        cause = error.__cause__ or error.__context__ or error
+        offline = "" if getattr(error, "status_code", None) else "; offline?"
+        raise MissingError(f"{source}: no usable answer ({_why(cause)}){offline}") from None
+    except FileNotFoundError as error:
+        raise DataError(f"{source}: names {error.filename or error}, which is not there") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{source}: not whole JSON ({_why(error)})") from None
+    except pystac.STACError as error:
+        named = re.search(r"HREF: '([^']+)'", str(error))
+        if named is None or "://" in named[1]:
+            raise DataError(f"{source}: not a STAC catalogue ({_why(error)})") from None
+        if not Path(named[1]).is_file():
+            raise DataError(f"{source}: names {named[1]}, which is not there") from None
+        raise DataError(f"{named[1]}: not a STAC object, or not whole JSON") from None
+    except (pystac.STACTypeError, ClientTypeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{source}: not a STAC catalogue ({_why(error)})") from None
+
+
+def _retry() -> Any:
+    from urllib3.util.retry import Retry
+
+    return Retry(
+        total=RETRIES,
+        backoff_factor=0.2,
+        status_forcelist=(429, 500, 502, 503, 504),
+        allowed_methods=None,
+    )
+
+
+def _asked(client: Any, search: Search) -> tuple[list[Any], int]:
+    found = client.search(
+        bbox=search.box,
+        datetime=f"{search.start}T00:00:00Z/{search.end}T23:59:59Z",
+        collections=list(search.collections) or None,
+        max_items=None,
+    )
+    items = [item for item in found.items() if _fits(item, search)]
+    return items, len(items)
+
+
+def _read(client: Any, search: Search) -> tuple[list[Any], int]:
+    known = {child.id for child in client.get_children()}
+    unknown = sorted(set(search.collections) - known)
+    if unknown and known:
+        raise DataError(
+            f"{client.get_self_href()}: has no collection {unknown[0]}; "
+            f"it has {', '.join(sorted(known))}"
+        )
+    items, looked_at = [], 0
+    for item in client.get_items(recursive=True):
+        looked_at += 1
+        if _fits(item, search):
+            items.append(item)
+    return items, looked_at
+
+
+def _fits(item: Any, search: Search) -> bool:
+    """Whether an item lies over the place, within the days, in a collection asked for."""
+    if search.collections and item.collection_id not in search.collections:
+        return False
+    if item.bbox is None:
+        return False
+    box = flat_box(item.bbox)
+    west, south, east, north = search.box
+    apart = box[3] < south or box[1] > north
+    if box[0] <= box[2]:
+        apart = apart or box[2] < west or box[0] > east
+    else:  # across the date line (RFC 7946 §5.2)
+        apart = apart or (box[2] < west and box[0] > east)
+    when = time_of(item).astype("datetime64[D]")
+    return bool(not apart and search.start <= when <= search.end)
+
+
+def _words(box: Sequence[float]) -> str:
+    return ", ".join(f"{value:.4f}" for value in box)
+
+
+def _why(error: BaseException) -> str:
+    """The shortest telling line of an error."""
+    text = " ".join(str(getattr(error, "reason", None) or error).split())
+    text = re.sub(r"<[\w.]+ object at 0x\w+>:? ?", "", text)
+    return text[:160] or type(error).__name__

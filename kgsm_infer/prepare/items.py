@@ -1,0 +1,164 @@
+"""What a STAC item is: a radar pass with γ⁰ or σ⁰, or a vegetation image; and what it is not.
+
+Nothing is guessed: a radar item of an unknown collection needs to be told what its numbers are,
+and one that does not say its relative orbit is left out, with the reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import UsageError
+from .catalogue import time_of
+from .manifests import FORMS
+
+#: Collections whose numbers are known: Planetary Computer, Digital Earth Africa, OPERA.
+KNOWN_RADAR = {
+    "sentinel-1-rtc": "gamma0",
+    "s1_rtc": "gamma0",
+    "opera-rtc-s1": "gamma0",
+    "OPERA_L2_RTC-S1_V1": "gamma0",
+}
+#: Assets (or bands of one asset), any case.
+RADAR_BANDS = {
+    "vh": ("vh",),
+    "vv": ("vv",),
+    "angle": ("angle", "incidence_angle", "inc_map_ell"),
+}
+OPTICAL_BANDS = {
+    "sentinel-2": {"red": ("b04", "red"), "nir": ("b08", "nir"), "quality": ("scl",)},
+    "landsat": {"red": ("red",), "nir": ("nir08", "nir"), "quality": ("qa_pixel",)},
+}
+#: Seconds between frames of one pass, at most.
+ONE_PASS_S = 600.0
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """Items of one pass (radar) or of one sensor and day (vegetation).
+
+    kind: "radar", "sentinel-2" or "landsat".  stem: of its files, ``S1A_…_022D``.
+    bands: layer to band, by item.  form: one of manifests.FORMS; "" for vegetation.
+    """
+
+    kind: str
+    stem: str
+    time: np.datetime64
+    items: tuple[Any, ...]
+    bands: tuple[Mapping[str, str], ...]
+    form: str = ""
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """acquisitions in order of time; left_out: item id and why."""
+
+    acquisitions: tuple[Acquisition, ...]
+    left_out: Mapping[str, str]
+
+
+def sort_items(items: Sequence[Any], radar: str | None = None) -> Sorted:
+    """Items by acquisition. radar: one of manifests.FORMS, for collections that are not known."""
+    if radar is not None and radar not in FORMS:
+        raise UsageError(f"--radar {radar!r} is none of {', '.join(FORMS)}")
+    left_out: dict[str, str] = {}
+    groups: dict[tuple[str, ...], list[tuple[Any, dict[str, str], str]]] = {}
+    for item in sorted(items, key=lambda item: (time_of(item), item.id)):
+        found = _radar(item, radar) if _is_radar(item) else _optical(item)
+        if isinstance(found, str):
+            left_out[item.id] = found
+            continue
+        key, bands, form = found
+        run = groups.get(key)
+        if run and key[0] == "radar" and _seconds(run[-1][0], item) > ONE_PASS_S:
+            groups[(*key, run[0][0].id)] = groups.pop(key)
+        groups.setdefault(key, []).append((item, bands, form))
+    made = [_acquisition(key, run) for key, run in groups.items()]
+    return Sorted(tuple(sorted(made, key=lambda one: (one.time, one.stem))), left_out)
+
+
+def band_named(item: Any, names: Sequence[str]) -> str | None:
+    """The band of an item by any of its names: an asset, or ``asset.2`` of one with several.
+
+    Names of bands stand in ``bands`` (STAC 1.1) or ``eo:bands``.
+    """
+    for key in item.assets:
+        if key.lower() in names:
+            return str(key)
+    for key, asset in item.assets.items():
+        bands = asset.extra_fields.get("bands") or asset.extra_fields.get("eo:bands") or ()
+        for number, band in enumerate(bands, start=1):
+            if str(band.get("name", "")).lower() in names:
+                return f"{key}.{number}" if len(bands) > 1 else str(key)
+    return None
+
+
+def asset_name(item: Any, band: str) -> str:
+    """The asset a band lies in: ``file`` of ``file.2``."""
+    return band if band in item.assets else band.rpartition(".")[0]
+
+
+def _is_radar(item: Any) -> bool:
+    constellation = str(item.properties.get("constellation", item.properties.get("platform", "")))
+    return (
+        constellation.lower().startswith("sentinel-1")
+        or "sar:polarizations" in item.properties
+        or (item.collection_id or "") in KNOWN_RADAR
+    )
+
+
+def _radar(item: Any, radar: str | None) -> tuple[tuple[str, ...], dict[str, str], str] | str:
+    """Group, bands and form of a radar item, or why it is left out."""
+    form = KNOWN_RADAR.get(item.collection_id or "", radar)
+    bands = {name: band_named(item, names) for name, names in RADAR_BANDS.items()}
+    given = {name: band for name, band in bands.items() if band is not None}
+    if not {"vh", "vv"} & set(given):
+        return f"has neither vh nor vv among {', '.join(item.assets)}"
+    if item.collection_id == "sentinel-1-grd" and radar is None:
+        return "a GRD product in radar geometry; download its SAFE and use prepare sigma0"
+    if form is None:
+        return (
+            f"nothing says what the numbers of collection {item.collection_id} are; "
+            f"--radar {' or '.join(FORMS)}"
+        )
+    orbit, state = item.properties.get("sat:relative_orbit"), item.properties.get("sat:orbit_state")
+    if orbit is None or state not in ("ascending", "descending"):
+        return "does not say its relative orbit and direction (sat:relative_orbit, sat:orbit_state)"
+    mission = re.search(r"(?i)s(?:entinel-)?1([a-d])", item.properties.get("platform", item.id))
+    name = f"S1{mission[1].upper()}" if mission else "S1A"
+    return ("radar", name, f"{int(orbit):03d}{state[0].upper()}", form), given, form
+
+
+def _optical(item: Any) -> tuple[tuple[str, ...], dict[str, str], str] | str:
+    platform = str(item.properties.get("platform", "")).lower()
+    where = f"{platform} {item.properties.get('constellation', '')} {item.collection_id}".lower()
+    kind = next((kind for kind in OPTICAL_BANDS if kind in where), None)
+    if kind is None:
+        return f"is of no known kind (platform {platform or 'not said'})"
+    bands = {name: band_named(item, names) for name, names in OPTICAL_BANDS[kind].items()}
+    given = {name: band for name, band in bands.items() if band is not None}
+    missing = [name for name in bands if name not in given]
+    if missing:
+        return f"{kind} without {' and '.join(missing)} among {', '.join(item.assets)}"
+    day = str(time_of(item).astype("datetime64[D]"))
+    short = "S2" if kind == "sentinel-2" else "L"
+    number = re.search(r"(\d+[a-d]?)$", platform.replace("sentinel-2", ""))
+    letter = platform[-1:].upper() if kind == "sentinel-2" else (number[1] if number else "")
+    return (kind, f"{short}{letter}", day), given, ""
+
+
+def _acquisition(key: tuple[str, ...], run: list[tuple[Any, dict[str, str], str]]) -> Acquisition:
+    items = tuple(item for item, _, _ in run)
+    time = time_of(items[0])
+    stamp = re.sub(r"[-:]", "", str(time))
+    stem = f"{key[1]}_{stamp}_{key[2]}" if key[0] == "radar" else f"{key[1]}_{stamp}"
+    return Acquisition(key[0], stem, time, items, tuple(bands for _, bands, _ in run), run[0][2])
+
+
+def _seconds(one: Any, other: Any) -> float:
+    return float(abs(time_of(other) - time_of(one)) / np.timedelta64(1, "s"))
