@@ -9,6 +9,9 @@ linear power, before any logarithm or isolation; NDVI as it is.
     vh_scene_db, vv_scene_db, ndvi_scene     mean over all rows of one date (and orbit)
     vh_over_usual_db, vv_over_usual_db       vh_field_db over its mean over all dates, dB
     vh_over_driest_db, vv_over_driest_db     vh_field_db over its lowest of all dates, dB
+    vh_between, vv_between                   vh_field_db between the field's driest date, 0, and
+                                             its wettest, 1; NaN where it has shown but one state
+    vh_between_scene, vv_between_scene       mean of that over all rows of one date
     vh_anomaly, vv_anomaly                   the row's own vh_db over what is usual at its
                                              site, in its own swings (see :class:`Typical`)
     vh_anomaly_scene, vv_anomaly_scene       mean of that over all rows of one date
@@ -27,7 +30,7 @@ is made of the rows at hand. Fewer of them than training had the habit of seeing
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +55,10 @@ CONTEXT: Mapping[str, tuple[str, str]] = {
     "vv_over_usual_db": ("vv_field_db", "history"),
     "vh_over_driest_db": ("vh_field_db", "history"),
     "vv_over_driest_db": ("vv_field_db", "history"),
+    "vh_between": ("vh_field_db", "history"),
+    "vv_between": ("vv_field_db", "history"),
+    "vh_between_scene": ("vh_between", "scene"),
+    "vv_between_scene": ("vv_between", "scene"),
     "vh_anomaly": ("vh_db", "place"),
     "vv_anomaly": ("vv_db", "place"),
     "vh_anomaly_scene": ("vh_anomaly", "scene"),
@@ -62,6 +69,8 @@ CONTEXT: Mapping[str, tuple[str, str]] = {
 #: What makes a context: two points of a field, ten of a scene, five dates of a history.
 ENOUGH: Mapping[str, int] = {"field": 2, "scene": 10, "departure": 10, "history": 5, "place": 5}
 
+#: Those that compare with what a field, or the place itself, has shown on other dates.
+HISTORIES = ("history", "place")
 #: Which acquisitions make a history.
 SPANS = ("past", "all")
 
@@ -117,6 +126,22 @@ class HistoryRule:
                 f"{name} is made with the typical place of a training table, and none is given"
             )
         return self.typical[name[:2]]
+
+
+def needed(names: Sequence[str], given: Callable[[str], bool]) -> list[str]:
+    """The contexts among ``names`` that are not given, and those they are made of, bases first.
+
+    >>> needed(["ndvi_over_scene", "vv_db"], given=lambda name: name == "ndvi")
+    ['ndvi_scene', 'ndvi_over_scene']
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        chain = []
+        while name in CONTEXT and not given(name):
+            chain.append(name)
+            name = CONTEXT[name][0]
+        found.update(dict.fromkeys(reversed(chain)))
+    return [*found]
 
 
 #: As models were before there was a choice.
@@ -238,6 +263,13 @@ class History:
         if CONTEXT[name][1] == "place":
             usual_db, swing_db = self.usual_and_swing_db(rule.typical_of(name), place)
             return np.asarray((value_db - usual_db) / swing_db)
+        if name.endswith("_between"):
+            with np.errstate(invalid="ignore"):  # infinite where nothing is known yet
+                swing_db = self.wettest_db[place] - self.driest_db[place]
+                over_db = value_db - self.driest_db[place]
+            between = np.full(len(swing_db), np.nan)
+            np.divide(over_db, swing_db, out=between, where=swing_db > 0)
+            return between
         return value_db - self.reference_db(name, place)
 
 

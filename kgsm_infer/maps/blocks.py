@@ -13,7 +13,7 @@ from ..context import CONTEXT
 from ..observations import Observations
 from ..scenes.grid import Window
 from ..scenes.reader import Reader
-from .context import BlockContext, Context
+from .context import BlockContext, Context, pixels_of
 from .plan import Plan
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Block(NamedTuple):
 
 def retrieve_block(plan: Plan, reader: Reader, window: Window, context: Context) -> Block:
     """One block of the map: (K, height, width)."""
-    shared = BlockContext(plan, reader, window, context)
+    shared = BlockContext(pixels_of(plan, reader, window), context)
 
     def column(name: str, acquisition: int) -> tuple[NDArray[np.float64], ArrayLike]:
         if name in CONTEXT and not plan.stack.has(name):

@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..columns import FROM_DATE, FROZEN_BY, made_from, make
-from ..context import CONTEXT, first_given, mean_of, to_power, too_few
+from ..context import CONTEXT, first_given, mean_of, needed, to_power
 from ..errors import DataError
 from ..extras import optional
 from .attributes import VARIABLES, cf_attributes
 from .blocks import retrieve_columns
+from .context import BlockContext, Context, Pixels
 from .plan import model_columns
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def retrieve(model: str | Path, stack: Any, *, every: bool = False, engine: str 
     every: each acquisition; otherwise the last.
 
     Returns a Dataset of sm, sm_lower, sm_upper and flags, (time, y, x). Scene context is the
-    mean over all of (y, x) in linear power; field context has to be a variable, or every
-    pixel is a field of its own and flagged ``context_missing``.
+    mean over all of (y, x), of backscatter in linear power; field context has to be a variable,
+    or every pixel is a field of its own and flagged ``context_missing``.
     DataError where a variable is missing, MissingError without xarray.
     """
     xarray = optional("retrieval on a Dataset", "xarray")
@@ -50,8 +51,6 @@ def retrieve(model: str | Path, stack: Any, *, every: bool = False, engine: str 
     names = [f"{card.polarisation}_db", *model_columns(loaded)]
     used, made = _variables(stack, names)
     flat = xarray.Dataset({name: stack[name] for name in used}, coords=stack.coords)
-    for name in made:  # before the blocks: they see their own pixels only
-        flat[name], flat[f"{name}_count"] = _scene_mean(flat, name)
     order = [dim for dim in ("time", "y", "x") if dim in flat.dims]
     if order != ["time", "y", "x"]:
         raise DataError(f"the dataset needs dimensions time, y and x; it has {order}")
@@ -59,6 +58,8 @@ def retrieve(model: str | Path, stack: Any, *, every: bool = False, engine: str 
     if len(when) == 0 or not (np.diff(when) > np.timedelta64(0, "s")).all():
         raise DataError("the dataset's times must be ascending, each once")
     flat = flat.chunk(time=-1) if flat.chunks else flat
+    for name in made:  # before the blocks: they see their own pixels only, bases first
+        flat[name], flat[f"{name}_count"] = _scene_mean(flat, name, str(model), engine)
     template = _template(xarray, flat, every)
     options: dict[str, Any] = {"model": str(model), "engine": engine, "every": every}
     if flat.chunks:
@@ -87,11 +88,9 @@ def _loaded(path: str, engine: str, changed: int) -> Model:
 def _variables(stack: Any, names: list[str]) -> tuple[list[str], list[str]]:
     """The dataset's variables that are read, and the scene contexts to make of them."""
     used: dict[str, None] = {}
-    made: dict[str, None] = {}
-
-    for name in names:
-        if name in CONTEXT and name not in stack and CONTEXT[name][1] == "scene":
-            made[name] = None
+    contexts = needed(names, lambda name: name in stack)
+    made = [name for name in contexts if CONTEXT[name][1] == "scene"]
+    for name in [*names, *contexts]:
         column = first_given(name, stack)
         found = made_from(column, stack)
         if not found and column not in FROM_DATE:
@@ -100,16 +99,38 @@ def _variables(stack: Any, names: list[str]) -> tuple[list[str], list[str]]:
                 f"it has {', '.join(stack.data_vars)}"
             )
         used.update(dict.fromkeys(found))
+        if name in CONTEXT and name not in stack:  # what it departs from is not all it needs
+            used.update(dict.fromkeys(made_from(first_given(name, ()), stack)))
     used.update({name: None for name in FROZEN_BY if name in stack})
-    return [*used], [*made]
+    return [*used], made
 
 
-def _scene_mean(flat: Any, name: str) -> tuple[Any, Any]:
+def _scene_mean(flat: Any, name: str, model: str, engine: str) -> tuple[Any, Any]:
     """The scene's mean on each date, and of how many pixels."""
     column = CONTEXT[name][0]
-    value = _column(flat, column)
+    made = column in CONTEXT and column not in flat
+    value = _remembered(flat, column, model, engine) if made else _column(flat, column)
     count = value.count(["y", "x"])
     return mean_of(column, to_power(column, value).sum(["y", "x"]), count), count
+
+
+def _remembered(flat: Any, name: str, model: str, engine: str) -> Any:
+    """A context made of each pixel's own past, (time, y, x), chunk by chunk."""
+    xarray = optional("retrieval on a Dataset", "xarray")
+
+    def block(some: Any) -> Any:
+        dates = range(some.sizes["time"])
+        context = _context_of(some, _model(model, engine))
+        sizes = (len(dates), some.sizes["y"], some.sizes["x"])
+        values = np.stack([context.column(name, day) for day in dates]).reshape(sizes)
+        return xarray.DataArray(values, {d: some[d] for d in some.coords if d in some.dims},
+                                ("time", "y", "x"))  # fmt: skip
+
+    if not flat.chunks:
+        return block(flat)
+    like = flat[next(iter(flat.data_vars))].isel(time=0, drop=True)
+    template = (like * flat["time"].astype(np.float64)).transpose("time", "y", "x")
+    return xarray.map_blocks(block, flat, template=template.chunk(flat.chunks).astype(np.float64))
 
 
 def _column(flat: Any, name: str) -> Any:
@@ -130,28 +151,12 @@ def _block(flat: Any, *, model: str, engine: str, every: bool) -> Any:
     loaded = _model(model, engine)
     sizes = (flat.sizes["y"], flat.sizes["x"])
     dates = flat["time"].values.astype("datetime64[s]")
-    planes: dict[str, NDArray[np.float64]] = {}
-
-    def plane(name: str, acquisition: int) -> NDArray[np.float64]:
-        if name not in planes:
-            value = _column(flat, name)
-            dims = [dim for dim in ("time", "y", "x") if dim in value.dims]
-            shape = [len(dates) if "time" in dims else 1]
-            shape += [flat.sizes[dim] if dim in dims else 1 for dim in ("y", "x")]
-            planes[name] = value.transpose(*dims).values.reshape(shape)
-        whole = planes[name]
-        return np.broadcast_to(whole[acquisition if len(whole) > 1 else 0], sizes).ravel()
+    context = _context_of(flat, loaded)
 
     def column(name: str, acquisition: int) -> tuple[NDArray[np.float64], Any]:
-        if name in CONTEXT and f"{name}_count" in flat:
-            return plane(name, acquisition), too_few(name, plane(f"{name}_count", acquisition))
-        if name in CONTEXT and name not in flat:
-            if CONTEXT[name][1] != "field":
-                raise DataError(f"the dataset has no {name!r}; it has to be a variable here")
-            return plane(CONTEXT[name][0], acquisition), True
-        if name in FROM_DATE and name not in flat:
-            return np.full(sizes, FROM_DATE[name](dates[acquisition])).ravel(), False
-        return plane(name, acquisition), False
+        if name in CONTEXT and (name not in flat or f"{name}_count" in flat):
+            return context.value(name, acquisition)
+        return context.column(name, acquisition), False
 
     targets = range(len(dates)) if every else range(len(dates) - 1, len(dates))
     parts = retrieve_columns(
@@ -175,6 +180,36 @@ def _block(flat: Any, *, model: str, engine: str, every: bool) -> Any:
         coords={dim: flat[dim] for dim in ("y", "x") if dim in flat.coords}
         | {"time": flat["time"][list(targets)]},
     )
+
+
+def _context_of(flat: Any, model: Model) -> BlockContext:
+    """The columns of a chunk, those made of its pixels' past included."""
+    sizes = (flat.sizes["y"], flat.sizes["x"])
+    dates = flat["time"].values.astype("datetime64[s]")
+    planes: dict[str, NDArray[np.float64]] = {}
+
+    def plane(name: str, acquisition: int) -> NDArray[np.float64]:
+        if name in FROM_DATE and name not in flat:
+            return np.full(sizes, FROM_DATE[name](dates[acquisition])).ravel()
+        if name not in planes:
+            value = _column(flat, name)
+            dims = [dim for dim in ("time", "y", "x") if dim in value.dims]
+            shape = [len(dates) if "time" in dims else 1]
+            shape += [flat.sizes[dim] if dim in dims else 1 for dim in ("y", "x")]
+            planes[name] = value.transpose(*dims).values.reshape(shape)
+        whole = planes[name]
+        return np.broadcast_to(whole[acquisition if len(whole) > 1 else 0], sizes).ravel()
+
+    made = [name.removesuffix("_count") for name in flat.data_vars if f"{name}".endswith("_count")]
+    scenes = {name: (flat[name].values, flat[f"{name}_count"].values) for name in made}
+    pixels = Pixels(
+        count=sizes[0] * sizes[1],
+        has=lambda name: name in flat and f"{name}_count" not in flat,
+        column=plane,
+        rule=model.card.history,
+        remembered=range(len(dates)),
+    )
+    return BlockContext(pixels, Context(scenes=scenes))
 
 
 def _template(xarray: Any, flat: Any, every: bool) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..context import CONTEXT
+from ..context import CONTEXT, HISTORIES, needed
 from ..dates import asked_day
 from ..errors import DataError, UsageError
 from ..scenes.grid import Window
@@ -53,10 +53,17 @@ class Plan:
 
     @property
     def contexts(self) -> list[str]:
-        """The contexts the model reads that no layer gives."""
+        """The contexts the model reads that no layer gives, and what they are made of first."""
         card = self.model.card
-        names = (*card.names("dynamic"), *card.names("static"))
-        return [name for name in names if name in CONTEXT and not self.stack.has(name)]
+        return needed([*card.names("dynamic"), *card.names("static")], self.stack.has)
+
+    @property
+    def remembered(self) -> range:
+        """The acquisitions that make histories; empty where the model reads none."""
+        if not any(CONTEXT[name][1] in HISTORIES for name in self.contexts):
+            return range(0)
+        past = self.model.card.history.span == "past"
+        return range(self.targets[-1] + 1 if past else len(self.stack.dates))
 
 
 def plan_map(
@@ -86,8 +93,7 @@ def plan_map(
         _all_within_reach(stack, targets[0])
     grid = stack.grid
     plan = Plan(model, stack, targets, ())
-    past = any(CONTEXT[name][1] == "history" for name in plan.contexts)
-    read = len(stack.dates) if past else len(plan.acquisitions)
+    read = max(len(plan.remembered), len(plan.acquisitions))
     windows = tuple(block_windows(grid.height, grid.width, stack.tile, read))
     return replace(plan, windows=windows)
 

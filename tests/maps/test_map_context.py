@@ -12,7 +12,8 @@ from map_checks import assert_equal_to_predict, predicted, read_map
 
 from kgsm_infer import flags
 from kgsm_infer.card import Channel
-from kgsm_infer.context import ENOUGH, context_of
+from kgsm_infer.context import ENOUGH, SPANS, HistoryRule, Typical, context_of
+from kgsm_infer.maps import lazy
 from kgsm_infer.maps import plan as map_plan
 from kgsm_infer.maps.blocks import retrieve_block
 from kgsm_infer.maps.context import make_context
@@ -98,3 +99,56 @@ def test_a_stated_context_is_believed(model: Model, scene: Path, tmp_path: Path)
     stated = np.broadcast_to(-15.0 - np.arange(4)[:, None, None], (4, 20, 30))
     pixels = replace(pixels, planes={**pixels.planes, "vh_field_db": stated})
     assert_equal_to_predict(tmp_path / "m.tif", predicted(model, pixels))
+
+
+def _with_rule(model: Model, name: str, span: str) -> Model:
+    """The model, reading a context and making histories by a rule of its own."""
+    rule = HistoryRule(span, {"vh": Typical(looks=2.0, usual_db=-16.0, swing_db=1.5)})
+    model = _reading(model, name)
+    return replace(model, card=replace(model.card, history=rule))
+
+
+@pytest.mark.parametrize("span", SPANS)
+@pytest.mark.parametrize(
+    "name",
+    ["vh_anomaly", "vh_anomaly_scene", "ndvi_over_scene", "vh_between", "vh_between_scene",
+     "vh_over_usual_db"],
+)  # fmt: skip
+def test_what_is_made_of_a_past_is_the_same_in_table_map_and_cube(
+    model: Model, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, span: str
+) -> None:
+    """Every pixel a field of its own, as in a scene without outlines; two dates are mapped."""
+    monkeypatch.setattr(map_plan, "BLOCK_SIDE", 16)
+    model, pixels = _with_rule(model, name, span), make_pixels()
+    columns = {**pixels.columns(), "field": pixels.columns()["site"]}
+    table = table_from_columns(columns, features=["clay"])
+    result = model.predict(table)
+    alone = np.uint16(flags.CONTEXT_MISSING)  # a field of one pixel says so in a map
+    for date in ("2024-03-28", "2024-04-09"):
+        rows = table.date == np.datetime64(date)
+        map_scene(model, read_scene(scene), tmp_path / f"{date}.tif", date=date, threads=2)
+        (sm, *_), mask = read_map(tmp_path / f"{date}.tif")
+        np.testing.assert_allclose(sm.ravel(), result.sm[rows], rtol=0, atol=1e-6)
+        np.testing.assert_array_equal(mask.ravel() & ~alone, result.flags[rows] & ~alone)
+    xarray = pytest.importorskip("xarray", reason="lazy retrieval needs kgsm[cluster]")
+    pytest.importorskip("dask.array", reason="lazy retrieval needs kgsm[cluster]")
+    monkeypatch.setattr(lazy, "_model", lambda *_: model)
+    dims = ("time", "y", "x")
+    cube = xarray.Dataset(
+        {key: (dims[-plane.ndim :], plane) for key, plane in pixels.planes.items()},
+        coords={"time": np.asarray(pixels.dates, "datetime64[ns]")},
+    )
+    for stack in (cube, cube.chunk(y=7, x=11)):
+        made = lazy.retrieve("model.onnx", stack, every=True).compute(scheduler="synchronous")
+        np.testing.assert_allclose(made.sm.values.ravel(), result.sm, rtol=0, atol=1e-6)
+        np.testing.assert_array_equal(made.flags.values.ravel() & ~alone, result.flags & ~alone)
+
+
+def test_a_field_that_has_shown_one_state_only_is_between_nothing() -> None:
+    columns = {"site": ["a", "a"], "field": ["f", "f"], "date": ["2024-03-04", "2024-03-16"]}
+    table = table_from_columns({**columns, "vh_db": [-15.0, -15.0]})
+    assert np.isnan(context_of(table, "vh_between")[0]).all()
+    table = table_from_columns({**columns, "vh_db": [-15.0, -12.0]})
+    assert context_of(table, "vh_between")[0].tolist() == [0.0, 1.0]
+    past, count = context_of(table, "vh_between", HistoryRule("past"))
+    assert np.isnan(past[0]) and past[1] == 1.0 and count.tolist() == [1, 2]
