@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .context import WHOLE_ARCHIVE, HistoryRule, Typical
 from .errors import ModelError
+from .interval import interval_of
 from .kernels.domain import Domain, domain_of
 from .kernels.head import Head, Readout, Term, readout_of
 from .kernels.wcm import Limits, Wcm
@@ -51,8 +51,8 @@ class Card:
     limits: physical ranges (also for a plain LSTM).
     head: the physics head beside the LSTM; None where the LSTM stands alone.
     history: which acquisitions a history is made of, and the typical place.
-    interval: None, or ``{"level": 0.9, "lower": -0.05, "upper": 0.06, ...}``: offsets
-        added to SM. domain: None, or the domain reference.
+    interval: None, or offsets added to SM as :func:`kgsm_infer.interval.interval_of` reads them,
+        for points and for field means. domain: None, or the domain reference.
     validation, training_data: scores and provenance, plain JSON objects.
     simulated: True when any of the training data was simulated.
     graph_sha256: ``{"complete": ..., "core": ...}`` of the two files' graphs.
@@ -160,9 +160,7 @@ def _build(raw: dict[str, Any]) -> Card:
     if set(card.graph_sha256) != {"complete", "core"}:
         raise ValueError("graph_sha256 must name both files")
     if card.interval is not None:
-        for key in ("level", "lower", "upper"):
-            if not math.isfinite(card.interval[key]):
-                raise ValueError(f"interval {key} is not a number")
+        interval_of(card.interval, card.names("dynamic"))  # raises where it cannot be one
     card_domain(card)  # raises where it cannot be one
     if not card.layout.channels == len(card.channels) + 1:  # the layout checks the scaling
         raise ValueError("channels and scaling do not fit")

@@ -20,6 +20,7 @@ from .card import Card, card_domain
 from .columns import FROM_DATE
 from .engines import Engine, engine_of
 from .errors import ModelError
+from .interval import ends, interval_of, known_of
 from .kernels.domain import Domain, outside
 from .kernels.wcm import in_own_terms, isolate_to_fit
 from .kernels.window import window_rows
@@ -204,7 +205,7 @@ class Model:
         mask |= observed.context_missing[last] * np.uint16(flags.CONTEXT_MISSING)
         frozen = observed.frozen[last]
         mask[frozen] = (mask[frozen] & flags.SHORT_HISTORY) | flags.FROZEN_OR_SNOW
-        return finish(self.card, sm, soil_db, mask)
+        return finish(self.card, sm, soil_db, mask, observed.dynamic[last])
 
     def _in_order(self, work: Callable[[slice], _T], parts: Iterable[slice]) -> list[_T]:
         """The results of ``work`` on parts, which ``threads`` threads share."""
@@ -229,9 +230,15 @@ def load(path: str | Path, *, engine: str = "auto", threads: int = 1) -> Model:
 
 
 def finish(
-    card: Card, raw: NDArray[np.float32], soil_db: NDArray[np.float32], mask: NDArray[np.uint16]
+    card: Card,
+    raw: NDArray[np.float32],
+    soil_db: NDArray[np.float32],
+    mask: NDArray[np.uint16],
+    dynamic: NDArray[np.float32],
 ) -> Retrieval:
     """Limits, interval and NaN, the same after every engine.
+
+    dynamic: (N, Fd) of the target acquisitions, which the interval may read.
 
     An engine may turn NaN inputs into finite numbers (onnxruntime's LSTM does), so what
     has no number is set to NaN here, whatever came back.
@@ -250,8 +257,9 @@ def finish(
     sm = np.where(without, nan, np.clip(raw, low, high))
     lower, upper = np.full_like(sm, nan), np.full_like(sm, nan)
     if card.interval is not None:
-        lower = np.clip(sm + np.float32(card.interval["lower"]), low, high)
-        upper = np.clip(sm + np.float32(card.interval["upper"]), low, high)
+        channels = card.names("dynamic")
+        width = interval_of(card.interval, channels).point
+        lower, upper = ends(width, sm, known_of(mask, dynamic, channels), card.limits.sm)
     no_soil = without if card.wcm else np.ones_like(without)  # a plain LSTM sees no soil
     return Retrieval(sm, lower, upper, np.where(no_soil, nan, soil_db), mask)
 

@@ -79,6 +79,12 @@ def describe(file: ModelFile) -> str:
     if card.interval:
         low, high, level = (card.interval[key] for key in ("lower", "upper", "level"))
         lines[-1] = f"interval: {level:.0%}, SM {low:+.3f} to {high:+.3f} m3/m3"
+        field = card.interval.get("field")
+        if field:
+            lines[-1] += f"; of a field's mean {field['lower']:+.3f} to {field['upper']:+.3f}"
+        names = [term["name"] for term in card.interval.get("terms", ())]
+        if names:
+            lines[-1] += f"; wider or narrower by {', '.join(names)}"
     data = card.training_data
     lines.append(
         f"trained on: {data.get('name')} ({data.get('samples')} samples, "

@@ -39,6 +39,7 @@ from ..table import write_csv
 
 if TYPE_CHECKING:
     from ..card import Card
+from ..interval import Width, ends, interval_of
 
 #: A flag stands for a paddock from this share of its pixels on.
 FLAG_SHARE = 0.1
@@ -109,8 +110,10 @@ def summarise(
     low, high = card.limits.sm
     lower = upper = math.nan
     if card.interval is not None:
-        lower = min(max(mean + float(card.interval["lower"]), low), high)
-        upper = min(max(mean + float(card.interval["upper"]), low), high)
+        interval = interval_of(card.interval, card.names("dynamic"))
+        # a card of single points knows nothing of means: their offsets are wide enough
+        width = interval.field or Width(interval.point.lower, interval.point.upper)
+        lower, upper = (float(end) for end in ends(width, mean, {}, (low, high)))
     middle, p10, p90 = weighted_quantile(values, inside, [0.5, 0.1, 0.9])
     doubts = flag_shares(mask[there], inside, float(inside.sum()))
     return Paddock(

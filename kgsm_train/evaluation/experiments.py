@@ -42,8 +42,9 @@ from ..progress import PartProgress
 from ..strict import as_plain
 from .crossval import Crossvalidation, crossvalidate, put_together, run_parts
 from .folds import date_blocks, group_folds
+from .means import days_of, group_means
 from .metrics import block_bootstrap, number, paired_difference, scores
-from .scoreboard import days, group_means, regime_title
+from .scoreboard import regime_title
 from .splits import Design, Split, design_of
 
 Column = NDArray[np.float32]
@@ -238,14 +239,15 @@ def _scores(
     if reference is None:
         raise UsageError(f"reference {plan.reference!r} is none of: {', '.join(names.values())}")
     group = np.tile(source.group[common], seeds)
-    date = np.tile(days(run)[common], seeds) if run.design.block_names else None
+    date = np.tile(days_of(run.source)[common], seeds) if run.design.block_names else None
     known = _on_known_dates(plan, runs, common)
     observed = np.tile(source.label[common], seeds)
     stacked = {
         line: np.concatenate([sm[common] for sm in found]) for line, found in columns.items()
     }
     means = {
-        line: [group_means(run, common, sm) for sm in found] for line, found in columns.items()
+        line: [group_means(run.source, common, sm) for sm in found]
+        for line, found in columns.items()
     }
     several = source.several_sites_a_group
     rows: list[dict[str, Any]] = []
@@ -278,7 +280,7 @@ def _scores(
         "seeds": list(plan.seeds),
         "folds": len(run.design.fold_names),
         "regime": regime_title(run.headline, config.data.group),
-        "dates": len(np.unique(days(run)[common])),
+        "dates": len(np.unique(days_of(run.source)[common])),
         "paired_to": plan.reference,
         "variants": rows,
     }

@@ -135,8 +135,7 @@ def series(
         here = here[np.argsort(table.date[here])]
         date, sm = table.date[here].astype("datetime64[ms]").astype(object), predicted[here]
         if interval:
-            low, high = sm + interval["lower"], sm + interval["upper"]
-            low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
+            low, high = (np.clip(sm + interval[end], 0, 1) for end in ("lower", "upper"))
             axis.fill_between(date, low, high, color=BLUE, alpha=0.15, linewidth=0)
         axis.plot(date, sm, "-", color=BLUE, linewidth=1.2, label="predicted")
         axis.plot(date, label[here], "o", color=VERMILION, markersize=3, label="observed")

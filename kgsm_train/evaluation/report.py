@@ -142,7 +142,8 @@ def draw(
         path = folder / "series.png"
         figures.series(path, result, board.ours, sites, interval, note)
         text = f"{called} at {len(sites)} sites, from the best to the worst by RMSE. Dots are "
-        text += "observed; the band is the 90 % interval." if interval else "observed."
+        text += "observed"
+        text += "; the band is the 90 % interval, unscaled." if interval else "."
         pictures.append(("Time series", path, text))
     if interval:
         path = folder / "coverage.png"

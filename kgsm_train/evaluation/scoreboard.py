@@ -29,9 +29,10 @@ from .board import (
     WithinDate,
 )
 from .crossval import Crossvalidation
+from .intervals import intervals
+from .means import days_of, group_means
 from .metrics import block_bootstrap, by_group, paired_difference, scores, within_date
 from .parts import code_digest
-from .trust import group_conformal
 
 
 def common_rows(result: Crossvalidation, regime: str) -> NDArray[np.bool_]:
@@ -83,20 +84,8 @@ def scoreboard(result: Crossvalidation, config: Config) -> Board:
         },
         config=as_json(config),
         no_skill=no_skill(regimes[result.headline], ours),
-        intervals=_intervals(result),
+        intervals=intervals(result, config, regimes[result.headline].title),
     )
-
-
-def _intervals(result: Crossvalidation) -> dict[str, dict[str, Any]]:
-    """The 90 % interval of each network from its residuals in the headline, as on a card."""
-    label, found = result.source.label, {}
-    for name, predicted in result.predicted.items():
-        if MODELS[name].network:
-            interval = group_conformal(predicted - label, result.source.group)
-            if interval is not None:
-                by_group = {"coverage_by_group": interval.by_group}
-                found[name] = {**interval.as_card(), **by_group}
-    return found
 
 
 def regime_title(regime: str, group: str) -> str:
@@ -137,7 +126,7 @@ def no_skill(regime: RegimeScores, ours: str) -> str:
 def _regime(result: Crossvalidation, regime: str, config: Config, ours: str) -> RegimeScores:
     common = common_rows(result, regime)
     source, predictions = result.source, result.regimes[regime]
-    date = days(result)
+    date = days_of(source)
     rows = _Rows(
         result=result,
         common=common,
@@ -190,7 +179,7 @@ def _model(rows: _Rows, predicted: NDArray[np.float32]) -> ModelScores:
     source, label = result.source, result.source.label
     observed, estimated = label[common], predicted[common]
     date = None if rows.date is None else rows.date[common]
-    means = group_means(result, common, predicted)
+    means = group_means(source, common, predicted)
     labelled = np.isfinite(label) & rows.due
     group_mean = None
     if rows.several:
@@ -240,7 +229,7 @@ def _paired(rows: _Rows, ours: NDArray[np.float32], theirs: NDArray[np.float32])
     )
     of_means = None
     if rows.several:
-        a, b = (group_means(rows.result, common, sm) for sm in (ours, theirs))
+        a, b = (group_means(source, common, sm) for sm in (ours, theirs))
         when = None if rows.date is None else a.date
         of_means = build(
             Difference,
@@ -272,30 +261,3 @@ def _ends(
 def _by_group(group: NDArray[np.str_], observed: NDArray[Any], predicted: NDArray[Any]) -> ByGroup:
     found: Mapping[str, Any] = by_group(group, observed, predicted)
     return build(ByGroup, as_plain(found), "scores")
-
-
-def days(result: Crossvalidation) -> NDArray[np.int64]:
-    """(R,) the day of each row."""
-    return np.floor(result.source.table.day).astype(np.int64)
-
-
-class GroupMeans(NamedTuple):
-    """Means over the rows of one group and date: K of them. SM in m3 m-3."""
-
-    group: NDArray[np.str_]
-    date: NDArray[np.int64]
-    observed: NDArray[np.float64]
-    predicted: NDArray[np.float64]
-
-
-def group_means(
-    result: Crossvalidation, rows: NDArray[np.bool_], predicted: NDArray[np.float32]
-) -> GroupMeans:
-    """Observed and predicted SM averaged over the ``rows`` (R,) of each group and date."""
-    group, date = result.source.group[rows], days(result)[rows]
-    names, member = np.unique(group, return_inverse=True)
-    pairs, code = np.unique(np.stack([member, date]), axis=1, return_inverse=True)
-    code = code.reshape(-1)
-    n = np.bincount(code)
-    observed = np.bincount(code, result.source.label[rows]) / n
-    return GroupMeans(names[pairs[0]], pairs[1], observed, np.bincount(code, predicted[rows]) / n)

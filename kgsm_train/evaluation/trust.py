@@ -1,9 +1,8 @@
-"""How far a model can be trusted: prediction intervals and its domain, made at training."""
+"""How far from its training data a model is used: the domain, made at training."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,86 +17,6 @@ from ..learning.training import scaling
 
 #: Points kept on the card: enough to cover the training data, few enough for a small file.
 MOST_POINTS = 256
-
-
-@dataclass(frozen=True)
-class Interval:
-    """SM + lower .. SM + upper holds the truth of an unseen group with ``level``.
-
-    coverage: share of labels inside, each group's interval made without it.
-    by_group: the same for each group.
-    """
-
-    level: float
-    lower: float
-    upper: float
-    groups: int
-    samples: int
-    coverage: float
-    by_group: dict[str, float]
-
-    def as_card(self) -> dict[str, Any]:
-        """Plain JSON for the model card."""
-        return {
-            "level": self.level,
-            "lower": self.lower,
-            "upper": self.upper,
-            "groups": self.groups,
-            "samples": self.samples,
-            "cross_coverage": self.coverage,
-            "method": "group-conformal, symmetric, from leave-group-out residuals",
-        }
-
-
-def group_conformal(
-    residual: NDArray[np.floating], group: NDArray[np.str_], level: float = 0.9
-) -> Interval | None:
-    """Half width q of a symmetric interval from leave-group-out residuals (R,), NaN left out.
-
-    A new place comes with its own bias, so what is exchangeable is places, not rows
-    (hierarchical conformal prediction: Lee, Barber & Willett 2023). With K groups of n_k
-    rows, q is the ``level`` quantile of
-
-        sum_k sum_i 1 / ((K + 1) n_k) delta(|r_ki|) + 1 / (K + 1) delta(infinity)
-
-    and covers a row of a new group with at least ``level``. None where there are too few
-    groups for a finite q.
-    """
-    known = np.isfinite(residual)
-    residual, group = np.abs(residual[known]), group[known]
-    half = _half_width(residual, group, level)
-    if half is None:
-        return None
-    by_group: dict[str, float] = {}
-    inside = np.zeros(len(residual), bool)
-    for name in np.unique(group):
-        here = group == name
-        other = _half_width(residual[~here], group[~here], level)
-        if other is None:
-            return None
-        inside[here] = residual[here] <= other
-        by_group[str(name)] = float(inside[here].mean())
-    return Interval(
-        level=level,
-        lower=-half,
-        upper=half,
-        groups=len(by_group),
-        samples=len(residual),
-        coverage=float(inside.mean()),
-        by_group=by_group,
-    )
-
-
-def _half_width(
-    residual: NDArray[np.floating], group: NDArray[np.str_], level: float
-) -> float | None:
-    names, code, count = np.unique(group, return_inverse=True, return_counts=True)
-    if not len(names):
-        return None
-    order = np.argsort(residual, kind="stable")
-    mass = np.cumsum(1.0 / ((len(names) + 1) * count[code[order]]))
-    reached = np.flatnonzero(mass >= level - 1e-12)
-    return float(residual[order[reached[0]]]) if len(reached) else None
 
 
 def training_domain(

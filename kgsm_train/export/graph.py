@@ -7,6 +7,7 @@ the C core. Opset and IR version are pinned, so old runtimes can read them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from onnx import TensorProto, helper
 
 from kgsm_infer import flags
 from kgsm_infer.card import Card, card_domain
+from kgsm_infer.interval import Width, interval_of
 from kgsm_infer.kernels.domain import Domain
 
 from ..learning.network import KnowledgeGuidedLSTM
@@ -42,8 +44,8 @@ def complete_graph(network: KnowledgeGuidedLSTM, card: Card) -> onnx.ModelProto:
     statics = _statics(graph, card)
     _tile(graph, card, seen.channel, steps.valid, statics)
     raw = lstm_members(graph, network, "sm_unclipped")
-    without = _flags(graph, card, seen, steps, statics, raw)
-    outputs = _numbers(graph, card, seen.channel, raw, without)
+    told = _flags(graph, card, seen, steps, statics, raw)
+    outputs = _numbers(graph, card, seen.channel, raw, told)
     return checked_model(graph, f"kgsm {card.kind} complete", _inputs(card), outputs)
 
 
@@ -182,6 +184,13 @@ def _tile(graph: Graph, card: Card, channel: str, valid: str, statics: _Statics 
     node("Transpose", [by_site], "tile", perm=[1, 0, 2])  # (N, T, F) -> (T, N, F)
 
 
+class _Told(NamedTuple):
+    """Names of (N,) boolean tensors: where there is no number, and each flag by its name."""
+
+    without: str
+    flags: Mapping[str, str]
+
+
 def _flags(
     graph: Graph,
     card: Card,
@@ -189,8 +198,8 @@ def _flags(
     steps: _Steps,
     statics: _Statics | None,
     raw: str,
-) -> str:
-    """The tensor ``flags`` (N,) of the target acquisition; returns where there is no number."""
+) -> _Told:
+    """The tensor ``flags`` (N,) of the target acquisition."""
     node, constant = graph.node, graph.constant
     missing = [graph.last(steps.missing), *([statics.missing] if statics else [])]
     outside = [graph.last(steps.outside), *([statics.outside] if statics else [])]
@@ -215,7 +224,7 @@ def _flags(
     beyond = node("Or", [below, above], "sm_outside")
     bits.append((flags.SM_CLIPPED, node("And", [with_number, beyond], "sm_clipped")))
     graph.sum_of_bits(bits, "flags")
-    return without
+    return _Told(without, {flags.names(bit): name for bit, name in bits})
 
 
 def _short_history(graph: Graph, valid: str) -> str:
@@ -227,12 +236,12 @@ def _short_history(graph: Graph, valid: str) -> str:
 
 
 def _numbers(
-    graph: Graph, card: Card, channel: str, raw: str, without: str
+    graph: Graph, card: Card, channel: str, raw: str, told: _Told
 ) -> list[onnx.ValueInfoProto]:
     """SM and its interval within the limits, and the soil's backscatter; NaN where none is due."""
     node, constant = graph.node, graph.constant
     low, high = constant("sm_low", card.limits.sm[0]), constant("sm_high", card.limits.sm[1])
-    nan_value = constant("nan", np.nan)
+    nan_value, without = constant("nan", np.nan), told.without
     clipped = node("Clip", [raw, low, high], "sm_in_limits")
     node("Where", [without, nan_value, clipped], "sm")
     if card.wcm is not None:
@@ -246,8 +255,10 @@ def _numbers(
         helper.make_tensor_value_info("flags", TensorProto.INT32, ["N"], bits),
     ]
     if card.interval is not None:
-        for name in ("lower", "upper"):
-            offset = constant(f"sm_{name}_offset", card.interval[name])
+        width = interval_of(card.interval, card.names("dynamic")).point
+        scale = _interval_factor(graph, card, width, clipped, told)
+        for name, value in (("lower", width.lower), ("upper", width.upper)):
+            offset = node("Mul", [scale, constant(f"{name}_offset", value)], f"sm_{name}_offset")
             moved = node("Add", [clipped, offset], f"sm_{name}_moved")
             kept_in = node("Clip", [moved, low, high], f"sm_{name}_in_limits")
             node("Where", [without, nan_value, kept_in], f"sm_{name}")
@@ -255,6 +266,34 @@ def _numbers(
                 helper.make_tensor_value_info(f"sm_{name}", TensorProto.FLOAT, ["N"], "m3 m-3")
             )
     return outputs
+
+
+def _interval_factor(graph: Graph, card: Card, width: Width, clipped: str, told: _Told) -> str:
+    """What scales the interval's offsets (:func:`kgsm_infer.interval.factor`)."""
+    node, constant = graph.node, graph.constant
+    total = constant("interval_intercept", width.intercept)
+    for term in width.terms:
+        if term.name == "sm":
+            x = clipped
+        elif term.name in card.names("dynamic"):
+            at = constant(
+                f"interval_{term.name}_at", card.names("dynamic").index(term.name), np.int64
+            )
+            x = node("Gather", [graph.last("features"), at], f"interval_{term.name}", axis=1)
+        elif term.name in told.flags:
+            x = node("Cast", [told.flags[term.name]], f"interval_{term.name}", to=TensorProto.FLOAT)
+        else:  # what the graph cannot know (frozen, context): not raised
+            continue
+        slope = constant(f"interval_slope_{term.name}", term.slope)
+        share = node("Mul", [x, slope], f"interval_share_{term.name}")
+        total = node("Add", [total, share], f"interval_with_{term.name}")
+    low, high = (
+        constant(f"interval_{end}", v)
+        for end, v in zip(("least", "most"), width.bounds, strict=True)
+    )
+    unknown = node("IsNaN", [total], "interval_unknown")
+    finite = node("Where", [unknown, high, total], "interval_finite")
+    return node("Clip", [finite, low, high], "interval_factor")
 
 
 def _dissimilar(graph: Graph, domain: Domain) -> str:

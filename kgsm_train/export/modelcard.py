@@ -111,8 +111,9 @@ def model_card(card: Card) -> str:
         lines += [
             f"`sm_lower` … `sm_upper` is a {card.interval['level']:.0%} interval "
             f"({card.interval['method']}, {card.interval['groups']} groups): "
-            f"{card.interval['lower']:+.3f} to {card.interval['upper']:+.3f} m³/m³. Left "
-            f"out group by group it covered {card.interval['cross_coverage']:.1%} of the labels.",
+            f"{card.interval['lower']:+.3f} to {card.interval['upper']:+.3f} m³/m³ where nothing "
+            f"scales it{_scaled(card.interval)}. On dates and groups it was made without it "
+            f"covered {card.interval['cross_coverage']:.1%} of the labels.",
             "",
         ]
     else:
@@ -128,6 +129,19 @@ def model_card(card: Card) -> str:
         f"- {card.members} members of {card.hidden} hidden units; kgsm {card.kgsm_version}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _scaled(interval: Mapping[str, Any]) -> str:
+    """What widens and narrows an interval, and that of a field's mean."""
+    text = ""
+    if interval.get("terms"):
+        names = ", ".join(term["name"] for term in interval["terms"])
+        low, high = interval["bounds"]
+        text = f", {low:g} to {high:g} times that by {names}"
+    field = interval.get("field")
+    if field:
+        text += f"; for the mean of a field {field['lower']:+.3f} to {field['upper']:+.3f}"
+    return text
 
 
 def write_stac_item(folder: Path, card: Card, source: Source, name: str = "model") -> Path:

@@ -1,4 +1,4 @@
-"""Intervals, domain and context: against formulas written out once more."""
+"""Domain and context: against formulas written out once more."""
 
 from __future__ import annotations
 
@@ -11,40 +11,9 @@ from kgsm_infer.errors import DataError
 from kgsm_infer.kernels.domain import Domain, dissimilarity, domain_of
 from kgsm_infer.model import load
 from kgsm_infer.table import read_table, table_from_columns
-from kgsm_train.evaluation.trust import group_conformal, training_domain
+from kgsm_train.evaluation.trust import training_domain
 
 RNG = np.random.default_rng(5)
-
-
-def test_interval_is_the_weighted_quantile_of_its_definition():
-    group = np.asarray(["a"] * 4 + ["b"] * 2 + ["c"] * 3 + [f"g{i}" for i in range(20)])
-    residual = RNG.normal(0, 0.1, len(group))
-    got = group_conformal(residual, group, 0.9)
-    names = np.unique(group)
-    for half, enough in ((got.upper, True), (got.upper - 1e-9, False)):
-        mass = sum(
-            (np.abs(residual[group == g]) <= half).sum() / (group == g).sum() / (len(names) + 1)
-            for g in names
-        )
-        assert (mass >= 0.9 - 1e-12) == enough
-    assert got.lower == -got.upper
-
-
-def test_interval_covers_unseen_groups_although_rows_of_a_group_agree():
-    """Places with their own bias: the coverage of new places, not of new rows, is kept."""
-    inside = []
-    for _ in range(60):
-        bias = np.repeat(RNG.normal(0, 0.08, 30), 20)
-        residual = bias + RNG.normal(0, 0.02, len(bias))
-        interval = group_conformal(residual, np.repeat(np.arange(30).astype(str), 20), 0.9)
-        new = np.repeat(RNG.normal(0, 0.08, 40), 5) + RNG.normal(0, 0.02, 200)
-        inside.append((np.abs(new) <= interval.upper).mean())
-    assert 0.89 <= np.mean(inside) <= 0.97
-
-
-def test_too_few_groups_have_no_interval():
-    assert group_conformal(np.asarray([0.1, 0.2]), np.asarray(["a", "b"]), 0.9) is None
-    assert group_conformal(np.asarray([np.nan]), np.asarray(["a"]), 0.9) is None
 
 
 def test_dissimilarity_is_the_papers():
@@ -134,7 +103,7 @@ def test_a_context_of_too_few_is_flagged_unless_the_table_brings_it():
     table = context_table()
     missing = context_missing(table, ["vh_field_db", "ndvi"])
     assert missing.tolist() == [False] * 5 + [True] * 2 + [False] * 5
-    assert ENOUGH == {"field": 2, "scene": 10, "history": 5}
+    assert {"field": 2, "scene": 10, "history": 5}.items() <= ENOUGH.items()
     assert not context_missing(table, ["vh_scene_db"]).any()
     brought = context_table(vh_field_db=[-14.0] * 12)
     assert not context_missing(brought, ["vh_field_db"]).any()
@@ -151,7 +120,7 @@ def test_context_without_its_columns_is_refused():
     table = table_from_columns({"site": ["a"], "date": ["2024-05-01"], "vh_db": [-12.0]})
     with pytest.raises(DataError, match="no column 'field', which the model's field context"):
         context_of(table, "vh_field_db")
-    with pytest.raises(DataError, match="no column 'vv_db', which the context vv_scene_db"):
+    with pytest.raises(DataError, match="no column 'vv_db', which the context"):
         context_of(table, "vv_scene_db")
 
 

@@ -15,6 +15,8 @@ from made_models import card_of, network_of, write_pair
 from kgsm_infer.card import CARD_KEY, card_from_json
 from kgsm_infer.errors import ModelError
 from kgsm_infer.kernels.wcm import Wcm
+from kgsm_infer.kernels.window import days_apart
+from kgsm_infer.model import load
 from kgsm_infer.onnxfile import card_and_graph, read_model_file
 from kgsm_train.export import files as export_module
 from kgsm_train.export.graph import complete_graph, core_graph
@@ -40,6 +42,48 @@ def test_every_engine_agrees_on_random_and_nasty_windows(tmp_path, shape):
     worst, windows = export_module.prove(network, paths["complete"])
     assert worst <= 1e-5
     assert windows == 4 * 64 + 1
+
+
+@pytest.mark.parametrize("shape", ["kg", "kg-column", "plain"])
+def test_the_graph_scales_its_interval_as_the_library_does(tmp_path, shape):
+    wcm, sizes = SHAPES[shape]
+    network = network_of(wcm, **sizes)
+    terms = [("sm", 1.5), ("short_history", 0.4), ("d0", -0.8), ("context_missing", 9.0)]
+    interval = {
+        "level": 0.9,
+        "lower": -0.05,
+        "upper": 0.07,
+        "intercept": 0.6,
+        "terms": [{"name": name, "slope": slope} for name, slope in terms],
+        "bounds": [0.5, 2.0],
+    }
+    paths = write_pair(tmp_path, network, dataclasses.replace(card_of(network), interval=interval))
+    session = ort.InferenceSession(paths["complete"], providers=["CPUExecutionProvider"])
+    model = load(paths["core"], engine="native")
+    widths = []
+    for observed, rows in export_module._trials(model.card):
+        expected = model.estimate(observed, rows, observed.statics[rows[:, -1]])
+        got = complete_outputs(session, model.card, observed, rows)
+        for name, value in (("sm_lower", expected.lower), ("sm_upper", expected.upper)):
+            np.testing.assert_allclose(got[name], value, atol=2e-5)
+        widths.append(expected.upper - expected.lower)
+    assert np.nanstd(np.concatenate(widths)) > 0.01, "the widths differ"
+
+
+def complete_outputs(session, card, observed, rows):
+    """The graph's own interval, as another runtime would get it."""
+    planes = {"sigma0_db": observed.sigma0_db, "features": observed.dynamic}
+    if card.wcm is not None:
+        planes |= {card.wcm.vegetation_name: observed.vegetation, "angle_deg": observed.angle_deg}
+    wanted = {item.name for item in session.get_inputs()}
+    feed = {"day": days_apart(rows, observed.day), "statics": observed.statics[rows[:, -1]]}
+    for name, values in planes.items():
+        if name in wanted:
+            feed[name] = values[rows]
+            feed[name][(rows < 0) | observed.frozen[rows]] = np.nan
+    outputs = [item.name for item in session.get_outputs()]
+    found = session.run(outputs, {name: feed[name] for name in wanted})
+    return dict(zip(outputs, found, strict=True))
 
 
 def test_the_proof_fails_when_torch_differs(tmp_path):
