@@ -6,24 +6,20 @@ UTC. ISMN's terms forbid passing the data on; cite Dorigo et al. 2021 and the ne
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import re
-import tempfile
-import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kgsm_infer.errors import DataError, MissingError, UsageError
+from kgsm_infer.errors import DataError, UsageError
 
 from .columns import Columns, Seconds, Sourced
+from .ismn_archive import network_and_station, opened, quiet, reason_of
 
 DAY = 86400
 #: A reading stands for a time of day when it is at most this far from it.
@@ -75,60 +71,100 @@ def read_ismn(archives: Sequence[str | Path], surface: Surface = Surface()) -> S
     lon, depth_from_m, depth_to_m, station (the group: sensors of a station are not
     independent) and cluster (the network).
     """
-    parts: list[Columns] = []
-    notes: list[str] = []
-    other_depths: Counter[str] = Counter()
-    other_flags: Counter[str] = Counter()
-    seen: dict[str, str] = {}
+    found = _Found()
     for archive in archives:
-        stations = _stations(Path(archive))
-        files, read = _files(Path(archive)), sum(len(item.sensors) for item in stations)
-        if read < files:
-            notes.append(f"{archive}: {files - read} of {files} files could not be read by ismn")
-        for station in stations:
-            sensors = [item for item in station.sensors.values() if _inside(item, surface)]
-            probes = [item for item in sensors if item.variable == "soil_moisture"]
-            other_depths.update(
-                f"{item.depth.start:g}-{item.depth.end:g} m"
-                for item in station.sensors.values()
-                if item.variable == "soil_moisture" and not _inside(item, surface)
-            )
-            warm = [
-                _good(item, surface, Counter())
-                for item in sensors
-                if item.variable == "soil_temperature"
-            ]
-            for probe in probes:
-                readings = _good(probe, surface, other_flags)
-                if not len(readings.time):
-                    continue
-                part = _rows(station, probe, readings, warm, surface.when)
-                site = str(part["site"][0])
-                if site in seen:
-                    raise DataError(f"{site} stands in {seen[site]} and in {archive}; give one")
-                seen[site] = str(archive)
-                parts.append(part)
+        with opened(Path(archive)) as content:
+            for station in content.stations:
+                _add_station(found, station, str(archive), surface)
+            read = sum(len(station.sensors) for station in content.stations)
+            if read < content.files:
+                left = content.files - read
+                found.notes.append(
+                    f"{archive}: {left} of {content.files} files could not be read by ismn"
+                )
+            found.unread += [f"{archive}: {why}" for why in content.unread]
     names = ", ".join(str(archive) for archive in archives)
-    if not parts and other_flags:
-        raise DataError(
-            f"{names}: no soil moisture reading is flagged {' or '.join(surface.flags)}; flags "
-            f"there: {_counts(other_flags)}; take others with --flag"
-        )
-    if not parts:
-        raise DataError(
-            f"{names}: no soil moisture sensor lies within {surface.min_depth_m:g} to "
-            f"{surface.max_depth_m:g} m; there are {_counts(other_depths)}"
-        )
-    if other_depths:
-        notes.append(f"sensors at other depths left out: {_counts(other_depths)}")
-    if other_flags:
-        notes.append(f"readings with other flags left out: {_counts(other_flags)}")
-    parts.sort(key=lambda part: str(part["site"][0]))
+    if not found.parts:
+        _nothing(names, found, surface)
+    if found.unread:
+        more = ", ..." if len(found.unread) > 3 else ""
+        found.notes.append(f"left out as unreadable: {', '.join(found.unread[:3])}{more}")
+    if found.other_depths:
+        found.notes.append(f"sensors at other depths left out: {_counts(found.other_depths)}")
+    if found.other_flags:
+        found.notes.append(f"readings with other flags left out: {_counts(found.other_flags)}")
+    parts = sorted(found.parts, key=lambda part: str(part["site"][0]))
     table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     if np.isnan(table["temp_c"]).all():
         del table["temp_c"]
-        notes.append("no soil temperature in these depths: frozen soil cannot be told from dry")
-    return Sourced(table, tuple(notes))
+        found.notes.append(
+            "no soil temperature in these depths: frozen soil cannot be told from dry"
+        )
+    return Sourced(table, tuple(found.notes))
+
+
+@dataclass
+class _Found:
+    """What has been read so far. seen: site -> the archive it is from."""
+
+    parts: list[Columns] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    other_depths: Counter[str] = field(default_factory=Counter)
+    other_flags: Counter[str] = field(default_factory=Counter)
+    seen: dict[str, str] = field(default_factory=dict)
+
+
+def _add_station(found: _Found, station: Any, archive: str, surface: Surface) -> None:
+    """The rows of a station's probes; a sensor that cannot be read costs itself."""
+    moisture = [s for s in station.sensors.values() if s.variable == "soil_moisture"]
+    found.other_depths.update(
+        f"{item.depth.start:g}-{item.depth.end:g} m"
+        for item in moisture
+        if not _inside(item, surface)
+    )
+    warm = []
+    for item in station.sensors.values():
+        if item.variable == "soil_temperature" and _inside(item, surface):
+            try:
+                warm.append(_good(item, surface, Counter()))
+            except Exception as error:  # noqa: BLE001  what a broken series raises is anything
+                found.unread.append(f"{_file(item)} ({reason_of(error)})")
+    for probe in moisture:
+        if not _inside(probe, surface):
+            continue
+        try:
+            readings = _good(probe, surface, found.other_flags)
+            part = _rows(station, probe, readings, warm, surface.when)
+        except Exception as error:  # noqa: BLE001  as above
+            found.unread.append(f"{_file(probe)} ({reason_of(error)})")
+            continue
+        if not len(readings.time) or not len(part["site"]):
+            continue
+        site = str(part["site"][0])
+        if site in found.seen:
+            raise DataError(f"{site} stands in {found.seen[site]} and in {archive}; give one")
+        found.seen[site] = archive
+        found.parts.append(part)
+
+
+def _nothing(names: str, found: _Found, surface: Surface) -> None:
+    """DataError: why no row came of the archives."""
+    if found.other_flags:
+        raise DataError(
+            f"{names}: no soil moisture reading is flagged {' or '.join(surface.flags)}; flags "
+            f"there: {_counts(found.other_flags)}; take others with --flag"
+        )
+    if found.unread:
+        raise DataError(f"{names}: nothing in it can be read: {found.unread[0]}")
+    raise DataError(
+        f"{names}: no soil moisture sensor lies within {surface.min_depth_m:g} to "
+        f"{surface.max_depth_m:g} m; there are {_counts(found.other_depths)}"
+    )
+
+
+def _file(sensor: Any) -> str:
+    return PurePosixPath(str(sensor.filehandler.file_path)).name
 
 
 def daily_mean(readings: Readings) -> tuple[Seconds, NDArray[np.float64], NDArray[np.int64]]:
@@ -180,7 +216,7 @@ def _rows(
         time, sm = readings.time[index], readings.value[index]
         count = np.ones(len(index), np.int64)
         date = np.char.add(np.datetime_as_string(time), "Z")
-    network, name = _network_and_station(probe)
+    network, name = network_and_station(probe)
     depth = f"{probe.depth.start:g}-{probe.depth.end:g}m"
     rows = len(date)
     return {
@@ -217,7 +253,8 @@ def _mean_at(time: Seconds, warm: Sequence[Readings], by_day: bool) -> NDArray[n
 
 def _good(sensor: Any, surface: Surface, others: Counter[str]) -> Readings:
     """A sensor's readings with a good flag, one per time; ``others`` counts the rest."""
-    frame = sensor.read_data()
+    with quiet():
+        frame = sensor.read_data()
     flag = frame[f"{sensor.variable}_flag"].to_numpy().astype(np.str_)
     value = frame[sensor.variable].to_numpy(np.float64)
     time = frame.index.to_numpy().astype("datetime64[s]")
@@ -231,61 +268,6 @@ def _inside(sensor: Any, surface: Surface) -> bool:
     return bool(
         surface.min_depth_m <= sensor.depth.start and sensor.depth.end <= surface.max_depth_m
     )
-
-
-def _network_and_station(sensor: Any) -> tuple[str, str]:
-    """Names of the folders the file lies in, NETWORK/STATION/file.stm in every archive.
-
-    The package takes the first folder for the network, which a folder above it misleads.
-    """
-    parts = PurePosixPath(str(sensor.filehandler.file_path).replace("\\", "/")).parts
-    return parts[-3], parts[-2]
-
-
-def _stations(archive: Path) -> list[Any]:
-    """The stations of one archive (zip or folder). MissingError without ``ismn``."""
-    try:
-        from ismn.interface import ISMN_Interface
-    except ModuleNotFoundError as error:
-        raise MissingError(
-            f"{error.name} is not installed; ISMN archives need: pip install 'kgsm[ismn]'"
-        ) from None
-    if not archive.exists():
-        raise DataError(f"{archive}: no such file")
-    if archive.is_file() and not zipfile.is_zipfile(archive):
-        raise DataError(f"{archive}: not a zip file; a download that was cut off?")
-    if not _files(archive):
-        raise DataError(f"{archive}: holds no series (*.stm); is it an ISMN archive?")
-    # the package writes its index beside the archive unless told otherwise, and prints
-    with tempfile.TemporaryDirectory(prefix="kgsm-ismn-") as index, _quiet():
-        try:
-            interface = ISMN_Interface(str(archive), meta_path=index, temp_root=index)
-        except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
-            raise DataError(f"{archive}: not an ISMN archive ({error})") from None
-    networks = interface.collection.networks.values()
-    return [station for network in networks for station in network.stations.values()]
-
-
-def _files(archive: Path) -> int:
-    """How many series the archive holds."""
-    if archive.is_dir():
-        return len(list(archive.rglob("*.stm")))
-    with zipfile.ZipFile(archive) as content:
-        return sum(name.endswith(".stm") for name in content.namelist())
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Nothing of the package's progress on the terminal."""
-    logger = logging.getLogger()
-    level = logger.level
-    silent = io.StringIO()
-    with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
-        logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
 
 
 def _counts(found: Counter[str]) -> str:
