@@ -169,7 +169,7 @@ def pack(
     tile = np.empty((steps, n, layout.channels), np.float32)
     window_flags = np.empty(n, np.uint16)
     _core.pack(
-        np.asarray(layout.mean, np.float32),
+        _dense(layout.mean, np.float32),
         layout.inv_std,
         rows,
         channel_db,
@@ -300,9 +300,9 @@ def _aligned(floats: int) -> NDArray[np.float32]:
 
 
 def _dense(x: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
-    return np.asarray(x, dtype, order="C")
+    return np.require(x, dtype, ("C", "ALIGNED"))  # C reads floats at their own addresses only
 
 
 def _line(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """x as one dense line of numbers, as C reads it."""
-    return np.ascontiguousarray(x).reshape(-1)
+    return _dense(x, x.dtype).reshape(-1)
