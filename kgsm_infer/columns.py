@@ -124,6 +124,14 @@ RULES: Mapping[str, Rule] = {
         for what in ("usual", "driest")
     },
     **{
+        f"{pol}_anomaly{scene}": Rule(
+            -100.0, 100.0, "an anomaly in swings of the place (-100 to 100)", lambda _: "nodata?"
+        )
+        for pol in POLARISATIONS
+        for scene in ("", "_scene")
+    },
+    "ndvi_over_scene": Rule(-2.0, 2.0, "a difference of NDVI (-2 to 2)", _ndvi_cause),
+    **{
         f"ndvi_{who}": Rule(-1.0, 1.0, "an NDVI (-1 to 1)", _ndvi_cause)
         for who in ("field", "scene")
     },

@@ -148,6 +148,19 @@ def needed(names: Sequence[str], given: Callable[[str], bool]) -> list[str]:
 WHOLE_ARCHIVE = HistoryRule()
 
 
+def looks_back(name: str) -> bool:
+    """Whether a column is made of other dates of a place, now or in the end.
+
+    >>> [looks_back(name) for name in ("vh_anomaly_scene", "vh_over_usual_db", "vh_scene_db")]
+    [True, True, False]
+    """
+    while name in CONTEXT:
+        if CONTEXT[name][1] in ("history", "place"):
+            return True
+        name = CONTEXT[name][0]
+    return False
+
+
 def first_given(name: str, names: Container[str]) -> str:
     """The column a context is made of that is at hand, or the plain one it comes from.
 

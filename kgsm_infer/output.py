@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import flags
 from .card import Card
+from .context import looks_back
 from .kernels.wcm import Isolated
 from .model import Retrieval
 from .onnxfile import ModelFile
@@ -74,6 +75,7 @@ def describe(file: ModelFile) -> str:
             f"water cloud model: A {wcm.a:.5f} (learnt), B {wcm.b:g}, E {wcm.e:g}, "
             f"VWC rule {wcm.vwc_rule}, angle {angle}"
         )
+    lines += in_words(card)
     lines.append(f"validation: {_scores(card.validation)}")
     lines.append("interval: none on the card; sm_lower and sm_upper stay empty")
     if card.interval:
@@ -93,6 +95,49 @@ def describe(file: ModelFile) -> str:
     if card.simulated:
         lines.append("SIMULATED: trained on simulated data; not for decisions on real fields")
     return "\n".join(lines)
+
+
+def in_words(card: Card) -> list[str]:
+    """The physics head and its history, a line each, as a soil scientist would say them."""
+    lines = []
+    head = card.head
+    if head is not None:
+        title = {"change": "change detection", "wcm": "the WCM"}[head.kind]
+        lines.append(f"physics: {title}; SM is {head.intercept:.3f} m3/m3")
+        lines += [
+            f"  {term.slope:+.3f} for each {_of_term(term.channel, term.lag)}"
+            for term in head.terms
+        ]
+        lines.append(f"  {head.shrink:+.2f} of what the LSTM adds or takes away")
+    histories = [
+        name for name in (*card.names("dynamic"), *card.names("static")) if looks_back(name)
+    ]
+    if histories:
+        span = {
+            "past": "the acquisitions up to the one asked for",
+            "all": "the whole archive, later acquisitions too",
+        }[card.history.span]
+        lines.append(f"history: a place is compared with {span}")
+        for pol, typical in card.history.typical.items():
+            if any(name.startswith(f"{pol}_anomaly") for name in histories):
+                lines.append(
+                    f"  {pol.upper()} of a typical place: {typical.usual_db:.1f} dB, swinging by "
+                    f"{typical.swing_db:.1f} dB; it counts as {typical.looks:g} looks beside a "
+                    "place's own"
+                )
+    return lines
+
+
+def _of_term(channel: str, lag: int) -> str:
+    pol = channel[:2].upper()
+    words = {
+        "soil_db": "dB of the soil's backscatter below the vegetation",
+        "ndvi_over_scene": "1.0 of NDVI over the scene's mean",
+        "angle_deg": "degree of incidence angle",
+        f"{channel[:2]}_anomaly": f"swing that the place's {pol} is over its usual level",
+        f"{channel[:2]}_anomaly_scene": f"swing that {pol} is over usual, in the scene's mean",
+    }.get(channel, f"unit of {channel}")
+    return words + (" at the look before" if lag == 1 else f" {lag} looks before" * (lag > 1))
 
 
 def _reads(card: Card) -> list[str]:

@@ -146,7 +146,9 @@ def fit(
     config: ConfigArgument,
     output: RunOption,
     table: TableOption = None,
-    model: Annotated[str, typer.Option(help="kg-lstm, or lstm for no WCM")] = "kg-lstm",
+    model: Annotated[
+        str | None, typer.Option(help="instead of the model the configuration asks for")
+    ] = None,
 ) -> None:
     """The final model, on all labelled rows.
 
@@ -155,13 +157,16 @@ def fit(
     from .config import read_config
     from .evaluation.display import bars
     from .fit import fit_and_export
+    from .models import MODELS
 
-    if model not in ("kg-lstm", "lstm"):
-        raise UsageError(f"--model {model!r} is neither kg-lstm nor lstm")
     experiment = read_config(config, table)
+    kind = experiment.shipped if model is None else model
+    shippable = [name for name, one in MODELS.items() if one.network and one.reads != "no-radar"]
+    if kind not in shippable:
+        raise UsageError(f"--model {kind!r} is none of {', '.join(shippable)}")
     own_folder(output, FIT)
     with bars() as progress:
-        done = fit_and_export(experiment, output, progress, kind=model)
+        done = fit_and_export(experiment, output, progress, kind=kind)
     say(
         f"{done.complete} and {done.core.name}: five engines agree to "
         f"{done.worst_difference:.1e} m3/m3 on {done.windows} windows"

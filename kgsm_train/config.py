@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+from kgsm_infer.context import CONTEXT, SPANS
 from kgsm_infer.errors import UsageError
 from kgsm_infer.kernels.wcm import Wcm, default_limits
 
@@ -108,6 +109,33 @@ class WcmOptions:
 
 
 @dataclass(frozen=True)
+class HeadOptions:
+    """``[head]``: the physics that stands beside the network; see :mod:`kgsm_train.learning.head`.
+
+    kind: what ``fit`` makes a model of: ``change`` (change detection), ``wcm`` (the calibrated
+        WCM) or ``none`` (the network alone, with the WCM in front of it, as in the paper).
+    history: which acquisitions a place is compared with: ``past``, those up to the one asked
+        for, or ``all`` of the table, later ones too.
+    typical_looks: so many looks of a typical place stand before a place's own.
+    others: further channels of the change-detection line.  look_before: whether it has the
+        anomaly of the look before.
+    shrink: parts of the network's estimate that are tried; one number fixes it.
+    shrink_slack: the largest part is taken whose RMSE on held-out groups and dates is within
+        this share of the best one's, because known dates gain from more of the network.
+    within_dates: the network learns how places depart from the mean of a date, and no date.
+    """
+
+    kind: str = "none"
+    history: str = "past"
+    typical_looks: float = 3.0
+    others: tuple[str, ...] = ("ndvi_over_scene",)
+    look_before: bool = True
+    shrink: tuple[float, ...] = tuple(k / 10 for k in range(11))
+    shrink_slack: float = 0.01
+    within_dates: bool = False
+
+
+@dataclass(frozen=True)
 class Network:
     """``[network]``: LSTM size; ``members`` LSTMs of different seeds are averaged."""
 
@@ -180,6 +208,7 @@ class Config:
     data: Data
     inputs: Inputs = field(default_factory=Inputs)
     wcm: WcmOptions = field(default_factory=WcmOptions)
+    head: HeadOptions = field(default_factory=HeadOptions)
     network: Network = field(default_factory=Network)
     training: Training = field(default_factory=Training)
     crossval: CrossValidation = field(default_factory=CrossValidation)
@@ -194,6 +223,29 @@ class Config:
     def columns(self) -> tuple[str, ...]:
         """Every auxiliary feature, dynamic then static."""
         return (*self.inputs.features, *self.inputs.statics)
+
+    def head_terms(self) -> tuple[tuple[str, int], ...]:
+        """(channel, looks back) of the change-detection line."""
+        pol = self.inputs.polarisation
+        terms = [(f"{pol}_anomaly", 0), (f"{pol}_anomaly_scene", 0)]
+        terms += [(name, 0) for name in self.head.others]
+        return (*terms, (f"{pol}_anomaly", 1)) if self.head.look_before else tuple(terms)
+
+    def unseen(self, model: str) -> tuple[str, ...]:
+        """Channels that only the head of ``model`` reads, and not its network."""
+        if MODELS[model].head != "change":
+            return ()
+        names = dict.fromkeys(name for name, _ in self.head_terms())
+        return tuple(name for name in names if name not in self.columns())
+
+    def dynamic(self, model: str) -> tuple[str, ...]:
+        """The features of ``model`` that change with the acquisition, in the tile's order."""
+        return (*self.inputs.features, *self.unseen(model))
+
+    @property
+    def shipped(self) -> str:
+        """The model ``fit`` makes."""
+        return {"change": "change-lstm", "wcm": "wcm-lstm", "none": "kg-lstm"}[self.head.kind]
 
 
 _Section = TypeVar("_Section")
@@ -219,6 +271,7 @@ def read_config(
         "data": Data,
         "inputs": Inputs,
         "wcm": WcmOptions,
+        "head": HeadOptions,
         "network": Network,
         "training": Training,
         "crossval": CrossValidation,
@@ -268,7 +321,16 @@ def _section(path: Path, name: str, kind: type[_Section], raw: dict[str, Any]) -
         want = hints[key]
         if want is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if want not in (float, int, str):  # tuple[str, ...]
+        if want == tuple[float, ...]:
+            if not isinstance(value, list):
+                value = [value]
+            if not all(isinstance(item, int | float) and item is not True for item in value):
+                raise UsageError(f"{where}: {value!r} should be a number or a list of them")
+            value = tuple(float(item) for item in value)
+        elif want is bool:
+            if not isinstance(value, bool):
+                raise UsageError(f"{where}: {value!r} should be true or false")
+        elif want not in (float, int, str):  # tuple[str, ...]
             if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
                 raise UsageError(f"{where}: {value!r} should be a list of names")
             value = tuple(value)
@@ -299,6 +361,7 @@ def _check(path: Path, config: Config) -> None:
         config.wcm.with_a(config.wcm.a)
     except ValueError as error:
         raise UsageError(f"{path}: [wcm] {error}") from None
+    _check_head(path, config)
     need(net.hidden >= 1 and net.members >= 1, "[network]", "needs hidden and members >= 1")
     need(0 <= net.dropout < 1, "[network] dropout", "must lie in [0, 1)")
     need(fit.epochs >= 1 and fit.batch >= 1, "[training]", "needs epochs and batch >= 1")
@@ -317,3 +380,30 @@ def _check(path: Path, config: Config) -> None:
         need(name in LEAKS, "[crossval] allow", f"has {name!r}; known: {', '.join(LEAKS)}")
     for name in cv.models:
         need(name in MODELS, "[crossval] models", f"has {name!r}; known: {', '.join(MODELS)}")
+
+
+def _check_head(path: Path, config: Config) -> None:
+    head = config.head
+
+    def need(true: bool, key: str, what: str) -> None:
+        if not true:
+            raise UsageError(f"{path}: [head] {key} {what}")
+
+    need(head.kind in ("change", "wcm", "none"), "kind", "must be 'change', 'wcm' or 'none'")
+    need(head.history in SPANS, "history", f"must be one of {', '.join(SPANS)}")
+    need(0 <= head.typical_looks < 1e6, "typical_looks", "must be >= 0")
+    need(bool(head.shrink), "shrink", "names no number")
+    need(all(0 <= part <= 1 for part in head.shrink), "shrink", "must lie in 0..1")
+    need(0 <= head.shrink_slack < 1, "shrink_slack", "must lie in [0, 1)")
+    need("sm" not in head.others, "others", "has the label 'sm'")
+    changing = any(MODELS[name].head == "change" for name in (*config.crossval.models,))
+    if changing or head.kind == "change":
+        steps = config.inputs.steps
+        need(steps > 1 or not head.look_before, "look_before", "needs [inputs] steps >= 2")
+    for name in config.columns():
+        who = CONTEXT.get(name, ("", ""))[1]
+        need(
+            not (who == "place" and head.typical_looks == 0 and head.history == "past"),
+            "typical_looks",
+            f"must be above 0 for {name}: a place's first look has no swing of its own",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,19 @@ def fit_and_export(
     folder: Path,
     progress: PartProgress | None = None,
     *,
-    kind: str = "kg-lstm",
+    kind: str | None = None,
 ) -> Exported:
-    """Train ``kind`` on all labelled rows of the table and export it into ``folder``, with
+    """Train on all labelled rows of the table and export into ``folder``, with
     ``MODEL_CARD.md`` and ``model.stac.json`` beside it.
+
+    kind: the model to train; None for the one the configuration asks for.
 
     The scores of a cross-validation of the same experiment in the same folder go on the
     card; without one the card says that there are none.
     """
-    source = read_source(config)
+    kind = kind or config.shipped
+    crossval = replace(config.crossval, models=(kind,))
+    source = read_source(replace(config, crossval=crossval))
     samples = samples_of(source, config, kind)
 
     def step(epoch: int, epochs: int, best: float) -> None:

@@ -16,6 +16,7 @@ class ComparedModel:
         ``nothing`` (labels and dates alone).
     network: trained by gradient, with early stopping.
     reference: knows what no model may, labels of the day it predicts or the simulator's truth.
+    head: kind of the physics head (``change``, ``wcm``) it is or has beside its network.
     usual: stands in a configuration that names no models.
     """
 
@@ -24,6 +25,7 @@ class ComparedModel:
     reads: str
     network: bool = False
     reference: bool = False
+    head: str = ""
     usual: bool = True
 
 
@@ -41,6 +43,7 @@ MODELS: Mapping[str, ComparedModel] = {
             usual=False,
         ),
         ComparedModel("wcm", "WCM", "soil"),
+        ComparedModel("change", "Change detection", "radar", head="change", usual=False),
         ComparedModel("ridge-radar", "Ridge, backscatter alone", "radar"),
         ComparedModel("ridge", "Ridge", "radar"),
         ComparedModel("ridge-no-radar", "Ridge, no radar", "no-radar"),
@@ -50,6 +53,23 @@ MODELS: Mapping[str, ComparedModel] = {
         ComparedModel("lstm-no-radar", "LSTM, no radar", "no-radar", network=True),
         ComparedModel("lstm", "LSTM", "radar", network=True),
         ComparedModel("kg-lstm", "KG-LSTM", "soil", network=True),
+        ComparedModel("wcm-lstm", "WCM + LSTM", "soil", network=True, head="wcm", usual=False),
+        ComparedModel(
+            "change-kg-lstm",
+            "Change detection + KG-LSTM",
+            "soil",
+            network=True,
+            head="change",
+            usual=False,
+        ),
+        ComparedModel(
+            "change-lstm",
+            "Change detection + LSTM",
+            "radar",
+            network=True,
+            head="change",
+            usual=False,
+        ),
     )
 }
 

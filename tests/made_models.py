@@ -10,14 +10,20 @@ import torch
 
 import kgsm_infer
 from kgsm_infer.card import CARD_KEY, Card, Channel
+from kgsm_infer.kernels.head import readout_of
 from kgsm_infer.kernels.wcm import Limits
 from kgsm_infer.kernels.window import Layout
 from kgsm_train.export.graph import complete_graph, core_graph
 from kgsm_train.learning.network import KnowledgeGuidedLSTM
 
 
-def network_of(wcm, *, steps=4, dynamic=1, statics=2, members=2, hidden=6, sm_std=0.4):
-    """An untrained network with large weights, so that its outputs really vary."""
+def network_of(
+    wcm, *, steps=4, dynamic=1, statics=2, members=2, hidden=6, sm_std=0.4, head=None, unseen=()
+):
+    """An untrained network with large weights, so that its outputs really vary.
+
+    head: stands beside it; unseen: positions of channels only the head reads.
+    """
     layout = Layout(
         steps,
         dynamic,
@@ -28,20 +34,36 @@ def network_of(wcm, *, steps=4, dynamic=1, statics=2, members=2, hidden=6, sm_st
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         network = KnowledgeGuidedLSTM(
-            wcm, layout, hidden=hidden, members=members, dropout=0.2, sm_mean=0.2, sm_std=sm_std
+            wcm,
+            layout,
+            hidden=hidden,
+            members=members,
+            dropout=0.2,
+            sm_mean=0.2,
+            sm_std=sm_std,
+            readout=head and readout_of(head, layout, channel_names(wcm, dynamic, statics)),
+            unseen=unseen,
         )
+        if head is not None:
+            network.shrink = head.shrink
         for weights in network.parameters():
             if weights.dim() > 1:
                 torch.nn.init.normal_(weights, std=0.7)
     return network.eval()
 
 
-def card_of(network) -> Card:
+def channel_names(wcm, dynamic, statics) -> list[str]:
+    """The scaled channels of a made network, in order."""
+    names = ["soil_db" if wcm else "vh_db"]
+    names += [f"d{i}" for i in range(dynamic)] + [f"s{i}" for i in range(statics)]
+    return [*names, "gap_days"]
+
+
+def card_of(network, head=None) -> Card:
     layout, isolation = network.layout, network.isolation
-    names = ["soil_db" if isolation else "vh_db"]
-    names += [f"d{i}" for i in range(layout.dynamic)] + [f"s{i}" for i in range(layout.statics)]
+    names = channel_names(isolation, layout.dynamic, layout.statics)
     roles = ["backscatter"] + ["dynamic"] * layout.dynamic + ["static"] * layout.statics
-    channels = zip([*names, "gap_days"], [*roles, "gap"], layout.mean, layout.std, strict=True)
+    channels = zip(names, [*roles, "gap"], layout.mean, layout.std, strict=True)
     return Card(
         kind="kg-lstm" if isolation else "lstm",
         polarisation="vh",
@@ -53,6 +75,7 @@ def card_of(network) -> Card:
         limits=Limits(),
         simulated=False,
         kgsm_version=kgsm_infer.__version__,
+        head=head,
         created="2026-11-23T00:00:00+00:00",
     )
 

@@ -163,11 +163,11 @@ def run_part(
 ) -> Part:
     """Train ``model`` without what ``split`` leaves out, and predict its test rows."""
     begun = time.perf_counter()
-    samples = samples_of(source, config, model)
     train_rows, test_rows = design.train_rows(split), design.test_rows(split)
     if config.crossval.train_groups:
         count = config.crossval.train_groups
         train_rows = few_groups(source, train_rows, count, seed=split.fold)
+    samples = samples_of(source, config, model, train_rows)
     name = f"{model}, {split.name}"
 
     def step(epoch: int, epochs: int, best: float) -> None:

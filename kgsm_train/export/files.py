@@ -114,7 +114,7 @@ def make_card(
     pol = config.inputs.polarisation
     names = [
         ("soil_db" if wcm else f"{pol}_db", "dB", "backscatter"),
-        *((name, _unit(name), "dynamic") for name in config.inputs.features),
+        *((name, _unit(name), "dynamic") for name in trained.dynamic),
         *((name, _unit(name), "static") for name in config.inputs.statics),
         ("gap_days", "day", "gap"),
     ]
@@ -130,6 +130,8 @@ def make_card(
         members=len(trained.network.lstms),
         wcm=wcm,
         limits=wcm.limits if wcm else Limits(),
+        head=trained.head,
+        history=trained.history,
         simulated=source.simulated,
         kgsm_version=kgsm_infer.__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 from onnx import helper
 from torch import nn
 
+from kgsm_infer.kernels.head import Readout
+
 from ..learning.network import KnowledgeGuidedLSTM
 from .nodes import Graph
 
@@ -23,7 +25,8 @@ def lstm_members(graph: Graph, network: KnowledgeGuidedLSTM, output: str) -> str
             for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         )
         names = [
-            graph.constant(f"{prefix}_w", w[None]),
+            # what only the physics head reads has no weight here
+            graph.constant(f"{prefix}_w", (w * network.seen.numpy())[None]),
             graph.constant(f"{prefix}_r", r[None]),
             graph.constant(f"{prefix}_b", np.concatenate([b_w, b_r])[None]),
         ]
@@ -38,9 +41,11 @@ def lstm_members(graph: Graph, network: KnowledgeGuidedLSTM, output: str) -> str
         )
         first_axis = graph.constant("first_axis", [0], np.int64)
         hidden = graph.node("Squeeze", [f"{prefix}_last_hidden", first_axis], f"{prefix}_hidden")
-        # the labels' mean and spread are folded into the head
-        weight = of_head["weight"].astype(np.float64) * network.sm_std
+        # the labels' mean and spread are folded into the head, and what the LSTM counts beside
+        # the physics
+        weight = of_head["weight"].astype(np.float64) * network.sm_std * network.shrink
         bias = of_head["bias"].astype(np.float64) * network.sm_std + network.sm_mean
+        bias = bias * network.shrink
         estimates.append(
             graph.node(
                 "Gemm",
@@ -54,7 +59,26 @@ def lstm_members(graph: Graph, network: KnowledgeGuidedLSTM, output: str) -> str
             )
         )
     together = graph.node("Concat", estimates, "sm_of_members", axis=1)
-    return graph.node("ReduceMean", [together], output, axes=[1], keepdims=0)
+    if network.readout is None:
+        return graph.node("ReduceMean", [together], output, axes=[1], keepdims=0)
+    sm = graph.node("ReduceMean", [together], "sm_of_lstm", axes=[1], keepdims=0)
+    return graph.node("Add", [physics_head(graph, network.readout), sm], output)
+
+
+def physics_head(graph: Graph, readout: Readout) -> str:
+    """The straight line beside the LSTM: tile (T, N, F) to SM (N,), one product a step read."""
+    total = graph.constant("physics_intercept", [readout.bias])
+    channel_axis = graph.constant("channel_axis", [1], np.int64)
+    for step in np.flatnonzero(readout.weight.any(axis=1))[::-1]:
+        back = len(readout.weight) - 1 - step
+        name = "physics_now" if back == 0 else f"physics_{back}_before"
+        at = graph.constant(f"{name}_step", step, np.int64)
+        channels = graph.node("Gather", ["tile", at], f"{name}_channels", axis=0)  # (N, F)
+        slopes = graph.constant(f"{name}_slopes", readout.weight[step][:, None])
+        part = graph.node("MatMul", [channels, slopes], f"{name}_column")
+        line = graph.node("Squeeze", [part, channel_axis], name)
+        total = graph.node("Add", [total, line], f"{name}_and_before")
+    return total
 
 
 def _arrays(layer: nn.Module) -> dict[str, NDArray[np.float32]]:

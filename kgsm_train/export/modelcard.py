@@ -17,6 +17,7 @@ import numpy as np
 from kgsm_infer import flags
 from kgsm_infer.card import Card
 from kgsm_infer.files import whole
+from kgsm_infer.output import in_words
 
 from ..evaluation.metrics import number
 from ..learning.samples import Source
@@ -84,6 +85,9 @@ def model_card(card: Card) -> str:
             "no number.",
             "",
         ]
+    words = in_words(card)
+    if words:
+        lines += ["## Physics beside the network", "", "```", *words, "```", ""]
     lines += [
         "## Training data",
         "",

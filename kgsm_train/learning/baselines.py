@@ -4,6 +4,7 @@
     same-date-mean    mean of the training labels of that very date: it reads labels of the
                       day it predicts, so it is a reference and no model
     wcm               the water cloud model alone (Eqs 1-6)
+    change            change detection alone (:mod:`kgsm_train.learning.head`)
     ridge-radar       ridge regression on the target's backscatter and nothing else
     ridge             ridge on all the network sees, the window laid flat
     forest            random forest on the same
@@ -27,7 +28,8 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold
 
 from ..config import Config
-from .calibrate import Calibration, calibrate, predict_sm
+from .calibrate import Calibration, predict_sm
+from .head import alone, calibrated, fit_change, readout_for
 from .learnt import Learnt
 from .network import raw_tile
 from .samples import Samples, batch_of
@@ -74,13 +76,13 @@ def water_cloud(config: Config, samples: Samples, train_rows: Rows, test_rows: R
     if observed.vegetation is None:
         raise ValueError("the WCM needs the vegetation, which was not read")
     sm = np.full(len(test_rows), np.nan, np.float32)
-    together = _calibrated(config, samples, known)
+    together = calibrated(config, samples, known)
     by_class: dict[str, dict[str, float]] = {}
     for name in np.unique(samples.wcm_class[test_rows]):
         rows = known[samples.wcm_class[known] == name]
         fitted = together
         if len(rows) < len(known) and len(rows) >= MIN_CLASS:
-            fitted = _calibrated(config, samples, rows)
+            fitted = calibrated(config, samples, rows)
             by_class[str(name)] = _parameters(fitted)
         found, _ = predict_sm(fitted, observed.sigma0_db, observed.vegetation, observed.angle_deg)
         sm = np.where(samples.wcm_class[test_rows] == name, found, sm)
@@ -93,17 +95,15 @@ def water_cloud(config: Config, samples: Samples, train_rows: Rows, test_rows: R
     return np.where(samples.complete[test_rows], np.clip(sm, 0, 1), np.float32(np.nan)), learnt
 
 
-def _calibrated(config: Config, samples: Samples, rows: Rows) -> Calibration:
-    observed = samples.observed.take(rows)
-    return calibrate(
-        config.wcm.with_a(config.wcm.a),
-        observed.sigma0_db,
-        np.zeros(0) if observed.vegetation is None else observed.vegetation,
-        samples.sm[rows],
-        observed.angle_deg,
-        residual=config.wcm.residual,
-        seed=config.training.seed,
-    )
+def change_detection(
+    config: Config, samples: Samples, train_rows: Rows, test_rows: Rows
+) -> Predicted:
+    """The change-detection head alone: a handful of numbers fitted to the training rows."""
+    rows = train_rows[samples.labelled[train_rows]]
+    layout = scaling(samples, samples.observed.sigma0_db, rows)
+    fitted = fit_change(config, samples, layout, rows)
+    sm = alone(readout_for(fitted.head, samples, layout), samples, layout, test_rows)
+    return sm, Learnt(fitted.parameters, fitted.on_bound, facts={"samples": fitted.samples})
 
 
 def _parameters(fitted: Calibration) -> dict[str, float]:
@@ -137,6 +137,7 @@ BASELINES: Mapping[str, Baseline] = {
     "mean": mean_of_labels,
     "same-date-mean": mean_of_date,
     "wcm": water_cloud,
+    "change": change_detection,
     "ridge-radar": ridge_radar,
     "ridge": ridge,
     "ridge-no-radar": ridge,

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from kgsm_infer.kernels.head import Readout
 from kgsm_infer.kernels.wcm import DB_TO_NEPER, VWC_NDVI2, VWC_ROOT, VWC_ROOT_LOW, Wcm
 from kgsm_infer.kernels.window import Layout
 
@@ -94,8 +96,13 @@ class KnowledgeGuidedLSTM(nn.Module):
     """SM = f_LSTM([sigma_soil, v] over the window), Eq 11, as M averaged members.
 
     wcm: None makes the plain LSTM, which sees sigma0 itself.
-    sm_mean, sm_std: of the training labels; the heads work in these units.
+    sm_mean, sm_std: of the training labels, or of what the physics head leaves of them; the
+        members work in these units.
+    readout: of the physics head beside the LSTM, which then adds ``shrink`` times its estimate.
+    unseen: channels that only the head reads.
     """
+
+    seen: Tensor  # (F,) 1, or 0 of a channel that only the head reads
 
     def __init__(
         self,
@@ -108,11 +115,17 @@ class KnowledgeGuidedLSTM(nn.Module):
         sm_mean: float,
         sm_std: float,
         learn_b: bool = False,
+        readout: Readout | None = None,
+        unseen: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.isolation = WcmIsolation(wcm, learn_b) if wcm else None
         self.layout = layout
         self.sm_mean, self.sm_std = sm_mean, sm_std
+        self.readout, self.shrink = readout, 1.0
+        seen = torch.ones(layout.channels)
+        seen[list(unseen)] = 0.0
+        self.register_buffer("seen", seen)
         self.hidden = hidden
         self.lstms = nn.ModuleList(nn.LSTM(layout.channels, hidden) for _ in range(members))
         self.heads = nn.ModuleList(nn.Linear(hidden, 1) for _ in range(members))
@@ -134,11 +147,21 @@ class KnowledgeGuidedLSTM(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(SM of each member (N, M), m3 m-3, not clipped; has a number (N,))."""
         tile, valid = self.tile(batch)
-        members = []
+        seen, members = tile * self.seen, []
         for lstm, head in zip(self.lstms, self.heads, strict=True):
-            _, (last, _) = lstm(self.dropout(tile))
+            _, (last, _) = lstm(self.dropout(seen))
             members.append(head(self.dropout(last[0])))
-        return torch.cat(members, dim=1) * self.sm_std + self.sm_mean, valid[:, -1]
+        sm = torch.cat(members, dim=1) * self.sm_std + self.sm_mean
+        if self.readout is not None:
+            # SM = head + shrink LSTM
+            sm = on_tile(self.readout, tile)[:, None] + self.shrink * sm
+        return sm, valid[:, -1]
+
+
+def on_tile(readout: Readout, tile: Tensor) -> Tensor:
+    """The head (N,) on a tile (T, N, F): in torch what :mod:`kgsm_infer.kernels.head` is."""
+    weight = torch.from_numpy(readout.weight)
+    return torch.einsum("tf,tnf->n", weight, tile) + float(readout.bias)
 
 
 def raw_tile(layout: Layout, channel_db: Tensor, valid: Tensor, batch: Batch) -> Tensor:

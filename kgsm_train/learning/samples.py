@@ -7,6 +7,7 @@ will be used.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -16,13 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kgsm_infer import kernels
+from kgsm_infer.columns import POLARISATIONS
+from kgsm_infer.context import WHOLE_ARCHIVE, HistoryRule, Typical, first_given, shared_code
 from kgsm_infer.errors import DataError
 from kgsm_infer.kernels.wcm import Limits, Wcm
 from kgsm_infer.kernels.window import window_rows
 from kgsm_infer.observations import Observations, columns_to_read, isolate_observed, observe
 from kgsm_infer.table import Table, read_table
 
-from ..config import Config
+from ..config import Config, HeadOptions
 from ..models import MODELS
 
 TRUE_WORDS = ("1", "true", "yes")
@@ -57,7 +60,9 @@ class Samples:
     observed: the arrays behind them.  complete: (R,) True where an acquisition has every
     input of its own, in range and not frozen, whatever the soil signal (that depends on
     A); the statics count for the window's target only.  wcm_class: (R,) class of the WCM
-    baseline, one and the same where the configuration names none.
+    baseline, one and the same where the configuration names none.  channels: names of the
+    scaled channels of the tile, in order.  unseen: those that only the head reads.
+    history: how contexts that look at other dates were made.
     """
 
     observed: Observations
@@ -66,6 +71,9 @@ class Samples:
     group: NDArray[np.str_]
     complete: NDArray[np.bool_]
     wcm_class: NDArray[np.str_]
+    channels: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+    history: HistoryRule = WHOLE_ARCHIVE
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
@@ -109,6 +117,8 @@ def read_source(config: Config) -> Source:
         features = tuple(name for name in features if not is_radar(name))
     if "soil" in read:
         needed += [wcm.vegetation_name, *(["angle_deg"] if wcm.needs_angle else [])]
+    for model in config.crossval.models:
+        features += tuple(name for name in config.unseen(model) if name not in features)
     if "oracle" in config.crossval.models:
         features = (*features, "sm_oracle")
     table = read_table(config.table, features=columns_to_read(features), require=needed)
@@ -133,17 +143,25 @@ def is_radar(feature: str) -> bool:
     return feature.startswith(("vh_", "vv_"))
 
 
-def samples_of(source: Source, config: Config, model: str) -> Samples:
+def samples_of(
+    source: Source, config: Config, model: str, train_rows: NDArray[np.int64] | None = None
+) -> Samples:
     """Samples as ``model`` of :data:`kgsm_train.models.MODELS` reads them.
 
     One that reads ``soil`` needs the vegetation, one that reads ``radar`` does not.
     ``no-radar`` leaves out every feature made of backscatter and its backscatter channel is
     0 everywhere; ``nothing`` holds labels and dates only.
+    train_rows: where the typical place is taken from (:class:`kgsm_infer.context.Typical`); all
+    rows where not given.
     """
     reads = MODELS[model].reads
     wcm = config.wcm.with_a(config.wcm.a) if reads == "soil" else None
     radar = reads in ("radar", "soil")
-    dynamic, statics = config.inputs.features, config.inputs.statics
+    dynamic, statics = config.dynamic(model), config.inputs.statics
+    history = WHOLE_ARCHIVE
+    if reads != "nothing":
+        seen = np.arange(len(source.table)) if train_rows is None else train_rows
+        history = history_rule(config.head, source.table, [*dynamic, *statics], seen)
     if not radar:
         dynamic = tuple(name for name in dynamic if not is_radar(name))
         statics = tuple(name for name in statics if not is_radar(name))
@@ -154,6 +172,7 @@ def samples_of(source: Source, config: Config, model: str) -> Samples:
         needs_angle=bool(wcm and wcm.needs_angle),
         dynamic=dynamic if reads != "nothing" else (),
         statics=statics if reads != "nothing" else (),
+        history=history,
     )
     if not radar:  # a channel that never changes tells nothing
         observed = replace(observed, sigma0_db=np.zeros(len(source.table), np.float32))
@@ -166,7 +185,44 @@ def samples_of(source: Source, config: Config, model: str) -> Samples:
         wcm_class=text_column(source.table, config.wcm.by)
         if config.wcm.by
         else np.full(len(source.table), "all"),
+        channels=(
+            "soil_db" if wcm else f"{config.inputs.polarisation}_db",
+            *dynamic,
+            *statics,
+            "gap_days",
+        ),
+        unseen=config.unseen(model),
+        history=history,
     )
+
+
+def history_rule(
+    head: HeadOptions, table: Table, names: Sequence[str], rows: NDArray[np.int64]
+) -> HistoryRule:
+    """How the contexts among ``names`` are made; what is typical comes from ``rows`` alone."""
+    typical = {}
+    if any(first_given(name, table.numbers) != name and "_anomaly" in name for name in names):
+        for pol in POLARISATIONS:
+            if f"{pol}_db" in table.numbers:
+                typical[pol] = typical_place(table, f"{pol}_db", rows, head.typical_looks)
+    return HistoryRule(head.history, typical)
+
+
+def typical_place(table: Table, column: str, rows: NDArray[np.int64], looks: float) -> Typical:
+    """The typical place of ``rows`` of a table: the mean dB of all, and the root mean variance
+    in time over the places with several dates. DataError where no row has a value."""
+    value = table.numbers[column][rows]
+    known = np.isfinite(value)
+    value, place = value[known], shared_code(table, "place")[rows][known]
+    if not len(value):
+        raise DataError(f"{table.source}: no {column} to take a typical place from")
+    count = np.bincount(place)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.bincount(place, value) / count
+        variance = np.bincount(place, (value - mean[place]) ** 2) / count
+    several = count > 1
+    swing_db = float(np.sqrt(variance[several].mean())) if several.any() else 0.0
+    return Typical(looks, float(value.mean()), swing_db or 1.0)
 
 
 def complete_rows(observed: Observations, wcm: Wcm | None) -> NDArray[np.bool_]:

@@ -6,8 +6,9 @@ they see every group; they share A, of which there is one per model.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,14 +17,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kgsm_infer.context import WHOLE_ARCHIVE, HistoryRule
 from kgsm_infer.errors import DataError
+from kgsm_infer.kernels.head import Head
 from kgsm_infer.kernels.wcm import Wcm
 from kgsm_infer.kernels.window import Layout
 from kgsm_infer.observations import isolate_observed
 
 from ..config import Config
+from ..models import MODELS
+from .head import FittedHead, calibrated, fit_change, head_of_wcm, readout_for
 from .learnt import Epoch, Learnt
-from .network import ForwardLine, KnowledgeGuidedLSTM, bounded_loss, falling
+from .network import ForwardLine, KnowledgeGuidedLSTM, bounded_loss, falling, on_tile
 from .samples import Batch, Samples, batch_of
 
 #: Called with the epochs done, their limit, and the best validation RMSE so far.
@@ -32,13 +37,27 @@ Progress = Callable[[int, int, float], None]
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network. lost_share: of the labelled training samples, by soil signal."""
+    """A trained network. lost_share: of the labelled training samples, by soil signal.
+
+    physics: the head beside it, None where it stands alone.  dynamic: names of its features.
+    history: how contexts among them were made.
+    """
 
     network: KnowledgeGuidedLSTM
     log: tuple[Epoch, ...]
     best_epoch: int
     samples: int
     lost_share: float
+    physics: FittedHead | None = None
+    dynamic: tuple[str, ...] = ()
+    history: HistoryRule = WHOLE_ARCHIVE
+
+    @property
+    def head(self) -> Head | None:
+        """The head beside the network, with the part of the network that is added."""
+        if self.physics is None:
+            return None
+        return dataclasses.replace(self.physics.head, shrink=self.network.shrink)
 
     @property
     def wcm(self) -> Wcm | None:
@@ -49,10 +68,15 @@ class Trained:
     @property
     def learnt(self) -> Learnt:
         """What is worth keeping: every parameter of the equations, and how training went."""
-        isolation = self.network.isolation
+        isolation, physics = self.network.isolation, self.physics
         return Learnt(
-            parameters=isolation.parameters_learnt if isolation is not None else {},
+            parameters={
+                **(isolation.parameters_learnt if isolation is not None else {}),
+                **(physics.parameters if physics is not None else {}),
+            },
+            on_bound=physics.on_bound if physics is not None else (),
             facts={
+                **({"shrink": self.network.shrink} if physics is not None else {}),
                 "samples": self.samples,
                 "best_epoch": self.best_epoch,
                 "lost_share": self.lost_share,
@@ -79,16 +103,23 @@ def train(
             f"{len(rows)} labelled samples in {len(groups)} groups are too few to train on; "
             "at least 10 samples in 2 groups are needed"
         )
-    fit = config.training
-    sm = samples.sm[rows]
-    channel_db = samples.observed.sigma0_db
-    if kind == "kg-lstm":
+    fit, sm = config.training, samples.sm[rows]
+    wcm, physics = None, None
+    if MODELS[kind].reads == "soil":
         wcm = config.wcm.with_a(config.wcm.a)
+    if MODELS[kind].head == "wcm":  # the line stands on the A that was calibrated with it
+        calibration = calibrated(config, samples, rows)
+        wcm, physics = calibration.wcm, head_of_wcm(calibration)
+    channel_db = samples.observed.sigma0_db
+    if wcm is not None:
         channel_db = isolate_observed(wcm, samples.observed).soil_db
     layout = scaling(samples, channel_db, rows)
+    if MODELS[kind].head == "change":
+        physics = fit_change(config, samples, layout, rows)
+    batch = batch_of(samples, rows)
     with seeded(fit.seed):
         network = KnowledgeGuidedLSTM(
-            config.wcm.with_a(config.wcm.a) if kind == "kg-lstm" else None,
+            wcm,
             layout,
             hidden=config.network.hidden,
             members=config.network.members,
@@ -96,17 +127,90 @@ def train(
             sm_mean=float(sm.mean()),
             sm_std=float(sm.std()) or 1.0,
             learn_b="b" in config.wcm.learn,
+            readout=readout_for(physics.head, samples, layout) if physics else None,
+            unseen=[samples.channels.index(name) for name in samples.unseen],
         )
         held_out = held_out_groups(groups, config.network.members, fit.validation_share, fit.seed)
         held = np.stack([np.isin(samples.group[rows], names) for names in held_out], axis=1)
-        return _optimise(
+        learnt_from, target = ~held, sm
+        if physics is not None:
+            day = np.floor(samples.observed.day[rows])
+            away = held_out_days(day, config.network.members, fit.validation_share)
+            held, learnt_from = held & away, ~held & (~away | away.all())
+            target = _beside(network, batch, sm, day if config.head.within_dates else None)
+            if network.isolation is not None and MODELS[kind].head == "wcm":
+                network.isolation.requires_grad_(False)
+        trained = _optimise(
             network,
-            batch_of(samples, rows),
-            torch.from_numpy(sm),
+            batch,
+            torch.from_numpy(target),
             torch.from_numpy(held),
+            torch.from_numpy(learnt_from),
             config,
             progress,
         )
+    if physics is not None:
+        network.shrink = chosen_shrink(
+            network,
+            batch,
+            torch.from_numpy(sm),
+            torch.from_numpy(held),
+            config.head.shrink,
+            config.head.shrink_slack,
+        )
+    return dataclasses.replace(
+        trained, physics=physics, dynamic=config.dynamic(kind), history=samples.history
+    )
+
+
+def _beside(
+    network: KnowledgeGuidedLSTM,
+    batch: Batch,
+    sm: NDArray[np.float32],
+    day: NDArray[np.floating] | None,
+) -> NDArray[np.float32]:
+    """What a network beside a head is trained on, (R,); sets the scale its members work in.
+
+    day: (R,) takes the mean over a date of what the head leaves out of the labels, so that no
+    date can be learnt; None leaves them as they are.
+    """
+    with torch.no_grad():
+        tile, valid = network.tile(batch)
+        left = sm - on_tile(network.readout, tile).numpy() if network.readout else sm
+    known, target = valid[:, -1].numpy(), sm
+    if day is not None:
+        _, date = np.unique(day, return_inverse=True)
+        count = np.maximum(np.bincount(date, known), 1)
+        of_date = (np.bincount(date, np.where(known, left, 0.0)) / count).astype(np.float32)
+        target, left = sm - of_date[date], left - of_date[date]
+    network.sm_mean = float(left[known].mean())
+    network.sm_std = float(left[known].std()) or 1.0
+    return target.astype(np.float32)
+
+
+def chosen_shrink(
+    network: KnowledgeGuidedLSTM,
+    batch: Batch,
+    sm: Tensor,
+    held: Tensor,
+    parts: Sequence[float],
+    slack: float,
+) -> float:
+    """What part of the network is added to its head: the largest of ``parts`` whose RMSE, on the
+    groups and dates each member held out, is within ``slack`` of the best one's."""
+    if len(parts) == 1:
+        return parts[0]
+    network.eval()
+    rmse = {}
+    with torch.no_grad():
+        for part in sorted(parts):
+            network.shrink = part
+            predicted, numbered = network(batch)
+            counts = held & numbered[:, None]
+            error = (predicted.clamp(0.0, 1.0) - sm[:, None])[counts]
+            rmse[part] = float(error.square().mean().sqrt())
+    least = min(rmse.values())
+    return max(part for part, value in rmse.items() if value <= least * (1 + slack))
 
 
 def _optimise(
@@ -114,10 +218,12 @@ def _optimise(
     batch: Batch,
     sm: Tensor,
     held: Tensor,
+    learnt_from: Tensor,
     config: Config,
     progress: Progress | None,
 ) -> Trained:
-    """held: (R, M) True where a sample is for a member's validation only."""
+    """held, learnt_from: (R, M) True where a sample is for a member's validation, and for its
+    training; where neither, the member does without it."""
     fit = config.training
     weights = [p for name, p in network.named_parameters() if not name.startswith("isolation.")]
     groups = [{"params": weights, "lr": fit.learning_rate, "weight_decay": fit.weight_decay}]
@@ -138,7 +244,7 @@ def _optimise(
         for index in torch.split(torch.randperm(len(sm)), fit.batch):
             some, rng = batch.take(index), torch.get_rng_state()
             predicted, numbered = network(some)
-            weight = (~held[index] & numbered[:, None]).float()
+            weight = (learnt_from[index] & numbered[:, None]).float()
             loss = bounded_loss(predicted, sm[index], weight, fit.physics_weight)
             total, share = loss.total, weight / weight.sum().clamp(min=1.0)
             if fit.monotone_weight > 0:
@@ -243,6 +349,21 @@ def held_out_groups(
     order = np.random.default_rng(seed).permutation(groups)
     size = min(max(1, round(share * len(groups))), len(groups) - 1)
     return [np.take(order, range(m * size, (m + 1) * size), mode="wrap") for m in range(members)]
+
+
+def held_out_days(day: NDArray[np.floating], members: int, share: float) -> NDArray[np.bool_]:
+    """(R, M) True where a row's date is kept for a member's early stopping: neighbouring dates,
+    the next member the next ones, round and round. All True where there are fewer than three.
+
+    >>> held_out_days(np.asarray([1.0, 2.0, 3.0, 4.0]), members=3, share=0.5)[:, 1].tolist()
+    [False, False, True, True]
+    """
+    days, date = np.unique(day, return_inverse=True)
+    if len(days) < 3:
+        return np.ones((len(day), members), bool)
+    size = max(1, round(share * len(days)))
+    kept = [np.take(days, range(m * size, (m + 1) * size), mode="wrap") for m in range(members)]
+    return np.stack([np.isin(days, some)[date] for some in kept], axis=1)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from made_models import card_of, network_of, write_pair
 
 from kgsm_infer.card import CARD_KEY, card_from_json
 from kgsm_infer.errors import ModelError
+from kgsm_infer.kernels.head import Head, Term
 from kgsm_infer.kernels.wcm import Wcm
 from kgsm_infer.kernels.window import days_apart
 from kgsm_infer.model import load
@@ -22,6 +23,14 @@ from kgsm_train.export import files as export_module
 from kgsm_train.export.graph import complete_graph, core_graph
 from kgsm_train.export.nodes import IR_VERSION, OPSET
 
+CHANGE = Head(
+    "change",
+    0.19,
+    (Term("d0", 0, 0.4), Term("d1", 0, 0.7), Term("d2", 0, 0.12), Term("d0", 1, -0.1)),
+    shrink=0.5,
+)
+ONE_LOOK = Head("change", 0.1, (Term("d0", 0, 0.3),), shrink=0.0)
+SOIL_LINE = Head("wcm", 0.9, (Term("soil_db", 0, 0.04),), shrink=0.3)
 SHAPES = {
     "kg": (Wcm(a=0.02), {}),
     "kg-t1": (Wcm(a=0.02), {"steps": 1, "dynamic": 0, "statics": 0, "members": 1}),
@@ -31,6 +40,13 @@ SHAPES = {
     ),
     "kg-normalise": (Wcm(a=0.01, e=0.5, angle_rule="normalise"), {"dynamic": 0}),
     "plain": (None, {"members": 3}),
+    "change": (None, {"head": CHANGE, "dynamic": 3, "statics": 0, "unseen": (2, 3)}),
+    "change-one-look": (
+        None,
+        {"head": ONE_LOOK, "steps": 1, "dynamic": 1, "members": 1},
+    ),
+    "change-kg": (Wcm(a=0.02), {"head": CHANGE, "dynamic": 3}),
+    "wcm-head": (Wcm(a=0.02), {"head": SOIL_LINE}),
 }
 
 
@@ -38,7 +54,7 @@ SHAPES = {
 def test_every_engine_agrees_on_random_and_nasty_windows(tmp_path, shape):
     wcm, sizes = SHAPES[shape]
     network = network_of(wcm, **sizes)
-    paths = write_pair(tmp_path, network, card_of(network))
+    paths = write_pair(tmp_path, network, card_of(network, sizes.get("head")))
     worst, windows = export_module.prove(network, paths["complete"])
     assert worst <= 1e-5
     assert windows == 4 * 64 + 1
@@ -91,6 +107,14 @@ def test_the_proof_fails_when_torch_differs(tmp_path):
     paths = write_pair(tmp_path, network, card_of(network))
     network.heads[0].bias.data += 1e-3
     with pytest.raises(ModelError, match="torch differs by"):
+        export_module.prove(network, paths["complete"])
+
+
+def test_the_proof_fails_when_the_head_on_the_card_differs(tmp_path):
+    network = network_of(None, head=CHANGE, dynamic=3)
+    other = dataclasses.replace(CHANGE, intercept=0.2)
+    paths = write_pair(tmp_path, network, card_of(network, other))
+    with pytest.raises(ModelError, match="native engine differs by"):
         export_module.prove(network, paths["complete"])
 
 

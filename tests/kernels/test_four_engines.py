@@ -1,4 +1,4 @@
-"""The water cloud model stands in four places; here they are held together.
+"""The water cloud model and the physics head stand in four places; here they are held together.
 
 The C kernel, its NumPy twin, the torch layer and the exported graph's nodes are compared
 with the paper's equations in float64, written out once more below.
@@ -11,12 +11,17 @@ import onnxruntime as ort
 import pytest
 import torch
 from made_models import card_of, network_of
+from onnx import TensorProto, helper
 
 from kgsm_infer import kernels
-from kgsm_infer.kernels import wcm
+from kgsm_infer.kernels import head, wcm
+from kgsm_infer.kernels.head import Head, Term, readout_of
 from kgsm_infer.kernels.wcm import Wcm
+from kgsm_infer.kernels.window import Layout
 from kgsm_train.export.graph import complete_graph
-from kgsm_train.learning.network import WcmIsolation
+from kgsm_train.export.lstm_nodes import physics_head
+from kgsm_train.export.nodes import Graph, checked_model
+from kgsm_train.learning.network import WcmIsolation, on_tile
 
 CASES = {
     "paper": Wcm(a=0.05),  # larger than the paper's 0.019, so that signals do get lost
@@ -103,6 +108,56 @@ def test_isolation_is_the_papers_in_every_engine(engine, case):
     assert 0.02 < (~kept).mean() < 0.9, "the case must lose some soil signals and keep others"
     assert np.array_equal(np.isnan(got)[clear], ~kept[clear])
     assert np.abs(got - expected)[kept & clear].max() <= 1e-4
+
+
+HEAD = Head(
+    "change",
+    0.19,
+    (
+        Term("vh_anomaly", 0, 0.04),
+        Term("vh_anomaly_scene", 0, 0.07),
+        Term("ndvi_over_scene", 0, 0.12),
+        Term("vh_anomaly", 1, -0.01),
+    ),
+    shrink=0.0,
+)
+LAYOUT = Layout(3, 3, 0, mean=(-17.0, 0.1, -0.2, 0.05, 12.0), std=(3.0, 1.1, 0.8, 0.2, 9.0))
+CHANNELS = ("vh_db", "vh_anomaly", "vh_anomaly_scene", "ndvi_over_scene", "gap_days")
+
+
+def head_in_graph(readout, tile):
+    graph = Graph(LAYOUT.steps)
+    graph.node("Identity", [physics_head(graph, readout)], "sm")
+    into = helper.make_tensor_value_info("tile", TensorProto.FLOAT, [3, "N", 6])
+    out = helper.make_tensor_value_info("sm", TensorProto.FLOAT, ["N"])
+    model = checked_model(graph, "head", [into], [out])
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(["sm"], {"tile": tile})[0]
+
+
+HEADS = {
+    "kernel": kernels.read_out,
+    "twin": head.read_out,
+    "torch": lambda readout, tile: on_tile(readout, torch.from_numpy(tile)).numpy(),
+    "graph": head_in_graph,
+}
+
+
+@pytest.mark.parametrize("engine", HEADS)
+def test_the_head_is_the_line_on_its_card_in_every_engine(engine):
+    rng = np.random.default_rng(2)
+    n = 500
+    dynamic = rng.normal(0, 1.5, (3 * n, 3)).astype(np.float32)
+    rows = np.arange(3 * n).reshape(n, 3)
+    channel_db = rng.uniform(-25, -8, 3 * n).astype(np.float32)
+    nothing, day = np.zeros(3 * n, np.uint16), np.arange(3.0 * n)
+    tile, _ = kernels.pack(LAYOUT, rows, channel_db, nothing, day, dynamic)
+    now, before = (dynamic[rows[:, k]].astype(np.float64) for k in (2, 1))
+    expected = 0.19 + now @ [0.04, 0.07, 0.12] - 0.01 * before[:, 0]
+
+    got = HEADS[engine](readout_of(HEAD, LAYOUT, CHANNELS), tile)
+
+    assert np.abs(got - expected).max() <= 1e-6
 
 
 def test_torch_gradient_of_log_a_is_the_finite_difference():
