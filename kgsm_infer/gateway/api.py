@@ -261,11 +261,15 @@ class Api:
 
     def _model(self, store: Store) -> Loaded:
         """The model in use, loaded again when it changes."""
-        from .models import IN_USE, model_in_use
+        from .models import begin, entries, newest
 
-        name = store.fact(IN_USE) or ""
+        if not self.gateway.models.is_dir():
+            self.gateway.models.mkdir(parents=True)
+        if not entries(self.gateway):
+            begin(store, self.gateway, self.log)
+        name = entries(self.gateway)[-1].path.name
         if self._loaded is None or self._loaded[0] != name:
-            self._loaded = (name, model_in_use(store, self.gateway, self.log))
+            self._loaded = (name, newest(self.gateway, self.log)[1])
         return self._loaded[1]
 
     # -- common ----------------------------------------------------------------------------

@@ -1,14 +1,16 @@
 """The model in use, and putting another in its place without a stop.
 
-A model file dropped into the spool is tried: card and digests, then the last acquisition of
-every paddock through it. What passes is kept in ``models/`` and named in the store in one
-transaction; the one before stays, for :func:`roll_back`. What fails goes to quarantine.
+``models/000012-001-HASH.onnx`` made the values of arrivals from number 12 on, until the next
+entry. The folder is the log of models as the archive is of arrivals, so a database worked out
+again gets each acquisition from the model that had it. A new file is tried first: card and
+digests, then the last acquisition of every paddock through it. What fails goes to quarantine.
 """
 
 from __future__ import annotations
 
-import os
+import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import KgsmError, ModelError, UsageError
@@ -16,28 +18,76 @@ from ..files import whole
 from .config import Gateway
 from .log import Log
 from .retrieve import Loaded, load_model, retrieved
-from .spool import sync_folder
+from .spool import digest_of, next_number, sync_folder
 from .store import Store
 
 #: Of the paddocks the model in use gives a number, how many a new one must.
 MIN_NUMBERS = 0.5
-IN_USE, BEFORE = "model", "model_before"
+#: Entries kept; older acquisitions worked out again get the oldest of them.
+KEPT = 8
+
+_ENTRY = re.compile(r"(\d{6,})-(\d{3})-([0-9a-f]{16})\.onnx")
 
 
-def model_in_use(store: Store, gateway: Gateway, log: Log) -> Loaded:
-    """The model the store names; the one before, then the configuration's, where it is broken.
+@dataclass(frozen=True)
+class Entry:
+    """A model of the log. number: of the first arrival it is for; swap: order at one number."""
 
-    ModelError where not even that can be loaded.
-    """
-    for key in (IN_USE, BEFORE):
-        name = store.fact(key)
-        if not name:
-            continue
+    path: Path
+    number: int
+    swap: int
+    hash: str
+
+
+def entries(gateway: Gateway) -> list[Entry]:
+    """The log of models, oldest first."""
+    found = []
+    for path in gateway.models.iterdir():
+        match = _ENTRY.fullmatch(path.name)
+        if match:
+            found.append(Entry(path, int(match[1]), int(match[2]), match[3]))
+    return sorted(found, key=lambda entry: (entry.number, entry.swap))
+
+
+def entry_for(log_of_models: list[Entry], number: int) -> Entry:
+    """The model an arrival of this number is for."""
+    return next((e for e in reversed(log_of_models) if e.number <= number), log_of_models[0])
+
+
+def newest(gateway: Gateway, log: Log) -> tuple[Entry, Loaded]:
+    """The model in use; the one before it where its file is broken. ModelError without any."""
+    for entry in reversed(entries(gateway)):
         try:
-            return load_model(gateway.models / name, gateway.engine)
+            return entry, load_model(entry.path, gateway.engine)
         except KgsmError as error:
-            log("model_unusable", model=name, reason=str(error))
-    return load_model(gateway.model, gateway.engine)
+            log("model_unusable", model=entry.path.name, reason=str(error))
+    raise ModelError(f"{gateway.models}: holds no model that can be loaded")
+
+
+def begin(store: Store, gateway: Gateway, log: Log) -> None:
+    """Enter the configuration's model: the first, or one changed since; that is tried first.
+
+    ModelError where the first cannot be loaded; a changed one that fails is only logged.
+    """
+    known = gateway.models / "configured"
+    before = known.read_text().strip() if known.exists() else ""
+    try:
+        digest = digest_of(gateway.model)
+        if digest == before:
+            return
+        have = entries(gateway)
+        if not have:
+            put_in_use(gateway.model, load_model(gateway.model, gateway.engine), gateway, 0)
+        elif have[-1].hash != digest[:16]:
+            tried = try_model(gateway.model, store, newest(gateway, log)[1], gateway.engine)
+            put_in_use(gateway.model, tried, gateway, next_number(store, gateway.archive))
+            log("model_in_use", model=tried.hash, before=have[-1].hash)
+        with whole(known) as file:
+            file.write(digest)
+    except KgsmError as error:
+        if not entries(gateway):
+            raise
+        log("model_refused", model=gateway.model.name, reason=str(error))
 
 
 def try_model(path: Path, store: Store, in_use: Loaded, engine: str) -> Loaded:
@@ -48,14 +98,16 @@ def try_model(path: Path, store: Store, in_use: Loaded, engine: str) -> Loaded:
     rows = store.observations()
     if not rows:
         return loaded  # nothing to try it on yet
-    newest = {(row.paddock, row.acquired, row.orbit) for row in rows}
-    last = {key[0]: key for key in sorted(newest)}
+    keys = sorted({(row.paddock, row.acquired, row.orbit) for row in rows})
+    last = {key[0]: key for key in keys}
     lacking = [name for name in loaded.inputs if not any(name in row.numbers for row in rows)]
     if lacking:
         raise ModelError(f"{path.name}: reads {', '.join(lacking)}, which no acquisition brings")
     bases = store.bases()
-    made, before = (retrieved(model, rows, set(last.values()), bases) for model in (loaded, in_use))
-    has, had = (sum(value.sm is not None for value in some.values()) for some in (made, before))
+    has, had = (
+        sum(v.sm is not None for v in retrieved(model, rows, set(last.values()), bases).values())
+        for model in (loaded, in_use)
+    )
     if has < MIN_NUMBERS * had:
         raise ModelError(
             f"{path.name}: gives {has} of {len(last)} paddocks a number on the last scene, "
@@ -64,29 +116,29 @@ def try_model(path: Path, store: Store, in_use: Loaded, engine: str) -> Loaded:
     return loaded
 
 
-def put_in_use(path: Path, loaded: Loaded, store: Store, gateway: Gateway) -> Loaded:
-    """Keep a tried model and name it in the store, both at once or not at all."""
-    name = f"{loaded.hash}{'.core' if loaded.model.role == 'core' else ''}.onnx"
-    with whole(gateway.models / name, "wb") as copy, path.open("rb") as file:
+def put_in_use(path: Path, loaded: Loaded, gateway: Gateway, number: int) -> Entry:
+    """Enter a tried model for arrivals from ``number`` on: one rename, so all or nothing."""
+    have = entries(gateway)
+    swap = 1 + max((entry.swap for entry in have if entry.number == number), default=0)
+    target = gateway.models / f"{number:06d}-{swap:03d}-{loaded.hash}.onnx"
+    with whole(target, "wb") as copy, path.open("rb") as file:
         shutil.copyfileobj(file, copy)
     sync_folder(gateway.models)
-    kept = load_model(gateway.models / name, gateway.engine)
-    with store.transaction():
-        store.put_fact(BEFORE, store.fact(IN_USE) or "")
-        store.put_fact(IN_USE, name)
-    for old in gateway.models.glob("*.onnx"):
-        if old.name not in (store.fact(IN_USE), store.fact(BEFORE)):
-            os.unlink(old)
-    return kept
+    for old in have[: -(KEPT - 1)]:
+        old.path.unlink(missing_ok=True)
+    return Entry(target, number, swap, loaded.hash)
 
 
 def roll_back(store: Store, gateway: Gateway) -> str:
-    """Put the model before back in use; returns its name. UsageError where there is none."""
-    now, before = store.fact(IN_USE), store.fact(BEFORE)
-    if now is None or before is None:
-        raise UsageError("no model was put in use since the configuration's; nothing to go back to")
-    load_model(gateway.models / before if before else gateway.model, gateway.engine)
-    with store.transaction():
-        store.put_fact(IN_USE, before)
-        store.put_fact(BEFORE, now)
-    return before or gateway.model.name
+    """Put the model before back in use, for what arrives from now on; returns its hash.
+
+    UsageError where there is none. A gateway that runs takes it up at its next scan.
+    """
+    have = entries(gateway) if gateway.models.is_dir() else []
+    before = [entry for entry in have if entry.hash != have[-1].hash]
+    if not before:
+        raise UsageError(f"{gateway.models}: no model was in use before; nothing to go back to")
+    last = before[-1]
+    loaded = load_model(last.path, gateway.engine)
+    put_in_use(last.path, loaded, gateway, next_number(store, gateway.archive))
+    return last.hash

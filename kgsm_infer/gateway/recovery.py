@@ -91,21 +91,27 @@ def restore(gateway: Gateway, log: Log) -> Path | None:
     return None
 
 
-def retain(store: Store, gateway: Gateway) -> dict[str, int]:
-    """Keep the disk within the limits; how much of what was removed.
+def drop_old_values(store: Store, keep: Keep) -> int:
+    """Drop values older than ``values_days`` before the newest acquisition; how many.
 
-    Values older than ``values_days`` before the newest acquisition, present states excepted;
-    archived files the newest backup knows, oldest first; quarantined files, oldest first.
+    Present states stay, and what has still to be told.
     """
-    keep: Keep = gateway.keep
     with store.transaction():
-        gone = store.db.execute(
+        return store.db.execute(
             "DELETE FROM value WHERE acquired < (SELECT max(acquired) FROM value) - ? "
             "AND (paddock, acquired, orbit) NOT IN (SELECT paddock, acquired, orbit FROM latest) "
             "AND (paddock, acquired, orbit, revision) NOT IN "
             "(SELECT paddock, acquired, orbit, revision FROM outbox)",
             (int(keep.values_days * 86400),),
         ).rowcount
+
+
+def limit_files(gateway: Gateway) -> dict[str, int]:
+    """Keep archive and quarantine within their limits, oldest first out; how many went.
+
+    What the newest backup does not know stays in the archive: a restore needs it.
+    """
+    keep = gateway.keep
     safe = _last_in(backups(gateway)[-1]) if backups(gateway) else 0
     every = archived(gateway.archive)
     pinned_mb = sum(item.path.stat().st_size for item in every if item.number > safe) / 1e6
@@ -116,11 +122,8 @@ def retain(store: Store, gateway: Gateway) -> dict[str, int]:
         (path for path in gateway.quarantine.rglob("*") if path.is_file()),
         key=lambda path: path.stat().st_mtime_ns,
     )
-    return {
-        "values": gone,
-        "archived": len(archive),
-        "quarantined": len(limit_folder(bad, keep.quarantine_mb)),
-    }
+    gone = limit_folder(bad, keep.quarantine_mb)
+    return {"archived": len(archive), "quarantined": len(gone)}
 
 
 def _last_in(backup: Path) -> int:

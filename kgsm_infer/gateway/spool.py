@@ -20,9 +20,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import KgsmError, MissingError
 from ..files import whole
+
+if TYPE_CHECKING:
+    from .store import Store
 
 #: What kind of file a name says it is; anything else is refused into quarantine.
 KINDS = {
@@ -105,6 +109,11 @@ def archived(archive: Path) -> list[Archived]:
         if match:
             found.append(Archived(Path(entry.path), int(match[1]), match[2], match[3]))
     return sorted(found, key=lambda item: item.number)
+
+
+def next_number(store: Store, archive: Path) -> int:
+    """The number of the next file to be taken."""
+    return max([item.number for item in archived(archive)] + [*store.sequences()], default=0) + 1
 
 
 def take(path: Path, digest: str, number: int, archive: Path) -> Archived:

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import DataError, KgsmError, MissingError, ModelError
-from . import recovery
+from . import models, recovery
 from .config import Gateway
 from .intake import Intake, Paddocks, rows_of_table, table_columns
 from .log import Log
-from .models import model_in_use, put_in_use, try_model
-from .retrieve import Loaded
+from .retrieve import Loaded, load_model
 from .spool import (
     KINDS,
     Archived,
@@ -28,6 +27,7 @@ from .spool import (
     digest_of,
     free_mb,
     make_folders,
+    next_number,
     quarantine,
     reason_of,
     stamp,
@@ -50,6 +50,7 @@ class Watch:
     store: Store = field(init=False)
     loaded: Loaded = field(init=False)
     told: Callable[[], None] = lambda: None
+    _entry: models.Entry | None = None
     short: str = ""  # why nothing is taken now: no room on the disk
     _stamps: dict[Path, tuple[tuple[int, int], float]] = field(default_factory=dict)
     _known: set[tuple[Path, tuple[int, int]]] = field(default_factory=set)
@@ -77,7 +78,7 @@ class Watch:
             running.touch()
         try:
             self.store = Store(gateway.database)
-            self.loaded = model_in_use(self.store, gateway, self.log)
+            models.begin(self.store, gateway, self.log)
         except StoreBroken as error:
             self._restore(error)
         self.catch_up()
@@ -96,7 +97,7 @@ class Watch:
             self.store.db.close()
         recovery.restore(self.gateway, self.log)
         self.store = Store(self.gateway.database)
-        self.loaded = model_in_use(self.store, self.gateway, self.log)
+        models.begin(self.store, self.gateway, self.log)
 
     def guarded(self, step: Callable[[], _T]) -> _T | None:
         """Run a step; a damaged database is restored, a full disk waited for. None: it failed."""
@@ -130,7 +131,24 @@ class Watch:
         for item in archived(self.gateway.archive):
             if item.number not in known and self.store.sequence_of(item.digest) is None:
                 self.log("retaking", file=item.name, number=item.number)
+                self._use(models.entry_for(models.entries(self.gateway), item.number))
                 self._store(item)
+        self.follow_model()
+
+    def follow_model(self) -> None:
+        """Use the newest model of the log, which a roll-back may have entered."""
+        have = models.entries(self.gateway)
+        if self._entry is None or not have or have[-1].path != self._entry.path:
+            self._entry, self.loaded = models.newest(self.gateway, self.log)
+
+    def _use(self, entry: models.Entry) -> None:
+        if self._entry is not None and entry.path == self._entry.path:
+            return
+        try:
+            self.loaded, self._entry = load_model(entry.path, self.gateway.engine), entry
+        except KgsmError as error:
+            self.log("model_unusable", model=entry.path.name, reason=str(error))
+            self._entry, self.loaded = models.newest(self.gateway, self.log)
 
     def scan(self, *, closed: Iterable[str] = (), first: bool = False) -> float | None:
         """Take what is whole. closed: names inotify called whole; first: after a start.
@@ -156,6 +174,7 @@ class Watch:
                     again = left if again is None else min(again, left)
                     continue
             ready.append(path)
+        self.follow_model()
         self._stamps = {path: kept for path, kept in self._stamps.items() if path in present}
         self._take_in_order(ready)
         return again
@@ -237,8 +256,7 @@ class Watch:
             if size and path.exists():  # a folder that may not be written: do not look again
                 self._known.add((path, size))
             return
-        numbers = [item.number for item in archived(self.gateway.archive)]
-        number = max([*numbers, *self.store.sequences()], default=0) + 1
+        number = next_number(self.store, self.gateway.archive)
         item = take(path, digest, number, self.gateway.archive)
         self._remove(*beside)
         self._store(item, intake, kind)
@@ -293,12 +311,14 @@ class Watch:
 
     def _take_model(self, path: Path) -> None:
         try:
-            tried = try_model(path, self.store, self.loaded, self.gateway.engine)
+            tried = models.try_model(path, self.store, self.loaded, self.gateway.engine)
         except KgsmError as error:
             self._quarantine(path, error, path.name)
             return
         before = self.loaded.hash
-        self.loaded = put_in_use(path, tried, self.store, self.gateway)
+        number = next_number(self.store, self.gateway.archive)
+        models.put_in_use(path, tried, self.gateway, number)
+        self.follow_model()
         self._remove(path)
         self.log("model_in_use", model=self.loaded.hash, before=before)
         self.told()
@@ -306,9 +326,11 @@ class Watch:
     # -- now and then ----------------------------------------------------------------------
 
     def keep_house(self) -> None:
-        """Back up, then keep the disk within its limits."""
+        """Drop what is too old, back up, then keep the files within their limits."""
+        values = recovery.drop_old_values(self.store, self.gateway.keep)
         backup = recovery.back_up(self.store, self.gateway)
-        self.log("backed_up", backup=backup.name, **recovery.retain(self.store, self.gateway))
+        gone = recovery.limit_files(self.gateway)
+        self.log("backed_up", backup=backup.name, dropped={"values": values, **gone})
 
 
 def load_paddocks(gateway: Gateway) -> Paddocks:
