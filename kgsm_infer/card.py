@@ -3,6 +3,8 @@
 A card is JSON in the ONNX metadata key ``kgsm.card``; both files of a model carry the
 same one. It pins the graph of each file by its sha256, so a file that was cut, edited
 or swapped for another is refused, and each file names its sibling.
+
+Formats: 2 has a range for every channel. Cards of format 1 have none, and are refused.
 """
 
 from __future__ import annotations
@@ -11,19 +13,28 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from .context import WHOLE_ARCHIVE, HistoryRule, Typical
+import numpy as np
+from numpy.typing import NDArray
+
+from .context import WHOLE_ARCHIVE, HistoryRule
 from .errors import ModelError
 from .interval import interval_of
 from .kernels.domain import Domain, domain_of
-from .kernels.head import Head, Readout, Term, readout_of
+from .kernels.head import Head, Readout, readout_of
 from .kernels.wcm import Limits, Wcm
-from .kernels.window import Layout
+from .kernels.window import Layout, bounded
+from .typed import strict_json, typed
 
 CARD_KEY = "kgsm.card"
-CARD_FORMAT = 1
+CARD_FORMAT = 2
 KINDS = ("kg-lstm", "lstm")
+ROLES = ("backscatter", "dynamic", "static", "gap")
+#: A card has a few thousand characters, mostly its domain's points.
+MOST_CHARACTERS = 4 * 2**20
+#: As the C core has them (kgsm.h).
+MOST_HIDDEN, MOST_MEMBERS, MOST_STEPS = 2**14, 2**10, 2**12
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,9 @@ class Channel:
     """One scaled channel of the LSTM's input.
 
     role: ``backscatter``, ``dynamic``, ``static`` or ``gap``.
+    low, high: what an input can be, closed; beyond it the acquisition (of a static, the
+        window) has no number. Of the gap, days: 0 and the longest in training, beyond which a
+        number is outside the domain. None of the backscatter, whose range is in ``limits``.
     """
 
     name: str
@@ -38,6 +52,17 @@ class Channel:
     role: str
     mean: float
     std: float
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise ValueError(f"role {self.role!r} is none of {', '.join(ROLES)}")
+        if self.role == "backscatter":
+            if self.low is not None or self.high is not None:
+                raise ValueError(f"{self.name} has a range, which belongs into limits")
+        elif self.low is None or self.high is None or not self.low < self.high:
+            raise ValueError(f"{self.name} has no range low < high")
 
 
 @dataclass(frozen=True)
@@ -82,6 +107,22 @@ class Card:
         """Channel names of one role, in order."""
         return tuple(channel.name for channel in self.channels if channel.role == role)
 
+    def ranges(self, role: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(low, high) of the channels of one role but the backscatter, in order."""
+        pairs = [(c.low, c.high) for c in self.channels if c.role == role]
+        low, high = np.asarray(pairs, np.float32).reshape(-1, 2).T
+        return low, high
+
+    def in_range(self, role: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(..., k) values of a role, infinite where they are out of range: what follows takes
+        that for ``input_out_of_range``. Every engine and the training read inputs through this."""
+        return bounded(values, *self.ranges(role))
+
+    @property
+    def longest_gap_days(self) -> float:
+        """The longest gap between two acquisitions that training had."""
+        return float(self.ranges("gap")[1][0])
+
     @property
     def layout(self) -> Layout:
         """Sizes and scaling of the input tile."""
@@ -105,76 +146,102 @@ class Card:
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, allow_nan=False)
 
 
+class GraphInput(NamedTuple):
+    """One input of a graph, float32. shape: sizes, ``N`` where it is free."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    told: str
+
+
+def graph_inputs(card: Card, role: str) -> tuple[GraphInput, ...]:
+    """What the complete graph (windows of T acquisitions, NaN where missing) or the core graph
+    (the packed tile) is fed, in its order; the graph is made and checked by this."""
+    if role == "core":
+        shape = (card.steps, "N", card.layout.channels)
+        return (GraphInput("tile", shape, "packed LSTM input"),)
+    wcm, dynamic, statics = card.wcm, card.names("dynamic"), card.names("static")
+    plane = ("N", card.steps)
+    found = [GraphInput("sigma0_db", plane, "dB")]
+    if wcm is not None:
+        name = wcm.vegetation_name
+        found.append(GraphInput(name, plane, "1" if name == "ndvi" else "kg m-2"))
+        if wcm.needs_angle:
+            found.append(GraphInput("angle_deg", plane, "degrees, incidence"))
+    found.append(GraphInput("day", plane, "days, any origin; NaN is padding"))
+    if dynamic:
+        found.append(GraphInput("features", (*plane, len(dynamic)), ", ".join(dynamic)))
+    if statics:
+        found.append(GraphInput("statics", ("N", len(statics)), ", ".join(statics)))
+    return tuple(found)
+
+
 def card_from_json(text: str, source: str) -> Card:
     """Read and check a card; ModelError names ``source`` and what is wrong."""
 
     def refuse(reason: str) -> ModelError:
         return ModelError(f"{source}: {reason}")
 
+    if len(text) > MOST_CHARACTERS:
+        raise refuse(f"its model card is larger than {MOST_CHARACTERS >> 20} MiB")
     try:
-        raw = json.loads(text)
+        raw = strict_json(text)
     except ValueError as error:
         raise refuse(f"its model card is not JSON ({error})") from None
-    if not isinstance(raw, dict) or not isinstance(raw.get("format"), int):
+    number = raw.get("format") if isinstance(raw, dict) else None
+    if not isinstance(number, int) or isinstance(number, bool):
         raise refuse("its model card has no format number; not a kgsm model")
-    if raw["format"] > CARD_FORMAT:
+    if number > CARD_FORMAT:
         raise refuse(
-            f"its model card has format {raw['format']}, this kgsm reads up to "
-            f"{CARD_FORMAT}; update kgsm"
+            f"its model card has format {number:.6g}, this kgsm reads format {CARD_FORMAT}; "
+            "update kgsm"
+        )
+    if number < CARD_FORMAT:
+        raise refuse(
+            f"its model card has format {number:.6g}, of an older kgsm, without the ranges of "
+            "its inputs; export the model again"
         )
     try:
-        card = _build(raw)
-    except (TypeError, ValueError, KeyError) as error:
+        card = typed(Card, raw)
+        _check(card)
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise refuse(f"its model card is inconsistent ({error})") from None
     return card
 
 
-def _build(raw: dict[str, Any]) -> Card:
-    known = {item.name for item in dataclasses.fields(Card)}
-    values = {key: value for key, value in raw.items() if key in known}
-    values["channels"] = tuple(Channel(**channel) for channel in raw["channels"])
-    values["limits"] = _limits(raw["limits"])
-    if raw["wcm"] is not None:
-        values["wcm"] = Wcm(**{**raw["wcm"], "limits": _limits(raw["wcm"]["limits"])})
-    if raw.get("head") is not None:
-        terms = tuple(Term(**term) for term in raw["head"]["terms"])
-        values["head"] = Head(**{**raw["head"], "terms": terms})
-    if "history" in raw:  # a card of before there was a choice has none
-        typical = {name: Typical(**place) for name, place in raw["history"]["typical"].items()}
-        values["history"] = HistoryRule(raw["history"]["span"], typical)
-    card = Card(**values)
+def _check(card: Card) -> None:
+    """ValueError where a card contradicts itself."""
     if card.kind not in KINDS:
-        raise ValueError(f"kind {card.kind!r} is none of {', '.join(KINDS)}")
+        raise ValueError(f"kind {card.kind[:40]!r} is none of {', '.join(KINDS)}")
     if (card.wcm is None) != (card.kind == "lstm"):
         raise ValueError(f"kind {card.kind!r} {'without' if card.wcm is None else 'with'} a WCM")
     if card.polarisation not in ("vh", "vv"):
-        raise ValueError(f"polarisation {card.polarisation!r} is neither vh nor vv")
+        raise ValueError(f"polarisation {card.polarisation[:40]!r} is neither vh nor vv")
     roles = [channel.role for channel in card.channels]
-    order = ["backscatter", "dynamic", "static", "gap"]
-    if roles != sorted(roles, key=order.index) or roles.count("backscatter") != 1:
+    if roles != sorted(roles, key=ROLES.index) or roles.count("backscatter") != 1:
         raise ValueError(f"channel roles out of order: {', '.join(roles)}")
     if roles.count("gap") != 1:
         raise ValueError("exactly one gap channel is expected")
-    if not (isinstance(card.simulated, bool) and card.hidden > 0 and card.members > 0):
-        raise ValueError("simulated, hidden or members is not what it should be")
+    names = [channel.name for channel in card.channels]
+    if len(set(names)) != len(names):
+        raise ValueError("two channels of one name")
+    for name, most in (("steps", MOST_STEPS), ("hidden", MOST_HIDDEN), ("members", MOST_MEMBERS)):
+        if not 1 <= getattr(card, name) <= most:
+            raise ValueError(f"{name} is {getattr(card, name)}, expected 1 to {most}")
     if set(card.graph_sha256) != {"complete", "core"}:
         raise ValueError("graph_sha256 must name both files")
     if card.interval is not None:
         interval_of(card.interval, card.names("dynamic"))  # raises where it cannot be one
+    if card.domain is not None:
+        typed(tuple[tuple[float, ...], ...], card.domain["points"], "domain.points")
+        for key in ("mean_distance", "threshold"):
+            typed(float, card.domain[key], f"domain.{key}")
     card_domain(card)  # raises where it cannot be one
     if not card.layout.channels == len(card.channels) + 1:  # the layout checks the scaling
         raise ValueError("channels and scaling do not fit")
     _ = card.readout  # raises where the head names a channel that is not there
-    return card
 
 
 def card_domain(card: Card) -> Domain | None:
     """The card's domain reference: the target step's channels but the gap; None without."""
     return None if card.domain is None else domain_of(card.domain, len(card.channels) - 1)
-
-
-def _limits(raw: dict[str, Any]) -> Limits:
-    values: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()
-    }
-    return Limits(**values)

@@ -154,6 +154,18 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def range_of(column: str) -> tuple[float, float] | None:
+    """What a column of the contract can hold, closed; None of a free one.
+
+    >>> range_of("ndvi"), range_of("doy_sin"), range_of("clay")
+    ((-1.0, 1.0), (-1.0, 1.0), None)
+    """
+    if column in FROM_DATE:
+        return -1.0, 1.0
+    rule = RULES.get(column)
+    return None if rule is None else (rule.low, rule.high)
+
+
 def forms_given(polarisation: str, names: Container[str]) -> list[str]:
     """The forms of a polarisation's backscatter among ``names``; more than one is a mistake.
 

@@ -134,9 +134,10 @@ def engine_of(file: ModelFile, name: str = "auto") -> Engine:
     if name == "auto":
         vectors = kernels.tier_name() not in ("portable", "numpy")
         name = "native" if vectors or find_spec("onnxruntime") is None else "onnxruntime"
+    weights = read_weights(file)  # for every engine: onnxruntime makes numbers of NaN weights
     if name == "native":
         layout, readout = file.card.layout, file.card.readout
-        lstm = kernels.lstm_runner(read_weights(file), 1 + layout.dynamic, layout.statics, readout)
+        lstm = kernels.lstm_runner(weights, 1 + layout.dynamic, layout.statics, readout)
         return Packed(file.card, name, lstm)
     session = _session(file)
     if file.role == "complete":
@@ -176,4 +177,4 @@ def _session(file: ModelFile) -> Any:
         )
     except Exception as error:  # noqa: BLE001  its own types share no other base
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{file.path}: onnxruntime refuses the model ({reason})") from None
+        raise ModelError(f"{file.name}: onnxruntime refuses the model ({reason})") from None

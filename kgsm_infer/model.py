@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,13 +19,13 @@ from . import flags, kernels
 from .card import Card, card_domain
 from .columns import FROM_DATE
 from .engines import Engine, engine_of
-from .errors import ModelError
+from .errors import ModelError, UsageError
 from .interval import ends, interval_of, known_of
 from .kernels.domain import Domain, outside
 from .kernels.wcm import in_own_terms, isolate_to_fit
-from .kernels.window import window_rows
+from .kernels.window import whole_history, window_rows
 from .observations import Observations, columns_to_read, observe
-from .onnxfile import read_model_file
+from .onnxfile import ModelFile, read_model_file
 
 if TYPE_CHECKING:
     from .table import Table
@@ -54,16 +54,55 @@ class Retrieval(NamedTuple):
     flags: NDArray[np.uint16]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
-    """A loaded model; :func:`load` makes one. Safe to share between threads."""
+    """A loaded model; :func:`load` makes one. Safe to share between threads and processes.
 
-    card: Card
-    role: str
-    path: Path
+    Two models are equal that are of one file's content and one engine. A pickled one is
+    loaded again from its path, and refused where the file has changed since.
+    """
+
+    file: ModelFile
     runs_on: Engine
     domain: Domain | None = None
     threads: int = 1
+
+    @property
+    def card(self) -> Card:
+        """What the model is."""
+        return self.file.card
+
+    @property
+    def role(self) -> str:
+        """``complete`` or ``core``, whichever file was loaded."""
+        return self.file.role
+
+    @property
+    def path(self) -> Path | None:
+        """Where it was loaded from; None of bytes."""
+        return self.file.path
+
+    def __repr__(self) -> str:
+        return f"<kgsm model {self.file.name}: {self.card.kind}, {self.role}, {self.engine}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Model):
+            return NotImplemented
+        return (self.file.sha256, self.engine) == (other.file.sha256, other.engine)
+
+    def __hash__(self) -> int:
+        return hash((self.file.sha256, self.engine))
+
+    def __copy__(self) -> Model:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Model:
+        return self  # nothing in it changes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        path = self.file.path
+        source = self.file.content if path is None else path.absolute()
+        return _load_again, (source, self.file.sha256, self.engine, self.threads)
 
     @property
     def engine(self) -> str:
@@ -181,21 +220,25 @@ class Model:
 
         rows: (N, T) indices into the observations, -1 is padding.  statics: (N, Fs).
         """
+        card = self.card
+        # what is out of range is so for every engine, and the same goes for the history
+        observed = replace(observed, dynamic=card.in_range("dynamic", observed.dynamic))
+        statics = card.in_range("static", statics)
         windows = self.runs_on.over(observed)
         n = len(rows)
         sm, soil_db = np.empty(n, np.float32), np.empty(n, np.float32)
         mask = np.empty(n, np.uint16)
 
         def work(tile: slice) -> None:
-            found = windows(rows[tile], statics[tile])
-            sm[tile], soil_db[tile], mask[tile] = found
+            some, outside = whole_history(rows[tile], observed.day, card.longest_gap_days)
+            found = windows(some, statics[tile])
             if self.domain is not None:
-                last = rows[tile, -1]
-                outside = _outside_domain(
-                    self.card, self.domain, observed, last, statics[tile], found.soil_db
+                outside |= _outside_domain(
+                    card, self.domain, observed, some[:, -1], statics[tile], found.soil_db
                 )
-                outside &= (found.flags & flags.NO_NUMBER) == 0
-                mask[tile] |= outside * np.uint16(flags.OUTSIDE_DOMAIN)
+            outside &= (found.flags & flags.NO_NUMBER) == 0
+            sm[tile], soil_db[tile] = found.sm, found.soil_db
+            mask[tile] = found.flags | outside * np.uint16(flags.OUTSIDE_DOMAIN)
 
         # the same tiles for any number of threads, and each writes its own part of the
         # results, so the numbers are the same too
@@ -205,7 +248,7 @@ class Model:
         mask |= observed.context_missing[last] * np.uint16(flags.CONTEXT_MISSING)
         frozen = observed.frozen[last]
         mask[frozen] = (mask[frozen] & flags.SHORT_HISTORY) | flags.FROZEN_OR_SNOW
-        return finish(self.card, sm, soil_db, mask, observed.dynamic[last])
+        return finish(card, sm, soil_db, mask, observed.dynamic[last])
 
     def _in_order(self, work: Callable[[slice], _T], parts: Iterable[slice]) -> list[_T]:
         """The results of ``work`` on parts, which ``threads`` threads share."""
@@ -215,18 +258,29 @@ class Model:
             return list(pool.map(work, parts))
 
 
-def load(path: str | Path, *, engine: str = "auto", threads: int = 1) -> Model:
+def load(source: str | Path | bytes, *, engine: str = "auto", threads: int = 1) -> Model:
     """Load ``NAME.onnx`` or ``NAME.core.onnx``; either file alone is enough.
 
+    source: the file's path, or its content.
     engine: ``native`` needs numpy alone; ``onnxruntime``; ``auto`` as in
         :func:`kgsm_infer.engines.engine_of`.
     threads: tiles worked on at once. One is the default: a gateway has other work.
 
-    ModelError says why a file is refused, MissingError that onnxruntime is not there.
+    ModelError says why a file is refused, MissingError that onnxruntime is not there,
+    UsageError what the call got wrong.
     """
-    file = read_model_file(path)
-    runs_on = engine_of(file, engine)
-    return Model(file.card, file.role, file.path, runs_on, card_domain(file.card), threads)
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise UsageError(f"threads is {threads!r}; it must be a whole number of at least 1")
+    file = read_model_file(source)
+    return Model(file, engine_of(file, engine), card_domain(file.card), threads)
+
+
+def _load_again(source: Path | bytes, sha256: str, engine: str, threads: int) -> Model:
+    """A model that was pickled, in another process."""
+    model = load(source, engine=engine, threads=threads)
+    if model.file.sha256 != sha256:
+        raise ModelError(f"{model.file.name}: not the file it was when the model was pickled")
+    return model
 
 
 def finish(
@@ -234,7 +288,7 @@ def finish(
     raw: NDArray[np.float32],
     soil_db: NDArray[np.float32],
     mask: NDArray[np.uint16],
-    dynamic: NDArray[np.float32],
+    dynamic: NDArray[np.float32] | None = None,
 ) -> Retrieval:
     """Limits, interval and NaN, the same after every engine.
 

@@ -63,7 +63,7 @@ def describe(file: ModelFile) -> str:
     """A model in words: what it is, what it reads, how well it did."""
     card = file.card
     lines = [
-        f"{file.path.name}: {card.kind}, {file.role} graph, "
+        f"{(file.path.name if file.path else 'model')}: {card.kind}, {file.role} graph, "
         f"kgsm {card.kgsm_version}, {card.created}",
         f"reads: {', '.join(dict.fromkeys(_reads(card)))}; windows of {card.steps} acquisitions",
         f"network: {card.members} LSTM of {card.hidden} hidden units, averaged",

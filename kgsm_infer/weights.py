@@ -9,21 +9,25 @@ is here is what kgsm-train wrote.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import ModelError
 from .kernels.lstm import LstmWeights
-from .onnxfile import GRAPH, ModelFile, message_fields, message_numbers
+from .onnxfile import ModelFile, initializers
 
-# field numbers of onnx.proto3: GraphProto, then TensorProto
-_INITIALIZER = 5
-_DIMS, _DATA_TYPE, _NAME, _RAW_DATA = 1, 2, 8, 9
-_FLOAT = 1
+#: The one constant that is NaN on purpose.
+NOT_A_NUMBER = "nan"
 
 
 def read_weights(file: ModelFile) -> LstmWeights:
-    """The weights of all members; ModelError where the file does not hold them."""
-    found = _initializers(file)
+    """The weights of all members; ModelError where the file does not hold them, or a constant
+    of its graph is not finite: an engine might make plausible numbers of that."""
+    try:
+        found = initializers(file.graph)
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"{file.name}: cannot read the weights in its graph ({error})") from None
+    for name, values in found.items():
+        if name != NOT_A_NUMBER and not np.isfinite(values).all():
+            raise ModelError(f"{file.name}: {name} of its graph is not finite; train it again")
     card = file.card
     members, hidden, channels = card.members, card.hidden, card.layout.channels
     shapes = {
@@ -39,31 +43,13 @@ def read_weights(file: ModelFile) -> LstmWeights:
         for m in range(members):
             name = f"member{m}_{part}"
             if name not in found:
-                raise ModelError(f"{file.path}: its graph has no {name}; use engine onnxruntime")
+                raise ModelError(f"{file.name}: its graph has no {name}, which its card speaks of")
             if found[name].shape != shape:
                 raise ModelError(
-                    f"{file.path}: {name} has shape {found[name].shape}, its card says {shape}"
+                    f"{file.name}: {name} has shape {found[name].shape}, its card says {shape}"
                 )
             arrays.append(found[name].reshape(shape[1:]) if len(shape) > 1 else found[name][0])
         stacked.append(np.asarray(np.stack(arrays), np.float32))
+    if f"member{members}_w" in found:
+        raise ModelError(f"{file.name}: its graph has more members than the {members} of its card")
     return LstmWeights(card.steps, *stacked)
-
-
-def _initializers(file: ModelFile) -> dict[str, NDArray[np.float32]]:
-    """Float initializers with raw data, by name."""
-    found = {}
-    try:
-        graph = next(value for field, value in message_fields(file.content) if field == GRAPH)
-        for field, tensor in message_fields(graph):
-            if field != _INITIALIZER:
-                continue
-            parts = dict(message_fields(tensor))
-            numbers = message_numbers(tensor)
-            if numbers.get(_DATA_TYPE) != [_FLOAT] or _RAW_DATA not in parts:
-                continue
-            dims = numbers.get(_DIMS, [])
-            values = np.frombuffer(parts[_RAW_DATA], "<f4")
-            found[bytes(parts[_NAME]).decode()] = values.reshape(dims)
-    except (IndexError, KeyError, StopIteration, ValueError) as error:
-        raise ModelError(f"{file.path}: cannot read the weights in its graph ({error})") from None
-    return found

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 
-import onnx
 import torch
 
 import kgsm_infer
-from kgsm_infer.card import CARD_KEY, Card, Channel
+from kgsm_infer.card import Card, Channel
 from kgsm_infer.kernels.head import readout_of
 from kgsm_infer.kernels.wcm import Limits
 from kgsm_infer.kernels.window import Layout
+from kgsm_train.export.files import with_card
 from kgsm_train.export.graph import complete_graph, core_graph
 from kgsm_train.learning.network import KnowledgeGuidedLSTM
 
@@ -64,11 +64,15 @@ def card_of(network, head=None) -> Card:
     names = channel_names(isolation, layout.dynamic, layout.statics)
     roles = ["backscatter"] + ["dynamic"] * layout.dynamic + ["static"] * layout.statics
     channels = zip(names, [*roles, "gap"], layout.mean, layout.std, strict=True)
+    ranges = {"backscatter": (None, None), "gap": (0.0, 100.0)}
     return Card(
         kind="kg-lstm" if isolation else "lstm",
         polarisation="vh",
         steps=layout.steps,
-        channels=tuple(Channel(n, "1", r, m, s) for n, r, m, s in channels),
+        channels=tuple(
+            Channel(n, "1", r, m, s, *ranges.get(r, (m - 30 * s, m + 30 * s)))
+            for n, r, m, s in channels
+        ),
         hidden=network.lstms[0].hidden_size,
         members=len(network.lstms),
         wcm=isolation.learnt if isolation else None,
@@ -90,6 +94,5 @@ def write_pair(folder, network, card):
     card = dataclasses.replace(card, graph_sha256=digests)
     paths = {"complete": folder / "m.onnx", "core": folder / "m.core.onnx"}
     for role, graph in graphs.items():
-        onnx.helper.set_model_props(graph, {CARD_KEY: card.to_json()})
-        paths[role].write_bytes(graph.SerializeToString())
+        paths[role].write_bytes(with_card(graph, card))
     return paths

@@ -92,6 +92,53 @@ def window_rows(site: ArrayLike, day: ArrayLike, steps: int) -> NDArray[np.int64
     return rows
 
 
+def bounded(
+    values: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(..., k) values, infinite where outside [low, high] (k,); the array itself if none is.
+
+    :func:`pack` takes what is infinite for ``input_out_of_range``.
+
+    >>> low, high = np.float32([0, 0]), np.float32([1, 9])
+    >>> bounded(np.float32([[0.5, -9999], [np.nan, 2]]), low, high).tolist()
+    [[0.5, inf], [nan, 2.0]]
+    """
+    outside = (values < low) | (values > high)
+    return np.where(outside, np.float32(np.inf), values) if outside.any() else values
+
+
+def whole_history(
+    rows: NDArray[np.int64], day: NDArray[np.float64], longest_gap_days: float = np.inf
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Windows without the steps that cannot be their history, and which have too long a gap.
+
+    rows: (N, T), -1 is padding.  day: (R,).  Returns rows in which a step is padding if it is
+    not before the target, further back than T - 1 of the longest gaps, or not before the step
+    that follows it; and (N,) True where two steps lie further apart than the longest gap.
+
+    >>> day = np.asarray([0.0, 12.0, 9000.0, 9012.0])
+    >>> rows = np.asarray([[2, 1, 3], [3, 0, 1]])
+    >>> [part.tolist() for part in whole_history(rows, day, 100.0)]
+    [[[2, -1, 3], [-1, 0, 1]], [False, False]]
+    """
+    steps, none = rows.shape[1], np.zeros(len(rows), bool)
+    if not len(day):
+        return rows, none
+    when = np.where(rows < 0, np.nan, day[rows])
+    with np.errstate(invalid="ignore"):
+        gaps = np.diff(when, axis=1)
+        if (((gaps > 0) & (gaps <= longest_gap_days)) | (rows[:, :-1] < 0)).all():
+            return rows, none  # nearly always
+        age = when[:, -1:] - when
+        senseless = (age <= 0) | (age > (steps - 1) * longest_gap_days)
+        senseless[:, -1] = False
+        known = np.where(senseless, np.nan, when)
+        senseless[:, :-1] |= known[:, :-1] >= known[:, 1:]
+        gaps = np.diff(np.where(senseless, np.nan, when), axis=1)
+        too_long = np.asarray((gaps > longest_gap_days).any(axis=1))
+        return np.where(senseless, -1, rows), too_long
+
+
 def days_apart(rows: NDArray[np.int64], day: NDArray[np.float64]) -> NDArray[np.float32]:
     """Days of the steps of N windows since each window's own last day, (N, T), NaN in padding.
 

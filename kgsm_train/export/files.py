@@ -24,14 +24,16 @@ from onnx.reference import ReferenceEvaluator
 import kgsm_infer
 from kgsm_infer import flags
 from kgsm_infer.card import CARD_KEY, Card, Channel
+from kgsm_infer.columns import range_of
 from kgsm_infer.engines import Complete
 from kgsm_infer.errors import ModelError
 from kgsm_infer.files import whole
 from kgsm_infer.kernels.domain import Domain
 from kgsm_infer.kernels.wcm import Limits, isolate
+from kgsm_infer.kernels.window import whole_history
 from kgsm_infer.model import Model, Retrieval, load
 from kgsm_infer.observations import Observations
-from kgsm_infer.onnxfile import card_and_graph
+from kgsm_infer.onnxfile import read_model_file, sealed
 
 from ..config import Config, as_json
 from ..learning.network import KnowledgeGuidedLSTM
@@ -85,9 +87,8 @@ def export(
     names = {"complete": f"{name}.onnx", "core": f"{name}.core.onnx"}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as workshop:
         for role, model in graphs.items():
-            helper.set_model_props(model, {CARD_KEY: card.to_json()})
-            content = model.SerializeToString()
-            if card_and_graph(content, names[role]) != (card.to_json(), digests[role]):
+            content = with_card(model, card)
+            if read_model_file(content).role != role:
                 raise ModelError(f"{names[role]}: the card does not describe the graph written")
             (Path(workshop) / names[role]).write_bytes(content)
         worst, windows = prove(trained.network, Path(workshop) / names["complete"])
@@ -101,6 +102,12 @@ def export(
     )
 
 
+def with_card(model: onnx.ModelProto, card: Card) -> bytes:
+    """The file of a graph: its card among the metadata, and the seal at its end."""
+    helper.set_model_props(model, {CARD_KEY: card.to_json()})
+    return sealed(model.SerializeToString())
+
+
 def make_card(
     trained: Trained,
     config: Config,
@@ -112,7 +119,7 @@ def make_card(
     """The card of a trained network; its graphs' sha256 are still to come."""
     wcm, layout = trained.wcm, trained.network.layout
     pol = config.inputs.polarisation
-    names = [
+    names: list[tuple[str, str, str]] = [
         ("soil_db" if wcm else f"{pol}_db", "dB", "backscatter"),
         *((name, _unit(name), "dynamic") for name in trained.dynamic),
         *((name, _unit(name), "static") for name in config.inputs.statics),
@@ -123,8 +130,10 @@ def make_card(
         polarisation=pol,
         steps=layout.steps,
         channels=tuple(
-            Channel(name, unit, role, mean, std)
-            for (name, unit, role), mean, std in zip(names, layout.mean, layout.std, strict=True)
+            Channel(name, unit, role, mean, std, *_range(name, role, seen, std))
+            for (name, unit, role), mean, std, seen in zip(
+                names, layout.mean, layout.std, trained.seen, strict=True
+            )
         ),
         hidden=trained.network.hidden,
         members=len(trained.network.lstms),
@@ -157,6 +166,20 @@ def make_card(
             "config": as_json(config),
         },
     )
+
+
+def _range(
+    name: str, role: str, seen: tuple[float, float], std: float
+) -> tuple[float | None, float | None]:
+    """What a channel's input can be: a column of the contract has its range; of a free one it
+    is what training has seen, with as much again on both sides."""
+    if role == "backscatter":
+        return None, None  # in the card's limits
+    low, high = seen
+    if role == "gap":  # a day more: passes of one orbit do not come at the same second
+        return 0.0, high + 1.0
+    margin = max(high - low, std)
+    return range_of(name) or (low - margin, high + margin)
 
 
 def prove(network: KnowledgeGuidedLSTM, complete: Path) -> tuple[float, int]:
@@ -212,6 +235,12 @@ def _in_torch(
 ) -> NDArray[np.float32]:
     """The network's own estimate of the windows."""
     count = len(observed.day)
+    rows, _ = whole_history(rows, observed.day, card.longest_gap_days)
+    observed = dataclasses.replace(
+        observed,
+        dynamic=card.in_range("dynamic", observed.dynamic),
+        statics=card.in_range("static", observed.statics),
+    )
     samples = Samples(
         observed=observed,
         rows=rows,
@@ -258,8 +287,11 @@ def _random_observations(card: Card, r: int, rng: np.random.Generator) -> Observ
     by_role = {role: [c for c in card.channels if c.role == role] for role in ("dynamic", "static")}
 
     def columns(role: str) -> NDArray[np.float32]:
+        low, high = card.ranges(role)
         values = [rng.normal(c.mean, c.std, r) for c in by_role[role]]
-        return np.stack(values, 1).astype(np.float32) if values else np.zeros((r, 0), np.float32)
+        if not values:
+            return np.zeros((r, 0), np.float32)
+        return np.clip(np.stack(values, 1).astype(np.float32), low, high)
 
     def plane(low: float, high: float) -> NDArray[np.float32]:
         return rng.uniform(low, high, r).astype(np.float32)
@@ -274,7 +306,7 @@ def _random_observations(card: Card, r: int, rng: np.random.Generator) -> Observ
         sigma0_db += 0.1 * (np.abs(fraction - wcm.min_soil_fraction) < 1e-3)
     return Observations(
         site=np.zeros(r, np.str_),
-        day=19000.25 + np.cumsum(rng.choice([6.0, 12.0, 24.0], r)),
+        day=19000.25 + np.cumsum(rng.uniform(0.1, 1.0, r) * card.longest_gap_days),
         sigma0_db=sigma0_db,
         vegetation=vegetation,
         angle_deg=angle_deg,
@@ -286,11 +318,12 @@ def _random_observations(card: Card, r: int, rng: np.random.Generator) -> Observ
 
 
 def _spoil(observed: Observations, rng: np.random.Generator) -> Observations:
-    """NaN, infinities, values out of range and frozen soil, each in about 3 % of rows."""
+    """NaN, infinities, values out of range, senseless days and frozen soil, each in about 3 %
+    of rows."""
 
     def spoil(values: NDArray[np.float32]) -> NDArray[np.float32]:
         values = values.copy()
-        for bad in (np.nan, np.inf, -np.inf):
+        for bad in (np.nan, np.inf, -np.inf, -9999.0, 3.4e38):
             values[rng.random(values.shape) < 0.01] = bad
         return values
 
@@ -300,8 +333,12 @@ def _spoil(observed: Observations, rng: np.random.Generator) -> Observations:
     if vegetation is not None:
         vegetation = spoil(vegetation)
         vegetation[rng.random(vegetation.shape) < 0.03] = 4500.0
+    day = observed.day.copy()
+    for bad in (np.nan, np.inf, -1e9, 19000.0, 30000.0):
+        day[rng.random(len(day)) < 0.01] = bad
     return dataclasses.replace(
         observed,
+        day=day,
         sigma0_db=sigma0_db,
         vegetation=vegetation,
         angle_deg=None if angle_deg is None else spoil(angle_deg),

@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from kgsm_infer import flags
-from kgsm_infer.card import Card, card_domain
+from kgsm_infer.card import Card, card_domain, graph_inputs
 from kgsm_infer.interval import Width, interval_of
 from kgsm_infer.kernels.domain import Domain
 
@@ -24,16 +24,15 @@ from .lstm_nodes import lstm_members
 from .nodes import Graph, checked_model
 from .wcm_nodes import isolation
 
+FLOAT = TensorProto.FLOAT
+
 
 def core_graph(network: KnowledgeGuidedLSTM, card: Card) -> onnx.ModelProto:
     """Packed tile (T, N, F) in, SM (N,) out, neither clipped nor masked."""
     graph = Graph(card.steps)
     lstm_members(graph, network, "sm")
-    tile = helper.make_tensor_value_info(
-        "tile", TensorProto.FLOAT, [card.steps, "N", card.layout.channels], "packed LSTM input"
-    )
     sm = helper.make_tensor_value_info("sm", TensorProto.FLOAT, ["N"], "m3 m-3, unclipped")
-    return checked_model(graph, f"kgsm {card.kind} core", [tile], [sm])
+    return checked_model(graph, f"kgsm {card.kind} core", _inputs(card, "core"), [sm])
 
 
 def complete_graph(network: KnowledgeGuidedLSTM, card: Card) -> onnx.ModelProto:
@@ -46,27 +45,14 @@ def complete_graph(network: KnowledgeGuidedLSTM, card: Card) -> onnx.ModelProto:
     raw = lstm_members(graph, network, "sm_unclipped")
     told = _flags(graph, card, seen, steps, statics, raw)
     outputs = _numbers(graph, card, seen.channel, raw, told)
-    return checked_model(graph, f"kgsm {card.kind} complete", _inputs(card), outputs)
+    return checked_model(graph, f"kgsm {card.kind} complete", _inputs(card, "complete"), outputs)
 
 
-def _inputs(card: Card) -> list[onnx.ValueInfoProto]:
-    """What the complete graph is fed: N windows of T acquisitions, NaN where missing."""
-    wcm, dynamic, statics = card.wcm, card.names("dynamic"), card.names("static")
-    plane: list[str | int] = ["N", card.steps]
-    told: list[tuple[str, list[str | int], str]] = [("sigma0_db", plane, "dB")]
-    if wcm is not None:
-        name = wcm.vegetation_name
-        told.append((name, plane, "1" if name == "ndvi" else "kg m-2"))
-        if wcm.needs_angle:
-            told.append(("angle_deg", plane, "degrees, incidence"))
-    told.append(("day", plane, "days, any origin; NaN is padding"))
-    if dynamic:
-        told.append(("features", [*plane, len(dynamic)], ", ".join(dynamic)))
-    if statics:
-        told.append(("statics", ["N", len(statics)], ", ".join(statics)))
+def _inputs(card: Card, role: str) -> list[onnx.ValueInfoProto]:
+    """What a graph is fed, as the card says."""
     return [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape, unit)
-        for name, shape, unit in told
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape, told)
+        for name, shape, told in graph_inputs(card, role)
     ]
 
 
@@ -126,14 +112,44 @@ def _usable_steps(graph: Graph, card: Card, seen: _Backscatter) -> _Steps:
     node = graph.node
     missing = [seen.missing, node("IsNaN", ["day"], "day_missing")]
     outside = [seen.outside, node("IsInf", ["day"], "day_infinite")]
+    if card.steps > 1:
+        outside.append(_no_history(graph, card))
     if card.names("dynamic"):
         missing.append(graph.any_channel(node("IsNaN", ["features"], "features_missing")))
-        outside.append(graph.any_channel(node("IsInf", ["features"], "features_infinite")))
+        outside.append(graph.any_channel(graph.outside("features", *card.ranges("dynamic"))))
     all_missing = graph.any_of("step_missing", missing)
     all_outside = graph.any_of("step_outside", outside)
     lost = [seen.lost] if seen.lost else []
     bad = graph.any_of("step_bad", [all_missing, all_outside, *lost])
     return _Steps(all_missing, all_outside, node("Not", [bad], "valid"))
+
+
+def _no_history(graph: Graph, card: Card) -> str:
+    """True (N, T) where a step cannot be the target's history
+    (:func:`kgsm_infer.kernels.window.whole_history`); makes ``known_day``, NaN there."""
+    node, constant = graph.node, graph.constant
+    target = graph.between("day", graph.steps - 1, graph.steps, "day_of_target")  # (N, 1)
+    earlier = graph.between("day", 0, graph.steps - 1, "day_earlier")
+    age = node("Sub", [target, earlier], "age_days")  # (N, T - 1)
+    longest = constant("longest_history_days", (graph.steps - 1) * card.longest_gap_days)
+    after = node("LessOrEqual", [age, constant("zero", 0.0)], "not_before_target")
+    old = node("Greater", [age, longest], "too_old")
+    out_of_reach = _of_all_steps(graph, node("Or", [after, old], "out_of_reach"))
+    nan = constant("nan", np.nan)
+    node("Where", [out_of_reach, nan, "day"], "day_in_reach")
+    now = graph.between("day_in_reach", 0, graph.steps - 1, "day_in_reach_earlier")
+    next_day = graph.between("day_in_reach", 1, graph.steps, "day_in_reach_later")
+    out_of_order = _of_all_steps(graph, node("GreaterOrEqual", [now, next_day], "not_before_next"))
+    node("Where", [out_of_order, nan, "day_in_reach"], "known_day")
+    return node("Or", [out_of_reach, out_of_order], "no_history")
+
+
+def _of_all_steps(graph: Graph, flag: str) -> str:
+    """A boolean tensor of the steps before the target, (N, T - 1), with the target's false."""
+    number = graph.node("Cast", [flag], f"{flag}_number", to=FLOAT)
+    pads = graph.constant("one_step_behind", [0, 0, 0, 1], np.int64)
+    padded = graph.node("Pad", [number, pads], f"{flag}_padded")
+    return graph.node("Greater", [padded, graph.constant("half", 0.5)], f"{flag}_of_all")
 
 
 class _Statics(NamedTuple):
@@ -153,13 +169,13 @@ def _statics(graph: Graph, card: Card) -> _Statics | None:
     mean, std = np.asarray(card.layout.mean, np.float32), np.asarray(card.layout.std, np.float32)
     at = slice(1 + fd, 1 + fd + fs)
     nan = node("IsNaN", ["statics"], "statics_missing")
-    inf = node("IsInf", ["statics"], "statics_infinite")
-    either = node("Or", [nan, inf], "statics_bad")
+    beyond = graph.outside("statics", *card.ranges("static"))
+    either = node("Or", [nan, beyond], "statics_bad")
     scaled = graph.scale("statics", mean[at], std[at])
     finite = node("Where", [either, constant("zero", 0.0), scaled], "statics_finite")
     middle = constant("middle_axis", [1], np.int64)
     channel = node("Unsqueeze", [finite, middle], "statics_channel")
-    return _Statics(channel, graph.any_channel(nan), graph.any_channel(inf))
+    return _Statics(channel, graph.any_channel(nan), graph.any_channel(beyond))
 
 
 def _tile(graph: Graph, card: Card, channel: str, valid: str, statics: _Statics | None) -> None:
@@ -215,10 +231,15 @@ def _flags(
         bits.append((flags.DENSE_VEGETATION, graph.last(seen.dense)))
     if card.steps > 1:
         bits.append((flags.SHORT_HISTORY, _short_history(graph, steps.valid)))
+    unlike = [_long_gap(graph, card)] if card.steps > 1 else []
     domain = card_domain(card)
     if domain is not None:
-        outside_domain = node("And", [with_number, _dissimilar(graph, domain)], "outside_domain")
-        bits.append((flags.OUTSIDE_DOMAIN, outside_domain))
+        unlike.append(_dissimilar(graph, domain))
+    if unlike:
+        any_unlike = graph.any_of("unlike_training", unlike)
+        bits.append(
+            (flags.OUTSIDE_DOMAIN, node("And", [with_number, any_unlike], "outside_domain"))
+        )
     low, high = constant("sm_low", card.limits.sm[0]), constant("sm_high", card.limits.sm[1])
     below, above = node("Less", [raw, low], "sm_below"), node("Greater", [raw, high], "sm_above")
     beyond = node("Or", [below, above], "sm_outside")
@@ -312,7 +333,17 @@ def _dissimilar(graph: Graph, domain: Domain) -> str:
     norm = node("ReduceSum", [square, axis], "domain_target_norm", keepdims=0)
     distance = node("Add", [nearest, norm], "domain_distance_square")
     limit = constant("domain_limit", (domain.threshold * domain.mean_distance) ** 2)
-    return node("Greater", [distance, limit], "domain_passed")
+    # NaN is outside too. On the very threshold float32 decides: rows whose index is within
+    # 1e-3 of it may be flagged otherwise than by kgsm, which works those out in float64
+    return node("Not", [node("LessOrEqual", [distance, limit], "domain_kept")], "domain_passed")
+
+
+def _long_gap(graph: Graph, card: Card) -> str:
+    """True (N,) where two steps lie further apart than any two of training."""
+    node = graph.node
+    longest = graph.constant("longest_gap_days", card.longest_gap_days)
+    long = node("Greater", ["gap_days", longest], "gap_too_long")
+    return graph.any_channel(long)
 
 
 def _gap_days(graph: Graph) -> str:
@@ -320,12 +351,13 @@ def _gap_days(graph: Graph) -> str:
     if graph.steps == 1:
         nothing = graph.node("Sub", ["day", "day"], "no_gap")
     else:
-        later = graph.between("day", 1, graph.steps, "day_later")
-        earlier = graph.between("day", 0, graph.steps - 1, "day_earlier")
+        later = graph.between("known_day", 1, graph.steps, "day_later")
+        earlier = graph.between("known_day", 0, graph.steps - 1, "known_day_earlier")
         between = graph.node("Sub", [later, earlier], "days_between")
         pads = graph.constant("one_step_in_front", [0, 1, 0, 0], np.int64)
         nothing = graph.node("Pad", [between, pads], "gap_or_nan")
     unknown = graph.node("IsNaN", [nothing], "gap_nan")
     endless = graph.node("IsInf", [nothing], "gap_infinite")
     either = graph.node("Or", [unknown, endless], "gap_unknown")
-    return graph.node("Where", [either, graph.constant("zero", 0.0), nothing], "gap_days")
+    zero = graph.constant("zero", 0.0)
+    return graph.node("Where", [either, zero, nothing], "gap_days")

@@ -23,9 +23,13 @@ class Graph:
         self.steps = steps
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
+        self._made: set[str] = set()
 
     def node(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Append one node named after its output; returns the output's name."""
+        """Append one node named after its output, if it is not there; returns the output's name."""
+        if output in self._made:
+            return output
+        self._made.add(output)
         self.nodes.append(
             helper.make_node(op, list(inputs), [output], name=f"{output}/{op}", **attributes)
         )
@@ -45,8 +49,8 @@ class Graph:
             )
         return result if len(names) > 1 else self.node("Identity", [result], output)
 
-    def outside(self, name: str, low: float, high: float) -> str:
-        """True where a tensor is a number outside [low, high]."""
+    def outside(self, name: str, low: ArrayLike, high: ArrayLike) -> str:
+        """True where a tensor is a number outside [low, high], of each channel its own."""
         below = self.node("Less", [name, self.constant(f"{name}_low", low)], f"{name}_below")
         above = self.node("Greater", [name, self.constant(f"{name}_high", high)], f"{name}_above")
         return self.node("Or", [below, above], f"{name}_outside")

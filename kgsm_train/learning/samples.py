@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kgsm_infer import kernels
-from kgsm_infer.columns import POLARISATIONS
+from kgsm_infer.columns import POLARISATIONS, range_of
 from kgsm_infer.context import WHOLE_ARCHIVE, HistoryRule, Typical, first_given, shared_code
 from kgsm_infer.errors import DataError
 from kgsm_infer.kernels.wcm import Limits, Wcm
-from kgsm_infer.kernels.window import window_rows
+from kgsm_infer.kernels.window import bounded, whole_history, window_rows
 from kgsm_infer.observations import Observations, columns_to_read, isolate_observed, observe
 from kgsm_infer.table import Table, read_table
 
@@ -176,9 +176,16 @@ def samples_of(
     )
     if not radar:  # a channel that never changes tells nothing
         observed = replace(observed, sigma0_db=np.zeros(len(source.table), np.float32))
+    if reads != "nothing":  # as at inference
+        observed = replace(
+            observed,
+            dynamic=_in_range(dynamic, observed.dynamic),
+            statics=_in_range(statics, observed.statics),
+        )
+    windows = window_rows(observed.site, source.table.day, config.inputs.steps)
     return Samples(
         observed=observed,
-        rows=window_rows(observed.site, source.table.day, config.inputs.steps),
+        rows=whole_history(windows, observed.day)[0],
         sm=source.label,
         group=source.group,
         complete=complete_rows(observed, wcm),
@@ -225,6 +232,13 @@ def typical_place(table: Table, column: str, rows: NDArray[np.int64], looks: flo
     return Typical(looks, float(value.mean()), swing_db or 1.0)
 
 
+def _in_range(names: tuple[str, ...], values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Values (R, k) of the named columns, infinite where the data contract forbids them."""
+    ranges = [range_of(name) or (-np.inf, np.inf) for name in names]
+    low, high = np.asarray(ranges, np.float32).reshape(-1, 2).T
+    return bounded(values, low, high)
+
+
 def complete_rows(observed: Observations, wcm: Wcm | None) -> NDArray[np.bool_]:
     """(R,) acquisitions with every input of their own there, in range, and not frozen."""
     if wcm is None:
@@ -249,6 +263,7 @@ def batch_of(samples: Samples, index: NDArray[np.int64]) -> Batch:
     gap_days = np.zeros(rows.shape, np.float32)  # of days in float64, as every engine does
     gap_days[:, 1:] = observed.day[rows[:, 1:]] - observed.day[rows[:, :-1]]
     gap_days[:, 1:][pad[:, :-1]] = 0
+    gap_days[~np.isfinite(gap_days)] = 0
     dynamic = np.where(fine[..., None], observed.dynamic[rows], np.float32(0))
     return Batch(
         sigma0_db=plane(observed.sigma0_db, _PLACEHOLDER_DB),
@@ -256,9 +271,14 @@ def batch_of(samples: Samples, index: NDArray[np.int64]) -> Batch:
         angle_deg=plane(observed.angle_deg, _PLACEHOLDER_ANGLE_DEG),
         gap_days=torch.from_numpy(gap_days),
         dynamic=torch.from_numpy(dynamic),
-        statics=torch.from_numpy(np.nan_to_num(observed.statics[rows[:, -1]])),
+        statics=torch.from_numpy(_finite(observed.statics[rows[:, -1]])),
         observed=torch.from_numpy(fine),
     )
+
+
+def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """0 where there is no number: what lacks a static is never learnt from or estimated."""
+    return np.where(np.isfinite(values), values, np.float32(0))
 
 
 def groups_of(table: Table, name: str) -> NDArray[np.str_]:

@@ -41,6 +41,7 @@ class Trained:
 
     physics: the head beside it, None where it stands alone.  dynamic: names of its features.
     history: how contexts among them were made.
+    seen: lowest and highest value of each scaled channel's input in its windows.
     """
 
     network: KnowledgeGuidedLSTM
@@ -48,6 +49,7 @@ class Trained:
     best_epoch: int
     samples: int
     lost_share: float
+    seen: tuple[tuple[float, float], ...] = ()
     physics: FittedHead | None = None
     dynamic: tuple[str, ...] = ()
     history: HistoryRule = WHOLE_ARCHIVE
@@ -159,7 +161,11 @@ def train(
             config.head.shrink_slack,
         )
     return dataclasses.replace(
-        trained, physics=physics, dynamic=config.dynamic(kind), history=samples.history
+        trained,
+        physics=physics,
+        dynamic=config.dynamic(kind),
+        history=samples.history,
+        seen=seen_in_windows(samples, channel_db, rows),
     )
 
 
@@ -335,6 +341,27 @@ def scaling(samples: Samples, channel_db: NDArray[np.float32], rows: NDArray[np.
         # float32 as every engine will read them
         mean=tuple(float(np.float32(value)) for value in mean),
         std=tuple(float(np.float32(value)) for value in std),
+    )
+
+
+def seen_in_windows(
+    samples: Samples, channel_db: NDArray[np.float32], rows: NDArray[np.int64]
+) -> tuple[tuple[float, float], ...]:
+    """Lowest and highest value of each scaled channel's input in the windows of ``rows``.
+
+    channel_db: (R,) as in :func:`scaling`.
+    """
+    observed, windows = samples.observed, samples.rows[rows]
+    used = np.unique(windows[windows >= 0])
+    used = used[samples.complete[used]]
+    gaps = np.diff(observed.day[windows], axis=1)[windows[:, :-1] >= 0]
+    columns = [channel_db[used], *observed.dynamic[used].T, *observed.statics[rows].T, gaps]
+    known = [values[np.isfinite(values)] for values in columns]
+    return tuple(
+        (float(values.min(initial=np.inf)), float(values.max(initial=-np.inf)))
+        if len(values)
+        else (0.0, 0.0)
+        for values in known
     )
 
 

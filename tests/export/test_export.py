@@ -18,7 +18,7 @@ from kgsm_infer.kernels.head import Head, Term
 from kgsm_infer.kernels.wcm import Wcm
 from kgsm_infer.kernels.window import days_apart
 from kgsm_infer.model import load
-from kgsm_infer.onnxfile import card_and_graph, read_model_file
+from kgsm_infer.onnxfile import card_and_graph, read_model_file, sealed
 from kgsm_train.export import files as export_module
 from kgsm_train.export.graph import complete_graph, core_graph
 from kgsm_train.export.nodes import IR_VERSION, OPSET
@@ -129,8 +129,7 @@ def test_the_proof_fails_when_the_scaling_on_the_card_differs(tmp_path):
         wrong, graph_sha256=dict(zip(("complete", "core"), digests, strict=True))
     )
     for name, graph in zip(("m.onnx", "m.core.onnx"), graphs, strict=True):
-        onnx.helper.set_model_props(graph, {CARD_KEY: wrong.to_json()})
-        (tmp_path / name).write_bytes(graph.SerializeToString())
+        (tmp_path / name).write_bytes(export_module.with_card(graph, wrong))
     with pytest.raises(ModelError, match="core graph with C packing differs by"):
         export_module.prove(network, tmp_path / "m.onnx")
 
@@ -219,14 +218,16 @@ def test_files_are_held_against_their_card(tmp_path):
     changed = onnx.load_from_string(good)
     changed.graph.initializer[-1].raw_data = b"\0" * len(changed.graph.initializer[-1].raw_data)
     refused(changed.SerializeToString(), "not the one its card describes")
-    card = json.loads(card_and_graph(good, "m")[0])
+    card = json.loads(card_and_graph(good, "m")[0] or "")
 
     def with_card(**changes: object) -> bytes:
         model = onnx.load_from_string(good)
+        del model.metadata_props[:]
         onnx.helper.set_model_props(model, {CARD_KEY: json.dumps({**card, **changes})})
-        return model.SerializeToString()
+        return sealed(model.SerializeToString())
 
-    refused(with_card(format=2), "format 2, this kgsm reads up to 1; update kgsm")
+    refused(with_card(format=3), "format 3, this kgsm reads format 2; update kgsm")
+    refused(with_card(format=1), "format 1, of an older kgsm")
     refused(with_card(kind="oracle"), "inconsistent .kind 'oracle'")
     refused(with_card(wcm=None), "inconsistent")
     refused(with_card(steps=0), "inconsistent")

@@ -97,7 +97,9 @@ def test_an_old_row_ahead_of_a_table_changes_no_other(model):
     assert np.array_equal(alone.flags, both.flags[1:])
 
 
-VALUE = st.sampled_from([np.nan, np.inf, -np.inf, -9999.0, 30.0, 0.0, -12.5, 1e9, 19730.5])
+VALUE = st.sampled_from(
+    [np.nan, np.inf, -np.inf, -9999.0, 30.0, 3.4e38, -3.4e38, 0.0, -12.5, 1e9, 19730.5]
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -167,3 +169,85 @@ def test_engines_agree_on_the_domain_to_the_last_row(tmp_path, monkeypatch, wcm)
         assert abs(int((masks[0] > 0).sum()) - int((index > threshold).sum())) <= 1
         seen.add(int((masks[0] > 0).sum()))
     assert len(seen) > 40
+
+
+@pytest.mark.parametrize("bad", [-9999.0, 3.4e38, -3.4e38, np.inf])
+@pytest.mark.parametrize("name", ["sigma0_db", "ndvi", "features", "statics"])
+def test_a_fill_value_is_never_a_number(model, name, bad):
+    """In any channel, at the target or before it; the other windows keep theirs."""
+    given = sequences(4)
+    given[name][1].reshape(-1)[-1] = bad
+    if name != "statics":
+        given[name][2].reshape(-1)[0] = bad
+    result = model.retrieve(**given)
+    assert np.isfinite(result.sm[[0, 3]]).all() and not result.flags[[0, 3]].any()
+    assert np.isnan(result.sm[1]) and result.flags[1] == flags.INPUT_OUT_OF_RANGE
+    if name != "statics":
+        assert np.isfinite(result.sm[2]) and result.flags[2] == flags.SHORT_HISTORY
+
+
+def test_ranges_are_closed(model):
+    """The card's own bounds are numbers, what lies beyond is none."""
+    (low,), (high,) = model.card.ranges("dynamic")
+    given = sequences(4)
+    given["features"][:, -1, 0] = [low, high, np.nextafter(low, -np.inf), high + 1]
+    out = (model.retrieve(**given).flags & flags.INPUT_OUT_OF_RANGE) > 0
+    assert out.tolist() == [False, False, True, True]
+
+
+#: days of a window, oldest first, and what must be said of it (the longest gap is 100)
+HISTORIES = {
+    "plain": ([0, 12, 24, 36], 0),
+    "at the longest gap": ([0, 100, 200, 300], 0),
+    "a gap beyond training's": ([0, 12, 24, 125], flags.OUTSIDE_DOMAIN),
+    "decades": ([0, 3650, 10000, 16000], flags.SHORT_HISTORY),
+    "decades, evenly": (list(range(0, 16000, 4000)), flags.SHORT_HISTORY),
+    "old beyond reach": ([0, 12, 200, 320], flags.OUTSIDE_DOMAIN | flags.SHORT_HISTORY),
+    "reversed": ([36, 24, 12, 0], flags.SHORT_HISTORY),
+    "equal": ([36, 36, 36, 36], flags.SHORT_HISTORY),
+    "one out of order": ([0, 30, 24, 36], flags.SHORT_HISTORY),
+    "one out of reach": ([0, -90000, 24, 36], flags.SHORT_HISTORY),
+    "two looks at once": ([0, 24, 24, 36], flags.SHORT_HISTORY),
+    "after the target": ([0, 12, 40, 36], flags.SHORT_HISTORY),
+}
+
+
+@pytest.mark.parametrize("case", HISTORIES)
+def test_senseless_history_is_flagged(model, case):
+    days, reasons = HISTORIES[case]
+    given = sequences(1)
+    given["days"] = np.asarray([days], float) + 19000
+    result = model.retrieve(**given)
+    assert np.isfinite(result.sm).all()
+    assert flags.names(result.flags[0]) == flags.names(reasons)
+
+
+def test_a_senseless_history_is_as_none(model):
+    """What cannot be before the target does not move its number."""
+    given = sequences(1)
+    alone = {k: v if k == "statics" else v[:, -1:] for k, v in given.items()}
+    given["days"] = given["days"][:, ::-1].copy()
+    assert np.array_equal(model.retrieve(**given).sm, model.retrieve(**alone).sm)
+
+
+def test_the_graph_alone_says_the_same(paths):
+    """Fed by another runtime, without what kgsm does before it."""
+    ort = pytest.importorskip("onnxruntime")
+    session = ort.InferenceSession(paths["complete"], providers=["CPUExecutionProvider"])
+    model = load(paths["core"], engine="native")
+    n = len(HISTORIES)
+    given = sequences(n + 400)
+    given["days"][:n] = [days for days, _ in HISTORIES.values()]
+    rng = np.random.default_rng(5)
+    for name in ("sigma0_db", "ndvi", "features", "statics"):
+        values = given[name][n:]
+        for bad in (np.nan, np.inf, -9999.0, 3.4e38, 30.0):
+            values[rng.random(values.shape) < 0.02] = bad
+    feed = {name: values.astype(np.float32) for name, values in given.items() if name != "days"}
+    feed["day"] = given["days"].astype(np.float32)
+    sm, _, mask = session.run(["sm", "soil_db", "flags"], feed)
+    expected = model.retrieve(**given)
+    assert np.array_equal(mask, expected.flags)
+    assert np.array_equal(np.isnan(sm), np.isnan(expected.sm))
+    assert np.nanmax(np.abs(sm - expected.sm)) < 1e-5
+    assert {flags.names(int(m)) for m in mask} >= {"short_history", "input_out_of_range"}
