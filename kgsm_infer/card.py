@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .context import WHOLE_ARCHIVE, HistoryRule
+from .date_effect import variances_of
 from .errors import ModelError
 from .interval import interval_of
 from .kernels.domain import Domain, domain_of
@@ -78,6 +79,9 @@ class Card:
     history: which acquisitions a history is made of, and the typical place.
     interval: None, or offsets added to SM as :func:`kgsm_infer.interval.interval_of` reads them,
         for points and for field means. domain: None, or the domain reference.
+    probes: None, or the variances a few sensors are weighed by (:mod:`kgsm_infer.probes`).
+    no_skill: why the model's numbers say nothing; empty where they do. Every number of such a
+        model carries the flag ``no_skill``.
     validation, training_data: scores and provenance, plain JSON objects.
     simulated: True when any of the training data was simulated.
     graph_sha256: ``{"complete": ..., "core": ...}`` of the two files' graphs.
@@ -99,6 +103,8 @@ class Card:
     history: HistoryRule = WHOLE_ARCHIVE
     interval: Mapping[str, Any] | None = None
     domain: Mapping[str, Any] | None = None
+    probes: Mapping[str, Any] | None = None
+    no_skill: str = ""
     validation: Mapping[str, Any] = field(default_factory=dict)
     training_data: Mapping[str, Any] = field(default_factory=dict)
     format: int = CARD_FORMAT
@@ -236,6 +242,10 @@ def _check(card: Card) -> None:
         typed(tuple[tuple[float, ...], ...], card.domain["points"], "domain.points")
         for key in ("mean_distance", "threshold"):
             typed(float, card.domain[key], f"domain.{key}")
+    if card.probes is not None:
+        variances_of(card.probes)  # raises where they cannot be
+    if not isinstance(card.no_skill, str):
+        raise ValueError("no_skill is not a sentence")
     card_domain(card)  # raises where it cannot be one
     if not card.layout.channels == len(card.channels) + 1:  # the layout checks the scaling
         raise ValueError("channels and scaling do not fit")

@@ -50,6 +50,10 @@ Keep = Annotated[
     str | None,
     typer.Option(help="of rows that contradict each other at one time: first, last or mean"),
 ]
+Probes = Annotated[
+    Path | None,
+    typer.Option("--probes", help="site,date,sm of sensors: corrects the level of their dates"),
+]
 Engine = Annotated[str, typer.Option(help="auto, native or onnxruntime")]
 GatewayArgument = Annotated[Path, typer.Argument(help="gateway.toml (docs/gateway.md)")]
 Proxy = Annotated[bool, typer.Option("--behind-proxy", help="a proxy on this network does TLS")]
@@ -84,6 +88,7 @@ def predict(
     table: TableArgument,
     output: OutOption,
     keep: Keep = None,
+    probes: Probes = None,
     threads: Annotated[int, typer.Option(min=1, help="tiles worked on at once")] = 1,
     engine: Engine = "auto",
 ) -> None:
@@ -96,12 +101,19 @@ def predict(
     from .output import summary, write_retrieval
     from .table import read_table
 
-    preflight([output], _of_model(model, table), suffixes=RESULTS)
+    preflight([output], _of_model(model, table, probes), suffixes=RESULTS)
     loaded = load(model, engine=engine, threads=threads)
     observations = read_table(table, features=loaded.table_features(), keep=keep or "empty")
     _notes(observations)
-    result = loaded.predict(observations)
-    write_retrieval(output, observations, result, simulated=loaded.card.simulated)
+    result, beside = loaded.predict(observations), None
+    if probes is not None:
+        from .probes import correct_rows, read_probes
+
+        corrected = correct_rows(loaded.card, observations, result, read_probes(probes))
+        result, beside = corrected.result, corrected.columns()
+        for sentence in corrected.said:
+            note(sentence)
+    write_retrieval(output, observations, result, simulated=loaded.card.simulated, beside=beside)
     sm, mask = observations.as_given(result.sm), observations.as_given(result.flags)
     say(f"{output}: {summary(sm, mask)}", output)
     _simulated(loaded)
@@ -223,6 +235,7 @@ def paddocks(
     date: Day = None,
     every: Annotated[bool, typer.Option("--all-dates", help="every acquisition")] = False,
     keep: Keep = None,
+    probes: Probes = None,
     min_valid: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="least share of a paddock with a number")
     ] = 0.5,
@@ -241,7 +254,7 @@ def paddocks(
 
     preflight(
         [output, quicklook],
-        _of_model(model, source, fields),
+        _of_model(model, source, fields, probes),
         suffixes=PADDOCKS,
         what="paddocks",
     )
@@ -265,6 +278,13 @@ def paddocks(
         table = read_table(source, features=loaded.table_features(), keep=keep or "empty")
         _notes(table)
         found = paddocks_of_table(loaded, table, outlines, column=column, **options)
+    if probes is not None:
+        from .paddocks.probed import correct_paddocks
+        from .probes import read_probes
+
+        found, said = correct_paddocks(loaded.card, outlines, found, read_probes(probes))
+        for sentence in said:
+            note(sentence)
     write_paddocks(output, outlines, found, simulated=loaded.card.simulated)
     if quicklook is not None:
         from .paddocks.picture import draw_paddocks

@@ -21,6 +21,7 @@ OUTSIDE_DOMAIN = 32  # unlike anything in the training data
 SHORT_HISTORY = 64  # fewer than T valid acquisitions in the window
 CONTEXT_MISSING = 128  # the field's or scene's context was not there
 SM_CLIPPED = 256  # the network left the physical limits and was clipped to them
+NO_SKILL = 512  # the model was no better than a mean where it was tried: the card says so
 
 NAMES: tuple[str, ...] = (
     "missing_input",
@@ -32,6 +33,7 @@ NAMES: tuple[str, ...] = (
     "short_history",
     "context_missing",
     "sm_clipped",
+    "no_skill",
 )
 
 #: What rasters say of them (CF section 3.5).

@@ -307,6 +307,7 @@ def finish(
         )
     clipped = ~without & ((raw < low) | (raw > high))
     mask = mask | clipped * np.uint16(flags.SM_CLIPPED)
+    mask = mask | np.uint16(flags.NO_SKILL if card.no_skill else 0)
     nan = np.float32(np.nan)
     sm = np.where(without, nan, np.clip(raw, low, high))
     lower, upper = np.full_like(sm, nan), np.full_like(sm, nan)

@@ -18,17 +18,23 @@ from .table import Table, write_csv
 
 
 def write_retrieval(
-    path: Path, table: Table, result: Retrieval, *, simulated: bool = False
+    path: Path,
+    table: Table,
+    result: Retrieval,
+    *,
+    simulated: bool = False,
+    beside: Mapping[str, ArrayLike] | None = None,
 ) -> None:
     """``site,date,sm,sm_lower,sm_upper,soil_db,flags``, one line per row of the file read.
 
-    With ``simulated`` a column ``source`` says so in every line.
+    With ``simulated`` a column ``source`` says so in every line. beside: further columns.
     """
     columns: dict[str, ArrayLike] = {
         "sm": result.sm,
         "sm_lower": result.lower,
         "sm_upper": result.upper,
         "soil_db": result.soil_db,
+        **(beside or {}),
     }
     _write(path, table, columns, result.flags, simulated)
 
@@ -77,6 +83,8 @@ def describe(file: ModelFile) -> str:
         )
     lines += in_words(card)
     lines.append(f"validation: {_scores(card.validation)}")
+    if card.no_skill:
+        lines.append(f"NO SKILL: {card.no_skill}")
     lines.append("interval: none on the card; sm_lower and sm_upper stay empty")
     if card.interval:
         low, high, level = (card.interval[key] for key in ("lower", "upper", "level"))
@@ -154,12 +162,31 @@ def _reads(card: Card) -> list[str]:
 def _scores(validation: Mapping[str, object]) -> str:
     if not validation:
         return "none on the card (run crossval before fit, into the same folder)"
-    numbers = [
-        f"{name} {value:.3f}" for name, value in validation.items() if isinstance(value, float)
-    ]
-    return (
-        f"{', '.join(numbers)}, n {validation.get('n')}, {validation.get('groups')} groups "
-        f"left out in {validation.get('folds')} folds"
+    other = validation.get("other")
+    regimes = {str(validation.get("regime", "new groups")): validation}
+    if isinstance(other, Mapping):
+        regimes |= other
+    told = [f"{name}: {_regime(one)}" for name, one in regimes.items()]
+    if validation.get("note"):
+        told.append(f"no score on new dates: {validation['note']}")
+    return "; ".join(told)
+
+
+def _regime(scores: Mapping[str, object]) -> str:
+    """R and RMSE of rows and of field means, and what they rest on."""
+    text = f"{_r_and_rmse(scores)}, n {scores.get('n')}, {scores.get('groups')} groups"
+    if scores.get("dates"):
+        text += f", {scores['dates']} dates"
+    mean = scores.get("group_mean")
+    return f"{text}, group means {_r_and_rmse(mean)}" if isinstance(mean, Mapping) else text
+
+
+def _r_and_rmse(scores: Mapping[str, object]) -> str:
+    r, rmse = scores.get("r"), scores.get("rmse")
+    return " ".join(
+        f"{name} {value:.{digits}f}"
+        for name, value, digits in (("R", r, 3), ("RMSE", rmse, 4))
+        if isinstance(value, float)
     )
 
 

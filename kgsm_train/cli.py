@@ -90,8 +90,11 @@ def crossval(
     table: TableOption = None,
     jobs: Annotated[int, typer.Option(min=1, help="processes")] = os.cpu_count() or 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be trained")] = False,
+    probes: Annotated[
+        str, typer.Option(help="numbers of probed fields to try on new dates, such as 1,3,5")
+    ] = "",
 ) -> None:
-    """Every model on the same folds, scored side by side.
+    """Every model on the same folds and dates, scored side by side.
 
     Writes metrics.json, predictions.csv, figures and report.html. A run that was stopped goes
     on when it is called again.
@@ -102,13 +105,16 @@ def crossval(
     from .evaluation.rundir import write_run
 
     experiment = read_config(config, table)
+    counts = [int(item) for item in probes.split(",") if item.strip().isdecimal()]
+    if 0 in counts or len(counts) != len(probes.split(",")) * bool(probes):
+        raise UsageError(f"--probes {probes!r} is no list of numbers above 0, such as 1,3,5")
     say(plan(experiment, output))
     if dry_run:
         return
     own_folder(output, CROSSVAL)
     with bars() as progress:
         result = crossvalidate(experiment, output, jobs=jobs, progress=progress)
-    print_scores(write_run(output, result, experiment))
+    print_scores(write_run(output, result, experiment, counts))
     print_times(result.seconds)
     say(f"{output}: report.html, metrics.json, predictions.csv, figures/")
 

@@ -16,7 +16,7 @@ from .config import Config, as_json
 from .evaluation.board import Board, RegimeScores, read_board
 from .evaluation.splits import folds_of
 from .evaluation.trust import training_domain
-from .export.files import Exported, export
+from .export.files import Evidence, Exported, export
 from .export.modelcard import write_model_card, write_stac_item
 from .learning.samples import Samples, Source, batch_of, read_source, samples_of
 from .learning.training import Trained, train
@@ -55,8 +55,7 @@ def fit_and_export(
         config,
         source,
         folder,
-        validation=card_scores(board, kind) if board else None,
-        interval=board.intervals.get(kind) if board else None,
+        evidence=evidence_of(board, kind) if board else None,
         domain=domain_of_training(trained, samples, source, config),
     )
     card = read_model_file(done.complete).card
@@ -93,6 +92,16 @@ def same_experiment(folder: Path, config: Config, source: Source, kind: str) -> 
         settings.pop("crossval", None)
     same = board.table_sha256 == source.sha256 and ours == theirs
     return board if same and kind in board.first.models else None
+
+
+def evidence_of(board: Board, kind: str) -> Evidence:
+    """What a cross-validation of the same experiment says of a model."""
+    return Evidence(
+        validation=card_scores(board, kind),
+        interval=board.intervals.get(kind),
+        probes=board.variances.get(kind),
+        no_skill=board.no_skill.get(kind, ""),
+    )
 
 
 def card_scores(board: Board, kind: str) -> dict[str, Any]:

@@ -52,6 +52,7 @@ class Paddock:
     """One paddock on one date; the module's text says what each number is. NaN: none.
 
     cause: what ``reason`` comes down to, to be counted; not written to files.
+    sm_correction, probe_weight, probes: of the date, where probes were given; written then only.
     """
 
     id: str
@@ -67,6 +68,9 @@ class Paddock:
     flags: str
     reason: str
     cause: str = ""
+    sm_correction: float = math.nan
+    probe_weight: float = math.nan
+    probes: int = 0
 
 
 def summarise(
@@ -179,8 +183,11 @@ def write_paddocks(
     """GeoJSON (outlines and their properties, ours added) or CSV/Parquet, whole or not at all."""
     path = Path(path)
     records = [asdict(paddock) for paddock in paddocks]
+    probed = any(paddock.probes for paddock in paddocks)
     for record in records:
         del record["cause"]
+        if not probed:
+            del record["sm_correction"], record["probe_weight"], record["probes"]
     if simulated:
         records = [{**record, "source": "simulated"} for record in records]
     if path.suffix.lower() not in (".geojson", ".json"):

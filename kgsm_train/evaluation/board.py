@@ -128,6 +128,20 @@ class RegimeScores:
 
 
 @dataclass(frozen=True)
+class ProbedScores:
+    """Fields without a probe, their date's level corrected by others' probes, and without.
+
+    weight: of the probes in the correction, 0..1, the mean over dates.
+    """
+
+    r: float
+    rmse: float
+    r_without: float
+    rmse_without: float
+    weight: float
+
+
+@dataclass(frozen=True)
 class LeakTold:
     """A leak let pass on purpose."""
 
@@ -141,8 +155,9 @@ class Board:
 
     headline: the regime that comes first.  without_new_dates: why new dates are not scored.
     ours: the model the others are compared with.  repeats: labels that look copied.
-    learnt: model -> split -> what it learnt.  no_skill: a sentence where the compared model is
-    no better than a mean, else empty.  intervals: model -> its interval as on the card.
+    learnt: model -> split -> what it learnt.  no_skill: model -> a sentence, where it is no
+    better than a mean.  intervals: model -> its interval as on the card.  variances: model ->
+    what probes are weighed by, as on the card.  probed: fields with probes -> model -> scores.
     """
 
     kgsm_version: str
@@ -164,8 +179,10 @@ class Board:
     regimes: Mapping[str, RegimeScores]
     learnt: Mapping[str, Mapping[str, Learnt]]
     config: Mapping[str, Any]
-    no_skill: str = ""
+    no_skill: Mapping[str, str] = field(default_factory=dict)
     intervals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    variances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    probed: Mapping[str, Mapping[str, ProbedScores]] = field(default_factory=dict)
     format: int = BOARD_FORMAT
 
     @property

@@ -14,7 +14,7 @@ from rich.table import Table
 from ..models import MODELS, title
 from ..progress import PartProgress
 from .board import Board
-from .tables import difference_rows, heading_text, learnt_rows, notes, table_rows
+from .tables import difference_rows, heading_text, learnt_rows, notes, probed_rows, table_rows
 
 
 @contextmanager
@@ -69,5 +69,5 @@ def print_scores(board: Board) -> None:
         print(f"{regime.title}:")
         for sentence in difference_rows(board, regime):
             print(f"  {sentence}")
-    for sentence in notes(board):
+    for sentence in (*probed_rows(board), *notes(board)):
         print(sentence)

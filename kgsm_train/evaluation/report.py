@@ -24,7 +24,7 @@ from . import figures
 from .board import Board, RegimeScores
 from .crossval import Crossvalidation
 from .metrics import number
-from .tables import gap_text, heading_text, learnt_by_split, notes, ranked, table_rows
+from .tables import gap_text, heading_text, learnt_by_split, notes, probed_rows, ranked, table_rows
 from .trust import HeldOutDomain, held_out_domain
 
 #: Sites shown as time series: the best, the middle and the worst by RMSE.
@@ -218,7 +218,7 @@ def verdict(board: Board, found: Findings) -> list[str]:
     if found.domain is not None:
         share = found.domain.outside_share
         said.append(f"{share:.1%} of the test rows lie outside the domain of their training folds.")
-    return said
+    return [*said, *probed_rows(board)]
 
 
 def _compared(board: Board, regime: RegimeScores) -> list[str]:

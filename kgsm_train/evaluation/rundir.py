@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,14 @@ from .report import write_report
 from .scoreboard import common_rows, scoreboard
 
 
-def write_run(folder: Path, result: Crossvalidation, config: Config) -> Board:
-    """Write ``metrics.json``, ``predictions.csv``, ``figures/`` and ``report.html``."""
-    board = scoreboard(result, config)
+def write_run(
+    folder: Path, result: Crossvalidation, config: Config, probes: Sequence[int] = ()
+) -> Board:
+    """Write ``metrics.json``, ``predictions.csv``, ``figures/`` and ``report.html``.
+
+    probes: numbers of probed fields whose worth is tried.
+    """
+    board = scoreboard(result, config, probes)
     write_board(folder / "metrics.json", board)
     _write_predictions(folder / "predictions.csv", result)
     _draw_models(folder / "figures", result)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kgsm_infer
+from kgsm_infer.date_effect import spread_of
 
 from ..config import Config, as_json
 from ..models import MODELS, title
@@ -33,6 +34,7 @@ from .intervals import intervals
 from .means import days_of, group_means
 from .metrics import block_bootstrap, by_group, paired_difference, scores, within_date
 from .parts import code_digest
+from .probed import variances_of_models, with_probes
 
 
 def common_rows(result: Crossvalidation, regime: str) -> NDArray[np.bool_]:
@@ -47,12 +49,12 @@ def common_rows(result: Crossvalidation, regime: str) -> NDArray[np.bool_]:
     return rows
 
 
-def scoreboard(result: Crossvalidation, config: Config) -> Board:
+def scoreboard(result: Crossvalidation, config: Config, probes: Sequence[int] = ()) -> Board:
     """Everything ``metrics.json`` says.
 
     Scores are on the common rows of each regime; ``coverage`` is the share of the regime's
     labelled rows on which a model gives a number at all. Intervals come from resampling whole
-    groups, and dates where the dates are new.
+    groups, and dates where the dates are new. probes: how many probed fields are tried.
     """
     source, design = result.source, result.design
     labelled = np.isfinite(source.label)
@@ -83,8 +85,12 @@ def scoreboard(result: Crossvalidation, config: Config) -> Board:
             for model, by_split in result.learnt.items()
         },
         config=as_json(config),
-        no_skill=no_skill(regimes[result.headline], ours),
+        no_skill=_without_skill(result, regimes[result.headline], config),
         intervals=intervals(result, config, regimes[result.headline].title),
+        variances={name: spread_of(one) for name, one in variances_of_models(result).items()},
+        probed=with_probes(
+            result, probes, common_rows(result, result.headline), config.training.seed
+        ),
     )
 
 
@@ -103,41 +109,43 @@ def regime_title(regime: str, group: str) -> str:
     }[regime]
 
 
-def no_skill(regime: RegimeScores, ours: str) -> str:
-    """A sentence where the compared model is not told apart from the site-blind mean, else ''.
+def _without_skill(result: Crossvalidation, regime: RegimeScores, config: Config) -> dict[str, str]:
+    """Model -> the sentence of :func:`no_skill`, for every model it is said of."""
+    predictions, found = result.predicted, {}
+    if "mean" not in predictions:
+        return {}
+    rows = _rows(result, result.headline, config)
+    for name, predicted in predictions.items():
+        if MODELS[name].reference or name == "mean":
+            continue
+        sentence = no_skill(_paired(rows, predicted, predictions["mean"]), regime.title, name)
+        if sentence:
+            found[name] = sentence
+    return found
 
-    Its RMSE must be below the mean's with an interval that ends below 0. Without a mean among
-    the models nothing is said.
+
+def no_skill(gap: Paired, regime: str, model: str) -> str:
+    """A sentence where a model is not told apart from the site-blind mean, else ''.
+
+    gap: RMSE of the model minus the mean's: it must be below 0 with an interval that ends there.
+    regime: in words.
     """
-    gap = regime.ours_minus.get("mean")
-    if gap is None or gap.difference is None:
+    if gap.difference is None:
         return ""
     low, high = gap.interval
     if high is not None and high < 0:
         return ""
     between = "no interval" if low is None or high is None else f"{low:+.4f} to {high:+.4f}"
     return (
-        f"There is no skill here: on {regime.title} {title(ours)} is not better than the "
+        f"There is no skill here: on {regime} {title(model)} is not better than the "
         f"site-blind mean of the labels (RMSE minus the mean's {gap.difference:+.4f}, 95 % "
         f"interval {between})."
     )
 
 
 def _regime(result: Crossvalidation, regime: str, config: Config, ours: str) -> RegimeScores:
-    common = common_rows(result, regime)
     source, predictions = result.source, result.regimes[regime]
-    date = days_of(source)
-    rows = _Rows(
-        result=result,
-        common=common,
-        due=_due(result, regime),
-        # a new date is one of many, as a new group is
-        date=None if regime == "new-groups" else date,
-        # where a field has several points, the field is what "field scale" means
-        several=config.data.group != "year" and source.several_sites_a_group,
-        draws=config.crossval.bootstrap,
-        seed=config.training.seed,
-    )
+    rows = _rows(result, regime, config)
     models = {name: _model(rows, predicted) for name, predicted in predictions.items()}
     minus = {
         name: _paired(rows, predictions[ours], theirs)
@@ -146,11 +154,26 @@ def _regime(result: Crossvalidation, regime: str, config: Config, ours: str) -> 
     }
     return RegimeScores(
         title=regime_title(regime, config.data.group),
-        rows=int(common.sum()),
-        groups=len(np.unique(source.group[common])),
-        dates=len(np.unique(date[common])),
+        rows=int(rows.common.sum()),
+        groups=len(np.unique(source.group[rows.common])),
+        dates=len(np.unique(days_of(source)[rows.common])),
         models=models,
         ours_minus=minus,
+    )
+
+
+def _rows(result: Crossvalidation, regime: str, config: Config) -> _Rows:
+    source = result.source
+    return _Rows(
+        result=result,
+        common=common_rows(result, regime),
+        due=_due(result, regime),
+        # a new date is one of many, as a new group is
+        date=None if regime == "new-groups" else days_of(source),
+        # where a field has several points, the field is what "field scale" means
+        several=config.data.group != "year" and source.several_sites_a_group,
+        draws=config.crossval.bootstrap,
+        seed=config.training.seed,
     )
 
 

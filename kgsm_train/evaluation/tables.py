@@ -140,6 +140,17 @@ def notes(board: Board) -> list[str]:
     said += [f"Look at these labels: {text}" for text in board.repeats[:5]]
     if len(board.repeats) > 5:
         said.append(f"... and {len(board.repeats) - 5} more labels that look copied")
-    if board.no_skill:
-        said.append(board.no_skill)
+    if board.ours in board.no_skill:
+        said.append(board.no_skill[board.ours])
     return said
+
+
+def probed_rows(board: Board) -> list[str]:
+    """What probes are worth, a sentence a model and number of probed fields."""
+    return [
+        f"{title(name)} with {count} probed field{'s' if count != '1' else ''}: R {one.r:.3f}, "
+        f"RMSE {one.rmse:.4f}; without {one.r_without:.3f}, {one.rmse_without:.4f} (the other "
+        f"fields of new dates; the probes' weight {one.weight:.2f})"
+        for count, models in board.probed.items()
+        for name, one in models.items()
+    ]

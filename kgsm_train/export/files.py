@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,19 @@ class Exported:
     windows: int
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a model's numbers beside the training itself, as the card writes it.
+
+    no_skill: why its numbers say nothing; empty where they do.
+    """
+
+    validation: Mapping[str, Any] = field(default_factory=dict)
+    interval: Mapping[str, Any] | None = None
+    probes: Mapping[str, float] | None = None
+    no_skill: str = ""
+
+
 def export(
     trained: Trained,
     config: Config,
@@ -64,8 +77,7 @@ def export(
     folder: str | Path,
     *,
     name: str = "model",
-    validation: Mapping[str, Any] | None = None,
-    interval: Mapping[str, Any] | None = None,
+    evidence: Evidence | None = None,
     domain: Domain | None = None,
 ) -> Exported:
     """Write ``name.onnx``, ``name.core.onnx`` and ``card.json`` into ``folder``.
@@ -74,7 +86,7 @@ def export(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    card = make_card(trained, config, source, validation or {}, interval, domain)
+    card = make_card(trained, config, source, evidence or Evidence(), domain)
     graphs = {
         "complete": complete_graph(trained.network, card),
         "core": core_graph(trained.network, card),
@@ -112,11 +124,11 @@ def make_card(
     trained: Trained,
     config: Config,
     source: Source,
-    validation: Mapping[str, Any],
-    interval: Mapping[str, Any] | None,
+    evidence: Evidence,
     domain: Domain | None,
 ) -> Card:
     """The card of a trained network; its graphs' sha256 are still to come."""
+    days = source.table.date[np.isfinite(source.label)].astype("datetime64[D]")
     wcm, layout = trained.wcm, trained.network.layout
     pol = config.inputs.polarisation
     names: list[tuple[str, str, str]] = [
@@ -144,7 +156,9 @@ def make_card(
         simulated=source.simulated,
         kgsm_version=kgsm_infer.__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        interval=interval,
+        interval=evidence.interval,
+        probes=evidence.probes,
+        no_skill=evidence.no_skill,
         domain=None
         if domain is None
         else {
@@ -153,7 +167,7 @@ def make_card(
             "mean_distance": domain.mean_distance,
             "threshold": domain.threshold,
         },
-        validation=dict(validation),
+        validation=dict(evidence.validation),
         training_data={
             "name": Path(config.data.table).name,
             "sha256": source.sha256,
@@ -162,6 +176,7 @@ def make_card(
             "sites": len(np.unique(source.table.site)),
             "first": str(source.table.date.min()),
             "last": str(source.table.date.max()),
+            "dates": [str(day) for day in np.unique(days)],
             "lost_share": trained.lost_share,
             "config": as_json(config),
         },

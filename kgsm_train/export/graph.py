@@ -244,6 +244,8 @@ def _flags(
     below, above = node("Less", [raw, low], "sm_below"), node("Greater", [raw, high], "sm_above")
     beyond = node("Or", [below, above], "sm_outside")
     bits.append((flags.SM_CLIPPED, node("And", [with_number, beyond], "sm_clipped")))
+    if card.no_skill:  # of every window alike
+        bits.append((flags.NO_SKILL, node("Or", [without, with_number], "no_skill")))
     graph.sum_of_bits(bits, "flags")
     return _Told(without, {flags.names(bit): name for bit, name in bits})
 

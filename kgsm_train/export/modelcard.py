@@ -47,6 +47,8 @@ def model_card(card: Card) -> str:
             "the method works; it does not know real soil.",
             "",
         ]
+    if card.no_skill:
+        lines += [f"> **No skill.** {card.no_skill} Every number carries the flag `no_skill`.", ""]
     lines += [
         f"Surface soil moisture (0–5 cm, m³/m³) of the last of {card.steps} acquisitions of "
         "one place. Made by kgsm; method of Yu, Filippi and Bishop.",
@@ -97,18 +99,8 @@ def model_card(card: Card) -> str:
         "## How well",
         "",
     ]
-    scores = card.validation
-    if scores:
-        lines += [
-            f"On {scores['n']} rows of {scores['groups']} groups in {scores['folds']} folds, each "
-            "predicted by a model that had not seen its group:",
-            "",
-            "| RMSE | bias | ubRMSE | R |",
-            "| --- | --- | --- | --- |",
-            f"| {scores['rmse']:.4f} | {scores['bias']:+.4f} | {scores['ubrmse']:.4f} | "
-            f"{number(scores['r'], '.3f')} |",
-            "",
-        ]
+    if card.validation:
+        lines += _how_well(card.validation)
     else:
         lines += ["Not cross-validated: nothing is known of its error.", ""]
     if card.interval:
@@ -133,6 +125,28 @@ def model_card(card: Card) -> str:
         f"- {card.members} members of {card.hidden} hidden units; kgsm {card.kgsm_version}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _how_well(scores: Mapping[str, Any]) -> list[str]:
+    """The scores of each regime, the headline first."""
+    lines = [
+        f"In {scores['folds']} folds of groups and {scores.get('blocks', 0)} blocks of dates, each "
+        "row predicted by a model that had not seen its group, its date, or either:",
+        "",
+        "| asked of | rows | groups | dates | RMSE | bias | R | field-mean RMSE | field-mean R |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    regimes = {scores.get("regime", "new groups"): scores, **scores.get("other", {})}
+    for name, one in regimes.items():
+        mean = one.get("group_mean") or {"rmse": None, "r": None}
+        lines.append(
+            f"| {name} | {one['n']} | {one['groups']} | {one.get('dates', '–')} | "
+            f"{number(one['rmse'], '.4f')} | {number(one['bias'], '+.4f')} | "
+            f"{number(one['r'], '.3f')} | {number(mean['rmse'], '.4f')} | "
+            f"{number(mean['r'], '.3f')} |"
+        )
+    note = [f"No score on new dates: {scores['note']}.", ""] if scores.get("note") else []
+    return [*lines, "", *note]
 
 
 def _scaled(interval: Mapping[str, Any]) -> str:

@@ -1,0 +1,91 @@
+"""What all fields of a date are wrong by, found from a few probes of that very day.
+
+On a date that no model has seen all fields are wrong by much the same amount: the model does not
+know the rain. That shared part is a random effect d, estimated by best linear unbiased
+prediction (Henderson 1975):
+
+    d = sum_k (r_k / v_k) / (1 / V_date + sum_k 1 / v_k)
+    v_k = V_field + V_point / n_k
+
+r_k is the mean of observed minus predicted over the n_k probes of field k; the variances stand on
+the card and come from residuals on new dates. With few probes d is drawn towards 0, and with none
+it is 0. A field's own offset is never corrected: a field's past errors say less about its next one
+than chance does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class Variances:
+    """Of observed - predicted on new dates, (m3 m-3)**2.
+
+    date: what all fields of a date share.  field: of a field's mean around that.  point: of
+    the points of a field around its mean.
+    """
+
+    date: float
+    field: float
+    point: float
+
+
+@dataclass(frozen=True)
+class DateEffect:
+    """What probes say of one date: added to SM, m3 m-3; the weight they have, 0..1; how many."""
+
+    correction: float
+    weight: float
+    probes: int
+    fields: int
+
+
+def variances_of(raw: Mapping[str, Any]) -> Variances:
+    """The ``probes`` entry of a card; ValueError where it is none."""
+    found = {}
+    for key in ("date", "field", "point"):
+        value = raw.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError(f"probes {key} is not a number")
+        if not (math.isfinite(value) and 0 <= value <= 1):
+            raise ValueError(f"probes {key} {value!r} is no variance of soil moisture")
+        found[key] = float(value)
+    return Variances(**found)
+
+
+def date_effect(
+    variances: Variances, residual: ArrayLike, field: Sequence[str] | NDArray[np.str_]
+) -> DateEffect:
+    """The effect of a date from its probes.
+
+    residual: (P,) observed - predicted, m3 m-3.  field: (P,) the field of each.
+
+    >>> date_effect(Variances(0.0025, 0.0025, 0.0), [0.1], ["a"])
+    DateEffect(correction=0.05, weight=0.5, probes=1, fields=1)
+    >>> date_effect(Variances(0.0025, 0.0025, 0.0), [], []).correction
+    0.0
+    """
+    values, names = np.asarray(residual, np.float64), np.asarray(field, np.str_)
+    known = np.isfinite(values)
+    values, names = values[known], names[known]
+    if not len(values) or variances.date <= 0:
+        return DateEffect(0.0, 0.0, 0, 0)
+    _, code, count = np.unique(names, return_inverse=True, return_counts=True)
+    mean = np.bincount(code, values) / count
+    precision = 1 / np.maximum(variances.field + variances.point / count, 1e-9)
+    total = 1 / variances.date + precision.sum()
+    correction = float((precision * mean).sum() / total)
+    return DateEffect(correction, float(precision.sum() / total), len(values), len(count))
+
+
+def spread_of(variances: Variances) -> dict[str, float]:
+    """The variances as the card writes them."""
+    return {key: round(value, 8) for key, value in dataclasses.asdict(variances).items()}
