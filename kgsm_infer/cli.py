@@ -217,7 +217,7 @@ def map_command(
         f"{output}: {counts['dates']} dates, {counts['pixels']} pixels, "
         f"{counts['numbers']} with a number"
     )
-    _simulated(loaded)
+    _simulated(loaded, manifest.simulated)
 
 
 @app.command()
@@ -261,12 +261,14 @@ def paddocks(
     preflight([quicklook], suffixes=PICTURES, what="quick looks")
     loaded, outlines = load(model, engine=engine), read_outlines(fields, id_property)
     options: dict[str, Any] = {"date": date, "every": every, "min_valid": min_valid}
+    made_up = False
     if source.suffix.lower() in (".toml", ".json"):
         from .paddocks.of_scene import paddocks_of_scene
         from .progress import pixels_bar
         from .scenes.manifest import read_scene
 
         scene = read_scene(source)
+        made_up = scene.simulated
         preflight([output, quicklook], scene.files())
         with pixels_bar(output.name) as progress:
             found = paddocks_of_scene(
@@ -285,13 +287,14 @@ def paddocks(
         found, said = correct_paddocks(loaded.card, outlines, found, read_probes(probes))
         for sentence in said:
             note(sentence)
-    write_paddocks(output, outlines, found, simulated=loaded.card.simulated)
+    simulated = loaded.card.simulated or made_up
+    write_paddocks(output, outlines, found, simulated=simulated)
     if quicklook is not None:
         from .paddocks.picture import draw_paddocks
 
-        draw_paddocks(quicklook, outlines, found, simulated=loaded.card.simulated)
+        draw_paddocks(quicklook, outlines, found, simulated=simulated)
     say(f"{output}: {paddock_summary(found)}", output)
-    _simulated(loaded)
+    _simulated(loaded, made_up)
 
 
 @app.command()
@@ -314,9 +317,11 @@ def _of_model(model: Path, *others: str | Path | None) -> list[str | Path | None
     return [model, *(file for file in pair if file.exists()), *others]
 
 
-def _simulated(model: Model) -> None:
+def _simulated(model: Model, scene: bool = False) -> None:
     if model.card.simulated:
         note("this model was trained on simulated data")
+    if scene:
+        note("this scene holds simulated data")
 
 
 @app.command()

@@ -47,6 +47,8 @@ def global_attributes(plan: Plan) -> dict[str, Any]:
     """Of the whole file: what it is, of what, and by what. Nothing that changes by the hour."""
     card = plan.model.card
     simulated = "SIMULATED: the model was trained on simulated data. " if card.simulated else ""
+    if plan.stack.simulated:
+        simulated += "SIMULATED: the scene holds simulated data. "
     name = plan.stack.title or Path(plan.stack.source).stem
     interval = (
         "none on the model's card"
@@ -62,5 +64,5 @@ def global_attributes(plan: Plan) -> dict[str, Any]:
         "references": "Yu, Filippi, Bishop: knowledge-guided deep learning of soil moisture",
         "comment": f"interval: {interval}; see flags before use",
         "kgsm_model_sha256": str(card.graph_sha256.get(plan.model.role, "")),
-        "kgsm_simulated": "true" if card.simulated else "false",
+        "kgsm_simulated": "true" if simulated else "false",
     }

@@ -50,7 +50,8 @@ def draw_map(path: str | Path, work: Work) -> None:
     axes.set_ylabel("y")
     date = np.datetime_as_string(plan.dates[k], "D")
     title = f"{plan.stack.title or Path(plan.stack.source).stem}, {date}"
-    finish(path, figure, axes, image, title, plan.model.card.simulated)
+    simulated = plan.model.card.simulated or plan.stack.simulated
+    finish(path, figure, axes, image, title, simulated)
 
 
 def finish(
@@ -59,7 +60,7 @@ def finish(
     """Colour bar, title and legend, then the file, whole or not at all."""
     bar = figure.colorbar(coloured, ax=axes, shrink=0.8, extend="max")
     bar.set_label("soil moisture, 0-5 cm (m³/m³)")
-    axes.set_title(f"{'SIMULATED model: ' if simulated else ''}{title}")
+    axes.set_title(f"{'SIMULATED: ' if simulated else ''}{title}")
     patch, line = matplotlib_or_reason().patches.Patch, matplotlib_or_reason().lines.Line2D
     figure.legend(
         handles=[

@@ -19,6 +19,20 @@ Bounds = Annotated[
 ]
 Crs = Annotated[str | None, typer.Option("--crs", help="CRS of the grid; its UTM zone by default")]
 Resolution = Annotated[float, typer.Option("--resolution", help="m per pixel")]
+Heights = Annotated[
+    str | None, typer.Option("--heights", help="ellipsoid, egm96 or egm2008, if a DEM is mute")
+]
+Geoid = Annotated[
+    Path | None, typer.Option("--geoid", help="raster of the geoid over the ellipsoid, m")
+]
+Gamma0 = Annotated[bool, typer.Option("--gamma0", help="terrain-flattened gamma0")]
+Collection = Annotated[list[str] | None, typer.Option("--collection", help="ids; all by default")]
+Radar = Annotated[
+    str | None, typer.Option("--radar", help="gamma0, sigma0, gamma0_db or sigma0_db")
+]
+AngleDeg = Annotated[
+    float | None, typer.Option("--angle", help="degrees, for items without an angle")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would be done")]
 Method = Annotated[
     str,
@@ -33,9 +47,73 @@ Radius = Annotated[int, typer.Option("--radius", help="half the window, pixels")
 Patch = Annotated[int, typer.Option("--patch", help="pixels that similar values are judged over")]
 
 
-@app.callback()
-def prepare() -> None:
-    """Make the inputs that map and paddocks read."""
+@app.callback(invoke_without_command=True)
+def prepare(
+    context: typer.Context,
+    fields: Fields = None,
+    bounds: Bounds = None,
+    start: Annotated[str | None, typer.Option("--from", help="first day")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="last day")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="folder to write to")
+    ] = None,
+    resolution: Resolution = 10.0,
+    crs: Crs = None,
+    safe: Annotated[
+        list[Path] | None, typer.Option("--safe", help=".SAFE folders; need --dem")
+    ] = None,
+    dem: Annotated[list[Path] | None, typer.Option("--dem", help="heights")] = None,
+    heights: Heights = None,
+    geoid: Geoid = None,
+    gamma0: Gamma0 = False,
+    catalogue: Annotated[
+        str | None, typer.Option("--catalogue", help="STAC API, or catalog.json of a static one")
+    ] = None,
+    collection: Collection = None,
+    radar: Radar = None,
+    angle: AngleDeg = None,
+    optical: Annotated[
+        list[Path] | None, typer.Option("--optical", help="folders of Landsat, Sentinel-2")
+    ] = None,
+    coarse: Annotated[
+        list[Path] | None, typer.Option("--coarse", help="folders of MODIS; days are fused")
+    ] = None,
+    static: Annotated[
+        list[str] | None, typer.Option("--static", help="clay=clay.tif; a layer without a date")
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Make the inputs that map and paddocks read.
+
+    Without a command: all in one go, for a place and some days.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from ..errors import UsageError
+    from ..progress import pixels_bar
+    from .catalogue import day
+    from .grids import asked_grid
+    from .heights import Terrain
+    from .scene import Sources, prepare_scene, statics_of
+
+    if start is None or end is None or output is None:
+        raise UsageError("name the days with --from and --to, and a folder with --output")
+    sources = Sources(
+        safes=tuple(safe or ()),
+        terrain=Terrain(tuple(dem), heights, geoid) if dem else None,
+        catalogue=catalogue,
+        collections=tuple(collection or ()),
+        optical=tuple(optical or ()),
+        coarse=tuple(coarse or ()),
+        statics=statics_of(static or []),
+        radar=radar,
+        angle_deg=angle,
+        gamma0=gamma0,
+    )
+    grid = asked_grid(fields, bounds, resolution, crs)
+    days = day(start, "--from"), day(end, "--to")
+    for line in prepare_scene(sources, grid, days, output, pixels_bar, dry_run):
+        print(line)
 
 
 @app.command()
@@ -47,17 +125,12 @@ def sigma0(
     bounds: Bounds = None,
     resolution: Resolution = 10.0,
     crs: Crs = None,
-    heights: Annotated[
-        str | None,
-        typer.Option("--heights", help="ellipsoid, egm96 or egm2008"),
-    ] = None,
-    geoid: Annotated[
-        Path | None, typer.Option("--geoid", help="raster of the geoid over the ellipsoid, m")
-    ] = None,
+    heights: Heights = None,
+    geoid: Geoid = None,
     polarisation: Annotated[
         list[str] | None, typer.Option("--polarisation", help="vh, vv; all by default")
     ] = None,
-    gamma0: Annotated[bool, typer.Option("--gamma0", help="terrain-flattened gamma0")] = False,
+    gamma0: Gamma0 = False,
     keep_noise: Annotated[
         bool, typer.Option("--keep-noise", help="leave thermal noise in")
     ] = False,
@@ -69,6 +142,7 @@ def sigma0(
     from .heights import Terrain, surface_of
     from .manifests import write_pass_manifests
     from .sampling import Options
+    from .scene import pass_lines
     from .sigma0 import looks_of, passes_of, prepare_pass
 
     grid = asked_grid(fields, bounds, resolution, crs)
@@ -79,26 +153,17 @@ def sigma0(
     looks = looks_of(grid)
     print(f"grid: {grid.height} x {grid.width} pixels of {resolution:g} m, {looks} x {looks} looks")
     print(f"heights: {surface.how}")
-    simulated = False
     for frames in passes:
         first = frames[0]
-        simulated |= any(frame.simulated for frame in frames)
         if dry_run:
             print(f"{first.pass_id}: {len(frames)} frames, {', '.join(first.channels)}")
             continue
         with pixels_bar(first.pass_id) as progress:
             report = prepare_pass(frames, terrain, grid, output, options, progress)
-        if report.kept:
-            print(f"{report.pass_id}: finished before, kept")
-        for name, share in report.share.items():
-            lost = report.below_noise[name]
-            print(
-                f"{report.pass_id}: {name} on {share:.1%} of the grid, {lost:.2%} below the noise"
-            )
-        for note in report.notes:
-            print(f"note: {note}")
+        for line in pass_lines(report):
+            print(line)
     if not dry_run:
-        for path in write_pass_manifests(output, "gamma0" if gamma0 else "sigma0", simulated):
+        for path in write_pass_manifests(output, "gamma0" if gamma0 else "sigma0"):
             print(path)
 
 
@@ -226,15 +291,9 @@ def stack(
     bounds: Bounds = None,
     resolution: Resolution = 10.0,
     crs: Crs = None,
-    collection: Annotated[
-        list[str] | None, typer.Option("--collection", help="ids; all by default")
-    ] = None,
-    radar: Annotated[
-        str | None, typer.Option("--radar", help="gamma0, sigma0, gamma0_db or sigma0_db")
-    ] = None,
-    angle: Annotated[
-        float | None, typer.Option("--angle", help="degrees, for items without an angle")
-    ] = None,
+    collection: Collection = None,
+    radar: Radar = None,
+    angle: AngleDeg = None,
     sign: Annotated[
         str | None, typer.Option("--sign", help="URL that signs a file's address (?href=)")
     ] = None,

@@ -210,6 +210,16 @@ def finished(file: Path, key: str) -> bool:
         return False
 
 
+def said_simulated(path: str | Path) -> str:
+    """What a raster says of numbers that were made, not measured; "" where it says nothing."""
+    rasterio = rasterio_or_reason()
+    try:
+        with rasterio.open(path) as dataset:
+            return str(dataset.tags().get("SIMULATED", ""))
+    except rasterio.errors.RasterioIOError:
+        return ""  # told when it is read
+
+
 def into_place(part: Path, folder: Path) -> list[Path]:
     """Move finished files from the workshop to where they belong, all after all are whole."""
     moved = []

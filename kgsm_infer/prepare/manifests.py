@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..files import whole
+from .grids import said_simulated
 
 #: ``S1B_20211223T051122_022D_vv_sigma0.tif``
 _PASS_FILE = re.compile(r"S1[A-D]_\d{8}T\d{6}_(\d{3}[AD])_(\w+)\.tif")
@@ -21,7 +23,12 @@ FORMS = {
 }
 _ANGLES = {"angle": "angle_deg", "local_angle": "local_angle_deg"}
 #: Days between two clear images over which vegetation is taken as a straight line.
-NDVI_GAP_DAYS = 20
+NDVI_GAP_DAYS = 16
+#: Fused days, in a folder below the scene's.
+DAILY = "daily"
+#: Of two images of one day the first of these stands.
+_PREFERRED = ("sentinel2", "nbar", "landsat", "modis")
+_IMAGE = re.compile(r"ndvi_(\d{4}-\d{2}-\d{2})_(\w+)\.tif")
 
 
 def manifest_text(title: str, layers: Mapping[str, Mapping[str, Any]], **top: Any) -> str:
@@ -40,22 +47,27 @@ def manifest_text(title: str, layers: Mapping[str, Mapping[str, Any]], **top: An
 
 
 def write_pass_manifests(
-    folder: Path, form: str, simulated: bool, angle_deg: float | None = None
+    folder: Path,
+    form: str,
+    angle_deg: float | None = None,
+    statics: Mapping[str, Path] | None = None,
 ) -> list[Path]:
     """``scene_022D.toml`` and so on, for every relative orbit with files in a folder.
 
     form: of FORMS; backscatter of another form is not named. angle_deg: one angle for passes
-    without rasters of it. NDVI rasters in the folder (``*_ndvi.tif``) go into every manifest.
+    without rasters of it. statics: rasters of layers without a date, by the layer's name. NDVI
+    in the folder goes into every manifest. A scene with a file that says SIMULATED says so.
     """
     names = {f"{p}_{form}": f"{p}_{FORMS[form]}" for p in ("vh", "vv")} | _ANGLES
-    orbits: dict[str, set[str]] = {}
+    orbits: dict[str, dict[str, list[Path]]] = {}
     for file in sorted(folder.glob("S1*.tif")):
         found = _PASS_FILE.fullmatch(file.name)
         if found and found[2] in names:
-            orbits.setdefault(found[1], set()).add(found[2])
+            orbits.setdefault(found[1], {}).setdefault(found[2], []).append(file)
+    vegetation, images = _ndvi(folder)
     written = []
     for orbit, layers in orbits.items():
-        if layers <= set(_ANGLES):
+        if set(layers) <= set(_ANGLES):
             continue
         way = {"A": "ascending", "D": "descending"}[orbit[-1]]
         title = f"Sentinel-1 {form}, relative orbit {int(orbit[:-1])}, {way}"
@@ -66,17 +78,44 @@ def write_pass_manifests(
         }
         if "angle_deg" not in named and angle_deg is not None:
             named["angle_deg"] = {"value": angle_deg}
-        if any(folder.glob("*_ndvi.tif")):
-            named["ndvi"] = {
-                "files": "*_ndvi.tif",
-                "match": "linear",
-                "max_gap_days": NDVI_GAP_DAYS,
-            }
+        if vegetation:
+            named["ndvi"] = vegetation
+        for name, file in (statics or {}).items():
+            where = os.path.relpath(file, folder)
+            named[name] = {"file": where, "resample": "nearest"}
+        used = [*(file for files in layers.values() for file in files), *images]
+        made_up = any(said_simulated(file) for file in (*used, *(statics or {}).values()))
+        top = {"simulated": True} if made_up else {}
         path = folder / f"scene_{orbit}.toml"
         with whole(path) as out:
-            out.write(manifest_text(f"SIMULATED {title}" if simulated else title, named))
+            out.write(manifest_text(f"SIMULATED {title}" if made_up else title, named, **top))
         written.append(path)
     return written
+
+
+def _ndvi(folder: Path) -> tuple[dict[str, Any], list[Path]]:
+    """The NDVI layer of a folder, and its files: fused days where there are any, else the
+    clear images, straight lines between them."""
+    daily = sorted((folder / DAILY).glob("ndvi_*.tif"))
+    if daily:
+        return {"files": f"{DAILY}/ndvi_*.tif", "match": "nearest", "max_gap_days": 1}, daily
+    by_day = clear_images(folder)
+    if not by_day:
+        return {}, []
+    files = {day: file.name for day, file in by_day.items()}
+    layer = {"files": files, "match": "linear", "max_gap_days": NDVI_GAP_DAYS}
+    return layer, list(by_day.values())
+
+
+def clear_images(folder: Path) -> dict[str, Path]:
+    """NDVI rasters of a folder by day, one a day, in order of time."""
+    by_day: dict[str, Path] = {}
+    found = [(_IMAGE.fullmatch(file.name), file) for file in sorted(folder.glob("ndvi_*.tif"))]
+    for product in _PREFERRED:
+        for name, file in found:
+            if name and name[2] == product:
+                by_day.setdefault(name[1], file)
+    return dict(sorted(by_day.items()))
 
 
 def _toml(value: Any) -> str:

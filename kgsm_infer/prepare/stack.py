@@ -26,7 +26,7 @@ from ..scenes.gdal import gdal
 from ..scenes.grid import Grid
 from .catalogue import Found, flat_box, session
 from .download import WHOLE_MB, Asset, Local, asset_of, at_hand
-from .grids import Draft, finished, into_place, workshop
+from .grids import Draft, finished, into_place, said_simulated, workshop
 from .items import Acquisition, asset_name, sort_items
 from .manifests import write_pass_manifests
 from .reflectance import PRODUCTS, landsat_clear, ndvi, reflectance, scl_clear
@@ -58,7 +58,6 @@ class Done:
     share: Mapping[str, float]
     taken: tuple[Taken, ...]
     kept: bool = False
-    simulated: bool = False
 
 
 @dataclass
@@ -70,6 +69,7 @@ class Report:
     done: list[Done] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     manifests: list[str] = field(default_factory=list)
+    form: str = ""
 
 
 def prepare_stack(
@@ -82,21 +82,23 @@ def prepare_stack(
     angle_deg: float | None = None,
     sign: Callable[[str], str] = lambda href: href,
     whole_mb: float = WHOLE_MB,
+    vegetation_only: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Put the items found on a grid, as COGs and manifests in a folder.
 
     radar: what the numbers of unknown radar collections are (manifests.FORMS). angle_deg: one
     incidence angle for items without their own. sign: makes an href fit to be fetched.
-    whole_mb: remote files up to this size are fetched whole.
+    whole_mb: remote files up to this size are fetched whole. vegetation_only: leave radar out.
     Stops at the first file that is not what its catalogue says, or cannot be had; what is
     finished stays. DataError where no radar pass has a number on the grid.
     """
     folder = Path(folder)
     wanted = sort_items(found.items, radar)
     report = Report(str(source), found.looked_at, left_out=dict(wanted.left_out))
-    passes = [one for one in wanted.acquisitions if one.kind == "radar"]
-    if not passes:
+    chosen = [one for one in wanted.acquisitions if not (vegetation_only and one.kind == "radar")]
+    passes = [one for one in chosen if one.kind == "radar"]
+    if not passes and not vegetation_only:
         raise DataError(f"{source}: {_no_radar(report.left_out)}")
     forms = sorted({one.form for one in passes})
     if len(forms) > 1:
@@ -104,19 +106,20 @@ def prepare_stack(
     fetch = partial(
         at_hand, cache=folder / ".cache", session=session(), sign=sign, whole_mb=whole_mb
     )
-    for number, one in enumerate(wanted.acquisitions):
+    for number, one in enumerate(chosen):
         done = _prepared(one, grid, folder, fetch)
         if any(done.share.values()) or done.kept:
             report.done.append(done)
         else:
             report.left_out[one.stem] = "has no number on the grid"
         if progress is not None:
-            progress(number + 1, len(wanted.acquisitions))
-    if not any(done.kind == "radar" for done in report.done):
+            progress(number + 1, len(chosen))
+    if passes and not any(done.kind == "radar" for done in report.done):
         raise DataError(f"{source}: no radar pass has a number on the grid")
-    simulated = any(done.simulated for done in report.done)
-    paths = write_pass_manifests(folder, forms[0], simulated, angle_deg)
-    report.manifests = [path.name for path in paths]
+    if passes:
+        report.form = forms[0]
+        paths = write_pass_manifests(folder, report.form, angle_deg)
+        report.manifests = [path.name for path in paths]
     with whole(folder / "report.json") as file:
         json.dump(asdict(report), file, indent=1, ensure_ascii=False)
     return report
@@ -157,11 +160,10 @@ def report_lines(report: Report, folder: Path) -> list[str]:
 def _prepared(one: Acquisition, grid: Grid, folder: Path, fetch: Fetch) -> Done:
     """One acquisition's COGs in place; those of the same inputs are kept."""
     key = _key(one, grid)
-    names = [f"{one.stem}_{layer}.tif" for layer in _layers(one)]
+    names = _file_names(one)
     date = str(one.time)
-    if all(finished(folder / name, key) for name in names):
-        simulated = any(_simulated(str(folder / name)) for name in names)
-        return Done(one.stem, one.kind, date, tuple(names), {}, (), True, simulated)
+    if all(finished(folder / name, key) for name in names.values()):
+        return Done(one.stem, one.kind, date, tuple(names.values()), {}, (), kept=True)
     taken: list[Taken] = []
     reasons: set[str] = set()
     share: dict[str, float] = {}
@@ -180,9 +182,17 @@ def _prepared(one: Acquisition, grid: Grid, folder: Path, fetch: Fetch) -> Done:
                 "KGSM_KEY": key,
                 **({"SIMULATED": max(reasons)} if any(reasons) else {}),
             }
-            draft.finish(part / f"{one.stem}_{layer}.tif", tags, layer)
+            draft.finish(part / names[layer], tags, layer)
         files = tuple(path.name for path in into_place(part, folder))
-    return Done(one.stem, one.kind, date, files, share, tuple(taken), False, any(reasons))
+    return Done(one.stem, one.kind, date, files, share, tuple(taken))
+
+
+def _file_names(one: Acquisition) -> dict[str, str]:
+    """Names as ``prepare sigma0`` and ``prepare ndvi`` give them, by layer."""
+    if one.kind != "radar":
+        day = one.time.astype("datetime64[D]")
+        return {"ndvi": f"ndvi_{day}_{one.kind.replace('-', '')}.tif"}
+    return {layer: f"{one.stem}_{layer}.tif" for layer in _layers(one)}
 
 
 def _layers(one: Acquisition) -> list[str]:
@@ -212,7 +222,7 @@ def _values(
             asset = asset_of(item, asset_name(item, band))
             local = fetch(asset)
             places[asset.href] = local.path
-            reasons.add(_simulated(local.path))
+            reasons.add(said_simulated(local.path))
             taken.append(_taken(item, asset, local))
         return _on_grid(one.items, bands, places, grid, resampling)
 
@@ -297,17 +307,6 @@ def _with_footprint(item: Any) -> Any:
     copy = item.clone()
     copy.geometry = {"type": "Polygon", "coordinates": [ring]}
     return copy
-
-
-def _simulated(path: str) -> str:
-    """What a raster says of numbers that were made, not measured."""
-    import rasterio
-
-    try:
-        with rasterio.open(path) as dataset:
-            return str(dataset.tags().get("SIMULATED", ""))
-    except rasterio.errors.RasterioIOError:
-        return ""  # told when it is read
 
 
 def _taken(item: Any, asset: Asset, local: Local) -> Taken:

@@ -87,12 +87,16 @@ class Layer:
 
 @dataclass(frozen=True)
 class Scene:
-    """A manifest as read. grid: the ``[grid]`` table, or empty for the backscatter's own."""
+    """A manifest as read. grid: the ``[grid]`` table, or empty for the backscatter's own.
+
+    simulated: its numbers were made, not measured; whatever is made from them says so.
+    """
 
     source: str
     layers: Mapping[str, Layer]
     title: str = ""
     grid: Mapping[str, Any] = field(default_factory=dict)
+    simulated: bool = False
 
     def files(self) -> tuple[str, ...]:
         """Every file the layers name, without the driver and variable around some names."""
@@ -111,7 +115,7 @@ class Scene:
         return given[0]
 
 
-_TOP = {"title", "preset", "files", "resample", "grid", "layers"}
+_TOP = {"title", "simulated", "preset", "files", "resample", "grid", "layers"}
 _LAYER = {
     *("files", "file", "variable", "band", "dates", "date", "value", "values", "nodata"),
     *("scale", "offset", "amplitude_db", "match", "max_gap_days", "resample"),
@@ -198,7 +202,10 @@ def scene_from(raw: Mapping[str, Any], source: str, folder: str | Path = ".") ->
         built[name] = layer
     if not built:
         raise DataError(f"{source}: no file matches {raw.get('files')!r}")
-    return Scene(source, built, str(raw.get("title", "")), dict(grid))
+    simulated = raw.get("simulated", False)
+    if not isinstance(simulated, bool):
+        raise DataError(f"{source}: simulated is true or false, not {simulated!r}")
+    return Scene(source, built, str(raw.get("title", "")), dict(grid), simulated)
 
 
 def date_in(name: str) -> np.datetime64 | None:

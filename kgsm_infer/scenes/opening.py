@@ -92,6 +92,7 @@ def _looked_at(
         layers,
         tile,
         tuple(files),
+        scene.simulated,
     )
     _check_grids_and_units(stack)
     return stack

@@ -20,6 +20,7 @@ class Stack:
     layers: those of the scene, with the dates of cubes resolved.
     tile: (rows, columns) in which the backscatter is stored.
     files: every file that can be read, for a fingerprint of the input.
+    simulated: as the scene says.
     """
 
     source: str
@@ -29,6 +30,7 @@ class Stack:
     layers: Mapping[str, Layer]
     tile: tuple[int, int]
     files: tuple[str, ...]
+    simulated: bool = False
 
     def has(self, column: str) -> bool:
         """Whether a column can be read (or made) from the layers."""

@@ -59,10 +59,10 @@ def check_scene(folder: Path) -> None:
     vh = band(folder / "S1A_20240316T053000_022D_vh_gamma0.tif")
     assert_allclose(vh[6:], 0.014, rtol=1e-6)
     assert np.isnan(vh[:6]).all()  # the product's own nodata
-    ndvi = band(folder / "S2B_20240301T100000_ndvi.tif")
+    ndvi = band(folder / "ndvi_2024-03-01_sentinel2.tif")
     assert_allclose(ndvi[:20], 0.6, atol=2e-3)
     assert np.isnan(ndvi[20:30]).all()  # cloud
-    assert_allclose(band(folder / "L9_20240312T095000_ndvi.tif")[30:], 0.7, atol=2e-3)
+    assert_allclose(band(folder / "ndvi_2024-03-12_landsat.tif")[30:], 0.7, atol=2e-3)
     stack = open_stack(read_scene(folder / "scene_022D.toml"), "vh", ["ndvi", "angle_deg"])
     assert [str(date)[:10] for date in stack.dates] == ["2024-03-04", "2024-03-16"]
     with Reader(stack) as reader:
@@ -234,7 +234,7 @@ def test_decibels_are_moved_and_never_averaged(tmp_path, catalogue):
 
 def test_simulated_rasters_say_so_in_the_scene(catalogue, tmp_path):
     found = find(catalogue, ALL)
-    path = next(catalogue.parent.rglob("vh.rtc.tif"))
+    path = next(catalogue.parent.rglob("S1A_22_2024-03-04/vh.rtc.tif"))
     with rasterio.open(path, "r+") as dataset:
         dataset.update_tags(SIMULATED="SIMULATED by a test")
     for item in found.items:
@@ -242,7 +242,9 @@ def test_simulated_rasters_say_so_in_the_scene(catalogue, tmp_path):
             asset.extra_fields = {}
     for _ in range(2):  # kept files say it too
         prepare_stack(catalogue, found, GRID, tmp_path / "out")
-        assert read_scene(tmp_path / "out" / "scene_022D.toml").title.startswith("SIMULATED")
+        scene = read_scene(tmp_path / "out" / "scene_022D.toml")
+        assert scene.title.startswith("SIMULATED") and scene.simulated
+        assert not read_scene(tmp_path / "out" / "scene_044A.toml").simulated
 
 
 def nothing_there(catalogue: Path) -> str:

@@ -1,0 +1,206 @@
+"""A scene in one go: backscatter, vegetation and soil over a place and some days.
+
+    SAFE folders ─► sigma0 ─┐
+    catalogue ────► stack ──┼─► one folder, one grid ─► scene_022D.toml for map and paddocks
+    optical ──────► ndvi ───┤
+    coarse optical ► fuse ──┘
+
+Each part is the command of its name with the same grid and folder; none is needed but a source
+of backscatter.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError, UsageError
+from ..files import whole
+from ..scenes.grid import Grid
+from .catalogue import Search, find, signer
+from .fuse import Run, fuse_series, make_plan, present_shares
+from .grids import lon_lat_box, said_simulated
+from .heights import Terrain
+from .manifests import DAILY, clear_images, manifest_text, write_pass_manifests
+from .ndvi import Wanted, prepare_ndvi, summary
+from .pairs import read_pairs
+from .products import Acquisition, find_products
+from .safe import Product
+from .sampling import Options
+from .sigma0 import PassReport, passes_of, prepare_pass
+from .stack import planned, prepare_stack, report_lines
+
+#: Folder of coarse images, below the scene's.
+COARSE = "coarse"
+
+#: A named bar: a context that gives what counts pixels, or None.
+Bar = Callable[[str], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where a scene's parts come from.
+
+    safes: SAFE folders, with their terrain.  catalogue: a STAC API or a static catalogue; its
+    radar is left out where there are SAFE folders.  optical, coarse: folders of optical
+    products; coarse ones (MODIS) make the days between the others.  statics: rasters without a
+    date, by layer.  radar: what the numbers of unknown radar collections are.
+    """
+
+    safes: tuple[Path, ...] = ()
+    terrain: Terrain | None = None
+    catalogue: str | None = None
+    collections: tuple[str, ...] = ()
+    optical: tuple[Path, ...] = ()
+    coarse: tuple[Path, ...] = ()
+    statics: Mapping[str, Path] = field(default_factory=dict)
+    radar: str | None = None
+    angle_deg: float | None = None
+    gamma0: bool = False
+
+
+def statics_of(given: list[str]) -> dict[str, Path]:
+    """``clay=clay.tif`` by name; UsageError where it is not of that form."""
+    found = {}
+    for text in given:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path):
+            raise UsageError(f"--static {text!r} is not of the form clay=clay.tif")
+        if not Path(path).is_file():
+            raise DataError(f"{path}: no such file (--static {name})")
+        found[name] = Path(path)
+    return found
+
+
+def prepare_scene(
+    sources: Sources,
+    grid: Grid,
+    days: tuple[np.datetime64, np.datetime64],
+    folder: str | Path,
+    bar: Bar,
+    dry_run: bool = False,
+) -> Iterator[str]:
+    """Make a scene; yields what was taken from where, line by line, manifests last.
+
+    UsageError where no source of backscatter is named. A part that fails ends the run with its
+    reason; what was finished stays and is kept by the next run.
+    """
+    folder = Path(folder)
+    if not sources.safes and sources.catalogue is None:
+        raise UsageError("name a source of backscatter: --safe FOLDER or --catalogue URL")
+    if sources.safes and sources.terrain is None:
+        raise UsageError("--safe needs heights: --dem FILE")
+    passes = (
+        [frames for frames in passes_of(sources.safes) if _within(frames, days)]
+        if (sources.safes)
+        else []
+    )
+    if sources.safes and not passes:
+        raise DataError(f"none of {len(sources.safes)} SAFE folders is of {days[0]} to {days[1]}")
+    optical = _of_days(sources.optical, days)
+    coarse = _of_days(sources.coarse, days)
+    if dry_run:
+        yield from (f"{frames[0].pass_id}: {len(frames)} frames" for frames in passes)
+        yield from (f"{one.day} {one.product.title}: {one.name}" for one in (*optical, *coarse))
+    form = "gamma0" if sources.gamma0 else "sigma0"
+    for frames in passes if not dry_run else ():
+        with bar(frames[0].pass_id) as progress:
+            made = prepare_pass(
+                frames,
+                sources.terrain or Terrain(()),
+                grid,
+                folder,
+                Options(gamma0=sources.gamma0),
+                progress,
+            )
+        yield from pass_lines(made)
+    if sources.catalogue is not None:
+        search = Search(lon_lat_box(grid), *days, sources.collections)
+        found = find(sources.catalogue, search)
+        yield f"{sources.catalogue}: {len(found.items)} of {found.looked_at} items, {found.how}"
+        if dry_run:
+            yield from planned(found, sources.radar)
+            return
+        with bar("catalogue") as progress:
+            report = prepare_stack(
+                sources.catalogue,
+                found,
+                grid,
+                folder,
+                radar=sources.radar,
+                angle_deg=sources.angle_deg,
+                sign=signer(sources.catalogue),
+                vegetation_only=bool(passes),
+                progress=progress,
+            )
+        form = report.form or form
+        report.manifests = []  # written below, with all the rest
+        yield from report_lines(report, folder)
+    if dry_run:
+        return
+    for images, where in ((optical, folder), (coarse, folder / COARSE)):
+        if images:
+            with bar("vegetation") as progress:
+                for day in prepare_ndvi(images, where, Wanted(grid), progress):
+                    yield summary(day)
+    if coarse:
+        yield _fused(folder, days, bar)
+    for path in write_pass_manifests(folder, form, sources.angle_deg, sources.statics):
+        yield str(path)
+
+
+def pass_lines(report: PassReport) -> Iterator[str]:
+    """What became of a pass, in words."""
+    if report.kept:
+        yield f"{report.pass_id}: finished before, kept"
+    for name, share in report.share.items():
+        lost = report.below_noise[name]
+        yield f"{report.pass_id}: {name} on {share:.1%} of the grid, {lost:.2%} below the noise"
+    for note in report.notes:
+        yield f"note: {note}"
+
+
+def _within(frames: tuple[Product, ...], days: tuple[np.datetime64, np.datetime64]) -> bool:
+    return bool(days[0] <= frames[0].first_line.astype("datetime64[D]") <= days[1])
+
+
+def _of_days(
+    folders: tuple[Path, ...], days: tuple[np.datetime64, np.datetime64]
+) -> list[Acquisition]:
+    """Images of the days, and the last before and the first after them: straight lines and
+    fusion need ends."""
+    found = find_products(folders) if folders else []
+    inside = [one for one in found if days[0] <= np.datetime64(one.day) <= days[1]]
+    before = [one.day for one in found if np.datetime64(one.day) < days[0]]
+    after = [one.day for one in found if np.datetime64(one.day) > days[1]]
+    ends = {max(before, default=""), min(after, default="")}
+    return [one for one in found if one in inside or one.day in ends]
+
+
+def _fused(folder: Path, days: tuple[np.datetime64, np.datetime64], bar: Bar) -> str:
+    """Daily images between the clear ones, where there are two pairs; else why not."""
+    fine = clear_images(folder)
+    coarse = clear_images(folder / COARSE)
+    made_up = any(said_simulated(file) for file in (*fine.values(), *coarse.values()))
+    with whole(folder / "pairs.toml") as out:
+        out.write(f'quantity = "ndvi"\nsimulated = {str(made_up).lower()}\n')
+        for name, files in (("fine", fine), ("coarse", coarse)):
+            named = {day: os.path.relpath(file, folder) for day, file in files.items()}
+            text = manifest_text("", {name: {"files": named}})
+            out.write(text.partition("[layers.")[2].join(("\n[", "")))
+    run = Run(start=days[0], end=days[1])
+    try:
+        pairs = read_pairs(folder / "pairs.toml")
+        plan = make_plan(pairs, run, present_shares(pairs))
+    except DataError as reason:
+        return f"note: no days were fused; {reason}"
+    with bar(DAILY) as progress:
+        made = fuse_series(pairs, folder / DAILY, run, plan, progress)
+    fused = sum(day.source == "fused" for day in made)
+    return f"{folder / DAILY}: {fused} days fused by {run.method}, {len(made) - fused} measured"
