@@ -1,0 +1,133 @@
+"""σ⁰ on a grid: ours against sarsen alone, on a product of known σ⁰. 10 × 10 km at 10 m.
+
+    python benchmarks/sigma0.py PRODUCT.SAFE [--side 1000] [--box WEST,NORTH]
+
+Real annotation, a measurement written from it, level ground of 100 m over the ellipsoid with
+hills of ±60 m. Each way in a process of its own; time is CPU time, so that a busy machine
+matters less; all is printed as ratios and as MB. sarsen's result is β⁰ with its noise in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+WAYS = ("sarsen", "sigma0", "gamma0")
+TRUE = 0.02  # σ⁰, -17 dB
+
+
+def make(product: Path, folder: Path, side: int, corner: tuple[float, float]) -> None:
+    """The oracle product, and a DEM that already lies on the grid (sarsen wants it so)."""
+    import rasterio
+
+    from kgsm_infer.prepare.geometry import earth_fixed, orbit_of, seen
+    from kgsm_infer.prepare.grids import grid_of
+    from kgsm_infer.prepare.heights import lon_lat
+    from kgsm_infer.prepare.oracle import simulated_safe
+    from kgsm_infer.prepare.safe import read_product
+    from kgsm_infer.scenes.grid import Grid
+
+    west, north = corner
+    first = grid_of((west, north - 0.01, west + 0.01, north), "EPSG:4326", 10)
+    transform = rasterio.Affine(*first.transform)
+    y, x = np.mgrid[:side, :side]
+    heights = (100 + 60 * np.sin(x / 60) * np.cos(y / 45)).astype(np.float32)
+    options: dict[str, Any] = {"height": side, "width": side, "crs": first.crs}
+    with rasterio.open(
+        folder / "dem.tif", "w", "GTiff", count=1, dtype="float32", transform=transform, **options
+    ) as file:
+        file.write(heights, 1)
+    opened, coarse = read_product(product), Grid(first.crs, first.transform, side, side)
+    lon, lat = lon_lat(coarse)
+    at = seen(opened, orbit_of(opened), earth_fixed(lon, lat, heights.astype(float)))
+    spans = [
+        (max(0, int(where.min()) - 50), min(size, int(where.max()) + 50))
+        for where, size in ((at.line, opened.lines), (at.pixel, opened.samples))
+    ]
+    simulated_safe(product, folder, lambda _, p: TRUE * (1 + 0.3 * np.sin(p / 9)), *spans)
+
+
+def run(way: str, folder: Path, side: int) -> None:
+    """One way, in this process; prints CPU seconds, MB and the median of 10 log10 (σ⁰)."""
+    import rasterio
+
+    safe, dem = next(folder.glob("*.SAFE")), folder / "dem.tif"
+    if way == "sarsen":
+        import sarsen
+
+        sarsen.terrain_correction(
+            sarsen.Sentinel1SarProduct(str(safe), "IW/VV"),
+            dem_urlpath=str(dem),
+            output_urlpath=str(folder / "sarsen.tif"),
+            convert_to_dem_ecef_kwargs={"source_crs": None},
+        )
+        made = folder / "sarsen.tif"
+    else:
+        from kgsm_infer.prepare.heights import Terrain
+        from kgsm_infer.prepare.sampling import Options
+        from kgsm_infer.prepare.sigma0 import passes_of, prepare_pass
+        from kgsm_infer.scenes.grid import grid_of as grid_of_file
+
+        with rasterio.open(dem) as dataset:
+            grid = grid_of_file(dataset, str(dem))
+        (frames,) = passes_of([safe])
+        options = Options(gamma0=way == "gamma0")
+        report = prepare_pass(frames, Terrain((dem,), "ellipsoid"), grid, folder / way, options)
+        made = report.files[0]
+    spent = resource.getrusage(resource.RUSAGE_SELF)
+    with rasterio.open(made) as dataset:
+        db = float(10 * np.log10(np.nanmedian(dataset.read(1))))
+    found = {"cpu_s": spent.ru_utime + spent.ru_stime, "mb": spent.ru_maxrss / 1024, "db": db}
+    print(json.dumps(found))
+
+
+def main() -> None:
+    """Make, run each way, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("product", type=Path)
+    parser.add_argument("--side", type=int, default=1000)
+    parser.add_argument("--box", default="12.45,42.05")
+    parser.add_argument("--way")
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")
+    if asked.way:
+        run(asked.way, asked.product, asked.side)
+        return
+    west, north = (float(value) for value in asked.box.split(","))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make(asked.product, folder, asked.side, (west, north))
+        rows = {}
+        for way in WAYS:
+            command = [sys.executable, __file__, str(folder), "--side", str(asked.side)]
+            done = subprocess.run(
+                [*command, "--way", way],
+                capture_output=True,
+                text=True,
+                env=os.environ,
+                check=False,
+            )
+            if done.returncode:
+                print(f"| {way} | failed: {done.stderr.strip().splitlines()[-1][:90]} |")
+                continue
+            rows[way] = json.loads(done.stdout.splitlines()[-1])
+    if "sarsen" not in rows:
+        return
+    print("| way | CPU time, sarsen = 1 | peak MB | median, true σ⁰ is −17.0 dB |")
+    print("| --- | --- | --- | --- |")
+    for way, row in rows.items():
+        share = row["cpu_s"] / rows["sarsen"]["cpu_s"]
+        print(f"| {way} | {share:.2f} | {row['mb']:.0f} | {row['db']:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
