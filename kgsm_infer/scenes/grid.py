@@ -123,14 +123,15 @@ class Grid:
         )
 
 
-def grid_of(dataset: Any, path: str) -> Grid:
-    """The grid of an open raster; DataError where nobody can say where it lies."""
-    if dataset.crs is None:
+def crs_of(text: str, place: str) -> str:
+    """A CRS by name, code or WKT as WKT; DataError names ``place`` where it is none."""
+    rasterio = rasterio_or_reason()
+    try:
+        return str(rasterio.crs.CRS.from_user_input(text).to_wkt())
+    except (rasterio.errors.RasterioError, ValueError) as error:
         raise DataError(
-            f"{path}: has no CRS, so nobody can say where it lies; is it a product that was "
-            "not terrain-corrected?"
-        )
-    return Grid(dataset.crs.to_wkt(), tuple(dataset.transform)[:6], dataset.width, dataset.height)
+            f"{place}: {text[:60]!r} is no CRS ({reason_of(error)}); write one such as EPSG:32631"
+        ) from None
 
 
 def stated_grid(scene: Scene) -> Grid | None:

@@ -46,6 +46,9 @@ MATCHES = ("exact", "nearest", "linear")
 #: How a layer on another grid may be brought to the scene's; "refuse" is the default.
 RESAMPLINGS = ("refuse", "nearest", "bilinear", "cubic", "average")
 
+#: Files whose axes say what their bands are.
+CUBES = (".nc", ".nc4", ".zarr")
+
 #: 2024-03-04, 20240304, 20240304T053012, with no digit on either side.
 _DATE = re.compile(
     r"(?<!\d)(\d{4})(-?)(0[1-9]|1[0-2])\2([0-2]\d|3[01])(?:T(\d{2}):?(\d{2}):?(\d{2}))?(?!\d)"
@@ -68,6 +71,7 @@ class Layer:
     A stored number becomes ``scale * stored + offset`` (None: as the file declares), or
     20 log10(stored) + amplitude_db where that is given. nodata: None as the file declares.
     slices: what to read; ``cube``: a file whose dates stand in it, not resolved yet.
+    crs: of files that do not say it themselves.
     value, values: numbers instead of files, for all dates or by date.
     """
 
@@ -83,6 +87,7 @@ class Layer:
     match: str = "exact"
     max_gap_days: float = 0.0
     resample: str = "refuse"
+    crs: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class Scene:
         """Every file the layers name, without the driver and variable around some names."""
         named = [item.path for layer in self.layers.values() for item in layer.slices]
         named += [layer.cube for layer in self.layers.values() if layer.cube]
-        return tuple(dict.fromkeys(_file_of(name) for name in named))
+        return tuple(dict.fromkeys((cube_named(name) or (name, ""))[0] for name in named))
 
     def backscatter(self, polarisation: str) -> str:
         """The layer that holds a polarisation, in whichever of its forms; DataError if none."""
@@ -118,7 +123,7 @@ class Scene:
 _TOP = {"title", "simulated", "preset", "files", "resample", "grid", "layers"}
 _LAYER = {
     *("files", "file", "variable", "band", "dates", "date", "value", "values", "nodata"),
-    *("scale", "offset", "amplitude_db", "match", "max_gap_days", "resample"),
+    *("scale", "offset", "amplitude_db", "match", "max_gap_days", "resample", "crs"),
 }
 _GRID = {"crs", "bounds", "resolution"}
 
@@ -226,13 +231,14 @@ def date_in(name: str) -> np.datetime64 | None:
     return None
 
 
-def _file_of(name: str) -> str:
-    """The file in GDAL's name of a variable.
+def cube_named(path: str) -> tuple[str, str] | None:
+    """File and variable where a layer's path names a variable of a cube.
 
-    >>> _file_of('netcdf:"a/cube.nc":ndvi'), _file_of("a/b.tif")
-    ('a/cube.nc', 'a/b.tif')
+    >>> cube_named('netcdf:"a/cube.nc":ndvi'), cube_named("a/b.tif")
+    (('a/cube.nc', 'ndvi'), None)
     """
-    return name.split('"')[1] if '"' in name else name
+    found = re.fullmatch(r'(?:netcdf|ZARR):"(.+)":/?(.*)', path, re.IGNORECASE)
+    return None if found is None else (found[1], found[2])
 
 
 def _where(keys: Mapping[str, Any]) -> set[str]:
@@ -269,6 +275,10 @@ def _layer(name: str, keys: Mapping[str, Any], source: str, folder: Path) -> Lay
         raise DataError(
             f"{place}.resample: {keys['resample']!r} is none of {', '.join(RESAMPLINGS)}"
         )
+    if "crs" in keys:
+        if not isinstance(keys["crs"], str):
+            raise DataError(f"{place}.crs: {keys['crs']!r} is no name of a CRS such as EPSG:32631")
+        options["crs"] = keys["crs"]
     if "amplitude_db" in keys and not name.endswith("_db"):
         raise DataError(f"{place}: amplitude_db makes dB, so the layer's name must end in _db")
     band = keys.get("band", 1)
@@ -312,16 +322,18 @@ def _single(
 ) -> Layer:
     """A layer in one file: static, of stated dates by band, or a cube that knows its dates."""
     path = _path(folder, str(keys["file"]))
-    if "variable" in keys:
+    cube = "variable" in keys or Path(path).suffix.lower() in CUBES
+    if cube:
         opener = "ZARR" if path.rstrip("/").endswith(".zarr") else "netcdf"
-        path = f'{opener}:"{path}":{"/" if opener == "ZARR" else ""}{keys["variable"]}'
+        variable = str(keys.get("variable", "")).lstrip("/")
+        path = f'{opener}:"{path}":{"/" if opener == "ZARR" else ""}{variable}'
     if "dates" in keys:
         dates = [_date(item, f"{place}.dates") for item in keys["dates"]]
         slices = [Slice(path, number, when) for number, when in enumerate(dates, start=1)]
         return Layer(slices=_ascending(slices, place), **options)
     if "date" in keys:
         return Layer(slices=(Slice(path, band, _date(keys["date"], f"{place}.date")),), **options)
-    if "variable" in keys:
+    if cube:
         return Layer(cube=path, **options)
     return Layer(slices=(Slice(path, band),), **options)
 

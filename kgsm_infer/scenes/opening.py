@@ -10,10 +10,10 @@ import numpy as np
 from ..columns import FROM_DATE, FROZEN_BY, POLARISATIONS, RULES, made_from
 from ..context import CONTEXT, first_given
 from ..errors import DataError
-from .gdal import band_of, opened, time_of
-from .grid import Grid, Window, grid_of, stated_grid
+from .grid import Grid, Window, crs_of, stated_grid
 from .manifest import Layer, Scene, Slice
 from .reader import Reader
+from .sources import opened
 from .stack import Stack
 
 #: Side of the windows in which a layer's unit is checked.
@@ -41,7 +41,7 @@ def open_stack(scene: Scene, polarisation: str, columns: Sequence[str]) -> Stack
             raise DataError(_no_layer(scene, column))
         for item in needed:
             layers.setdefault(item, scene.layers[item])
-    layers = {key: _with_dates(scene.source, layer) for key, layer in layers.items()}
+    layers = {key: _resolved(scene.source, layer) for key, layer in layers.items()}
     dates = [item.date for item in layers[name].slices]
     if not dates or None in dates:
         raise DataError(
@@ -59,7 +59,7 @@ def open_series(scene: Scene, column: str, grid: Grid | None = None) -> Stack:
     needed = made_from(column, scene.layers)
     if not needed:
         raise DataError(_no_layer(scene, column))
-    layers = {name: _with_dates(scene.source, scene.layers[name]) for name in needed}
+    layers = {name: _resolved(scene.source, scene.layers[name]) for name in needed}
     of_each = [{item.date for item in layer.slices} for layer in layers.values()]
     dates = set.intersection(*of_each)
     if not dates or None in dates:
@@ -80,9 +80,11 @@ def _looked_at(
     main: the layer whose last file gives tile and, where none is stated, grid.
     """
     last = layers[main].slices[-1].path
-    with opened(last) as dataset:
-        tile = (int(dataset.block_shapes[0][0]), int(dataset.block_shapes[0][1]))
-        grid = grid or stated_grid(scene) or grid_of(dataset, last)
+    source = opened(last, layers[main].crs)
+    try:
+        tile, grid = source.tile, grid or stated_grid(scene) or source.grid
+    finally:
+        source.close()
     files = dict.fromkeys(item.path for layer in layers.values() for item in layer.slices)
     stack = Stack(
         scene.source,
@@ -114,25 +116,27 @@ def _no_layer(scene: Scene, column: str) -> str:
     return f"{scene.source}: no layer {column!r}, which the model reads; it has {have}{hint}"
 
 
-def _with_dates(source: str, layer: Layer) -> Layer:
-    """The layer of a cube, with its bands' dates as its time axis tells."""
+def _resolved(source: str, layer: Layer) -> Layer:
+    """The layer with its CRS as WKT, and of a cube the bands' dates as its time axis tells."""
+    if layer.crs is not None:
+        layer = replace(layer, crs=crs_of(layer.crs, f"{source}: layers.{layer.name}.crs"))
     if layer.cube is None:
         return layer
-    with opened(layer.cube) as dataset:
-        if dataset.count == 1 and not time_of(dataset, 1):
-            return replace(layer, cube=None, slices=(Slice(layer.cube),))
-        slices = []
-        for band in range(1, dataset.count + 1):
-            told = time_of(dataset, band)
-            if told is None:
-                raise DataError(
-                    f"{layer.cube}: its time axis cannot be read; "
-                    f"write dates = [...] in layers.{layer.name}"
-                )
-            slices.append(Slice(layer.cube, band, told))
-    dates = [item.date for item in slices]
+    file = opened(layer.cube, layer.crs)
+    try:
+        dates = [file.time(band) for band in range(1, file.count + 1)]
+    finally:
+        file.close()
+    if dates == [None]:
+        return replace(layer, cube=None, slices=(Slice(layer.cube),))
+    if None in dates:
+        raise DataError(
+            f"{layer.cube}: its time axis cannot be read; "
+            f"write dates = [...] in layers.{layer.name}"
+        )
     if len(set(dates)) < len(dates):
         raise DataError(f"{source}: layers.{layer.name}: {layer.cube} has one date twice")
+    slices = [Slice(layer.cube, band, date) for band, date in enumerate(dates, start=1)]
     ordered = sorted(slices, key=lambda item: item.date or np.datetime64(0, "s"))
     return replace(layer, cube=None, slices=tuple(ordered))
 
@@ -142,7 +146,7 @@ def _check_grids_and_units(stack: Stack) -> None:
     with Reader(stack) as reader:
         for layer in stack.layers.values():
             for item in layer.slices:
-                band_of(reader.dataset(layer, item)[1], item.path, item.band)
+                reader.source(layer, item).band(item.band)
             if layer.name in RULES:
                 ends = {item.path + str(item.band): item for item in layer.slices}
                 for item in [*ends.values()][:1] + [*ends.values()][-1:]:

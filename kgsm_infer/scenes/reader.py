@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
 
 import numpy as np
 
 from ..columns import FROM_DATE, made_from, make, ndvi_of
 from ..errors import DataError
-from .gdal import band_of, only_nan, opened, rasterio_or_reason, reason_of
-from .grid import Grid, Window, grid_of
+from .grid import Window
 from .manifest import Layer, Slice
 from .match import Plane, matched
+from .sources import Source, opened
 from .stack import Stack
 
 #: Datasets one reader keeps open; an archive has more files than a process may open.
@@ -23,9 +22,8 @@ class Reader:
     """Columns of a stack by acquisition and window; of one thread only."""
 
     def __init__(self, stack: Stack) -> None:
-        self._rasterio = rasterio_or_reason()
         self._stack = stack
-        self._open: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
+        self._open: OrderedDict[str, Source] = OrderedDict()
         self._window: Window | None = None
         self._read: dict[tuple[str, str, int | str], Plane] = {}
 
@@ -38,8 +36,7 @@ class Reader:
     def close(self) -> None:
         """Close every file."""
         while self._open:
-            for dataset in self._open.popitem()[1]:
-                dataset.close()
+            self._open.popitem()[1].close()
 
     def column(self, name: str, acquisition: int | None, window: Window) -> Plane:
         """(height, width) float64 of a column; missing is NaN.
@@ -95,80 +92,47 @@ class Reader:
 
     def decoded(self, layer: Layer, item: Slice, window: Window) -> Plane:
         """One band of one file, decoded to the layer's unit; missing is NaN."""
-        dataset, source = self.dataset(layer, item)
-        band = band_of(source, item.path, item.band)
-        where = self._rasterio.windows.Window(window.col, window.row, window.width, window.height)
-        try:
-            if layer.nodata is None and only_nan(dataset, band):
-                value = np.asarray(dataset.read(band, window=where), np.float64)
-            elif layer.nodata is None:
-                stored = dataset.read(band, window=where, masked=True)
-                value = np.ma.filled(stored.astype(np.float64), np.nan)
-            else:
-                stored = dataset.read(band, window=where)
-                value = stored.astype(np.float64)
-                value[stored == _as_stored(layer.nodata, stored.dtype)] = np.nan
-        except self._rasterio.errors.RasterioError as error:
-            raise DataError(
-                f"{item.path}: cannot be read at rows {window.row}-{window.row + window.height}, "
-                f"columns {window.col}-{window.col + window.width} ({reason_of(error)}); "
-                "a truncated download?"
-            ) from None
+        source = self.source(layer, item)
+        band = source.band(item.band)
+        value = source.stored(band, window, layer.nodata)
         if layer.amplitude_db is not None:
             with np.errstate(divide="ignore", invalid="ignore"):
                 return np.asarray(20 * np.log10(value) + layer.amplitude_db)
-        scale = source.scales[band - 1] if layer.scale is None else layer.scale
-        offset = source.offsets[band - 1] if layer.offset is None else layer.offset
+        stated = source.scaling(band)
+        scale = stated[0] if layer.scale is None else layer.scale
+        offset = stated[1] if layer.offset is None else layer.offset
         return value if (scale, offset) == (1.0, 0.0) else value * scale + offset
 
-    def dataset(self, layer: Layer, item: Slice) -> tuple[Any, Any]:
-        """A file on the stack's grid, and the file itself; kept open. DataError where not."""
-        key = f"{item.path} {layer.nodata} {layer.resample}"
+    def source(self, layer: Layer, item: Slice) -> Source:
+        """A file on the stack's grid, kept open; DataError where it cannot be brought there."""
+        key = f"{item.path} {layer.nodata} {layer.resample} {layer.crs}"
         if key in self._open:
             self._open.move_to_end(key)
             return self._open[key]
-        file = opened(item.path)
+        source = opened(item.path, layer.crs)
         try:
-            here = grid_of(file, item.path)
-            same = here.same_as(self._stack.grid)
-            aligned = file if same else self._aligned(file, layer, item, here)
+            if not source.grid.same_as(self._stack.grid):
+                source = self._aligned(source, layer)
         except DataError:
-            file.close()
+            source.close()
             raise
-        self._open[key] = (aligned, file)
+        self._open[key] = source
         if len(self._open) > OPEN_AT_ONCE:
-            for dataset in self._open.popitem(last=False)[1]:
-                dataset.close()
-        return aligned, file
+            self._open.popitem(last=False)[1].close()
+        return source
 
-    def _aligned(self, dataset: Any, layer: Layer, item: Slice, here: Grid) -> Any:
-        """The dataset as if it lay on the stack's grid; what it does not cover is missing."""
+    def _aligned(self, source: Source, layer: Layer) -> Source:
+        """The file as if it lay on the stack's grid; what it does not cover is missing."""
         grid = self._stack.grid
         if layer.resample == "refuse":
             raise DataError(
-                f"{item.path}: lies on another grid than the scene ({here.in_words()}"
+                f"{source.path}: lies on another grid than the scene ({source.grid.in_words()}"
                 f"; the scene: {grid.in_words()}); "
                 'bring it there, or say resample = "nearest" (or bilinear, average)'
             )
-        decibels = layer.name.endswith("_db")
-        if decibels and layer.resample != "nearest":
+        if layer.name.endswith("_db") and layer.resample != "nearest":
             raise DataError(
                 f'{self._stack.source}: layers.{layer.name}: resample = "{layer.resample}" would '
                 'average decibels; give the layer in linear power, or use "nearest"'
             )
-        return self._rasterio.vrt.WarpedVRT(
-            dataset,
-            crs=grid.crs,
-            transform=self._rasterio.Affine(*grid.transform),
-            width=grid.width,
-            height=grid.height,
-            resampling=self._rasterio.enums.Resampling[layer.resample],
-            src_nodata=dataset.nodata if layer.nodata is None else layer.nodata,
-            dtype="float64",  # so that what is not covered can be NaN in integers too
-            nodata=np.nan,
-        )
-
-
-def _as_stored(nodata: float, dtype: np.dtype[Any]) -> float:
-    """nodata as a float32 file rounds it; other types hold it exactly or never."""
-    return float(np.float32(nodata)) if dtype == np.float32 else nodata
+        return source.on(grid, layer.resample, layer.nodata)

@@ -1,0 +1,323 @@
+"""One variable of a NetCDF or Zarr file: its axes by what they are, not by where they stand.
+
+xarray opens the file (NetCDF 3 and 4, Zarr 2 and 3) and decodes times; dimensions may come in
+any order and run in any direction. What the reader sees is always north up, x to the east,
+one band a date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..extras import optional
+from .gdal import rasterio_or_reason, reason_of
+from .grid import Grid, Window, crs_of
+from .match import Plane
+from .rasters import without
+
+#: Axis -> (CF standard names, usual names) of its coordinate.
+_AXES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "x": (("projection_x_coordinate", "longitude"), ("x", "lon", "long", "longitude", "easting")),
+    "y": (("projection_y_coordinate", "latitude"), ("y", "lat", "latitude", "northing")),
+    "time": (("time",), ("time", "t", "date", "datetime")),
+}
+_DEGREES = {"x": ("degrees_east", "degree_east"), "y": ("degrees_north", "degree_north")}
+#: Coordinates may stray this share of a step from even spacing: float32 in the file.
+_UNEVEN = 0.02
+_TILE = 512
+
+
+@dataclass(frozen=True)
+class Cube:
+    """An open variable. array: (y, x) or (time, y, x), as stored but north up, lazily read.
+
+    times: of its bands; None where it has no time axis.  view: the grid it is seen on, and
+    how it is brought there, where that is another one.
+    """
+
+    path: str
+    file: Any
+    array: Any
+    own: Grid
+    times: tuple[np.datetime64, ...] | None
+    view: tuple[Grid, str] | None = None
+
+    @property
+    def grid(self) -> Grid:
+        """Of what is read: its own, or that of its view."""
+        return self.own if self.view is None else self.view[0]
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        """Rows and columns to read at a time."""
+        return min(_TILE, self.grid.height), min(_TILE, self.grid.width)
+
+    @property
+    def count(self) -> int:
+        """Number of dates, or 1."""
+        return 1 if self.times is None else len(self.times)
+
+    def band(self, band: int | str) -> int:
+        """A date's number from 1; DataError where it has none such."""
+        if not isinstance(band, int) or not 1 <= band <= self.count:
+            raise DataError(f"{self.path}: has {self.count} dates, no band {band}")
+        return band
+
+    def time(self, band: int) -> np.datetime64 | None:
+        """The time of a band; None without a time axis."""
+        return None if self.times is None else self.times[band - 1]
+
+    def scaling(self, band: int) -> tuple[float, float]:
+        """scale_factor and add_offset."""
+        attributes = self.array.attrs
+        return float(attributes.get("scale_factor", 1.0)), float(attributes.get("add_offset", 0.0))
+
+    def stored(self, band: int, window: Window, nodata: float | None) -> Plane:
+        """(height, width) float64 as stored, missing is NaN; DataError where it cannot be read.
+
+        nodata: stands instead of the file's _FillValue, missing_value and valid range.
+        """
+        if self.view is None:
+            return self._values(band, window, nodata)
+        grid, resampling = self.view
+        rasterio = rasterio_or_reason()
+        part, out = grid.part(window), np.full((window.height, window.width), np.nan)
+        below = _covering(self.own, part)
+        if below is not None:
+            rasterio.warp.reproject(
+                self._values(band, below, nodata),
+                out,
+                src_transform=rasterio.Affine(*self.own.part(below).transform),
+                src_crs=self.own.crs,
+                src_nodata=np.nan,
+                dst_transform=rasterio.Affine(*part.transform),
+                dst_crs=grid.crs,
+                dst_nodata=np.nan,
+                resampling=rasterio.enums.Resampling[resampling],
+            )
+        return out
+
+    def on(self, grid: Grid, resampling: str, nodata: float | None) -> Cube:
+        """The same numbers on another grid; what the cube does not cover is missing."""
+        return replace(self, view=(grid, resampling))
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+    def _values(self, band: int, window: Window, nodata: float | None) -> Plane:
+        array = self.array if self.times is None else self.array[band - 1]
+        try:
+            stored = array[window.slices].values
+        except Exception as error:  # noqa: BLE001  the libraries underneath share no base
+            raise DataError(
+                f"{self.path}: cannot be read at rows {window.row}-{window.row + window.height} "
+                f"({reason_of(error)}); a truncated download?"
+            ) from None
+        attributes = self.array.attrs
+        if stored.dtype.kind == "i" and str(attributes.get("_Unsigned", "")).lower() == "true":
+            stored = stored.astype(f"u{stored.dtype.itemsize}")
+        if nodata is not None:
+            return without(stored, nodata)
+        values = np.asarray(stored, np.float64)
+        for key in ("_FillValue", "missing_value"):
+            for fill in np.ravel(attributes.get(key, [])):
+                values = np.where(np.isnan(without(stored, float(fill))), np.nan, values)
+        low, high = attributes.get("valid_range", (None, None))
+        low, high = attributes.get("valid_min", low), attributes.get("valid_max", high)
+        with np.errstate(invalid="ignore"):
+            if low is not None:
+                values = np.where(values < float(low), np.nan, values)
+            if high is not None:
+                values = np.where(values > float(high), np.nan, values)
+        return values
+
+
+def open_cube(path: str, file: str, variable: str, crs: str | None) -> Cube:
+    """A variable of a NetCDF or Zarr file; an empty name is the only one there is.
+
+    path: for messages.  crs: what the manifest says where the file does not. DataError where
+    an axis or the CRS cannot be told, or the coordinates are uneven.
+    """
+    xarray = optional("NetCDF and Zarr", "xarray")
+    zarr = Path(file).is_dir()
+    group, _, variable = variable.rpartition("/")
+    optional("NetCDF and Zarr", "zarr" if zarr else "netCDF4")
+    try:
+        dataset = xarray.open_dataset(
+            file,
+            engine="zarr" if zarr else "netcdf4",
+            group=group or None,
+            decode_times=False,
+            mask_and_scale=False,
+            decode_coords=False,
+            cache=False,
+        )
+    except Exception as error:  # noqa: BLE001  the libraries underneath share no base
+        raise DataError(f"{path}: cannot be opened ({reason_of(error)})") from None
+    try:
+        return _cube(xarray, dataset, path, variable, crs)
+    except BaseException:
+        dataset.close()
+        raise
+
+
+def _cube(xarray: Any, dataset: Any, path: str, variable: str, crs: str | None) -> Cube:
+    array = _variable(dataset, path, variable)
+    axes = {axis: _dimension(dataset, array, axis) for axis in _AXES}
+    for axis in ("x", "y"):
+        if axes[axis] is None:
+            raise DataError(
+                f"{path}: none of its dimensions {', '.join(map(str, array.dims))} is a {axis} "
+                "axis (a coordinate with units and standard_name says it)"
+            )
+    others = [dim for dim in array.dims if dim not in axes.values()]
+    long = [f"{dim} ({array.sizes[dim]})" for dim in others if array.sizes[dim] > 1]
+    if long:
+        raise DataError(f"{path}: has a further dimension, {', '.join(long)}; take one of it")
+    array = array.squeeze(others, drop=True) if others else array
+    order = [axes["time"]] if axes["time"] is not None else []
+    array = array.transpose(*order, axes["y"], axes["x"])
+    x, y = (_positions(dataset, array, axes[axis], path) for axis in ("x", "y"))
+    array = array.isel({axes["x"]: _forward(x), axes["y"]: _forward(-y)})
+    x, y = np.sort(x), np.sort(y)[::-1]
+    across, down = _spacing(x, path), _spacing(-y, path)
+    grid = Grid(
+        _crs(dataset, array, axes, path, crs),
+        (across, 0.0, float(x[0] - across / 2), 0.0, -down, float(y[0] + down / 2)),
+        len(x),
+        len(y),
+    )
+    return Cube(path, dataset, array, grid, _times(xarray, dataset, axes["time"], path))
+
+
+def _variable(dataset: Any, path: str, variable: str) -> Any:
+    usable = [str(name) for name, item in dataset.data_vars.items() if item.ndim >= 2]
+    if not variable and len(usable) == 1:
+        variable = usable[0]
+    if variable not in dataset.variables:
+        what = f"no variable {variable!r}" if variable else "several variables"
+        raise DataError(f"{path}: {what}; name one, variable = …: {', '.join(usable) or 'none'}")
+    return dataset[variable]
+
+
+def _dimension(dataset: Any, array: Any, axis: str) -> Any:
+    """The dimension that is an axis: by its coordinate's attributes, else by its name."""
+    standard, usual = _AXES[axis]
+    for dim in array.dims:
+        attributes = dataset[dim].attrs if dim in dataset.variables else {}
+        told = (
+            attributes.get("standard_name") in standard
+            or attributes.get("axis") == {"x": "X", "y": "Y", "time": "T"}[axis]
+            or attributes.get("units") in _DEGREES.get(axis, ())
+            or (axis == "time" and " since " in str(attributes.get("units", "")))
+        )
+        if told:
+            return dim
+    return next((dim for dim in array.dims if str(dim).lower() in usual), None)
+
+
+def _positions(dataset: Any, array: Any, dim: Any, path: str) -> NDArray[np.float64]:
+    if dim not in dataset.variables or dataset[dim].ndim != 1:
+        raise DataError(f"{path}: has no coordinates along {dim}, so nobody can say where it lies")
+    positions = np.asarray(dataset[dim].values, np.float64)
+    attributes = dataset[dim].attrs
+    positions = positions * float(attributes.get("scale_factor", 1.0))
+    return np.asarray(positions + float(attributes.get("add_offset", 0.0)))
+
+
+def _forward(positions: NDArray[np.float64]) -> slice:
+    """The order in which positions rise; they are checked to be even later."""
+    return slice(None, None, 1 if len(positions) < 2 or positions[1] > positions[0] else -1)
+
+
+def _spacing(positions: NDArray[np.float64], path: str) -> float:
+    """The step of rising positions; DataError where they are too few or uneven."""
+    if len(positions) < 2:
+        raise DataError(f"{path}: is one pixel wide or high, so its pixel size cannot be told")
+    step = float((positions[-1] - positions[0]) / (len(positions) - 1))
+    even = positions[0] + step * np.arange(len(positions))
+    if not (np.isfinite(positions).all() and step > 0):
+        raise DataError(f"{path}: its coordinates are not finite, or stand there twice")
+    if np.abs(positions - even).max() > _UNEVEN * step:
+        raise DataError(f"{path}: its coordinates are not evenly spaced; bring it to a grid first")
+    return step
+
+
+def _crs(dataset: Any, array: Any, axes: Mapping[str, Any], path: str, stated: str | None) -> str:
+    """WKT: as the grid mapping says, else as CF has it for latitude and longitude, else stated."""
+    named = array.attrs.get("grid_mapping")
+    names = [str(named).split(":")[0].strip()] if named else ["spatial_ref", "crs"]
+    for name in names:
+        attributes = dataset[name].attrs if name in dataset.variables else {}
+        for key in ("crs_wkt", "spatial_ref"):
+            if attributes.get(key):
+                return crs_of(str(attributes[key]), path)
+        if "grid_mapping_name" in attributes:
+            try:
+                return str(optional("a grid mapping", "pyproj").CRS.from_cf(attributes).to_wkt())
+            except Exception as error:  # noqa: BLE001  pyproj's CRSError and KeyError
+                raise DataError(
+                    f"{path}: its grid mapping {name} is none ({reason_of(error)})"
+                ) from None
+    if stated is not None:
+        return stated
+    found = {axis: dataset[axes[axis]].attrs for axis in ("x", "y")}
+    degrees = [
+        found[axis].get("units") in _DEGREES[axis]
+        or found[axis].get("standard_name") == {"x": "longitude", "y": "latitude"}[axis]
+        for axis in ("x", "y")
+    ]
+    if all(degrees):
+        return crs_of("EPSG:4326", path)
+    raise DataError(
+        f"{path}: has no CRS, so nobody can say where it lies (no grid_mapping, no latitude and "
+        'longitude); if it is known, say crs = "EPSG:…" in its layer'
+    )
+
+
+def _times(xarray: Any, dataset: Any, dim: Any, path: str) -> tuple[np.datetime64, ...] | None:
+    """Times of the bands, UTC, to the second; None without a time axis."""
+    if dim is None:
+        return None
+    if dim not in dataset.variables:
+        return None if dataset.sizes[dim] == 1 else _no_times(path)
+    raw = dataset[dim].reset_coords(drop=True).rename("when")
+    try:
+        when = xarray.decode_cf(xarray.Dataset({"when": raw.rename({dim: "n"})}))["when"].values
+    except Exception:  # noqa: BLE001  units, calendars and overflows each raise their own
+        return _no_times(path)
+    if when.dtype.kind != "M" or np.isnat(when).any():
+        return _no_times(path)
+    nearest = (when.astype("datetime64[ns]") + np.timedelta64(500, "ms")).astype("datetime64[s]")
+    return tuple(nearest)
+
+
+def _no_times(path: str) -> tuple[np.datetime64, ...]:
+    raise DataError(f"{path}: its time axis cannot be read; write dates = [...] in its layer")
+
+
+def _covering(own: Grid, part: Grid) -> Window | None:
+    """The pixels of a grid that lie under part of another one, with a margin; None: none do."""
+    rasterio = rasterio_or_reason()
+    west, south, east, north = rasterio.warp.transform_bounds(
+        part.crs, own.crs, *part.bounds, densify_pts=21
+    )
+    across, down = own.step
+    x0, _, _, y0 = own.bounds
+    coarser = (east - west) / across / part.width  # a resampling's reach grows with it
+    margin = int(np.ceil(4 * max(1.0, coarser)))
+    left = max(0, int(np.floor((west - x0) / across)) - margin)
+    right = min(own.width, int(np.ceil((east - x0) / across)) + margin)
+    top = max(0, int(np.floor((y0 - north) / down)) - margin)
+    bottom = min(own.height, int(np.ceil((y0 - south) / down)) + margin)
+    if left >= right or top >= bottom:
+        return None
+    return Window(top, left, bottom - top, right - left)

@@ -1,0 +1,49 @@
+"""A layer's file as the reader sees it, whatever kind of file it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from .cubes import open_cube
+from .grid import Grid, Window
+from .manifest import cube_named
+from .match import Plane
+from .rasters import open_raster
+
+
+class Source(Protocol):
+    """A raster (:mod:`kgsm_infer.scenes.rasters`) or a variable of a cube
+    (:mod:`kgsm_infer.scenes.cubes`): bands on a grid, which can be seen on another one.
+
+    stored: (height, width) float64 of a window, missing is NaN, not yet scaled; nodata None is
+    as the file says.  scaling: scale and offset of a band as the file says.
+    """
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def grid(self) -> Grid: ...
+    @property
+    def tile(self) -> tuple[int, int]: ...
+    @property
+    def count(self) -> int: ...
+    def band(self, band: int | str) -> int: ...
+    def time(self, band: int) -> np.datetime64 | None: ...
+    def scaling(self, band: int) -> tuple[float, float]: ...
+    def stored(self, band: int, window: Window, nodata: float | None) -> Plane: ...
+    def on(self, grid: Grid, resampling: str, nodata: float | None) -> Source: ...
+    def close(self) -> None: ...
+
+
+def opened(path: str, crs: str | None = None) -> Source:
+    """A raster or a cube's variable, open; DataError where it is none.
+
+    crs: what the manifest says of a file that does not say it itself.
+    """
+    cube = cube_named(path)
+    if cube is not None and Path(cube[0]).exists():
+        return open_cube(path, *cube, crs)
+    return open_raster(path, crs)
