@@ -57,6 +57,9 @@ Probes = Annotated[
 Engine = Annotated[str, typer.Option(help="auto, native or onnxruntime")]
 GatewayArgument = Annotated[Path, typer.Argument(help="gateway.toml (docs/gateway.md)")]
 Proxy = Annotated[bool, typer.Option("--behind-proxy", help="a proxy on this network does TLS")]
+Network = Annotated[
+    bool, typer.Option("--allow-network", help="a scene's files may be addresses that are fetched")
+]
 Quicklook = Annotated[Path | None, typer.Option("--quicklook", help="PNG to draw")]
 Angle = Annotated[
     str, typer.Option("--angle", help="incidence angle: degrees for all, 'column' or 'normalise'")
@@ -184,6 +187,7 @@ def map_command(
     id_property: Id = None,
     quicklook: Quicklook = None,
     threads: Threads = 2,
+    network: Network = False,
     engine: Engine = "auto",
 ) -> None:
     """A map of a scene: soil moisture, interval, flags.
@@ -196,7 +200,8 @@ def map_command(
     from .scenes.manifest import read_scene
     from .scenes.outlines import read_outlines
 
-    loaded, manifest = load(model, engine=engine), read_scene(scene)
+    loaded = load(model, engine=engine)
+    manifest = read_scene(scene, allow_network=network)
     inputs = _of_model(model, scene, fields, *manifest.files())
     preflight([output, quicklook], inputs, suffixes=MAPS, what="maps")
     preflight([quicklook], suffixes=PICTURES, what="quick looks")
@@ -241,6 +246,7 @@ def paddocks(
     ] = 0.5,
     quicklook: Quicklook = None,
     threads: Threads = 2,
+    network: Network = False,
     engine: Engine = "auto",
 ) -> None:
     """One line per paddock, from a table or a scene.
@@ -267,7 +273,7 @@ def paddocks(
         from .progress import pixels_bar
         from .scenes.manifest import read_scene
 
-        scene = read_scene(source)
+        scene = read_scene(source, allow_network=network)
         made_up = scene.simulated
         preflight([output, quicklook], scene.files())
         with pixels_bar(output.name) as progress:

@@ -25,6 +25,9 @@ POLARISATIONS = ("vh", "vv")
 #: Optional columns that tell frozen soil or snow.
 FROZEN_BY = ("temp_c", "snow_cover")
 DAYS_PER_YEAR = 365.2425
+#: Frames (slices, bursts) of one pass follow each other within this time: a slice is 25 s long,
+#: the next satellite on the same orbit comes a day later or more.
+ONE_PASS_S = 600
 
 
 #: What files write where nothing was measured; so is anything beyond 1e15 (1e20, 3.4e38).
@@ -142,6 +145,22 @@ RULES: Mapping[str, Rule] = {
     "snow_cover": Rule(0.0, 1.0, "a snow cover share (0 to 1)", lambda _: "in percent?"),
 }
 
+
+def _reflectance_cause(value: float) -> str:
+    if 1.6 < value <= 100:
+        return "in percent? state the layer's scale, 0.01"
+    return "numbers as stored? state the layer's scale (1e-4) and offset (-0.1 from baseline 04.00)"
+
+
+#: What layers can be beyond the columns of a table: the bands that make NDVI.
+LAYER_RULES: Mapping[str, Rule] = {
+    **RULES,
+    **{
+        band: Rule(-0.1, 1.6, "a reflectance (0 to 1)", _reflectance_cause)
+        for band in ("red", "nir")
+    },
+}
+
 #: Names people give to the contract's columns; they are suggested, never guessed.
 OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "site": ("station", "sitename", "id", "point", "location"),
@@ -256,6 +275,25 @@ def frozen_or_snow(column: str, values: ArrayLike) -> NDArray[np.bool_]:
     """
     values = np.asarray(values)
     return values <= 0 if column == "temp_c" else values > 0
+
+
+def pass_of(times: NDArray[np.datetime64]) -> NDArray[np.int64]:
+    """(N,) the pass each of N ascending times belongs to, from 0: frames some seconds apart are
+    one acquisition.
+
+    A pass begins with its first frame; what comes ONE_PASS_S or more after that is another.
+
+    >>> pass_of(np.asarray(["2022-06-01T05:30:12", "2022-06-01T05:30:37", "2022-06-01T17:02:00"],
+    ...                    "datetime64[s]")).tolist()
+    [0, 0, 1]
+    """
+    number = np.zeros(len(times), np.int64)
+    start = 0
+    for i in range(1, len(times)):
+        later = (times[i] - times[start]) / np.timedelta64(1, "s") >= ONE_PASS_S
+        start = i if later else start
+        number[i] = number[i - 1] + later
+    return number
 
 
 def day_of_year_sin(date: ArrayLike) -> NDArray[np.float64]:

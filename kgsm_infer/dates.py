@@ -119,6 +119,31 @@ def asked_day(text: str) -> np.datetime64:
     return np.datetime64(seconds // 86400, "D")
 
 
+def asked_time(text: str, times: NDArray[np.datetime64], source: str) -> np.datetime64 | None:
+    """The acquisition somebody asks for by its day, or by its time to the minute or second.
+
+    times: (N,) UTC there are.  None where there is none of it; UsageError where ``text`` is no
+    date, or where the day has several and the time is not said.
+
+    >>> passes = np.asarray(["2024-03-04T05:30:12", "2024-03-04T17:02:40"], "datetime64[s]")
+    >>> asked_time("2024-03-04T17:02", passes, "t.csv")
+    np.datetime64('2024-03-04T17:02:40')
+    """
+    seconds = utc_seconds(text)
+    if seconds is None:
+        raise UsageError(f"{text!r} is not a date; write 2024-03-04, or 2024-03-04T05:30")
+    unit = {0: "D", 1: "m", 2: "m"}.get(len(_time_parts(text) or ()), "s")
+    wanted = np.datetime64(seconds, "s").astype(f"datetime64[{unit}]")
+    found = np.unique(times[times.astype(f"datetime64[{unit}]") == wanted])
+    if len(found) > 1:
+        told = ", ".join(f"{str(time)[11:]}" for time in found)
+        raise UsageError(
+            f"{source}: {len(found)} acquisitions on {text}, at {told}; name one: "
+            f"--date {str(found[0])[:16]}"
+        )
+    return found[0] if len(found) else None
+
+
 def why_no_date(text: str) -> str:
     """What a cell is that should be a date."""
     found = _DATE.fullmatch(text)

@@ -19,7 +19,7 @@ BROUGHT_BY: Mapping[str, str] = {
     "zarr": "raster",
     "matplotlib": "raster",
     "rich": "raster",
-    "xarray": "cluster",
+    "xarray": "raster",
     "pyarrow": "parquet",
     "sarsen": "prepare",
     "pystac_client": "prepare",
@@ -27,13 +27,14 @@ BROUGHT_BY: Mapping[str, str] = {
 }
 
 
-def optional(what: str, package: str, *modules: str) -> Any:
+def optional(package: str, *modules: str, what: str, extra: str | None = None) -> Any:
     """A package, with those of its ``modules`` that must be loaded by name.
 
-    what: that needs it, for the reason. MissingError names the extra where the package is
+    what: that needs it, for the reason.  extra: that brings it, where not the usual one.
+    MissingError names the extra where the package is
     not there, and the cause where it is and does not load.
 
-    >>> optional("a doctest", "shapeless")
+    >>> optional("shapeless", what="a doctest")
     Traceback (most recent call last):
     kgsm_infer.errors.MissingError: a doctest needs shapeless, which is not installed
     """
@@ -42,7 +43,7 @@ def optional(what: str, package: str, *modules: str) -> Any:
         for module in modules:
             import_module(f"{package}.{module}")
     except ImportError as error:
-        extra = BROUGHT_BY.get(package)
+        extra = extra or BROUGHT_BY.get(package)
         bring = f": pip install 'kgsm[{extra}]'" if extra else ""
         absent = isinstance(error, ModuleNotFoundError) and error.name == package
         state = "is not installed" if absent else f"does not load ({error})"

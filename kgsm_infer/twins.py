@@ -18,13 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .cells import Cells, shown
-from .columns import POLARISATIONS
+from .columns import ONE_PASS_S, POLARISATIONS
 from .context import mean_of, to_power
 from .errors import DataError, UsageError
 
-#: Rows of one site and orbit that are at most this far apart are frames of one pass: a slice
-#: is 25 s long, the next satellite on the same orbit comes a day later or more.
-ONE_PASS_SECONDS = 600
 #: What to do with rows that contradict each other: refuse the table, leave their cells
 #: empty, or take one of them or their mean.
 KEEP = ("refuse", "empty", "first", "last", "mean")
@@ -120,13 +117,13 @@ def _groups(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         same_place &= code[order][1:] == code[order][:-1]
     gap = np.diff(seconds[order])
     frame = _frames(rows)[order]
-    near = same_place & ((gap == 0) | ((gap <= ONE_PASS_SECONDS) & frame[1:] & frame[:-1]))
+    near = same_place & ((gap == 0) | ((gap <= ONE_PASS_S) & frame[1:] & frame[:-1]))
     starts = np.concatenate([[True], ~near]) if len(order) else np.zeros(0, bool)
     # a chain of rows longer than a pass is no pass: a series that is dense in time
     run = np.cumsum(starts) - 1
     begin = seconds[order][starts]
     too_long = np.zeros(len(begin), bool)
-    too_long[run[seconds[order] - begin[run] > ONE_PASS_SECONDS]] = True
+    too_long[run[seconds[order] - begin[run] > ONE_PASS_S]] = True
     if too_long.any():
         starts[1:] |= too_long[run[1:]] & (gap > 0)
         run = np.cumsum(starts) - 1

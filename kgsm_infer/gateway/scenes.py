@@ -46,14 +46,12 @@ def rasters_beside(path: Path, spool: Path) -> list[Path]:
     """The rasters a manifest names that lie in the spool itself: gone with it when it is taken."""
     from ..scenes.manifest import read_scene
 
-    named = {item.path for layer in read_scene(path).layers.values() for item in layer.slices} | {
-        layer.cube for layer in read_scene(path).layers.values() if layer.cube
-    }
+    named = read_scene(path).files()
     root = spool.resolve()
     return [
         place
         for name in named
-        for place in [Path(name.split('"')[1] if '"' in name else name).resolve()]
+        for place in [Path(name).resolve()]
         if root in place.parents and place.is_file()
     ]
 

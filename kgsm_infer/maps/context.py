@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..columns import RULES
 from ..context import (
     CONTEXT,
     ENOUGH,
@@ -115,6 +116,8 @@ def _means(
             code = labels if name in fields else np.zeros(window.height * window.width, np.int64)
             for acquisition in days[name]:
                 value = block.column(column, acquisition)
+                if column in RULES:  # what cannot be is in no mean
+                    value = np.where(RULES[column].outside(value), np.nan, value)
                 sums = sums_by_group(column, value, code, sizes[name])
                 found.append((name, acquisition, *sums))
         return found
@@ -207,7 +210,7 @@ def _labels(plan: Plan, window: Window) -> NDArray[np.int64]:
     """(pixels,) index of the paddock each pixel's centre lies in, the first of several; -1."""
     labels = np.full((window.height, window.width), -1, np.int64)
     if plan.paddocks:
-        rasterio = optional("field context", "rasterio", "features")
+        rasterio = optional("rasterio", "features", what="field context")
         backwards = list(enumerate(plan.paddocks))[::-1]  # what is burnt last stands
         rasterio.features.rasterize(
             [(geometry, index) for index, geometry in backwards],

@@ -22,7 +22,7 @@ from .work import Work
 
 def write_netcdf(work: Work, output: Path) -> None:
     """Every mapped date as CF-1.11 NetCDF 4: (time, y, x), flags with their meanings."""
-    netcdf = optional("NetCDF", "netCDF4")
+    netcdf = optional("netCDF4", what="NetCDF")
     part = work.folder / "map.nc"
     part.unlink(missing_ok=True)
     try:
@@ -61,7 +61,7 @@ def write_netcdf(work: Work, output: Path) -> None:
 
 def write_zarr(work: Work, output: Path) -> None:
     """Every mapped date as Zarr (format 2, which GDAL and xarray read), CF attributes."""
-    zarr = optional("Zarr", "zarr")
+    zarr = optional("zarr", what="Zarr")
     part = work.folder / "map.zarr"
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -168,7 +168,7 @@ def attributes_of(work: Work, name: str) -> dict[str, Any]:
 
 def _grid_mapping(grid: Grid) -> dict[str, Any]:
     """CF attributes of the CRS, and the names GDAL and xarray's tools read."""
-    crs = optional("NetCDF and Zarr", "pyproj").CRS.from_wkt(grid.crs)
+    crs = optional("pyproj", what="NetCDF and Zarr").CRS.from_wkt(grid.crs)
     a, b, c, d, e, f = grid.transform
     mapping = {key: value for key, value in crs.to_cf().items() if value is not None}
     return {

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import FROM_DATE, FROZEN_BY, made_from, make
+from ..columns import FROM_DATE, FROZEN_BY, made_from, make, pass_of
 from ..context import CONTEXT, first_given, mean_of, needed, to_power
 from ..errors import DataError
 from ..extras import optional
@@ -45,7 +45,7 @@ def retrieve(model: str | Path, stack: Any, *, every: bool = False, engine: str 
     or every pixel is a field of its own and flagged ``context_missing``.
     DataError where a variable is missing, MissingError without xarray.
     """
-    xarray = optional("retrieval on a Dataset", "xarray")
+    xarray = optional("xarray", what="retrieval on a Dataset", extra="cluster")
     loaded = _model(str(model), engine)
     card = loaded.card
     names = [f"{card.polarisation}_db", *model_columns(loaded)]
@@ -57,6 +57,7 @@ def retrieve(model: str | Path, stack: Any, *, every: bool = False, engine: str 
     when = flat["time"].values
     if len(when) == 0 or not (np.diff(when) > np.timedelta64(0, "s")).all():
         raise DataError("the dataset's times must be ascending, each once")
+    flat = _in_passes(xarray, flat)
     flat = flat.chunk(time=-1) if flat.chunks else flat
     for name in made:  # before the blocks: they see their own pixels only, bases first
         flat[name], flat[f"{name}_count"] = _scene_mean(flat, name, str(model), engine)
@@ -105,6 +106,25 @@ def _variables(stack: Any, names: list[str]) -> tuple[list[str], list[str]]:
     return [*used], made
 
 
+def _in_passes(xarray: Any, flat: Any) -> Any:
+    """One time a pass: where a frame has no value the next frame's is taken."""
+    number = pass_of(flat["time"].values.astype("datetime64[s]"))
+    if len(number) == number.max() + 1:
+        return flat
+    moving = [name for name, item in flat.data_vars.items() if "time" in item.dims]
+    passes = []
+    for one in range(number.max() + 1):
+        frames = np.flatnonzero(number == one)
+        whole = flat[moving].isel(time=frames[:1])
+        for frame in frames[1:]:
+            later = flat[moving].isel(time=[frame]).assign_coords(time=whole["time"])
+            whole = whole.where(whole.notnull(), later)
+        passes.append(whole)
+    joined = xarray.concat(passes, "time")
+    still = [name for name in flat.data_vars if name not in moving]
+    return joined.assign({name: flat[name] for name in still})
+
+
 def _scene_mean(flat: Any, name: str, model: str, engine: str) -> tuple[Any, Any]:
     """The scene's mean on each date, and of how many pixels."""
     column = CONTEXT[name][0]
@@ -116,7 +136,7 @@ def _scene_mean(flat: Any, name: str, model: str, engine: str) -> tuple[Any, Any
 
 def _remembered(flat: Any, name: str, model: str, engine: str) -> Any:
     """A context made of each pixel's own past, (time, y, x), chunk by chunk."""
-    xarray = optional("retrieval on a Dataset", "xarray")
+    xarray = optional("xarray", what="retrieval on a Dataset")
 
     def block(some: Any) -> Any:
         dates = range(some.sizes["time"])
@@ -135,7 +155,7 @@ def _remembered(flat: Any, name: str, model: str, engine: str) -> Any:
 
 def _column(flat: Any, name: str) -> Any:
     """A column as a table holds it, made of the variables at hand; float64."""
-    xarray = optional("retrieval on a Dataset", "xarray")
+    xarray = optional("xarray", what="retrieval on a Dataset", extra="cluster")
     names = made_from(name, flat)
     return xarray.apply_ufunc(
         lambda *values: make(name, dict(zip(names, values, strict=True))),
@@ -147,7 +167,7 @@ def _column(flat: Any, name: str) -> Any:
 
 def _block(flat: Any, *, model: str, engine: str, every: bool) -> Any:
     """The retrieval of one chunk, all its dates in memory."""
-    xarray = optional("retrieval on a Dataset", "xarray")
+    xarray = optional("xarray", what="retrieval on a Dataset", extra="cluster")
     loaded = _model(model, engine)
     sizes = (flat.sizes["y"], flat.sizes["x"])
     dates = flat["time"].values.astype("datetime64[s]")

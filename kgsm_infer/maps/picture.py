@@ -87,7 +87,7 @@ def new_figure() -> tuple[Any, Any]:
 def matplotlib_or_reason() -> Any:
     """matplotlib, or MissingError naming the extra."""
     return optional(
-        "a quick look", "matplotlib", "collections", "figure", "lines", "patches", "path"
+        "matplotlib", "collections", "figure", "lines", "patches", "path", what="a quick look"
     )
 
 

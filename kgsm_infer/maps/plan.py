@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..context import CONTEXT, HISTORIES, needed
-from ..dates import asked_day
+from ..dates import asked_time, utc_seconds
 from ..errors import DataError, UsageError
 from ..scenes.grid import Window
 from ..scenes.manifest import Scene
@@ -75,7 +75,8 @@ def plan_map(
 ) -> Plan:
     """Look at a scene and decide what to do; nothing is computed yet.
 
-    date: ISO date of the acquisition to map; None for the last. every: all of them. Not both.
+    date: ISO date of the acquisition to map, with its time where the day has several; None
+    for the last. every: all of them. Not both.
     DataError as :func:`kgsm_infer.scenes.opening.open_stack`, and where a layer has nothing within
     its max_gap_days of the acquisition.
     """
@@ -132,15 +133,15 @@ def block_windows(
 
 
 def _target(stack: Stack, date: str) -> int:
-    wanted = asked_day(date)
-    found = np.flatnonzero(stack.dates.astype("datetime64[D]") == wanted)
-    if not len(found):
-        nearest = stack.dates[np.argmin(np.abs(stack.dates - wanted.astype("datetime64[s]")))]
+    found = asked_time(date, stack.dates, stack.source)
+    if found is None:
+        wanted = np.datetime64(utc_seconds(date) or 0, "s")
+        nearest = stack.dates[np.argmin(np.abs(stack.dates - wanted))]
         raise DataError(
             f"{stack.source}: no acquisition of {date}; the nearest of its {len(stack.dates)} is "
             f"{np.datetime_as_string(nearest, 'D')}"
         )
-    return int(found[-1])
+    return int(np.flatnonzero(stack.dates == found)[0])
 
 
 def _all_within_reach(stack: Stack, target: int) -> None:

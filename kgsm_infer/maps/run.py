@@ -76,10 +76,10 @@ def _writer_for(output: Path) -> Callable[[Work, Path], None]:
         rasterio_or_reason()
         return write_cog
     if suffix == ".nc":
-        optional("NetCDF", "netCDF4")
+        optional("netCDF4", what="NetCDF")
         return write_netcdf
     if suffix == ".zarr":
-        optional("Zarr", "zarr")
+        optional("zarr", what="Zarr")
         return write_zarr
     raise UsageError(f"{output}: maps are written as .tif (COG), .nc (CF NetCDF) or .zarr")
 

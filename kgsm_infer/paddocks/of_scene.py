@@ -91,8 +91,8 @@ def coverage(grid: Grid, geometry: Mapping[str, Any]) -> Coverage | Reason:
 
     DataError on a rotated grid.
     """
-    exactextract = optional("the share of a pixel in a paddock", "exactextract", "raster")
-    shapely = optional("outlines on rasters", "shapely", "geometry")
+    exactextract = optional("exactextract", "raster", what="the share of a pixel in a paddock")
+    shapely = optional("shapely", "geometry", what="outlines on rasters")
     if grid.orientation != "north-up":
         raise DataError("paddocks need a north-up raster; warp the scene with a [grid]")
     shape = shapely.geometry.shape(geometry)

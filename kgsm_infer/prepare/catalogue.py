@@ -61,7 +61,7 @@ def day(text: str, option: str) -> np.datetime64:
 def find(source: str | Path, search: Search) -> Found:
     """Items of a catalogue. DataError where it is none, is broken, or holds nothing that fits;
     MissingError where it cannot be reached."""
-    pystac_client = optional("reading a catalogue", "pystac_client")
+    pystac_client = optional("pystac_client", what="reading a catalogue")
     if search.start > search.end:
         raise UsageError(f"--from {search.start} lies after --to {search.end}")
     remote = "://" in str(source)

@@ -46,7 +46,7 @@ class Seen:
 
 def sarsen_or_reason() -> Any:
     """sarsen, or MissingError naming the extra."""
-    return optional("sigma0", "sarsen", "geocoding", "orbit", "radiometry")
+    return optional("sarsen", "geocoding", "orbit", "radiometry", what="sigma0")
 
 
 def orbit_of(product: Product) -> Orbit:

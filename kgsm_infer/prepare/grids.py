@@ -104,7 +104,7 @@ def utm_zone(lon_deg: float, lat_deg: float) -> str:
 
 def fields_bounds(path: str | Path) -> tuple[tuple[float, float, float, float], str]:
     """West, south, east, north of a file of outlines, and its CRS."""
-    pyogrio = optional("reading outlines", "pyogrio", "errors")
+    pyogrio = optional("pyogrio", "errors", what="reading outlines")
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file; name paddock outlines (GeoJSON, GeoPackage)")

@@ -165,7 +165,7 @@ def _stated_offset(root: Path, product: Optical) -> float | None:
 
 
 def _day_in(names: Sequence[str]) -> str | None:
-    from ..scenes.manifest import date_in
+    from ..scenes.layers import date_in
 
     for name in names:
         when = date_in(name)

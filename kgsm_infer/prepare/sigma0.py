@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
+from ..columns import ONE_PASS_S
 from ..errors import DataError, UsageError
 from ..scenes.gdal import GDAL_CACHE_MB, rasterio_or_reason
 from ..scenes.grid import Grid
@@ -31,8 +32,6 @@ BLOCK = 768
 MARGIN = 64
 #: Metres between samples of a GRD image of high resolution.
 SAMPLE_M = 10.0
-#: Seconds between the first lines of frames of one pass, at most.
-ONE_PASS_S = 600.0
 
 Progress = Callable[[int, int], None]
 

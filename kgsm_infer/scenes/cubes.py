@@ -38,21 +38,26 @@ _TILE = 512
 class Cube:
     """An open variable. array: (y, x) or (time, y, x), as stored but north up, lazily read.
 
-    times: of its bands; None where it has no time axis.  view: the grid it is seen on, and
-    how it is brought there, where that is another one.
+    times: of its bands, None where they cannot be read; None alone without a time axis.
+    view: the grid it is seen on, and how it is brought there, where that is another one.
     """
 
     path: str
     file: Any
     array: Any
     own: Grid
-    times: tuple[np.datetime64, ...] | None
+    times: tuple[np.datetime64 | None, ...] | None
     view: tuple[Grid, str] | None = None
 
     @property
     def grid(self) -> Grid:
         """Of what is read: its own, or that of its view."""
         return self.own if self.view is None else self.view[0]
+
+    @property
+    def extent(self) -> Grid:
+        """Of the file itself, on whatever grid it is seen."""
+        return self.own
 
     @property
     def tile(self) -> tuple[int, int]:
@@ -146,10 +151,10 @@ def open_cube(path: str, file: str, variable: str, crs: str | None) -> Cube:
     path: for messages.  crs: what the manifest says where the file does not. DataError where
     an axis or the CRS cannot be told, or the coordinates are uneven.
     """
-    xarray = optional("NetCDF and Zarr", "xarray")
+    xarray = optional("xarray", what="NetCDF and Zarr")
     zarr = Path(file).is_dir()
     group, _, variable = variable.rpartition("/")
-    optional("NetCDF and Zarr", "zarr" if zarr else "netCDF4")
+    optional("zarr" if zarr else "netCDF4", what="NetCDF and Zarr")
     try:
         dataset = xarray.open_dataset(
             file,
@@ -195,7 +200,7 @@ def _cube(xarray: Any, dataset: Any, path: str, variable: str, crs: str | None) 
         len(x),
         len(y),
     )
-    return Cube(path, dataset, array, grid, _times(xarray, dataset, axes["time"], path))
+    return Cube(path, dataset, array, grid, _times(xarray, dataset, axes["time"]))
 
 
 def _variable(dataset: Any, path: str, variable: str) -> Any:
@@ -262,7 +267,9 @@ def _crs(dataset: Any, array: Any, axes: Mapping[str, Any], path: str, stated: s
                 return crs_of(str(attributes[key]), path)
         if "grid_mapping_name" in attributes:
             try:
-                return str(optional("a grid mapping", "pyproj").CRS.from_cf(attributes).to_wkt())
+                return str(
+                    optional("pyproj", what="a grid mapping").CRS.from_cf(attributes).to_wkt()
+                )
             except Exception as error:  # noqa: BLE001  pyproj's CRSError and KeyError
                 raise DataError(
                     f"{path}: its grid mapping {name} is none ({reason_of(error)})"
@@ -283,25 +290,23 @@ def _crs(dataset: Any, array: Any, axes: Mapping[str, Any], path: str, stated: s
     )
 
 
-def _times(xarray: Any, dataset: Any, dim: Any, path: str) -> tuple[np.datetime64, ...] | None:
-    """Times of the bands, UTC, to the second; None without a time axis."""
+def _times(xarray: Any, dataset: Any, dim: Any) -> tuple[np.datetime64 | None, ...] | None:
+    """Times of the bands, UTC, to the second, None where the axis cannot be read; None alone
+    without a time axis."""
     if dim is None:
         return None
+    unknown = (None,) * int(dataset.sizes[dim])
     if dim not in dataset.variables:
-        return None if dataset.sizes[dim] == 1 else _no_times(path)
-    raw = dataset[dim].reset_coords(drop=True).rename("when")
+        return unknown
+    raw = dataset[dim].reset_coords(drop=True).rename("when").rename({dim: "n"})
     try:
-        when = xarray.decode_cf(xarray.Dataset({"when": raw.rename({dim: "n"})}))["when"].values
+        when = xarray.decode_cf(xarray.Dataset({"when": raw}))["when"].values
     except Exception:  # noqa: BLE001  units, calendars and overflows each raise their own
-        return _no_times(path)
+        return unknown
     if when.dtype.kind != "M" or np.isnat(when).any():
-        return _no_times(path)
+        return unknown
     nearest = (when.astype("datetime64[ns]") + np.timedelta64(500, "ms")).astype("datetime64[s]")
     return tuple(nearest)
-
-
-def _no_times(path: str) -> tuple[np.datetime64, ...]:
-    raise DataError(f"{path}: its time axis cannot be read; write dates = [...] in its layer")
 
 
 def _covering(own: Grid, part: Grid) -> Window | None:

@@ -14,7 +14,7 @@ GDAL_CACHE_MB = 64
 
 def rasterio_or_reason() -> Any:
     """rasterio, or MissingError naming the extra."""
-    return optional("reading or writing rasters", "rasterio", "shutil", "vrt", "warp")
+    return optional("rasterio", "shutil", "vrt", "warp", what="reading or writing rasters")
 
 
 @contextmanager

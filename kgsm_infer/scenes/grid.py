@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .gdal import rasterio_or_reason, reason_of
 from .manifest import Scene
+
+#: More pixels than this are a mistake: a continent at 10 m has a tenth.
+MAX_PIXELS = 1e11
 
 
 class Window(NamedTuple):
@@ -110,6 +114,31 @@ class Grid:
         span = np.asarray([self.width, self.height, 1] * 2)
         return bool(np.all(difference * span < 1e-3 * size)) and _same_crs(self.crs, other.crs)
 
+    def whole_pixels_from(self, other: Grid) -> bool:
+        """Pixels of the same size, shifted by whole pixels (to a thousandth): no resampling."""
+        here, there = self.transform, other.transform
+        if here[1] or here[3] or there[1] or there[3]:
+            return False
+        across, down = here[0], here[4]
+        extent = max(self.width, self.height, other.width, other.height)
+        same_step = max(abs(here[0] - there[0]), abs(here[4] - there[4])) * extent < 1e-3 * abs(
+            across
+        )
+        shift = np.asarray([(there[2] - here[2]) / across, (there[5] - here[5]) / down])
+        whole = bool(np.all(np.abs(shift - np.round(shift)) < 1e-3))
+        return same_step and whole and _same_crs(self.crs, other.crs)
+
+    def widened(self, others: Sequence[Grid]) -> Grid:
+        """The smallest grid of these pixels that holds all of ``others`` too."""
+        a, _, c, _, e, f = self.transform
+        col = [round((other.transform[2] - c) / a) for other in (self, *others)]
+        row = [round((other.transform[5] - f) / e) for other in (self, *others)]
+        sizes = [(other.width, other.height) for other in (self, *others)]
+        left, top = min(col), min(row)
+        right = max(start + width for start, (width, _) in zip(col, sizes, strict=True))
+        bottom = max(start + height for start, (_, height) in zip(row, sizes, strict=True))
+        return self.part(Window(top, left, bottom - top, right - left))
+
     def in_words(self) -> str:
         """Size, step, corner and CRS, so that two grids that differ read differently."""
         crs = rasterio_or_reason().crs.CRS.from_wkt(self.crs)
@@ -143,15 +172,20 @@ def stated_grid(scene: Scene) -> Grid | None:
         crs = rasterio.crs.CRS.from_user_input(scene.grid["crs"])
         west, south, east, north = (float(item) for item in scene.grid["bounds"])
         step = float(scene.grid["resolution"])
-    except (rasterio.errors.RasterioError, TypeError, ValueError) as error:
+    except (rasterio.errors.RasterioError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"{scene.source}: [grid]: {reason_of(error)}; crs is a name such as EPSG:32631, bounds "
             "are west, south, east, north and resolution one number, in its units"
         ) from None
-    width = round((east - west) / step) if step > 0 else 0
-    height = round((north - south) / step) if step > 0 else 0
-    if width < 1 or height < 1:
+    across, down = (east - west) / step if step > 0 else 0.0, (north - south) / step if step else 0
+    if not (across >= 0.5 and down >= 0.5):  # NaN too
         raise DataError(f"{scene.source}: [grid]: bounds and resolution hold no pixel")
+    if not across * down <= MAX_PIXELS:
+        raise DataError(
+            f"{scene.source}: [grid]: {across:.3g} x {down:.3g} pixels are more than any map can "
+            f"have ({MAX_PIXELS:.0g}); is the resolution in the CRS's unit?"
+        )
+    width, height = round(across), round(down)
     return Grid(crs.to_wkt(), (step, 0.0, west, 0.0, -step, north), width, height)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .manifest import Layer
+from .layers import Layer
 
 #: One date of one column on a window, (height, width); missing is NaN.
 Plane = NDArray[np.float64]

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..columns import FROM_DATE, FROZEN_BY, POLARISATIONS, RULES, made_from
+from ..columns import FROM_DATE, FROZEN_BY, LAYER_RULES, POLARISATIONS, is_fill, made_from
 from ..context import CONTEXT, first_given
 from ..errors import DataError
 from .grid import Grid, Window, crs_of, stated_grid
-from .manifest import Layer, Scene, Slice
+from .layers import Layer, Slice, in_passes
+from .manifest import Scene
 from .reader import Reader
 from .sources import opened
 from .stack import Stack
@@ -79,13 +80,18 @@ def _looked_at(
 
     main: the layer whose last file gives tile and, where none is stated, grid.
     """
-    last = layers[main].slices[-1].path
-    source = opened(last, layers[main].crs)
-    try:
-        tile, grid = source.tile, grid or stated_grid(scene) or source.grid
-    finally:
-        source.close()
-    files = dict.fromkeys(item.path for layer in layers.values() for item in layer.slices)
+    grids = []
+    for frame in layers[main].slices[-1].frames:
+        source = opened(frame.path, layers[main].crs)
+        try:
+            tile = source.tile
+            grids.append(source.grid)
+        finally:
+            source.close()
+    grid = grid or stated_grid(scene) or _union(grids, f"{scene.source}: layers.{main}")
+    files = dict.fromkeys(
+        frame.path for layer in layers.values() for item in layer.slices for frame in item.frames
+    )
     stack = Stack(
         scene.source,
         scene.title,
@@ -98,6 +104,18 @@ def _looked_at(
     )
     _check_grids_and_units(stack)
     return stack
+
+
+def _union(grids: Sequence[Grid], place: str) -> Grid:
+    """The grid that holds all frames of a pass; DataError where they are of several grids."""
+    first, *others = grids
+    for other in others:
+        if not first.whole_pixels_from(other):
+            raise DataError(
+                f"{place}: the frames of its last pass lie on several grids "
+                f"({first.in_words()}; {other.in_words()}); state the scene's [grid]"
+            )
+    return first.widened(others)
 
 
 def _no_layer(scene: Scene, column: str) -> str:
@@ -137,8 +155,7 @@ def _resolved(source: str, layer: Layer) -> Layer:
     if len(set(dates)) < len(dates):
         raise DataError(f"{source}: layers.{layer.name}: {layer.cube} has one date twice")
     slices = [Slice(layer.cube, band, date) for band, date in enumerate(dates, start=1)]
-    ordered = sorted(slices, key=lambda item: item.date or np.datetime64(0, "s"))
-    return replace(layer, cube=None, slices=tuple(ordered))
+    return replace(layer, cube=None, slices=in_passes(slices, f"{source}: layers.{layer.name}"))
 
 
 def _check_grids_and_units(stack: Stack) -> None:
@@ -146,16 +163,32 @@ def _check_grids_and_units(stack: Stack) -> None:
     with Reader(stack) as reader:
         for layer in stack.layers.values():
             for item in layer.slices:
-                reader.source(layer, item).band(item.band)
-            if layer.name in RULES:
-                ends = {item.path + str(item.band): item for item in layer.slices}
-                for item in [*ends.values()][:1] + [*ends.values()][-1:]:
-                    _check_unit(stack, layer, item, reader)
-                if layer.value is not None:
-                    _median_fits(layer, f"{stack.source}: layers.{layer.name}", layer.value)
+                _check_frames(reader, layer, item)
+            ends = {item.path + str(item.band): item for item in layer.slices}
+            for item in [*ends.values()][:1] + [*ends.values()][-1:]:
+                _check_numbers(stack, layer, item, reader)
+            if layer.value is not None:
+                _check_unit(layer, f"{stack.source}: layers.{layer.name}", layer.value)
 
 
-def _check_unit(stack: Stack, layer: Layer, item: Slice, reader: Reader) -> None:
+def _check_frames(reader: Reader, layer: Layer, item: Slice) -> None:
+    """Every frame of a pass opens, and none is another's second version."""
+    seen: dict[tuple[object, ...], str] = {}
+    for frame in item.frames:
+        source = reader.source(layer, frame)
+        source.band(frame.band)
+        if item.also:
+            place = (frame.date, source.extent.transform, source.extent.width, source.extent.height)
+            if place in seen:
+                raise DataError(
+                    f"{frame.path}: is of the same time and place as {seen[place]} (processed "
+                    f"twice?); name one of them in layers.{layer.name}"
+                )
+            seen[place] = frame.path
+
+
+def _check_numbers(stack: Stack, layer: Layer, item: Slice, reader: Reader) -> None:
+    """Samples of a file: no fill values among them, and typically of the layer's unit."""
     grid = stack.grid
     high, wide = min(SAMPLE, grid.height), min(SAMPLE, grid.width)
     sample = [
@@ -167,16 +200,24 @@ def _check_unit(stack: Stack, layer: Layer, item: Slice, reader: Reader) -> None
         for down, across in ((0.5, 0.5), (0.1, 0.1), (0.9, 0.9))
     ]
     values = np.concatenate([plane[np.isfinite(plane)] for plane in sample])
-    if len(values):
-        _median_fits(layer, f"{item.path}: layer {layer.name}", float(np.median(values)))
+    if not len(values):
+        return
+    place = f"{item.path}: layer {layer.name}"
+    fill = values[is_fill(values)]
+    if len(fill):
+        raise DataError(
+            f"{place}: holds {fill[0]:.6g}, which stands for missing in many files; "
+            f"name it: nodata = {fill[0]:.6g} (in stored numbers)"
+        )
+    _check_unit(layer, place, float(np.median(values)))
 
 
-def _median_fits(layer: Layer, place: str, median: float) -> None:
-    rule = RULES[layer.name]
-    if rule.outside(median):
+def _check_unit(layer: Layer, place: str, typical: float) -> None:
+    rule = LAYER_RULES.get(layer.name)
+    if rule is not None and rule.outside(typical):
         cause = (
-            rule.why(median)
+            rule.why(typical)
             .replace("the column", "the layer")
             .replace("leave the cell empty", "name it: nodata = …")
         )
-        raise DataError(f"{place}: the typical value {median:.6g} is not {rule.what}; {cause}")
+        raise DataError(f"{place}: the typical value {typical:.6g} is not {rule.what}; {cause}")

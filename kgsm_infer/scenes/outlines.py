@@ -80,7 +80,7 @@ def on_grid(outlines: Outlines, grid: Grid, source: str) -> list[dict[str, Any] 
 
     source: of the grid, for messages. DataError where no outline can be brought there.
     """
-    shapely = optional("outlines on rasters", "shapely", "geometry")
+    shapely = optional("shapely", "geometry", what="outlines on rasters")
     rasterio = rasterio_or_reason()
     crs = "EPSG:4326" if outlines.crs == LON_LAT else outlines.crs
     found: list[dict[str, Any] | Reason] = []
@@ -143,8 +143,8 @@ def _crs_of(raw: Any, path: Path) -> str:
 
 def _other(path: Path) -> tuple[list[dict[str, Any]], str]:
     """GeoPackage, Shapefile, ...: read by GDAL's vector half."""
-    pyogrio = optional(f"{path}: outlines other than GeoJSON", "pyogrio")
-    shapely = optional(f"{path}: outlines other than GeoJSON", "shapely")
+    pyogrio = optional("pyogrio", what=f"{path}: outlines other than GeoJSON")
+    shapely = optional("shapely", what=f"{path}: outlines other than GeoJSON")
     if not path.exists():
         raise DataError(f"{path}: no such file")
     try:

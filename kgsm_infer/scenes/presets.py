@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 #: Product -> layer -> the layer's keys. ``{files}`` is the manifest's own ``files``; its
@@ -54,3 +56,25 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "nir": {"file": "{files}", "variable": "S2-L2A-B08", "scale": 1e-4, "nodata": 65535},
     },
 }
+
+#: In a HyP3 product's name: gamma0 or sigma0; power, amplitude or decibel; water mask, filter, ...
+_HYP3 = re.compile(r"_([gs])([pad])[uw][nf][ec][dm]_[0-9A-F]{4}(?=[_.]|$)", re.IGNORECASE)
+_RADIOMETRY = {"g": "gamma0_", "s": ""}
+_SCALE = {"p": "linear", "d": "db", "a": "amplitude"}
+
+
+def form_in_name(path: str) -> str | None:
+    """What a product's name says its backscatter is; None where it says nothing.
+
+    One of BACKSCATTER_FORMS, or ``amplitude`` or ``gamma0_amplitude``, whose square is linear.
+
+    >>> form_in_name("S1A_IW_20180128T161201_DVP_RTC30_G_sduned_FD6A_VH.tif")
+    'db'
+    >>> form_in_name("S1A_IW_20180128T161201_DVP_RTC30_G_gauned_FD6A/a_VH.tif")
+    'gamma0_amplitude'
+    """
+    for part in reversed(PurePath(path).parts):
+        found = _HYP3.search(part)
+        if found:
+            return _RADIOMETRY[found[1].lower()] + _SCALE[found[2].lower()]
+    return None

@@ -32,6 +32,11 @@ class Raster:
         return _grid_of(self.dataset, self.path, self.crs)
 
     @property
+    def extent(self) -> Grid:
+        """Of the file itself, on whatever grid it is seen."""
+        return (self.source or self).grid
+
+    @property
     def tile(self) -> tuple[int, int]:
         """Rows and columns in which it is stored."""
         height, width = self.dataset.block_shapes[0]

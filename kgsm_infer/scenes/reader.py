@@ -9,7 +9,7 @@ import numpy as np
 from ..columns import FROM_DATE, made_from, make, ndvi_of
 from ..errors import DataError
 from .grid import Window
-from .manifest import Layer, Slice
+from .layers import Layer, Slice
 from .match import Plane, matched
 from .sources import Source, opened
 from .stack import Stack
@@ -84,10 +84,15 @@ class Reader:
         )
 
     def _slice(self, layer: Layer, item: Slice, window: Window) -> Plane:
-        """One band of one file on the grid, decoded; read once per window."""
+        """One pass of a layer on the grid, decoded; read once per window."""
         key = (layer.name, item.path, item.band)
         if key not in self._read:
-            self._read[key] = self.decoded(layer, item, window)
+            value = self.decoded(layer, item, window)
+            for frame in item.also:
+                if not np.isnan(value).any():
+                    break
+                value = np.where(np.isnan(value), self.decoded(layer, frame, window), value)
+            self._read[key] = value
         return self._read[key]
 
     def decoded(self, layer: Layer, item: Slice, window: Window) -> Plane:
@@ -124,6 +129,8 @@ class Reader:
     def _aligned(self, source: Source, layer: Layer) -> Source:
         """The file as if it lay on the stack's grid; what it does not cover is missing."""
         grid = self._stack.grid
+        if grid.whole_pixels_from(source.grid):
+            return source.on(grid, "nearest", layer.nodata)
         if layer.resample == "refuse":
             raise DataError(
                 f"{source.path}: lies on another grid than the scene ({source.grid.in_words()}"

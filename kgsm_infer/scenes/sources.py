@@ -9,7 +9,7 @@ import numpy as np
 
 from .cubes import open_cube
 from .grid import Grid, Window
-from .manifest import cube_named
+from .layers import cube_named
 from .match import Plane
 from .rasters import open_raster
 
@@ -18,14 +18,17 @@ class Source(Protocol):
     """A raster (:mod:`kgsm_infer.scenes.rasters`) or a variable of a cube
     (:mod:`kgsm_infer.scenes.cubes`): bands on a grid, which can be seen on another one.
 
-    stored: (height, width) float64 of a window, missing is NaN, not yet scaled; nodata None is
-    as the file says.  scaling: scale and offset of a band as the file says.
+    extent: the file's own grid, on whatever grid it is seen.  scaling: scale and offset of a
+    band as the file says.  stored: (height, width) float64 of a window, missing is NaN, not
+    yet scaled; nodata None is as the file says.
     """
 
     @property
     def path(self) -> str: ...
     @property
     def grid(self) -> Grid: ...
+    @property
+    def extent(self) -> Grid: ...
     @property
     def tile(self) -> tuple[int, int]: ...
     @property

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..columns import FROM_DATE, made_from
 from .grid import Grid
-from .manifest import Layer
+from .layers import Layer
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def test_red_and_nir_make_ndvi(model: Model, scene: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("layer", "change", "words"),
     [
-        ("vh_db", lambda v: 10 ** (v / 10), "is not a backscatter in dB (at most 0)"),
+        ("vh_db", lambda v: 10 ** (v / 10), "is not a backscatter in dB (-60 to below 0)"),
         ("ndvi", lambda v: v * 1e4, "scaled by 10,000?"),
         ("angle_deg", np.deg2rad, "radians? the layer is in degrees"),
     ],

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from kgsm_infer.columns import ONE_PASS_S
 from kgsm_infer.errors import DataError, UsageError
 from kgsm_infer.table import read_table, table_from_columns
 from kgsm_infer.tablefile import write_csv
-from kgsm_infer.twins import ONE_PASS_SECONDS
 
 FRAMES = {
     "site": ["p1"] * 4,
@@ -57,7 +57,7 @@ def test_other_orbits_passes_and_probes_are_not_frames():
     apart = FRAMES | {"orbit": ["9", "118", "9", "9"]}
     assert len(table_from_columns(apart)) == 3
     later = [*FRAMES["date"][:3], "2022-06-13T05:40:13Z"]
-    assert np.datetime64(later[3][:-1]) - np.datetime64(later[2][:-1]) > ONE_PASS_SECONDS
+    assert np.datetime64(later[3][:-1]) - np.datetime64(later[2][:-1]) > ONE_PASS_S
     assert len(table_from_columns(FRAMES | {"date": later})) == 3
     # a probe's readings every five minutes, and a radar series as dense as no satellite's
     dense = [f"2022-06-01T{5 + k // 12:02d}:{k % 12 * 5:02d}Z" for k in range(40)]

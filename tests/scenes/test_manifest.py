@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from kgsm_infer.errors import DataError
-from kgsm_infer.scenes.manifest import date_in, read_scene, scene_from
+from kgsm_infer.errors import DataError, KgsmError
+from kgsm_infer.scenes.layers import date_in
+from kgsm_infer.scenes.manifest import read_scene, scene_from
 from kgsm_infer.scenes.presets import PRESETS
 
 
@@ -93,7 +97,10 @@ def test_what_is_no_date_is_not_taken_for_one(name: str) -> None:
         ({"layers": {"ndvi": {"file": "n.tif", "match": "closest"}}}, "'closest' is none of"),
         ({"layers": {"ndvi": {"file": "n.tif", "resample": "lanczos"}}}, "'lanczos' is none of"),
         ({"layers": {"ndvi": {"file": "n.tif", "scale": "1e-4"}}}, "'1e-4' is not a number"),
-        ({"layers": {"ndvi": {"file": "n.tif", "dates": ["4 March"]}}}, "'4 March' is not a date"),
+        (
+            {"layers": {"ndvi": {"file": "n.tif", "dates": ["4 March"]}}},
+            "'4 March' is not an ISO 8601 date",
+        ),
         ({"layers": {"vh_linear": {"file": "n.tif", "amplitude_db": -83}}}, "must end in _db"),
         ({"preset": "sentinel"}, "'sentinel' is none of"),
         ({"preset": "cdse"}, 'needs files = "folder/pattern"'),
@@ -147,3 +154,69 @@ def test_every_preset_is_a_manifest(tmp_path: Path) -> None:
         files = "*_VH.tif" if name in ("earthengine-grd", "cdse", "worldcereal") else ""
         scene = scene_from({"preset": name, "files": files}, "s", tmp_path)
         assert scene.backscatter("vh").startswith("vh_")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "resolution", "words"),
+    [
+        ([0, 0, 1e7, 1e7], 1e-3, "pixels are more than any map can have"),
+        ([0, 0, 1, 1], 10**400, "resolution"),
+        ([0, 0, float("inf"), 1], 1, "pixels"),
+        ([0, 0, float("nan"), 1], 1, "hold no pixel"),
+        (3, "x", "[grid]"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_refused_at_once(
+    tmp_path: Path, bounds: object, resolution: object, words: str
+) -> None:
+    pytest.importorskip("rasterio", reason="grids need kgsm[raster]")
+    from kgsm_infer.scenes.grid import stated_grid
+
+    grid = {"crs": "EPSG:32631", "bounds": bounds, "resolution": resolution}
+    raw = {"layers": {"vh_db": {"value": -17.0}}, "grid": grid}
+    with pytest.raises(DataError) as refusal:
+        stated_grid(scene_from(raw, "scene.toml", tmp_path))
+    assert words in str(refusal.value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+    | st.sampled_from(["*.tif", "2024-03-04", "nearest", 10**400, "", "**a", "\0", "~"]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+KEYS = st.sampled_from(["files", "file", "variable", "band", "dates", "date", "value", "values",
+                        "nodata", "scale", "offset", "amplitude_db", "match", "max_gap_days",
+                        "resample", "crs"])  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    layers=st.dictionaries(
+        st.sampled_from(["vh_db", "vh_linear", "ndvi", "clay"]),
+        JSON | st.dictionaries(KEYS, JSON, max_size=4),
+        max_size=3,
+    )
+    | JSON,
+    top=st.dictionaries(st.sampled_from(["preset", "files", "resample", "grid", "title"]), JSON),
+)
+def test_no_manifest_ends_in_a_traceback(layers: object, top: dict[str, object]) -> None:
+    with suppress(KgsmError):
+        scene_from({"layers": layers, **top}, "scene.toml", "/nonexistent")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "a = " + "[" * 100_000])
+def test_a_manifest_of_any_depth_is_refused_in_a_line(tmp_path: Path, text: str) -> None:
+    for name in ("s.json", "s.toml"):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DataError, match="not a scene manifest"):
+            read_scene(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "date"),
+    [("NDVI_2024_03_04.tif", "2024-03-04"), ("a_20240304T05_30_12.tif", "2024-03-04T05:30:12")],
+)
+def test_dates_with_underscores(name: str, date: str) -> None:
+    assert date_in(name) == np.datetime64(date)

@@ -1,0 +1,132 @@
+"""Frames of one pass, seconds apart, are one acquisition."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_scenes import NORTH, STEP, WEST, Pixels, make_pixels, write_tif
+from map_checks import predicted
+
+from kgsm_infer.errors import DataError, UsageError
+from kgsm_infer.maps.plan import plan_map
+from kgsm_infer.maps.run import map_scene
+from kgsm_infer.model import Model
+from kgsm_infer.scenes.manifest import read_scene, scene_from
+
+rasterio = pytest.importorskip("rasterio", reason="scenes need kgsm[raster]")
+
+#: Rows of the upper frame; the lower one begins two rows before it ends.
+UPPER = 12
+
+
+def _frames(folder: Path, pixels: Pixels, lower: str = "T053037") -> dict[str, Any]:
+    """Every VH date as two files of different extents, 25 s apart; the other layers whole."""
+    for date, plane in zip(pixels.dates, pixels.planes["vh_db"], strict=True):
+        day = date.replace("-", "")
+        write_tif(folder / f"S1_{day}T053012_VH.tif", plane[:UPPER])
+        down = rasterio.Affine(STEP, 0, WEST, 0, -STEP, NORTH - STEP * (UPPER - 2))
+        write_tif(folder / f"S1_{day}{lower}_VH.tif", plane[UPPER - 2 :], transform=down)
+    layers: dict[str, Any] = {"vh_db": {"files": "S1_*_VH.tif"}}
+    for name in ("ndvi", "angle_deg"):
+        for date, plane in zip(pixels.dates, pixels.planes[name], strict=True):
+            write_tif(folder / name / f"{date}.tif", plane)
+        layers[name] = {"files": f"{name}/*.tif"}
+    write_tif(folder / "clay.tif", pixels.planes["clay"])
+    layers["clay"] = {"file": "clay.tif"}
+    return {"layers": layers}
+
+
+def test_two_frames_of_a_pass_map_as_the_whole_does(model: Model, tmp_path: Path) -> None:
+    pixels = make_pixels()
+    scene = scene_from(_frames(tmp_path / "s", pixels), "s.toml", tmp_path / "s")
+    plan = plan_map(model, scene)
+    assert len(plan.stack.dates) == 4
+    assert str(plan.stack.dates[-1]) == "2024-04-09T05:30:12"
+    assert (plan.stack.grid.height, plan.stack.grid.width) == pixels.shape  # of both frames
+    map_scene(model, scene, tmp_path / "m.tif")
+    expected = predicted(model, pixels)
+    with rasterio.open(tmp_path / "m.tif") as dataset:
+        np.testing.assert_array_equal(dataset.read(4).astype(np.uint16).ravel(), expected.flags)
+        np.testing.assert_allclose(dataset.read(1).ravel(), expected.sm, rtol=0, atol=1e-6)
+    assert len(scene.files()) == 8 + 8 + 1
+
+
+def test_an_ascending_and_a_descending_pass_are_two(model: Model, tmp_path: Path) -> None:
+    scene = scene_from(_frames(tmp_path, make_pixels(), lower="T171240"), "s.toml", tmp_path)
+    plan = plan_map(model, scene)
+    assert len(plan.stack.dates) == 8
+    with pytest.raises(UsageError, match=r"2 acquisitions on 2024-03-16, at 05:30:12, 17:12:40"):
+        plan_map(model, scene, date="2024-03-16")
+    assert plan_map(model, scene, date="2024-03-16T05:30").targets == (2,)
+    assert plan_map(model, scene, date="20240316T171240Z").targets == (3,)
+
+
+def test_one_acquisition_processed_twice_is_no_pair_of_frames(tmp_path: Path, model: Model) -> None:
+    pixels = make_pixels()
+    raw = _frames(tmp_path, pixels)
+    write_tif(tmp_path / "S1_20240304T053012_v2_VH.tif", pixels.planes["vh_db"][0, :UPPER])
+    with pytest.raises(DataError, match="of the same time and place as"):
+        plan_map(model, scene_from(raw, "s.toml", tmp_path))
+
+
+def test_frames_on_two_grids_want_a_stated_one(tmp_path: Path, model: Model) -> None:
+    pixels = make_pixels()
+    raw = _frames(tmp_path, pixels)
+    off = rasterio.Affine(STEP, 0, WEST + 3, 0, -STEP, NORTH - STEP * (UPPER - 2))
+    lower = pixels.planes["vh_db"][3, UPPER - 2 :]
+    write_tif(tmp_path / "S1_20240409T053037_VH.tif", lower, transform=off)
+    with pytest.raises(DataError, match=r"frames of its last pass lie on several grids .*600003"):
+        plan_map(model, scene_from(raw, "s.toml", tmp_path))
+
+
+def test_a_wider_layer_on_the_same_pixels_needs_no_resampling(tmp_path: Path, model: Model) -> None:
+    pixels = make_pixels()
+    raw = _frames(tmp_path, pixels)
+    wide = np.pad(pixels.planes["clay"], 5, constant_values=99.0)
+    around = rasterio.Affine(STEP, 0, WEST - 5 * STEP, 0, -STEP, NORTH + 5 * STEP)
+    write_tif(tmp_path / "clay.tif", wide, transform=around)
+    map_scene(model, scene_from(raw, "s.toml", tmp_path), tmp_path / "m.tif")
+    with rasterio.open(tmp_path / "m.tif") as dataset:
+        sm = dataset.read(1).ravel()
+    np.testing.assert_allclose(sm, predicted(model, pixels).sm, rtol=0, atol=1e-6)
+
+
+def test_a_dataset_of_frames_gives_the_same(tiny_model: Path, model: Model) -> None:
+    xarray = pytest.importorskip("xarray", reason="lazy retrieval needs kgsm[cluster]")
+    pytest.importorskip("dask.array", reason="lazy retrieval needs kgsm[cluster]")
+    from kgsm_infer.maps.lazy import retrieve
+
+    pixels = make_pixels()
+    rows = np.arange(pixels.shape[0])[:, None]
+    twice = {
+        name: plane.repeat(2, axis=0) if plane.ndim == 3 else plane
+        for name, plane in pixels.planes.items()
+    }
+    twice["vh_db"][0::2] = np.where(rows < UPPER, twice["vh_db"][0::2], np.nan)
+    twice["vh_db"][1::2] = np.where(rows >= UPPER - 2, twice["vh_db"][1::2], np.nan)
+    times = [np.datetime64(f"{day}T05:30:{s}", "ns") for day in pixels.dates for s in (12, 37)]
+    data = xarray.Dataset(
+        {name: (("time", "y", "x")[-plane.ndim :], plane) for name, plane in twice.items()},
+        coords={"time": times},
+    )
+    expected = predicted(model, pixels)
+    for stack in (data, data.chunk({"y": 7})):
+        cube = retrieve(tiny_model / "model.core.onnx", stack)
+        np.testing.assert_array_equal(cube.flags.values.ravel(), expected.flags)
+        np.testing.assert_allclose(cube.sm.values.ravel(), expected.sm, rtol=0, atol=1e-6)
+
+
+def test_a_network_is_asked_only_when_allowed(tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    for name in (
+        "https://example.org/vh.tif",
+        "/vsicurl/http:/x/vh.tif",
+        "/vsizip//vsis3/b/a.zip/v.tif",
+    ):
+        path.write_text(f'[layers.vh_db]\nfile = "{name}"\ndate = 2024-03-04\n')
+        with pytest.raises(UsageError, match="fetched from a network; allow it with --allow-net"):
+            read_scene(path)
+        assert read_scene(path, allow_network=True).files() == (name,)
