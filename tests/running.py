@@ -19,7 +19,7 @@ class Running:
         self.process = subprocess.Popen(
             [*COMMAND, *map(str, arguments)], stderr=subprocess.PIPE, text=True, **options
         )
-        self.lines, self._seen, self.text = [], 0, ""
+        self.lines, self._seen, self.text = [], {}, ""
         self._news = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -37,14 +37,14 @@ class Running:
             self._news.notify_all()
 
     def until(self, event, seconds=30.0):
-        """The next line of this event after those already asked for."""
+        """The next line of this event, after the one asked for before."""
         limit = time.monotonic() + seconds
         with self._news:
             while True:
-                while self._seen < len(self.lines):
-                    self._seen += 1
-                    if self.lines[self._seen - 1]["event"] == event:
-                        return self.lines[self._seen - 1]
+                for at in range(self._seen.get(event, 0), len(self.lines)):
+                    if self.lines[at]["event"] == event:
+                        self._seen[event] = at + 1
+                        return self.lines[at]
                 left = limit - time.monotonic()
                 if left <= 0 or (
                     not self._news.wait(min(left, 0.2)) and not self._reader.is_alive()

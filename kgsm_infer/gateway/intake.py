@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +31,11 @@ class Paddocks:
     outlines: Outlines | None = None
 
     def known(self, paddock: str) -> bool:
-        return self.outlines is None or paddock in self._properties
+        """Whether a paddock is one of the farm's."""
+        return self.outlines is None or paddock in self.properties
 
-    @property
-    def _properties(self) -> Mapping[str, Mapping[str, Any]]:
+    @cached_property
+    def properties(self) -> Mapping[str, Mapping[str, Any]]:
         if self.outlines is None:
             return {}
         return dict(zip(self.outlines.ids, self.outlines.properties, strict=True))
@@ -90,7 +92,7 @@ def rows_of_columns(
     ]
     table = table_from_columns(cells, source, features=extra, row_number=row_number)
     named = _paddock_of_rows(table)
-    properties = paddocks._properties
+    properties = paddocks.properties
     outside = tuple(sorted({name for name in named if not paddocks.known(name)}))
     if len(outside) == len(set(named)):
         raise DataError(

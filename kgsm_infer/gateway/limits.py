@@ -23,7 +23,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 #: Seconds a client has for its body, and for the whole request.
-BODY_S, WHOLE_S = 8.0, 30.0
+BODY_S, WHOLE_S = 6.0, 20.0
 #: Clients whose rate is remembered.
 CLIENTS = 2048
 

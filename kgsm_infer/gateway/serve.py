@@ -12,6 +12,7 @@ import ssl
 import threading
 import weakref
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import Any
 
 from ..errors import MissingError, UsageError
@@ -82,15 +83,22 @@ def listening(serve: Serve) -> CappedSocket:
 
 
 class Server:
-    """The HTTP side in a thread of its own."""
+    """The HTTP side in a thread of its own, which also loads its packages: a watch need not wait.
+
+    UsageError or MissingError where it could not serve.
+    """
 
     def __init__(
         self, gateway: Gateway, paddocks: Paddocks, log: Log, *, behind_proxy: bool = False
     ) -> None:
         check_exposed(gateway.serve, behind_proxy)
-        self._app, self._config = _application(gateway, paddocks, log), _hypercorn(gateway)
+        for name in ("starlette", "hypercorn"):
+            if find_spec(name) is None:
+                raise MissingError(f"serve needs {name}: pip install 'kgsm[gateway]'")
+        if gateway.serve.cert_file is not None:
+            _hypercorn(gateway)  # a wrong certificate is said at the start
+        self._gateway, self._paddocks, self._log = gateway, paddocks, log
         self._socket = listening(gateway.serve)
-        self._log, self._host = log, gateway.serve.host
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._began = threading.Event()
@@ -98,14 +106,12 @@ class Server:
         self.port = int(self._socket.getsockname()[1])
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Begin to answer; who connects earlier waits for a moment."""
         self._thread.start()
-        self._began.wait(10)
-        scheme = "https" if self._config.ssl_enabled else "http"
-        self._log("serving", url=f"{scheme}://{self._host}:{self.port}/")
 
     def close(self) -> None:
         """Answer what is being asked, then no more."""
+        self._began.wait(10)
         if self._loop is not None and self._stop is not None:
             with suppress(RuntimeError):  # ended by itself
                 self._loop.call_soon_threadsafe(self._stop.set)
@@ -116,28 +122,29 @@ class Server:
             asyncio.run(self._serve())
         except Exception as error:  # noqa: BLE001  the thread's last word goes to the log
             self._log("serve_failed", reason=repr(error))
+        finally:
+            self._began.set()
 
     async def _serve(self) -> None:
         from hypercorn.app_wrappers import ASGIWrapper
         from hypercorn.asyncio.run import worker_serve
         from hypercorn.config import Sockets
 
+        app = _application(self._gateway, self._paddocks, self._log)
+        config = _hypercorn(self._gateway)
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        secure = self._config.ssl_enabled
+        secure = config.ssl_enabled
         sockets = Sockets([self._socket] if secure else [], [] if secure else [self._socket], [])
+        scheme, host = "https" if secure else "http", self._gateway.serve.host
+        self._log("serving", url=f"{scheme}://{host}:{self.port}/")
         self._began.set()
         await worker_serve(
-            ASGIWrapper(self._app), self._config, sockets=sockets, shutdown_trigger=self._stop.wait
+            ASGIWrapper(app), config, sockets=sockets, shutdown_trigger=self._stop.wait
         )
 
 
 def _application(gateway: Gateway, paddocks: Paddocks, log: Log) -> Any:
-    try:
-        from .api import Api
-    except ImportError:
-        raise MissingError(
-            "serve needs starlette and hypercorn: pip install 'kgsm[gateway]'"
-        ) from None
+    from .api import Api
     from .limits import Limits
 
     serve = gateway.serve

@@ -6,6 +6,7 @@ import json
 import time
 
 import pytest
+from made_brokers import Listener
 from made_gateways import columns_of, drop, made_gateway, made_model, stored
 from running import Running
 
@@ -100,8 +101,6 @@ def test_a_broker_that_forgot_everything_is_told_again(tmp_path, model, broker):
         drop(gateway, columns_of(6), "b.csv")  # no broker: it is stored and waits
         watched.until("stored")
         broker.start()
-        from conftest import Listener
-
         watched.until("broker_connected", 30)
         listener = Listener(broker)
         try:

@@ -1,0 +1,231 @@
+"""A gateway interrupted again and again under a stream of files, then held against a calm one.
+
+Half of the interruptions are ``kill -9``, half simulated power cuts: after the kill, what had not
+reached the disk is taken away. WAL frames are cut off or one of their blocks lost (never frames
+a checkpoint had already copied, which SQLite syncs first), the newest move into the archive is
+undone where its transaction is unknown, and the next start has a clock of 1970. Between them the
+broker is killed and stays away for a while, and now and then pages of the database are damaged.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import sqlite3
+import struct
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from made_gateways import columns_of, drop, made_gateway, made_model, scanned, stored
+from running import Running
+
+from kgsm_infer.gateway.records import record_bytes
+from kgsm_infer.gateway.spool import archived
+from kgsm_infer.gateway.store import Store
+
+CLOCKLESS = """
+import os, time
+if os.environ.get("KGSM_TEST_CLOCK"):
+    _start, _real = float(os.environ["KGSM_TEST_CLOCK"]), time.monotonic
+    _zero = _real()
+    time.time = lambda: _start + _real() - _zero
+"""
+
+
+@dataclass
+class Outcome:
+    """What came of it; every list is empty where all held."""
+
+    interruptions: int
+    kinds: dict[str, int] = field(default_factory=dict)
+    files: int = 0
+    acquisitions: int = 0
+    lost: list[Any] = field(default_factory=list)
+    different: list[Any] = field(default_factory=list)
+    told_not_stored: list[Any] = field(default_factory=list)
+    stored_not_told: list[Any] = field(default_factory=list)
+    two_faces: list[Any] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def held(self) -> bool:
+        return not (
+            self.lost or self.different or self.told_not_stored or self.stored_not_told
+            or self.two_faces
+        )  # fmt: skip
+
+
+def interrupted(
+    folder: Path, broker: Any, listen: Callable[[Any], Any], count: int, *, paddocks: int = 12,
+    seed: int = 1, say: Callable[[str], None] = lambda text: None,
+) -> Outcome:  # fmt: skip
+    """Interrupt a gateway ``count`` times. listen: makes a subscriber of a broker."""
+    began, dice = time.monotonic(), random.Random(seed)
+    outcome = Outcome(count)
+    model = made_model(folder / "m")
+    days = _stream(count, dice)
+    calm = made_gateway(folder / "calm", model=model)
+    for at, day in enumerate(days):
+        drop(calm, columns_of(day, paddocks=paddocks), f"{at:04d}.csv")
+        if at % 8 == 7:
+            scanned(calm)
+    scanned(calm)
+    gateway = made_gateway(folder / "hurt", broker.toml + "[serve]\nport = 0\n", model=model)
+    site = folder / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(CLOCKLESS)
+    path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
+    listener, messages = listen(broker), []
+    waiting = list(enumerate(days))
+    clockless = False
+    for turn in range(count):
+        environment = {**os.environ, "PYTHONPATH": path}
+        if clockless:
+            environment["KGSM_TEST_CLOCK"] = "3600"
+        with Running("watch", gateway.source, env=environment) as watched:
+            if waiting and dice.random() < 0.85:
+                at, day = waiting.pop(0)
+                drop(gateway, columns_of(day, paddocks=paddocks), f"{at:04d}.csv")
+            if dice.random() < 0.6:
+                watched.until("ready", 60)
+                if dice.random() < 0.6:
+                    with suppress(AssertionError):  # not stored yet: all the better
+                        watched.until("stored", dice.uniform(0.05, 1.5))
+            time.sleep(dice.uniform(0, 0.4))
+            watched.kill()
+        kind = "kill" if turn % 2 else dice.choice(["cut", "block", "move", "page"])
+        if kind == "page" and dice.random() < 0.7:
+            kind = "cut"
+        clockless = kind not in ("kill",) and dice.random() < 0.5
+        outcome.kinds[kind] = outcome.kinds.get(kind, 0) + 1
+        _harm(gateway, kind, dice)
+        if turn % 25 == 12:  # the broker dies between runs, and one run sees no broker
+            time.sleep(0.3)
+            messages += listener.messages
+            listener.close()
+            broker.kill()
+            outcome.kinds["broker"] = outcome.kinds.get("broker", 0) + 1
+            with Running("watch", gateway.source) as watched:
+                watched.until("broker_lost", 60)
+                watched.kill()
+            broker.start()
+            listener = listen(broker)
+        if turn % 20 == 19:
+            say(f"{turn + 1} of {count} interruptions, {len(days) - len(waiting)} files dropped")
+    for at, day in waiting:
+        drop(gateway, columns_of(day, paddocks=paddocks), f"{at:04d}.csv")
+    with Running("watch", gateway.source) as watched:
+        watched.until("told_all", 120)
+        limit = time.monotonic() + 120
+        while time.monotonic() < limit:
+            with Store(gateway.database) as store:
+                done = store.counts()["outbox"] == 0
+            if done and not [p for p in gateway.spool.iterdir() if p.suffix == ".csv"]:
+                break
+            time.sleep(0.2)
+        watched.stop()
+    time.sleep(0.5)
+    messages += listener.messages
+    listener.close()
+    _compare(outcome, calm, gateway, messages)
+    outcome.files, outcome.seconds = len(days), time.monotonic() - began
+    return outcome
+
+
+def _stream(count: int, dice: random.Random) -> list[int]:
+    """Days of passes in the order they arrive: mostly in theirs, some late."""
+    days = [6 * at for at in range(max(4, count * 2 // 3))]
+    for at in range(2, len(days) - 1, 7):
+        other = min(len(days) - 1, at + dice.randint(1, 3))
+        days[at], days[other] = days[other], days[at]
+    return days
+
+
+def _harm(gateway: Any, kind: str, dice: random.Random) -> None:
+    """Take from the disk what a power cut can."""
+    database, wal = gateway.database, gateway.database.with_name("gateway.db-wal")
+    if kind in ("cut", "block", "move") and wal.exists() and wal.stat().st_size > 32:
+        page = struct.unpack(">I", wal.read_bytes()[8:12])[0] + 24
+        size, safe = wal.stat().st_size, 32 + page * _copied(gateway)
+        if safe < size:
+            at = dice.randint(safe, size)
+            with wal.open("r+b") as file:
+                if kind == "block":
+                    file.seek(at // 4096 * 4096 if at // 4096 * 4096 >= safe else safe)
+                    file.write(bytes(min(4096, size - file.tell())))
+                else:
+                    file.truncate(at)
+        shm = gateway.database.with_name("gateway.db-shm")
+        shm.unlink(missing_ok=True)  # memory: gone with the power
+    if kind == "move":
+        try:
+            with sqlite3.connect(database) as db:
+                known = {row[0] for row in db.execute("SELECT sequence FROM arrival")}
+        except sqlite3.Error:
+            return
+        items = archived(gateway.archive) if gateway.archive.is_dir() else []
+        if items and items[-1].number not in known:
+            items[-1].path.rename(gateway.spool / items[-1].name)
+    if kind == "page" and database.exists() and database.stat().st_size > 8192:
+        pages = database.stat().st_size // 4096
+        with database.open("r+b") as file:
+            for _ in range(3):
+                file.seek(4096 * dice.randint(1, pages - 1))
+                file.write(dice.randbytes(4096))
+        wal.unlink(missing_ok=True)
+        database.with_name("gateway.db-shm").unlink(missing_ok=True)
+        (gateway.state / "running").touch()
+
+
+def _copied(gateway: Any) -> int:
+    """Frames a checkpoint has copied or begun to, of the WAL index (wal.c, WalCkptInfo)."""
+    shm = gateway.database.with_name("gateway.db-shm")
+    if not shm.exists() or shm.stat().st_size < 136:
+        return 1 << 40
+    content = shm.read_bytes()
+    return max(struct.unpack_from("=I", content, at)[0] for at in (96, 128))
+
+
+def _compare(outcome: Outcome, calm: Any, hurt: Any, messages: list[Any]) -> None:
+    expected, found = stored(calm), stored(hurt)
+    outcome.acquisitions = len(expected)
+    outcome.lost = sorted(expected.keys() ^ found.keys())
+    for key in expected.keys() & found.keys():
+        one, other = expected[key], found[key]
+        near = one.sm == other.sm or (
+            one.sm is not None and other.sm is not None and abs(one.sm - other.sm) < 2e-6
+        )
+        if not near or one.flags != other.flags:
+            outcome.different.append((key, one.sm, other.sm, one.flags, other.flags))
+    with Store(hurt.database) as store:
+        bytes_of = {
+            value.key: record_bytes(value)
+            for paddock in {key[0] for key in found}
+            for value in store.series(paddock, revisions=True)
+        }
+    told: dict[tuple[Any, ...], bytes] = {}
+    for topic, payload, _ in messages:
+        if not topic.endswith(("/record", "/state")) or not payload:
+            continue
+        raw = json.loads(payload)
+        seconds = int(time.mktime(time.strptime(raw["acquired_at"], "%Y-%m-%dT%H:%M:%SZ"))
+                      - time.timezone)  # fmt: skip
+        key = (raw["paddock"], seconds, raw["orbit"], raw["revision"])
+        if told.setdefault(key, payload) != payload:
+            outcome.two_faces.append(key)
+        if bytes_of.get(key) != payload:
+            outcome.told_not_stored.append(key)
+    outcome.stored_not_told = sorted(bytes_of.keys() - told.keys())
+
+
+def cleared(folder: Path) -> Path:
+    """An empty folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
