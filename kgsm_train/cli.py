@@ -114,9 +114,12 @@ def crossval(
     own_folder(output, CROSSVAL)
     with bars() as progress:
         result = crossvalidate(experiment, output, jobs=jobs, progress=progress)
-    print_scores(write_run(output, result, experiment, counts))
+    board = write_run(output, result, experiment, counts)
+    print_scores(board)
     print_times(result.seconds)
     say(f"{output}: report.html, metrics.json, predictions.csv, figures/")
+    if board.ours in board.no_skill:  # what must be read is said last
+        say(board.no_skill[board.ours])
 
 
 @app.command()

@@ -33,6 +33,7 @@ class Data:
         ``year`` is made from the date: leave-year-out, every place known.
     fold: column with the authors' own folds; empty for folds made from the groups.
     drop: 0/1 or true/false columns; where true, the row's label is not used.
+    missing: cells that stand for "not measured" in this table, as written: ``["-90.0"]``.
     licence: of the data, for the model card.
     """
 
@@ -40,6 +41,7 @@ class Data:
     group: str = "site"
     fold: str = ""
     drop: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     licence: str = "not stated"
 
 

@@ -291,7 +291,11 @@ def page(
             '<p class="warning"><strong>SIMULATED DATA.</strong> No value in this table was '
             "measured; scores say how methods compare, not how well soil moisture is known.</p>"
         )
-    parts += [f'<p class="warning">{_esc(sentence)}</p>' for sentence in notes(board)]
+    warnings = [
+        *notes(board),
+        *([board.no_skill[board.ours]] if board.ours in board.no_skill else []),
+    ]
+    parts += [f'<p class="warning">{_esc(sentence)}</p>' for sentence in warnings]
     parts.append("<h2>What it says</h2><ul class='verdict'>")
     parts += [f"<li>{_esc(sentence)}</li>" for sentence in verdict(board, found)]
     parts.append("</ul>")

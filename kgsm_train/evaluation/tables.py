@@ -140,8 +140,6 @@ def notes(board: Board) -> list[str]:
     said += [f"Look at these labels: {text}" for text in board.repeats[:5]]
     if len(board.repeats) > 5:
         said.append(f"... and {len(board.repeats) - 5} more labels that look copied")
-    if board.ours in board.no_skill:
-        said.append(board.no_skill[board.ours])
     return said
 
 

@@ -23,7 +23,8 @@ from kgsm_infer.errors import DataError
 from kgsm_infer.kernels.wcm import Limits, Wcm
 from kgsm_infer.kernels.window import bounded, whole_history, window_rows
 from kgsm_infer.observations import Observations, columns_to_read, isolate_observed, observe
-from kgsm_infer.table import Table, read_table
+from kgsm_infer.table import Table, table_of
+from kgsm_infer.tablefile import Sheet, read_sheet
 
 from ..config import Config, HeadOptions
 from ..models import MODELS
@@ -121,7 +122,8 @@ def read_source(config: Config) -> Source:
         features += tuple(name for name in config.unseen(model) if name not in features)
     if "oracle" in config.crossval.models:
         features = (*features, "sm_oracle")
-    table = read_table(config.table, features=columns_to_read(features), require=needed)
+    sheet = _blanked(read_sheet(config.table), config.data.missing)
+    table = table_of(sheet, columns_to_read(features), needed, once=True, keep="refuse")
     label = table.numbers["sm"].astype(np.float32)
     for name in config.data.drop:
         label = np.where(_is_true(table, name), np.float32(np.nan), label)
@@ -132,6 +134,17 @@ def read_source(config: Config) -> Source:
         simulated="simulated" in set(table.text.get("source", ())),
         sha256=hashlib.sha256(Path(config.table).read_bytes()).hexdigest(),
     )
+
+
+def _blanked(sheet: Sheet, missing: Sequence[str]) -> Sheet:
+    """The columns with every cell that is written like one of ``missing`` left empty."""
+    if not missing:
+        return sheet
+    columns = {
+        name: tuple("" if str(cell).strip() in missing else str(cell) for cell in cells)
+        for name, cells in sheet.columns.items()
+    }
+    return replace(sheet, columns=columns)
 
 
 def is_radar(feature: str) -> bool:
