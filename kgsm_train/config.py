@@ -363,6 +363,8 @@ def _check(path: Path, config: Config) -> None:
         config.wcm.with_a(config.wcm.a)
     except ValueError as error:
         raise UsageError(f"{path}: [wcm] {error}") from None
+    for name in cv.models:
+        need(name in MODELS, "[crossval] models", f"has {name!r}; known: {', '.join(MODELS)}")
     _check_head(path, config)
     need(net.hidden >= 1 and net.members >= 1, "[network]", "needs hidden and members >= 1")
     need(0 <= net.dropout < 1, "[network] dropout", "must lie in [0, 1)")
@@ -380,8 +382,6 @@ def _check(path: Path, config: Config) -> None:
     need(bool(cv.models), "[crossval] models", "names no model")
     for name in cv.allow:
         need(name in LEAKS, "[crossval] allow", f"has {name!r}; known: {', '.join(LEAKS)}")
-    for name in cv.models:
-        need(name in MODELS, "[crossval] models", f"has {name!r}; known: {', '.join(MODELS)}")
 
 
 def _check_head(path: Path, config: Config) -> None:
