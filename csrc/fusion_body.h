@@ -115,8 +115,9 @@ KGSM_INLINE void regress(const fusion_window *at, const char *mask, fusion_pair 
 }
 
 /* Q: which candidates are similar to the target in both fine images, and b over them. */
-KGSM_INLINE void find_similar(const int low, const fusion_window *at, const vf bound[4],
+KGSM_INLINE void find_similar(const int low, const fusion_window *given, const vf bound[4],
                               char *mask, fusion_pair *pair) {
+    const fusion_window own = *given, *at = &own; /* no store can change it */
     vd count = {0}, sum1 = {0}, sum2 = {0};
     for (size_t y = 0; y < at->rows; y++) {
         const size_t line = y * at->stride;
@@ -154,8 +155,9 @@ KGSM_INLINE void find_similar(const int low, const fusion_window *at, const vf b
             pair->bias[k][lane] = pair->similar[lane] ? -pair->bias[k][lane] / pair->similar[lane] : 0;
 }
 
-KGSM_INLINE void weigh(const int low, const fusion_window *at, const char *mask, float *weights,
-                       fusion_pair *pair) {
+KGSM_INLINE void weigh(const int low, const fusion_window *given, const char *mask,
+                       float *weights, fusion_pair *pair) {
+    const fusion_window own = *given, *at = &own; /* no store can change it */
     float part_of[4][KGSM_LANES]; /* each bias as a float and what that leaves of it */
     for (int lane = 0; lane < KGSM_LANES; lane++)
         for (int k = 0; k < 2; k++) {

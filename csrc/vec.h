@@ -45,11 +45,22 @@ typedef struct {
     vd_half first, last;
 } vd;
 KGSM_INLINE vd vd_add(vd a, vf b) {
+#if defined(KGSM_AVX512) /* by name: through memory b would stay there for the whole loop */
+    a.first += (vd_half)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)b));
+    a.last += (vd_half)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)b, 1));
+#elif defined(KGSM_AVX2)
+    a.first += (vd_half)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)b));
+    a.last += (vd_half)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)b, 1));
+#elif defined(KGSM_NEON)
+    a.first += (vd_half)vcvt_f64_f32(vget_low_f32((float32x4_t)b));
+    a.last += (vd_half)vcvt_high_f64_f32((float32x4_t)b);
+#else
     vf_half first, last;
     memcpy(&first, &b, sizeof first);
     memcpy(&last, (const char *)&b + sizeof first, sizeof last);
     a.first += __builtin_convertvector(first, vd_half);
     a.last += __builtin_convertvector(last, vd_half);
+#endif
     return a;
 }
 KGSM_INLINE vd vd_add_at(vd a, const double *p) {
