@@ -219,8 +219,8 @@ def fuse_methods(
         list[str] | None, typer.Option("--method", help="methods to compare; all by default")
     ] = None,
     detail: Annotated[
-        int, typer.Option("--detail", min=1, help="detail: below this many pixels to each side")
-    ] = 5,
+        int, typer.Option("--detail", min=1, help="detail: what a mean over +-pixels takes away")
+    ] = 25,
     threads: Annotated[int, typer.Option(min=1, help="rows worked on at a time")] = 2,
     radius: Radius = 25,
     patch: Patch = 200,

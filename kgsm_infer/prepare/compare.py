@@ -43,7 +43,7 @@ def leave_one_out(
     pairs: Pairs,
     run: Run,
     chosen: Sequence[str] = METHODS,
-    detail_radius: int = 5,
+    detail_radius: int = 25,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[LeftOut]:
     """Scores of every method on every fine image that can be left out."""

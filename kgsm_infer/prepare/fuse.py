@@ -36,7 +36,7 @@ from .pairs import Images, Pairs
 #: Fused together at most; more days share the weights of their pair, and cost memory.
 DAYS_TOGETHER = 32
 #: What a block of images may take, bytes; a wide image is fused fewer days at a time.
-MEMORY = 512 * 2**20
+MEMORY = 320 * 2**20
 #: A fine image with a smaller share of its pixels present is no partner for fusion.
 LEAST_PRESENT = 0.05
 

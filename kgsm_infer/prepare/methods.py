@@ -135,8 +135,8 @@ class Score:
     detail_r: float
 
 
-def score(fused: Image, truth: Image, radius: int = 5) -> Score:
-    """Scores of one image; radius: half the width, in pixels, detail is judged below."""
+def score(fused: Image, truth: Image, radius: int = 25) -> Score:
+    """Scores of one image; detail is what it adds to its mean over +-radius pixels."""
     both = np.isfinite(fused) & np.isfinite(truth)
     if both.sum() < 2:
         return Score(int(both.sum()), *[float("nan")] * 5)
