@@ -19,8 +19,8 @@ from ..errors import DataError, UsageError
 from ..files import whole
 from ..kernels.fusion import Pair
 from ..scenes.gdal import gdal
-from .fuse import LEAST_PRESENT, Run, blocks_of, present_shares, sigma_of
-from .methods import METHODS, Score, fuse_block, needs_coarse, score
+from .fuse import LEAST_PRESENT, Run, present_shares
+from .methods import METHODS, Score, blocks_of, fuse_block, needs_coarse, score, sigma_of
 from .pairs import Images, Pairs
 
 #: Images are held whole here; larger ones are cut out first.

@@ -30,7 +30,15 @@ from ..scenes.stack import Stack
 from . import methods
 from .grids import Draft, into_place, workshop
 from .manifests import manifest_text
-from .methods import DEFAULT_METHOD, METHODS, Rows, fuse_block, needs_coarse, reach
+from .methods import (
+    DEFAULT_METHOD,
+    METHODS,
+    bands,
+    blocks_of,
+    fuse_block,
+    needs_coarse,
+    sigma_of,
+)
 from .pairs import Images, Pairs
 
 #: Fused together at most; more days share the weights of their pair, and cost memory.
@@ -143,7 +151,7 @@ def present_shares(pairs: Pairs) -> list[float]:
     height, width = pairs.grid.height, pairs.grid.width
     with gdal(), Images(pairs) as images:
         return [
-            sum(int(np.isfinite(images.fine(i, rows)).sum()) for rows in _bands(height, 200))
+            sum(int(np.isfinite(images.fine(i, rows)).sum()) for rows in bands(height, 200))
             / (height * width)
             for i in range(len(pairs.fine_days))
         ]
@@ -183,16 +191,18 @@ def fuse_series(
     layer = {"files": f"{pairs.quantity}_*.tif", "match": "nearest", "max_gap_days": 1}
     with whole(folder / f"{pairs.quantity}.toml") as out:
         title = f"{kind}daily {pairs.quantity}, {run.method}; add this layer to a scene"
-        out.write(manifest_text(title, {pairs.quantity: layer}))
+        top = {"simulated": True} if pairs.simulated else {}
+        out.write(manifest_text(title, {pairs.quantity: layer}, **top))
     return reports
 
 
 def days_together(pairs: Pairs, run: Run) -> int:
     """How many days of an interval fit into the memory of a block."""
     rows = min(run.patch + 2 * run.radius, pairs.grid.height)
-    # of each pixel: the pair, its nine planes, and for each day its image, its plane, its result
+    # of each pixel: the pair, its nine planes, and for each day image, plane and result, most of
+    # them twice: one block is read while the last is written
     plane = 4 * rows * (pairs.grid.width + 2 * run.radius)
-    return int(np.clip((MEMORY - 13 * plane) // (4 * plane), 1, DAYS_TOGETHER))
+    return int(np.clip((MEMORY - 13 * plane) // (8 * plane), 1, DAYS_TOGETHER))
 
 
 @dataclass(frozen=True)
@@ -211,7 +221,7 @@ class _Days:
         """The measured image of a day."""
 
         def blocks(_: list[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-            for rows in _bands(self.pairs.grid.height, self.run.patch):
+            for rows in bands(self.pairs.grid.height, self.run.patch):
                 yield rows.start, images.fine(self.places[0], rows)[None]
 
         return self._write(blocks)
@@ -326,29 +336,6 @@ class _Days:
         for stack in (pairs.fine, pairs.coarse):
             said.append(None if stack is None else _stamps(stack, days))
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()
-
-
-def sigma_of(pair: Pair, rows: Rows, rule: Fusion) -> NDArray[np.float64]:
-    """sigma_k of the rows' columns, (2, columns): over the patches these rows are one line of."""
-    at = slice(rows.first, rows.first + rows.count)
-    fine = [np.asarray(image)[at] for image in (pair.fine1, pair.fine2)]
-    columns = fine[0].shape[1]
-    return np.stack(
-        [fusion.patch_sigma(image, rule.patch)[0].repeat(rule.patch)[:columns] for image in fine]
-    )
-
-
-def blocks_of(height: int, rule: Fusion, method: str) -> Iterator[tuple[slice, Rows]]:
-    """Lines of patches: the rows to read, and which of them are wanted."""
-    around = reach(method, rule)
-    for rows in _bands(height, rule.patch):
-        outer = slice(max(0, rows.start - around), min(height, rows.stop + around))
-        yield outer, Rows(rows.start - outer.start, rows.stop - rows.start)
-
-
-def _bands(height: int, step: int) -> Iterator[slice]:
-    for start in range(0, height, step):
-        yield slice(start, min(start + step, height))
 
 
 def _inside(days: NDArray[np.datetime64], run: Run) -> NDArray[np.bool_]:

@@ -18,6 +18,7 @@ docs/fusion.md says what each was measured to be worth.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,7 +26,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from ..kernels import fuse_rows
-from ..kernels.fusion import Fusion, Pair
+from ..kernels.fusion import Fusion, Pair, patch_sigma
 
 METHODS = ("linear", "linear-anomaly", "estarfm", "estarfm-v1", "unbiased", "unbiased-window")
 #: Chosen by what was measured: docs/fusion.md.
@@ -82,6 +83,29 @@ def fuse_block(
     if method == "linear-anomaly":
         fused = fused + (coarse[:, at] - (coarse1 + t * (coarse2 - coarse1)))
     return np.where(np.isfinite(fused), fused, np.float32(np.nan))
+
+
+def sigma_of(pair: Pair, rows: Rows, rule: Fusion) -> NDArray[np.float64]:
+    """sigma_k of the rows' columns, (2, columns): over the patches these rows are one line of."""
+    at = slice(rows.first, rows.first + rows.count)
+    fine = [np.asarray(image)[at] for image in (pair.fine1, pair.fine2)]
+    columns = fine[0].shape[1]
+    return np.stack(
+        [patch_sigma(image, rule.patch)[0].repeat(rule.patch)[:columns] for image in fine]
+    )
+
+
+def blocks_of(height: int, rule: Fusion, method: str) -> Iterator[tuple[slice, Rows]]:
+    """Lines of patches: the rows to read, and which of them are wanted."""
+    around = reach(method, rule)
+    for rows in bands(height, rule.patch):
+        outer = slice(max(0, rows.start - around), min(height, rows.stop + around))
+        yield outer, Rows(rows.start - outer.start, rows.stop - rows.start)
+
+
+def bands(height: int, step: int) -> Iterator[slice]:
+    for start in range(0, height, step):
+        yield slice(start, min(start + step, height))
 
 
 def _by_window(rule: Fusion, pair: Pair, coarse0: Image, at: slice) -> Image:

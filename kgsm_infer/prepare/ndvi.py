@@ -7,6 +7,8 @@ than half is missing.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,7 +24,10 @@ from ..errors import DataError, UsageError
 from ..files import whole
 from ..scenes.gdal import gdal
 from ..scenes.grid import Grid
-from .grids import Draft, into_place, workshop
+from . import products
+from . import reflectance as reflectances
+from .grids import Draft, finished, into_place, said_simulated, workshop
+from .landcover import write_vwc
 from .manifests import manifest_text
 from .products import Acquisition
 from .reflectance import (
@@ -36,7 +41,6 @@ from .reflectance import (
     reflectance,
     scl_clear,
 )
-from .vegetation import of_cover, vwc_of
 
 #: Rows worked on at a time.
 BLOCK = 512
@@ -61,7 +65,9 @@ class Wanted:
 
 @dataclass(frozen=True)
 class DayReport:
-    """One day of one product as written. clear: share of pixels with a number."""
+    """One day of one product as written. clear: share of pixels with a number; kept: as an
+    earlier run left it.
+    """
 
     product: str
     day: str
@@ -69,6 +75,7 @@ class DayReport:
     files: tuple[Path, ...]
     clear: float
     note: str = ""
+    kept: bool = False
 
 
 def prepare_ndvi(
@@ -103,18 +110,22 @@ def prepare_ndvi(
             if progress is not None:
                 progress(sum(sizes[: count + 1]), sum(sizes))
         layers = ["ndvi", *(["albedo"] if wanted.albedo else [])]
-        if wanted.worldcover is not None:
+        if wanted.worldcover is not None and wanted.grid is not None:
             for product in dict.fromkeys(report.product for report in reports):
                 some = [report for report in reports if report.product == product]
-                _write_vwc(rasterio, product, some, folder, wanted)
+                images = {report.day: report.files[0] for report in some}
+                write_vwc(rasterio, product, images, folder, wanted.worldcover, wanted.grid)
             layers.append("vwc_kg_m2")
     for product in dict.fromkeys(report.product for report in reports):
         named = {
             layer: {"files": f"{layer}_*_{product}.tif", "match": "linear", "max_gap_days": 16}
             for layer in layers
         }
+        made = [report.files[0] for report in reports if report.product == product]
+        top = {"simulated": True} if any(said_simulated(file) for file in made) else {}
         with whole(folder / f"vegetation_{product}.toml") as out:
-            out.write(manifest_text(f"Vegetation of {product}; add these layers to a scene", named))
+            title = f"Vegetation of {product}; add these layers to a scene"
+            out.write(manifest_text(title, named, **top))
     return reports
 
 
@@ -128,6 +139,12 @@ def _one_day(
 ) -> DayReport:
     layers = ["ndvi", *(["albedo"] if wanted.albedo else [])]
     files = [folder / f"{layer}_{day}_{product}.tif" for layer in layers]
+    key = _key(items, wanted)
+    if all(finished(file, key) for file in files):
+        with rasterio.open(files[0]) as dataset:
+            share = float(dataset.tags()["CLEAR"])
+        names = tuple(item.name for item in items)
+        return DayReport(product, day, names, tuple(files), share, kept=True)
     note = ""
     with workshop(folder) as part, ExitStack() as stack:
         grids, rough = [], []
@@ -150,12 +167,13 @@ def _one_day(
             for row, values in _mosaic(rasterio, sources, grids, target):
                 draft.write(values, row, 0)
                 clear += int(np.isfinite(values).sum()) if layer == "ndvi" else 0
-            draft.finish(part / file.name, _tags(items, layer), layer)
+            share = clear / (target.width * target.height)
+            tags = {**_tags(items, layer), "CLEAR": repr(share), "KGSM_KEY": key}
+            draft.finish(part / file.name, tags, layer)
         for paths in rough:
             for path in paths.values():
                 path.unlink()
         into_place(part, folder)
-    share = clear / (target.width * target.height)
     return DayReport(product, day, tuple(i.name for i in items), tuple(files), share, note)
 
 
@@ -316,57 +334,15 @@ def _averaged(rasterio: Any, dataset: Any, target: Grid, row: int, rows: int) ->
     return np.where(share >= LEAST_CLEAR, mean, np.nan).astype(np.float64)
 
 
-def _write_vwc(
-    rasterio: Any, product: str, days: Sequence[DayReport], folder: Path, wanted: Wanted
-) -> None:
-    """VWC of every day, and B, on the asked grid; N_max and N_min are those of the days given."""
-    grid = wanted.grid
-    assert grid is not None
-    assert wanted.worldcover is not None
-    cover = _land_cover(rasterio, wanted.worldcover, grid)
-    n_max, n_min = np.full(cover.shape, np.nan), np.full(cover.shape, np.nan)
-    for report in days:
-        with rasterio.open(report.files[0]) as dataset:
-            values = dataset.read(1).astype(np.float64)
-        n_max, n_min = np.fmax(n_max, values), np.fmin(n_min, values)
-    span = (np.datetime64(days[-1].day) - np.datetime64(days[0].day)).astype(int) + 1
-    tags = {
-        "SOFTWARE": f"kgsm {__version__}",
-        "LANDCOVER": wanted.worldcover.name,
-        "NDVI_RANGE": f"largest and smallest of {len(days)} days in {span}; the rule asks a year's",
-    }
-    with workshop(folder) as part:
-        for report in days:
-            with rasterio.open(report.files[0]) as dataset:
-                values = vwc_of(dataset.read(1), n_max, n_min, cover)
-            name = f"vwc_kg_m2_{report.day}_{product}"
-            draft = Draft(part / f"{name}.draft", grid)
-            draft.write(values, 0, 0)
-            draft.finish(part / f"{name}.tif", {**tags, "UNITS": "kg m-2"}, "vwc_kg_m2")
-        draft = Draft(part / "b.draft", grid)
-        draft.write(of_cover(cover, "b"), 0, 0)
-        draft.finish(part / "b_m2_kg.tif", {**tags, "UNITS": "m2 kg-1"}, "b_m2_kg")
-        into_place(part, folder)
-
-
-def _land_cover(rasterio: Any, path: Path, grid: Grid) -> NDArray[np.uint8]:
-    """The commonest WorldCover class of each pixel of a grid."""
-    cover = np.zeros((grid.height, grid.width), np.uint8)
-    try:
-        with rasterio.open(path) as source:
-            rasterio.warp.reproject(
-                rasterio.band(source, 1),
-                cover,
-                dst_transform=rasterio.Affine(*grid.transform),
-                dst_crs=grid.crs,
-                resampling=rasterio.enums.Resampling.mode,
-            )
-    except rasterio.errors.RasterioError as error:
-        raise DataError(f"{path}: cannot be read as a land-cover map ({error})") from None
-    known = np.isfinite(of_cover(cover, "stem_kg_m2"))
-    if not known.any():
-        raise DataError(f"{path}: no WorldCover class (10, 20, … 100) on the grid asked for")
-    return cover
+def _key(items: Sequence[Acquisition], wanted: Wanted) -> str:
+    """Digest of what a day depends on, the code included."""
+    said: list[object] = [__version__, repr(wanted.grid), wanted.albedo, wanted.snow]
+    said += [Path(str(module.__file__)).read_text("utf-8") for module in (reflectances, products)]
+    for item in items:
+        said.append([item.name, item.add])
+        for name, file in sorted(item.files.items()):
+            said.append([name, file.name, file.stat().st_size, file.stat().st_mtime_ns])
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 def _tags(items: Sequence[Acquisition], layer: str) -> dict[str, str]:
@@ -379,6 +355,9 @@ def _tags(items: Sequence[Acquisition], layer: str) -> dict[str, str]:
     }
     if product.name == "sentinel2":
         tags["BOA_ADD_OFFSET"] = " ".join(f"{item.add:g}" for item in items)
+    reasons = {said_simulated(file) for item in items for file in item.files.values()} - {""}
+    if reasons:
+        tags["SIMULATED"] = max(reasons)
     if layer == "albedo":
         tags["NARROW_TO_BROADBAND"] = product.citation
     return tags
@@ -387,4 +366,5 @@ def _tags(items: Sequence[Acquisition], layer: str) -> dict[str, str]:
 def summary(report: DayReport) -> str:
     """One line of a day for people."""
     note = f"; {report.note}" if report.note else ""
+    note += "; finished before, kept" if report.kept else ""
     return f"{report.day} {report.product}: {report.clear:.1%} clear{note}"

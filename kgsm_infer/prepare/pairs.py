@@ -33,6 +33,7 @@ from ..scenes.manifest import Scene, scene_from
 from ..scenes.opening import open_series
 from ..scenes.reader import Reader
 from ..scenes.stack import Stack
+from .grids import said_simulated
 
 #: What a quantity can be, exclusive, in its unit (K for lst_k). Surface temperature: the
 #: limits of the authors of unbiased ESTARFM.
@@ -117,7 +118,10 @@ def read_pairs(path: str | Path) -> Pairs:
         twice = sorted({str(day) for day in days if days.count(day) > 1})
         if twice:
             raise DataError(f"{source}: [{side}] has two images of {twice[0]}; keep one for a day")
-    simulated = bool(raw.get("simulated", False)) or made is not None
+    simulated = raw.get("simulated", False)
+    if not isinstance(simulated, bool):
+        raise DataError(f"{source}: simulated is true or false, not {simulated!r}")
+    simulated |= made is not None or _says_so(fine) or (coarse is not None and _says_so(coarse))
     return Pairs(source, quantity, _limits(raw, quantity, source), fine, coarse, made, simulated)
 
 
@@ -189,6 +193,11 @@ def _scene(raw: Mapping[str, Any], quantity: str, source: str, folder: Path) -> 
     if "layers" not in raw and "preset" not in raw:
         raw = {"layers": {quantity: raw}}
     return scene_from(raw, source, folder)
+
+
+def _says_so(stack: Stack) -> bool:
+    """Whether a stack, or one of its files, is simulated."""
+    return stack.simulated or any(said_simulated(file) for file in stack.files)
 
 
 def _simulated(raw: Mapping[str, Any], source: str) -> SimulatedCoarse | None:

@@ -260,6 +260,14 @@ def test_coarse_images_simulated_from_fine_ones_say_so(manifest, tmp_path):
     assert "SIMULATED coarse images: means of 5 x 5" in result.output
 
 
+def test_images_that_say_simulated_count_for_more_than_the_manifest(manifest):
+    manifest.write_text(manifest.read_text().replace("simulated = true\n", ""))
+    assert not read_pairs(manifest).simulated
+    with rasterio.open(manifest.parent / f"coarse/{COARSE[0]}_ndvi.tif", "r+") as dataset:
+        dataset.update_tags(SIMULATED="made by a test")
+    assert read_pairs(manifest).simulated
+
+
 def test_a_clouded_fine_image_is_no_partner(manifest):
     image = np.full(SHAPE, np.nan)
     image[0, :9] = 0.3

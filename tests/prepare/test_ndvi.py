@@ -243,6 +243,26 @@ def test_two_images_of_a_day_become_one_on_a_grid(tmp_path):
     assert len(days) == 1 and days[0].clear == 1
 
 
+def test_finished_days_are_kept_and_changed_ones_made_again(tmp_path):
+    scene = landsat(tmp_path, qa={(1, 2): 3})
+    for kept in (False, True):
+        day = prepare_ndvi(find_products([scene]), tmp_path / "out", Wanted())[0]
+        assert (day.kept, day.clear) == (kept, 79 / 80)
+    assert not prepare_ndvi(find_products([scene]), tmp_path / "out", Wanted(snow=True))[0].kept
+    landsat(tmp_path, qa={(1, 2): 3, (1, 3): 3})
+    assert prepare_ndvi(find_products([scene]), tmp_path / "out", Wanted())[0].clear == 78 / 80
+
+
+def test_simulated_images_make_simulated_vegetation(tmp_path):
+    scene = landsat(tmp_path)
+    with rasterio.open(next(scene.glob("*B5*")), "r+") as dataset:
+        dataset.update_tags(SIMULATED="made by a test")
+    prepare_ndvi(find_products([scene]), tmp_path / "out", Wanted())
+    with rasterio.open(tmp_path / "out/ndvi_2020-01-10_landsat.tif") as dataset:
+        assert dataset.tags()["SIMULATED"] == "made by a test"
+    assert read_scene(tmp_path / "out/vegetation_landsat.toml").simulated
+
+
 def test_vwc_by_hand_and_as_files(tmp_path):
     """1.9134 N**2 - 0.3215 N + stem (N_ref - N_min) / (1 - N_min)."""
     foliage = 1.9134 * 0.6**2 - 0.3215 * 0.6
