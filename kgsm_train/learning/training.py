@@ -134,11 +134,12 @@ def train(
         )
         held_out = held_out_groups(groups, config.network.members, fit.validation_share, fit.seed)
         held = np.stack([np.isin(samples.group[rows], names) for names in held_out], axis=1)
-        learnt_from, target = ~held, sm
+        learnt_from, target, unseen = ~held, sm, held
         if physics is not None:
             day = np.floor(samples.observed.day[rows])
-            away = held_out_days(day, config.network.members, fit.validation_share)
-            held, learnt_from = held & away, ~held & (~away | away.all())
+            away = held_out_days(day, config.network.members)
+            # what of a member is added is judged on groups and dates it never saw
+            held, learnt_from, unseen = held & ~away, learnt_from & ~away, held & away
             target = _beside(network, batch, sm, day if config.head.within_dates else None)
             if network.isolation is not None and MODELS[kind].head == "wcm":
                 network.isolation.requires_grad_(False)
@@ -156,7 +157,7 @@ def train(
             network,
             batch,
             torch.from_numpy(sm),
-            torch.from_numpy(held),
+            torch.from_numpy(unseen),
             config.head.shrink,
             config.head.shrink_slack,
         )
@@ -198,21 +199,24 @@ def chosen_shrink(
     network: KnowledgeGuidedLSTM,
     batch: Batch,
     sm: Tensor,
-    held: Tensor,
+    unseen: Tensor,
     parts: Sequence[float],
     slack: float,
 ) -> float:
     """What part of the network is added to its head: the largest of ``parts`` whose RMSE, on the
-    groups and dates each member held out, is within ``slack`` of the best one's."""
-    if len(parts) == 1:
-        return parts[0]
+    groups and dates each member never saw, is within ``slack`` of the best one's.
+
+    unseen: (R, M) True where a sample is such to a member. The smallest part where none is.
+    """
+    if len(parts) == 1 or not unseen.any():
+        return min(parts)
     network.eval()
     rmse = {}
     with torch.no_grad():
         for part in sorted(parts):
             network.shrink = part
             predicted, numbered = network(batch)
-            counts = held & numbered[:, None]
+            counts = unseen & numbered[:, None]
             error = (predicted.clamp(0.0, 1.0) - sm[:, None])[counts]
             rmse[part] = float(error.square().mean().sqrt())
     least = min(rmse.values())
@@ -378,19 +382,19 @@ def held_out_groups(
     return [np.take(order, range(m * size, (m + 1) * size), mode="wrap") for m in range(members)]
 
 
-def held_out_days(day: NDArray[np.floating], members: int, share: float) -> NDArray[np.bool_]:
-    """(R, M) True where a row's date is kept for a member's early stopping: neighbouring dates,
-    the next member the next ones, round and round. All True where there are fewer than three.
+def held_out_days(day: NDArray[np.floating], members: int) -> NDArray[np.bool_]:
+    """(R, M) True where a row's date is kept from a member: neighbouring dates, so that each
+    date is kept from somebody. None is where there are fewer than three dates.
 
-    >>> held_out_days(np.asarray([1.0, 2.0, 3.0, 4.0]), members=3, share=0.5)[:, 1].tolist()
+    >>> held_out_days(np.asarray([1.0, 2.0, 3.0, 4.0]), members=2)[:, 1].tolist()
     [False, False, True, True]
     """
     days, date = np.unique(day, return_inverse=True)
     if len(days) < 3:
-        return np.ones((len(day), members), bool)
-    size = max(1, round(share * len(days)))
-    kept = [np.take(days, range(m * size, (m + 1) * size), mode="wrap") for m in range(members)]
-    return np.stack([np.isin(days, some)[date] for some in kept], axis=1)
+        return np.zeros((len(day), members), bool)
+    parts = max(2, min(members, len(days)))
+    block = np.arange(len(days)) * parts // len(days)
+    return np.stack([(block == m % parts)[date] for m in range(members)], axis=1)
 
 
 @contextmanager

@@ -156,11 +156,12 @@ def test_a_network_that_knows_nothing_is_shrunk_away(experiment):
 
 def test_members_leave_out_dates_and_groups_together():
     day = np.repeat(np.arange(10.0), 3)
-    away = held_out_days(day, members=5, share=0.2)
+    away = held_out_days(day, members=5)
     assert away.shape == (30, 5)
     assert (away.sum(axis=0) == 6).all()
-    assert away.any(axis=1).all(), "every date is held out by somebody"
-    assert held_out_days(day[:6], members=2, share=0.2).all(), "two dates are too few"
+    assert away.any(axis=1).all(), "every date is kept from somebody"
+    assert not held_out_days(day, members=1).all(), "one member still sees dates"
+    assert not held_out_days(day[:6], members=2).any(), "two dates are too few"
 
 
 def test_within_dates_nothing_of_a_date_is_asked_of_the_network(experiment, monkeypatch):
