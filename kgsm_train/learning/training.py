@@ -383,16 +383,16 @@ def held_out_groups(
 
 
 def held_out_days(day: NDArray[np.floating], members: int) -> NDArray[np.bool_]:
-    """(R, M) True where a row's date is kept from a member: neighbouring dates, so that each
-    date is kept from somebody. None is where there are fewer than three dates.
+    """(R, M) True where a row's date is kept from a member: neighbouring dates, a fifth of them
+    or less, the next member the next ones. None is where there are fewer than three dates.
 
     >>> held_out_days(np.asarray([1.0, 2.0, 3.0, 4.0]), members=2)[:, 1].tolist()
-    [False, False, True, True]
+    [False, True, False, False]
     """
     days, date = np.unique(day, return_inverse=True)
     if len(days) < 3:
         return np.zeros((len(day), members), bool)
-    parts = max(2, min(members, len(days)))
+    parts = min(max(members, 5), len(days))
     block = np.arange(len(days)) * parts // len(days)
     return np.stack([(block == m % parts)[date] for m in range(members)], axis=1)
 
