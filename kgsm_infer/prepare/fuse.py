@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -267,7 +268,8 @@ class _Days:
     ) -> list[DayReport]:
         grid = self.pairs.grid
         files = [self.folder / f"{self.pairs.quantity}_{day}.tif" for day in self.days]
-        keys = [self._key(day) for day in self.days]
+        code = _code()
+        keys = [self._key(day, code) for day in self.days]
         found = [_present_in(file, key) for file, key in zip(files, keys, strict=True)]
         wanted = [i for i, present in enumerate(found) if present is None]
         self.count(grid.height * grid.width * (len(files) - len(wanted)))
@@ -325,10 +327,10 @@ class _Days:
             tags["SIMULATED"] = "made from simulated images"
         return tags
 
-    def _key(self, day: Day) -> str:
+    def _key(self, day: Day, code: str) -> str:
         """Digest of what a day depends on, the code included."""
         pairs, run = self.pairs, self.run
-        said: list[object] = [_code(), str(day), pairs.limits, repr(pairs.made), repr(pairs.grid)]
+        said: list[object] = [code, str(day), pairs.limits, repr(pairs.made), repr(pairs.grid)]
         days = [day]
         if self.interval is not None:
             said += [run.method, run.radius, run.patch]
@@ -360,9 +362,10 @@ def _stamps(stack: Stack, days: Sequence[Day]) -> list[object]:
 
 
 def _code() -> str:
-    """Digest of the code that makes the numbers, and the kernels' tier."""
+    """Digest of the code that makes the numbers, the C core included."""
     digest = hashlib.sha256(tier_name().encode())
-    for module in (fusion, methods):
+    core = sys.modules.get("kgsm_infer.kernels._core")
+    for module in (fusion, methods, *([core] if core is not None else [])):
         digest.update(Path(str(module.__file__)).read_bytes())
     return f"{__version__} {digest.hexdigest()}"
 
