@@ -185,6 +185,7 @@ def map_command(
         Path | None, typer.Option("--fields", help="outlines, for field context and quick look")
     ] = None,
     id_property: Id = None,
+    probes: Probes = None,
     quicklook: Quicklook = None,
     threads: Threads = 2,
     network: Network = False,
@@ -202,10 +203,15 @@ def map_command(
 
     loaded = load(model, engine=engine)
     manifest = read_scene(scene, allow_network=network)
-    inputs = _of_model(model, scene, fields, *manifest.files())
+    inputs = _of_model(model, scene, fields, probes, *manifest.files())
     preflight([output, quicklook], inputs, suffixes=MAPS, what="maps")
     preflight([quicklook], suffixes=PICTURES, what="quick looks")
     outlines = None if fields is None else read_outlines(fields, id_property)
+    sensors = None
+    if probes is not None:
+        from .probes import read_probes
+
+        sensors = read_probes(probes)
     with pixels_bar(output.name) as progress:
         counts = map_scene(
             loaded,
@@ -217,6 +223,8 @@ def map_command(
             outlines=outlines,
             quicklook=quicklook,
             progress=progress,
+            probes=sensors,
+            tell=note,
         )
     say(
         f"{output}: {counts['dates']} dates, {counts['pixels']} pixels, "

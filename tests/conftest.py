@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +74,10 @@ def model(tiny_model: Path) -> Any:
 @pytest.fixture(scope="session")
 def interval_model(model: Any) -> Any:
     """The tiny model with an interval on its card."""
+    from other_cards import with_card
+
     interval = {"level": 0.9, "lower": -0.05, "upper": 0.07}
-    return replace(model, card=replace(model.card, interval=interval))
+    return with_card(model, interval=interval)
 
 
 @pytest.fixture

@@ -55,7 +55,16 @@ def global_attributes(plan: Plan) -> dict[str, Any]:
         if card.interval is None
         else f"{card.interval['level']:.0%} per pixel, from cross-validation residuals"
     )
+    probes = {}
+    if plan.effects:
+        told = [
+            f"{day}: {effect.correction:+.4f} m3 m-3, weight {effect.weight:.2f}, "
+            f"{effect.probes} probes"
+            for day, effect in zip(plan.dates.astype("datetime64[D]"), plan.effects, strict=True)
+        ]
+        probes = {"kgsm_probes": "; ".join(told)}
     return {
+        **probes,
         "Conventions": "CF-1.11",
         "title": f"{simulated}Surface soil moisture, {name}",
         "institution": "not stated",

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..columns import FROZEN_BY, frozen_or_snow
 from ..context import CONTEXT
 from ..observations import Observations
+from ..probes import shift
 from ..scenes.grid import Window
 from ..scenes.reader import Reader
 from .context import BlockContext, Context, pixels_of
@@ -48,6 +49,11 @@ def retrieve_block(plan: Plan, reader: Reader, window: Window, context: Context)
         column,
         [name for name in FROZEN_BY if name in plan.stack.layers],
     )
+    if plan.effects:
+        parts = [
+            shift(plan.model.card, part, np.full(len(part.sm), effect.correction, np.float32))
+            for part, effect in zip(parts, plan.effects, strict=True)
+        ]
     shape = (len(plan.targets), window.height, window.width)
     return Block(
         *(

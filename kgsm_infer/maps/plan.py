@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..context import CONTEXT, HISTORIES, needed
+from ..date_effect import DateEffect
 from ..dates import asked_time, utc_seconds
 from ..errors import DataError, UsageError
 from ..scenes.grid import Window
@@ -33,6 +34,7 @@ class Plan:
 
     targets: indices into the stack's dates, ascending.  windows: all blocks, in order.
     paddocks: GeoJSON geometries in the stack's CRS, for field context; or empty.
+    effects: what probes say of each target's date; or empty.
     """
 
     model: Model
@@ -40,6 +42,7 @@ class Plan:
     targets: tuple[int, ...]
     windows: tuple[Window, ...]
     paddocks: tuple[Mapping[str, Any], ...] = ()
+    effects: tuple[DateEffect, ...] = ()
 
     @property
     def dates(self) -> NDArray[np.datetime64]:

@@ -29,6 +29,7 @@ from .work import Progress, Work, worked_out
 
 if TYPE_CHECKING:
     from ..model import Model
+    from ..table import Table
 
 
 def map_scene(
@@ -42,11 +43,14 @@ def map_scene(
     outlines: Outlines | None = None,
     progress: Progress | None = None,
     quicklook: str | Path | None = None,
+    probes: Table | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> dict[str, int]:
     """Map a scene to a COG (.tif), CF NetCDF (.nc) or Zarr (.zarr) file.
 
     date, every: as :func:`plan_map`.  threads: blocks worked on at a time.
     outlines: paddocks, for a model that takes context from fields and for the quick look.
+    probes: sensors that correct the level of their date; tell: hears of those not used.
     quicklook: a PNG of the last mapped date.  Returns pixels, pixels with a number and
     dates. The output appears whole or not at all; a stopped run is continued by the same
     call.
@@ -60,6 +64,12 @@ def map_scene(
             plan = replace(plan, paddocks=tuple(item for item in usable if isinstance(item, dict)))
         if output.suffix.lower() in (".tif", ".tiff") and len(plan.targets) > 1:
             raise UsageError(f"{output}: a COG holds one date; name a .nc or .zarr file for all")
+        if probes is not None:
+            from .probed import corrected_plan
+
+            plan, said = corrected_plan(plan, probes, threads)
+            for sentence in said:
+                tell(sentence)
         with worked_out(plan, output, threads=threads, progress=progress) as work:
             write(work, output)
             if quicklook is not None:

@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +205,7 @@ def fingerprint(plan: Plan, wanted: Sequence[int]) -> str:
         "inputs": inputs,
         "blocks": [tuple(plan.windows[index]) for index in wanted],
         "paddocks": plan.paddocks,
+        "effects": [asdict(effect) for effect in plan.effects],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

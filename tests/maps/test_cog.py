@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from made_scenes import CRS, WEST, make_pixels, write_scene
+from other_cards import with_card
 
 from kgsm_infer import flags
 from kgsm_infer.errors import MissingError
@@ -53,6 +53,6 @@ def test_an_output_that_does_not_read_back_is_not_let_out(
     )
     with pytest.raises(MissingError, match="sm_upper does not read back"):
         interval = {"level": 0.9, "lower": -0.05, "upper": 0.07}
-        model = replace(model, card=replace(model.card, interval=interval))
+        model = with_card(model, interval=interval)
         map_scene(model, read_scene(scene), tmp_path / "m.tif")
     assert not (tmp_path / "m.tif").exists()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from made_scenes import NORTH, WEST, make_pixels
 from map_checks import assert_equal_to_predict, predicted, read_map
+from other_cards import with_card
 
 from kgsm_infer import flags
 from kgsm_infer.card import Channel
@@ -34,7 +35,7 @@ def _reading(model: Model, name: str) -> Model:
         Channel(name, "dB", "dynamic", -15.0, 3.0) if channel.role == "dynamic" else channel
         for channel in model.card.channels
     )
-    return replace(model, card=replace(model.card, channels=channels))
+    return with_card(model, channels=channels)
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -105,7 +106,7 @@ def _with_rule(model: Model, name: str, span: str) -> Model:
     """The model, reading a context and making histories by a rule of its own."""
     rule = HistoryRule(span, {"vh": Typical(looks=2.0, usual_db=-16.0, swing_db=1.5)})
     model = _reading(model, name)
-    return replace(model, card=replace(model.card, history=rule))
+    return with_card(model, history=rule)
 
 
 @pytest.mark.parametrize("span", SPANS)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from made_scenes import make_pixels, write_scene
 from map_checks import assert_equal_to_predict, predicted, read_map
+from other_cards import with_card
 
 import kgsm_infer
 from kgsm_infer import flags
@@ -37,7 +38,7 @@ def test_pixels_equal_predict(
 
 def test_an_interval_is_mapped(model: Model, scene: Path, tmp_path: Path) -> None:
     interval = {"level": 0.9, "lower": -0.05, "upper": 0.07}
-    model = replace(model, card=replace(model.card, interval=interval))
+    model = with_card(model, interval=interval)
     map_scene(model, read_scene(scene), tmp_path / "m.tif")
     assert_equal_to_predict(tmp_path / "m.tif", predicted(model, make_pixels()))
     (sm, lower, _), _ = read_map(tmp_path / "m.tif")
