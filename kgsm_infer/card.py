@@ -36,6 +36,7 @@ ROLES = ("backscatter", "dynamic", "static", "gap")
 MOST_CHARACTERS = 4 * 2**20
 #: As the C core has them (kgsm.h).
 MOST_HIDDEN, MOST_MEMBERS, MOST_STEPS = 2**14, 2**10, 2**12
+QUANTITIES = ("sm", "wetness")
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class Card:
     steps: T.  channels: the scaled channels in order; ``valid`` follows them.
     hidden, members: LSTM size and how many LSTMs are averaged.
     limits: physical ranges (also for a plain LSTM).
+    quantity: ``sm``, soil moisture in m3 m-3, or ``wetness``, an index from 0 to 1; every output
+        is named after it.
     head: the physics head beside the LSTM; None where the LSTM stands alone.
     history: which acquisitions a history is made of, and the typical place.
     interval: None, or offsets added to SM as :func:`kgsm_infer.interval.interval_of` reads them,
@@ -101,6 +104,7 @@ class Card:
     graph_sha256: Mapping[str, str] = field(default_factory=dict)
     head: Head | None = None
     history: HistoryRule = WHOLE_ARCHIVE
+    quantity: str = "sm"
     interval: Mapping[str, Any] | None = None
     domain: Mapping[str, Any] | None = None
     probes: Mapping[str, Any] | None = None
@@ -108,6 +112,10 @@ class Card:
     validation: Mapping[str, Any] = field(default_factory=dict)
     training_data: Mapping[str, Any] = field(default_factory=dict)
     format: int = CARD_FORMAT
+
+    def told(self, name: str) -> str:
+        """A result's name in outputs: ``sm``, ``sm_lower``, ... after the quantity it is of."""
+        return self.quantity + name.removeprefix("sm") if name.startswith("sm") else name
 
     def names(self, role: str) -> tuple[str, ...]:
         """Channel names of one role, in order."""
@@ -221,6 +229,8 @@ def _check(card: Card) -> None:
         raise ValueError(f"kind {card.kind[:40]!r} is none of {', '.join(KINDS)}")
     if (card.wcm is None) != (card.kind == "lstm"):
         raise ValueError(f"kind {card.kind!r} {'without' if card.wcm is None else 'with'} a WCM")
+    if card.quantity not in QUANTITIES:
+        raise ValueError(f"quantity {card.quantity[:40]!r} is none of {', '.join(QUANTITIES)}")
     if card.polarisation not in ("vh", "vv"):
         raise ValueError(f"polarisation {card.polarisation[:40]!r} is neither vh nor vv")
     roles = [channel.role for channel in card.channels]

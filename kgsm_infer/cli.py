@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +28,12 @@ app = typer.Typer(
 )
 app.add_typer(prepare_app, name="prepare")
 
-ModelArgument = Annotated[Path, typer.Argument(help="NAME.onnx or NAME.core.onnx", metavar="MODEL")]
+ModelArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="NAME.onnx or NAME.core.onnx; or wetness, which is shipped", metavar="MODEL"
+    ),
+]
 TableArgument = Annotated[Path, typer.Argument(help="CSV or Parquet table", metavar="TABLE")]
 OutOption = Annotated[Path, typer.Option("--output", "-o", help="CSV or Parquet file to write")]
 A = Annotated[float, typer.Option("--a", help="A of Eq 2, linear power")]
@@ -116,7 +122,7 @@ def predict(
         result, beside = corrected.result, corrected.columns()
         for sentence in corrected.said:
             note(sentence)
-    write_retrieval(output, observations, result, simulated=loaded.card.simulated, beside=beside)
+    write_retrieval(output, observations, result, beside=beside, **_told(loaded))
     sm, mask = observations.as_given(result.sm), observations.as_given(result.flags)
     say(f"{output}: {summary(sm, mask)}", output)
     _simulated(loaded)
@@ -226,10 +232,7 @@ def map_command(
             probes=sensors,
             tell=note,
         )
-    say(
-        f"{output}: {counts['dates']} dates, {counts['pixels']} pixels, "
-        f"{counts['numbers']} with a number"
-    )
+    say(_counted(output, counts))
     _simulated(loaded, manifest.simulated)
 
 
@@ -301,14 +304,62 @@ def paddocks(
         found, said = correct_paddocks(loaded.card, outlines, found, read_probes(probes))
         for sentence in said:
             note(sentence)
-    simulated = loaded.card.simulated or made_up
-    write_paddocks(output, outlines, found, simulated=simulated)
+    write_paddocks(output, outlines, found, **_told(loaded, made_up))
     if quicklook is not None:
         from .paddocks.picture import draw_paddocks
 
-        draw_paddocks(quicklook, outlines, found, simulated=simulated)
+        draw_paddocks(quicklook, outlines, found, **_told(loaded, made_up))
     say(f"{output}: {paddock_summary(found)}", output)
     _simulated(loaded, made_up)
+
+
+@app.command()
+def wetness(
+    source: Annotated[
+        Path, typer.Argument(help="table, or scene manifest", metavar="TABLE_OR_SCENE")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="a table's: .csv, .parquet; a map's: .tif, .nc, .zarr"),
+    ],
+    dry: Annotated[
+        float | None, typer.Option(help="driest soil moisture of these fields, m3/m3")
+    ] = None,
+    wet: Annotated[float | None, typer.Option(help="wettest, m3/m3")] = None,
+    sand: Annotated[
+        float | None, typer.Option(help="mass fraction of sand, 0 to 1, instead of --dry, --wet")
+    ] = None,
+    clay: Annotated[float | None, typer.Option(help="mass fraction of clay, 0 to 1")] = None,
+    date: Day = None,
+    every: Annotated[
+        bool, typer.Option("--all-dates", help="every acquisition of a scene")
+    ] = False,
+    threads: Threads = 2,
+) -> None:
+    """How wet each field is by its own standard; no probe needed.
+
+    An index: 0 is the driest and 1 the wettest that the field has shown, half of it its own, half
+    the scene's. It becomes m3/m3 only between limits: --dry and --wet, the texture in --sand
+    and --clay, or a table's columns sand and clay (fractions; Saxton & Rawls 2006).
+    """
+    from .wetness import stated_limits, wetness_model, wetness_of_table
+
+    limits = stated_limits(dry, wet, sand, clay)
+    if source.suffix.lower() in (".toml", ".json"):
+        from .maps.run import map_scene
+        from .progress import pixels_bar
+        from .scenes.manifest import read_scene
+
+        scene, model = read_scene(source), wetness_model(limits)
+        preflight([output], [source, *scene.files()], suffixes=MAPS, what="maps")
+        with pixels_bar(output.name) as progress:
+            counts = map_scene(
+                model, scene, output, date=date, every=every, threads=threads, progress=progress
+            )
+        say(_counted(output, counts))
+        return
+    preflight([output], [source], suffixes=RESULTS)
+    say(f"{output}: {wetness_of_table(source, output, limits)}", output)
 
 
 @app.command()
@@ -329,6 +380,18 @@ def _of_model(model: Path, *others: str | Path | None) -> list[str | Path | None
     stem = model.name.removesuffix(".onnx").removesuffix(".core")
     pair = [model.with_name(f"{stem}.onnx"), model.with_name(f"{stem}.core.onnx")]
     return [model, *(file for file in pair if file.exists()), *others]
+
+
+def _counted(output: Path, counts: Mapping[str, int]) -> str:
+    return (
+        f"{output}: {counts['dates']} dates, {counts['pixels']} pixels, "
+        f"{counts['numbers']} with a number"
+    )
+
+
+def _told(model: Model, scene: bool = False) -> dict[str, Any]:
+    """What every output says of its model."""
+    return {"simulated": model.card.simulated or scene, "quantity": model.card.quantity}
 
 
 def _simulated(model: Model, scene: bool = False) -> None:

@@ -133,6 +133,16 @@ RULES: Mapping[str, Rule] = {
         for pol in POLARISATIONS
         for scene in ("", "_scene")
     },
+    **{
+        f"{pol}_between{scene}": Rule(
+            -1.0,
+            2.0,
+            "a place between driest, 0, and wettest, 1 (-1 to 2)",
+            lambda _: "in percent?",
+        )
+        for pol in POLARISATIONS
+        for scene in ("", "_scene")
+    },
     "ndvi_over_scene": Rule(-2.0, 2.0, "a difference of NDVI (-2 to 2)", _ndvi_cause),
     **{
         f"ndvi_{who}": Rule(-1.0, 1.0, "an NDVI (-1 to 1)", _ndvi_cause)

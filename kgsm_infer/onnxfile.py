@@ -26,6 +26,8 @@ from .card import CARD_KEY, Card, card_from_json, graph_inputs
 from .errors import ModelError
 
 SEAL_KEY = "kgsm.sha256"
+#: Models that come with the package, by the name that stands for their file.
+SHIPPED = {"wetness": Path(__file__).with_name("wetness.onnx")}
 #: No model of kgsm comes near; a device or a wrong file soon passes it.
 MOST_BYTES = 256 * 2**20
 
@@ -85,12 +87,14 @@ class ModelFile:
 def read_model_file(source: str | Path | bytes) -> ModelFile:
     """Read a model, or take one read already, and hold it against its card.
 
+    ``wetness``, where no file has that name, is the one of SHIPPED.
+
     The card must be there and readable, the graph must be the one the card names and of its
     shapes, nothing may have changed since export, and a sibling beside it, if there is one,
     must carry the same card. ModelError says what is wrong.
     """
-    path = None if isinstance(source, bytes) else Path(source)
-    content = source if isinstance(source, bytes) else _content(Path(source))
+    path = None if isinstance(source, bytes) else _shipped_or(Path(source))
+    content = source if isinstance(source, bytes) else _content(_shipped_or(Path(source)))
     name = "the model given as bytes" if path is None else str(path)
     card_text, graph = card_and_graph(content, name)
     if card_text is None:
@@ -201,6 +205,10 @@ def once(
             raise ValueError(f"field {field} stands there twice")
         seen.add(field)
         yield field, value
+
+
+def _shipped_or(path: Path) -> Path:
+    return path if path.exists() else SHIPPED.get(str(path), path)
 
 
 def _content(path: Path) -> bytes:

@@ -23,12 +23,18 @@ def write_retrieval(
     result: Retrieval,
     *,
     simulated: bool = False,
+    quantity: str = "sm",
     beside: Mapping[str, ArrayLike] | None = None,
 ) -> None:
     """``site,date,sm,sm_lower,sm_upper,soil_db,flags``, one line per row of the file read.
 
-    With ``simulated`` a column ``source`` says so in every line. beside: further columns.
+    With ``simulated`` a column ``source`` says so in every line. Of an index of another
+    ``quantity`` only ``site,date,QUANTITY,flags``: it has neither interval nor soil.
+    beside: further columns.
     """
+    if quantity != "sm":
+        write_columns(path, table, {quantity: result.sm}, result.flags, simulated)
+        return
     columns: dict[str, ArrayLike] = {
         "sm": result.sm,
         "sm_lower": result.lower,
@@ -36,7 +42,7 @@ def write_retrieval(
         "soil_db": result.soil_db,
         **(beside or {}),
     }
-    _write(path, table, columns, result.flags, simulated)
+    write_columns(path, table, columns, result.flags, simulated)
 
 
 def write_isolated(path: Path, table: Table, soil: Isolated) -> None:
@@ -45,7 +51,7 @@ def write_isolated(path: Path, table: Table, soil: Isolated) -> None:
         "soil_db": soil.soil_db,
         "soil_fraction": soil.soil_fraction,
     }
-    _write(path, table, columns, soil.flags, False)
+    write_columns(path, table, columns, soil.flags, False)
 
 
 def summary(value: NDArray[np.float32], mask: NDArray[np.uint16]) -> str:
@@ -68,6 +74,8 @@ def summary(value: NDArray[np.float32], mask: NDArray[np.uint16]) -> str:
 def describe(file: ModelFile) -> str:
     """A model in words: what it is, what it reads, how well it did."""
     card = file.card
+    if card.quantity == "wetness":
+        return _index_in_words(file)
     lines = [
         f"{(file.path.name if file.path else 'model')}: {card.kind}, {file.role} graph, "
         f"kgsm {card.kgsm_version}, {card.created}",
@@ -103,6 +111,21 @@ def describe(file: ModelFile) -> str:
     if card.simulated:
         lines.append("SIMULATED: trained on simulated data; not for decisions on real fields")
     return "\n".join(lines)
+
+
+def _index_in_words(file: ModelFile) -> str:
+    """The label-free index: nothing in it was fitted, so there is nothing to score."""
+    return "\n".join(
+        [
+            f"{file.path.name if file.path else 'model'}: wetness index, kgsm "
+            f"{file.card.kgsm_version}; nothing is fitted, no label was seen",
+            "gives: 0 to 1, no unit; half where the field's VH lies between its driest and its "
+            "wettest, half the mean of that over the scene",
+            "reads: VH sigma0 (dB), ndvi (for the flag of dense vegetation), field; an archive of "
+            "five dates or more, below that context_missing",
+            "m3/m3: only between limits that are stated, or made of texture: kgsm-infer wetness",
+        ]
+    )
 
 
 def in_words(card: Card) -> list[str]:
@@ -190,13 +213,14 @@ def _r_and_rmse(scores: Mapping[str, object]) -> str:
     )
 
 
-def _write(
-    path: Path,
+def write_columns(
+    path: str | Path,
     table: Table,
     columns: Mapping[str, ArrayLike],
     mask: NDArray[np.uint16],
-    simulated: bool,
+    simulated: bool = False,
 ) -> None:
+    """``site,date``, the columns (R,) and ``flags``, one line per row of the file read."""
     texts = {int(value): flags.names(int(value)) for value in set(mask.tolist())}
     date_text = table.date_text if table.given is None else table.given.date_text
     written: dict[str, ArrayLike] = {"site": table.as_given(table.site), "date": date_text}

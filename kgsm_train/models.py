@@ -42,6 +42,7 @@ MODELS: Mapping[str, ComparedModel] = {
             reference=True,
             usual=False,
         ),
+        ComparedModel("wetness", "Wetness index, no label (.05 to .40)", "nothing", usual=False),
         ComparedModel("wcm", "WCM", "soil"),
         ComparedModel("change", "Change detection", "radar", head="change", usual=False),
         ComparedModel("ridge-radar", "Ridge, backscatter alone", "radar"),

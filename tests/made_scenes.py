@@ -54,7 +54,7 @@ def make_pixels(height: int = 20, width: int = 30, *, seed: int = 1) -> Pixels:
         "vh_db": vh,
         "ndvi": ndvi,
         "angle_deg": rng.uniform(30, 45, shape),
-        "clay": rng.uniform(5, 50, (height, width)),
+        "clay": rng.uniform(0.05, 0.5, (height, width)),
     }
     return Pixels({name: p.astype("f4").astype("f8") for name, p in planes.items()}, DATES)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import __version__
 from ..flags import FLAG_MASKS, FLAG_MEANINGS
 from .plan import Plan
+
+if TYPE_CHECKING:
+    from ..card import Card
 
 #: As they are stored, little-endian.
 VARIABLES: Mapping[str, np.dtype[Any]] = {
@@ -27,7 +30,11 @@ LONG_NAMES: Mapping[str, str] = {
 }
 
 
-def cf_attributes(name: str) -> dict[str, Any]:
+#: Of an index that is no soil moisture: it has no standard name.
+WETNESS = "label-free wetness index: 0 driest, 1 wettest that the field has shown"
+
+
+def cf_attributes(name: str, card: Card) -> dict[str, Any]:
     """CF attributes of one of VARIABLES, whatever file it goes to."""
     if name == "flags":
         return {
@@ -36,6 +43,8 @@ def cf_attributes(name: str) -> dict[str, Any]:
             "flag_masks": np.asarray(FLAG_MASKS, np.uint16),
             "flag_meanings": FLAG_MEANINGS,
         }
+    if card.quantity != "sm":
+        return {"long_name": LONG_NAMES[name].replace(LONG_NAMES["sm"], WETNESS), "units": "1"}
     return {
         "long_name": LONG_NAMES[name],
         "standard_name": "volume_fraction_of_condensed_water_in_soil",
@@ -50,6 +59,7 @@ def global_attributes(plan: Plan) -> dict[str, Any]:
     if plan.stack.simulated:
         simulated += "SIMULATED: the scene holds simulated data. "
     name = plan.stack.title or Path(plan.stack.source).stem
+    what = "Surface soil moisture" if card.quantity == "sm" else "Wetness index (no unit)"
     interval = (
         "none on the model's card"
         if card.interval is None
@@ -66,7 +76,7 @@ def global_attributes(plan: Plan) -> dict[str, Any]:
     return {
         **probes,
         "Conventions": "CF-1.11",
-        "title": f"{simulated}Surface soil moisture, {name}",
+        "title": f"{simulated}{what}, {name}",
         "institution": "not stated",
         "source": f"kgsm {__version__}, {card.kind} on Sentinel-1 {card.polarisation.upper()}",
         "history": f"kgsm-infer map, kgsm {__version__}",

@@ -103,7 +103,8 @@ def _vrt(work: Work, level: int, size: tuple[int, int], overviews: Iterable[int]
         "AREA_OR_POINT": "Area",
     }
     items = "".join(f"<MDI key={quoteattr(k)}>{escape(str(v))}</MDI>" for k, v in tags.items())
-    bands = []
+    card, bands = work.plan.model.card, []
+    unit = "m3 m-3" if card.quantity == "sm" else "1"
     for number, (name, dtype) in enumerate(VARIABLES.items(), start=1):
         raw = (
             f'<SourceFilename relativeToVRT="1">{name}{_level(level)}</SourceFilename>'
@@ -118,7 +119,7 @@ def _vrt(work: Work, level: int, size: tuple[int, int], overviews: Iterable[int]
         if dtype.kind == "f":
             bands.append(
                 f'<VRTRasterBand dataType="Float32" band="{number}" subClass="VRTRawRasterBand">'
-                f"<Description>{name}</Description><UnitType>m3 m-3</UnitType>"
+                f"<Description>{card.told(name)}</Description><UnitType>{unit}</UnitType>"
                 f"<NoDataValue>nan</NoDataValue>{smaller}{raw}</VRTRasterBand>"
             )
             continue

@@ -36,7 +36,7 @@ def write_netcdf(work: Work, output: Path) -> None:
                 variable[...] = values
             for name, dtype in VARIABLES.items():
                 variable = file.createVariable(
-                    name,
+                    work.told(name),
                     dtype,
                     ("time", "y", "x"),
                     zlib=True,
@@ -53,7 +53,7 @@ def write_netcdf(work: Work, output: Path) -> None:
             os.fsync(written.fileno())
         with netcdf.Dataset(part) as file:
             file.set_auto_maskandscale(False)
-            prove(work, output, lambda name, k, window: file[name][(k, *window.slices)])
+            prove(work, output, lambda name, k, window: file[work.told(name)][(k, *window.slices)])
     except (RuntimeError, OSError) as error:
         raise not_written(output, error) from None
     into_place(part, output)
@@ -76,7 +76,7 @@ def write_zarr(work: Work, output: Path) -> None:
         size = dimensions(work)
         for name, dtype in VARIABLES.items():
             array = group.create_array(
-                name,
+                work.told(name),
                 shape=(size["time"], size["y"], size["x"]),
                 dtype=dtype,
                 chunks=_chunks(work),
@@ -89,7 +89,7 @@ def write_zarr(work: Work, output: Path) -> None:
                 array[(k, *window.slices)] = work.read(name, k, window)
         zarr.consolidate_metadata(part, zarr_format=2)
         group = zarr.open_group(part, mode="r")
-        prove(work, output, lambda name, k, window: group[name][(k, *window.slices)])
+        prove(work, output, lambda name, k, window: group[work.told(name)][(k, *window.slices)])
     except (RuntimeError, OSError, ValueError) as error:
         raise not_written(output, error) from None
     into_place(part, output)
@@ -157,11 +157,17 @@ def coordinates(work: Work) -> dict[str, tuple[tuple[str, ...], NDArray[Any], di
 
 def attributes_of(work: Work, name: str) -> dict[str, Any]:
     """CF attributes of one of VARIABLES."""
-    attributes = {**cf_attributes(name), "grid_mapping": "crs", "coordinates": "depth"}
+    attributes = {
+        **cf_attributes(name, work.plan.model.card),
+        "grid_mapping": "crs",
+        "coordinates": "depth",
+    }
     if name == "flags":
         return attributes
     if name == "sm":
-        attributes["ancillary_variables"] = "sm_lower sm_upper flags"
+        attributes["ancillary_variables"] = " ".join(
+            map(work.told, ("sm_lower", "sm_upper", "flags"))
+        )
     low, high = work.plan.model.card.limits.sm
     return {**attributes, "valid_range": np.asarray([low, high], np.float32)}
 

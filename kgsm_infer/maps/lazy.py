@@ -28,6 +28,7 @@ from .context import BlockContext, Context, Pixels
 from .plan import model_columns
 
 if TYPE_CHECKING:
+    from ..card import Card
     from ..model import Model
 
 
@@ -61,7 +62,7 @@ def retrieve(model: str | Path, stack: Any, *, every: bool = False, engine: str 
     flat = flat.chunk(time=-1) if flat.chunks else flat
     for name in made:  # before the blocks: they see their own pixels only, bases first
         flat[name], flat[f"{name}_count"] = _scene_mean(flat, name, str(model), engine)
-    template = _template(xarray, flat, every)
+    template = _template(xarray, flat, every, card)
     options: dict[str, Any] = {"model": str(model), "engine": engine, "every": every}
     if flat.chunks:
         out = xarray.map_blocks(_block, flat, kwargs=options, template=template)
@@ -190,10 +191,10 @@ def _block(flat: Any, *, model: str, engine: str, every: bool) -> Any:
     results = dict(zip(VARIABLES, ("sm", "lower", "upper", "flags"), strict=True))
     return xarray.Dataset(
         {
-            name: (
+            loaded.card.told(name): (
                 ("time", "y", "x"),
                 np.stack([getattr(part, key).reshape(sizes) for part in parts]),
-                cf_attributes(name),
+                cf_attributes(name, loaded.card),
             )
             for name, key in results.items()
         },
@@ -232,7 +233,7 @@ def _context_of(flat: Any, model: Model) -> BlockContext:
     return BlockContext(pixels, Context(scenes=scenes))
 
 
-def _template(xarray: Any, flat: Any, every: bool) -> Any:
+def _template(xarray: Any, flat: Any, every: bool, card: Card) -> Any:
     """What the result will look like, nothing computed."""
     if not flat.chunks:
         return None
@@ -243,10 +244,10 @@ def _template(xarray: Any, flat: Any, every: bool) -> Any:
     chunks = (shape[:1], flat.chunks["y"], flat.chunks["x"])
     return xarray.Dataset(
         {
-            name: (
+            card.told(name): (
                 ("time", "y", "x"),
                 dask.array.empty(shape, dtype=dtype.newbyteorder("="), chunks=chunks),
-                cf_attributes(name),
+                cf_attributes(name, card),
             )
             for name, dtype in VARIABLES.items()
         },

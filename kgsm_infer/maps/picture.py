@@ -21,7 +21,12 @@ from .work import Work
 #: Longest side of a drawn raster, pixels; larger ones are drawn from every n-th pixel.
 SIDE = 1200
 #: Colours from dry to wet, the same in every picture so that two can be compared.
-COLOURS, DRY, WET = "YlGnBu", 0.0, 0.5
+COLOURS = "YlGnBu"
+ENDS: Mapping[str, tuple[float, float]] = {"sm": (0.0, 0.5), "wetness": (0.0, 1.0)}
+LABELS: Mapping[str, str] = {
+    "sm": "soil moisture, 0-5 cm (m³/m³)",
+    "wetness": "wetness index: 0 driest, 1 wettest (no unit)",
+}
 NO_NUMBER_GREY = "#d0d0d0"
 
 
@@ -31,11 +36,12 @@ def draw_map(path: str | Path, work: Work) -> None:
     west, south, east, north = plan.stack.grid.bounds
     figure, axes = new_figure()
     k = len(plan.targets) - 1
+    dry, wet = ENDS[plan.model.card.quantity]
     image = axes.imshow(
         np.ma.masked_invalid(plan.stack.grid.north_up(_thinned(work, k))),
         cmap=COLOURS,
-        vmin=DRY,
-        vmax=WET,
+        vmin=dry,
+        vmax=wet,
         extent=(west, east, south, north),
         interpolation="nearest",
     )
@@ -51,15 +57,21 @@ def draw_map(path: str | Path, work: Work) -> None:
     date = np.datetime_as_string(plan.dates[k], "D")
     title = f"{plan.stack.title or Path(plan.stack.source).stem}, {date}"
     simulated = plan.model.card.simulated or plan.stack.simulated
-    finish(path, figure, axes, image, title, simulated)
+    finish(path, figure, axes, image, title, simulated, plan.model.card.quantity)
 
 
 def finish(
-    path: str | Path, figure: Any, axes: Any, coloured: Any, title: str, simulated: bool
+    path: str | Path,
+    figure: Any,
+    axes: Any,
+    coloured: Any,
+    title: str,
+    simulated: bool,
+    quantity: str,
 ) -> None:
     """Colour bar, title and legend, then the file, whole or not at all."""
     bar = figure.colorbar(coloured, ax=axes, shrink=0.8, extend="max")
-    bar.set_label("soil moisture, 0-5 cm (m³/m³)")
+    bar.set_label(LABELS[quantity])
     axes.set_title(f"{'SIMULATED: ' if simulated else ''}{title}")
     patch, line = matplotlib_or_reason().patches.Patch, matplotlib_or_reason().lines.Line2D
     figure.legend(

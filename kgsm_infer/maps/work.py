@@ -47,6 +47,10 @@ class Work:
     plan: Plan
     threads: int = 1
 
+    def told(self, variable: str) -> str:
+        """The variable's name in the output."""
+        return self.plan.model.card.told(variable)
+
     def read(self, variable: str, k: int, window: Window) -> NDArray[Any]:
         """A window of one variable and target."""
         grid, dtype = self.plan.stack.grid, VARIABLES[variable]

@@ -10,9 +10,8 @@ import numpy as np
 
 from ..maps.picture import (
     COLOURS,
-    DRY,
+    ENDS,
     NO_NUMBER_GREY,
-    WET,
     finish,
     matplotlib_or_reason,
     new_figure,
@@ -23,7 +22,12 @@ from .summary import Paddock
 
 
 def draw_paddocks(
-    path: str | Path, outlines: Outlines, paddocks: Sequence[Paddock], *, simulated: bool = False
+    path: str | Path,
+    outlines: Outlines,
+    paddocks: Sequence[Paddock],
+    *,
+    simulated: bool = False,
+    quantity: str = "sm",
 ) -> None:
     """Outlines filled with their soil moisture (of several dates the last); grey has none."""
     matplotlib = matplotlib_or_reason()
@@ -42,7 +46,7 @@ def draw_paddocks(
         patches, cmap=colours, edgecolor="black", linewidth=0.6
     )
     filled.set_array(np.ma.masked_invalid(np.asarray(values, np.float64)))
-    filled.set_clim(DRY, WET)
+    filled.set_clim(*ENDS[quantity])
     axes.add_collection(filled)
     axes.autoscale_view()
     if outlines.crs == LON_LAT:
@@ -57,4 +61,4 @@ def draw_paddocks(
     axes.ticklabel_format(useOffset=False, style="plain")
     dates = sorted({paddock.date for paddock in last.values() if paddock.date})
     told = "" if not dates else dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    finish(path, figure, axes, filled, f"Paddocks, {told}".rstrip(", "), simulated)
+    finish(path, figure, axes, filled, f"Paddocks, {told}".rstrip(", "), simulated, quantity)

@@ -178,16 +178,28 @@ def flag_shares(
 
 
 def write_paddocks(
-    path: str | Path, outlines: Outlines, paddocks: Sequence[Paddock], *, simulated: bool = False
+    path: str | Path,
+    outlines: Outlines,
+    paddocks: Sequence[Paddock],
+    *,
+    simulated: bool = False,
+    quantity: str = "sm",
 ) -> None:
-    """GeoJSON (outlines and their properties, ours added) or CSV/Parquet, whole or not at all."""
+    """GeoJSON (outlines and their properties, ours added) or CSV/Parquet, whole or not at all.
+
+    quantity: of the model's card; the numbers are named after it.
+    """
     path = Path(path)
-    records = [asdict(paddock) for paddock in paddocks]
     probed = any(paddock.probes for paddock in paddocks)
-    for record in records:
-        del record["cause"]
-        if not probed:
-            del record["sm_correction"], record["probe_weight"], record["probes"]
+    left_out = {"cause"} if probed else {"cause", "sm_correction", "probe_weight", "probes"}
+    records = [
+        {
+            quantity + key.removeprefix("sm") if key.startswith("sm") else key: value
+            for key, value in asdict(paddock).items()
+            if key not in left_out
+        }
+        for paddock in paddocks
+    ]
     if simulated:
         records = [{**record, "source": "simulated"} for record in records]
     if path.suffix.lower() not in (".geojson", ".json"):

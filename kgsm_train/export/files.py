@@ -84,12 +84,16 @@ def export(
 
     ModelError, and no file, where the engines disagree.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     card = make_card(trained, config, source, evidence or Evidence(), domain)
+    return write_files(trained.network, card, Path(folder), name)
+
+
+def write_files(network: KnowledgeGuidedLSTM, card: Card, folder: Path, name: str) -> Exported:
+    """The two files of a network and its card, proven; see :func:`export`."""
+    folder.mkdir(parents=True, exist_ok=True)
     graphs = {
-        "complete": complete_graph(trained.network, card),
-        "core": core_graph(trained.network, card),
+        "complete": complete_graph(network, card),
+        "core": core_graph(network, card),
     }
     digests = {
         role: hashlib.sha256(model.graph.SerializeToString()).hexdigest()
@@ -103,7 +107,7 @@ def export(
             if read_model_file(content).role != role:
                 raise ModelError(f"{names[role]}: the card does not describe the graph written")
             (Path(workshop) / names[role]).write_bytes(content)
-        worst, windows = prove(trained.network, Path(workshop) / names["complete"])
+        worst, windows = prove(network, Path(workshop) / names["complete"])
         for file in names.values():
             with whole(folder / file, "wb") as out:
                 out.write((Path(workshop) / file).read_bytes())

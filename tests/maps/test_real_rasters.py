@@ -31,7 +31,7 @@ def test_flanders_linear_geotiffs(shared_data: Path, model: Model, tmp_path: Pat
             "red": {"files": s2, "band": "B04", "scale": 1e-4},
             "nir": {"files": s2, "band": "B08", "scale": 1e-4},
             "angle_deg": {"value": 39.0},
-            "clay": {"value": 12.0},
+            "clay": {"value": 0.12},
         }
     }
     map_scene(model, scene_from(raw, "flanders"), tmp_path / "m.tif")
@@ -46,7 +46,7 @@ def test_flanders_linear_geotiffs(shared_data: Path, model: Model, tmp_path: Pat
         columns["date"] += [day] * vh.size
         columns["vh_linear"] += vh.tolist()
         columns["ndvi"] += ((nir - red) / (nir + red)).tolist()
-    full = {**columns, "angle_deg": [39.0] * 5408, "clay": [12.0] * 5408}
+    full = {**columns, "angle_deg": [39.0] * 5408, "clay": [0.12] * 5408}
     result = model.predict(table_from_columns(full, features=["clay"]))
     expected = Retrieval(*(part[2704:] for part in result))
     assert np.isfinite(expected.sm).mean() > 0.9

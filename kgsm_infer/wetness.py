@@ -1,0 +1,145 @@
+"""A number without a probe: how wet a paddock is between its driest and its wettest.
+
+    between = (VH of the field - its driest) / (its wettest - its driest), in dB
+    wetness = 1/2 between + 1/2 (mean of between over the scene)             0 driest, 1 wettest
+
+Change detection (Wagner, Lemoine & Rott 1999, Remote Sens. Environ. 70, 191) with nothing
+fitted: no label was seen. The field's half is what happened there; the scene's half what
+happened to all fields, and steadier, since speckle averages out over it. It is a model file like
+any other (``wetness.onnx``, made by :mod:`kgsm_train.export.wetness`): ``wetness`` is its name
+where a command wants a model.
+
+Soil moisture in m3 m-3 is made of it only between limits that somebody states, or that the
+soil's texture gives:
+
+    SM = dry + (wet - dry) wetness
+
+What it is worth was measured where labels are: README, "A number without a probe".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import UsageError
+from .onnxfile import SHIPPED
+from .texture import NAME as PEDOTRANSFER
+from .texture import dry_and_wet
+
+if TYPE_CHECKING:
+    from .model import Model, Retrieval
+    from .table import Table
+
+NAME = "wetness"
+
+
+@dataclass(frozen=True)
+class SoilLimits:
+    """Driest and wettest soil moisture, m3 m-3, numbers or (R,); source: who says so."""
+
+    dry: float | NDArray[np.float64]
+    wet: float | NDArray[np.float64]
+    source: str
+
+
+def stated_limits(
+    dry: float | None, wet: float | None, sand: float | None, clay: float | None
+) -> SoilLimits | None:
+    """The limits of somebody's options; None where there are none. UsageError for half of them.
+
+    >>> stated_limits(0.05, 0.40, None, None)
+    SoilLimits(dry=0.05, wet=0.4, source='stated')
+    """
+    if (dry is None) != (wet is None) or (sand is None) != (clay is None):
+        raise UsageError("limits come in pairs: --dry and --wet, or --sand and --clay")
+    if dry is not None and sand is not None:
+        raise UsageError("limits are stated (--dry, --wet) or made of texture, not both")
+    if dry is not None and wet is not None:
+        if not 0 <= dry < wet <= 1:
+            raise UsageError(f"--dry {dry:g} and --wet {wet:g} must be m3/m3, 0 <= dry < wet <= 1")
+        return SoilLimits(dry, wet, "stated")
+    if sand is not None and clay is not None:
+        low, high = dry_and_wet(sand, clay)
+        if not np.isfinite(low):
+            raise UsageError(f"{PEDOTRANSFER} was not made for clay above 0.6; state --dry, --wet")
+        return SoilLimits(float(low), float(high), PEDOTRANSFER)
+    return None
+
+
+def limits_of_table(table: Table) -> SoilLimits | None:
+    """Limits from the columns ``sand`` and ``clay`` (mass fractions), row by row; None without.
+
+    DataError where they cannot be fractions.
+    """
+    columns: Mapping[str, NDArray[np.float64]] = table.numbers
+    if "sand" not in columns or "clay" not in columns:
+        return None
+    dry, wet = dry_and_wet(columns["sand"], columns["clay"])
+    return SoilLimits(dry, wet, PEDOTRANSFER)
+
+
+def wetness_model(limits: SoilLimits | None = None) -> Model:
+    """The shipped model; with limits (two numbers) it gives soil moisture between them.
+
+    The limits stand in no file: the native engine makes its line of the card.
+    """
+    from .engines import engine_of
+    from .model import load
+
+    model = load(SHIPPED[NAME])
+    if limits is None:
+        return model
+    head, (dry, wet) = model.card.head, (float(limits.dry), float(limits.wet))
+    assert head is not None, "the shipped model has a head"
+    head = replace(
+        head,
+        intercept=dry + (wet - dry) * head.intercept,
+        terms=tuple(replace(term, slope=(wet - dry) * term.slope) for term in head.terms),
+    )
+    bounds = replace(model.card.limits, sm=(dry, wet))
+    card = replace(model.card, head=head, quantity="sm", limits=bounds)
+    file = replace(model.file, card=card)
+    return replace(model, file=file, runs_on=engine_of(file, "native"))
+
+
+def wetness_of(table: Table, limits: SoilLimits | None = None) -> Retrieval:
+    """The index of each row (with limits: SM), and its flags.
+
+    A table without the column ``field`` has fields of one site each.
+    """
+    if "field" not in table.text:
+        table = replace(table, text={**table.text, "field": tuple(table.site.tolist())})
+    return wetness_model(limits).predict(table)
+
+
+def wetness_of_table(path: str | Path, output: str | Path, limits: SoilLimits | None = None) -> str:
+    """``site,date,wetness,flags`` of a table, and ``sm,sm_dry,sm_wet`` where there are limits:
+    those stated, or those of its columns ``sand`` and ``clay``. Returns what was written, in
+    words. A table without ``field`` has fields of one site each.
+    """
+    from .output import summary, write_columns
+    from .table import read_table
+
+    features = wetness_model().table_features()
+    table = read_table(path, features=features)
+    if limits is None and {"sand", "clay"} <= set(table.text):
+        table = read_table(path, features=(*features, "sand", "clay"))
+        limits = limits_of_table(table)
+    result = wetness_of(table)
+    columns: dict[str, ArrayLike] = {"wetness": result.sm}
+    told = ""
+    if limits is not None:
+        dry, wet = (
+            np.broadcast_to(np.asarray(part, np.float64), result.sm.shape)
+            for part in (limits.dry, limits.wet)
+        )
+        columns |= {"sm": dry + (wet - dry) * result.sm, "sm_dry": dry, "sm_wet": wet}
+        told = f"; m3/m3 between limits ({limits.source})"
+    write_columns(output, table, columns, result.flags)
+    return summary(result.sm, result.flags) + told
