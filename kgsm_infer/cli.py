@@ -10,7 +10,9 @@ import typer
 
 from .command import note, run, say
 from .files import RESULTS, preflight
+from .gateway.cli import serve, watch
 from .prepare.cli import app as prepare_app
+from .wcm_commands import OutOption, TableArgument, invert, isolate
 
 if TYPE_CHECKING:
     from .model import Model
@@ -34,15 +36,6 @@ ModelArgument = Annotated[
         help="NAME.onnx or NAME.core.onnx; or wetness, which is shipped", metavar="MODEL"
     ),
 ]
-TableArgument = Annotated[Path, typer.Argument(help="CSV or Parquet table", metavar="TABLE")]
-OutOption = Annotated[Path, typer.Option("--output", "-o", help="CSV or Parquet file to write")]
-A = Annotated[float, typer.Option("--a", help="A of Eq 2, linear power")]
-B = Annotated[float, typer.Option("--b", help="B of Eq 5, m2 per kg")]
-E = Annotated[float, typer.Option("--e", help="E of Eq 2")]
-Pol = Annotated[str, typer.Option("--polarisation", help="vh or vv")]
-Vegetation = Annotated[
-    str, typer.Option("--vegetation", help="where VWC comes from: ndvi or vwc_kg_m2")
-]
 SceneArgument = Annotated[
     Path, typer.Argument(help="scene manifest, TOML or JSON (docs/maps.md)", metavar="SCENE")
 ]
@@ -61,15 +54,10 @@ Probes = Annotated[
     typer.Option("--probes", help="site,date,sm of sensors: corrects the level of their dates"),
 ]
 Engine = Annotated[str, typer.Option(help="auto, native or onnxruntime")]
-GatewayArgument = Annotated[Path, typer.Argument(help="gateway.toml (docs/gateway.md)")]
-Proxy = Annotated[bool, typer.Option("--behind-proxy", help="a proxy on this network does TLS")]
 Network = Annotated[
     bool, typer.Option("--allow-network", help="a scene's files may be addresses that are fetched")
 ]
 Quicklook = Annotated[Path | None, typer.Option("--quicklook", help="PNG to draw")]
-Angle = Annotated[
-    str, typer.Option("--angle", help="incidence angle: degrees for all, 'column' or 'normalise'")
-]
 
 
 def main() -> None:
@@ -126,58 +114,6 @@ def predict(
     sm, mask = observations.as_given(result.sm), observations.as_given(result.flags)
     say(f"{output}: {summary(sm, mask)}", output)
     _simulated(loaded)
-
-
-@app.command()
-def isolate(
-    table: TableArgument,
-    output: OutOption,
-    a: A,
-    b: B = 0.084,
-    e: E = 0.0,
-    polarisation: Pol = "vh",
-    vegetation: Vegetation = "ndvi",
-    angle: Angle = "40",
-) -> None:
-    """Backscatter of the soil below the vegetation (Eq 12).
-
-    Writes soil_db, soil_fraction and flags, one line per row of TABLE.
-    """
-    from .output import summary, write_isolated
-    from .wcm_table import isolate_table, wcm_of
-
-    preflight([output], [table], suffixes=RESULTS)
-    observations = _read_for_wcm(table)
-    soil = isolate_table(observations, wcm_of(a, b, e, vegetation, angle), polarisation)
-    write_isolated(output, observations, soil)
-    say(f"{output}: {summary(soil.soil_db, soil.flags)}", output)
-
-
-@app.command()
-def invert(
-    table: TableArgument,
-    output: OutOption,
-    a: A,
-    c: Annotated[float, typer.Option("--c", help="C of Eq 3, dB")],
-    d: Annotated[float, typer.Option("--d", help="D of Eq 3, dB per m3/m3")],
-    b: B = 0.084,
-    e: E = 0.0,
-    polarisation: Pol = "vh",
-    vegetation: Vegetation = "ndvi",
-    angle: Angle = "40",
-) -> None:
-    """Soil moisture by the water cloud model alone (Eq 6).
-
-    Writes sm, soil_db and flags, one line per row of TABLE.
-    """
-    from .output import summary, write_retrieval
-    from .wcm_table import invert_table, wcm_of
-
-    preflight([output], [table], suffixes=RESULTS)
-    observations = _read_for_wcm(table)
-    result = invert_table(observations, wcm_of(a, b, e, vegetation, angle), polarisation, c, d)
-    write_retrieval(output, observations, result)
-    say(f"{output}: {summary(result.sm, result.flags)}", output)
 
 
 @app.command("map")
@@ -375,6 +311,10 @@ def info(
     say(file.card.to_json() if as_json else describe(file))
 
 
+for command in (isolate, invert, watch, serve):
+    app.command()(command)
+
+
 def _of_model(model: Path, *others: str | Path | None) -> list[str | Path | None]:
     """A model file, its sibling beside it, and whatever else a command reads."""
     stem = model.name.removesuffix(".onnx").removesuffix(".core")
@@ -399,49 +339,6 @@ def _simulated(model: Model, scene: bool = False) -> None:
         note("this model was trained on simulated data")
     if scene:
         note("this scene holds simulated data")
-
-
-@app.command()
-def watch(
-    gateway: GatewayArgument,
-    once: Annotated[bool, typer.Option("--once", help="take what is there, then end")] = False,
-    proxy: Proxy = False,
-    back: Annotated[bool, typer.Option("--roll-back", help="use the model before again")] = False,
-) -> None:
-    """The field gateway: what arrives is retrieved and told.
-
-    Scenes and tables dropped into a folder are checked, retrieved, stored, published and served.
-    """
-    from .gateway.config import read_gateway
-    from .gateway.loop import roll_back_model, watch
-
-    config = read_gateway(gateway)
-    if back:
-        print(f"{roll_back_model(config)} is in use again; a running gateway must be restarted")
-    elif bad := watch(config, once=once, behind_proxy=proxy):
-        note(f"{bad} files went to {config.quarantine}, each with its reason")
-        if once:
-            raise typer.Exit(3)
-
-
-@app.command()
-def serve(gateway: GatewayArgument, proxy: Proxy = False) -> None:
-    """The gateway's API and page alone.
-
-    For a gateway whose watch runs without them (with_watch = false).
-    """
-    from .gateway.config import read_gateway
-    from .gateway.loop import serve
-
-    serve(read_gateway(gateway), behind_proxy=proxy)
-
-
-def _read_for_wcm(path: Path) -> Table:
-    from .table import read_table
-
-    table = read_table(path, once=False)
-    _notes(table)
-    return table
 
 
 def _notes(table: Table) -> None:

@@ -1,0 +1,46 @@
+"""``kgsm-infer watch`` and ``serve``: parse, call one function of this wing, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..command import note, say
+
+GatewayArgument = Annotated[Path, typer.Argument(help="gateway.toml (docs/gateway.md)")]
+Proxy = Annotated[bool, typer.Option("--behind-proxy", help="a proxy on this network does TLS")]
+
+
+def watch(
+    gateway: GatewayArgument,
+    once: Annotated[bool, typer.Option("--once", help="take what is there, then end")] = False,
+    proxy: Proxy = False,
+    back: Annotated[bool, typer.Option("--roll-back", help="use the model before again")] = False,
+) -> None:
+    """The field gateway: what arrives is retrieved and told.
+
+    Scenes and tables dropped into a folder are checked, retrieved, stored, published and served.
+    """
+    from .config import read_gateway
+    from .loop import roll_back_model, watch
+
+    config = read_gateway(gateway)
+    if back:
+        say(f"{roll_back_model(config)} is in use again; a running gateway must be restarted")
+    elif bad := watch(config, once=once, behind_proxy=proxy):
+        note(f"{bad} files went to {config.quarantine}, each with its reason")
+        if once:
+            raise typer.Exit(3)
+
+
+def serve(gateway: GatewayArgument, proxy: Proxy = False) -> None:
+    """The gateway's API and page alone.
+
+    For a gateway whose watch runs without them (with_watch = false).
+    """
+    from .config import read_gateway
+    from .loop import serve
+
+    serve(read_gateway(gateway), behind_proxy=proxy)
