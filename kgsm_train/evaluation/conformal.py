@@ -1,13 +1,14 @@
 """Prediction intervals from residuals on new dates, for points and for field means.
 
 Conformal (Vovk et al. 2005; normalised scores: Papadopoulos et al. 2008): with a score
-u = |residual| / factor, the ``level`` quantile q of u makes the offsets -q and +q. The factor
-is a straight line in what is known beforehand, fitted to |residual|, within bounds. Which
-line is chosen by the mean width at equal coverage, every score from a factor fitted without
-the row's own fold and block of dates.
+u = (observed - predicted) / factor, the shortest range that holds the share ``level`` of all u
+makes the offsets. Errors on new dates are not symmetric: a dry guess after unseen rain is far
+off. The factor is a straight line in what is known beforehand, fitted to |residual|, within
+bounds. Which line is chosen by the mean width at equal coverage, every score from a factor
+fitted without the row's own fold and block of dates.
 
 Dates and groups are few, so the coverage told is measured: the share of labels inside when
-both q and factor come from the other folds and blocks.
+both range and factor come from the other folds and blocks.
 """
 
 from __future__ import annotations
@@ -68,24 +69,22 @@ def best_width(
     if len(data.residual) < LEAST_ROWS or len(np.unique(data.part)) < LEAST_PARTS:
         return None
     tried = {tuple(names): _without_own(data, tuple(names)) for names in candidates}
-    mean = {
-        names: 2 * float(_quantile(np.abs(data.residual) / scale, level) * scale.mean())
-        for names, scale in tried.items()
-    }
+    mean = {names: _mean_width(data, scale, level) for names, scale in tried.items()}
     names = min(mean, key=lambda item: mean[item] * (1 + WORTH * len(item)))
     scale = tried[names]
-    score = np.abs(data.residual) / scale
+    score = -data.residual / scale
     inside = np.zeros(len(score), bool)
     for here, others in _left_out(data):
-        inside[here] = score[here] <= _quantile(score[others], level)
-    half = _quantile(score, level)
+        low, high = _shortest(score[others], level)
+        inside[here] = (score[here] >= low) & (score[here] <= high)
+    lower, upper = _shortest(score, level)
     width = _line(data, names, np.ones(len(score), bool))
     return Fitted(
-        width=Width(-half, half, width.intercept, width.terms, width.bounds),
+        width=Width(lower, upper, width.intercept, width.terms, width.bounds),
         rows=len(score),
         coverage=float(inside.mean()),
         mean_width=mean[names],
-        constant_mean_width=2 * float(_quantile(np.abs(data.residual), level)),
+        constant_mean_width=_mean_width(data, np.ones(len(score)), level),
         by_group={
             str(name): float(inside[data.group == name].mean()) for name in np.unique(data.group)
         },
@@ -146,8 +145,18 @@ def _line(data: Residuals, names: tuple[str, ...], rows: NDArray[np.bool_]) -> W
     return Width(-1.0, 1.0, float(1 - slope @ centre), terms, BOUNDS)
 
 
-def _quantile(score: Array, level: float) -> float:
-    """The ``level`` quantile, one row more being still to come; the largest where too few."""
+def _mean_width(data: Residuals, scale: Array, level: float) -> float:
+    low, high = _shortest(-data.residual / scale, level)
+    return float((high - low) * scale.mean())
+
+
+def _shortest(score: Array, level: float) -> tuple[float, float]:
+    """The shortest range that holds ``level`` of the scores, one row more being still to come.
+
+    0 is always inside: a number lies in its own interval.
+    """
     ordered = np.sort(score)
-    place = min(int(np.ceil(level * (len(ordered) + 1))), len(ordered)) - 1
-    return float(ordered[place])
+    count = min(int(np.ceil(level * (len(ordered) + 1))), len(ordered))
+    widths = ordered[count - 1 :] - ordered[: len(ordered) - count + 1]
+    first = int(widths.argmin())
+    return min(float(ordered[first]), 0.0), max(float(ordered[first + count - 1]), 0.0)

@@ -19,7 +19,7 @@ LEVEL = 0.9
 #: Columns that tell how much grows on a field; the first that the model reads is tried.
 VEGETATION = ("ndvi", "vwc_kg_m2", "lai", "ndvi_field")
 METHOD = (
-    "conformal, symmetric, from residuals on {title}; scaled by a line in what is known "
+    "conformal, the shortest range, from residuals on {title}; scaled by a line in what is known "
     "beforehand, chosen by the mean width at equal coverage"
 )
 

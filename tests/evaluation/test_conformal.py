@@ -28,8 +28,8 @@ CANDIDATES = [(), ("sm",), ("noise",), ("sm", "noise")]
 def test_what_is_known_beforehand_narrows_the_interval_at_equal_coverage():
     found = best_width(residuals(lambda level: 0.3 + 1.4 * level), CANDIDATES)
     assert "sm" in [term.name for term in found.width.terms]
-    assert 0.87 <= found.coverage <= 0.93
-    assert found.mean_width < 0.9 * found.constant_mean_width
+    assert 0.85 <= found.coverage <= 0.93
+    assert found.mean_width < 0.95 * found.constant_mean_width
     wide = factor(found.width, {"sm": np.float32([0.1, 0.9]), "noise": np.float32([0.5, 0.5])})
     assert wide[1] > 1.8 * wide[0]
 
@@ -37,17 +37,22 @@ def test_what_is_known_beforehand_narrows_the_interval_at_equal_coverage():
 def test_nothing_is_read_that_does_not_help():
     found = best_width(residuals(np.ones_like), CANDIDATES)
     assert found.width.terms == () and found.mean_width == found.constant_mean_width
-    assert found.width.upper == -found.width.lower
-    expected = np.quantile(np.abs(residuals(np.ones_like).residual), 0.9)
-    np.testing.assert_allclose(found.width.upper, expected, rtol=0.01)
+    error = np.sort(-residuals(np.ones_like).residual)
+    count = int(np.ceil(0.9 * (len(error) + 1)))
+    shortest = min(error[i + count - 1] - error[i] for i in range(len(error) - count + 1))
+    np.testing.assert_allclose(found.width.upper - found.width.lower, shortest, rtol=1e-9)
+    held = (error >= found.width.lower) & (error <= found.width.upper)
+    assert held.sum() == count
 
 
 def test_unseen_dates_are_covered():
     """On new draws of the same process the interval covers what it says."""
     found = best_width(residuals(lambda level: 0.3 + 1.4 * level), CANDIDATES)
     new = residuals(lambda level: 0.3 + 1.4 * level, seed=9)
-    half = found.width.upper * factor(found.width, new.known)
-    assert 0.86 <= (np.abs(new.residual) <= half).mean() <= 0.94
+    scale = factor(found.width, new.known)
+    inside = -new.residual >= found.width.lower * scale
+    inside &= -new.residual <= found.width.upper * scale
+    assert 0.85 <= inside.mean() <= 0.94
 
 
 def test_too_few_residuals_have_no_interval():
