@@ -65,6 +65,7 @@ def difference_rows(board: Board, regime: RegimeScores) -> list[str]:
     return [
         f"RMSE of {title(board.ours)} minus {title(name)}: {gap_text(gap)}"
         for name, gap in regime.ours_minus.items()
+        if gap.difference is not None
     ]
 
 
