@@ -189,7 +189,9 @@ def fuse_series(
     reports.sort(key=lambda report: report.day)
     _write_table(folder / "days.csv", reports)
     kind = "SIMULATED " if pairs.simulated else ""
-    layer = {"files": f"{pairs.quantity}_*.tif", "match": "nearest", "max_gap_days": 1}
+    # by name: an earlier run by another method may have left other days
+    files = {report.day: f"{pairs.quantity}_{report.day}.tif" for report in reports}
+    layer = {"files": files, "match": "nearest", "max_gap_days": 1}
     with whole(folder / f"{pairs.quantity}.toml") as out:
         title = f"{kind}daily {pairs.quantity}, {run.method}; add this layer to a scene"
         top = {"simulated": True} if pairs.simulated else {}

@@ -30,6 +30,7 @@ from kgsm_infer.prepare.methods import (
     score,
 )
 from kgsm_infer.prepare.pairs import read_pairs
+from kgsm_infer.scenes.manifest import read_scene
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 
@@ -171,6 +172,10 @@ def test_a_stopped_run_goes_on_and_a_changed_input_is_made_anew(manifest, tmp_pa
     assert [day.day for day in days if not day.kept] == ["2016-02-10"]
     days = series(manifest, out, radius=4, patch=20, method="estarfm")
     assert [day.source for day in days if not day.kept] == ["fused"] * 3
+    series(manifest, out, radius=4, patch=20, method="linear")  # leaves a file for every day
+    series(manifest, out, radius=4, patch=20, method="unbiased")
+    layer = read_scene(out / "ndvi.toml").layers["ndvi"]
+    assert [str(item.date)[:10] for item in layer.slices] == list(COARSE[1:])
 
 
 @pytest.mark.parametrize("method", METHODS)
