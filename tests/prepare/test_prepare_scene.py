@@ -133,7 +133,7 @@ def test_raw_products_to_paddocks(shared_data: Path, tiny_model: Path, tmp_path:
     assert all(0 < float(lines[name]["sm"]) < 1 for name in "ab")
     assert lines["off"]["sm"] == "" and lines["off"]["reason"]
     again = CliRunner().invoke(app, prepare, catch_exceptions=False)
-    assert again.output.count("finished before, kept") == 3
+    assert again.output.count("finished before, kept") == 3 + 3  # passes, vegetation
 
 
 def test_a_catalogue_and_coarse_images_in_one_go(tmp_path: Path):
