@@ -306,6 +306,23 @@ def pass_of(times: NDArray[np.datetime64]) -> NDArray[np.int64]:
     return number
 
 
+def frost_of(
+    columns: Mapping[str, ArrayLike], rows: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(R,) where any of FROZEN_BY among ``columns`` says frozen or snow, and where it is not
+    known: one of them is there and has no value, and no other says frozen.
+
+    >>> [part.tolist() for part in frost_of({"temp_c": [-1.0, 9.0, np.nan]}, 3)]
+    [[True, False, False], [False, False, True]]
+    """
+    frozen, unknown = np.zeros(rows, bool), np.zeros(rows, bool)
+    for name in FROZEN_BY:
+        if name in columns:
+            frozen |= frozen_or_snow(name, columns[name])
+            unknown |= np.isnan(np.asarray(columns[name], np.float64))
+    return frozen, unknown & ~frozen
+
+
 def day_of_year_sin(date: ArrayLike) -> NDArray[np.float64]:
     """sin of the time of year, 0 on 1 January; date: datetime64."""
     return np.sin(_year_angle(date))

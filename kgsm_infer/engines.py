@@ -23,7 +23,7 @@ from .card import Card
 from .errors import MissingError, ModelError, UsageError
 from .kernels import LstmRunner
 from .kernels.window import days_apart
-from .observations import Observations, isolate_observed
+from .observations import Observations, frost_flags, isolate_observed
 from .onnxfile import ModelFile
 from .weights import read_weights
 
@@ -95,9 +95,9 @@ class Complete:
 
     def over(self, observed: Observations) -> Windows:
         """See :class:`Engine`. Frozen acquisitions enter the graph as missing ones."""
-        card = self.card
+        card, unusable = self.card, observed.frozen | observed.frost_unknown
         planes = {
-            "sigma0_db": np.where(observed.frozen, np.float32(np.nan), observed.sigma0_db),
+            "sigma0_db": np.where(unusable, np.float32(np.nan), observed.sigma0_db),
             "vegetation": observed.vegetation,
             "angle_deg": observed.angle_deg,
             "features": observed.dynamic if card.names("dynamic") else None,
@@ -157,7 +157,7 @@ def backscatter_channel(
         channel_db, mask = kernels.screen(observed.sigma0_db, card.limits)
     else:
         channel_db, _, mask = isolate_observed(card.wcm, observed)
-    return channel_db, mask | observed.frozen * np.uint16(flags.FROZEN_OR_SNOW)
+    return channel_db, mask | frost_flags(observed)
 
 
 def _session(file: ModelFile) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import flags, kernels
 from .card import Card, card_domain
@@ -24,7 +24,7 @@ from .interval import ends, interval_of, known_of
 from .kernels.domain import Domain, outside
 from .kernels.wcm import in_own_terms, isolate_to_fit
 from .kernels.window import whole_history, window_rows
-from .observations import Observations, columns_to_read, observe
+from .observations import Observations, columns_to_read, frost_flags, observe
 from .onnxfile import ModelFile, read_model_file
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ _T = TypeVar("_T")
 TILE = 960
 #: Windows whose acquisitions are isolated together where they are given as arrays.
 BLOCK = 4 * TILE
+
+
+#: Days beyond this from their origin are no days: 27,000 years.
+MOST_DAYS = 1e7
 
 
 class Retrieval(NamedTuple):
@@ -134,9 +138,10 @@ class Model:
         days: (T,) or (N, T), numbers or datetime64; may be left out where T is 1.
         frozen: (N, T) true where the soil is frozen or under snow.
 
-        Missing is NaN and gives NaN with a flag. ValueError where shapes do not fit.
+        Missing is NaN, or masked, and gives NaN with a flag. ValueError where shapes do not
+        fit, or days are no days.
         """
-        sigma0_db = np.asarray(sigma0_db, np.float32)
+        sigma0_db = filled(sigma0_db)
         if sigma0_db.ndim != 2:
             raise ValueError(f"sigma0_db must be (N, T), got shape {sigma0_db.shape}")
         shape = sigma0_db.shape
@@ -151,7 +156,7 @@ class Model:
         def plane(name: str) -> NDArray[np.float32]:
             if given.get(name) is None:
                 raise ValueError(f"this model reads {name}; give it")
-            return np.broadcast_to(np.asarray(given[name], np.float32), shape)
+            return np.broadcast_to(filled(given[name]), shape)
 
         dynamic = _blocks(
             features, self.card.names("dynamic"), shape, "features", {**given, **date}
@@ -159,7 +164,7 @@ class Model:
         static = _blocks(statics, self.card.names("static"), shape[:1], "statics", {})
         vegetation = plane(wcm.vegetation_name) if wcm else None
         angle = plane("angle_deg") if wcm and wcm.needs_angle else None
-        no_soil = np.broadcast_to(np.asarray(False if frozen is None else frozen, bool), shape)
+        frost = np.broadcast_to(filled(False if frozen is None else frozen), shape)
 
         def block(some: slice) -> Retrieval:
             windows = sigma0_db[some]
@@ -172,7 +177,8 @@ class Model:
                 angle_deg=None if angle is None else angle[some].ravel(),
                 dynamic=dynamic(some).reshape(size, self.card.layout.dynamic),
                 statics=static(some),
-                frozen=no_soil[some].ravel(),
+                frozen=(frost[some] > 0).ravel(),
+                frost_unknown=np.isnan(frost[some]).ravel(),
                 context_missing=np.zeros(size, bool),  # the caller's features hold it
             )
             rows = np.arange(size).reshape(windows.shape)[:, -self.card.steps :]
@@ -246,8 +252,8 @@ class Model:
         last = rows[:, -1]
         # of frozen soil nothing else is asked: the engines cannot differ in what they saw
         mask |= observed.context_missing[last] * np.uint16(flags.CONTEXT_MISSING)
-        frozen = observed.frozen[last]
-        mask[frozen] = (mask[frozen] & flags.SHORT_HISTORY) | flags.FROZEN_OR_SNOW
+        frost = frost_flags(observed)[last]
+        mask = np.where(frost > 0, (mask & flags.SHORT_HISTORY) | frost, mask)
         return finish(card, sm, soil_db, mask, observed.dynamic[last])
 
     def _in_order(self, work: Callable[[slice], _T], parts: Iterable[slice]) -> list[_T]:
@@ -349,6 +355,15 @@ def _outside_domain(
     return outside(domain, kernels.dissimilarity(domain, x), in_float64)
 
 
+def filled(values: Any, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+    """Numbers with NaN where they are missing: masked, or a data frame's own NA."""
+    if np.ma.isMaskedArray(values):
+        return np.asarray(np.ma.filled(values.astype(dtype), np.nan))
+    if hasattr(values, "to_numpy") and hasattr(values, "isna"):  # pandas
+        return np.asarray(values.to_numpy(dtype=dtype, na_value=np.nan))
+    return np.asarray(values, dtype)
+
+
 def _tiles(n: int, size: int = TILE) -> Iterator[slice]:
     for start in range(0, n, size):
         yield slice(start, min(start + size, n))
@@ -363,12 +378,23 @@ def _days(
             raise ValueError("days is needed: the day of each acquisition, (T,) or (N, T)")
         return {}, np.zeros(shape)
     value = np.asarray(days)
+    if np.ma.isMaskedArray(days):
+        value = (
+            np.ma.filled(days, np.datetime64("NaT"))
+            if value.dtype.kind == "M"
+            else filled(days, np.float64)
+        )
     made: dict[str, ArrayLike | None] = {}
     if value.dtype.kind == "M":
         made = {name: make(value) for name, make in FROM_DATE.items()}
         day = (value - np.datetime64("1970-01-01")) / np.timedelta64(1, "D")
     else:
         day = value.astype(np.float64)
+        known = np.abs(day[np.isfinite(day)])
+        if known.size and known.min() > MOST_DAYS:
+            raise ValueError(
+                f"days from {known.min():g} on look like seconds; divide by 86,400, or give dates"
+            )
     return made, np.broadcast_to(day, shape)
 
 
@@ -389,11 +415,11 @@ def _blocks(
             if named.get(name) is None:
                 raise ValueError(f"this model reads {what} {', '.join(names)}; {name} is not given")
         if names:
-            views = [np.broadcast_to(np.asarray(named[name], np.float32), shape) for name in names]
+            views = [np.broadcast_to(filled(named[name]), shape) for name in names]
             return lambda some: np.stack([view[some] for view in views], axis=-1)
         array = np.zeros((*shape, 0), np.float32)
     else:
-        array = np.asarray(values, np.float32)
+        array = filled(values)
     if array.shape != (*shape, len(names)):
         raise ValueError(
             f"{what} must be {(*shape, len(names))} for {', '.join(names) or 'no names'}, "

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from . import kernels
-from .columns import FROM_DATE, FROZEN_BY, frozen_or_snow
+from . import flags, kernels
+from .columns import FROM_DATE, frost_of
 from .context import CONTEXT, WHOLE_ARCHIVE, HistoryRule, context_missing, context_of
 from .errors import DataError
 
@@ -31,6 +31,7 @@ class Observations:
     sigma0_db: (R,) float32.  vegetation: (R,) float32 NDVI or VWC (kg m-2), or None.
     angle_deg: (R,) float32, or None.  dynamic: (R, Fd).  statics: (R, Fs).
     frozen: (R,) True where the soil is frozen or under snow.
+    frost_unknown: (R,) True where that should be told and is not: a missing input.
     context_missing: (R,) True where a context was made of too few rows.
     """
 
@@ -42,6 +43,7 @@ class Observations:
     dynamic: NDArray[np.float32]
     statics: NDArray[np.float32]
     frozen: NDArray[np.bool_]
+    frost_unknown: NDArray[np.bool_]
     context_missing: NDArray[np.bool_]
 
     def take(self, index: NDArray[np.int64]) -> Observations:
@@ -56,6 +58,7 @@ class Observations:
             dynamic=self.dynamic[index],
             statics=self.statics[index],
             frozen=self.frozen[index],
+            frost_unknown=self.frost_unknown[index],
             context_missing=self.context_missing[index],
         )
 
@@ -100,6 +103,7 @@ def observe(
         columns = [single(name) for name in names]
         return np.stack(columns, axis=1) if columns else np.zeros((len(table), 0), np.float32)
 
+    frozen, frost_unknown = frost_of(table.numbers, len(table))
     return Observations(
         site=table.site,
         day=table.day,
@@ -108,8 +112,18 @@ def observe(
         angle_deg=single("angle_deg") if needs_angle else None,
         dynamic=matrix(dynamic),
         statics=matrix(statics),
-        frozen=_frozen(table),
+        frozen=frozen,
+        frost_unknown=frost_unknown,
         context_missing=context_missing(table, [*dynamic, *statics], history),
+    )
+
+
+def frost_flags(observed: Observations) -> NDArray[np.uint16]:
+    """(R,) what frost and snow, or not knowing of them, say against each acquisition."""
+    return np.asarray(
+        observed.frozen * np.uint16(flags.FROZEN_OR_SNOW)
+        | observed.frost_unknown * np.uint16(flags.MISSING_INPUT),
+        np.uint16,
     )
 
 
@@ -123,12 +137,3 @@ def isolate_observed(wcm: Wcm, observed: Observations) -> Isolated:
     if observed.vegetation is None:
         raise ValueError(f"isolation needs {wcm.vegetation_name}, which was not read")
     return kernels.isolate(wcm, observed.sigma0_db, observed.vegetation, observed.angle_deg)
-
-
-def _frozen(table: Table) -> NDArray[np.bool_]:
-    """(R,) True where one of the optional columns FROZEN_BY says so."""
-    frozen = np.zeros(len(table), bool)
-    for name in FROZEN_BY:
-        if name in table.numbers:
-            frozen |= frozen_or_snow(name, table.numbers[name])
-    return frozen

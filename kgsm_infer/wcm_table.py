@@ -8,7 +8,7 @@ from . import flags, kernels
 from .errors import UsageError
 from .kernels.wcm import Isolated, Wcm, default_limits
 from .model import Retrieval
-from .observations import isolate_observed, observe
+from .observations import frost_flags, isolate_observed, observe
 from .table import Table
 
 
@@ -57,12 +57,11 @@ def isolate_table(table: Table, wcm: Wcm, polarisation: str) -> Isolated:
         needs_angle=wcm.needs_angle,
     )
     soil = isolate_observed(wcm, observed)
-    frozen = observed.frozen
-    nan = np.float32(np.nan)
+    without, nan = observed.frozen | observed.frost_unknown, np.float32(np.nan)
     return Isolated(
-        np.where(frozen, nan, soil.soil_db),
-        np.where(frozen, nan, soil.soil_fraction),
-        soil.flags | frozen * np.uint16(flags.FROZEN_OR_SNOW),
+        np.where(without, nan, soil.soil_db),
+        np.where(without, nan, soil.soil_fraction),
+        soil.flags | frost_flags(observed),
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..columns import FROZEN_BY, frozen_or_snow
+from ..columns import FROZEN_BY, frost_of
 from ..context import CONTEXT
 from ..observations import Observations
 from ..probes import shift
@@ -91,9 +91,7 @@ def retrieve_columns(
             lacking[a] |= too_little
         return out.reshape(-1)
 
-    frozen = np.zeros(count, bool)
-    for name in frozen_by:
-        frozen |= frozen_or_snow(name, acquired(name))
+    frozen, frost_unknown = frost_of({name: acquired(name) for name in frozen_by}, count)
     since = (dates - dates[0]) / np.timedelta64(86400, "s")
     dynamic = [acquired(name) for name in card.names("dynamic")]
     statics = [acquired(name) for name in card.names("static")]
@@ -106,6 +104,7 @@ def retrieve_columns(
         dynamic=np.stack(dynamic, axis=1) if dynamic else np.zeros((count, 0), np.float32),
         statics=np.stack(statics, axis=1) if statics else np.zeros((count, 0), np.float32),
         frozen=frozen,
+        frost_unknown=frost_unknown,
         context_missing=lacking.reshape(-1),
     )
     parts = []

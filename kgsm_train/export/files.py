@@ -332,6 +332,7 @@ def _random_observations(card: Card, r: int, rng: np.random.Generator) -> Observ
         dynamic=columns("dynamic"),
         statics=columns("static"),
         frozen=np.zeros(r, bool),
+        frost_unknown=np.zeros(r, bool),
         context_missing=np.zeros(r, bool),
     )
 
@@ -364,6 +365,7 @@ def _spoil(observed: Observations, rng: np.random.Generator) -> Observations:
         dynamic=spoil(observed.dynamic),
         statics=spoil(observed.statics),
         frozen=rng.random(len(observed.day)) < 0.03,
+        frost_unknown=rng.random(len(observed.day)) < 0.03,
     )
 
 

@@ -258,7 +258,8 @@ def complete_rows(observed: Observations, wcm: Wcm | None) -> NDArray[np.bool_]:
         channel_db, _ = kernels.screen(observed.sigma0_db, Limits())
     else:  # with A = 0 no soil signal is lost: NaN is a missing or impossible input
         channel_db = isolate_observed(wcm.replace_a(0.0), observed).soil_db
-    complete = np.isfinite(channel_db) & np.isfinite(observed.day) & ~observed.frozen
+    complete = np.isfinite(channel_db) & np.isfinite(observed.day)
+    complete &= ~observed.frozen & ~observed.frost_unknown
     return complete & np.isfinite(observed.dynamic).all(axis=1)
 
 

@@ -63,15 +63,19 @@ def test_points_moved_out_of_the_training_range_are_flagged(tiny_model, name):
     outside = (usual.flags & flags.OUTSIDE_DOMAIN) != 0
     assert outside[number].mean() < 0.2
     assert not outside[~number].any(), "no number, nothing to be trusted or not"
-    moved = dict(table.numbers)
-    moved["clay"] = moved["clay"] * 20
-    far = model.predict(
-        table_from_columns(
-            {"site": table.site, "date": table.date_text, **moved}, features=("clay",)
-        )
-    )
-    assert ((far.flags & flags.OUTSIDE_DOMAIN) != 0)[np.isfinite(far.sm)].all()
+
+    def predict(clay):
+        columns = {"site": table.site, "date": table.date_text, **table.numbers, "clay": clay}
+        return model.predict(table_from_columns(columns, features=("clay",)))
+
+    clay = table.numbers["clay"]
+    far = predict(clay + 0.99 * np.ptp(clay))
     assert np.isfinite(far.sm).sum() == number.sum(), "it is flagged, not hidden"
+    assert ((far.flags & flags.OUTSIDE_DOMAIN) != 0)[number].mean() > 2 * outside[number].mean()
+    # as far again beyond what training saw: no clay content, and so no number
+    farther = predict(clay * 20)
+    assert np.isnan(farther.sm).all()
+    assert ((farther.flags & flags.INPUT_OUT_OF_RANGE) != 0).all()
 
 
 def context_table(**more):

@@ -18,6 +18,7 @@ from kgsm_infer.kernels.head import Head, Term
 from kgsm_infer.kernels.wcm import Wcm
 from kgsm_infer.kernels.window import days_apart
 from kgsm_infer.model import load
+from kgsm_infer.observations import frost_flags
 from kgsm_infer.onnxfile import card_and_graph, read_model_file, sealed
 from kgsm_train.export import files as export_module
 from kgsm_train.export.graph import complete_graph, core_graph
@@ -96,7 +97,7 @@ def complete_outputs(session, card, observed, rows):
     for name, values in planes.items():
         if name in wanted:
             feed[name] = values[rows]
-            feed[name][(rows < 0) | observed.frozen[rows]] = np.nan
+            feed[name][(rows < 0) | (frost_flags(observed)[rows] > 0)] = np.nan
     outputs = [item.name for item in session.get_outputs()]
     found = session.run(outputs, {name: feed[name] for name in wanted})
     return dict(zip(outputs, found, strict=True))

@@ -225,3 +225,97 @@ def test_blocks_are_seams_nobody_sees_and_memory_stays_small(paths):
     one, two = peak_beside_results(BLOCK), peak_beside_results(2 * BLOCK)
     # results of blocks stand beside their concatenation; 18 bytes a window
     assert two - one < 2 * BLOCK * 18 + 100_000
+
+
+def test_a_mask_is_missing_data_not_its_fill(paths):
+    model = load(paths["core"])
+    given = sequences(2)
+    for name in ("sigma0_db", "ndvi", "features", "statics"):
+        masked = np.ma.masked_array(given[name].copy(), np.zeros(given[name].shape, bool))
+        masked[0].reshape(-1)[-1] = np.ma.masked
+        masked.data[0].reshape(-1)[-1] = 0.3  # what lies below the mask is a plausible number
+        result = model.retrieve(**{**given, name: masked})
+        assert np.isnan(result.sm[0]) and result.flags[0] == flags.MISSING_INPUT, name
+        assert np.isfinite(result.sm[1]), name
+    days = np.ma.masked_array(np.tile(given["days"], (2, 1)), np.zeros((2, 4), bool))
+    days[0, -1] = np.ma.masked
+    result = model.retrieve(**{**given, "days": days})
+    assert result.flags.tolist() == [flags.MISSING_INPUT, 0]
+    dates = np.datetime64("2024-01-01") + given["days"].astype("timedelta64[D]")
+    dates = np.ma.masked_array(np.tile(dates, (2, 1)), days.mask)
+    assert model.retrieve(**{**given, "days": dates}).flags.tolist() == result.flags.tolist()
+    frozen = np.ma.masked_array(np.zeros((2, 4), bool), days.mask)
+    result = model.retrieve(**{**given, "frozen": frozen})
+    assert result.flags.tolist() == [flags.MISSING_INPUT, 0]
+
+
+def test_seconds_given_as_days_are_refused(paths):
+    model = load(paths["core"])
+    given = sequences(1)
+    for origin in (1.7e9, 1.7e12):  # since 1970, in seconds and milliseconds
+        with pytest.raises(ValueError, match="look like seconds; divide by 86,400"):
+            model.retrieve(**{**given, "days": origin + given["days"] * 86400})
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_frost_that_is_not_told_is_missing(paths, role):
+    """A column that is there and empty in a row does not say "not frozen"."""
+    columns = {
+        "site": list("abcdef"),
+        "date": ["2024-01-01"] * 6,
+        "vh_db": [-15.0] * 6,
+        "ndvi": [0.3] * 6,
+        "d0": [0.5] * 6,
+        "s0": [5.0] * 6,
+        "temp_c": [9.0, None, -1.0, 9.0, None, -1.0],
+        "snow_cover": [0.0, 0.0, 0.0, None, 0.4, None],
+    }
+    engine = "native" if role == "core" else "onnxruntime"
+    result = load(paths[role], engine=engine).predict(
+        table_from_columns(columns, features=("d0", "s0"))
+    )
+    why = [flags.names(int(mask) & ~flags.SHORT_HISTORY) for mask in result.flags]
+    frozen, missing = "frozen_or_snow", "missing_input"
+    assert why == ["", missing, frozen, missing, frozen, frozen]
+    assert np.isfinite(result.sm).tolist() == [True, *[False] * 5]
+
+
+def test_pickles_copies_compares_and_says_what_it_is(paths, tmp_path):
+    import copy
+    import pickle
+
+    model = load(paths["core"], engine="native")
+    again = pickle.loads(pickle.dumps(model))
+    given = sequences(3)
+    assert again == model and hash(again) == hash(model) and again is not model
+    assert np.array_equal(again.retrieve(**given).sm, model.retrieve(**given).sm)
+    assert len(pickle.dumps(model)) < 1000, "its path, not its weights"
+    assert copy.copy(model) == copy.deepcopy(model) == model
+    assert model != load(paths["complete"], engine="native") and model != "m.onnx"
+    assert len(repr(model)) < 200 and "kg-lstm" in repr(model)
+    content = paths["core"].read_bytes()
+    assert pickle.loads(pickle.dumps(load(content, engine="native"))) == model
+    # another file in its place is another model
+    moved = tmp_path / "m.onnx"
+    moved.write_bytes(content)
+    pickled = pickle.dumps(load(moved))
+    moved.write_bytes(paths["complete"].read_bytes())
+    with pytest.raises(ModelError, match="not the file it was"):
+        pickle.loads(pickled)
+
+
+def _sm_of(model, given):
+    return model.retrieve(**given).sm
+
+
+@pytest.mark.parametrize("start", ["spawn", "fork"])
+@pytest.mark.parametrize("engine", ["native", "onnxruntime"])
+def test_a_model_survives_a_pool_of_processes(paths, start, engine):
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    if start not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system cannot {start}")
+    model, given = load(paths["core"], engine=engine), sequences(3)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(start)) as pool:
+        assert np.array_equal(pool.submit(_sm_of, model, given).result(120), _sm_of(model, given))
