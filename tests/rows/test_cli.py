@@ -188,10 +188,11 @@ def test_the_chain_from_simulation_to_prediction(tmp_path):
     assert "simulated" in done.stdout
     (tmp_path / "tiny.toml").write_text(
         '[data]\ntable = "twin.csv"\n[inputs]\nsteps = 2\n[network]\nhidden = 4\nmembers = 1\n'
-        "[training]\nepochs = 2\n[crossval]\nfolds = 2\nbootstrap = 20\n"
+        "[training]\nepochs = 2\n[crossval]\nfolds = 2\ndate_blocks = 2\nbootstrap = 20\n"
+        'models = ["mean", "wcm", "ridge", "lstm", "kg-lstm"]\n'
     )
     done = train("crossval", "tiny.toml", "-o", "run", "--dry-run")
-    assert done.returncode == 0 and "0 of 24 parts kept" in done.stdout
+    assert done.returncode == 0 and "0 of 30 parts kept" in done.stdout
     assert not (tmp_path / "run").exists()
     done = train("crossval", "tiny.toml", "-o", "run", "--jobs", "1")
     assert done.returncode == 0, done.stderr
@@ -200,7 +201,9 @@ def test_the_chain_from_simulation_to_prediction(tmp_path):
     assert done.returncode == 0, done.stderr
     card = json.loads((tmp_path / "run/card.json").read_text())
     board = json.loads((tmp_path / "run/metrics.json").read_text())
-    assert card["validation"]["rmse"] == board["models"]["kg-lstm"]["pooled"]["rmse"]
+    headline = next(iter(board["regimes"].values()))
+    assert card["validation"]["regime"] == headline["title"] == "new sites, new dates"
+    assert card["validation"]["rmse"] == headline["models"]["kg-lstm"]["pooled"]["rmse"]
     done = infer("predict", "run/model.onnx", "twin.csv", "-o", "sm.csv", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     done = train("fit", "tiny.toml", "-o", "plain", "--model", "lstm")
