@@ -33,7 +33,7 @@ from .splits import Design, Split
 #: The sources a part's numbers depend on: everything between a table and a prediction.
 CODE_OF_A_PART = {
     kgsm_infer: ("*.py", "kernels/*.py", "kernels/_core*.so", "kernels/_core*.pyd"),
-    kgsm_train: ("config.py", "models.py", "learning/*.py", "evaluation/folds.py",
+    kgsm_train: ("config.py", "checks.py", "models.py", "learning/*.py", "evaluation/folds.py",
                  "evaluation/splits.py", "evaluation/crossval.py"),
 }  # fmt: skip
 #: Of kgsm_infer, what only commands and model files need: no training reads it.

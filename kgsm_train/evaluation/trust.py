@@ -13,7 +13,7 @@ from kgsm_infer.observations import isolate_observed
 
 from ..config import Config
 from ..learning.samples import Samples
-from ..learning.training import scaling
+from ..learning.scaling import scaling
 
 #: Points kept on the card: enough to cover the training data, few enough for a small file.
 MOST_POINTS = 256

@@ -33,7 +33,7 @@ from .head import alone, calibrated, fit_change, readout_for
 from .learnt import Learnt
 from .network import raw_tile
 from .samples import Samples, batch_of
-from .training import scaling
+from .scaling import scaling
 
 Rows = NDArray[np.int64]
 Predicted = tuple[NDArray[np.float32], Learnt]

@@ -21,7 +21,6 @@ from kgsm_infer.context import WHOLE_ARCHIVE, HistoryRule
 from kgsm_infer.errors import DataError
 from kgsm_infer.kernels.head import Head
 from kgsm_infer.kernels.wcm import Wcm
-from kgsm_infer.kernels.window import Layout
 from kgsm_infer.observations import isolate_observed
 
 from ..config import Config
@@ -30,6 +29,7 @@ from .head import FittedHead, calibrated, fit_change, head_of_wcm, readout_for
 from .learnt import Epoch, Learnt
 from .network import ForwardLine, KnowledgeGuidedLSTM, bounded_loss, falling, on_tile
 from .samples import Batch, Samples, batch_of
+from .scaling import scaling
 
 #: Called with the epochs done, their limit, and the best validation RMSE so far.
 Progress = Callable[[int, int, float], None]
@@ -317,35 +317,6 @@ def estimate(
     target = samples.rows[index, -1]
     whole = numbered.numpy() & np.isfinite(samples.observed.statics[target]).all(axis=1)
     return np.where(whole, mean.numpy(), np.float32(np.nan)).astype(np.float32)
-
-
-def scaling(samples: Samples, channel_db: NDArray[np.float32], rows: NDArray[np.int64]) -> Layout:
-    """Mean and standard deviation of each channel over the complete training rows.
-
-    channel_db: (R,) the backscatter channel of all rows.
-    """
-    observed = samples.observed
-    gaps = np.diff(observed.day[samples.rows[rows]], axis=1)[samples.rows[rows][:, :-1] >= 0]
-    columns = [
-        channel_db[rows],
-        *observed.dynamic[rows].T,
-        *observed.statics[rows].T,
-        gaps,
-    ]
-    mean, std = [], []
-    for values in columns:
-        values = values[np.isfinite(values)].astype(np.float64)
-        mean.append(float(values.mean()) if len(values) else 0.0)
-        spread = float(values.std()) if len(values) else 0.0
-        std.append(spread if spread > 1e-6 * max(1.0, abs(mean[-1])) else 1.0)
-    return Layout(
-        steps=samples.rows.shape[1],
-        dynamic=observed.dynamic.shape[1],
-        statics=observed.statics.shape[1],
-        # float32 as every engine will read them
-        mean=tuple(float(np.float32(value)) for value in mean),
-        std=tuple(float(np.float32(value)) for value in std),
-    )
 
 
 def seen_in_windows(

@@ -20,7 +20,8 @@ from kgsm_train.learning.baselines import BASELINES
 from kgsm_train.learning.head import fit_change
 from kgsm_train.learning.network import KnowledgeGuidedLSTM
 from kgsm_train.learning.samples import batch_of, read_source, samples_of
-from kgsm_train.learning.training import chosen_shrink, held_out_days, scaling, train
+from kgsm_train.learning.scaling import scaling
+from kgsm_train.learning.training import chosen_shrink, held_out_days, train
 
 CONFIG = """
 [data]

@@ -13,7 +13,8 @@ from kgsm_infer.kernels.wcm import Wcm
 from kgsm_train.config import Config, Data, Inputs, Network, Training, WcmOptions, read_config
 from kgsm_train.learning.network import bounded_loss, smooth_floor
 from kgsm_train.learning.samples import batch_of, read_source, samples_of
-from kgsm_train.learning.training import estimate, scaling, train
+from kgsm_train.learning.scaling import scaling
+from kgsm_train.learning.training import estimate, train
 from kgsm_train.sources.simulate import Twin, write_twin
 
 
