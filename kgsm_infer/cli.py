@@ -54,6 +54,9 @@ Probes = Annotated[
     typer.Option("--probes", help="site,date,sm of sensors: corrects the level of their dates"),
 ]
 Engine = Annotated[str, typer.Option(help="auto, native or onnxruntime")]
+LayerOption = Annotated[
+    str | None, typer.Option("--layer", help="layer of the outlines, where the file has several")
+]
 Network = Annotated[
     bool, typer.Option("--allow-network", help="a scene's files may be addresses that are fetched")
 ]
@@ -127,6 +130,7 @@ def map_command(
         Path | None, typer.Option("--fields", help="outlines, for field context and quick look")
     ] = None,
     id_property: Id = None,
+    layer: LayerOption = None,
     probes: Probes = None,
     quicklook: Quicklook = None,
     threads: Threads = 2,
@@ -148,7 +152,7 @@ def map_command(
     inputs = _of_model(model, scene, fields, probes, *manifest.files())
     preflight([output, quicklook], inputs, suffixes=MAPS, what="maps")
     preflight([quicklook], suffixes=PICTURES, what="quick looks")
-    outlines = None if fields is None else read_outlines(fields, id_property)
+    outlines = None if fields is None else read_outlines(fields, id_property, layer=layer)
     sensors = None
     if probes is not None:
         from .probes import read_probes
@@ -178,9 +182,10 @@ def paddocks(
     source: Annotated[
         Path, typer.Argument(help="table, or scene manifest", metavar="TABLE_OR_SCENE")
     ],
-    fields: Annotated[Path, typer.Argument(help="GeoJSON or GeoPackage", metavar="FIELDS")],
+    fields: Annotated[Path, typer.Argument(help="GeoJSON, GeoPackage, ...", metavar="FIELDS")],
     output: Annotated[Path, typer.Option("--output", "-o", help=".geojson, .csv or .parquet")],
     id_property: Id = None,
+    layer: LayerOption = None,
     column: Annotated[
         str | None, typer.Option("--column", help="table column of the ids; field, else site")
     ] = None,
@@ -201,7 +206,7 @@ def paddocks(
     Mean, median, p10, p90, interval, share with a number, flags, and why there is no number.
     """
     from .model import load
-    from .paddocks.of_table import paddocks_of_table
+    from .paddocks.of_table import paddocks_of_table, rows_without_outline
     from .paddocks.summary import paddock_summary, write_paddocks
     from .scenes.outlines import read_outlines
 
@@ -212,7 +217,7 @@ def paddocks(
         what="paddocks",
     )
     preflight([quicklook], suffixes=PICTURES, what="quick looks")
-    loaded, outlines = load(model, engine=engine), read_outlines(fields, id_property)
+    loaded, outlines = load(model, engine=engine), read_outlines(fields, id_property, layer=layer)
     options: dict[str, Any] = {"date": date, "every": every, "min_valid": min_valid}
     made_up = False
     if source.suffix.lower() in (".toml", ".json"):
@@ -233,6 +238,9 @@ def paddocks(
         table = read_table(source, features=loaded.table_features(), keep=keep or "empty")
         _notes(table)
         found = paddocks_of_table(loaded, table, outlines, column=column, **options)
+        strange = rows_without_outline(table, outlines, column)
+        if strange:
+            note(strange)
     if probes is not None:
         from .paddocks.probed import correct_paddocks
         from .probes import read_probes

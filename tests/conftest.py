@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,23 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("tiny")
     write_twin(folder / "twin.csv", Twin(sites=6, years=1, seed=1))
+    _clay_in_percent(folder / "twin.csv")
     (folder / "tiny.toml").write_text(TINY)
     fit_and_export(read_config(folder / "tiny.toml"), folder)
     return folder
+
+
+def _clay_in_percent(path: Path) -> None:
+    """From 0 to 100 over the sites, so that a test may choose any clay and stay in range."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    clay = [float(row["clay"]) for row in rows]
+    for row, value in zip(rows, clay, strict=True):
+        row["clay"] = f"{100 * (value - min(clay)) / (max(clay) - min(clay)):.6g}"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 @pytest.fixture(scope="session")

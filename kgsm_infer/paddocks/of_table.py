@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dates import asked_day
+from ..dates import asked_time
 from ..errors import DataError, UsageError
 from ..scenes.outlines import Outlines, Reason, plain_id
 from ..table import Table
@@ -47,16 +47,16 @@ def paddocks_of_table(
             "and which column with --column"
         )
     result = model.predict(table)
-    wanted = None if date is None else asked_day(date)
+    rows_of = _by_name(names)
     found = []
     for name in outlines.ids:
-        rows = np.flatnonzero(names == name)
+        rows = rows_of.get(name, np.empty(0, np.int64))
         times = table.date[rows]
-        if wanted is not None:
-            rows = rows[times.astype("datetime64[D]") == wanted]
+        if date is not None:
+            rows = rows[times == asked_time(date, times, f"{table.source}: paddock {name}")]
             times = table.date[rows]
         if not len(rows):
-            reason = Reason("no rows in the table" if wanted is None else f"no rows of {date}")
+            reason = Reason("no rows in the table" if date is None else f"no rows of {date}")
             found.append(without_number(name, date or "", reason))
             continue
         days = np.unique(times) if every else [times.max()]
@@ -78,6 +78,26 @@ def paddocks_of_table(
 
 def _contradicting(line: Paddock, why: str) -> Paddock:
     return replace(line, reason=why, cause="its rows contradict each other")
+
+
+def rows_without_outline(table: Table, outlines: Outlines, column: str | None = None) -> str:
+    """What must be told of rows whose paddock no outline names; "" where there are none."""
+    rows_of = _by_name(_join_column(table, column))
+    strange = {name: len(rows) for name, rows in rows_of.items() if name not in set(outlines.ids)}
+    if not strange:
+        return ""
+    first = ", ".join(list(strange)[:3]) + (", ..." if len(strange) > 3 else "")
+    return (
+        f"{table.source}: {sum(strange.values())} rows of {len(strange)} paddocks that no outline "
+        f"of {outlines.source} names ({first}) were left out"
+    )
+
+
+def _by_name(names: NDArray[np.str_]) -> dict[str, NDArray[np.int64]]:
+    """The rows of each name, ascending."""
+    order = np.argsort(names, kind="stable")
+    distinct, starts = np.unique(names[order], return_index=True)
+    return dict(zip(distinct.tolist(), np.split(order, starts[1:]), strict=True))
 
 
 def _join_column(table: Table, column: str | None) -> NDArray[np.str_]:

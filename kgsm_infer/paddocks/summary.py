@@ -207,14 +207,16 @@ def write_paddocks(
             raise UsageError(f"{path}: paddocks are written as .geojson, .csv or .parquet")
         write_csv(path, {key: [record[key] for record in records] for key in records[0]})
         return
+    own_ids = outlines.own_ids or outlines.ids
     place = {name: index for index, name in enumerate(outlines.ids)}
     features = [
         {
             "type": "Feature",
-            "id": record["id"],
+            "id": own_ids[place[record["id"]]],
             "properties": {
-                **outlines.properties[place[record["id"]]],
+                **json_value(outlines.properties[place[record["id"]]]),
                 **{key: json_value(value) for key, value in record.items()},
+                "id": own_ids[place[record["id"]]],
             },
             "geometry": outlines.geometries[place[record["id"]]],
         }

@@ -1,12 +1,10 @@
-"""Outlines of paddocks: read from GeoJSON in pure Python, from other files through pyogrio."""
+"""Outlines of paddocks: who they are by one rule for every format, and where they lie."""
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,19 +15,28 @@ from ..errors import DataError, UsageError
 from ..extras import optional
 from .gdal import rasterio_or_reason, reason_of
 from .grid import Grid
+from .outlinefiles import LON_LAT, json_value, read_features
+from .polygons import NotNumbers, points_of, polygons_of
 
-LON_LAT = "OGC:CRS84"
+__all__ = ["LON_LAT", "Outlines", "Reason", "json_value", "on_grid", "plain_id", "read_outlines"]
 
 
 @dataclass(frozen=True)
 class Outlines:
-    """P paddocks as read. geometries: GeoJSON, or None; crs: of their coordinates, x first."""
+    """P paddocks as read.
+
+    crs: of the coordinates, x first.  ids: as text, to join by.  geometries: GeoJSON polygons
+    of (x, y), or None.  problems: why a geometry is None, "" where it is not.  own_ids: as the
+    file has them, numbers too.
+    """
 
     source: str
     crs: str
     ids: tuple[str, ...]
     properties: tuple[Mapping[str, Any], ...]
     geometries: tuple[Mapping[str, Any] | None, ...]
+    problems: tuple[str, ...] = ()
+    own_ids: tuple[Any, ...] = ()
 
 
 class Reason(NamedTuple):
@@ -44,62 +51,83 @@ class Reason(NamedTuple):
         return self.in_full or self.cause
 
 
-def read_outlines(path: str | Path, id_property: str | None = None) -> Outlines:
-    """Read paddock outlines: GeoJSON in pure Python, GeoPackage and others through pyogrio.
+def read_outlines(
+    path: str | Path, id_property: str | None = None, *, layer: str | None = None
+) -> Outlines:
+    """Read paddock outlines: GeoJSON, or what pyogrio reads (GeoPackage, Shapefile, KML, ...).
 
-    id_property: the property that names a paddock; by default the feature's ``id``.
-    DataError where the file, a geometry or an id cannot be what it should.
+    id_property: the property that names a paddock; by default the feature's own id, else its
+    property ``id``, in every format. Rows are never numbered. What is no outline and has no
+    id either (a gate, a track) is left out.
+    layer: of a file that holds several.
+    DataError where the file is not what it should be, an id stands there twice, or no outline
+    is one; an outline that cannot be used is told by its paddock.
     """
     path = Path(path)
-    if path.suffix.lower() in (".geojson", ".json"):
-        features, crs = _geojson(path)
-    else:
-        features, crs = _other(path)
+    features, crs = read_features(path, layer)
     if not features:
         raise DataError(f"{path}: holds no paddock")
-    ids, properties, geometries = [], [], []
+    names, properties, geometries, problems = [], [], [], []
     for number, feature in enumerate(features, start=1):
-        own = feature.get("properties") or {}
-        name = own.get(id_property) if id_property else feature.get("id", own.get("id"))
-        if name is None or str(name).strip() == "":
-            raise UsageError(
-                f"{path}: feature {number} has no {id_property or 'id'!r}; name the property "
-                f"that identifies a paddock with --id: {', '.join(own) or 'it has none'}"
-            )
-        ids.append(plain_id(name))
+        own = feature.get("properties")
+        own = own if isinstance(own, Mapping) else {}
+        name = _id_of(feature, own, id_property)
+        place = f"paddock {plain_id(name)}" if name is not None else f"feature {number}"
+        try:
+            geometry, problem = polygons_of(feature.get("geometry"))
+        except NotNumbers:
+            raise DataError(f"{path}: {place}: its coordinates are not numbers in rings") from None
+        if name is None:
+            if problem.startswith("is a "):
+                continue
+            raise UsageError(f"{path}: feature {number} {_no_id(own, id_property)}")
+        names.append(name)
         properties.append(own)
-        geometries.append(_geometry(feature.get("geometry"), crs, f"{path}: paddock {ids[-1]}"))
+        geometries.append(geometry)
+        problems.append(problem)
+    ids = tuple(plain_id(name) for name in names)
+    told = [f"paddock {one}: {why}" for one, why in zip(ids, problems, strict=True) if why]
+    if not ids or (told and not any(geometries)):
+        raise DataError(f"{path}: {told[0] if told else 'holds no polygon with an id'}")
     twice = [name for name, count in Counter(ids).items() if count > 1]
     if twice:
         raise DataError(f"{path}: paddock {twice[0]} stands there twice; ids must differ")
-    return Outlines(str(path), crs, tuple(ids), tuple(properties), tuple(geometries))
+    _check_degrees(path, crs, ids, geometries)
+    return Outlines(
+        str(path), crs, ids, tuple(properties), tuple(geometries), tuple(problems), tuple(names)
+    )
 
 
 def on_grid(outlines: Outlines, grid: Grid, source: str) -> list[dict[str, Any] | Reason]:
     """Each outline as a GeoJSON geometry in the grid's CRS, or why it cannot be used.
 
-    source: of the grid, for messages. DataError where no outline can be brought there.
+    source: of the grid, for messages. DataError where no outline can be brought there, or
+    where all lie outside the grid and would lie inside with latitude and longitude swapped.
     """
     shapely = optional("shapely", "geometry", what="outlines on rasters")
-    rasterio = rasterio_or_reason()
-    crs = "EPSG:4326" if outlines.crs == LON_LAT else outlines.crs
     found: list[dict[str, Any] | Reason] = []
-    for geometry in outlines.geometries:
+    problems = outlines.problems or ("",) * len(outlines.ids)
+    for geometry, problem in zip(outlines.geometries, problems, strict=True):
         if geometry is None:
-            found.append(Reason("it has no outline"))
+            cause = "its outline is no polygon" if problem else "it has no outline"
+            found.append(Reason(cause, f"its outline {problem}" if problem else ""))
             continue
         shape = shapely.geometry.shape(geometry)
         if not shape.is_valid:
             why = shapely.is_valid_reason(shape)
             found.append(Reason("its outline is invalid", f"its outline is invalid: {why}"))
             continue
-        try:
-            found.append(dict(rasterio.warp.transform_geom(crs, grid.crs, dict(geometry))))
-        except (rasterio.errors.RasterioError, ValueError) as error:
-            raise DataError(
-                f"{source}: the outlines cannot be brought from {crs} to the scene's CRS "
-                f"({reason_of(error)})"
-            ) from None
+        found.append(_moved(outlines.crs, grid, geometry, source))
+    usable = [item for item in found if isinstance(item, dict)]
+    if outlines.crs == LON_LAT and usable and not any(_meets(grid, item) for item in usable):
+        for geometry in outlines.geometries:
+            if geometry is not None and _meets(
+                grid, _moved(LON_LAT, grid, _swapped(geometry), source)
+            ):
+                raise DataError(
+                    f"{outlines.source}: no outline lies on the scene, and with latitude and "
+                    "longitude swapped they would; write longitude first"
+                )
     return found
 
 
@@ -109,101 +137,76 @@ def plain_id(value: Any) -> str:
     return text.split(".")[0] if re.fullmatch(r"-?\d+\.0+", text) else text
 
 
-def _geojson(path: Path) -> tuple[list[dict[str, Any]], str]:
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not readable GeoJSON ({error})") from None
-    if isinstance(raw, dict) and raw.get("type") == "Feature":
-        raw = {"type": "FeatureCollection", "features": [raw]}
-    if not isinstance(raw, dict) or not isinstance(raw.get("features"), list):
-        raise DataError(f"{path}: not a GeoJSON FeatureCollection")
-    if not all(isinstance(feature, dict) for feature in raw["features"]):
-        raise DataError(f"{path}: features must be objects")
-    return raw["features"], _crs_of(raw.get("crs"), path)
+def _id_of(feature: Mapping[str, Any], own: Mapping[str, Any], id_property: str | None) -> Any:
+    """What names a paddock, or None."""
+    if id_property is None:  # of ID and Id the first
+        spelt = [value for key, value in own.items() if str(key).lower() == "id"]
+        candidates = [feature.get("id"), own.get("id"), *spelt]
+    else:
+        candidates = [own.get(id_property)]
+        candidates += [feature.get("id")] if id_property == "id" else []
+    for name in candidates:
+        known = isinstance(name, (str, int, float)) and not isinstance(name, bool)
+        if known and str(name).strip() and str(name) != "nan":
+            return name
+    return None
 
 
-def _crs_of(raw: Any, path: Path) -> str:
-    """RFC 7946 says lon, lat; a ``crs`` member of older GeoJSON may say otherwise."""
-    if raw is None:
-        return LON_LAT
-    try:
-        name = str(raw["properties"]["name"])
-    except (TypeError, KeyError):
-        raise DataError(f"{path}: its crs member names no CRS") from None
-    if "CRS84" in name:
-        return LON_LAT
-    match = re.search(r"EPSG:+(?:[\d.]*:)?(\d+)$", name)
-    if not match:
-        raise DataError(f"{path}: its CRS {name!r} is not known; write EPSG:n, or lon and lat")
-    return LON_LAT if match[1] == "4326" else f"EPSG:{match[1]}"
+def _no_id(own: Mapping[str, Any], id_property: str | None) -> str:
+    have = ", ".join(map(str, own)) or "none"
+    if id_property is None:
+        return f"has no 'id'; name the property that identifies a paddock with --id: {have}"
+    return f"has no {id_property!r}, the property that --id names; it has {have}"
 
 
-def _other(path: Path) -> tuple[list[dict[str, Any]], str]:
-    """GeoPackage, Shapefile, ...: read by GDAL's vector half."""
-    pyogrio = optional("pyogrio", what=f"{path}: outlines other than GeoJSON")
-    shapely = optional("shapely", what=f"{path}: outlines other than GeoJSON")
-    if not path.exists():
-        raise DataError(f"{path}: no such file")
-    try:
-        meta, fids, geometry, columns = pyogrio.raw.read(path, return_fids=True)
-    except pyogrio.errors.DataSourceError as error:
-        raise DataError(f"{path}: cannot be read as outlines ({error})") from None
-    if not meta["crs"]:
-        raise DataError(f"{path}: has no CRS, so nobody can say where the paddocks lie")
-    crs = "EPSG:4326" if "CRS84" in meta["crs"] else meta["crs"]
-    features = []
-    for row, fid in enumerate(fids):
-        shape = shapely.from_wkb(geometry[row]) if geometry[row] is not None else None
-        features.append(
-            {
-                "properties": {
-                    "id": int(fid),
-                    **{
-                        str(name): json_value(
-                            values[row].item() if hasattr(values[row], "item") else values[row]
-                        )
-                        for name, values in zip(meta["fields"], columns, strict=True)
-                    },
-                },
-                "geometry": None if shape is None else json.loads(shapely.to_geojson(shape)),
-            }
-        )
-    return features, LON_LAT if crs == "EPSG:4326" else str(crs)
-
-
-def _geometry(raw: Any, crs: str, place: str) -> Mapping[str, Any] | None:
-    """Polygons only, of finite coordinates, in lon and lat where that is what they are."""
-    if raw is None:
-        return None
-    if not isinstance(raw, dict) or raw.get("type") not in ("Polygon", "MultiPolygon"):
-        kind = raw.get("type") if isinstance(raw, dict) else raw
-        raise DataError(f"{place}: is a {kind}; a paddock is a Polygon or MultiPolygon")
-    coordinates: Any = raw.get("coordinates")
-    polygons = [coordinates] if raw["type"] == "Polygon" else coordinates
-    try:
-        points = np.asarray(
-            [point[:2] for polygon in polygons for ring in polygon for point in ring], np.float64
-        )
-    except (TypeError, ValueError, IndexError):
-        raise DataError(f"{place}: its coordinates are not numbers in rings") from None
-    if len(points) == 0:
-        return None
-    if not np.isfinite(points).all():
-        raise DataError(f"{place}: its coordinates are not finite")
-    if crs == LON_LAT and (np.abs(points) > [360, 90]).any():
+def _check_degrees(
+    path: Path, crs: str, ids: Sequence[str], geometries: Sequence[Mapping[str, Any] | None]
+) -> None:
+    """DataError where longitude and latitude cannot be what the coordinates are."""
+    if crs != LON_LAT:
+        return
+    for name, geometry in zip(ids, geometries, strict=True):
+        if geometry is None:
+            continue
+        points = np.asarray(list(points_of(geometry)))
+        if not (np.abs(points) > [360, 90]).any():
+            continue
         x, y = points[np.argmax(np.abs(points).sum(axis=1))]
-        raise DataError(
-            f"{place}: {x:g}, {y:g} is no longitude and latitude; are the coordinates projected? "
-            "then the file must say so in a crs member"
+        swapped = (np.abs(points[:, ::-1]) <= [360, 90]).all()
+        cause = (
+            "are latitude and longitude swapped? write longitude first"
+            if swapped
+            else "are the coordinates projected? then the file must say so in a crs member"
         )
-    return raw
+        raise DataError(
+            f"{path}: paddock {name}: {x:g}, {y:g} is no longitude and latitude; {cause}"
+        )
 
 
-def json_value(value: Any) -> Any:
-    """A property as JSON has it: what is no number is null."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def _moved(crs: str, grid: Grid, geometry: Mapping[str, Any], source: str) -> dict[str, Any]:
+    rasterio = rasterio_or_reason()
+    crs = "EPSG:4326" if crs == LON_LAT else crs
+    try:
+        return dict(rasterio.warp.transform_geom(crs, grid.crs, dict(geometry)))
+    except (rasterio.errors.RasterioError, ValueError) as error:
+        raise DataError(
+            f"{source}: the outlines cannot be brought from {crs[:60]} to the scene's CRS "
+            f"({reason_of(error)})"
+        ) from None
+
+
+def _meets(grid: Grid, geometry: Mapping[str, Any]) -> bool:
+    """Whether a geometry's bounds reach into the grid's."""
+    points = np.asarray([point[:2] for point in points_of(geometry)])
+    west, south, east, north = grid.bounds
+    (left, bottom), (right, top) = points.min(axis=0), points.max(axis=0)
+    return bool(left < east and right > west and bottom < north and top > south)
+
+
+def _swapped(geometry: Mapping[str, Any]) -> dict[str, Any]:
+    def turned(item: Any) -> Any:
+        if isinstance(item[0], (list, tuple)):
+            return [turned(part) for part in item]
+        return [item[1], item[0]]
+
+    return {"type": geometry["type"], "coordinates": turned(geometry["coordinates"])}

@@ -32,7 +32,9 @@ rasterio = pytest.importorskip("rasterio", reason="maps need kgsm[raster]")
 def _reading(model: Model, name: str) -> Model:
     """The model, its dynamic feature renamed: what it reads is a context instead."""
     channels = tuple(
-        Channel(name, "dB", "dynamic", -15.0, 3.0) if channel.role == "dynamic" else channel
+        Channel(name, "dB", "dynamic", -15.0, 3.0, -60.0, 60.0)
+        if channel.role == "dynamic"
+        else channel
         for channel in model.card.channels
     )
     return with_card(model, channels=channels)

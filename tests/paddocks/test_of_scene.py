@@ -10,7 +10,9 @@ import pytest
 from made_outlines import every_kind, polygon, write_geojson
 from made_scenes import CRS, NORTH, STEP, WEST
 
+from kgsm_infer.errors import DataError
 from kgsm_infer.model import Model
+from kgsm_infer.paddocks.summary import paddock_summary
 from kgsm_infer.scenes.grid import Grid
 from kgsm_infer.scenes.manifest import read_scene
 from kgsm_infer.scenes.outlines import read_outlines
@@ -149,3 +151,45 @@ def test_outlines_in_lon_lat_and_in_a_geopackage_fall_on_the_same_pixels(
         ):
             assert one.sm == pytest.approx(other.sm, abs=1e-4)
             assert one.pixels == pytest.approx(other.pixels, abs=0.05)
+
+
+def test_bad_outlines_cost_their_own_paddock_only(
+    tmp_path: Path, interval_model: Model, scene: Path
+) -> None:
+    from kgsm_infer.paddocks.of_scene import paddocks_of_scene
+
+    whole = every_kind()["whole"]["coordinates"][0]
+    shapes = {
+        "good": polygon(whole),
+        "measured": polygon([[*point, 120.5, 3] for point in whole]),
+        "short": polygon(whole[:2]),
+        "empty hole": polygon(whole, []),
+        "gate": {"type": "Point", "coordinates": whole[0]},
+    }
+    outlines = read_outlines(write_geojson(tmp_path / "f.geojson", shapes))
+    found = {
+        line.id: line
+        for line in paddocks_of_scene(interval_model, read_scene(scene), outlines, tmp_path / "o")
+    }
+    assert np.isfinite(found["good"].sm) and found["measured"].sm == found["good"].sm
+    assert found["short"].reason == "its outline has a ring of 2 points"
+    assert found["empty hole"].reason == "its outline has an empty ring"
+    assert found["gate"].reason.startswith("its outline is a Point; a paddock is a Polygon")
+    assert paddock_summary([*found.values()]) == (
+        "5 paddocks, 2 with a number; its outline is no polygon 3"
+    )
+
+
+def test_outlines_with_latitude_first_are_said_to_be_so(
+    tmp_path: Path, interval_model: Model, scene: Path
+) -> None:
+    """At 51 degrees north and 4 east both ways round are places on Earth."""
+    from rasterio.warp import transform_geom
+
+    from kgsm_infer.paddocks.of_scene import paddocks_of_scene
+
+    right = transform_geom(CRS, "EPSG:4326", every_kind()["whole"])
+    turned = polygon([[y, x] for x, y in right["coordinates"][0]])
+    outlines = read_outlines(write_geojson(tmp_path / "f.geojson", {"a": turned}, None))
+    with pytest.raises(DataError, match="with latitude and longitude swapped they would"):
+        paddocks_of_scene(interval_model, read_scene(scene), outlines, tmp_path / "o")

@@ -15,7 +15,7 @@ from made_outlines import polygon, write_geojson
 
 from kgsm_infer.errors import DataError, UsageError
 from kgsm_infer.model import Model
-from kgsm_infer.paddocks.of_table import paddocks_of_table
+from kgsm_infer.paddocks.of_table import paddocks_of_table, rows_without_outline
 from kgsm_infer.paddocks.summary import (
     Paddock,
     paddock_summary,
@@ -115,6 +115,48 @@ def test_geojson_keeps_outlines_and_properties_and_csv_is_empty_where_there_is_n
     with pytest.raises(UsageError, match=r"written as .geojson, .csv or .parquet"):
         write_paddocks(tmp_path / "o.shp", outlines, found)
     assert paddock_summary(found) == "2 paddocks, 1 with a number; no rows in the table 1"
+
+
+def test_ids_keep_their_type_and_properties_that_are_no_json_are_null(
+    tmp_path: Path, interval_model: Model, points: dict[str, Any]
+) -> None:
+    ring = [[5.0, 50.0], [5.1, 50.0], [5.1, 50.1], [5.0, 50.0]]
+    features = [
+        {"type": "Feature", "id": 1, "geometry": polygon(ring),
+         "properties": {"area": float("nan"), "deep": {"x": [float("inf")]}, "big": 10**400}},
+        {"type": "Feature", "id": "2", "geometry": polygon(ring[:2]), "properties": None},
+    ]  # fmt: skip
+    (tmp_path / "f.geojson").write_text(
+        json.dumps({"type": "FeatureCollection", "features": features})
+    )
+    outlines = read_outlines(tmp_path / "f.geojson")
+    found = paddocks_of_table(
+        interval_model, table_from_columns(points, features=["clay"]), outlines
+    )
+    assert all(np.isfinite(paddock.sm) for paddock in found)  # a table needs no outline
+    write_paddocks(tmp_path / "o.geojson", outlines, found)
+    first, second = json.loads((tmp_path / "o.geojson").read_text())["features"]
+    assert first["id"] == first["properties"]["id"] == 1 and second["id"] == "2"
+    assert first["properties"]["area"] is None and first["properties"]["deep"] == {"x": [None]}
+    assert first["properties"]["big"] == 10**400 and second["geometry"] is None
+
+
+def test_rows_that_no_outline_names_are_mentioned(points: dict[str, Any]) -> None:
+    table = table_from_columns(points, features=["clay"])
+    assert rows_without_outline(table, _outlines("1", "2", "3")) == ""
+    told = rows_without_outline(table, _outlines("1"))
+    assert told == "table: 6 rows of 1 paddocks that no outline of f names (2) were left out"
+
+
+def test_two_passes_of_a_day_are_told_apart(interval_model: Model, points: dict[str, Any]) -> None:
+    passes = ["2024-03-16T05:30:12Z"] * 6 + ["2024-03-16T17:12:40Z"] * 6
+    table = table_from_columns({**points, "date": passes}, features=["clay"])
+    with pytest.raises(UsageError, match=r"paddock 1: 2 acquisitions on 2024-03-16, at 05:30:12"):
+        paddocks_of_table(interval_model, table, _outlines("1", "2"), date="2024-03-16")
+    (line, _) = paddocks_of_table(
+        interval_model, table, _outlines("1", "2"), date="2024-03-16T05:30"
+    )
+    assert line.date == "2024-03-16T05:30:12Z"
 
 
 def test_a_table_needs_no_raster_library(
