@@ -16,6 +16,7 @@ from .wcm_commands import OutOption, TableArgument, invert, isolate
 
 if TYPE_CHECKING:
     from .model import Model
+    from .scenes.manifest import Scene
     from .table import Table
 
 MAPS = (".tif", ".tiff", ".nc", ".zarr")
@@ -45,6 +46,10 @@ Id = Annotated[
     str | None,
     typer.Option("--id", help="property that names a paddock; else its id"),
 ]
+WeatherFile = Annotated[
+    Path | None, typer.Option("--weather", help="daily file: site, date, rain_mm (et0_mm)")
+]
+WeatherClock = Annotated[float, typer.Option(help="of the days in the weather file")]
 Keep = Annotated[
     str | None,
     typer.Option(help="of rows that contradict each other at one time: first, last or mean"),
@@ -89,6 +94,8 @@ def predict(
     output: OutOption,
     keep: Keep = None,
     probes: Probes = None,
+    weather: WeatherFile = None,
+    weather_utc_offset_hours: WeatherClock = 0.0,
     threads: Annotated[int, typer.Option(min=1, help="tiles worked on at once")] = 1,
     engine: Engine = "auto",
 ) -> None:
@@ -99,12 +106,10 @@ def predict(
     """
     from .model import load
     from .output import summary, write_retrieval
-    from .table import read_table
 
-    preflight([output], _of_model(model, table, probes), suffixes=RESULTS)
+    preflight([output], _of_model(model, table, probes, weather), suffixes=RESULTS)
     loaded = load(model, engine=engine, threads=threads)
-    observations = read_table(table, features=loaded.table_features(), keep=keep or "empty")
-    _notes(observations)
+    observations = _read_for(loaded, table, keep, weather, weather_utc_offset_hours)
     result, beside = loaded.predict(observations), None
     if probes is not None:
         from .probes import correct_rows, read_probes
@@ -132,6 +137,8 @@ def map_command(
     id_property: Id = None,
     layer: LayerOption = None,
     probes: Probes = None,
+    weather: WeatherFile = None,
+    weather_utc_offset_hours: WeatherClock = 0.0,
     quicklook: Quicklook = None,
     threads: Threads = 2,
     network: Network = False,
@@ -149,9 +156,10 @@ def map_command(
 
     loaded = load(model, engine=engine)
     manifest = read_scene(scene, allow_network=network)
-    inputs = _of_model(model, scene, fields, probes, *manifest.files())
+    inputs = _of_model(model, scene, fields, probes, weather, *manifest.files())
     preflight([output, quicklook], inputs, suffixes=MAPS, what="maps")
     preflight([quicklook], suffixes=PICTURES, what="quick looks")
+    manifest = _rained_on(loaded, manifest, weather, weather_utc_offset_hours)
     outlines = None if fields is None else read_outlines(fields, id_property, layer=layer)
     sensors = None
     if probes is not None:
@@ -193,6 +201,8 @@ def paddocks(
     every: Annotated[bool, typer.Option("--all-dates", help="every acquisition")] = False,
     keep: Keep = None,
     probes: Probes = None,
+    weather: WeatherFile = None,
+    weather_utc_offset_hours: WeatherClock = 0.0,
     min_valid: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="least share of a paddock with a number")
     ] = 0.5,
@@ -212,7 +222,7 @@ def paddocks(
 
     preflight(
         [output, quicklook],
-        _of_model(model, source, fields, probes),
+        _of_model(model, source, fields, probes, weather),
         suffixes=PADDOCKS,
         what="paddocks",
     )
@@ -228,15 +238,13 @@ def paddocks(
         scene = read_scene(source, allow_network=network)
         made_up = scene.simulated
         preflight([output, quicklook], scene.files())
+        scene = _rained_on(loaded, scene, weather, weather_utc_offset_hours)
         with pixels_bar(output.name) as progress:
             found = paddocks_of_scene(
                 loaded, scene, outlines, output, threads=threads, progress=progress, **options
             )
     else:
-        from .table import read_table
-
-        table = read_table(source, features=loaded.table_features(), keep=keep or "empty")
-        _notes(table)
+        table = _read_for(loaded, source, keep, weather, weather_utc_offset_hours)
         found = paddocks_of_table(loaded, table, outlines, column=column, **options)
         strange = rows_without_outline(table, outlines, column)
         if strange:
@@ -347,6 +355,33 @@ def _simulated(model: Model, scene: bool = False) -> None:
         note("this model was trained on simulated data")
     if scene:
         note("this scene holds simulated data")
+
+
+def _read_for(
+    model: Model, path: Path, keep: str | None, weather: Path | None, clock: float
+) -> Table:
+    """A table with what a model reads, the weather file's features among it."""
+    from .table import read_table
+    from .weather import is_weather, read_weather, with_weather
+
+    names = model.table_features()
+    if weather is None:
+        table = read_table(path, features=names, keep=keep or "empty")
+    else:
+        own = [name for name in names if not is_weather(name)]
+        table = read_table(path, features=own, keep=keep or "empty")
+        table = with_weather(table, read_weather(weather, clock), names)
+    _notes(table)
+    return table
+
+
+def _rained_on(model: Model, scene: Scene, weather: Path | None, clock: float) -> Scene:
+    if weather is None:
+        return scene
+    from .scenes.rain import scene_with_weather
+    from .weather import read_weather
+
+    return scene_with_weather(scene, read_weather(weather, clock), model.table_features())
 
 
 def _notes(table: Table) -> None:

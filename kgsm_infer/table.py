@@ -170,7 +170,8 @@ def _checked(sheet: Sheet, features: Sequence[str], require: Sequence[str]) -> T
         to_sigma0_db(polarisation, numbers, source)
     for name in (*features, *require):
         if name not in numbers:
-            raise DataError(f"{source}: no column {name!r}; {have(columns, name)}")
+            rain = "; it is made of a weather file: --weather" if name.startswith("rain_") else ""
+            raise DataError(f"{source}: no column {name!r}; {have(columns, name)}{rain}")
     date_text = texts_of(columns["date"], f"{source}: column date")
     return Table(
         source,

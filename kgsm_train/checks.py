@@ -25,6 +25,7 @@ def check(path: Path, config: Config) -> None:
             raise UsageError(f"{path}: {key} {what}")
 
     inputs, net, fit, cv = config.inputs, config.network, config.training, config.crossval
+    need(config.data.keep in ("refuse", "first", "last", "mean"), "[data] keep", "is unknown")
     need(inputs.polarisation in ("vh", "vv"), "[inputs] polarisation", "must be 'vh' or 'vv'")
     need(inputs.steps >= 1, "[inputs] steps", "must be at least 1")
     names = config.columns()

@@ -71,6 +71,7 @@ def simulate(
     a: Annotated[float, typer.Option("--a", help="true A of Eq 2, linear power")] = 0.02,
     looks: Annotated[float, typer.Option(help="equivalent number of looks")] = 100.0,
     seed: Annotated[int, typer.Option(help="same seed, same file")] = 0,
+    weather: Annotated[Path | None, typer.Option(help="file for the daily rain behind it")] = None,
 ) -> None:
     """A labelled synthetic twin with known truth.
 
@@ -78,8 +79,9 @@ def simulate(
     """
     from .sources.simulate import Twin, write_twin
 
-    preflight([output, output.with_suffix(".json")], suffixes=RESULTS, what="tables")
-    written = write_twin(output, Twin(sites=sites, years=years, a=a, looks=looks, seed=seed))
+    preflight([output, output.with_suffix(".json"), weather], suffixes=RESULTS, what="tables")
+    twin = Twin(sites=sites, years=years, a=a, looks=looks, seed=seed)
+    written = write_twin(output, twin, weather)
     say(f"{output}: {written} simulated rows; truth in {output.with_suffix('.json')}")
 
 

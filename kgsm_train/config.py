@@ -32,6 +32,10 @@ class Data:
     drop: 0/1 or true/false columns; where true, the row's label is not used.
     missing: cells that stand for "not measured" in this table, as written: ``["-90.0"]``.
     licence: of the data, for the model card.
+    weather: a daily weather file, from which the rain_ features of [inputs] are made
+        (:mod:`kgsm_infer.weather`); empty for none.  weather_utc_offset_hours: of its days.
+    keep: of rows that contradict each other at one time: ``first``, ``last`` or ``mean``;
+        ``refuse`` refuses the table.
     """
 
     table: str
@@ -40,6 +44,9 @@ class Data:
     drop: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     licence: str = "not stated"
+    weather: str = ""
+    weather_utc_offset_hours: float = 0.0
+    keep: str = "refuse"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from .evaluation.splits import folds_of
 from .evaluation.trust import training_domain
 from .export.files import Evidence, Exported, export
 from .export.modelcard import write_model_card, write_stac_item
+from .learning.rain import with_fitted_rain
 from .learning.samples import Samples, Source, batch_of, read_source, samples_of
 from .learning.training import Trained, train
 from .progress import PartProgress
@@ -42,6 +43,8 @@ def fit_and_export(
     kind = kind or config.shipped
     crossval = replace(config.crossval, models=(kind,))
     source = read_source(replace(config, crossval=crossval))
+    asked = config  # as the configuration stands; what is fitted to the labels is named now
+    config, _ = with_fitted_rain(config, source.table, source.weather, source.label)
     samples = samples_of(source, config, kind)
 
     def step(epoch: int, epochs: int, best: float) -> None:
@@ -49,7 +52,7 @@ def fit_and_export(
             progress(kind, epoch, epochs, best)
 
     trained = train(samples, config, kind, np.arange(len(samples.sm)), step)
-    board = same_experiment(folder, config, source, kind)
+    board = same_experiment(folder, asked, source, kind)
     done = export(
         trained,
         config,

@@ -18,6 +18,7 @@ from kgsm_infer.wetness import SoilLimits, wetness_of
 from ..config import Config
 from ..learning.baselines import BASELINES
 from ..learning.learnt import Learnt
+from ..learning.rain import with_fitted_rain
 from ..learning.samples import Source, read_source, samples_of
 from ..learning.training import estimate, train
 from ..models import MODELS
@@ -172,6 +173,7 @@ def run_part(
     if config.crossval.train_groups:
         count = config.crossval.train_groups
         train_rows = few_groups(source, train_rows, count, seed=split.fold)
+    config, decay = with_fitted_rain(config, source.table, source.weather, source.label, train_rows)
     samples = samples_of(source, config, model, train_rows)
     name = f"{model}, {split.name}"
 
@@ -196,6 +198,8 @@ def run_part(
         blind = dataclasses.replace(samples, sm=hidden)
         sm, learnt = BASELINES[model](config, blind, train_rows, test_rows)
         step(1, 1, math.nan)
+    if MODELS[model].reads != "nothing":
+        learnt = dataclasses.replace(learnt, parameters={**learnt.parameters, **decay})
     return Part(model, split, test_rows, sm, learnt, time.perf_counter() - begun)
 
 

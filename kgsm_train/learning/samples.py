@@ -25,9 +25,11 @@ from kgsm_infer.kernels.window import bounded, whole_history, window_rows
 from kgsm_infer.observations import Observations, columns_to_read, isolate_observed, observe
 from kgsm_infer.table import Table, table_of
 from kgsm_infer.tablefile import Sheet, read_sheet
+from kgsm_infer.weather import Weather, is_weather, read_weather, with_weather
 
 from ..config import Config, HeadOptions
 from ..models import MODELS
+from .rain import with_fitted_rain
 
 TRUE_WORDS = ("1", "true", "yes")
 FALSE_WORDS = ("", "0", "false", "no")
@@ -45,6 +47,7 @@ class Source:
     group: NDArray[np.str_]
     simulated: bool
     sha256: str
+    weather: Weather | None = None
 
     @property
     def several_sites_a_group(self) -> bool:
@@ -122,8 +125,16 @@ def read_source(config: Config) -> Source:
         features += tuple(name for name in config.unseen(model) if name not in features)
     if "oracle" in config.crossval.models:
         features = (*features, "sm_oracle")
+    weather = None
+    if config.data.weather:
+        weather = read_weather(
+            config.folder / config.data.weather, config.data.weather_utc_offset_hours
+        )
+        features = tuple(name for name in features if not is_weather(name))
     sheet = _blanked(read_sheet(config.table), config.data.missing)
-    table = table_of(sheet, columns_to_read(features), needed, once=True, keep="refuse")
+    table = table_of(sheet, columns_to_read(features), needed, once=True, keep=config.data.keep)
+    if weather is not None:
+        table = with_weather(table, weather, config.columns())
     label = table.numbers["sm"].astype(np.float32)
     for name in config.data.drop:
         label = np.where(_is_true(table, name), np.float32(np.nan), label)
@@ -132,7 +143,8 @@ def read_source(config: Config) -> Source:
         label=label,
         group=groups_of(table, config.data.group),
         simulated="simulated" in set(table.text.get("source", ())),
-        sha256=hashlib.sha256(Path(config.table).read_bytes()).hexdigest(),
+        sha256=_digest(config),
+        weather=weather,
     )
 
 
@@ -145,6 +157,14 @@ def _blanked(sheet: Sheet, missing: Sequence[str]) -> Sheet:
         for name, cells in sheet.columns.items()
     }
     return replace(sheet, columns=columns)
+
+
+def _digest(config: Config) -> str:
+    """sha256 of the table, and of the weather file where there is one."""
+    digest = hashlib.sha256(Path(config.table).read_bytes())
+    if config.data.weather:
+        digest.update((config.folder / config.data.weather).read_bytes())
+    return digest.hexdigest()
 
 
 def is_radar(feature: str) -> bool:
@@ -167,6 +187,7 @@ def samples_of(
     train_rows: where the typical place is taken from (:class:`kgsm_infer.context.Typical`); all
     rows where not given.
     """
+    config, _ = with_fitted_rain(config, source.table, source.weather, source.label, train_rows)
     reads = MODELS[model].reads
     wcm = config.wcm.with_a(config.wcm.a) if reads == "soil" else None
     radar = reads in ("radar", "soil")

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from kgsm_infer.errors import UsageError
 from kgsm_infer.files import whole
@@ -101,11 +101,17 @@ class Twin:
 
 
 def simulate(twin: Twin) -> Columns:
-    """The table, column -> (R,) values, in order of site and date.
+    """The table alone, of :func:`simulate_with_weather`."""
+    return simulate_with_weather(twin)[0]
+
+
+def simulate_with_weather(twin: Twin) -> tuple[Columns, Columns]:
+    """The table, column -> (R,) values, in order of site and date, and the weather behind it.
 
     site, date (ISO text), vh_db, angle_deg, ndvi (NaN under cloud), clay (share),
     sm (the label), sm_true, vh_noise_free_db (with the site's roughness, without speckle),
-    source ("simulated" in every row).
+    source ("simulated" in every row). The weather: site, date, rain_mm (of every day, from
+    before the first acquisition on), source.
     """
     rng = np.random.default_rng(twin.seed)
     first = date.fromisoformat(twin.start)
@@ -113,16 +119,30 @@ def simulate(twin: Twin) -> Columns:
     day_of_year = (first.timetuple().tm_yday - 1 + np.arange(-_SPIN_UP_DAYS, days)) % 365.25
     season = np.cos(2 * np.pi * (day_of_year - 196) / 365.25)  # 1 mid-July, -1 mid-January
     regional_mm = _rain_mm(rng, season)
-    parts = [_site(twin, rng, k, days, season, regional_mm) for k in range(twin.sites)]
+    made = [_site(twin, rng, k, days, season, regional_mm) for k in range(twin.sites)]
+    parts = [part for part, _ in made]
     columns: Columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    day = columns.pop("day")
-    dates = [(first + timedelta(days=int(d))).isoformat() for d in day]
     site = columns.pop("site")
-    return {"site": site, "date": dates, **columns, "source": ["simulated"] * len(day)}
+    table: Columns = {"site": site, "date": _dates(first, columns.pop("day")), **columns}
+    every_day = np.arange(-_SPIN_UP_DAYS, days)
+    weather: Columns = {
+        "site": np.repeat([part["site"][0] for part in parts], len(every_day)),
+        "date": _dates(first, every_day) * len(parts),
+        "rain_mm": np.round(np.concatenate([rain_mm for _, rain_mm in made]), 2),
+    }
+    table["source"] = ["simulated"] * len(site)
+    weather["source"] = ["simulated"] * len(weather["site"])
+    return table, weather
 
 
-def write_twin(path: str | Path, twin: Twin) -> int:
+def _dates(first: date, days: ArrayLike) -> list[str]:
+    return [(first + timedelta(days=int(day))).isoformat() for day in np.asarray(days)]
+
+
+def write_twin(path: str | Path, twin: Twin, weather: str | Path | None = None) -> int:
     """Write the table as CSV and its truth beside it as JSON; returns the rows written.
+
+    weather: a file for the daily rain that drives the soil water, if it is wanted.
 
     The file has one column more than :func:`simulate`, ``sm_oracle`` of :func:`oracle`: the
     mark a model is held against.
@@ -132,7 +152,7 @@ def write_twin(path: str | Path, twin: Twin) -> int:
     sidecar = path.with_suffix(".json")
     if sidecar == path:
         raise UsageError(f"{path}: the table needs another suffix; .json is the truth's file")
-    columns = simulate(twin)
+    columns, rain = simulate_with_weather(twin)
     columns["sm_oracle"] = oracle(twin, columns)
     truth = {
         "simulated": True,
@@ -144,6 +164,8 @@ def write_twin(path: str | Path, twin: Twin) -> int:
         "angle_rule": "column",
     }
     write_csv(path, columns)
+    if weather is not None:
+        write_csv(weather, rain)
     with whole(sidecar) as out:
         out.write(json.dumps(truth, indent=1, allow_nan=False) + "\n")
     return len(columns["date"])
@@ -191,10 +213,11 @@ def _site(
     days: int,
     season: Array,
     regional_mm: Array,
-) -> Columns:
-    """The rows of one site."""
+) -> tuple[Columns, Array]:
+    """The rows of one site, and its rain on every day."""
     clay = rng.uniform(0.08, 0.5)
-    sm_day = _soil_water(rng, season, regional_mm, clay)[_SPIN_UP_DAYS:]
+    rain_mm, water = _soil_water(rng, season, regional_mm, clay)
+    sm_day = water[_SPIN_UP_DAYS:]
     ndvi_day = _crop_ndvi(rng, days)
     roughness_db = twin.roughness_db * rng.standard_normal()
 
@@ -226,7 +249,7 @@ def _site(
         "sm_true": sm,
         "vh_noise_free_db": np.round(clean_db, 6),
     }
-    return {name: values[day_kept] for name, values in columns.items()}
+    return {name: values[day_kept] for name, values in columns.items()}, rain_mm
 
 
 def _rain_mm(rng: np.random.Generator, season: Array) -> Array:
@@ -239,8 +262,10 @@ def _rain_mm(rng: np.random.Generator, season: Array) -> Array:
     return np.where(wet, rng.exponential(7.0, len(season)), 0.0)
 
 
-def _soil_water(rng: np.random.Generator, season: Array, regional_mm: Array, clay: float) -> Array:
-    """Daily SM of the top 100 mm: rain in, exponential dry-down, quick drainage when wet.
+def _soil_water(
+    rng: np.random.Generator, season: Array, regional_mm: Array, clay: float
+) -> tuple[Array, Array]:
+    """Daily rain, and SM of the top 100 mm: rain in, exponential dry-down, quick drainage.
 
     Clay holds more water and gives it up more slowly (porosity, wilting point and field
     capacity rise with clay roughly as in Saxton and Rawls 2006).
@@ -258,7 +283,7 @@ def _soil_water(rng: np.random.Generator, season: Array, regional_mm: Array, cla
         water -= 0.12 * max(water - capacity, 0.0)
         water = min(max(water, SM_RANGE[0]), porosity)
         sm[day] = water
-    return sm
+    return rain_mm, sm
 
 
 def _crop_ndvi(rng: np.random.Generator, days: int) -> Array:
