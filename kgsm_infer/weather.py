@@ -137,7 +137,7 @@ def with_weather(table: Table, weather: Weather, names: Sequence[str]) -> Table:
     wanted = [name for name in names if is_weather(name) and name not in table.numbers]
     if FITTED in wanted:
         wanted.remove(FITTED)
-        wanted += [f"rain_api_k{decay:02d}_mm" for decay in DECAYS]
+        wanted += [name for name in _every_decay() if name not in wanted]
     if not wanted:
         return table
     place, day = _places(table, weather), local_day(table, weather)
@@ -254,32 +254,33 @@ def bucket_mm(rain_mm: NDArray[np.float64], et0_mm: NDArray[np.float64]) -> NDAr
     return water
 
 
-def fitted_api(
-    weather: Weather, table: Table, sm: NDArray[np.floating[Any]], rows: NDArray[np.int64]
-) -> str:
+def fitted_api(table: Table, sm: NDArray[np.floating[Any]], rows: NDArray[np.int64]) -> str:
     """The name of the index whose decay fits the labels of ``rows`` best.
 
-    Best is the greatest correlation of SM with the root of the index, both as departures from
-    their site's mean, so that sites that are wetter throughout say nothing of rain. UsageError
-    where too few rows have a label and weather.
+    table: with the index of every decay (:func:`with_weather`).  Best is the greatest
+    correlation of SM with the root of the index, both as departures from their site's mean,
+    so that sites that are wetter throughout say nothing of rain. UsageError where too few rows
+    have a label and weather.
     """
-    place, day = _places(table, weather), local_day(table, weather)
     rows = rows[np.isfinite(sm[rows])]
     _, site = np.unique(table.site[rows], return_inverse=True)
-    best, decay = -np.inf, 0
-    for hundredths in DECAYS:
-        name = f"rain_api_k{hundredths:02d}_mm"
-        index = np.sqrt(feature(weather, name, place[rows], day[rows]))
+    best, name = -np.inf, ""
+    for candidate in _every_decay():
+        index = np.sqrt(table.numbers[candidate][rows])
         known = np.isfinite(index)
         if known.sum() < 10:
             continue
         x, y = (_departures(v[known], site[known]) for v in (index, np.asarray(sm[rows], float)))
         norm = float(np.sqrt((x @ x) * (y @ y)))
         if norm > 0 and float(x @ y) / norm > best:
-            best, decay = float(x @ y) / norm, hundredths
-    if not decay:
-        raise UsageError(f"{weather.source}: too few labels with weather to fit {FITTED} to")
-    return f"rain_api_k{decay:02d}_mm"
+            best, name = float(x @ y) / norm, candidate
+    if not name:
+        raise UsageError(f"{table.source}: too few labels with weather to fit {FITTED} to")
+    return name
+
+
+def _every_decay() -> list[str]:
+    return [f"rain_api_k{decay:02d}_mm" for decay in DECAYS]
 
 
 def local_day(table: Table, weather: Weather) -> NDArray[np.int64]:

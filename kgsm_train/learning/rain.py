@@ -30,7 +30,7 @@ def with_fitted_rain(
     if weather is None:
         raise UsageError(f"{config.source}: the feature {FITTED} needs a file in [data] weather")
     seen = np.arange(len(table)) if rows is None else rows
-    name = fitted_api(weather, table, label, seen)
+    name = fitted_api(table, label, seen)
     named = tuple(name if item == FITTED else item for item in features)
     fitted = replace(config, inputs=replace(config.inputs, features=named))
     return fitted, {"k": decay_of(name)}

@@ -13,6 +13,7 @@ from kgsm_infer.tablefile import write_csv
 from kgsm_infer.weather import (
     BUCKET_MM,
     DECAYS,
+    FITTED,
     antecedent_mm,
     bucket_mm,
     decay_of,
@@ -143,10 +144,11 @@ def test_the_fit_finds_the_decay_the_labels_were_made_with(tmp_path, decay):
     sm = level + 0.01 * np.sqrt(np.concatenate([api[days], api[DAYS + days]]))
     weather = read_weather(tmp_path / "w.csv")
     rows = np.arange(120)
-    assert decay_of(fitted_api(weather, table, sm, rows)) == pytest.approx(decay, abs=0.011)
+    with_all = with_weather(table, weather, [FITTED])
+    assert decay_of(fitted_api(with_all, sm, rows)) == pytest.approx(decay, abs=0.011)
     assert int(100 * decay) in DECAYS
     with pytest.raises(UsageError, match="too few labels with weather"):
-        fitted_api(weather, table, np.full(120, np.nan), rows)
+        fitted_api(with_all, np.full(120, np.nan), rows)
 
 
 @given(st.lists(st.floats(0, 200) | st.just(np.nan), min_size=1, max_size=80))
