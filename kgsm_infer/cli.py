@@ -361,16 +361,9 @@ def _read_for(
     model: Model, path: Path, keep: str | None, weather: Path | None, clock: float
 ) -> Table:
     """A table with what a model reads, the weather file's features among it."""
-    from .table import read_table
-    from .weather import is_weather, read_weather, with_weather
+    from .weather import table_with_weather
 
-    names = model.table_features()
-    if weather is None:
-        table = read_table(path, features=names, keep=keep or "empty")
-    else:
-        own = [name for name in names if not is_weather(name)]
-        table = read_table(path, features=own, keep=keep or "empty")
-        table = with_weather(table, read_weather(weather, clock), names)
+    table = table_with_weather(path, model.table_features(), keep or "empty", weather, clock)
     _notes(table)
     return table
 

@@ -34,7 +34,7 @@ from .cells import texts_of
 from .columns import FILL_CAUSE, RULES, Rule
 from .dates import is_day_only, wall_clock
 from .errors import DataError, UsageError
-from .table import Table, have
+from .table import Table, have, read_table
 from .tablefile import read_sheet
 
 FITTED = "rain_api_mm"
@@ -125,6 +125,21 @@ def read_weather(path: str | Path, utc_offset_hours: float = 0.0) -> Weather:
                 series[day[order] - first] = values[item][order]
         places[str(name)] = Series(first, dense["rain_mm"], dense["et0_mm"])
     return Weather(str(path), by, places, utc_offset_hours)
+
+
+def table_with_weather(
+    path: str | Path,
+    features: Sequence[str],
+    keep: str = "empty",
+    weather: str | Path | None = None,
+    utc_offset_hours: float = 0.0,
+) -> Table:
+    """Read a table with ``features``, those of a weather file made from it where one is given."""
+    if weather is None:
+        return read_table(path, features=features, keep=keep)
+    own = [name for name in features if not is_weather(name)]
+    table = read_table(path, features=own, keep=keep)
+    return with_weather(table, read_weather(weather, utc_offset_hours), features)
 
 
 def with_weather(table: Table, weather: Weather, names: Sequence[str]) -> Table:

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..errors import DataError
 from ..weather import Weather, daily_feature, is_weather
-from .manifest import Layer, Scene
+from .layers import Layer
+from .manifest import Scene
 
 
 def scene_with_weather(scene: Scene, weather: Weather, names: Sequence[str]) -> Scene:
