@@ -10,6 +10,7 @@ They give the same flags, and numbers within 1e-5 of each other. What is the sam
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -162,10 +163,15 @@ def backscatter_channel(
 
 def _session(file: ModelFile) -> Any:
     """onnxruntime with one thread of its own and no spinning: the threads are ours."""
+    # from 1.32 on it writes a device id and an event store into HOME when imported, unless
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime as ort
     except ImportError as error:
-        raise MissingError(f"onnxruntime cannot be imported ({error})") from None
+        raise MissingError(
+            f"onnxruntime cannot be imported ({error}): pip install 'kgsm[onnxruntime]', or "
+            "take engine native"
+        ) from None
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

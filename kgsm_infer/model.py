@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -19,16 +19,14 @@ from . import flags, kernels
 from .card import Card, card_domain
 from .columns import FROM_DATE
 from .engines import Engine, engine_of
-from .errors import ModelError, UsageError
+from .errors import DataError, ModelError, UsageError
 from .interval import ends, interval_of, known_of
 from .kernels.domain import Domain, outside
 from .kernels.wcm import in_own_terms, isolate_to_fit
 from .kernels.window import whole_history, window_rows
 from .observations import Observations, columns_to_read, frost_flags, observe
 from .onnxfile import ModelFile, read_model_file
-
-if TYPE_CHECKING:
-    from .table import Table
+from .table import Table, table_from_columns
 
 _T = TypeVar("_T")
 
@@ -56,6 +54,26 @@ class Retrieval(NamedTuple):
     upper: NDArray[np.float32]
     soil_db: NDArray[np.float32]
     flags: NDArray[np.uint16]
+
+    def record(self, i: int) -> dict[str, Any]:
+        """Retrieval ``i`` as plain JSON values: None where there is no number, flags by name.
+
+        >>> one, nan = np.float32([0.25]), np.float32([np.nan])
+        >>> Retrieval(one, nan, nan, nan, np.uint16([flags.SHORT_HISTORY])).record(0)["flags"]
+        ['short_history']
+        """
+        numbers = {
+            "sm": self.sm,
+            "sm_lower": self.lower,
+            "sm_upper": self.upper,
+            "soil_db": self.soil_db,
+        }
+        told: dict[str, Any] = {
+            name: float(values[i]) if np.isfinite(values[i]) else None
+            for name, values in numbers.items()
+        }
+        raised = flags.names(int(self.flags[i]))
+        return {**told, "flags": raised.split(";") if raised else []}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -194,13 +212,21 @@ class Model:
             else Retrieval(*map(np.concatenate, zip(*blocks, strict=True)))
         )
 
-    def predict(self, table: Table, only: NDArray[np.int64] | None = None) -> Retrieval:
+    def predict(self, table: Any, only: NDArray[np.int64] | None = None) -> Retrieval:
         """One retrieval per row of ``table``, in its order; windows stay within a site.
 
+        table: a :class:`kgsm_infer.Table`, or columns in memory: a mapping of arrays or lists,
+            or a data frame of pandas, polars or pyarrow, checked as a file is.
         only: (N,) the rows to retrieve, in this order; the others are their past. None: all.
 
         DataError where the table lacks a column the card names.
         """
+        if not isinstance(table, Table):
+            read = self.table_of(table)
+            result = self.predict(read)
+            given = read.as_given(np.arange(len(read)))  # rows of one pass are one acquisition
+            rows = given if only is None else given[only]
+            return Retrieval._make(values[rows] for values in result)
         card = self.card
         observed = observe(
             table,
@@ -214,6 +240,28 @@ class Model:
         rows = window_rows(observed.site, table.day, card.steps)
         wanted = slice(None) if only is None else only
         return self.estimate(observed, rows[wanted], observed.statics[wanted])
+
+    def newest(self, table: Any, site: str | None = None) -> list[dict[str, Any]]:
+        """The newest acquisition of every site, or of one: ``site``, ``date`` and a
+        :meth:`Retrieval.record` each. The earlier rows are its history.
+
+        table: as in :meth:`predict`. DataError where it has no such site.
+        """
+        read = table if isinstance(table, Table) else self.table_of(table)
+        names, code = np.unique(read.site, return_inverse=True)
+        if site is not None and site not in names:
+            raise DataError(f"{read.source}: no site {site!r}")
+        last = np.lexsort((read.date, code))[np.cumsum(np.bincount(code)) - 1]
+        last = last if site is None else last[names == site]
+        result = self.predict(read, last)
+        return [
+            {"site": str(read.site[row]), "date": read.date_text[row], **result.record(i)}
+            for i, row in enumerate(last)
+        ]
+
+    def table_of(self, columns: Any) -> Table:
+        """A table of columns in memory, with all that this model reads."""
+        return table_from_columns(columns, features=self.table_features())
 
     def table_features(self) -> tuple[str, ...]:
         """The numeric columns to name to ``read_table`` beyond those it always checks."""

@@ -13,6 +13,7 @@ the same except where a soil fraction lies within 1e-5 of its limit.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -45,6 +46,12 @@ def _find_core() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "kgsm_infer.kernels._core":
             raise
+        warnings.warn(
+            "kgsm's C core is not there; its NumPy twin runs instead, which is much slower. "
+            "Install a wheel, build the extension, or say so with KGSM_PURE=1",
+            RuntimeWarning,
+            stacklevel=2,
+        )
         return None
     tier = os.environ.get("KGSM_TIER") or None
     if tier is not None and tier not in core.tiers():

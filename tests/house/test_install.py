@@ -24,7 +24,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = {"numpy", "onnxruntime", "typer"}
+BASE = {"numpy", "typer"}
 NEEDS_TRAIN = "pip install 'kgsm[train]'"
 IN_THE_TREE_ONLY = ("*.so", "*.pyd", "*.egg-info", ".*", "__pycache__", "build", "dist")
 INTEGER_OR_REAL = re.compile(r"[-+]?\d+(\.\d*)?(e[-+]?\d+)?", re.IGNORECASE)
