@@ -59,7 +59,8 @@ def model_card(card: Card) -> str:
         "",
         "or any ONNX runtime with `model.onnx`: isolation, gaps, scaling, LSTM, NaN and flags are "
         "in the graph, for N of at least 1 window. Meant for places and seasons like those of the "
-        "training data; a row unlike them is flagged `outside_domain`. Not for irrigation control without a look at the flags.",
+        "training data; a row unlike them is flagged `outside_domain`. Not for irrigation control "
+        "without a look at the flags.",
         "",
         "## Inputs",
         "",
