@@ -96,6 +96,10 @@ def predict(
     probes: Probes = None,
     weather: WeatherFile = None,
     weather_utc_offset_hours: WeatherClock = 0.0,
+    past: Annotated[
+        Path | None,
+        typer.Option(help="file of what each place has shown; read, then TABLE is added to it"),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="tiles worked on at once")] = 1,
     engine: Engine = "auto",
 ) -> None:
@@ -107,10 +111,16 @@ def predict(
     from .model import load
     from .output import summary, write_retrieval
 
-    preflight([output], _of_model(model, table, probes, weather), suffixes=RESULTS)
+    preflight([output], _of_model(model, table, probes, weather, past), suffixes=RESULTS)
     loaded = load(model, engine=engine, threads=threads)
     observations = _read_for(loaded, table, keep, weather, weather_utc_offset_hours)
-    result, beside = loaded.predict(observations), None
+    thin, read = None, observations
+    if past is not None:
+        from .past import read_past, with_past
+
+        rule = loaded.card.history
+        read, thin, shown = with_past(observations, loaded.looks_back(), rule, read_past(past))
+    result, beside = loaded.predict(read, thin=thin), None
     if probes is not None:
         from .probes import correct_rows, read_probes
 
@@ -119,6 +129,11 @@ def predict(
         for sentence in corrected.said:
             note(sentence)
     write_retrieval(output, observations, result, beside=beside, **_told(loaded))
+    if past is not None:  # after the numbers: a call that is cut off may be made again
+        from .past import write_past
+
+        write_past(past, shown)
+        note(f"{past}: the past of {len(shown)} places")
     sm, mask = observations.as_given(result.sm), observations.as_given(result.flags)
     say(f"{output}: {summary(sm, mask)}", output)
     _simulated(loaded)

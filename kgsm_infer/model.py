@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from . import flags, kernels
 from .card import Card, card_domain
 from .columns import FROM_DATE
+from .context import looks_back
 from .engines import Engine, engine_of
 from .errors import DataError, ModelError, UsageError
 from .interval import ends, interval_of, known_of
@@ -212,12 +213,18 @@ class Model:
             else Retrieval(*map(np.concatenate, zip(*blocks, strict=True)))
         )
 
-    def predict(self, table: Any, only: NDArray[np.int64] | None = None) -> Retrieval:
+    def predict(
+        self,
+        table: Any,
+        only: NDArray[np.int64] | None = None,
+        thin: NDArray[np.bool_] | None = None,
+    ) -> Retrieval:
         """One retrieval per row of ``table``, in its order; windows stay within a site.
 
         table: a :class:`kgsm_infer.Table`, or columns in memory: a mapping of arrays or lists,
             or a data frame of pandas, polars or pyarrow, checked as a file is.
         only: (N,) the rows to retrieve, in this order; the others are their past. None: all.
+        thin: (R,) rows of which a context that the table gives is made of too little.
 
         DataError where the table lacks a column the card names.
         """
@@ -237,6 +244,8 @@ class Model:
             statics=card.names("static"),
             history=card.history,
         )
+        if thin is not None:
+            observed = replace(observed, context_missing=observed.context_missing | thin)
         rows = window_rows(observed.site, table.day, card.steps)
         wanted = slice(None) if only is None else only
         return self.estimate(observed, rows[wanted], observed.statics[wanted])
@@ -262,6 +271,11 @@ class Model:
     def table_of(self, columns: Any) -> Table:
         """A table of columns in memory, with all that this model reads."""
         return table_from_columns(columns, features=self.table_features())
+
+    def looks_back(self) -> tuple[str, ...]:
+        """The columns it reads that are made of a place's other dates."""
+        names = (*self.card.names("dynamic"), *self.card.names("static"))
+        return tuple(name for name in names if looks_back(name))
 
     def table_features(self) -> tuple[str, ...]:
         """The numeric columns to name to ``read_table`` beyond those it always checks."""

@@ -226,6 +226,45 @@ def test_the_past_alone_is_asked_in_operation(experiment, tmp_path):
     assert early.tolist() == whole.tolist()
 
 
+def test_a_gateway_needs_the_past_and_no_archive(experiment, tmp_path):
+    from typer.testing import CliRunner
+
+    from kgsm_infer.cli import app
+
+    config, _ = experiment()
+    done = fit_and_export(config, tmp_path / "run", kind="change-lstm")
+    lines = (tmp_path / "table.csv").read_text().splitlines(keepends=True)
+    dates = sorted({line.split(",")[2] for line in lines[1:]})
+    given = {
+        "archive": lines[1:],
+        "before": [line for line in lines[1:] if line.split(",")[2] < dates[-1]],
+        "window": [line for line in lines[1:] if line.split(",")[2] >= dates[-3]],
+    }
+    for name, some in given.items():
+        (tmp_path / f"{name}.csv").write_text(lines[0] + "".join(some))
+
+    def newest(table, *past):
+        out = tmp_path / "out.csv"
+        run = CliRunner().invoke(
+            app, ["predict", str(done.core), str(tmp_path / table), "-o", str(out), *past]
+        )
+        assert run.exit_code == 0, run.output
+        with open(out) as file:
+            found = [row for row in csv.DictReader(file) if row["date"] == dates[-1]]
+        return np.asarray([float(row["sm"]) for row in found]), [row["flags"] for row in found]
+
+    past = ("--past", str(tmp_path / "past.csv"))
+    newest("before.csv", *past)
+    with_past, flagged = newest("window.csv", *past)
+    expected, flags_of_archive = newest("archive.csv")
+    without, _ = newest("window.csv")
+    # the looks before are compared with today's past, so not every digit is the archive's
+    assert np.abs(with_past - expected).max() < 0.01
+    assert np.abs(without - expected).max() > 3 * np.abs(with_past - expected).max()
+    assert flagged == flags_of_archive
+    assert (tmp_path / "past.csv").read_text().count("\n") == 1 + 16
+
+
 @pytest.mark.parametrize(
     ("head", "reason"),
     [
