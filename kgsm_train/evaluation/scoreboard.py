@@ -32,7 +32,7 @@ from .board import (
 from .crossval import Crossvalidation
 from .intervals import intervals
 from .means import days_of, group_means
-from .metrics import block_bootstrap, by_group, paired_difference, scores, within_date
+from .metrics import block_bootstrap, by_group, number, paired_difference, scores, within_date
 from .parts import code_digest
 from .probed import variances_of_models, with_probes
 
@@ -118,28 +118,32 @@ def _without_skill(result: Crossvalidation, regime: RegimeScores, config: Config
     for name, predicted in predictions.items():
         if MODELS[name].reference or name == "mean":
             continue
-        sentence = no_skill(_paired(rows, predicted, predictions["mean"]), regime.title, name)
+        gap = _paired(rows, predicted, predictions["mean"])
+        sentence = no_skill(gap, regime.models[name], regime.title, name)
         if sentence:
             found[name] = sentence
     return found
 
 
-def no_skill(gap: Paired, regime: str, model: str) -> str:
+def no_skill(gap: Paired, scores: ModelScores, regime: str, model: str) -> str:
     """A sentence where a model is not told apart from the site-blind mean, else ''.
 
-    gap: RMSE of the model minus the mean's: it must be below 0 with an interval that ends there.
-    regime: in words.
+    gap: RMSE of the model minus the mean's: it must be below 0 with an interval that ends there,
+    and R above 0 with an interval that begins there; a mean that is drawn a little nearer to
+    the test rows is no skill.  regime: in words.
     """
     if gap.difference is None:
         return ""
     low, high = gap.interval
-    if high is not None and high < 0:
+    r, (r_low, r_high) = scores.pooled.r, scores.interval_95.r
+    if high is not None and high < 0 and r_low is not None and r_low > 0:
         return ""
     between = "no interval" if low is None or high is None else f"{low:+.4f} to {high:+.4f}"
     return (
         f"There is no skill here: on {regime} {title(model)} is not better than the "
         f"site-blind mean of the labels (RMSE minus the mean's {gap.difference:+.4f}, 95 % "
-        f"interval {between})."
+        f"interval {between}; R {number(r, '.2f')}, {number(r_low, '.2f')} to "
+        f"{number(r_high, '.2f')})."
     )
 
 

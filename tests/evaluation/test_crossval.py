@@ -164,9 +164,14 @@ def test_a_model_no_better_than_the_mean_has_no_skill(run):
     _, _, _, board = run
     first = board.first
     gap = dataclasses.replace(first.ours_minus["mean"], difference=-0.05, interval=(-0.06, -0.04))
-    assert no_skill(gap, first.title, "kg-lstm") == ""
+    model = first.models["wcm"]
+    assert model.interval_95.r[0] > 0
+    assert no_skill(gap, model, first.title, "kg-lstm") == ""
+    ends = dataclasses.replace(model.interval_95, r=(-0.3, 0.4))
+    unrelated = dataclasses.replace(model, interval_95=ends)
+    assert "R " in no_skill(gap, unrelated, first.title, "kg-lstm")
     gap = dataclasses.replace(gap, interval=(-0.06, 0.01))
-    said = no_skill(gap, first.title, "kg-lstm")
+    said = no_skill(gap, model, first.title, "kg-lstm")
     assert said.startswith("There is no skill here: on new sites, new dates KG-LSTM is not better")
     assert said in board.no_skill.values() or board.no_skill.keys() <= {"lstm", "kg-lstm", "wcm"}
 
