@@ -26,7 +26,7 @@ BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard csrc/*) kgsm_in
 INFER_TESTS = $$(grep -L -r --include='test_*.py' kgsm_train tests | \
   grep -v -e /house/ -e /maps/ -e /paddocks/ -e /scenes/) kgsm_infer
 
-.PHONY: help demo test bench check-native lint pins audit wheel clean
+.PHONY: help demo test bench fuzz check-native lint pins audit wheel clean
 
 help:
 	@echo "make demo     simulate, cross-validate, fit, export, predict; results in $(OUT)/"
@@ -34,6 +34,7 @@ help:
 	@echo "make test     the whole suite, on the C core and on the NumPy twin"
 	@echo "make bench    time the C core against peers and bounds; ratios in $(OUT)/bench.md"
 	@echo "make check-native   the C core under sanitizers, valgrind and fuzzers (gcc, clang, valgrind)"
+	@echo "make fuzz     FUZZ_FILES (10000) damaged files of each kind against every reader"
 	@echo "make lint     ruff, mypy and the walls of the house"
 	@echo "make pins     pin the small machine's packages by hash; make audit: known faults in them"
 	@echo "make wheel    wheel and sdist in dist/"
@@ -96,6 +97,12 @@ check-native: $(STAMP)
 	    -Icsrc tests/native/fuzz.c csrc/*.c -lm -o $(NATIVE)/fuzz-$$target && \
 	  $(NATIVE)/fuzz-$$target -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 -artifact_prefix=$(NATIVE)/ || exit 1; \
 	done
+
+# Damaged models, cards, tables, GeoJSON, manifests, configs and parts: no traceback, no other number.
+FUZZ_FILES ?= 10000
+
+fuzz: $(STAMP)
+	$(BIN)/python tools/fuzz.py --count $(FUZZ_FILES)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -78,8 +78,14 @@ def _reason(name: str, error: Exception) -> int:
     return 1
 
 
+#: Characters of a reason; a bad cell may hold any number of them.
+MOST_TOLD = 1500
+
+
 def _tell(name: str, reason: str) -> None:
-    line = " ".join(reason.split())  # one line, whatever a bad cell held
+    line = " ".join(reason.split())  # one line, whatever a bad cell held, and not a long one
+    if len(line) > MOST_TOLD:
+        line = f"{line[: MOST_TOLD - 200]} ... {line[-200:]}"
     with suppress(OSError):
         print(f"{name}: {printable(line)}", file=sys.stderr)
 

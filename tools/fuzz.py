@@ -1,0 +1,280 @@
+"""Damaged files against every reader: one line and an exit code, or the same numbers; else a fault.
+
+    python tools/fuzz.py [--count 10000] [--seed 0] [--kind cards ...]       (make fuzz)
+
+Each kind of file is made once, whole, and then damaged ``count`` times: bits flipped, spans cut,
+doubled, swapped or overwritten, and values replaced by those that break readers. A reader may
+refuse (a KgsmError, which the commands tell in one line) or read it. A fault is any other
+exception, more than SECONDS for one file, or another number: a model or a part that is read must
+give the numbers it gave, and what comes of a table must be a moisture or missing with a reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import signal
+import sys
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kgsm_infer import flags
+from kgsm_infer.card import card_from_json
+from kgsm_infer.errors import KgsmError, ModelError
+from kgsm_infer.model import load
+from kgsm_infer.scenes.manifest import read_scene
+from kgsm_infer.scenes.outlines import read_outlines
+from kgsm_infer.table import read_table
+from kgsm_train.config import read_config
+from kgsm_train.evaluation.parts import Learnt, Part, read_part, write_part
+from kgsm_train.evaluation.splits import Split
+from kgsm_train.fit import fit_and_export
+from kgsm_train.sources.simulate import Twin, write_twin
+
+SECONDS = 20
+#: What readers stumble over, in place of a value.
+NASTY = (
+    b"NaN", b"-9999", b"1e400", b"1" + b"0" * 400, b"null", b"true", b'""', b"{}", b"[]",
+    b"[" * 3000, b'{"a":' * 300, b"-1", b"0", b"2024-13-45", b"0001-01-01T00:00+10:00",
+    b"\xff\xfe", b"\x00", b"\x1b[2J", b"=1+1", b"-1_5", b"\xe2\x88\x921", b"/vsicurl/http://x",
+    b"1.7976931348623157e308", b"9007199254740993", b'"' * 3, b"x" * 5000,
+)  # fmt: skip
+
+CONFIG = """
+[data]
+table = "twin.csv"
+licence = "simulated"
+[inputs]
+steps = 3
+features = ["doy_sin"]
+statics = ["clay"]
+[wcm]
+angle_rule = "column"
+[network]
+hidden = 4
+members = 2
+[training]
+epochs = 2
+batch = 64
+[crossval]
+folds = 2
+models = ["mean", "lstm", "kg-lstm"]
+"""
+SCENE = """
+title = "made"
+[layers.vh_db]
+files = "vh_*.tif"
+[layers.ndvi]
+files = "nd_*.tif"
+scale = 1e-4
+offset = 0.0
+[layers.angle_deg]
+value = 38.0
+"""
+OUTLINES = """{"type": "FeatureCollection", "features": [
+{"type": "Feature", "id": "1", "properties": {"name": "north", "area": 12.5}, "geometry":
+{"type": "Polygon", "coordinates": [[[149.0, -35.0], [149.01, -35.0], [149.01, -35.01], [149.0, -35.0]]]}},
+{"type": "Feature", "id": "2", "properties": {"name": "south"}, "geometry":
+{"type": "MultiPolygon", "coordinates": [[[[149.1, -35.0], [149.2, -35.0], [149.2, -35.1], [149.1, -35.0]]]]}}]}
+"""  # noqa: E501
+
+Check = Callable[[Path], None]
+
+
+class Fault(Exception):
+    """A reader that did what it must not."""
+
+
+def damaged(content: bytes, rng: np.random.Generator) -> bytes:
+    """The content with one to three wounds."""
+    for _ in range(int(rng.integers(1, 4))):
+        content = _wounded(content, rng)
+    return content
+
+
+def _wounded(content: bytes, rng: np.random.Generator) -> bytes:
+    if not content:
+        return NASTY[int(rng.integers(len(NASTY)))]
+    at, size = int(rng.integers(len(content))), int(rng.integers(1, 40))
+    kind = int(rng.integers(8))
+    if kind == 0:  # one bit
+        return content[:at] + bytes([content[at] ^ 1 << int(rng.integers(8))]) + content[at + 1 :]
+    if kind == 1:
+        return content[:at]
+    if kind == 2:
+        return content[:at] + content[at + size :]
+    if kind == 3:
+        return content[: at + size] + content[at:]
+    if kind == 4:
+        return content[:at] + rng.bytes(size) + content[at + size :]
+    if kind == 5:  # two spans change places
+        other = int(rng.integers(len(content)))
+        a, b = sorted((at, other))
+        return content[:a] + content[b : b + size] + content[a:b] + content[b + size :]
+    nasty = NASTY[int(rng.integers(len(NASTY)))]
+    if kind == 6:
+        return content[:at] + nasty + content[at:]
+    start, end = at, at  # the value that stands here
+    while start > 0 and content[start - 1 : start] not in b',:[{ \n="':
+        start -= 1
+    while end < len(content) and content[end : end + 1] not in b',:]} \n="':
+        end += 1
+    return content[:start] + nasty + content[end:]
+
+
+def sound(values: Any, what: str) -> None:
+    """Fault where numbers are infinite."""
+    if np.isinf(np.asarray(values, np.float64)).any():
+        raise Fault(f"{what} is infinite")
+
+
+def kinds(folder: Path) -> Iterator[tuple[str, str, bytes, Check]]:
+    """(name, suffix, a whole file, what is asked of a damaged one)."""
+    write_twin(folder / "twin.csv", Twin(sites=4, years=1, seed=1))
+    (folder / "c.toml").write_text(CONFIG)
+    fit_and_export(read_config(folder / "c.toml"), folder)
+    core = (folder / "model.core.onnx").read_bytes()
+    model = load(core, engine="native")
+    table = read_table(folder / "twin.csv", features=model.table_features())
+    expected = model.predict(table)
+
+    def models(path: Path) -> None:
+        got = load(path, engine="native").predict(table)
+        if not all(
+            np.array_equal(a, b, equal_nan=True) for a, b in zip(got, expected, strict=True)
+        ):
+            raise Fault("a damaged model gives other numbers")
+
+    yield "models", ".core.onnx", core, models
+    text = model.card.to_json().encode()
+    at = core.index(text)
+
+    def cards(path: Path) -> None:
+        card = path.read_bytes()
+        if card != text:  # in its file the seal refuses it, whatever it says
+            with contextlib.suppress(ModelError):
+                load(core[:at] + card[: len(text)].ljust(len(text)) + core[at + len(text) :])
+                raise Fault("a model with another card is read")
+        card_from_json(card.decode(errors="replace"), path.name)
+
+    yield "cards", ".json", text, cards
+
+    def tables(path: Path) -> None:
+        read = read_table(path, features=model.table_features())
+        for name, values in read.numbers.items():
+            sound(values, name)
+        result = model.predict(read)
+        number = (result.flags & flags.NO_NUMBER) == 0
+        if not np.array_equal(np.isfinite(result.sm), number):
+            raise Fault("a number where a flag says there is none, or none where there is no flag")
+        if not ((result.sm[number] >= 0) & (result.sm[number] <= 1)).all():
+            raise Fault("a number outside 0..1")
+
+    lines = (folder / "twin.csv").read_bytes().splitlines(keepends=True)
+    yield "tables", ".csv", b"".join(lines[:40]), tables
+
+    def outlines(path: Path) -> None:
+        read_outlines(path, None)
+
+    yield "GeoJSON", ".geojson", OUTLINES.encode(), outlines
+    for layer in ("vh", "nd"):  # a manifest names files; here it is the manifest that is read
+        (folder / f"{layer}_2024-05-01.tif").touch()
+    yield "manifests", ".toml", SCENE.encode(), lambda path: (read_scene(path), None)[1]
+    yield "configs", ".toml", CONFIG.encode(), lambda path: (read_config(path), None)[1]
+    yield from _parts(folder)
+
+
+def _parts(folder: Path) -> Iterator[tuple[str, str, bytes, Check]]:
+    split, index = Split(0), np.arange(30)
+    sm = np.linspace(0.1, 0.4, 30, dtype=np.float32)
+    write_part(folder, Part("lstm", split, index, sm, Learnt(), 1.5), "key")
+    (path,) = folder.glob("*.npz")
+
+    def parts(damaged_part: Path) -> None:
+        path.write_bytes(damaged_part.read_bytes())
+        part = read_part(folder, "lstm", split, "key", index)
+        if part is not None and not np.array_equal(part.sm, sm):
+            raise Fault("a damaged part gives other numbers")
+
+    yield "parts", ".npz", path.read_bytes(), parts
+
+
+@contextlib.contextmanager
+def limited(seconds: int) -> Iterator[None]:
+    """Fault where it takes longer."""
+
+    def late(*_: object) -> None:
+        raise Fault(f"takes more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def attack(
+    name: str, suffix: str, whole: bytes, check: Check, count: int, seed: int, folder: Path
+) -> Counter[str]:
+    """How often a reader refused, read, or was at fault; faults are printed and kept."""
+    rng, told = np.random.default_rng(seed), Counter[str]()
+    path = folder / f"damaged{suffix}"
+    path.write_bytes(whole)
+    check(path)  # what is whole is read
+    for i in range(count):
+        content = damaged(whole, rng)
+        path.write_bytes(content)
+        fault = ""
+        try:
+            with limited(SECONDS), contextlib.redirect_stderr(io.StringIO()):
+                check(path)
+            told["read"] += 1
+        except KgsmError:
+            told["refused"] += 1
+        except Fault as error:
+            fault = str(error)
+        except Exception as error:  # noqa: BLE001  this is what is looked for
+            fault = f"{type(error).__name__}: {error}"
+        if fault:
+            told["faults"] += 1
+            kept = Path(f"fuzz-{name}-{seed}-{i}{suffix}")
+            if told["faults"] <= 5:
+                kept.write_bytes(content)
+                print(f"{name} {i}: {fault[:300]} ({kept})")
+    return told
+
+
+def main() -> int:
+    """0 where no reader was at fault."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    options.add_argument("--count", type=int, default=10_000, help="damaged files of each kind")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--kind", nargs="*", default=[], help="only these kinds")
+    asked = options.parse_args()
+    warnings.simplefilter("ignore")
+    faults = 0
+    with tempfile.TemporaryDirectory() as name:
+        for kind, suffix, whole, check in kinds(Path(name)):
+            if asked.kind and kind not in asked.kind:
+                continue
+            told = attack(kind, suffix, whole, check, asked.count, asked.seed, Path(name))
+            faults += told["faults"]
+            print(
+                f"{kind}: {asked.count} damaged, {told['refused']} refused, "
+                f"{told['read']} read, {told['faults']} faults",
+                flush=True,
+            )
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
