@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MissingError
+from ..files import MARKER
 from ..scenes.grid import Window
 from .attributes import VARIABLES
 from .work import Work
@@ -22,10 +23,8 @@ CHUNK = 512
 
 def prove(work: Work, output: Path, read: Callable[[str, int, Window], NDArray[Any]]) -> None:
     """MissingError where what was written is not what was computed: a full or broken disk."""
-    for k, window in chunk_windows(
-        work
-    ):  # one after another, since a COG's tile holds all variables
-        for name, dtype in VARIABLES.items():
+    for k, window in chunk_windows(work):
+        for name, dtype in VARIABLES.items():  # a COG's tile holds all of them
             if not np.array_equal(
                 np.asarray(read(name, k, window), dtype),
                 work.read(name, k, window),
@@ -58,6 +57,10 @@ def into_place(part: Path, output: Path) -> None:
     if part.is_file():
         with open(part, "rb") as file:
             os.fsync(file.fileno())
+        if output.exists():
+            shutil.copymode(output, part)
+    else:
+        (part / MARKER).touch()
     os.replace(part, output)
 
 

@@ -10,6 +10,7 @@ the same values.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +23,10 @@ from ..extras import optional
 from ..scenes.gdal import gdal, rasterio_or_reason
 from ..scenes.manifest import Scene
 from ..scenes.outlines import Outlines, on_grid
+from .attributes import VARIABLES
 from .cog import write_cog
 from .cube import write_netcdf, write_zarr
-from .plan import plan_map
+from .plan import Plan, plan_map
 from .work import Progress, Work, worked_out
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def map_scene(
     dates. The output appears whole or not at all; a stopped run is continued by the same
     call.
     """
-    output = Path(output)
+    output = Path(os.path.realpath(output))  # a link is written through to its target
     write = _writer_for(output)
     with gdal():
         plan = plan_map(model, scene, date=date, every=every)
@@ -70,7 +72,8 @@ def map_scene(
             plan, said = corrected_plan(plan, probes, threads)
             for sentence in said:
                 tell(sentence)
-        with worked_out(plan, output, threads=threads, progress=progress) as work:
+        room = _bytes_at_most(plan, output)
+        with worked_out(plan, output, threads=threads, progress=progress, room=room) as work:
             write(work, output)
             if quicklook is not None:
                 from .picture import draw_map
@@ -92,6 +95,15 @@ def _writer_for(output: Path) -> Callable[[Work, Path], None]:
         optional("zarr", what="Zarr")
         return write_zarr
     raise UsageError(f"{output}: maps are written as .tif (COG), .nc (CF NetCDF) or .zarr")
+
+
+def _bytes_at_most(plan: Plan, output: Path) -> int:
+    """What the output can need beside the work files, if nothing in it can be compressed."""
+    pixels = len(plan.targets) * plan.stack.grid.height * plan.stack.grid.width
+    stored = sum(dtype.itemsize for dtype in VARIABLES.values())
+    if output.suffix.lower() in (".tif", ".tiff"):  # float32 flags, and both with overviews
+        return (4 * len(VARIABLES) + stored // 3 + 4 * len(VARIABLES) // 3 + 2) * pixels
+    return stored * pixels
 
 
 def _counts(work: Work) -> dict[str, int]:

@@ -11,19 +11,25 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import __version__
+from .. import __version__, kernels
 from ..errors import KgsmError, MissingError, UsageError
+from ..files import MARKER
 from ..scenes.grid import Window
+from ..scenes.layers import cube_named
 from ..scenes.reader import Reader
 from .attributes import VARIABLES
 from .blocks import Block, retrieve_block
@@ -34,6 +40,8 @@ from .threads import over_blocks
 #: Finished blocks are brought to the disk and marked this often, s.
 SYNC_EVERY_S = 2.0
 Progress = Callable[[int, int], None]
+#: A block's entry in the file ``done``: 0, or a bit and its checksum.
+_MARK = np.dtype("<u8")
 
 
 @dataclass(frozen=True)
@@ -71,21 +79,28 @@ def worked_out(
     threads: int = 1,
     windows: Sequence[int] | None = None,
     progress: Progress | None = None,
+    room: int = 0,
 ) -> Iterator[Work]:
     """Compute every block of a plan into work files beside ``output``, or go on where a
     run before ended; the work files are removed when the body is done.
 
-    windows: indices of the blocks that are wanted; None for all.
+    windows: indices of the blocks that are wanted; None for all.  room: bytes the output needs.
     MissingError where the disk cannot hold them, UsageError where another run is at it.
     """
+    output = Path(os.path.realpath(output))
     if output.is_dir() and output.suffix != ".zarr":
         raise UsageError(f"{output}: is a folder; name a file to write")
+    if output.is_dir() and any(output.iterdir()) and not (output / MARKER).is_file():
+        raise UsageError(
+            f"{output}: is a folder without a {MARKER} file of ours, so it is not replaced; "
+            "move it away"
+        )
     if not output.parent.is_dir():
         raise UsageError(f"{output}: the folder {output.parent} does not exist; make it first")
     wanted = list(range(len(plan.windows)) if windows is None else windows)
     folder = output.parent / f".{output.name}.work"
     with _explained(output, folder), _locked(folder, output):
-        done = _begin(plan, folder, wanted)
+        done = _begin(plan, folder, wanted, room)
         todo = [index for index in wanted if not done[index]]
         pixels = [plan.windows[i].height * plan.windows[i].width for i in wanted]
         ready = sum(plan.windows[i].height * plan.windows[i].width for i in wanted if done[i])
@@ -103,8 +118,20 @@ def worked_out(
                     if progress:
                         ready += plan.windows[index].height * plan.windows[index].width
                         progress(ready, sum(pixels))
+        _check_all(plan, folder, wanted, output)
         yield Work(folder, plan, threads)
         shutil.rmtree(folder)
+
+
+def _check_all(plan: Plan, folder: Path, wanted: Sequence[int], output: Path) -> None:
+    """MissingError where a block is not what was computed; the next run computes it again."""
+    marks = np.fromfile(folder / "done", _MARK)
+    for index in wanted:
+        if marks[index] != _mark_of(plan, folder, index):
+            raise MissingError(
+                f"{output}: not written, a work file does not read back as it was computed "
+                "(a failing disk?); run the same command again"
+            )
 
 
 class _Writer:
@@ -112,9 +139,11 @@ class _Writer:
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self._plan = plan
-        self._files = {name: os.open(folder / name, os.O_RDWR) for name in VARIABLES}
+        self._files = {
+            name: os.open(folder / name, os.O_RDWR | os.O_NOFOLLOW) for name in VARIABLES
+        }
         self._done = os.open(folder / "done", os.O_RDWR)
-        self._unmarked: list[int] = []
+        self._unmarked: list[tuple[int, np.uint64]] = []
         self._synced = time.monotonic()
 
     def __enter__(self) -> _Writer:
@@ -129,21 +158,25 @@ class _Writer:
 
     def write(self, index: int, block: Block) -> None:
         grid, window = self._plan.stack.grid, self._plan.windows[index]
+        planes = {
+            name: np.ascontiguousarray(getattr(block, name), dtype)
+            for name, dtype in VARIABLES.items()
+        }
         for name, dtype in VARIABLES.items():
-            values = np.ascontiguousarray(getattr(block, name), dtype)
+            values = planes[name]
             for k in range(len(values)):
                 for i in range(window.height):
                     at = (k * grid.height + window.row + i) * grid.width + window.col
                     _write_at(self._files[name], values[k, i].tobytes(), at * dtype.itemsize)
-        self._unmarked.append(index)
+        self._unmarked.append((index, _mark(planes)))
         if time.monotonic() - self._synced > SYNC_EVERY_S:
             self._mark()
 
     def _mark(self) -> None:
         for file in self._files.values():
             os.fsync(file)
-        for index in self._unmarked:
-            _write_at(self._done, b"\1", index)
+        for index, mark in self._unmarked:
+            _write_at(self._done, mark.astype(_MARK).tobytes(), index * _MARK.itemsize)
         os.fsync(self._done)
         self._unmarked.clear()
         self._synced = time.monotonic()
@@ -155,34 +188,44 @@ def _write_at(file: int, content: bytes, at: int) -> None:
         content, at = content[written:], at + written
 
 
-def _begin(plan: Plan, folder: Path, wanted: Sequence[int]) -> NDArray[np.bool_]:
-    """Make the work files, or take up those of the same job; which blocks are done."""
+def _begin(plan: Plan, folder: Path, wanted: Sequence[int], room: int) -> NDArray[np.bool_]:
+    """Make the work files, or take up those of the same job; which blocks are done.
+
+    room: bytes that must be left for the output. Blocks whose checksum does not fit what the
+    disk holds are not done.
+    """
     grid = plan.stack.grid
     pixels = len(plan.targets) * grid.height * grid.width
     job, count = fingerprint(plan, wanted), len(plan.windows)
+    sizes = {name: pixels * dtype.itemsize for name, dtype in VARIABLES.items()}
+    sizes["done"] = count * _MARK.itemsize
+    for item in folder.iterdir():  # nothing but our own files is followed or kept
+        if item.name in (*sizes, "job", MARKER) and stat.S_ISREG(item.lstat().st_mode):
+            continue
+        _remove(item)
     known = folder / "job"
-    if known.is_file() and known.read_text(encoding="utf-8") == job:
-        done = np.frombuffer((folder / "done").read_bytes(), np.uint8)
-        sizes = [(folder / name).stat().st_size for name in VARIABLES]
-        if len(done) == count and sizes == [pixels * d.itemsize for d in VARIABLES.values()]:
-            return np.asarray(done == 1)
+    if (
+        known.is_file()
+        and known.read_text(encoding="utf-8", errors="replace") == job
+        and all((folder / name).is_file() for name in sizes)
+        and {name: (folder / name).stat().st_size for name in sizes} == sizes
+    ):
+        marks = np.fromfile(folder / "done", _MARK)
+        sound = [bool(marks[i]) and marks[i] == _mark_of(plan, folder, i) for i in range(count)]
+        _leave_room(folder, room)
+        return np.asarray(sound, bool)
     known.unlink(missing_ok=True)
-    for item in folder.iterdir():
-        if item.name != "lock":
-            shutil.rmtree(item) if item.is_dir() else item.unlink()
     try:
-        for name, size in [
-            *((name, pixels * dtype.itemsize) for name, dtype in VARIABLES.items()),
-            ("done", count),
-        ]:
+        for name, size in sizes.items():
             with open(folder / name, "wb") as file:
                 if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(file.fileno(), 0, size)  # a full disk is found out now
                 else:
                     file.truncate(size)
                 os.fsync(file.fileno())
+        _leave_room(folder, room)
     except OSError:
-        for name in (*VARIABLES, "done"):
+        for name in sizes:
             (folder / name).unlink(missing_ok=True)
         raise
     part = folder / "job.part"
@@ -191,22 +234,49 @@ def _begin(plan: Plan, folder: Path, wanted: Sequence[int]) -> NDArray[np.bool_]
     return np.zeros(count, bool)
 
 
+def _leave_room(folder: Path, room: int) -> None:
+    """OSError where less than ``room`` bytes are left on the disk."""
+    if shutil.disk_usage(folder).free < room:
+        raise OSError(errno.ENOSPC, "no room for the output")
+
+
+def _remove(item: Path) -> None:
+    """A file, a link itself, or a folder with what is in it; no link is followed."""
+    if item.is_dir() and not item.is_symlink():
+        shutil.rmtree(item)
+    else:
+        item.unlink()
+
+
+def _mark_of(plan: Plan, folder: Path, index: int) -> np.uint64:
+    """What stands in ``done`` for a block as it lies on the disk."""
+    work, window = Work(folder, plan), plan.windows[index]
+    planes = {
+        name: np.stack([work.read(name, k, window) for k in range(len(plan.targets))])
+        for name in VARIABLES
+    }
+    return _mark(planes)
+
+
+def _mark(planes: Mapping[str, NDArray[Any]]) -> np.uint64:
+    """A block's checksum, never 0, which is not done."""
+    check = 0
+    for name in VARIABLES:
+        check = zlib.crc32(planes[name].tobytes(), check)
+    return np.uint64(1 << 32 | check)
+
+
 def fingerprint(plan: Plan, wanted: Sequence[int]) -> str:
     """What a run depends on; a work folder of any other job is not continued."""
-    inputs = []
-    for name in plan.stack.files:
-        match = name.split('"')[1] if '"' in name else name
-        with suppress(OSError):
-            stat = os.stat(match)
-            inputs.append([name, stat.st_size, stat.st_mtime_ns])
     content = {
-        "kgsm": __version__,
+        "kgsm": [__version__, code_digest()],
+        "engine": engine_in_words(plan.model.engine),
         "model": [plan.model.role, dict(plan.model.card.graph_sha256), plan.model.card.to_json()],
         "grid": [plan.stack.grid.crs, plan.stack.grid.transform],
         "size": [plan.stack.grid.height, plan.stack.grid.width],
         "dates": [str(date) for date in plan.dates],
         "layers": {name: repr(layer) for name, layer in plan.stack.layers.items()},
-        "inputs": inputs,
+        "inputs": [[name, *_state_of(name)] for name in plan.stack.files],
         "blocks": [tuple(plan.windows[index]) for index in wanted],
         "paddocks": plan.paddocks,
         "effects": [asdict(effect) for effect in plan.effects],
@@ -214,18 +284,65 @@ def fingerprint(plan: Plan, wanted: Sequence[int]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def _state_of(name: str) -> list[int]:
+    """Size and time of an input file; of a folder (Zarr) of all that is in it."""
+    path = Path((cube_named(name) or (name, ""))[0])
+    try:
+        if not path.is_dir():
+            return [path.stat().st_size, path.stat().st_mtime_ns]
+        inside = [item.stat() for item in path.rglob("*") if item.is_file()]
+        return [
+            len(inside),
+            sum(item.st_size for item in inside),
+            max((item.st_mtime_ns for item in inside), default=0),
+        ]
+    except OSError:
+        return []
+
+
+def engine_in_words(engine: str) -> str:
+    """The engine and what it runs on: the C core's tier, and onnxruntime's version where used.
+
+    They agree to 1e-5, not to the bit, so what one began no other may end.
+    """
+    words = f"{engine}, kernels {kernels.engine_name()} {kernels.tier_name()}"
+    if engine == "onnxruntime":
+        with suppress(PackageNotFoundError):
+            words += f", onnxruntime {version('onnxruntime')}"
+    return words
+
+
+@cache
+def code_digest() -> str:
+    """One hash of the code that makes a map: rows, kernels (the built core too), scenes, maps."""
+    home = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for part in (".", "kernels", "scenes", "maps"):
+        for path in sorted((home / part).glob("*")):
+            if path.suffix in (".py", ".so", ".pyd"):
+                digest.update(f"\0{part}/{path.name}\0".encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 @contextmanager
 def _locked(folder: Path, output: Path) -> Iterator[None]:
-    """The work folder, for one process at a time; the kernel lets go when it dies."""
-    import fcntl
+    """The work folder, for one process at a time; the kernel lets go when it dies.
 
-    new = not folder.exists()
-    folder.mkdir(exist_ok=True)
-    with open(folder / "lock", "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UsageError(f"{output}: another kgsm-infer is writing it") from None
+    The lock stands beside the folder, so that it does not go with it. UsageError where
+    another process holds it, or where the folder is somebody else's.
+    """
+    lock = folder.with_suffix(".lock")
+    with _held(lock, output):
+        new = not os.path.lexists(folder)
+        if new:
+            folder.mkdir()
+            (folder / MARKER).touch()
+        elif folder.is_symlink() or not (folder / MARKER).is_file():
+            raise UsageError(
+                f"{output}: {folder.name} stands beside it, where its work files would be, and "
+                f"has no {MARKER} file of ours; move it away"
+            )
         try:
             yield
         except BaseException:
@@ -233,6 +350,30 @@ def _locked(folder: Path, output: Path) -> Iterator[None]:
             if new and not begun:  # nothing that could be continued
                 shutil.rmtree(folder, ignore_errors=True)
             raise
+
+
+@contextmanager
+def _held(path: Path, output: Path) -> Iterator[None]:
+    """A lock file, removed while it is held: who waited for it looks whether it still stands."""
+    import fcntl
+
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    while True:
+        lock = os.open(path, flags, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise UsageError(f"{output}: another kgsm-infer is writing it") from None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(path), os.fstat(lock)):
+                break
+        os.close(lock)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(lock)
 
 
 @contextmanager

@@ -10,11 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from made_scenes import make_pixels, write_scene
 from map_checks import assert_equal_to_predict, predicted
 
+import kgsm_infer
 from kgsm_infer.errors import MissingError, UsageError
+from kgsm_infer.maps import run as map_run
 from kgsm_infer.maps import work as map_work
 from kgsm_infer.maps.blocks import Block
 from kgsm_infer.maps.plan import plan_map
@@ -66,7 +69,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(
             done_before = 0
             continue
         marks = output.parent / ".m.tif.work" / "done"
-        done = marks.read_bytes().count(1) if marks.exists() else 0
+        done = np.count_nonzero(np.fromfile(marks, "<u8")) if marks.exists() else 0
         assert done >= done_before
         done_before = done
     subprocess.run(command, check=True, env=_environment())
@@ -221,3 +224,158 @@ def test_two_runs_on_one_output_do_not_meet(model: Model, scene: Path, tmp_path:
         map_work.worked_out(plan, output),
     ):
         pass
+
+
+def _stopped_before_the_output(
+    model: Model, scene: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The folder of a run whose blocks are all done; the patch is taken back."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(map_run, "write_cog", stop)
+        with pytest.raises(KeyboardInterrupt):
+            map_scene(model, read_scene(scene), output)
+    return output.parent / f".{output.name}.work"
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("name", ["sm", "flags", "done"])
+def test_a_bit_that_flipped_is_noticed_and_its_block_computed_again(
+    model: Model, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = _stopped_before_the_output(model, scene, tmp_path / "m.tif", monkeypatch)
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 16
+    (folder / name).write_bytes(content)
+    told: list[tuple[int, int]] = []
+    map_scene(model, read_scene(scene), tmp_path / "m.tif", progress=lambda *now: told.append(now))
+    assert 0 < told[0][0] < 600  # one block of four is not taken as it lies there
+    assert_equal_to_predict(tmp_path / "m.tif", predicted(model, make_pixels()))
+
+
+def test_a_bit_that_flips_before_the_output_is_written_ends_the_run(
+    model: Model, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = map_work._Writer._mark
+
+    def marking(self: map_work._Writer) -> None:
+        real(self)
+        path = tmp_path / ".m.tif.work" / "sm_upper"
+        content = bytearray(path.read_bytes())
+        content[7] ^= 1
+        path.write_bytes(content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(map_work._Writer, "_mark", marking)
+        with pytest.raises(MissingError, match="a work file does not read back as it was comp"):
+            map_scene(model, read_scene(scene), tmp_path / "m.tif")
+    assert not (tmp_path / "m.tif").exists()
+    map_scene(model, read_scene(scene), tmp_path / "m.tif")
+    assert_equal_to_predict(tmp_path / "m.tif", predicted(model, make_pixels()))
+
+
+@pytest.mark.parametrize("what", ["engine", "tier", "code"])
+def test_what_one_engine_or_version_began_no_other_ends(
+    model: Model,
+    tiny_model: Path,
+    scene: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+) -> None:
+    _stopped_before_the_output(model, scene, tmp_path / "m.tif", monkeypatch)
+    if what == "engine":
+        pytest.importorskip("onnxruntime", reason="the other engine")
+        other = {"native": "onnxruntime", "onnxruntime": "native"}[model.engine]
+        model = kgsm_infer.load(tiny_model / "model.core.onnx", engine=other)
+    elif what == "tier":
+        monkeypatch.setattr(map_work.kernels, "tier_name", lambda: "another")
+    else:
+        monkeypatch.setattr(map_work, "code_digest", lambda: "another")
+    told: list[tuple[int, int]] = []
+    map_scene(model, read_scene(scene), tmp_path / "m.tif", progress=lambda *now: told.append(now))
+    assert told[0] == (0, 600)
+
+
+def test_folders_of_others_are_left_alone(model: Model, scene: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / ".m.tif.work"
+    theirs.mkdir()
+    (theirs / "thesis.txt").write_text("years of work")
+    with pytest.raises(
+        UsageError, match=r"\.m\.tif\.work stands beside it.*no \.kgsm file of ours"
+    ):
+        map_scene(model, read_scene(scene), tmp_path / "m.tif")
+    store = tmp_path / "m.zarr"
+    store.mkdir()
+    (store / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match=r"is a folder without a \.kgsm file of ours"):
+        map_scene(model, read_scene(scene), store)
+    for folder in (theirs, store):
+        assert (folder / "thesis.txt").read_text() == "years of work"
+    (tmp_path / ".n.tif.work").symlink_to(theirs)
+    (theirs / ".kgsm").touch()
+    with pytest.raises(UsageError, match=r"has no \.kgsm file of ours"):
+        map_scene(model, read_scene(scene), tmp_path / "n.tif")
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_links_in_a_work_folder_are_not_followed(
+    model: Model, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _stopped_before_the_output(model, scene, tmp_path / "m.tif", monkeypatch)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "sm").write_bytes((folder / "sm").read_bytes())
+    before = (tmp_path / "theirs" / "sm").read_bytes()
+    (folder / "sm").unlink()
+    (folder / "sm").symlink_to(tmp_path / "theirs" / "sm")
+    (folder / "map.tif").symlink_to(tmp_path / "theirs" / "sm")
+    (folder / "old").symlink_to(tmp_path / "theirs")
+    map_scene(model, read_scene(scene), tmp_path / "m.tif", date="2024-03-28")
+    assert (tmp_path / "theirs" / "sm").read_bytes() == before
+    assert not folder.exists()
+
+
+def test_an_output_that_is_a_link_is_written_through_and_keeps_its_mode(
+    model: Model, scene: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "real.tif").write_bytes(b"old")
+    (tmp_path / "disk" / "real.tif").chmod(0o640)
+    (tmp_path / "m.tif").symlink_to(tmp_path / "disk" / "real.tif")
+    map_scene(model, read_scene(scene), tmp_path / "m.tif")
+    assert (tmp_path / "m.tif").is_symlink()
+    assert (tmp_path / "disk" / "real.tif").stat().st_mode & 0o777 == 0o640
+    assert_equal_to_predict(tmp_path / "m.tif", predicted(model, make_pixels()))
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["real.tif"]
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".nc", ".zarr"])
+def test_room_for_the_output_is_asked_before_work_begins(
+    model: Model, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """The work files fit, the output beside them would not."""
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(map_work.shutil, "disk_usage", lambda _: usage._replace(free=14 * 600 - 1))
+        patch.setattr(map_work, "retrieve_block", None)  # nothing may be computed
+        with pytest.raises(MissingError, match="not written, the disk is too full for it"):
+            map_scene(model, read_scene(scene), tmp_path / f"m{suffix}")
+    assert [path.name for path in tmp_path.iterdir()] == ["scene"]
+
+
+def test_the_lock_outlives_the_folder_and_nobody_else_takes_it(
+    model: Model, scene: Path, tmp_path: Path
+) -> None:
+    plan = plan_map(model, read_scene(scene))
+    with map_work.worked_out(plan, tmp_path / "m.tif") as work:
+        shutil.rmtree(work.folder)  # as its owner does at the end
+        with (
+            pytest.raises(UsageError, match="another kgsm-infer is writing it"),
+            map_work.worked_out(plan, tmp_path / "m.tif"),
+        ):
+            pass
+        work.folder.mkdir()
+    assert [path.name for path in tmp_path.iterdir()] == ["scene"]
