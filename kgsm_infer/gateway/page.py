@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from itertools import pairwise
@@ -200,6 +201,13 @@ def _time(acquired_at: str) -> str:
     return f'<time datetime="{acquired_at}">{acquired_at[:10]}</time>'
 
 
-def _in_order(name: str) -> tuple[int, str]:
-    """Numbers by their size, then names."""
-    return (int(name), "") if name.isascii() and name.isdigit() else (1 << 62, name.casefold())
+def _in_order(name: str) -> list[tuple[int, str]]:
+    """Names as people order them: numbers in them by their size.
+
+    >>> sorted(["Paddock 10", "Paddock 9", "7", "north"], key=_in_order)
+    ['7', 'north', 'Paddock 9', 'Paddock 10']
+    """
+    parts = re.findall(r"[0-9]+|[^0-9]+", name.casefold())
+    return [
+        (int(part), "") if part.isascii() and part.isdigit() else (1 << 62, part) for part in parts
+    ]

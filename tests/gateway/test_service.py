@@ -13,7 +13,7 @@ import pytest
 from made_gateways import made_gateway
 from running import Running
 
-UNIT = Path(__file__).parents[2] / "examples" / "gateway" / "kgsm-gateway.service"
+UNIT = Path(__file__).parents[2] / "examples" / "farm" / "kgsm-gateway.service"
 analyze = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
 )
