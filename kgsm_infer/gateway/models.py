@@ -79,7 +79,15 @@ def begin(store: Store, gateway: Gateway, log: Log) -> None:
         if not have:
             put_in_use(gateway.model, load_model(gateway.model, gateway.engine), gateway, 0)
         elif have[-1].hash != digest[:16]:
-            tried = try_model(gateway.model, store, newest(gateway, log)[1], gateway.engine)
+            try:
+                in_use: Loaded | None = newest(gateway, log)[1]
+            except ModelError:  # none of the log loads any more, as after an update of kgsm
+                in_use = None
+            tried = (
+                load_model(gateway.model, gateway.engine)
+                if in_use is None
+                else try_model(gateway.model, store, in_use, gateway.engine)
+            )
             put_in_use(gateway.model, tried, gateway, next_number(store, gateway.archive))
             log("model_in_use", model=tried.hash, before=have[-1].hash)
         with whole(known) as file:

@@ -101,7 +101,7 @@ class Server:
         self._socket = listening(gateway.serve)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
-        self._began = threading.Event()
+        self._closing = False
         self._thread = threading.Thread(target=self._run, name="serve", daemon=True)
         self.port = int(self._socket.getsockname()[1])
 
@@ -111,19 +111,18 @@ class Server:
 
     def close(self) -> None:
         """Answer what is being asked, then no more."""
-        self._began.wait(10)
-        if self._loop is not None and self._stop is not None:
-            with suppress(RuntimeError):  # ended by itself
-                self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._closing = True
+        if self._loop is None or self._stop is None:
+            return  # still loading; the thread sees that it need not begin
+        with suppress(RuntimeError):  # ended by itself
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(5)
 
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
         except Exception as error:  # noqa: BLE001  the thread's last word goes to the log
             self._log("serve_failed", reason=repr(error))
-        finally:
-            self._began.set()
 
     async def _serve(self) -> None:
         from hypercorn.app_wrappers import ASGIWrapper
@@ -132,12 +131,14 @@ class Server:
 
         app = _application(self._gateway, self._paddocks, self._log)
         config = _hypercorn(self._gateway)
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        if self._closing:
+            return
         secure = config.ssl_enabled
         sockets = Sockets([self._socket] if secure else [], [] if secure else [self._socket], [])
         scheme, host = "https" if secure else "http", self._gateway.serve.host
         self._log("serving", url=f"{scheme}://{host}:{self.port}/")
-        self._began.set()
         await worker_serve(
             ASGIWrapper(app), config, sockets=sockets, shutdown_trigger=self._stop.wait
         )

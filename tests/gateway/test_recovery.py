@@ -370,6 +370,22 @@ def test_a_model_in_use_that_is_lost_falls_back(tmp_path, model):
     assert events.named("stored")
 
 
+def test_a_configured_model_replaces_a_log_that_no_longer_loads(tmp_path, model):
+    """As after an update of kgsm that reads older cards no more."""
+    own = tmp_path / "model.onnx"
+    shutil.copy(model, own)
+    gateway = made_gateway(tmp_path / "g", model=own)
+    drop(gateway, columns_of(0), "a.csv")
+    scanned(gateway)
+    for entry in models.entries(gateway):
+        entry.path.write_bytes(b"of another time")
+    shutil.copy(made_model(tmp_path / "new", steps=3), own)
+    drop(gateway, columns_of(6), "b.csv")
+    events = scanned(gateway)
+    assert events.named("model_in_use")
+    assert events.named("stored")
+
+
 def test_nothing_to_roll_back_to(tmp_path, model):
     gateway = made_gateway(tmp_path, model=model)
     scanned(gateway)
