@@ -129,6 +129,17 @@ def test_a_table_without_twins_is_left_as_it_is():
     assert table.given is None and table.notes == ()
 
 
+def test_the_rows_of_one_site_do_not_cost_172_others_theirs():
+    columns = {
+        "site": [f"p{i}" for i in range(172)] + ["bad", "bad"],
+        "date": ["2024-05-01"] * 174,
+        "vh_db": [-15.0] * 173 + [-18.0],
+    }
+    table = table_from_columns(columns, keep="empty")
+    assert np.isfinite(table.numbers["vh_db"]).sum() == 172
+    assert "site bad twice" in table.contradicts[172]
+
+
 @pytest.mark.realdata
 def test_one_bad_paddock_does_not_cost_the_others_theirs(shared_data):
     path = shared_data / "boort/boort.csv"
