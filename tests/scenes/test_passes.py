@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from map_checks import predicted
 from kgsm_infer.errors import DataError, UsageError
 from kgsm_infer.maps.plan import plan_map
 from kgsm_infer.maps.run import map_scene
-from kgsm_infer.model import Model
+from kgsm_infer.model import Model, Retrieval
 from kgsm_infer.scenes.manifest import read_scene, scene_from
 
 rasterio = pytest.importorskip("rasterio", reason="scenes need kgsm[raster]")
@@ -39,6 +40,13 @@ def _frames(folder: Path, pixels: Pixels, lower: str = "T053037") -> dict[str, A
     return {"layers": layers}
 
 
+def _whole(model: Model, pixels: Pixels) -> Retrieval:
+    """predict on whole passes, at the time of their first frame."""
+    return predicted(
+        model, replace(pixels, dates=tuple(f"{date}T05:30:12" for date in pixels.dates))
+    )
+
+
 def test_two_frames_of_a_pass_map_as_the_whole_does(model: Model, tmp_path: Path) -> None:
     pixels = make_pixels()
     scene = scene_from(_frames(tmp_path / "s", pixels), "s.toml", tmp_path / "s")
@@ -47,7 +55,7 @@ def test_two_frames_of_a_pass_map_as_the_whole_does(model: Model, tmp_path: Path
     assert str(plan.stack.dates[-1]) == "2024-04-09T05:30:12"
     assert (plan.stack.grid.height, plan.stack.grid.width) == pixels.shape  # of both frames
     map_scene(model, scene, tmp_path / "m.tif")
-    expected = predicted(model, pixels)
+    expected = _whole(model, pixels)
     with rasterio.open(tmp_path / "m.tif") as dataset:
         np.testing.assert_array_equal(dataset.read(4).astype(np.uint16).ravel(), expected.flags)
         np.testing.assert_allclose(dataset.read(1).ravel(), expected.sm, rtol=0, atol=1e-6)
@@ -91,7 +99,7 @@ def test_a_wider_layer_on_the_same_pixels_needs_no_resampling(tmp_path: Path, mo
     map_scene(model, scene_from(raw, "s.toml", tmp_path), tmp_path / "m.tif")
     with rasterio.open(tmp_path / "m.tif") as dataset:
         sm = dataset.read(1).ravel()
-    np.testing.assert_allclose(sm, predicted(model, pixels).sm, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(sm, _whole(model, pixels).sm, rtol=0, atol=1e-6)
 
 
 def test_a_dataset_of_frames_gives_the_same(tiny_model: Path, model: Model) -> None:
@@ -112,7 +120,7 @@ def test_a_dataset_of_frames_gives_the_same(tiny_model: Path, model: Model) -> N
         {name: (("time", "y", "x")[-plane.ndim :], plane) for name, plane in twice.items()},
         coords={"time": times},
     )
-    expected = predicted(model, pixels)
+    expected = _whole(model, pixels)
     for stack in (data, data.chunk({"y": 7})):
         cube = retrieve(tiny_model / "model.core.onnx", stack)
         np.testing.assert_array_equal(cube.flags.values.ravel(), expected.flags)
