@@ -29,7 +29,9 @@ def made_model(
     card = card_of(network)
     names = iter([*dynamic, *statics])
     channels = tuple(
-        dataclasses.replace(item, name=next(names)) if item.role in ("dynamic", "static") else item
+        dataclasses.replace(item, name=next(names), low=-100.0, high=200.0)
+        if item.role in ("dynamic", "static")
+        else item
         for item in card.channels
     )
     interval = {"level": 0.9, "lower": -0.05, "upper": 0.06}

@@ -159,13 +159,20 @@ def test_contexts_are_those_the_library_makes_of_the_whole_archive(tmp_path, dyn
     found = stored(gateway)
     fields = np.asarray(table.text["field"])
     assert len(found) == len(days) * 4
+    with_number = 0
     for (paddock, acquired, _), value in found.items():
         here = (fields == paddock) & (table.date.astype(np.int64) == acquired)
         assert here.sum() == points
-        assert value.sm == pytest.approx(float(expected.sm[here].mean()), abs=3e-6)
+        there = here & np.isfinite(expected.sm)
+        if there.sum() < points / 2:
+            assert value.sm is None
+            continue
+        with_number += 1
+        assert value.sm == pytest.approx(float(expected.sm[there].mean()), abs=3e-6)
         assert flags.mask_of(value.flags) & flags.CONTEXT_MISSING == (
-            np.bitwise_or.reduce(expected.flags[here]) & flags.CONTEXT_MISSING
+            np.bitwise_or.reduce(expected.flags[there]) & flags.CONTEXT_MISSING
         )
+    assert with_number > len(found) / 4
 
 
 @pytest.mark.parametrize(
