@@ -121,7 +121,9 @@ def static_catalogue(folder: Path) -> Path:
             collection = pystac.Collection(collection_id, "made by a test", extent)
             catalogue.add_child(collection)
         collection.add_item(one)
-    catalogue.normalize_and_save(str(folder), pystac.CatalogType.SELF_CONTAINED)
+    catalogue.normalize_hrefs(str(folder))
+    catalogue.make_all_asset_hrefs_relative()
+    catalogue.save(pystac.CatalogType.SELF_CONTAINED)
     return folder / "catalog.json"
 
 

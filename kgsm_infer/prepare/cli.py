@@ -150,7 +150,7 @@ def sigma0(
     options = Options(tuple(polarisation or ()), gamma0, not keep_noise)
     passes = passes_of(products)
     surface = surface_of(terrain)
-    looks = looks_of(grid)
+    looks = looks_of(grid, passes[0][0].pixel_spacing_m)
     print(f"grid: {grid.height} x {grid.width} pixels of {resolution:g} m, {looks} x {looks} looks")
     print(f"heights: {surface.how}")
     for frames in passes:

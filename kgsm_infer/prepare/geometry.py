@@ -85,7 +85,7 @@ def seen(product: Product, orbit: Orbit, points_m: Floats) -> Seen:
         coords={"axis": [0, 1, 2], "y": np.arange(height), "x": np.arange(width)},
     )
     found = sarsen.geocoding.backward_geocode(
-        array, orbit.interpolator, zero_doppler_distance=0.1, method="newton"
+        array, orbit.interpolator, zero_doppler_distance=1e-4, method="newton"
     )
     sight = found.dem_distance.transpose("axis", "y", "x").values
     slant_range_m = np.sqrt(np.sum(sight**2, axis=0))

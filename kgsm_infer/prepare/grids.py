@@ -148,11 +148,16 @@ def workshop(folder: Path) -> Iterator[Path]:
 
 
 class Draft:
-    """A float32 raster that is written block by block, then becomes a COG."""
+    """A float32 raster that is written block by block, each once, then becomes a COG.
+
+    The COG is read back: it has to hold as many numbers as were written. GDAL writes late and
+    does not always say that a disk was full.
+    """
 
     def __init__(self, path: Path, grid: Grid) -> None:
         self._rasterio = rasterio_or_reason()
         self._path = path
+        self._numbers = 0
         self._file = self._rasterio.open(
             path,
             "w",
@@ -174,24 +179,42 @@ class Draft:
         """Put a block in place."""
         height, width = values.shape
         window = self._rasterio.windows.Window(column, row, width, height)
-        self._file.write(values.astype(np.float32), 1, window=window)
+        self._numbers += int(np.count_nonzero(np.isfinite(values)))
+        with self._told():
+            self._file.write(values.astype(np.float32), 1, window=window)
 
     def finish(self, target: Path, tags: Mapping[str, str], description: str) -> None:
         """Write the COG; overviews are means of the numbers (linear power, degrees)."""
-        self._file.update_tags(**tags)
-        self._file.set_band_description(1, description)
-        self.close()
-        self._rasterio.shutil.copy(
-            self._path,
-            target,
-            driver="COG",
-            compress="deflate",
-            predictor="yes",
-            blocksize=TILE,
-            overview_resampling="average",
-            bigtiff="if_safer",
-        )
+        with self._told():
+            self._file.update_tags(**tags)
+            self._file.set_band_description(1, description)
+            self.close()
+            self._rasterio.shutil.copy(
+                self._path,
+                target,
+                driver="COG",
+                compress="deflate",
+                predictor="yes",
+                blocksize=TILE,
+                overview_resampling="average",
+                bigtiff="if_safer",
+            )
+            with self._rasterio.open(target) as made:
+                held = sum(
+                    int(np.count_nonzero(np.isfinite(made.read(1, window=window))))
+                    for _, window in made.block_windows(1)
+                )
+        if held != self._numbers:
+            raise MissingError(f"{target.name}: not written whole; is the disk full?")
         self._path.unlink()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (self._rasterio.errors.RasterioError, OSError) as error:
+            why = " ".join(str(error).split())[:160]
+            raise MissingError(f"{self._path}: not written ({why}); is the disk full?") from None
 
     def close(self) -> None:
         """Give up."""

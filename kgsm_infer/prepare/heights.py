@@ -222,6 +222,7 @@ def _on_grid(rasterio: Any, dataset: Any, path: Path, grid: Grid) -> Floats:
             height=grid.height,
             resampling=rasterio.enums.Resampling.bilinear,
             src_nodata=nodata,
+            tolerance=1e-3,  # pixels; else a point moves with the block it is computed in
             dtype="float64",
             nodata=np.nan,
         ) as warped:

@@ -72,13 +72,13 @@ def passes_of(paths: Sequence[str | Path]) -> list[tuple[Product, ...]]:
     return found
 
 
-def looks_of(grid: Grid) -> int:
-    """Parts along a pixel's side, of about 10 m each.
+def looks_of(grid: Grid, sample_m: float = SAMPLE_M) -> int:
+    """Parts along a pixel's side, each of about the image's own spacing.
 
     >>> [looks_of(Grid("", (step, 0, 0, 0, -step, 0), 9, 9)) for step in (10.0, 20.0, 30.0)]
     [1, 2, 3]
     """
-    return max(1, round(grid.transform[0] / SAMPLE_M))
+    return max(1, round(grid.step[0] / sample_m))
 
 
 def prepare_pass(
@@ -109,7 +109,7 @@ def prepare_pass(
     key = _key(frames, terrain, grid, options, polarisations)
     if all(finished(file, key) for file in files.values()):
         return PassReport(pass_id, tuple(files.values()), True, (), {}, {})
-    looks, surface = looks_of(grid), surface_of(terrain)
+    looks, surface = looks_of(grid, frames[0].pixel_spacing_m), surface_of(terrain)
     with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB), workshop(folder) as part:
         opened = [open_frame(rasterio, product, polarisations) for product in frames]
         drafts = {name: Draft(part / f"{name}.draft", grid) for name in files}
@@ -156,15 +156,16 @@ def _blocks(grid: Grid, looks: int) -> Iterator[tuple[slice, slice]]:
 
 def _polarisations(frames: Sequence[Product], options: Options) -> tuple[str, ...]:
     """Those asked for, or those of every frame."""
-    common = [
-        name for name in frames[0].channels if all(name in frame.channels for frame in frames)
-    ]
+    common = [name for name in ("vv", "vh") if all(name in frame.channels for frame in frames)]
     for name in options.polarisations:
         for frame in frames:
             if name not in frame.channels:
                 raise DataError(f"{frame.path}: has no {name}; it has {', '.join(frame.channels)}")
     if not common:
-        raise DataError(f"{frames[0].path} and its other frames share no polarisation")
+        held = ", ".join(dict.fromkeys(name for frame in frames for name in frame.channels))
+        raise DataError(
+            f"{frames[0].path}: holds {held}, and vv or vh is needed in every frame of its pass"
+        )
     return options.polarisations or tuple(common)
 
 

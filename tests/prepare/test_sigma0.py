@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -528,3 +530,40 @@ def test_a_place_outside_the_image(made, tmp_path):
 def test_a_wrong_crs_is_refused(crs, reason):
     with pytest.raises(UsageError, match=reason):
         grid_of(BOX, "EPSG:4326", 10, crs)
+
+
+def test_blocks_do_not_change_a_number(made, terrain, tmp_path, monkeypatch):
+    grid = grid_of(BOX, "EPSG:4326", 20)
+    (frames,) = passes_of([made])
+    whole = by_layer(prepare_pass(frames, terrain, grid, tmp_path / "whole"))
+    monkeypatch.setattr("kgsm_infer.prepare.sigma0.BLOCK", 90)
+    parts = by_layer(prepare_pass(frames, terrain, grid, tmp_path / "parts"))
+    for name, path in whole.items():
+        assert_allclose(first_band(parts[name]), first_band(path), rtol=1e-5, err_msg=name)
+
+
+def test_a_product_without_vv_and_vh(made, terrain, tmp_path):
+    copy = tmp_path / made.name
+    shutil.copytree(made, copy)
+    for file in list(copy.rglob("*-vv-*")):
+        file.rename(file.with_name(file.name.replace("-vv-", "-hh-")))
+    (frames,) = passes_of([copy])
+    with pytest.raises(DataError, match="holds hh, and vv or vh is needed"):
+        prepare_pass(frames, terrain, grid_of(BOX, "EPSG:4326", 30), tmp_path / "out")
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(made, terrain, tmp_path):
+    """A limit on the size of files stands for the disk."""
+    call = ["prepare", "sigma0", str(made), "--dem", str(terrain.dems[0])]
+    call += ["--geoid", str(terrain.geoid), "--bounds", ",".join(str(v) for v in BOX)]
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); "
+        "from kgsm_infer.cli import main; main()"
+    )
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", script, *call, "-o", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 5, done.stderr
+    assert "is the disk full?" in done.stderr
+    assert list(out.iterdir()) == []

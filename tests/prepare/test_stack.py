@@ -332,3 +332,12 @@ def test_the_command_for_a_paddock_file(catalogue, tmp_path):
     assert result.exit_code == 0, result.output
     assert "3 files, 3 checked by checksum" in result.output
     assert "scene_044A.toml" in result.output
+
+
+def test_a_static_catalogue_on_a_server(catalogue, tmp_path, quick):
+    with served(catalogue, Faults()) as url:
+        found = find(url + "catalog.json", ALL)
+        assert found.how == "read item by item"
+        report = prepare_stack(url, found, GRID, tmp_path / "out")
+    check_scene(tmp_path / "out")
+    assert all(taken.href.startswith(url) for done in report.done for taken in done.taken)
