@@ -39,8 +39,8 @@ if TYPE_CHECKING:  # the same names once more, for type checkers
     from .kernels.wcm import Limits as Limits
     from .kernels.wcm import Wcm as Wcm
     from .model import Model as Model
-    from .model import Retrieval as Retrieval
     from .model import load as load
+    from .retrieval import Retrieval as Retrieval
     from .table import Table as Table
     from .table import read_table as read_table
     from .table import table_from_columns as table_from_columns

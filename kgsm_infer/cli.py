@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .command import note, run, say
+from .command import note, notes, run, say
 from .files import RESULTS, preflight
 from .gateway.cli import serve, watch
 from .prepare.cli import app as prepare_app
@@ -379,7 +379,7 @@ def _read_for(
     from .weather import table_with_weather
 
     table = table_with_weather(path, model.table_features(), keep or "empty", weather, clock)
-    _notes(table)
+    notes(table.notes)
     return table
 
 
@@ -390,12 +390,6 @@ def _rained_on(model: Model, scene: Scene, weather: Path | None, clock: float) -
     from .weather import read_weather
 
     return scene_with_weather(scene, read_weather(weather, clock), model.table_features())
-
-
-def _notes(table: Table) -> None:
-    """What was decided in reading a table."""
-    for line in table.notes:
-        note(line)
 
 
 if __name__ == "__main__":

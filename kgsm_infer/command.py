@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,12 @@ def say(text: str, output: str | Path | None = None) -> None:
 def note(text: str) -> None:
     """Print a remark on stderr."""
     print(f"note: {printable(text)}", file=sys.stderr)
+
+
+def notes(lines: Iterable[str]) -> None:
+    """Print what was decided in reading something."""
+    for line in lines:
+        note(line)
 
 
 def _reason(name: str, error: Exception) -> int:

@@ -10,23 +10,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from . import flags, kernels
+from . import flags
 from .card import Card, card_domain
-from .columns import FROM_DATE
 from .context import looks_back
 from .engines import Engine, engine_of
 from .errors import DataError, ModelError, UsageError
-from .interval import ends, interval_of, known_of
-from .kernels.domain import Domain, outside
-from .kernels.wcm import in_own_terms, isolate_to_fit
+from .given import blocks_given, days_given, filled
+from .kernels.domain import Domain
 from .kernels.window import whole_history, window_rows
 from .observations import Observations, columns_to_read, frost_flags, observe
 from .onnxfile import ModelFile, read_model_file
+from .retrieval import Retrieval, finish, outside_domain
 from .table import Table, table_from_columns
 
 _T = TypeVar("_T")
@@ -35,46 +34,6 @@ _T = TypeVar("_T")
 TILE = 960
 #: Windows whose acquisitions are isolated together where they are given as arrays.
 BLOCK = 4 * TILE
-
-
-#: Days beyond this from their origin are no days: 27,000 years.
-MOST_DAYS = 1e7
-
-
-class Retrieval(NamedTuple):
-    """N retrievals. Where ``flags`` has a reason of NO_NUMBER, all numbers are NaN.
-
-    sm, lower, upper: (N,) float32, m3 m-3; lower and upper are NaN in a model whose
-        card has no interval.
-    soil_db: (N,) float32, sigma_soil of the target acquisition (of a plain LSTM: NaN).
-    flags: (N,) uint16, bits of :mod:`kgsm_infer.flags`.
-    """
-
-    sm: NDArray[np.float32]
-    lower: NDArray[np.float32]
-    upper: NDArray[np.float32]
-    soil_db: NDArray[np.float32]
-    flags: NDArray[np.uint16]
-
-    def record(self, i: int) -> dict[str, Any]:
-        """Retrieval ``i`` as plain JSON values: None where there is no number, flags by name.
-
-        >>> one, nan = np.float32([0.25]), np.float32([np.nan])
-        >>> Retrieval(one, nan, nan, nan, np.uint16([flags.SHORT_HISTORY])).record(0)["flags"]
-        ['short_history']
-        """
-        numbers = {
-            "sm": self.sm,
-            "sm_lower": self.lower,
-            "sm_upper": self.upper,
-            "soil_db": self.soil_db,
-        }
-        told: dict[str, Any] = {
-            name: float(values[i]) if np.isfinite(values[i]) else None
-            for name, values in numbers.items()
-        }
-        raised = flags.names(int(self.flags[i]))
-        return {**told, "flags": raised.split(";") if raised else []}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -166,7 +125,7 @@ class Model:
         shape = sigma0_db.shape
         if shape[1] == 0:
             raise ValueError("sigma0_db has no acquisition (T is 0)")
-        date, day = _days(days, shape)
+        date, day = days_given(days, shape)
         wcm = self.card.wcm
         given: dict[str, ArrayLike | None] = {"ndvi": ndvi, "vwc_kg_m2": vwc_kg_m2}
         given["angle_deg"] = angle_deg
@@ -177,10 +136,10 @@ class Model:
                 raise ValueError(f"this model reads {name}; give it")
             return np.broadcast_to(filled(given[name]), shape)
 
-        dynamic = _blocks(
+        dynamic = blocks_given(
             features, self.card.names("dynamic"), shape, "features", {**given, **date}
         )
-        static = _blocks(statics, self.card.names("static"), shape[:1], "statics", {})
+        static = blocks_given(statics, self.card.names("static"), shape[:1], "statics", {})
         vegetation = plane(wcm.vegetation_name) if wcm else None
         angle = plane("angle_deg") if wcm and wcm.needs_angle else None
         frost = np.broadcast_to(filled(False if frozen is None else frozen), shape)
@@ -301,7 +260,7 @@ class Model:
             some, outside = whole_history(rows[tile], observed.day, card.longest_gap_days)
             found = windows(some, statics[tile])
             if self.domain is not None:
-                outside |= _outside_domain(
+                outside |= outside_domain(
                     card, self.domain, observed, some[:, -1], statics[tile], found.soil_db
                 )
             outside &= (found.flags & flags.NO_NUMBER) == 0
@@ -351,140 +310,6 @@ def _load_again(source: Path | bytes, sha256: str, engine: str, threads: int) ->
     return model
 
 
-def finish(
-    card: Card,
-    raw: NDArray[np.float32],
-    soil_db: NDArray[np.float32],
-    mask: NDArray[np.uint16],
-    dynamic: NDArray[np.float32] | None = None,
-) -> Retrieval:
-    """Limits, interval and NaN, the same after every engine.
-
-    dynamic: (N, Fd) of the target acquisitions, which the interval may read.
-
-    An engine may turn NaN inputs into finite numbers (onnxruntime's LSTM does), so what
-    has no number is set to NaN here, whatever came back.
-    """
-    low, high = np.float32(card.limits.sm[0]), np.float32(card.limits.sm[1])
-    without = (mask & flags.NO_NUMBER) != 0
-    broken = ~np.isfinite(raw) & ~without
-    if broken.any():  # an engine fault must not pass for "missing input" without a word
-        raise ModelError(
-            f"the engine returned no finite number for {int(broken.sum())} valid windows; "
-            "the model file or the runtime is broken"
-        )
-    clipped = ~without & ((raw < low) | (raw > high))
-    mask = mask | clipped * np.uint16(flags.SM_CLIPPED)
-    mask = mask | np.uint16(flags.NO_SKILL if card.no_skill else 0)
-    nan = np.float32(np.nan)
-    sm = np.where(without, nan, np.clip(raw, low, high))
-    lower, upper = np.full_like(sm, nan), np.full_like(sm, nan)
-    if card.interval is not None:
-        channels = card.names("dynamic")
-        width = interval_of(card.interval, channels).point
-        lower, upper = ends(width, sm, known_of(mask, dynamic, channels), card.limits.sm)
-    no_soil = without if card.wcm else np.ones_like(without)  # a plain LSTM sees no soil
-    return Retrieval(sm, lower, upper, np.where(no_soil, nan, soil_db), mask)
-
-
-def _outside_domain(
-    card: Card,
-    domain: Domain,
-    observed: Observations,
-    last: NDArray[np.int64],
-    statics: NDArray[np.float32],
-    channel_db: NDArray[np.float32],
-) -> NDArray[np.bool_]:
-    """(N,) where the targets ``last`` are unlike the training data, the same for all engines.
-
-    channel_db: (N,) the targets' backscatter channel, as the engine at hand has it.
-    """
-    layout, dynamic = card.layout, observed.dynamic[last]
-    mean, inv_std = np.asarray(layout.mean[:-1], np.float32), layout.inv_std[:-1]
-    x = (np.column_stack([channel_db, dynamic, statics]) - mean) * inv_std
-
-    def in_float64(some: NDArray[np.bool_]) -> NDArray[np.float64]:
-        rows = last[some]
-        channel = observed.sigma0_db[rows].astype(np.float64)
-        if card.wcm is not None and observed.vegetation is not None:
-            # its soil fraction is above the limit, or there would be no number to doubt
-            angle = 0.0 if observed.angle_deg is None else observed.angle_deg[rows]
-            seen = in_own_terms(card.wcm, channel, observed.vegetation[rows], angle)
-            channel = isolate_to_fit(card.wcm, seen)[0]
-        raw = np.column_stack([channel, dynamic[some], statics[some]])
-        return (raw - mean.astype(np.float64)) * inv_std.astype(np.float64)
-
-    return outside(domain, kernels.dissimilarity(domain, x), in_float64)
-
-
-def filled(values: Any, dtype: DTypeLike = np.float32) -> NDArray[Any]:
-    """Numbers with NaN where they are missing: masked, or a data frame's own NA."""
-    if np.ma.isMaskedArray(values):
-        return np.asarray(np.ma.filled(values.astype(dtype), np.nan))
-    if hasattr(values, "to_numpy") and hasattr(values, "isna"):  # pandas
-        return np.asarray(values.to_numpy(dtype=dtype, na_value=np.nan))
-    return np.asarray(values, dtype)
-
-
 def _tiles(n: int, size: int = TILE) -> Iterator[slice]:
     for start in range(0, n, size):
         yield slice(start, min(start + size, n))
-
-
-def _days(
-    days: ArrayLike | None, shape: tuple[int, int]
-) -> tuple[dict[str, ArrayLike | None], NDArray[np.float64]]:
-    """The features made from dates, and days as they are, (N, T) on any one origin."""
-    if days is None:
-        if shape[1] > 1:
-            raise ValueError("days is needed: the day of each acquisition, (T,) or (N, T)")
-        return {}, np.zeros(shape)
-    value = np.asarray(days)
-    if np.ma.isMaskedArray(days):
-        value = (
-            np.ma.filled(days, np.datetime64("NaT"))
-            if value.dtype.kind == "M"
-            else filled(days, np.float64)
-        )
-    made: dict[str, ArrayLike | None] = {}
-    if value.dtype.kind == "M":
-        made = {name: make(value) for name, make in FROM_DATE.items()}
-        day = (value - np.datetime64("1970-01-01")) / np.timedelta64(1, "D")
-    else:
-        day = value.astype(np.float64)
-        known = np.abs(day[np.isfinite(day)])
-        if known.size and known.min() > MOST_DAYS:
-            raise ValueError(
-                f"days from {known.min():g} on look like seconds; divide by 86,400, or give dates"
-            )
-    return made, np.broadcast_to(day, shape)
-
-
-def _blocks(
-    values: ArrayLike | Mapping[str, ArrayLike] | None,
-    names: tuple[str, ...],
-    shape: tuple[int, ...],
-    what: str,
-    given: Mapping[str, ArrayLike | None],
-) -> Callable[[slice], NDArray[np.float32]]:
-    """Named or ordered features of a block of windows, (block, *shape[1:], len(names)).
-
-    An array is handed on as it is; a mapping is put into the card's order.
-    """
-    if values is None or isinstance(values, Mapping):
-        named = {**given, **(values or {})}
-        for name in names:
-            if named.get(name) is None:
-                raise ValueError(f"this model reads {what} {', '.join(names)}; {name} is not given")
-        if names:
-            views = [np.broadcast_to(filled(named[name]), shape) for name in names]
-            return lambda some: np.stack([view[some] for view in views], axis=-1)
-        array = np.zeros((*shape, 0), np.float32)
-    else:
-        array = filled(values)
-    if array.shape != (*shape, len(names)):
-        raise ValueError(
-            f"{what} must be {(*shape, len(names))} for {', '.join(names) or 'no names'}, "
-            f"got {array.shape}"
-        )
-    return lambda some: array[some]

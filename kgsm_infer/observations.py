@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from . import flags, kernels
 from .columns import FROM_DATE, frost_of
-from .context import CONTEXT, WHOLE_ARCHIVE, HistoryRule, context_missing, context_of
+from .context import CONTEXT, WHOLE_ARCHIVE, HistoryRule
 from .errors import DataError
+from .table_context import context_missing, context_of
 
 if TYPE_CHECKING:
     from .kernels.wcm import Isolated, Wcm

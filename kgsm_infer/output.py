@@ -12,8 +12,8 @@ from . import flags
 from .card import Card
 from .context import looks_back
 from .kernels.wcm import Isolated
-from .model import Retrieval
 from .onnxfile import ModelFile
+from .retrieval import Retrieval
 from .table import Table, write_csv
 
 

@@ -25,16 +25,15 @@ from .context import (
     HISTORIES,
     History,
     HistoryRule,
-    context_of,
     first_given,
     mean_of,
     needed,
-    shared_code,
     to_power,
     too_few,
 )
 from .errors import DataError, UsageError
 from .table import Table
+from .table_context import context_of, shared_code
 from .tablefile import read_sheet, write_csv
 
 COLUMNS = (

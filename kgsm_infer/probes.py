@@ -19,7 +19,7 @@ from . import flags
 from .card import Card
 from .date_effect import DateEffect, date_effect, variances_of
 from .errors import DataError, UsageError
-from .model import Retrieval
+from .retrieval import Retrieval
 from .table import Table, read_table
 
 #: A probe's coordinates mean a row no farther than this, metres.

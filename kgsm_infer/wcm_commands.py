@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .command import note, say
+from .command import notes, say
 from .files import RESULTS, preflight
 
 if TYPE_CHECKING:
@@ -82,6 +82,5 @@ def read_rows(path: Path) -> Table:
     from .table import read_table
 
     table = read_table(path, once=False)
-    for line in table.notes:
-        note(line)
+    notes(table.notes)
     return table

@@ -7,8 +7,8 @@ import numpy as np
 from . import flags, kernels
 from .errors import UsageError
 from .kernels.wcm import Isolated, Wcm, default_limits
-from .model import Retrieval
 from .observations import frost_flags, isolate_observed, observe
+from .retrieval import Retrieval
 from .table import Table
 
 

@@ -33,7 +33,8 @@ from .texture import NAME as PEDOTRANSFER
 from .texture import dry_and_wet
 
 if TYPE_CHECKING:
-    from .model import Model, Retrieval
+    from .model import Model
+    from .retrieval import Retrieval
     from .table import Table
 
 NAME = "wetness"

@@ -14,8 +14,9 @@ from dataclasses import fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..context import CONTEXT, History, HistoryRule, context_of, mean_of, to_power, too_few
+from ..context import CONTEXT, History, HistoryRule, mean_of, to_power, too_few
 from ..table import Table
+from ..table_context import context_of
 from .store import Base, Observed
 
 #: Columns whose past is kept when an acquisition is pruned.

@@ -18,7 +18,8 @@ from .context import BlockContext, Context, pixels_of
 from .plan import Plan
 
 if TYPE_CHECKING:
-    from ..model import Model, Retrieval
+    from ..model import Model
+    from ..retrieval import Retrieval
 
 Column = Callable[[str, int], tuple[NDArray[np.float64], ArrayLike]]
 

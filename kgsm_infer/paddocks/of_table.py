@@ -16,7 +16,8 @@ from ..table import Table
 from .summary import MIN_VALID, Paddock, summarise, without_number
 
 if TYPE_CHECKING:
-    from ..model import Model, Retrieval
+    from ..model import Model
+    from ..retrieval import Retrieval
 
 
 def paddocks_of_table(

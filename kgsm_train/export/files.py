@@ -31,9 +31,10 @@ from kgsm_infer.files import whole
 from kgsm_infer.kernels.domain import Domain
 from kgsm_infer.kernels.wcm import Limits, isolate
 from kgsm_infer.kernels.window import whole_history
-from kgsm_infer.model import Model, Retrieval, load
+from kgsm_infer.model import Model, load
 from kgsm_infer.observations import Observations
 from kgsm_infer.onnxfile import read_model_file, sealed
+from kgsm_infer.retrieval import Retrieval
 
 from ..config import Config, as_json
 from ..learning.network import KnowledgeGuidedLSTM

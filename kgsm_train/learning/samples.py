@@ -18,12 +18,13 @@ from torch import Tensor
 
 from kgsm_infer import kernels
 from kgsm_infer.columns import POLARISATIONS, range_of
-from kgsm_infer.context import WHOLE_ARCHIVE, HistoryRule, Typical, first_given, shared_code
+from kgsm_infer.context import WHOLE_ARCHIVE, HistoryRule, Typical, first_given
 from kgsm_infer.errors import DataError
 from kgsm_infer.kernels.wcm import Limits, Wcm
 from kgsm_infer.kernels.window import bounded, whole_history, window_rows
 from kgsm_infer.observations import Observations, columns_to_read, isolate_observed, observe
 from kgsm_infer.table import Table, table_of
+from kgsm_infer.table_context import shared_code
 from kgsm_infer.tablefile import Sheet, read_sheet
 from kgsm_infer.weather import Weather, is_weather, read_weather, with_weather
 

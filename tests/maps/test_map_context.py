@@ -13,7 +13,7 @@ from other_cards import with_card
 
 from kgsm_infer import flags
 from kgsm_infer.card import Channel
-from kgsm_infer.context import ENOUGH, SPANS, HistoryRule, Typical, context_of
+from kgsm_infer.context import ENOUGH, SPANS, HistoryRule, Typical
 from kgsm_infer.maps import lazy
 from kgsm_infer.maps import plan as map_plan
 from kgsm_infer.maps.blocks import retrieve_block
@@ -25,6 +25,7 @@ from kgsm_infer.scenes.grid import Window
 from kgsm_infer.scenes.manifest import read_scene
 from kgsm_infer.scenes.reader import Reader
 from kgsm_infer.table import table_from_columns
+from kgsm_infer.table_context import context_of
 
 rasterio = pytest.importorskip("rasterio", reason="maps need kgsm[raster]")
 

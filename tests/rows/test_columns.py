@@ -8,17 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kgsm_infer.columns import BACKSCATTER_FORMS, forms_given, made_from, make, sigma0_db
-from kgsm_infer.context import (
-    History,
-    HistoryRule,
-    Typical,
-    context_of,
-    first_given,
-    history_of,
-    too_few,
-)
+from kgsm_infer.context import History, HistoryRule, Typical, first_given, history_of, too_few
 from kgsm_infer.errors import DataError
 from kgsm_infer.table import Table
+from kgsm_infer.table_context import context_of
 
 
 def test_every_form_of_one_backscatter_is_the_same_sigma0() -> None:

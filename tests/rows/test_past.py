@@ -7,10 +7,11 @@ import csv
 import numpy as np
 import pytest
 
-from kgsm_infer.context import HistoryRule, Typical, context_of
+from kgsm_infer.context import HistoryRule, Typical
 from kgsm_infer.errors import DataError, UsageError
 from kgsm_infer.past import COLUMNS, read_past, with_past, write_past
 from kgsm_infer.table import table_from_columns
+from kgsm_infer.table_context import context_of
 
 NAMES = ("vh_anomaly", "vh_over_driest_db", "vh_over_usual_db")
 RULE = HistoryRule("past", {"vh": Typical(3.0, -17.0, 2.0)})
