@@ -79,3 +79,9 @@ def test_mistakes_are_named(tmp_path, text, message):
 def test_an_experiment_that_is_not_there(tmp_path):
     with pytest.raises(UsageError, match="cannot read the configuration"):
         read_config(tmp_path / "none.toml")
+
+
+def test_a_configuration_nested_without_end_is_refused(tmp_path):
+    (tmp_path / "deep.toml").write_text("a = " + "[" * 5000)
+    with pytest.raises(UsageError, match="not a TOML file"):
+        read_config(tmp_path / "deep.toml")
