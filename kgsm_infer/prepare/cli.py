@@ -136,7 +136,10 @@ def sigma0(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done")] = False,
 ) -> None:
-    """Backscatter and incidence angle on a grid, from Sentinel-1 GRD products."""
+    """Backscatter and angle from Sentinel-1 GRD.
+
+    Calibrated, noise removed, terrain-corrected, on a grid of your choosing.
+    """
     from ..progress import pixels_bar
     from .grids import asked_grid
     from .heights import Terrain, surface_of
@@ -179,7 +182,10 @@ def fuse(
     patch: Patch = 200,
     dry_run: DryRun = False,
 ) -> None:
-    """Daily fine images of NDVI, albedo or temperature. A stopped run goes on when called again."""
+    """Daily fine images of NDVI, albedo, heat.
+
+    A stopped run goes on when called again.
+    """
     from ..progress import pixels_bar
     from .fuse import Run, fuse_series, make_plan, present_shares
     from .pairs import read_pairs
@@ -225,7 +231,10 @@ def fuse_methods(
     radius: Radius = 25,
     patch: Patch = 200,
 ) -> None:
-    """Leave each fine image out, make it by every method, and print how near they come."""
+    """How near each method of fusion comes.
+
+    Each fine image is left out, made by every method, and compared.
+    """
     from ..progress import pixels_bar
     from .compare import leave_one_out, report_text, write_scores
     from .fuse import Run
@@ -262,7 +271,10 @@ def ndvi(
     keep_snow: Annotated[bool, typer.Option("--keep-snow", help="keep pixels under snow")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Vegetation index, clouds masked, from Landsat, Sentinel-2 or MODIS reflectance."""
+    """NDVI, clouds masked, from reflectance.
+
+    Landsat, Sentinel-2 or MODIS; albedo and water content on request.
+    """
     from ..progress import pixels_bar
     from .grids import asked_grid
     from .ndvi import Wanted, prepare_ndvi, summary
@@ -302,7 +314,10 @@ def stack(
     ] = 64.0,
     dry_run: DryRun = False,
 ) -> None:
-    """A scene from a catalogue: radar passes and NDVI over a place, by relative orbit."""
+    """A scene from a STAC catalogue.
+
+    Radar passes and clear NDVI over a place, relative orbits apart.
+    """
     from ..progress import pixels_bar
     from .catalogue import Search, day, find, signer
     from .grids import asked_grid, lon_lat_box

@@ -53,7 +53,10 @@ def oznet(
     ] = False,
     commit: Annotated[str, typer.Option(help="to download instead of the usual one")] = "",
 ) -> None:
-    """The authors' repository: daily, or one row per acquisition with --backscatter."""
+    """The authors' repository of OzNet.
+
+    Daily, or one row per acquisition with --backscatter.
+    """
     from .join import Join
     from .oznet import (
         UTC_OFFSET_HOURS,
@@ -95,7 +98,10 @@ def ismn(
         str, typer.Option(help="daily (mean of the UTC day), every, or a UTC time such as 19:30")
     ] = "daily",
 ) -> None:
-    """International Soil Moisture Network archives: surface sensors, good readings."""
+    """International Soil Moisture Network.
+
+    Archives or folders: surface sensors, good readings.
+    """
     from .ismn import Surface, read_ismn
 
     preflight([output], archives, suffixes=RESULTS, what="tables")
@@ -123,7 +129,10 @@ def gee(
     in_situ_column: Annotated[str, typer.Option(help="of a logger's file, with the water")] = "",
     date_order: Annotated[str, typer.Option(help="of a logger's 06/10/22: mdy or dmy")] = "",
 ) -> None:
-    """Sentinel-1 at points, joined with soil moisture in situ by site and time."""
+    """Earth Engine exports with labels in situ.
+
+    Sentinel-1 at points, joined with soil moisture by site and time.
+    """
     from .earth_engine import read_earth_engine
     from .join import Join
     from .loggers import Logger

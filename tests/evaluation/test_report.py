@@ -107,7 +107,7 @@ def test_held_out_rows_are_measured_to_other_folds_only(run):
     config, _, result, _ = run
     samples = samples_of(result.source, config, "lstm")
     moved = samples.observed.statics.copy()
-    moved[result.design.fold == 0] += 5.0
+    moved[result.design.fold == 0] += 5.0 * np.ptp(moved)
     observed = dataclasses.replace(samples.observed, statics=moved)
     far = held_out_domain(
         config, dataclasses.replace(samples, observed=observed), result.design.fold, None

@@ -186,9 +186,15 @@ def test_a_fault_of_ours_is_a_line_and_its_traceback_behind_debug() -> None:
 
 
 def test_help_lines_are_whole(tmp_path: Path) -> None:
-    for module in ("kgsm_infer.cli", "kgsm_train.cli"):
+    for module, *command in (
+        ("kgsm_infer.cli",),
+        ("kgsm_infer.cli", "prepare"),
+        ("kgsm_train.cli",),
+        ("kgsm_train.cli", "data"),
+    ):
         done = subprocess.run(
-            [sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=False,
+            [sys.executable, "-m", module, *command, "--help"],
+            capture_output=True, text=True, check=False,
             env={**os.environ, "COLUMNS": "80"},
         )  # fmt: skip
         assert done.returncode == 0
