@@ -44,7 +44,7 @@ $(STAMP): $(BUILT_FROM)
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.version_info >= (3, 11) or \
 	  sys.exit(f"kgsm needs Python 3.11 or later, $(PYTHON) is {v}; try make PYTHON=python3.12")'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -e '.[train,raster,gateway,cluster,parquet,ismn,test,bench]' -c constraints.txt
+	$(BIN)/python -m pip install -q -e '.[train,raster,prepare,gateway,cluster,parquet,ismn,test,bench]' -c constraints.txt
 	@touch $@
 
 demo: $(STAMP)
@@ -115,7 +115,7 @@ lint: $(STAMP)
 pins: $(STAMP)
 	$(BIN)/python -m pip install -q uv
 	@sed -n '/^#/p' requirements-edge.txt > requirements-edge.new
-	$(BIN)/uv pip compile -q pyproject.toml --extra gateway --generate-hashes --universal \
+	$(BIN)/uv pip compile -q pyproject.toml --extra gateway --extra onnxruntime --generate-hashes --universal \
 	  --python-version 3.11 --no-header | sed '/^#/d' >> requirements-edge.new
 	mv requirements-edge.new requirements-edge.txt
 
