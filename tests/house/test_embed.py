@@ -121,12 +121,56 @@ print(kernels.engine_name())
     assert done.stdout.strip() == "numpy" and not done.stderr
 
 
+OPTIONAL = [
+    "kgsm_train",
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "sklearn",
+    "scipy",
+    "pandas",
+    "polars",
+    "matplotlib",
+    "rasterio",
+    "pyproj",
+    "pyogrio",
+    "shapely",
+    "exactextract",
+    "netCDF4",
+    "zarr",
+    "xarray",
+    "dask",
+    "distributed",
+    "pyarrow",
+    "odc",
+    "pystac",
+    "pystac_client",
+    "sarsen",
+    "xarray_sentinel",
+    "starlette",
+    "hypercorn",
+    "paho",
+    "prometheus_client",
+    "numba",
+    "openeo",
+    "geopandas",
+    "requests",
+    "jsonschema",
+    "pytest",
+    "hypothesis",
+    "IPython",
+    "PIL",
+    "lxml",
+]
+
+
 @pytest.mark.slow
 def test_a_frozen_application_runs_on_the_c_core(tiny_model: Path, tmp_path: Path) -> None:
     pytest.importorskip("PyInstaller")
     (tmp_path / "app.py").write_text(FROZEN)
     command = [sys.executable, "-m", "PyInstaller", "--onedir", "--log-level", "ERROR"]
-    command += ["--exclude-module", "torch", "--exclude-module", "kgsm_train"]
+    for optional in OPTIONAL:  # what an application does not use it leaves out, or it grows by GB
+        command += ["--exclude-module", optional]
     # in the source tree there is no entry point to find the hook by
     command += ["--additional-hooks-dir", str(ROOT / "kgsm_infer" / "_pyinstaller")]
     done = run(*command, "app.py", cwd=tmp_path)
@@ -135,4 +179,5 @@ def test_a_frozen_application_runs_on_the_c_core(tiny_model: Path, tmp_path: Pat
     assert app.returncode == 0, app.stderr
     engine, core, tier = app.stdout.split()
     assert core == "c" and not app.stderr
+    assert list((tmp_path / "dist").rglob("wetness.onnx")), "the shipped model comes along"
     assert engine == ("native" if tier != "portable" else engine)
