@@ -103,6 +103,7 @@ enum {
     KGSM_SHORT_HISTORY = 64,     /* * a step of the window before its last is invalid */
     KGSM_CONTEXT_MISSING = 128,
     KGSM_SM_CLIPPED = 256,
+    KGSM_NO_SKILL = 512,
     /* with any of these there is no number */
     KGSM_NO_NUMBER = KGSM_MISSING_INPUT | KGSM_INPUT_OUT_OF_RANGE | KGSM_SOIL_SIGNAL_LOST |
                      KGSM_FROZEN_OR_SNOW

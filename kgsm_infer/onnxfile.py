@@ -208,7 +208,8 @@ def once(
 
 
 def _shipped_or(path: Path) -> Path:
-    return path if path.exists() else SHIPPED.get(str(path), path)
+    shipped = SHIPPED.get(str(path))
+    return path if shipped is None or path.exists() else shipped
 
 
 def _content(path: Path) -> bytes:

@@ -225,12 +225,13 @@ def _date(value: Any, place: str) -> np.datetime64:
 def _number(value: Any, place: str, finite: bool = True) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise DataError(f"{place}: {value!r} is not a number")
-    if finite and not math.isfinite(value):
-        raise DataError(f"{place}: {value!r} is not a finite number")
     try:
-        return float(value)
-    except OverflowError:
+        number = float(value)
+    except OverflowError:  # an integer of hundreds of digits
         raise DataError(f"{place}: {str(value)[:20]}… is no number that fits a raster") from None
+    if finite and not math.isfinite(number):
+        raise DataError(f"{place}: {value!r} is not a finite number")
+    return number
 
 
 def as_named(layer: Layer, source: str, *, of_preset: bool) -> Layer:

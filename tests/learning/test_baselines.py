@@ -177,7 +177,7 @@ def test_a_copied_series_is_refused_and_let_pass_only_by_name(tiny_model, tmp_pa
 
 
 def test_every_model_has_a_baseline_or_is_a_network():
-    assert set(MODELS) == {*BASELINES, "oracle"} | {
+    assert set(MODELS) == {*BASELINES, "oracle", "wetness"} | {
         name for name, model in MODELS.items() if model.network
     }
 

@@ -220,3 +220,11 @@ def test_a_manifest_of_any_depth_is_refused_in_a_line(tmp_path: Path, text: str)
 )
 def test_dates_with_underscores(name: str, date: str) -> None:
     assert date_in(name) == np.datetime64(date)
+
+
+def test_an_integer_of_hundreds_of_digits_is_refused_in_one_line() -> None:
+    """It does not fit a float: `make fuzz` found it as scale = 1000…0."""
+    for key in ("scale", "nodata", "max_gap_days", "value"):
+        layer = {key: 10**400} if key == "value" else {"files": "*.tif", key: 10**400}
+        with pytest.raises(DataError, match="is no number that fits a raster"):
+            scene_from({"layers": {"vh_db": layer}}, "huge")
