@@ -61,7 +61,7 @@ class Outcome:
         )  # fmt: skip
 
 
-def interrupted(
+def interrupted(  # noqa: C901  one way to die after another
     folder: Path, broker: Any, listen: Callable[[Any], Any], count: int, *, paddocks: int = 12,
     seed: int = 1, say: Callable[[str], None] = lambda text: None,
 ) -> Outcome:  # fmt: skip

@@ -146,7 +146,7 @@ class MqttTeller:
         self._flying, self._acked, self._last, self._refused = {}, [], 0, ""
         return client
 
-    def _while_connected(self, client: Any) -> str:
+    def _while_connected(self, client: Any) -> str:  # noqa: C901  one event of the loop after another
         """Read, write and tell until the connection ends; why it did."""
         paho = self._paho
         offline_until: float | None = None

@@ -78,7 +78,7 @@ def statics_of(given: list[str]) -> dict[str, Path]:
     return found
 
 
-def prepare_scene(
+def prepare_scene(  # noqa: C901  one input after another
     sources: Sources,
     grid: Grid,
     days: tuple[np.datetime64, np.datetime64],

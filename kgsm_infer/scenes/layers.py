@@ -81,7 +81,7 @@ class Layer:
     crs: str | None = None
 
 
-def layer_from(name: str, keys: Mapping[str, Any], source: str, folder: Path) -> Layer | None:
+def layer_from(name: str, keys: Mapping[str, Any], source: str, folder: Path) -> Layer | None:  # noqa: C901  one key after another
     """One layer; None where a pattern matches no file."""
     place = f"{source}: layers.{name}"
     check_keys(keys, _LAYER, source, f"layers.{name}.")

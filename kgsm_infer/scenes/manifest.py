@@ -109,7 +109,7 @@ def read_scene(path: str | Path, *, allow_network: bool = False) -> Scene:
     return scene
 
 
-def scene_from(raw: Mapping[str, Any], source: str, folder: str | Path = ".") -> Scene:
+def scene_from(raw: Mapping[str, Any], source: str, folder: str | Path = ".") -> Scene:  # noqa: C901  one key after another
     """A scene from a manifest's content; paths are relative to ``folder``.
 
     >>> scene = scene_from({"layers": {"vh_db": {"value": -17.0}}}, "example")
