@@ -147,7 +147,9 @@ def test_wheel_has_the_packages_and_no_sources(built: Built) -> None:
         top = {name.split("/")[0] for name in names if ".dist-info/" not in name}
         assert top == {"kgsm_infer", "kgsm_train"}
         endings = {Path(name).suffix for name in names if ".dist-info/" not in name}
-        assert endings - {".so", ".pyd"} == {".py", ".typed"} and len(endings) == 3
+        # beside the modules: the extension, the marker of types, the shipped model, the page
+        assert endings - {".so", ".pyd"} == {".py", ".typed", ".onnx", ".css", ".js"}
+        assert {"kgsm_infer/wetness.onnx", "kgsm_infer/gateway/page.js"} <= names
         expected = {
             f"{package}/{path.name}"
             for package in ("kgsm_infer", "kgsm_train")
