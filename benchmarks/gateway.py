@@ -20,7 +20,8 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -203,17 +204,24 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="of idling and of abuse")
     parser.add_argument("--interruptions", type=int, default=200)
     given = parser.parse_args()
+    print(f"{os.cpu_count()} processors, load before the start {os.getloadavg()[0]:.1f}")
+    with a_broker() as (folder, broker):
+        measured(folder, broker, given.seconds)
+    if given.interruptions:
+        # a broker of its own: it keeps what the other farm of this name told
+        with a_broker() as (folder, broker):
+            survived(folder / "interrupted", broker, given.interruptions)
+
+
+@contextmanager
+def a_broker() -> Iterator[tuple[Path, Broker]]:
+    """A folder, and in it a broker that remembers nothing."""
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        (folder / "broker").mkdir()
-        broker = Broker(folder / "broker")
+        (Path(place) / "broker").mkdir()
+        broker = Broker(Path(place) / "broker")
         broker.start()
         try:
-            load = os.getloadavg()[0]
-            print(f"{os.cpu_count()} processors, load before the start {load:.1f}")
-            measured(folder, broker, given.seconds)
-            if given.interruptions:
-                survived(folder / "interrupted", broker, given.interruptions)
+            yield Path(place), broker
         finally:
             broker.kill()
 

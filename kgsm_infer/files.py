@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import secrets
 import shutil
 import stat
 import sys
@@ -54,7 +53,7 @@ def whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     try:
         target = _target(Path(path))
         sweep(target.parent)
-        part = target.with_name(f".kgsm-{secrets.token_hex(6)}.part")  # short: names have a limit
+        part = target.with_name(f".kgsm-{os.urandom(6).hex()}.part")  # short: names have a limit
         text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     except OSError as error:
         raise _explained(Path(path), error) from None

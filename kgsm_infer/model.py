@@ -7,7 +7,6 @@ One observation flows one way: window -> isolation -> tile -> LSTM -> retrieval.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -281,6 +280,8 @@ class Model:
         """The results of ``work`` on parts, which ``threads`` threads share."""
         if self.threads == 1:
             return [work(part) for part in parts]
+        from concurrent.futures import ThreadPoolExecutor  # a cold start does without
+
         with ThreadPoolExecutor(self.threads) as pool:
             return list(pool.map(work, parts))
 

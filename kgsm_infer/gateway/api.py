@@ -30,12 +30,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ..errors import DataError, KgsmError
+from .broken import StoreBroken
 from .config import Gateway
 from .intake import Paddocks
 from .log import Log
 from .reading import Reading, as_csv
 from .records import canonical, iso, record
-from .store import Store, StoreBroken, Value
+from .store import Store, Value
 
 if TYPE_CHECKING:
     from .retrieve import Loaded

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from .broken import StoreBroken, StoreFull
 from .config import Farmos, Gateway
 from .log import Log
 from .records import canonical, iso
-from .store import Store, StoreBroken, StoreFull, Value
+from .store import Store, Value
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 10.0, 3600.0
 TIMEOUT_S = 20.0

@@ -26,13 +26,14 @@ from typing import Any
 
 from ..errors import KgsmError, MissingError
 from . import homeassistant
+from .broken import StoreBroken
 from .config import Gateway
 from .intake import Paddocks
 from .log import Log
 from .names import slug
 from .reading import Reading
 from .records import record_bytes
-from .store import Store, StoreBroken, Value
+from .store import Store, Value
 
 KEEP_ALIVE_S = 240
 #: Records sent and not acknowledged at a time.

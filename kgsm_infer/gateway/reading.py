@@ -46,14 +46,14 @@ class Reading:
             inode = 0
         if inode != self._inode:
             self.close()
-            self._inode = inode
             self._store = Store(self.gateway.database, read_only=True) if inode else None
+            self._inode = inode
         return self._store
 
     def close(self) -> None:
         """Let go of the database."""
         if self._store is not None:
-            self._store.db.close()
+            self._store.close()
         self._store, self._inode, self._version = None, 0, (-1, -1)
         self._made.clear()
 

@@ -11,10 +11,12 @@ import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
+from .broken import StoreBroken, explained
 from .config import Gateway, Keep
+from .lock import alone
 from .log import Log
 from .spool import archived, limit_folder, sync_folder
-from .store import Store, StoreBroken, explained
+from .store import Store
 
 _BESIDE = ("", "-wal", "-shm")
 
@@ -64,7 +66,13 @@ def restore(gateway: Gateway, log: Log) -> Path | None:
     """Put a damaged database aside and the newest sound backup in its place.
 
     Returns the backup, or None where there is none and the store begins empty.
+    MissingError where somebody else keeps it open.
     """
+    with alone(gateway.database):
+        return _restored(gateway, log)
+
+
+def _restored(gateway: Gateway, log: Log) -> Path | None:
     number = 1
     while (aside := gateway.quarantine / f"database-{number}").exists():
         number += 1

@@ -1,7 +1,8 @@
 """The store: one SQLite file that holds what was taken, what came out, and what must be told.
 
 A transaction is on the disk when it returns (WAL, synchronous FULL), so nothing is told that a
-power cut could take back. Each thread opens its own :class:`Store`.
+power cut could take back. Each thread opens its own :class:`Store`. Those that may write share a
+lock beside the file, which a restore holds alone (:mod:`~kgsm_infer.gateway.lock`).
 
     arrival       the catalogue: every file taken, by sequence number and digest
     observation   the inputs of the newest acquisitions of each site (JSON numbers)
@@ -16,27 +17,19 @@ power cut could take back. Each thread opens its own :class:`Store`.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from ..errors import MissingError
+from .broken import explained
+from .lock import shared
 from .schema import MIGRATIONS
-
-#: SQLite's own codes (extended codes carry the plain one in their low byte).
-_FULL, _CORRUPT, _NOT_A_DATABASE, _READ_ONLY, _IO = 13, 11, 26, 8, 10
-
-
-class StoreBroken(MissingError):
-    """The database file itself is damaged: restore it."""
-
-
-class StoreFull(MissingError):
-    """The disk is full or may not be written: nothing was stored, nothing is lost."""
 
 
 @dataclass(frozen=True)
@@ -106,23 +99,36 @@ class Store:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
-        with explained(path):
-            if read_only:
-                self.db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-            else:
-                self.db = sqlite3.connect(path, isolation_level=None)
-            self.db.isolation_level = None
-            self.db.execute("PRAGMA busy_timeout = 20000")
-            if not read_only:
-                self.db.execute("PRAGMA journal_mode = WAL")
-                self.db.execute("PRAGMA synchronous = FULL")
-                self._migrate()
+        self._lock = None if read_only else shared(path)
+        try:
+            with explained(path):
+                self.db = sqlite3.connect(
+                    f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}",
+                    uri=True,
+                    isolation_level=None,
+                )
+                self.db.execute("PRAGMA busy_timeout = 20000")
+                if not read_only:
+                    self.db.execute("PRAGMA journal_mode = WAL")
+                    self.db.execute("PRAGMA synchronous = FULL")
+                    self._migrate()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with suppress(AttributeError):  # it never opened
+            self.db.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def __enter__(self) -> Store:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.db.close()
+        self.close()
 
     def _migrate(self) -> None:
         (version,) = self.db.execute("PRAGMA user_version").fetchone()
@@ -134,6 +140,9 @@ class Store:
         for number in range(version, len(MIGRATIONS)):
             # executescript would commit by itself; each version is one transaction
             self.db.execute("BEGIN IMMEDIATE")
+            if self.db.execute("PRAGMA user_version").fetchone()[0] != number:
+                self.db.execute("ROLLBACK")  # another thread was first
+                continue
             for statement in MIGRATIONS[number].split(";"):
                 if statement.strip():
                     self.db.execute(statement)
@@ -367,17 +376,3 @@ class Store:
         with explained(self.path):
             (data,) = self.db.execute("PRAGMA data_version").fetchone()
         return data, self.db.total_changes
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """SQLite's errors in words: what is damaged, what is full, what is in the way."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (_CORRUPT, _NOT_A_DATABASE):
-            raise StoreBroken(f"{path}: the database is damaged ({error})") from error
-        if code in (_FULL, _READ_ONLY, _IO):
-            raise StoreFull(f"{path}: cannot be written ({error})") from error
-        raise MissingError(f"{path}: {error}") from error

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from ..errors import DataError, KgsmError, MissingError, ModelError
 from . import models, recovery
+from .broken import StoreBroken, StoreFull
 from .config import Gateway
 from .intake import Intake, Paddocks, rows_of_table, table_columns
 from .log import Log
@@ -34,7 +36,7 @@ from .spool import (
     take,
     waiting,
 )
-from .store import Store, StoreBroken, StoreFull
+from .store import Store
 from .work import store_arrival
 
 _T = TypeVar("_T")
@@ -87,14 +89,14 @@ class Watch:
         """Leave nothing half done; the marker goes last."""
         with suppress(StoreBroken, StoreFull):
             self.store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self.store.db.close()
+        self.store.close()
         with suppress(OSError):
             (self.gateway.state / "running").unlink()
 
     def _restore(self, error: StoreBroken) -> None:
         self.log("database_damaged", reason=str(error))
         with suppress(AttributeError):
-            self.store.db.close()
+            self.store.close()
         recovery.restore(self.gateway, self.log)
         self.store = Store(self.gateway.database)
         models.begin(self.store, self.gateway, self.log)
@@ -195,7 +197,8 @@ class Watch:
                 self._take_model(path)
                 continue
             try:
-                intake = self._read(path, path.name, kind)
+                with self._contained(path.name):
+                    intake = self._read(path, path.name, kind)
             except MissingError as error:
                 self.log("cannot_take", file=path.name, reason=reason_of(error, path, path.name))
                 if not isinstance(error, StoreFull) and path.exists():
@@ -209,7 +212,26 @@ class Watch:
             first.append((times[0] if times else 0, path.name, path,
                           intake if len(first) < 32 else None))  # fmt: skip
         for _, _, path, read in sorted(first, key=lambda item: item[:2]):
-            self._take(path, read)
+            try:
+                with self._contained(path.name):
+                    self._take(path, read)
+            except (DataError, ModelError) as error:
+                self._quarantine(path, error, path.name)
+
+    @contextmanager
+    def _contained(self, name: str) -> Iterator[None]:
+        """Nobody looks after the box: a fault of ours on one file costs that file alone."""
+        try:
+            yield
+        except (KgsmError, OSError):
+            raise
+        except Exception as error:
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            what = f"{type(error).__name__}: {error}"
+            self.log("fault", file=name, error=what, at=f"{Path(at.filename).name}:{at.lineno}")
+            raise DataError(
+                f"{name}: a fault of kgsm ({what}); report it, and drop the file in again later"
+            ) from error
 
     def _read(self, path: Path, source: str, kind: str | None) -> Intake:
         """The rows of a file. KgsmError says what is wrong with it."""
@@ -264,12 +286,13 @@ class Watch:
     def _store(self, item: Archived, intake: Intake | None = None, kind: str | None = None) -> None:
         began = time.monotonic()
         try:
-            if intake is None:
-                intake = self._read(item.path, item.name, item.kind)
-            taken = store_arrival(
-                *(self.store, self.loaded, intake, item, kind or item.kind),
-                *(self.sinks, self.gateway.keep.steps),
-            )
+            with self._contained(item.name):
+                if intake is None:
+                    intake = self._read(item.path, item.name, item.kind)
+                taken = store_arrival(
+                    *(self.store, self.loaded, intake, item, kind or item.kind),
+                    *(self.sinks, self.gateway.keep.steps),
+                )
         except (DataError, ModelError) as error:
             self._quarantine(item.path, error, item.name)
             return

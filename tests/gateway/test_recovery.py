@@ -8,6 +8,8 @@ import random
 import shutil
 import sqlite3
 import subprocess
+import threading
+import time
 from contextlib import suppress
 
 import pytest
@@ -15,8 +17,9 @@ from made_gateways import Events, columns_of, drop, made_gateway, made_model, sc
 
 from kgsm_infer.errors import MissingError, UsageError
 from kgsm_infer.gateway import models, recovery, spool
+from kgsm_infer.gateway.broken import StoreFull
 from kgsm_infer.gateway.models import roll_back
-from kgsm_infer.gateway.store import MIGRATIONS, Store, StoreFull
+from kgsm_infer.gateway.store import MIGRATIONS, Store
 from kgsm_infer.gateway.watch import Watch, load_paddocks
 
 
@@ -72,9 +75,9 @@ def test_damage_found_while_running_is_mended_without_a_stop(tmp_path, model):
     watch = opened(gateway, events)
     watch.store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     damage(gateway.database)
-    watch.store.db.close()
+    watch.store.close()
     watch.store = Store.__new__(Store)  # a connection without the old pages in its cache
-    watch.store.path = gateway.database
+    watch.store.path, watch.store._lock = gateway.database, None
     watch.store.db = sqlite3.connect(gateway.database, isolation_level=None)
     drop(gateway, columns_of(6), "b.csv")
     watch.guarded(watch.scan)
@@ -101,6 +104,32 @@ def test_a_damaged_backup_is_passed_over(tmp_path, model):
     assert stored(gateway) == before
 
 
+def test_a_restore_waits_until_nobody_may_write(tmp_path, model, monkeypatch):
+    """Renamed under a writer, its log would stand beside the file that takes the place."""
+    gateway = made_gateway(tmp_path, model=model)
+    drop(gateway, columns_of(0), "0.csv")
+    scanned(gateway)
+    held, done = threading.Event(), []
+
+    def write():
+        with Store(gateway.database) as store:
+            held.set()
+            time.sleep(0.5)
+            store.put_probes([("p0", "", 0, 0.2)])
+            done.append("written")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    held.wait(10)
+    recovery.restore(gateway, lambda event, **_: done.append(event))
+    writer.join()
+    assert done[0] == "written"
+    monkeypatch.setattr("kgsm_infer.gateway.lock.PATIENCE_S", 0.1)
+    with Store(gateway.database), pytest.raises(MissingError, match="others keep it open"):
+        recovery.restore(gateway, Events())
+    assert gateway.database.exists()
+
+
 def test_a_backup_of_a_damaged_database_is_not_kept(tmp_path, model):
     gateway = made_gateway(tmp_path, model=model)
     drop(gateway, columns_of(0), "a.csv")
@@ -108,12 +137,12 @@ def test_a_backup_of_a_damaged_database_is_not_kept(tmp_path, model):
     damage(gateway.database)
     watch = Watch(gateway, load_paddocks(gateway), Events())
     watch.store = Store.__new__(Store)
-    watch.store.path = gateway.database
+    watch.store.path, watch.store._lock = gateway.database, None
     watch.store.db = sqlite3.connect(gateway.database, isolation_level=None)
     watch.loaded = None
     with pytest.raises(MissingError):
         watch.keep_house()
-    watch.store.db.close()
+    watch.store.close()
     assert recovery.backups(gateway) == []
 
 
@@ -208,7 +237,7 @@ def test_errors_of_the_disk_are_told_from_damage(tmp_path, monkeypatch):
         for at in range(2000):
             store.put_fact(str(at), "x" * 500)
     assert store.counts()["value"] == 0
-    store.db.close()
+    store.close()
 
 
 # -- keeping -------------------------------------------------------------------------------
@@ -268,7 +297,7 @@ def test_an_older_database_is_migrated_and_a_newer_one_refused(tmp_path):
 
 def test_a_failed_migration_leaves_the_old_schema(tmp_path, monkeypatch):
     path = tmp_path / "a.db"
-    Store(path).db.close()
+    Store(path).close()
     wrong = (*MIGRATIONS, "CREATE TABLE more (a); CREATE TABLE value (twice)")
     monkeypatch.setattr("kgsm_infer.gateway.store.MIGRATIONS", wrong)
     with pytest.raises(MissingError, match="already exists"):

@@ -383,7 +383,7 @@ def test_answers_follow_the_store_even_when_it_is_replaced(tmp_path, gateway, cl
     assert len(client.get("/v1/latest").json()["values"]) == 4
     for path in own.state.glob("gateway.db*"):
         path.unlink()
-    Store(own.database).db.close()
+    Store(own.database).close()
     assert client.get("/v1/latest").json() == {"values": []}
 
 

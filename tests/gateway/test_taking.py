@@ -21,6 +21,7 @@ from made_gateways import (
 from kgsm_infer import flags, load
 from kgsm_infer.context import HistoryRule, Typical
 from kgsm_infer.errors import MissingError
+from kgsm_infer.gateway import watch
 from kgsm_infer.gateway.history import added, compared_with_past
 from kgsm_infer.gateway.store import Observed, Store
 from kgsm_infer.gateway.watch import Watch, load_paddocks
@@ -200,6 +201,32 @@ def test_a_bad_table_goes_to_quarantine_with_its_reason(tmp_path, model, content
     assert not list(gateway.spool.iterdir())
     assert len(events.named("stored")) == 1
     assert str(tmp_path) not in events.named("quarantined")[0]["reason"]
+
+
+@pytest.mark.parametrize("where", ["rows_of_table", "store_arrival"])
+def test_a_fault_of_ours_costs_one_file_and_not_the_gateway(tmp_path, model, monkeypatch, where):
+    gateway = made_gateway(tmp_path, model=model)
+    whole = getattr(watch, where)
+
+    def faulty(*given, **more):
+        if "6.csv" in (given[1], getattr(given[3], "name", "")):
+            raise ZeroDivisionError("made for the test")
+        return whole(*given, **more)
+
+    monkeypatch.setattr(watch, where, faulty)
+    for day in (0, 6, 12):
+        drop(gateway, columns_of(day), f"{day}.csv")
+    events = scanned(gateway)
+    assert [item["file"] for item in events.named("stored")] == ["0.csv", "12.csv"]
+    assert (
+        "a fault of kgsm (ZeroDivisionError"
+        in (gateway.quarantine / "6.csv.reason.txt").read_text()
+    )
+    assert events.named("fault")[0]["file"] == "6.csv"
+    monkeypatch.undo()
+    assert not scanned(gateway).named("fault")  # a start finds nothing half done
+    (gateway.quarantine / "6.csv").rename(gateway.spool / "6.csv")
+    assert len(scanned(gateway).named("stored")) == 1
 
 
 def test_a_foreign_file_and_an_unknown_paddock_are_refused(tmp_path, model):
