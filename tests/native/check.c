@@ -155,6 +155,24 @@ static void check_lstm(const char *folder, const char *name) {
     free(expected), free(sm), free(prepared), free(scratch), free(part);
 }
 
+static void check_readout(const char *folder) {
+    FILE *file = fixture(folder, "readout");
+    int64_t *size = next(file, 8, NULL);
+    float *weight = next(file, 4, NULL), *bias = next(file, 4, NULL), *tile = next(file, 4, NULL);
+    float *expected = next(file, 4, NULL);
+    const size_t steps = (size_t)size[0], n = (size_t)size[1], channels = (size_t)size[2];
+    float *sm = malloc(n * sizeof *sm);
+    EXPECT(kgsm_readout(steps, channels, weight, *bias, n, tile, sm) == KGSM_OK, "readout");
+    for (size_t i = 0; i < n; i++)
+        EXPECT(near(sm[i], expected[i], 1e-6, 1e-6), "readout[%zu] %g, expected %g", i, sm[i],
+               expected[i]);
+    EXPECT(kgsm_readout(0, channels, weight, *bias, n, tile, sm) == KGSM_ERR_SHAPE, "no step");
+    EXPECT(kgsm_readout(steps, channels, weight, NAN, n, tile, sm) == KGSM_ERR_PARAM, "NaN bias");
+    EXPECT(kgsm_readout(steps, channels, NULL, 0, n, tile, sm) == KGSM_ERR_NULL, "no weight");
+    fclose(file);
+    free(size), free(weight), free(bias), free(tile), free(expected), free(sm);
+}
+
 static void check_nearest(const char *folder, const char *name) {
     FILE *file = fixture(folder, name);
     int64_t *size = next(file, 8, NULL);
@@ -224,6 +242,7 @@ int main(int argc, char **argv) {
         check_lstm(folder, "lstm_1");
         check_lstm(folder, "lstm_16");
         check_lstm(folder, "lstm_33");
+        check_readout(folder);
         check_nearest(folder, "nearest_3");
         check_nearest(folder, "nearest_16");
         check_nearest(folder, "nearest_37");

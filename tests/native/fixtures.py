@@ -109,6 +109,15 @@ def main(folder: Path) -> None:
         sizes = np.asarray([stride, channels, count], "<i8")
         write(folder / f"nearest_{count}.bin", sizes, last, points, distance)
 
+    tile = damaged(rng, rng.normal(0, 1, (5, 37, 7)))
+    weight = rng.normal(0, 0.05, (5, 7)).astype(np.float32)
+    weight[rng.random(weight.shape) < 0.5] = 0  # of what is not looked at no NaN comes through
+    with np.errstate(all="ignore"):
+        looked_at = np.where(weight[:, None] != 0, tile.astype(np.float64), 0)
+        line_sm = (0.2 + np.einsum("tf,tnf->n", weight.astype(np.float64), looked_at)).astype("f4")
+    sizes = np.asarray(tile.shape, np.int64)
+    write(folder / "readout.bin", sizes, weight, np.float32([0.2]), tile, line_sm)
+
     for name, days, missing, which in (
         ("gaps", 3, 0.02, 0),
         ("days", 8, 0.0, 0),

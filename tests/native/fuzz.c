@@ -118,6 +118,16 @@ void fuzz_lstm(bytes *from) {
     free(prepared), free(scratch), free(sm);
 }
 
+void fuzz_readout(bytes *from) {
+    const size_t steps = small(from, 6), channels = small(from, 8), n = small(from, 20);
+    float *weight = floats(from, steps * channels), *tile = floats(from, steps * n * channels);
+    float *sm = floats(from, n), bias;
+    take(from, &bias, sizeof bias);
+    if (kgsm_readout(steps, channels, weight, bias, n, tile, sm) == KGSM_OK)
+        must(isfinite(bias) && steps > 0 && channels > 0);
+    free(weight), free(tile), free(sm);
+}
+
 void fuzz_nearest(bytes *from) {
     const size_t n = small(from, 20), channels = small(from, 5), count = small(from, 40);
     const size_t stride = channels + small(from, 3);
