@@ -21,9 +21,13 @@ DAY = 86400
 
 
 def made_model(
-    folder: Path, dynamic=("doy_sin",), statics=(), name="model", history=None, **sizes
-) -> Path:
-    """An untrained model that reads ``vh_db``, ``ndvi``, ``angle_deg`` and these features."""
+    folder: Path, dynamic=("doy_sin",), statics=(), name="model", history=None, probes=None,
+    **sizes,
+) -> Path:  # fmt: skip
+    """An untrained model that reads ``vh_db``, ``ndvi``, ``angle_deg`` and these features.
+
+    probes: the variances of its card.
+    """
     wcm = Wcm(a=0.019, angle_rule="column")
     network = network_of(wcm, dynamic=len(dynamic), statics=len(statics), **sizes)
     card = card_of(network)
@@ -35,7 +39,7 @@ def made_model(
         for item in card.channels
     )
     interval = {"level": 0.9, "lower": -0.05, "upper": 0.06}
-    card = dataclasses.replace(card, channels=channels, interval=interval)
+    card = dataclasses.replace(card, channels=channels, interval=interval, probes=probes)
     folder.mkdir(parents=True, exist_ok=True)
     if history is not None:
         card = dataclasses.replace(card, history=history)

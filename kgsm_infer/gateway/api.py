@@ -16,7 +16,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from tempfile import NamedTemporaryFile
@@ -48,12 +48,13 @@ JSON, CSV, GEOJSON = "application/json", "text/csv; charset=utf-8", "application
 
 @dataclass
 class Api:
-    """The answers. dropped: called after something was put into the spool."""
+    """The answers. probed: called after readings were stored, to wake who corrects by them."""
 
     gateway: Gateway
     paddocks: Paddocks
     log: Log
     counts: Mapping[str, int] = field(default_factory=dict)
+    probed: Callable[[], None] = lambda: None
     reading: Reading = field(init=False)
     _loaded: tuple[str, Loaded] | None = None
 
@@ -232,9 +233,10 @@ class Api:
         await run_in_threadpool(self._put_probes, readings)
         return _sent(request, canonical({"readings": len(readings)}), JSON, status=201)
 
-    def _put_probes(self, readings: list[tuple[str, str, int, float]]) -> None:
+    def _put_probes(self, readings: Sequence[tuple[str, str, int, float]]) -> None:
         with Store(self.gateway.database) as store:
             store.put_probes(readings)
+        self.probed()
 
     def _tried(self, cells: Mapping[str, Any]) -> list[Value]:
         from .work import tried_out

@@ -55,5 +55,9 @@ def agri_parcel_record(
         for name, bound in (("lower", value.sm_lower), ("upper", value.sm_upper)):
             if bound is not None:
                 more[name] = {"type": "Property", "value": bound, "unitCode": "C62"}
+        if value.probes:
+            correction = {"type": "Property", "value": value.sm_correction, "unitCode": "C62"}
+            more["correction"] = correction
+            more["probes"] = {"type": "Property", "value": value.probes}
         entity["soilMoistureVwc"] = observed(value.sm, **more)
     return entity

@@ -24,6 +24,8 @@ from .spool import make_folders
 from .store import Store
 from .watch import Watch, load_paddocks
 
+#: Readings come in bunches, one message a sensor: seconds until a bunch is used.
+BUNCH_S = 0.5
 #: Seconds ``--once`` waits for the broker and farmOS.
 TOLD_S = 30.0
 
@@ -50,12 +52,12 @@ def watch(
         stack.callback(work.close)
         _tellers(gateway, work, stack, counted, wake)
         if not once and gateway.serve.with_watch:
-            _serving(gateway, work, stack, counted, behind_proxy)
+            _serving(gateway, work, stack, counted, wake, behind_proxy)
         counted("ready", name=gateway.name, model=work.loaded.hash, sinks=list(work.sinks))
         notify("READY=1\nSTATUS=watching")
         if once:
-            _once(work, wake.read)
-            _all_told(work, wake.read)
+            _once(work, wake)
+            _all_told(work, wake)
         else:
             _forever(work, wake, folder)
         counted("stopping")
@@ -63,19 +65,22 @@ def watch(
     return bad
 
 
-def _once(work: Watch, wake: int) -> None:
+def _once(work: Watch, wake: Wake) -> None:
     again = work.guarded(lambda: work.scan(first=True))
-    while again is not None and not select.select([wake], [], [], again)[0]:
+    while again is not None and STOP not in wake.heard(again):
         again = work.guarded(work.scan)
     work.guarded(work.keep_house)
 
 
-def _all_told(work: Watch, wake: int) -> None:
+def _all_told(work: Watch, wake: Wake) -> None:
     """Give those who tell a while to be done; what is left stays in the outbox."""
     until = time.monotonic() + TOLD_S
     while work.sinks and any(work.store.unsent_counts().values()) and time.monotonic() < until:
-        if select.select([wake], [], [], 0.05)[0]:
+        words = wake.heard(0.05)
+        if STOP in words:
             return
+        if PROBES in words:
+            work.guarded(work.use_probes)
 
 
 def _forever(work: Watch, wake: Wake, folder: Any) -> None:
@@ -85,6 +90,7 @@ def _forever(work: Watch, wake: Wake, folder: Any) -> None:
         "rescan": 0.0,
         "backup": time.monotonic() + 60.0,  # soon after a start: the box may not live a day
         "beat": time.monotonic() + beat if beat else float("inf"),
+        "probes": float("inf"),
     }
     first = True
     while True:
@@ -99,15 +105,22 @@ def _forever(work: Watch, wake: Wake, folder: Any) -> None:
         if now >= due["backup"]:
             work.guarded(work.keep_house)
             due["backup"] = time.monotonic() + gateway.keep.backup_hours * 3600
+        if now >= due["probes"]:
+            due["probes"] = float("inf")
+            work.guarded(work.use_probes)
         if beat and now >= due["beat"]:
             notify("WATCHDOG=1")
             due["beat"] = time.monotonic() + beat
         wait = max(0.0, min(due.values()) - time.monotonic())
         sources = [wake.read] if folder is None else [wake.read, folder]
         if wake.read in select.select(sources, [], [], wait)[0]:
-            if wake.stopped():
+            words = wake.heard()
+            if STOP in words:
                 return
-            work.guarded(work.check)
+            if DOUBT in words:
+                work.guarded(work.check)
+            if PROBES in words:
+                due["probes"] = min(due["probes"], time.monotonic() + BUNCH_S)
 
 
 def _whole_names(folder: Any) -> tuple[list[str], bool]:
@@ -143,24 +156,33 @@ def _folder_events(gateway: Gateway, stack: ExitStack) -> Any:
     return folder
 
 
+STOP, DOUBT, PROBES = b"s", b"d", b"p"
+
+
 @dataclass(frozen=True)
 class Wake:
-    """What wakes the loop besides the folder: a signal to stop, or a thread's doubt."""
+    """What wakes the loop besides the folder: a signal to stop, a thread's doubt, readings."""
 
     read: int
     write: int
 
     def stop(self, *_: object) -> None:
         """End the loop."""
-        self._say(b"s")
+        self._say(STOP)
 
     def doubt(self) -> None:
         """Have the database looked at: a thread found it damaged."""
-        self._say(b"d")
+        self._say(DOUBT)
 
-    def stopped(self) -> bool:
-        """Whether to stop, after the descriptor became readable."""
-        return b"s" in os.read(self.read, 4096)
+    def probed(self) -> None:
+        """Have readings used that a thread has stored."""
+        self._say(PROBES)
+
+    def heard(self, wait_s: float = 0.0) -> bytes:
+        """The words said since last asked; empty where none is said in ``wait_s`` seconds."""
+        if not select.select([self.read], [], [], wait_s)[0]:
+            return b""
+        return os.read(self.read, 4096)
 
     def _say(self, word: bytes) -> None:
         with suppress(OSError):
@@ -189,7 +211,7 @@ def _tellers(gateway: Gateway, work: Watch, stack: ExitStack, log: Log, wake: Wa
     if gateway.mqtt is not None:
         from .mqtt import MqttTeller
 
-        tellers.append(MqttTeller(gateway, work.paddocks, log, wake.doubt))
+        tellers.append(MqttTeller(gateway, work.paddocks, log, wake.doubt, wake.probed))
     if gateway.farmos is not None:
         from .farmos import FarmosTeller
 
@@ -205,11 +227,13 @@ def _tellers(gateway: Gateway, work: Watch, stack: ExitStack, log: Log, wake: Wa
     work.told = told
 
 
-def _serving(gateway: Gateway, work: Watch, stack: ExitStack, log: Log, behind: bool) -> None:
+def _serving(
+    gateway: Gateway, work: Watch, stack: ExitStack, log: Log, wake: Wake, behind: bool
+) -> None:
     """The HTTP side in a thread of this process."""
     from .serve import Server
 
-    server = Server(gateway, work.paddocks, log, behind_proxy=behind)
+    server = Server(gateway, work.paddocks, log, behind_proxy=behind, probed=wake.probed)
     stack.callback(server.close)
     server.start()
 

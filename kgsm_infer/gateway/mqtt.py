@@ -42,10 +42,18 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 300.0
 
 
 class MqttTeller:
-    """The broker's side, in a thread of its own; it sleeps until there is something to do."""
+    """The broker's side, in a thread of its own; it sleeps until there is something to do.
+
+    broken: called where the database is damaged.  probed: called after a reading was stored.
+    """
 
     def __init__(
-        self, gateway: Gateway, paddocks: Paddocks, log: Log, broken: Callable[[], None]
+        self,
+        gateway: Gateway,
+        paddocks: Paddocks,
+        log: Log,
+        broken: Callable[[], None],
+        probed: Callable[[], None],
     ) -> None:
         try:
             import paho.mqtt.client
@@ -54,7 +62,7 @@ class MqttTeller:
         self._paho = paho.mqtt.client
         assert gateway.mqtt is not None
         self._gateway, self._mqtt = gateway, gateway.mqtt
-        self._paddocks, self._log, self._broken = paddocks, log, broken
+        self._paddocks, self._log, self._broken, self._probed = paddocks, log, broken, probed
         self._root = homeassistant.topics(self._mqtt, gateway.name)
         self._reading = Reading(gateway, paddocks)
         self._read, self._write = socket.socketpair()
@@ -221,6 +229,7 @@ class MqttTeller:
             readings = readings_of({"readings": [one]}, self._paddocks)
             with Store(self._gateway.database) as store:
                 store.put_probes(readings)
+            self._probed()
         except (KgsmError, ValueError, TypeError) as error:
             self._log("probe_refused", topic=message.topic, reason=str(error)[:200])
 

@@ -36,6 +36,11 @@ _RECORD: dict[str, Any] = {
         "reason": {**_TEXT, "description": "Why there is no number; empty where there is one."},
         "model": {**_TEXT, "description": "The first 16 digits of the model file's sha256."},
         "source": {"const": "simulated"},
+        "sm_correction": {
+            "type": "number",
+            "description": "What probes of this pass moved it by, m3 m-3, within the limits.",
+        },
+        "probes": {**_COUNT, "minimum": 1, "description": "How many probes corrected it."},
         "probe": {
             "type": "object",
             "properties": {"at": _TIME, "sm": {"type": "number"}, "sensors": _COUNT},

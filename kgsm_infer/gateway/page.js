@@ -103,6 +103,7 @@ function fill(values) {
   const range = last.sm_lower_percent === null ? "" : ` (likely ${last.sm_lower_percent.toFixed(0)} to ${pc(last.sm_upper_percent)})`;
   const old = age(last.acquired_at);
   const doubts = last.flags.map(f => make("li", {}, words[f] || `Doubt: ${f.replaceAll("_", " ")}.`));
+  if (last.probes) doubts.push(make("li", {}, `Corrected by ${last.probes} probe${last.probes > 1 ? "s" : ""}, ${last.sm_correction < 0 ? "" : "+"}${(100 * last.sm_correction).toFixed(1)} % of volume.`));
   const body = make("tbody");
   for (const v of [...values].reverse()) body.append(make("tr", {},
     make("th", { scope: "row" }, day(v.acquired_at)), make("td", {}, pc(v.sm_percent)),

@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import Any
 
 from .reading import Reading
-from .records import WORDS, words
+from .records import WORDS, corrected_by, words
 
 #: Percent of volume where one colour ends and the next begins; what lies outside is clamped.
 STEPS = (10, 15, 20, 25, 30)
@@ -168,13 +168,14 @@ def _list(
             if found["sm_lower_percent"] is not None:
                 low, high = (f"{found[f'sm_{end}_percent']:.0f}" for end in ("lower", "upper"))
         if found is None:
-            remarks = "No satellite pass has been taken of it yet."
+            remarks = ["No satellite pass has been taken of it yet."]
         else:
-            remarks = " ".join(words(flag) for flag in found["flags"])
+            remarks = [words(flag) for flag in found["flags"]]
             if percent is None and not remarks:
-                remarks = f"{found['reason'][:1].upper()}{found['reason'][1:]}."
+                remarks = [f"{found['reason'][:1].upper()}{found['reason'][1:]}."]
+            remarks.append(corrected_by(found))
             if "probe" in found:
-                remarks += f" Probe: {100 * found['probe']['sm']:.0f} %."
+                remarks.append(f"Probe: {100 * found['probe']['sm']:.0f} %.")
         rows.append(
             f'<tr data-i="{at}" data-p="{html.escape(paddock)}" '
             f'data-v="{"" if percent is None else percent}"><th scope="row">'
@@ -182,7 +183,7 @@ def _list(
             f'<td><i class="k {step(percent)}"></i>{said}</td>'
             f"<td>{f'{low}–{high}' if low else ''}</td>"
             f"<td>{_time(found['acquired_at']) if found else ''}</td>"
-            f"<td>{html.escape(remarks.strip())}</td></tr>"
+            f"<td>{html.escape(' '.join(filter(None, remarks)))}</td></tr>"
         )
     return (
         '<section aria-label="Paddocks"><div class="tools">'

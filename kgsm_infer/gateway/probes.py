@@ -1,25 +1,43 @@
-"""Readings of sensors in the ground: checked, kept, and shown beside the value.
+"""Readings of sensors in the ground: checked, and kept in the archive before they are used.
 
-They do not change a value: the correction by probes is the model's (``--probes``).
+Every reading is shown beside the value. Those of the day of a pass also correct it
+(:mod:`kgsm_infer.gateway.correction`); of these the archive gets an arrival of their own,
+``000124-DIGEST-probes.json``, numbered like every other.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from typing import Any
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, MissingError
+from ..files import whole
 from ..refusal import Refusal
 from .intake import Paddocks
+from .records import canonical, iso
+from .spool import PROBES, Archived, sync_folder
 
 #: Most readings of one message.
 MOST = 10_000
 
 
-def readings_of(content: Any, paddocks: Paddocks) -> list[tuple[str, str, int, float]]:
-    """(paddock, sensor, seconds since 1970, m3 m-3) of ``{"readings": [...]}``.
+class Sensed(NamedTuple):
+    """One reading. sensor: '' where it has no name.  at: seconds since 1970.  sm: m3 m-3."""
+
+    paddock: str
+    sensor: str
+    at: int
+    sm: float
+
+
+def readings_of(content: Any, paddocks: Paddocks) -> list[Sensed]:
+    """The readings of ``{"readings": [...]}``.
 
     DataError names the reading that cannot be one.
     """
@@ -29,7 +47,33 @@ def readings_of(content: Any, paddocks: Paddocks) -> list[tuple[str, str, int, f
     return [_reading(item, f"probes: reading {at}", paddocks) for at, item in enumerate(items, 1)]
 
 
-def _reading(item: Any, place: str, paddocks: Paddocks) -> tuple[str, str, int, float]:
+def keep(readings: Iterable[Sensed], number: int, archive: Path) -> Archived:
+    """Write readings into the archive under a number, durably, before they are used.
+
+    The number stands in the file too: the same readings may come again, after others.
+    """
+    items = [{**reading._asdict(), "at": iso(reading.at)} for reading in readings]
+    content = canonical({"number": number, "readings": items})
+    digest = hashlib.sha256(content).hexdigest()
+    target = archive / f"{number:06d}-{digest}-{PROBES}"
+    with whole(target, "wb") as file:
+        file.write(content)
+    sync_folder(archive)
+    return Archived(target, number, digest, PROBES)
+
+
+def kept(item: Archived) -> list[Sensed]:
+    """The readings of an arrival; DataError where the file is not what was written."""
+    try:
+        content = json.loads(item.path.read_bytes())
+    except OSError as error:
+        raise MissingError(f"{item.path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise DataError(f"{item.path}: not the readings it was written with ({error})") from None
+    return readings_of(content, Paddocks())
+
+
+def _reading(item: Any, place: str, paddocks: Paddocks) -> Sensed:
     if not isinstance(item, dict):
         raise DataError(f"{place}: not an object")
     unknown = sorted(set(item) - {"paddock", "at", "sm", "sensor"})
@@ -49,4 +93,4 @@ def _reading(item: Any, place: str, paddocks: Paddocks) -> tuple[str, str, int, 
     if not isinstance(at, str):
         raise DataError(f"{place}: at must be an ISO 8601 time")
     when = Refusal(place, np.ones(1, np.int64)).dates([at], "at")[0]
-    return paddock, sensor or "", int(when.astype(np.int64)), float(sm)
+    return Sensed(paddock, sensor or "", int(when.astype(np.int64)), float(sm))

@@ -23,7 +23,7 @@ from .store import Store, Value
 CSV_COLUMNS = (
     *("paddock", "acquired_at", "orbit", "revision", "sm", "sm_lower", "sm_upper", "unit"),
     *("sm_percent", "sm_lower_percent", "sm_upper_percent", "valid_share", "flags", "reason"),
-    *("model", "source"),
+    *("model", "source", "sm_correction", "probes"),
 )
 
 

@@ -37,6 +37,21 @@ def words(flag: str) -> str:
     return WORDS.get(flag, f"Doubt: {flag.replace('_', ' ')}.")
 
 
+def corrected_by(found: Mapping[str, Any]) -> str:
+    """What probes did to a record's number, in plain words; empty where nothing.
+
+    >>> corrected_by({"probes": 2, "sm_correction": 0.0312}), corrected_by({})
+    ('Corrected by 2 probes, +3.1 % of volume.', '')
+    """
+    if "probes" not in found:
+        return ""
+    count = found["probes"]
+    return (
+        f"Corrected by {count} probe{'' if count == 1 else 's'}, "
+        f"{100 * found['sm_correction']:+.1f} % of volume."
+    )
+
+
 def iso(seconds: int) -> str:
     """Seconds since 1970 as ISO 8601, UTC.
 
@@ -47,7 +62,10 @@ def iso(seconds: int) -> str:
 
 
 def record(value: Value) -> dict[str, Any]:
-    """A value as JSON: soil moisture in m3 m-3 and in percent, None where there is none."""
+    """A value as JSON: soil moisture in m3 m-3 and in percent, None where there is none.
+
+    ``sm_correction`` and ``probes`` stand in it only where probes of the pass moved it.
+    """
     found: dict[str, Any] = {
         "paddock": value.paddock,
         "acquired_at": iso(value.acquired),
@@ -65,6 +83,8 @@ def record(value: Value) -> dict[str, Any]:
         "reason": value.reason,
         "model": value.model,
     }
+    if value.probes:
+        found["sm_correction"], found["probes"] = value.sm_correction, value.probes
     if value.simulated:
         found["source"] = "simulated"
     return found

@@ -102,15 +102,25 @@ def _restored(gateway: Gateway, log: Log) -> Path | None:
 def drop_old_values(store: Store, keep: Keep) -> int:
     """Drop values older than ``values_days`` before the newest acquisition; how many.
 
-    Present states stay, and what has still to be told.
+    Present states stay, and what has still to be told. Readings of probes go at the same age, and
+    used ones once no acquisition of their paddock and day can be retrieved again.
     """
     with store.transaction():
+        limit = "(SELECT max(acquired) FROM value) - ?"
+        age = (int(keep.values_days * 86400),)
+        store.db.execute(f"DELETE FROM probe WHERE at < {limit}", age)
+        store.db.execute(
+            f"DELETE FROM used_probe WHERE at < {limit} AND NOT EXISTS (SELECT 1 FROM observation "
+            "AS seen WHERE seen.paddock = used_probe.paddock "
+            "AND acquired / 86400 = at / 86400)",
+            age,
+        )
         return store.db.execute(
-            "DELETE FROM value WHERE acquired < (SELECT max(acquired) FROM value) - ? "
+            f"DELETE FROM value WHERE acquired < {limit} "
             "AND (paddock, acquired, orbit) NOT IN (SELECT paddock, acquired, orbit FROM latest) "
             "AND (paddock, acquired, orbit, revision) NOT IN "
             "(SELECT paddock, acquired, orbit, revision FROM outbox)",
-            (int(keep.values_days * 86400),),
+            age,
         ).rowcount
 
 

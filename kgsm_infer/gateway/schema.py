@@ -37,4 +37,14 @@ MIGRATIONS = (
     """,
     # 2: the log of arrivals is read by time on the page
     "CREATE INDEX value_by_time ON value (acquired);",
+    # 3: probes correct the pass of their day
+    """
+    ALTER TABLE value ADD COLUMN sm_correction REAL NOT NULL DEFAULT 0;
+    ALTER TABLE value ADD COLUMN probes INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE used_probe (
+        paddock TEXT NOT NULL, sensor TEXT NOT NULL, at INTEGER NOT NULL, sm REAL NOT NULL,
+        sequence INTEGER NOT NULL, PRIMARY KEY (paddock, sensor, at)) WITHOUT ROWID;
+    CREATE INDEX probe_by_time ON probe (paddock, at);
+    CREATE INDEX used_probe_by_time ON used_probe (at)
+    """,
 )

@@ -63,7 +63,8 @@ def thing(value: Value, geometry: Mapping[str, Any] | None, title: str) -> dict[
 def observation(value: Value, found: Mapping[str, Any]) -> dict[str, Any]:
     """The Observation of a value that has a number; its key and doubts in ``parameters``."""
     keys = ("paddock", "acquired_at", "orbit", "revision", "sm_lower", "sm_upper", "flags", "model")
-    parameters = {key: found[key] for key in (*keys, "source") if key in found}
+    optional = ("source", "sm_correction", "probes")
+    parameters = {key: found[key] for key in (*keys, *optional) if key in found}
     return {
         "phenomenonTime": iso(value.acquired),
         "resultTime": None,

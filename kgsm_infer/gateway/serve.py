@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
@@ -85,11 +86,18 @@ def listening(serve: Serve) -> CappedSocket:
 class Server:
     """The HTTP side in a thread of its own, which also loads its packages: a watch need not wait.
 
+    probed: called after readings of probes were stored.
     UsageError or MissingError where it could not serve.
     """
 
     def __init__(
-        self, gateway: Gateway, paddocks: Paddocks, log: Log, *, behind_proxy: bool = False
+        self,
+        gateway: Gateway,
+        paddocks: Paddocks,
+        log: Log,
+        *,
+        behind_proxy: bool = False,
+        probed: Callable[[], None] = lambda: None,
     ) -> None:
         check_exposed(gateway.serve, behind_proxy)
         for name in ("starlette", "hypercorn"):
@@ -97,7 +105,7 @@ class Server:
                 raise MissingError(f"serve needs {name}: pip install 'kgsm[gateway]'")
         if gateway.serve.cert_file is not None:
             _hypercorn(gateway)  # a wrong certificate is said at the start
-        self._gateway, self._paddocks, self._log = gateway, paddocks, log
+        self._gateway, self._paddocks, self._log, self._probed = gateway, paddocks, log, probed
         self._socket = listening(gateway.serve)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -129,7 +137,7 @@ class Server:
         from hypercorn.asyncio.run import worker_serve
         from hypercorn.config import Sockets
 
-        app = _application(self._gateway, self._paddocks, self._log)
+        app = _application(self._gateway, self._paddocks, self._log, self._probed)
         config = _hypercorn(self._gateway)
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -144,14 +152,14 @@ class Server:
         )
 
 
-def _application(gateway: Gateway, paddocks: Paddocks, log: Log) -> Any:
+def _application(gateway: Gateway, paddocks: Paddocks, log: Log, probed: Callable[[], None]) -> Any:
     from .api import Api
     from .limits import Limits
 
     serve = gateway.serve
     local = is_loopback(serve.host)
     counts: dict[str, int] = {}
-    api = Api(gateway, paddocks, log, counts)
+    api = Api(gateway, paddocks, log, counts, probed)
     names = {"127.0.0.1", "localhost", "[::1]", serve.host.lower()}
     return Limits(
         api.application(),

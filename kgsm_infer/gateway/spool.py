@@ -37,6 +37,8 @@ KINDS = {
     ".json": "scene",
     ".onnx": "model",
 }
+#: An arrival made here, of readings that correct a pass; nothing of this name comes in.
+PROBES = "probes.json"
 #: Rasters lie beside the manifest that names them and stay where they are until it is taken.
 BESIDE = (".tif", ".tiff", ".nc", ".zip", ".vrt", ".aux.xml")
 
@@ -56,6 +58,8 @@ class Archived:
 
     @property
     def kind(self) -> str:
+        if self.name == PROBES:
+            return "probes"
         return KINDS.get(self.path.suffix.lower(), "unknown")
 
 

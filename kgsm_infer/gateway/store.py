@@ -11,6 +11,7 @@ lock beside the file, which a restore holds alone (:mod:`~kgsm_infer.gateway.loc
     latest        the present state of each paddock: its newest acquisition's highest revision
     outbox        what has still to be told, per sink
     probe         readings of sensors in the ground
+    used_probe    of those, the ones that correct the pass of their day
     meta          small facts: the model in use, the last error
 """
 
@@ -39,6 +40,7 @@ class Value:
     acquired: seconds since 1970, UTC.  orbit: '' where the table names none.
     valid_share, rows: as of a paddock's line (kgsm_infer.paddocks.summary).
     model: sha256 of the model file, its first 16 digits.
+    sm_correction: what probes of the pass moved it by, within the limits.  probes: how many.
     """
 
     paddock: str
@@ -55,6 +57,8 @@ class Value:
     model: str
     simulated: int
     sequence: int
+    sm_correction: float = 0.0
+    probes: int = 0
 
     @property
     def key(self) -> tuple[str, int, str, int]:
@@ -108,6 +112,8 @@ class Store:
                     isolation_level=None,
                 )
                 self.db.execute("PRAGMA busy_timeout = 20000")
+                if read_only and self._schema() < len(MIGRATIONS):
+                    Store(path).close()  # nobody has watched since an update of kgsm
                 if not read_only:
                     self.db.execute("PRAGMA journal_mode = WAL")
                     self.db.execute("PRAGMA synchronous = FULL")
@@ -130,8 +136,11 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _schema(self) -> int:
+        return int(self.db.execute("PRAGMA user_version").fetchone()[0])
+
     def _migrate(self) -> None:
-        (version,) = self.db.execute("PRAGMA user_version").fetchone()
+        version = self._schema()
         if version > len(MIGRATIONS):
             raise MissingError(
                 f"{self.path}: made by a newer kgsm (schema {version}, this one knows "
@@ -140,7 +149,7 @@ class Store:
         for number in range(version, len(MIGRATIONS)):
             # executescript would commit by itself; each version is one transaction
             self.db.execute("BEGIN IMMEDIATE")
-            if self.db.execute("PRAGMA user_version").fetchone()[0] != number:
+            if self._schema() != number:
                 self.db.execute("ROLLBACK")  # another thread was first
                 continue
             for statement in MIGRATIONS[number].split(";"):

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -19,9 +18,12 @@ from ..errors import DataError, KgsmError, MissingError, ModelError
 from . import models, recovery
 from .broken import StoreBroken, StoreFull
 from .config import Gateway
+from .faults import contained
 from .intake import Intake, Paddocks, rows_of_table, table_columns
 from .log import Log
+from .probes import MOST, Sensed, keep, kept
 from .retrieve import Loaded, load_model
+from .settling import Settling
 from .spool import (
     KINDS,
     Archived,
@@ -34,10 +36,10 @@ from .spool import (
     reason_of,
     stamp,
     take,
-    waiting,
 )
-from .store import Store
-from .work import store_arrival
+from .store import Observed, Store
+from .used import unused
+from .work import store_arrival, store_probes
 
 _T = TypeVar("_T")
 
@@ -54,8 +56,12 @@ class Watch:
     told: Callable[[], None] = lambda: None
     _entry: models.Entry | None = None
     short: str = ""  # why nothing is taken now: no room on the disk
-    _stamps: dict[Path, tuple[tuple[int, int], float]] = field(default_factory=dict)
-    _known: set[tuple[Path, tuple[int, int]]] = field(default_factory=set)
+    _spool: Settling = field(init=False)
+    _left: set[Sensed] = field(default_factory=set)  # readings that could not be used
+    _unweighed: str = ""  # the model without variances that was told of
+
+    def __post_init__(self) -> None:
+        self._spool = Settling(self.gateway.spool, self.gateway.stable_s)
 
     @property
     def sinks(self) -> tuple[str, ...]:
@@ -157,39 +163,43 @@ class Watch:
 
         Returns the seconds until a file that is still changing should be looked at again.
         """
-        ready, again = [], None
-        now = time.monotonic()
-        present = waiting(self.gateway.spool)
-        for path in present:
-            size = stamp(path)
-            if size is None or (path, size) in self._known:
-                continue
-            if path.name not in closed:
-                before, since = self._stamps.get(path, (None, now))
-                if before != size:
-                    # what lay there before the start is as old as it says
-                    age = time.time() - size[1] / 1e9 if first else 0.0
-                    since = now - max(0.0, age)
-                    self._stamps[path] = (size, since)
-                left = self.gateway.stable_s - (now - since)
-                if left > 0:
-                    again = left if again is None else min(again, left)
-                    continue
-            ready.append(path)
+        ready, again = self._spool.whole(closed, first)
         self.follow_model()
-        self._stamps = {path: kept for path, kept in self._stamps.items() if path in present}
         self._take_in_order(ready)
+        self.use_probes()
         return again
+
+    def _room(self) -> bool:
+        """Whether the disk has room to take something."""
+        free = self.gateway.keep.free_mb
+        if free_mb(self.gateway.state) < free:
+            self._too_full(f"less than {free:g} MB are free")
+            return False
+        if self.short:
+            self.log("room_again")
+            self.short = ""
+        return True
+
+    def use_probes(self, arriving: Iterable[Observed] = ()) -> None:
+        """Readings that count for a stored or an arriving acquisition become an arrival."""
+        while readings := [r for r in unused(self.store, arriving) if r not in self._left][:MOST]:
+            if self.loaded.model.card.probes is None:
+                if self._unweighed != self.loaded.hash:
+                    self.log("probes_not_used", reason="the model's card has no variances to weigh "
+                             "them by", model=self.loaded.hash)  # fmt: skip
+                self._unweighed = self.loaded.hash
+                return
+            if not self._room():
+                return
+            number = next_number(self.store, self.gateway.archive)
+            item = keep(readings, number, self.gateway.archive)
+            if not self._store(item, readings=readings):
+                self._left.update(readings)
 
     def _take_in_order(self, paths: list[Path]) -> None:
         """Models first, then tables and scenes by their first acquisition."""
-        free = self.gateway.keep.free_mb
-        if paths and free_mb(self.gateway.state) < free:
-            self._too_full(f"less than {free:g} MB are free")
+        if paths and not self._room():
             return
-        if paths and self.short:
-            self.log("room_again")
-            self.short = ""
         first: list[tuple[int, str, Path, Intake | None]] = []
         for path in paths:
             kind = KINDS.get(path.suffix.lower())
@@ -197,7 +207,7 @@ class Watch:
                 self._take_model(path)
                 continue
             try:
-                with self._contained(path.name):
+                with contained(self.log, path.name):
                     intake = self._read(path, path.name, kind)
             except MissingError as error:
                 self.log("cannot_take", file=path.name, reason=reason_of(error, path, path.name))
@@ -213,25 +223,10 @@ class Watch:
                           intake if len(first) < 32 else None))  # fmt: skip
         for _, _, path, read in sorted(first, key=lambda item: item[:2]):
             try:
-                with self._contained(path.name):
+                with contained(self.log, path.name):
                     self._take(path, read)
             except (DataError, ModelError) as error:
                 self._quarantine(path, error, path.name)
-
-    @contextmanager
-    def _contained(self, name: str) -> Iterator[None]:
-        """Nobody looks after the box: a fault of ours on one file costs that file alone."""
-        try:
-            yield
-        except (KgsmError, OSError):
-            raise
-        except Exception as error:
-            at = traceback.extract_tb(error.__traceback__)[-1]
-            what = f"{type(error).__name__}: {error}"
-            self.log("fault", file=name, error=what, at=f"{Path(at.filename).name}:{at.lineno}")
-            raise DataError(
-                f"{name}: a fault of kgsm ({what}); report it, and drop the file in again later"
-            ) from error
 
     def _read(self, path: Path, source: str, kind: str | None) -> Intake:
         """The rows of a file. KgsmError says what is wrong with it."""
@@ -275,39 +270,59 @@ class Watch:
             if number is not None and not kept:  # its move into the archive was lost
                 take(path, digest, number, self.gateway.archive)
             self._remove(path, *beside)
-            if size and path.exists():  # a folder that may not be written: do not look again
-                self._known.add((path, size))
+            self._spool.leave(path, size)
             return
+        intake = intake or self._read(path, path.name, kind)
+        self.use_probes(intake.rows)
         number = next_number(self.store, self.gateway.archive)
         item = take(path, digest, number, self.gateway.archive)
         self._remove(*beside)
         self._store(item, intake, kind)
 
-    def _store(self, item: Archived, intake: Intake | None = None, kind: str | None = None) -> None:
+    def _store(
+        self,
+        item: Archived,
+        intake: Intake | None = None,
+        kind: str | None = None,
+        readings: list[Sensed] | None = None,
+    ) -> bool:
+        """Store an archived file and what comes of it; False where it went to quarantine.
+
+        intake, readings: what is in it, where that was read already.
+        """
         began = time.monotonic()
+        used = item.kind == "probes"
         try:
-            with self._contained(item.name):
-                if intake is None:
-                    intake = self._read(item.path, item.name, item.kind)
-                taken = store_arrival(
-                    *(self.store, self.loaded, intake, item, kind or item.kind),
-                    *(self.sinks, self.gateway.keep.steps),
-                )
+            with contained(self.log, item.name):
+                if used:
+                    known = kept(item) if readings is None else readings
+                    rows, taken = len(known), store_probes(
+                        *(self.store, self.loaded, known, item, self.sinks), again=readings is None
+                    )  # fmt: skip
+                else:
+                    intake = intake or self._read(item.path, item.name, item.kind)
+                    rows, taken = len(intake.rows), store_arrival(
+                        *(self.store, self.loaded, intake, item, kind or item.kind),
+                        *(self.sinks, self.gateway.keep.steps),
+                    )  # fmt: skip
         except (DataError, ModelError) as error:
             self._quarantine(item.path, error, item.name)
-            return
+            return False
         self.log(
-            "stored",
+            "probes_used" if used else "stored",
             file=item.name,
             number=item.number,
-            rows=len(intake.rows),
+            rows=rows,
             values=len(taken.values),
             with_number=sum(value.sm is not None for value in taken.values),
             revisions=taken.revisions,
             too_old=taken.too_old,
             seconds=round(time.monotonic() - began, 3),
         )
+        for reason in taken.said:
+            self.log("probes_not_used", reason=reason)
         self.told()
+        return True
 
     def _as_table(self, path: Path, intake: Intake) -> Path:
         """A scene's rows as the table the archive keeps, beside its manifest."""
@@ -329,8 +344,7 @@ class Watch:
         size = stamp(path)
         place = quarantine(path, self.gateway.quarantine, reason)
         self.log("quarantined", file=name, reason=reason, place=place.name)
-        if size and path.exists():
-            self._known.add((path, size))
+        self._spool.leave(path, size)
 
     def _take_model(self, path: Path) -> None:
         try:

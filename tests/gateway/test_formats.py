@@ -32,6 +32,7 @@ values = st.builds(
     valid_share=st.floats(0, 1), rows=st.floats(0, 1e6),
     flags=st.lists(st.sampled_from(flags.NAMES), unique=True).map(";".join), reason=st.text(),
     model=st.text(), simulated=st.integers(0, 1), sequence=st.integers(1),
+    sm_correction=st.floats(-1, 1), probes=st.integers(0, 9),
 )  # fmt: skip
 
 
