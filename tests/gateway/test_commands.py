@@ -75,6 +75,8 @@ def test_a_table_goes_from_the_spool_to_the_answer(tiny_model, tmp_path):
 
 def test_a_dropped_file_is_taken_at_once_and_sigterm_ends_it(tmp_path):
     gateway = made_gateway(tmp_path, "[serve]\nwith_watch = false\n")
+    text = gateway.source.read_text()  # so that b.csv is not whole before it is closed
+    gateway.source.write_text(text.replace("stable_s = 0.0", "stable_s = 60.0"))
     with Running("watch", gateway.source) as watched:
         watched.until("ready")
         drop(gateway, columns_of(0), "a.csv")
