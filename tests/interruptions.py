@@ -5,7 +5,8 @@ reached the disk is taken away. WAL frames are cut off or one of their blocks lo
 a checkpoint had already copied, which SQLite syncs first), the newest move into the archive is
 undone where its transaction had not begun to be written, and the next start has a clock of 1970.
 Between them the broker is killed and stays away for a while, and now and then pages of the
-database are damaged.
+database are damaged. Every third pass has a probe, whose readings come before or after it and
+once again at the end: what no pass has used yet is only as safe as the database.
 """
 
 from __future__ import annotations
@@ -24,13 +25,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from made_gateways import columns_of, drop, made_gateway, made_model, scanned, stored
+from made_gateways import DAY, columns_of, drop, made_gateway, made_model, scanned, stored
 from running import Running
 
+from kgsm_infer.errors import MissingError
 from kgsm_infer.gateway.records import record_bytes
 from kgsm_infer.gateway.spool import archived
 from kgsm_infer.gateway.store import Store
+from kgsm_infer.gateway.used import unused
 
+#: Variances on the card of the models here, by which probes are weighed.
+SPREAD = {"date": 0.004, "field": 0.002, "point": 0.001}
 CLOCKLESS = """
 import os, time
 if os.environ.get("KGSM_TEST_CLOCK"):
@@ -70,15 +75,18 @@ def interrupted(  # noqa: C901  one way to die after another
     """Interrupt a gateway ``count`` times. listen: makes a subscriber of a broker."""
     began, dice = time.monotonic(), random.Random(seed)
     outcome = Outcome(count)
-    model = made_model(folder / "m")
+    model = made_model(folder / "m", probes=SPREAD)
     days = _stream(count, dice)
-    calm = made_gateway(folder / "calm", model=model)
+    readings = [_reading(day) for day in days[::3]]
+    keep = "[keep]\nsteps = 1000\n"  # a reading finds its pass, however late it comes
+    calm = made_gateway(folder / "calm", keep, model=model)
     for at, day in enumerate(days):
         drop(calm, columns_of(day, paddocks=paddocks), f"{at:04d}.csv")
         if at % 8 == 7:
             scanned(calm)
+    _sense(calm, readings)
     scanned(calm)
-    gateway = made_gateway(folder / "hurt", broker.toml + "[serve]\nport = 0\n", model=model)
+    gateway = made_gateway(folder / "hurt", broker.toml + "[serve]\nport = 0\n" + keep, model=model)
     site = folder / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(CLOCKLESS)
@@ -107,6 +115,8 @@ def interrupted(  # noqa: C901  one way to die after another
         clockless = kind not in ("kill",) and dice.random() < 0.5
         outcome.kinds[kind] = outcome.kinds.get(kind, 0) + 1
         _harm(gateway, kind, dice)
+        if dice.random() < 0.6:
+            _sense(gateway, dice.sample(readings, min(2, len(readings))))
         if turn % 25 == 12:  # the broker dies between runs, and one run sees no broker
             time.sleep(0.3)
             messages += listener.messages
@@ -122,12 +132,16 @@ def interrupted(  # noqa: C901  one way to die after another
             say(f"{turn + 1} of {count} interruptions, {len(days) - len(waiting)} files dropped")
     for at, day in waiting:
         drop(gateway, columns_of(day, paddocks=paddocks), f"{at:04d}.csv")
+    with Running("watch", gateway.source) as watched:  # it mends what is damaged
+        watched.until("told_all", 120)
+        watched.stop()
+    _sense(gateway, readings)
     with Running("watch", gateway.source) as watched:
         watched.until("told_all", 120)
         limit = time.monotonic() + 120
         while time.monotonic() < limit:
             with Store(gateway.database) as store:
-                done = store.counts()["outbox"] == 0
+                done = store.counts()["outbox"] == 0 and not unused(store)
             if done and not [p for p in gateway.spool.iterdir() if p.suffix == ".csv"]:
                 break
             time.sleep(0.2)
@@ -147,6 +161,17 @@ def _stream(count: int, dice: random.Random) -> list[int]:
         other = min(len(days) - 1, at + dice.randint(1, 3))
         days[at], days[other] = days[other], days[at]
     return days
+
+
+def _reading(day: int) -> tuple[str, str, int, float]:
+    """What a probe says on the day of a pass, the same for the same day."""
+    return f"p{day % 5}", "", 1704067200 + day * DAY + 5 * 3600, 0.05 + 0.01 * (day % 37)
+
+
+def _sense(gateway: Any, readings: list[tuple[str, str, int, float]]) -> None:
+    """Store readings as ``serve`` in a process of its own does; a damaged database takes none."""
+    with suppress(MissingError), Store(gateway.database) as store:
+        store.put_probes(readings)
 
 
 def _harm(gateway: Any, kind: str, dice: random.Random) -> None:
@@ -169,8 +194,11 @@ def _harm(gateway: Any, kind: str, dice: random.Random) -> None:
         shm.unlink(missing_ok=True)  # memory: gone with the power
     if kind == "move":
         items = archived(gateway.archive) if gateway.archive.is_dir() else []
-        if items and items[-1].number not in written:
-            items[-1].path.rename(gateway.spool / items[-1].name)
+        last = items[-1] if items else None
+        if last and last.number not in written and last.kind == "probes":
+            last.path.unlink()  # it was never anywhere else
+        elif last and last.number not in written:
+            last.path.rename(gateway.spool / last.name)
     if kind == "page" and database.exists() and database.stat().st_size > 8192:
         pages = database.stat().st_size // 4096
         with database.open("r+b") as file:
@@ -213,7 +241,7 @@ def _compare(outcome: Outcome, calm: Any, hurt: Any, messages: list[Any]) -> Non
         near = one.sm == other.sm or (
             one.sm is not None and other.sm is not None and abs(one.sm - other.sm) < 2e-6
         )
-        if not near or one.flags != other.flags:
+        if not near or (one.flags, one.probes) != (other.flags, other.probes):
             outcome.different.append((key, one.sm, other.sm, one.flags, other.flags))
     with Store(hurt.database) as store:
         bytes_of = {

@@ -163,6 +163,8 @@ class Watch:
 
         Returns the seconds until a file that is still changing should be looked at again.
         """
+        if self.short:
+            self._room()
         ready, again = self._spool.whole(closed, first)
         self.follow_model()
         self._take_in_order(ready)
@@ -170,7 +172,7 @@ class Watch:
         return again
 
     def _room(self) -> bool:
-        """Whether the disk has room to take something."""
+        """Whether the disk has room to take something; first of all what it had none for."""
         free = self.gateway.keep.free_mb
         if free_mb(self.gateway.state) < free:
             self._too_full(f"less than {free:g} MB are free")
@@ -178,6 +180,7 @@ class Watch:
         if self.short:
             self.log("room_again")
             self.short = ""
+            self.catch_up()
         return True
 
     def use_probes(self, arriving: Iterable[Observed] = ()) -> None:

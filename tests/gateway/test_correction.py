@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import shutil
 import sqlite3
 import time
 import urllib.request
@@ -190,6 +191,25 @@ def test_without_variances_nothing_changes_and_it_is_said_once(tmp_path, plain):
     assert len(list(one.archive.iterdir())) == 2
     with Store(one.database) as store:
         assert store.newest_probes()["p0"]["sm"] == 0.4  # it still stands beside the value
+
+
+def test_a_later_model_with_variances_uses_what_is_kept(tmp_path, plain, model):
+    gateway = made_gateway(tmp_path, model=plain)
+    drop(gateway, columns_of(0), "0.csv")
+    scanned(gateway)
+    put(gateway, ("p0", "", at(0), 0.4))
+    assert not scanned(gateway).named("probes_used")
+    shutil.copy(model, gateway.spool / "better.onnx")
+    events = scanned(gateway)
+    assert [item["event"] for item in events if item["event"] != "ready"] == [
+        "model_in_use", "probes_used",
+    ]  # fmt: skip
+    before = every_revision(gateway)
+    assert {value.probes for value in stored(gateway).values()} == {1}
+    for path in gateway.state.glob("gateway.db*"):
+        path.unlink()
+    scanned(gateway)
+    assert every_revision(gateway) == before
 
 
 def test_a_date_of_the_training_is_not_corrected_and_says_so(tmp_path, model):

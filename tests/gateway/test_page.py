@@ -8,10 +8,11 @@ import shutil
 import urllib.request
 
 import pytest
-from made_gateways import Events, columns_of, drop, made_gateway, made_model, scanned
+from made_gateways import DAY, Events, columns_of, drop, made_gateway, made_model, scanned
 
 from kgsm_infer.gateway.page import drawn, step
 from kgsm_infer.gateway.serve import Server
+from kgsm_infer.gateway.store import Store
 from kgsm_infer.gateway.watch import load_paddocks
 
 CHROMIUM = shutil.which("chromium")
@@ -21,7 +22,7 @@ PADDOCKS = 174
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
     folder = tmp_path_factory.mktemp("farm")
-    model = made_model(folder / "m")
+    model = made_model(folder / "m", probes={"date": 0.004, "field": 0.002, "point": 0.001})
     gateway = made_gateway(
         folder, '[serve]\nport = 0\n', paddocks=PADDOCKS, model=model
     )  # fmt: skip
@@ -30,6 +31,9 @@ def url(tmp_path_factory):
         columns["vh_db"][5] = "" if day == 12 else columns["vh_db"][5]
         columns = {name: cells[:-1] for name, cells in columns.items()}  # one is never seen
         drop(gateway, columns, f"{day}.csv")
+    scanned(gateway)
+    with Store(gateway.database) as store:  # of the last pass
+        store.put_probes((name, "", 1704067200 + 12 * DAY, 0.45) for name in ("p3", "p4"))
     scanned(gateway)
     server = Server(gateway, load_paddocks(gateway), Events())
     server.start()
@@ -102,6 +106,10 @@ def test_map_list_and_detail(page):
     assert re.fullmatch(r"\d+ %", dialog.locator(".big").inner_text())
     assert dialog.get_by_role("img", name="History of 3 passes").count() == 1
     assert "few earlier passes" in dialog.inner_text()
+    said = re.search(r"Corrected by 2 probes, [+-]\d+\.\d % of volume\.", dialog.inner_text())
+    row = page.locator("tr[data-p=p7]").inner_text()
+    assert said
+    assert said[0] in row  # the list says the same
     page.keyboard.press("Escape")
     assert page.locator("dialog[open]").count() == 0
     assert page.evaluate("document.activeElement.textContent") == "p7"  # focus comes back
