@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import random
 import shutil
 import sqlite3
+import subprocess
 import time
 import urllib.request
 
 import numpy as np
 import pytest
 from made_gateways import DAY, Events, columns_of, drop, made_gateway, made_model, scanned, stored
-from running import Running
+from running import COMMAND, Running
 
 from kgsm_infer import flags, load
 from kgsm_infer.gateway import recovery, watch
@@ -515,3 +517,36 @@ def test_who_serves_alone_leaves_it_to_the_watch(tmp_path, model):
     assert {value.probes for value in stored(gateway).values()} == {0}
     scanned(gateway)
     assert {value.probes for value in stored(gateway).values()} == {1}
+
+
+@pytest.mark.realdata
+def test_boort_is_corrected_as_predict_corrects_it(tmp_path, model, shared_data):
+    """Real paddocks, made-up sensors: `predict --probes` on the same table gives the same."""
+    with (shared_data / "boort" / "boort.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["date"] != "2022-01-21"]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    outlines = f'[paddocks]\nid = "polygon_id"\noutlines = "{shared_data}/boort/paddocks.geojson"\n'
+    gateway = made_gateway(tmp_path, outlines, model=model)
+    table = drop(gateway, columns, "boort.csv")
+    shutil.copy(table, tmp_path / "boort.csv")
+    probes = [("3", "2021-08-06", 0.31), ("40", "2021-08-06", 0.26), ("7", "2022-06-02", 0.12)]
+    seconds = {d: int(np.datetime64(d, "s").astype(np.int64)) for _, d, _ in probes}
+    put(gateway, *((name, "", seconds[day] + 9 * 3600, sm) for name, day, sm in probes))
+    scanned(gateway)
+    lines = ["site,date,sm", *(f"{name},{day},{sm}" for name, day, sm in probes)]
+    (tmp_path / "probes.csv").write_text("\n".join(lines) + "\n")
+    subprocess.run(
+        [*COMMAND, "predict", model, "boort.csv", "--probes", "probes.csv", "-o", "out.csv"],
+        cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
+    found = {(key[0], key[1]): value for key, value in stored(gateway).items()}
+    with (tmp_path / "out.csv").open() as file:
+        expected = list(csv.DictReader(file))
+    assert len(expected) == len(found) == 173 + 155
+    for row in expected:
+        value = found[row["site"], seconds[row["date"][:10]]]
+        assert (value.sm is None) == (row["sm"] == "")
+        if row["sm"]:
+            assert value.sm == pytest.approx(float(row["sm"]), abs=3e-6)
+            assert value.sm_correction == pytest.approx(float(row["sm_correction"]), abs=3e-6)
+            assert value.probes == int(row["probes"]) > 0
