@@ -24,7 +24,7 @@ from kgsm_infer.kernels import fusion
 from kgsm_infer.kernels.fusion import Fusion, Pair
 
 RULE = Fusion(low=250.0, high=350.0)
-SIDE, ROWS, FEW, FURTHER = 400, 100, 4, 30
+SIDE, ROWS, FEW, FURTHER = 400, 400, 4, 30
 Call = Callable[[], Any]
 
 
@@ -33,7 +33,7 @@ def images(days: int) -> tuple[Pair, np.ndarray, np.ndarray]:
     """Fields of some kelvin, seen finely and coarsely on two days, and coarsely on others."""
     rng = np.random.default_rng(0)
     shape = (ROWS + 2 * RULE.radius, SIDE)
-    field = rng.normal(305, 2.5, (20, 50)).repeat(8, 0).repeat(8, 1)[: shape[0], : shape[1]]
+    field = rng.normal(305, 2.5, (60, 50)).repeat(8, 0).repeat(8, 1)[: shape[0], : shape[1]]
 
     def seen(step: float, coarse: bool) -> np.ndarray:
         image = field + step + rng.normal(0, 0.8, shape)
