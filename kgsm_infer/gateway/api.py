@@ -253,7 +253,7 @@ class Api:
             loaded = self._model(store)
         return rows_of_columns(
             *(cells, "the table", self.paddocks, self.gateway.columns),
-            *(loaded.inputs, loaded.statics),
+            *(loaded.inputs, loaded.statics, self.gateway.contradictions),
         )
 
     def _drop(self, content: bytes, digest: str) -> None:

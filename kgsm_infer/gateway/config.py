@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..twins import KEEP
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class Gateway:
     outline_id: str | None
     outline_name: str | None
     columns: Mapping[str, str]
+    contradictions: str
     stable_s: float
     rescan_s: float
     keep: Keep
@@ -149,6 +151,7 @@ def read_gateway(path: str | Path) -> Gateway:
         outline_id=paddocks.text("id", None),
         outline_name=paddocks.text("name", None),
         columns={ours: columns.text(ours) for ours in list(columns.raw)},
+        contradictions=_contradictions(top),
         stable_s=top.number("stable_s", 5.0, low=0.0),
         rescan_s=top.number("rescan_s", 300.0, low=1.0),
         keep=_keep(top.section("keep")),
@@ -247,6 +250,14 @@ def _name(text: str, path: Path) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
         raise UsageError(f"{path}: name: {text!r} must be letters, digits, - and _ (it is a topic)")
     return text
+
+
+def _contradictions(top: _Section) -> str:
+    """What to do with rows of one acquisition that contradict each other: a word of twins.KEEP."""
+    word: str = top.text("contradictions", "empty")
+    if word not in KEEP:
+        raise top.refuse("contradictions", f"{word!r} is none of {', '.join(KEEP)}")
+    return word
 
 
 def _keep(section: _Section) -> Keep:

@@ -43,10 +43,14 @@ class Paddocks:
 
 @dataclass(frozen=True)
 class Intake:
-    """What a file holds. left_out: paddocks it names that are not the farm's."""
+    """What a file holds. left_out: paddocks it names that are not the farm's.
+
+    notes: what was made of rows that stand for one acquisition.
+    """
 
     rows: tuple[Observed, ...]
     left_out: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def times(self) -> list[int]:
@@ -61,8 +65,10 @@ def rows_of_table(
     columns: Mapping[str, str],
     needed: Sequence[str] = (),
     statics: Sequence[str] = (),
+    keep: str = "empty",
 ) -> Intake:
     """The rows of a table. columns: our name -> the file's.  needed: what the model reads.
+    keep: of rows that contradict each other, as for :func:`kgsm_infer.table.read_table`.
 
     A table with a ``field`` column holds points of its paddocks; without one each row is its
     paddock's mean. A static the table lacks is taken from the outline's properties.
@@ -70,7 +76,9 @@ def rows_of_table(
     """
     sheet = read_sheet(path)
     return rows_of_columns(
-        sheet.columns, source, paddocks, columns, needed, statics, row_number=sheet.row_number
+        *(sheet.columns, source, paddocks, columns, needed, statics),
+        keep=keep,
+        row_number=sheet.row_number,
     )
 
 
@@ -81,6 +89,7 @@ def rows_of_columns(
     columns: Mapping[str, str],
     needed: Sequence[str] = (),
     statics: Sequence[str] = (),
+    keep: str = "empty",
     row_number: Any = None,
 ) -> Intake:
     """As :func:`rows_of_table`, from columns in memory."""
@@ -90,7 +99,7 @@ def rows_of_columns(
         for name, values in cells.items()
         if name not in _NAMES and name not in RULES and _all_numbers(values)
     ]
-    table = table_from_columns(cells, source, features=extra, row_number=row_number)
+    table = table_from_columns(cells, source, features=extra, keep=keep, row_number=row_number)
     named = _paddock_of_rows(table)
     properties = paddocks.properties
     outside = tuple(sorted({name for name in named if not paddocks.known(name)}))
@@ -122,10 +131,9 @@ def rows_of_columns(
             given = properties.get(paddock, {}).get(name)
             if name not in numbers and isinstance(given, (int, float)) and math.isfinite(given):
                 numbers[name] = float(given)
-        rows.append(
-            Observed(paddock, int(seconds[at]), orbit[at], str(table.site[at]), means, numbers)
-        )
-    return Intake(tuple(rows), outside)
+        key = (paddock, int(seconds[at]), orbit[at], str(table.site[at]))
+        rows.append(Observed(*key, means, numbers, table.contradicts.get(at, "")))
+    return Intake(tuple(rows), outside, table.notes)
 
 
 def table_columns(rows: Sequence[Observed]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,9 +100,12 @@ def retrieved(
     for at, index in enumerate(wanted):
         row = rows[index]
         groups.setdefault((row.paddock, row.acquired, row.orbit), []).append(at)
-    return {
-        key: _value(loaded, key, result.sm[places], mask[places]) for key, places in groups.items()
-    }
+    found = {}
+    for key, places in groups.items():
+        value = _value(loaded, key, result.sm[places], mask[places])
+        why = [rows[wanted[at]].why for at in places if rows[wanted[at]].why]
+        found[key] = replace(value, reason=why[0]) if value.reason and why else value
+    return found
 
 
 def _value(loaded: Loaded, key: Key, sm: NDArray[np.float32], mask: NDArray[np.uint16]) -> Value:

@@ -47,4 +47,6 @@ MIGRATIONS = (
     CREATE INDEX probe_by_time ON probe (paddock, at);
     CREATE INDEX used_probe_by_time ON used_probe (at)
     """,
+    # 4: why a row has a gap that its table had not
+    "ALTER TABLE observation ADD COLUMN why TEXT NOT NULL DEFAULT ''",
 )

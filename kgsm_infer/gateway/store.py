@@ -70,6 +70,7 @@ class Observed:
     """The inputs of one site at one acquisition.
 
     means: whether the row already is its paddock's mean (a scene, or a table of one row each).
+    why: why it lacks what its table had: rows of the table contradict each other.
     """
 
     paddock: str
@@ -78,6 +79,7 @@ class Observed:
     site: str
     means: bool
     numbers: Mapping[str, float]
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,7 @@ class Store:
 
     def observations(self, paddocks: Iterable[str] | None = None) -> list[Observed]:
         """Stored inputs in order of paddock and time; of all paddocks, or of some."""
-        columns = "paddock, acquired, orbit, site, means, numbers"
+        columns = "paddock, acquired, orbit, site, means, numbers, why"
         order = "ORDER BY paddock, acquired, orbit, site"
         if paddocks is None:
             rows = self._all(f"SELECT {columns} FROM observation {order}")
@@ -219,17 +221,18 @@ class Store:
                 json.dumps(sorted(paddocks)),
             )
         return [
-            Observed(row[0], row[1], row[2], row[3], bool(row[4]), json.loads(row[5]))
-            for row in rows
+            Observed(paddock, acquired, orbit, site, bool(means), json.loads(numbers), why)
+            for paddock, acquired, orbit, site, means, numbers, why in rows
         ]
 
     def put_observations(self, observed: Iterable[Observed]) -> None:
         self.db.executemany(
-            "INSERT OR REPLACE INTO observation VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO observation VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     *(row.paddock, row.acquired, row.orbit, row.site, int(row.means)),
                     json.dumps(row.numbers, sort_keys=True, allow_nan=False),
+                    row.why,
                 )
                 for row in observed
             ),

@@ -241,6 +241,7 @@ class Watch:
                 self.gateway.columns,
                 self.loaded.inputs,
                 self.loaded.statics,
+                self.gateway.contradictions,
             )
         elif kind == "scene":
             from .scenes import rows_of_scene
@@ -254,6 +255,8 @@ class Watch:
         if found.left_out:
             self.log("not_the_farms", file=source, paddocks=list(found.left_out[:20]),
                      count=len(found.left_out))  # fmt: skip
+        if found.notes:
+            self.log("rows_merged", file=source, notes=list(found.notes))
         return found
 
     def _take(self, path: Path, intake: Intake | None) -> None:

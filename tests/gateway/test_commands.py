@@ -18,6 +18,7 @@ from made_gateways import columns_of, drop, made_gateway, made_model, stored
 from running import COMMAND, Running
 
 from kgsm_infer.gateway.config import read_gateway
+from kgsm_infer.gateway.records import iso
 
 
 def run(*arguments, **options):
@@ -149,21 +150,37 @@ def test_an_open_address_needs_a_token_and_tls(tmp_path, monkeypatch):
 
 
 @pytest.mark.realdata
-def test_boort(tmp_path, shared_data):
-    """Three dates, 174 outlines, 173 of them in the table; one date has sites twice."""
+@pytest.mark.parametrize("keep", ["empty", "mean", "refuse"])
+def test_boort(tmp_path, shared_data, keep):
+    """Three dates, 174 outlines, 173 of them in the table; on one date all 60 stand twice.
+
+    Their two rows have one polarisation each, and angles that differ: a model that reads the
+    angle has no number for them and says why.
+    """
     model = made_model(tmp_path / "m")
     split_by_date(shared_data / "boort" / "boort.csv", tmp_path / "spool")
     (tmp_path / "gateway.toml").write_text(
-        f'model = "{model}"\nstable_s = 0.0\n[paddocks]\nid = "polygon_id"\n'
+        f'model = "{model}"\nstable_s = 0.0\ncontradictions = "{keep}"\n'
+        f'[paddocks]\nid = "polygon_id"\n'
         f'outlines = "{shared_data / "boort" / "paddocks.geojson"}"\n'
     )
     done = run("watch", tmp_path / "gateway.toml", "--once")
     gateway = read_gateway(tmp_path / "gateway.toml")
-    assert done.returncode == 3
-    reason = (gateway.quarantine / "2022-01-21.csv.reason.txt").read_text()
-    assert "site 11 twice at 2022-01-21" in reason  # the angles of two rows differ
     found = stored(gateway)
-    assert len(found) == 173 + 155
+    if keep == "refuse":
+        assert done.returncode == 3
+        reason = (gateway.quarantine / "2022-01-21.csv.reason.txt").read_text()
+        assert "site 11 twice at 2022-01-21" in reason
+        assert len(found) == 173 + 155
+        return
+    assert done.returncode == 0
+    assert len(found) == 173 + 155 + 60
+    last = [value for value in found.values() if iso(value.acquired).startswith("2022-01-21")]
+    why = [value for value in last if "angle_deg" in value.reason]
+    assert len(why) == (60 if keep == "empty" else 0)
+    assert all(value.sm is None and "missing_input" in value.flags for value in why)
+    numbered = [value.paddock for value in last if value.sm is not None]
+    assert len(numbered) == (0 if keep == "empty" else 55)
     assert len({key[0] for key in found}) == 173
     assert "130" not in {key[0] for key in found}
     assert sum(value.sm is not None for value in found.values()) > 0

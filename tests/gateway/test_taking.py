@@ -28,6 +28,7 @@ from kgsm_infer.gateway.watch import Watch, load_paddocks
 from kgsm_infer.table import table_from_columns
 
 DAYS = (0, 6, 12, 18, 24, 30)
+NEW_YEAR = 1704067200
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +202,27 @@ def test_a_bad_table_goes_to_quarantine_with_its_reason(tmp_path, model, content
     assert not list(gateway.spool.iterdir())
     assert len(events.named("stored")) == 1
     assert str(tmp_path) not in events.named("quarantined")[0]["reason"]
+
+
+def test_rows_that_contradict_each_other_cost_their_paddock_alone(tmp_path, model):
+    gateway = made_gateway(tmp_path, model=model)
+    twice = columns_of(12)
+    for name, cells in twice.items():
+        cells.append(round(cells[0] + 2, 3) if name == "angle_deg" else cells[0])
+    drop(gateway, columns_of(0), "0.csv")
+    drop(gateway, twice, "12.csv")
+    events = scanned(gateway)
+    assert "left empty" in events.named("rows_merged")[0]["notes"][0]
+    second = {key[0]: value for key, value in stored(gateway).items() if value.acquired > NEW_YEAR}
+    assert [name for name, value in second.items() if value.sm is None] == ["p0"]
+    assert "angle_deg" in second["p0"].reason and "missing_input" in second["p0"].flags
+    drop(gateway, columns_of(6), "late.csv")  # done again from the store, it says the same
+    assert scanned(gateway).named("stored")
+    assert stored(gateway)[("p0", NEW_YEAR + 12 * DAY, "")].reason == second["p0"].reason
+    drop(gateway, columns_of(12), "corrected.csv")
+    scanned(gateway)
+    corrected = stored(gateway)[("p0", NEW_YEAR + 12 * DAY, "")]
+    assert (corrected.sm is None, corrected.reason, corrected.revision) == (False, "", 2)
 
 
 @pytest.mark.parametrize("where", ["rows_of_table", "store_arrival"])
