@@ -120,11 +120,12 @@ class Server:
     def close(self) -> None:
         """Answer what is being asked, then no more."""
         self._closing = True
-        if self._loop is None or self._stop is None:
-            return  # still loading; the thread sees that it need not begin
-        with suppress(RuntimeError):  # ended by itself
-            self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(5)
+        if self._loop is not None and self._stop is not None:
+            with suppress(RuntimeError):  # ended by itself
+                self._loop.call_soon_threadsafe(self._stop.set)
+        # one that is still loading sees that it need not begin; left alone in the middle of an
+        # import it would hold that lock while Python ends, and Python would not end
+        self._thread.join(15)
 
     def _run(self) -> None:
         try:
