@@ -26,7 +26,7 @@ BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard csrc/*) kgsm_in
 INFER_TESTS = $$(grep -L -r --include='test_*.py' kgsm_train tests | \
   grep -v -e /house/ -e /maps/ -e /paddocks/ -e /scenes/) kgsm_infer
 
-.PHONY: help demo test bench fuzz check-native lint pins audit wheel clean
+.PHONY: help demo test bench beam fuzz check-native lint pins audit wheel clean
 
 help:
 	@echo "make demo     simulate, cross-validate, fit, export, predict; results in $(OUT)/"
@@ -34,6 +34,7 @@ help:
 	@echo "make test     the whole suite, on the C core and on the NumPy twin"
 	@echo "make bench    time the C core against peers and bounds; ratios in $(OUT)/bench.md"
 	@echo "make check-native   the C core under sanitizers, valgrind and fuzzers (gcc, clang, valgrind)"
+	@echo "make beam     the Apache Beam example against the local run, in an environment of its own"
 	@echo "make fuzz     FUZZ_FILES (10000) damaged files of each kind against every reader"
 	@echo "make lint     ruff, mypy and the walls of the house"
 	@echo "make pins     pin the small machine's packages by hash; make audit: known faults in them"
@@ -72,6 +73,14 @@ bench: $(STAMP)
 	@mkdir -p $(OUT)
 	$(UNPINNED) OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks --benchmark-json=$(OUT)/bench.json
 	$(BIN)/python benchmarks/report.py $(OUT)/bench.json $(OUT)/bench.png | tee $(OUT)/bench.md
+
+# The Apache Beam example in an environment of its own: apache-beam asks for protobuf and pyarrow
+# older than what the rest is tested with.
+BEAM := build/beam
+beam: $(STAMP)
+	$(PYTHON) -m venv $(BEAM)
+	$(BEAM)/bin/python -m pip install -q apache-beam==2.77.0 xarray-beam==0.11.5
+	KGSM_BEAM_PYTHON=$(CURDIR)/$(BEAM)/bin/python $(BIN)/python -m pytest -q tests/maps/test_beam.py
 
 # The C core under AddressSanitizer, UndefinedBehaviorSanitizer and valgrind: alone
 # (tests/native/check.c) and under the Python tests of the kernels; then each public function
