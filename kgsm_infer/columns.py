@@ -183,6 +183,17 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def possible(column: str, values: ArrayLike) -> NDArray[np.float64]:
+    """Values of a column, NaN where they cannot be: what goes into a mean or into a past.
+
+    >>> possible("vh_db", [-15.0, 30.0, -9999.0, -np.inf]).tolist()
+    [-15.0, nan, nan, nan]
+    """
+    values, rule = np.asarray(values, np.float64), RULES.get(column)
+    known = np.isfinite(values)
+    return np.where(known if rule is None else known & ~rule.outside(values), values, np.nan)
+
+
 def range_of(column: str) -> tuple[float, float] | None:
     """What a column of the contract can hold, closed; None of a free one.
 

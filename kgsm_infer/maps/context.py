@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import RULES
+from ..columns import possible
 from ..context import (
     CONTEXT,
     ENOUGH,
@@ -115,9 +115,7 @@ def _means(
             column = CONTEXT[name][0]
             code = labels if name in fields else np.zeros(window.height * window.width, np.int64)
             for acquisition in days[name]:
-                value = block.column(column, acquisition)
-                if column in RULES:  # what cannot be is in no mean
-                    value = np.where(RULES[column].outside(value), np.nan, value)
+                value = possible(column, block.column(column, acquisition))
                 sums = sums_by_group(column, value, code, sizes[name])
                 found.append((name, acquisition, *sums))
         return found
@@ -170,7 +168,7 @@ class BlockContext:
         elif who == "field":
             value, count = self._of_field(name, acquisition)
         else:
-            own_db = self.column(base, acquisition)
+            own_db = possible(base, self.column(base, acquisition))
             history = self._history(name, acquisition)
             value, count = history.compared(name, own_db, self._pixels.rule), history.count
         return value, np.asarray(too_few(name, count), np.bool_)
@@ -201,7 +199,7 @@ class BlockContext:
         if done > len(wanted):  # asked for an earlier date than before
             history, done = History.empty(self._pixels.count), 0
         for day in wanted[done:]:
-            history.add(self.column(base, day))
+            history.add(possible(base, self.column(base, day)))
         self._histories[base] = history, len(wanted)
         return history
 

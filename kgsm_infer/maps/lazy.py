@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import FROM_DATE, FROZEN_BY, made_from, make, pass_of
+from ..columns import FROM_DATE, FROZEN_BY, made_from, make, pass_of, possible
 from ..context import CONTEXT, first_given, mean_of, needed, to_power
 from ..errors import DataError
 from ..extras import optional
@@ -128,9 +128,15 @@ def _in_passes(xarray: Any, flat: Any) -> Any:
 
 def _scene_mean(flat: Any, name: str, model: str, engine: str) -> tuple[Any, Any]:
     """The scene's mean on each date, and of how many pixels."""
+    xarray = optional("xarray", what="retrieval on a Dataset", extra="cluster")
     column = CONTEXT[name][0]
     made = column in CONTEXT and column not in flat
-    value = _remembered(flat, column, model, engine) if made else _column(flat, column)
+    value = xarray.apply_ufunc(
+        lambda values: possible(column, values),
+        _remembered(flat, column, model, engine) if made else _column(flat, column),
+        dask="parallelized",
+        output_dtypes=[np.float64],
+    )
     count = value.count(["y", "x"])
     return mean_of(column, to_power(column, value).sum(["y", "x"]), count), count
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_scenes import NORTH, WEST, make_pixels
+from made_scenes import NORTH, WEST, make_pixels, write_scene
 from map_checks import assert_equal_to_predict, predicted, read_map
 from other_cards import with_card
 
@@ -146,6 +146,43 @@ def test_what_is_made_of_a_past_is_the_same_in_table_map_and_cube(
         made = lazy.retrieve("model.onnx", stack, every=True).compute(scheduler="synchronous")
         np.testing.assert_allclose(made.sm.values.ravel(), result.sm, rtol=0, atol=1e-6)
         np.testing.assert_array_equal(made.flags.values.ravel() & ~alone, result.flags & ~alone)
+
+
+@pytest.mark.parametrize(
+    "name", ["vh_scene_db", "vh_anomaly", "vh_anomaly_scene", "vh_between", "vh_over_usual_db"]
+)
+@pytest.mark.parametrize("nonsense_db", [30.0, -9999.0, -np.inf])
+def test_a_value_that_cannot_be_is_in_no_mean_and_no_past(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, nonsense_db: float
+) -> None:
+    """A fill nobody declared counts as missing for others and for later dates, map and cube."""
+    model = _with_rule(model, name, "past")
+    missing, filled = make_pixels(), make_pixels()
+    missing.planes["vh_db"][1, 3:9, 4:12] = np.nan
+    filled.planes["vh_db"][1, 3:9, 4:12] = nonsense_db
+    date = "2024-04-09"
+    for folder, pixels in (("missing", missing), ("filled", filled)):
+        scene = read_scene(write_scene(tmp_path / folder, pixels))
+        map_scene(model, scene, tmp_path / f"{folder}.tif", date=date)
+    (expected, *_), _ = read_map(tmp_path / "missing.tif")
+    (sm, *_), _ = read_map(tmp_path / "filled.tif")
+    np.testing.assert_allclose(sm, expected, rtol=0, atol=1e-6)
+    xarray = pytest.importorskip("xarray", reason="lazy retrieval needs kgsm[cluster]")
+    monkeypatch.setattr(lazy, "_model", lambda *_: model)
+    dims = ("time", "y", "x")
+    made = [
+        lazy.retrieve(
+            "model.onnx",
+            xarray.Dataset(
+                {key: (dims[-plane.ndim :], plane) for key, plane in pixels.planes.items()},
+                coords={"time": np.asarray(pixels.dates, "datetime64[ns]")},
+            ),
+            every=True,
+        ).sm.values
+        for pixels in (missing, filled)
+    ]
+    np.testing.assert_allclose(made[1], made[0], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(made[0][-1], expected.reshape(made[0][-1].shape), rtol=0, atol=1e-6)
 
 
 def test_a_field_that_has_shown_one_state_only_is_between_nothing() -> None:
