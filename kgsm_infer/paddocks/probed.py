@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import flags
 from ..card import Card
 from ..probes import Reading, effects
 from ..scenes.outlines import LON_LAT, Outlines
@@ -58,6 +59,8 @@ def correct_paddocks(
             "probes": effect.probes,
         }
         beside["probe_weight"] = round(effect.weight, 6)
+        if not low <= line.sm + effect.correction <= high:
+            beside["flags"] = flags.names(flags.mask_of(line.flags) | flags.SM_CLIPPED)
         corrected.append(replace(line, **moved, **beside))
     return corrected, said
 

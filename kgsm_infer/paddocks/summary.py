@@ -7,10 +7,10 @@ What a paddock's line says:
 
     sm              weighted mean of the pixels with a number
     sm_median, sm_p10, sm_p90   weighted quantiles of them: how the paddock varies
-    sm_lower, sm_upper          interval of ``sm``: the card's offsets for one pixel around the
-                    mean. Errors of pixels in one paddock go together (same pass, same
-                    crop, same model), so nothing is gained from their number: no division by
-                    the root of it. It errs to the wide side.
+    sm_lower, sm_upper          interval of ``sm``: the card's offsets for means of fields; where
+                    it has none, those for one pixel. Errors of pixels in one paddock go
+                    together (same pass, same crop, same model), so nothing is divided by the
+                    root of their number. That errs to the wide side.
     valid_share     share of the paddock's area (or rows) that has a number
     pixels          how many pixels (sum of their shares inside), or rows
     flags           those on at least a tenth of what ``sm`` is the mean of; without

@@ -156,6 +156,22 @@ def test_paddocks_are_corrected_by_name_or_place(retrieved, tmp_path):
     assert "probe" not in (tmp_path / "without.csv").read_text()
 
 
+def test_a_paddock_corrected_beyond_the_limits_is_flagged_as_a_row_is(retrieved):
+    card, *_ = retrieved
+    outlines = Outlines("farm", LON_LAT, ("A", "B"), ({}, {}), (square(0), square(2)))
+    sms = (card.limits.sm[1] - 0.001, 0.3)
+    lines = [
+        Paddock(name, "2030-05-01", sm, sm, sm, sm, sm, sm, 1.0, 5.0, "short_history", "")
+        for name, sm in zip("AB", sms, strict=True)
+    ]
+    probes = table_from_columns(
+        {"site": ["B"], "date": ["2030-05-01"], "sm": [0.5]}, require=("sm",)
+    )
+    found, _ = correct_paddocks(card, outlines, lines, probes)
+    assert found[0].sm == card.limits.sm[1]
+    assert [line.flags for line in found] == ["short_history;sm_clipped", "short_history"]
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "model.core.onnx"])
 def test_a_model_without_skill_says_so_in_every_line(tiny_model, name):
     model = load(tiny_model / name)
