@@ -111,7 +111,8 @@ def predict(
     from .model import load
     from .output import summary, write_retrieval
 
-    preflight([output], _of_model(model, table, probes, weather, past), suffixes=RESULTS)
+    preflight([output, past], _of_model(model, table, probes, weather), suffixes=RESULTS)
+    preflight([past], suffixes=RESULTS, what="pasts")
     loaded = load(model, engine=engine, threads=threads)
     observations = _read_for(loaded, table, keep, weather, weather_utc_offset_hours)
     thin, read = None, observations
@@ -324,9 +325,10 @@ def wetness(
                 model, scene, output, date=date, every=every, threads=threads, progress=progress
             )
         say(_counted(output, counts))
+        _simulated(model, scene.simulated)
         return
     preflight([output], [source], suffixes=RESULTS)
-    say(f"{output}: {wetness_of_table(source, output, limits)}", output)
+    say(f"{output}: {wetness_of_table(source, output, limits, note)}", output)
 
 
 @app.command()

@@ -39,8 +39,8 @@ BLOCK = 4 * TILE
 class Model:
     """A loaded model; :func:`load` makes one. Safe to share between threads and processes.
 
-    Two models are equal that are of one file's content and one engine. A pickled one is
-    loaded again from its path, and refused where the file has changed since.
+    Two models are equal that are of one file's content, one card and one engine. A pickled one
+    is loaded again from its path, and refused where the file has changed since.
     """
 
     file: ModelFile
@@ -69,7 +69,8 @@ class Model:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Model):
             return NotImplemented
-        return (self.file.sha256, self.engine) == (other.file.sha256, other.engine)
+        same_file = (self.file.sha256, self.engine) == (other.file.sha256, other.engine)
+        return same_file and self.card == other.card
 
     def __hash__(self) -> int:
         return hash((self.file.sha256, self.engine))
@@ -83,7 +84,7 @@ class Model:
     def __reduce__(self) -> tuple[Any, ...]:
         path = self.file.path
         source = self.file.content if path is None else path.absolute()
-        return _load_again, (source, self.file.sha256, self.engine, self.threads)
+        return _load_again, (source, self.file.sha256, self.card, self.engine, self.threads)
 
     @property
     def engine(self) -> str:
@@ -303,12 +304,18 @@ def load(source: str | Path | bytes, *, engine: str = "auto", threads: int = 1) 
     return Model(file, engine_of(file, engine), card_domain(file.card), threads)
 
 
-def _load_again(source: Path | bytes, sha256: str, engine: str, threads: int) -> Model:
-    """A model that was pickled, in another process."""
+def _load_again(source: Path | bytes, sha256: str, card: Card, engine: str, threads: int) -> Model:
+    """A model that was pickled, in another process; with its own card, where it has one."""
     model = load(source, engine=engine, threads=threads)
     if model.file.sha256 != sha256:
         raise ModelError(f"{model.file.name}: not the file it was when the model was pickled")
-    return model
+    return model if model.card == card else with_card(model, card, engine)
+
+
+def with_card(model: Model, card: Card, engine: str) -> Model:
+    """The model with another card, and an engine that goes by it."""
+    file = replace(model.file, card=card)
+    return replace(model, file=file, runs_on=engine_of(file, engine))
 
 
 def _tiles(n: int, size: int = TILE) -> Iterator[slice]:

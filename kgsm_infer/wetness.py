@@ -19,7 +19,7 @@ What it is worth was measured where labels are: README, "A number without a prob
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,8 +90,7 @@ def wetness_model(limits: SoilLimits | None = None) -> Model:
 
     The limits stand in no file: the native engine makes its line of the card.
     """
-    from .engines import engine_of
-    from .model import load
+    from .model import load, with_card
 
     model = load(SHIPPED[NAME])
     if limits is None:
@@ -105,8 +104,7 @@ def wetness_model(limits: SoilLimits | None = None) -> Model:
     )
     bounds = replace(model.card.limits, sm=(dry, wet))
     card = replace(model.card, head=head, quantity="sm", limits=bounds)
-    file = replace(model.file, card=card)
-    return replace(model, file=file, runs_on=engine_of(file, "native"))
+    return with_card(model, card, "native")
 
 
 def wetness_of(table: Table, limits: SoilLimits | None = None) -> Retrieval:
@@ -119,19 +117,31 @@ def wetness_of(table: Table, limits: SoilLimits | None = None) -> Retrieval:
     return wetness_model(limits).predict(table)
 
 
-def wetness_of_table(path: str | Path, output: str | Path, limits: SoilLimits | None = None) -> str:
+def wetness_of_table(
+    path: str | Path,
+    output: str | Path,
+    limits: SoilLimits | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> str:
     """``site,date,wetness,flags`` of a table, and ``sm,sm_dry,sm_wet`` where there are limits:
     those stated, or those of its columns ``sand`` and ``clay``. Returns what was written, in
     words. A table without ``field`` has fields of one site each.
+
+    tell: hears what was decided in reading the table. Rows that contradict each other cost their
+    own acquisition its number, as in ``predict``.
     """
     from .output import summary, write_columns
-    from .table import read_table
+    from .table import table_of
+    from .tablefile import read_sheet
 
-    features = wetness_model().table_features()
-    table = read_table(path, features=features)
-    if limits is None and {"sand", "clay"} <= set(table.text):
-        table = read_table(path, features=(*features, "sand", "clay"))
-        limits = limits_of_table(table)
+    sheet, features = read_sheet(path), wetness_model().table_features()
+    if limits is None and {"sand", "clay"} <= set(sheet.columns):
+        features = (*features, "sand", "clay")
+    # read once: standard input has nothing to say a second time
+    table = table_of(sheet, features, (), once=True, keep="empty")
+    for note in table.notes:
+        tell(note)
+    limits = limits_of_table(table) if limits is None else limits
     result = wetness_of(table)
     columns: dict[str, ArrayLike] = {"wetness": result.sm}
     told = ""

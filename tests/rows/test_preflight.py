@@ -49,6 +49,19 @@ def test_a_model_or_its_sibling_is_never_written_over(tiny_model: Path) -> None:
         assert (tiny_model / name).read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("past", "reason"),
+    [("past.xlsx", "pasts are written as"), ("none/past.csv", "none"), ("o.csv", "written twice"),
+     ("twin.csv", "is also read")],
+)  # fmt: skip
+def test_a_past_that_cannot_be_written_is_refused_before_anything_is(
+    tiny_model: Path, past: str, reason: str
+) -> None:
+    done = infer("predict", "model.onnx", "twin.csv", "-o", "o.csv", "--past", past, cwd=tiny_model)
+    assert done.returncode in (2, 5) and reason in done.stderr
+    assert not (tiny_model / "o.csv").exists()
+
+
 @pytest.mark.parametrize("suffix", ["xlsx", "csv.gz", "geojson", ""])
 def test_a_suffix_that_is_not_written_is_refused(folder: Path, suffix: str) -> None:
     done = infer(*ISOLATE, "-o", f"o.{suffix}", cwd=folder)

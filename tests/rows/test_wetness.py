@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -94,13 +95,24 @@ def test_limits_are_stated_or_there_is_no_soil_moisture() -> None:
     assert stated_limits(None, None, None, None) is None
 
 
+def test_a_model_with_limits_stays_one_in_another_process() -> None:
+    limited = wetness_model(SoilLimits(0.05, 0.40, "stated"))
+    again = pickle.loads(pickle.dumps(limited))
+    assert again == limited and again != wetness_model() and again.card.quantity == "sm"
+    columns = fields()
+    table = table_from_columns({**columns, "field": columns["site"]})
+    np.testing.assert_array_equal(again.predict(table).sm, limited.predict(table).sm)
+
+
 def rows_of(path: Path) -> list[dict[str, str]]:
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
 
 
-def run(*arguments: object) -> str:
-    done = CliRunner().invoke(app, [str(item) for item in arguments], catch_exceptions=False)
+def run(*arguments: object, given: bytes | None = None) -> str:
+    done = CliRunner().invoke(
+        app, [str(item) for item in arguments], catch_exceptions=False, input=given
+    )
     assert done.exit_code == 0, done.output
     return done.output
 
@@ -130,6 +142,20 @@ def test_outputs_call_it_what_it_is(tmp_path: Path) -> None:
     properties = json.loads((tmp_path / "p.geojson").read_text())["features"][0]["properties"]
     assert "wetness" in properties and "sm" not in properties
     assert "no label was seen" in run("info", "wetness")
+
+
+def test_a_table_on_standard_input_is_read_as_predict_reads_it(tmp_path: Path) -> None:
+    """With a texture; two rows that contradict each other cost one number, and it is said."""
+    columns = fields()
+    columns |= {"sand": [0.4] * 84, "clay": [0.2] * 84}
+    rows = [",".join(map(str, row)) for row in zip(*columns.values(), strict=True)]
+    twice = rows[0].replace(str(columns["vh_db"][0]), "-13.579")
+    given = "\n".join([",".join(columns), *rows, twice])
+    told = run("wetness", "-", "-o", tmp_path / "o.csv", given=f"{given}\n".encode())
+    assert "site f0 twice" in told and "Saxton & Rawls" in told
+    found = rows_of(tmp_path / "o.csv")
+    assert found[0]["wetness"] == "" and found[0]["flags"] == "missing_input"
+    assert all(row["sm"] for row in found[1:84])
 
 
 @pytest.mark.realdata
