@@ -240,6 +240,21 @@ def test_parts_of_other_code_do_not_count(run, tmp_path, monkeypatch):
     assert part_key(*args) == before
 
 
+def test_the_index_parts_depend_on_the_shipped_model_and_no_others_do(run, tmp_path, monkeypatch):
+    config, _, result, _ = run
+    keys = {}
+    for shipped in (parts.SHIPPED["wetness"].read_bytes(), b"another"):
+        (tmp_path / "wetness.onnx").write_bytes(shipped)
+        monkeypatch.setattr(parts, "SHIPPED", {"wetness": tmp_path / "wetness.onnx"})
+        code_digest.cache_clear()
+        for name in ("wetness", "wcm"):
+            key = part_key(config, result.source, result.design, name, Split(0))
+            keys.setdefault(name, set()).add(key)
+    monkeypatch.undo()
+    code_digest.cache_clear()
+    assert (len(keys["wetness"]), len(keys["wcm"])) == (2, 1)
+
+
 def test_a_stop_half_way_keeps_what_was_done(run, tmp_path, monkeypatch):
     config, _, result, _ = run
     run_part = crossval.run_part
