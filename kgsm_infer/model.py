@@ -84,7 +84,9 @@ class Model:
     def __reduce__(self) -> tuple[Any, ...]:
         path = self.file.path
         source = self.file.content if path is None else path.absolute()
-        return _load_again, (source, self.file.sha256, self.card, self.engine, self.threads)
+        own = read_model_file(self.file.content).card
+        card = None if self.card == own else self.card
+        return _load_again, (source, self.file.sha256, card, self.engine, self.threads)
 
     @property
     def engine(self) -> str:
@@ -304,12 +306,14 @@ def load(source: str | Path | bytes, *, engine: str = "auto", threads: int = 1) 
     return Model(file, engine_of(file, engine), card_domain(file.card), threads)
 
 
-def _load_again(source: Path | bytes, sha256: str, card: Card, engine: str, threads: int) -> Model:
-    """A model that was pickled, in another process; with its own card, where it has one."""
+def _load_again(
+    source: Path | bytes, sha256: str, card: Card | None, engine: str, threads: int
+) -> Model:
+    """A model that was pickled, in another process; with the card it had, if not its file's."""
     model = load(source, engine=engine, threads=threads)
     if model.file.sha256 != sha256:
         raise ModelError(f"{model.file.name}: not the file it was when the model was pickled")
-    return model if model.card == card else with_card(model, card, engine)
+    return model if card is None else with_card(model, card, engine)
 
 
 def with_card(model: Model, card: Card, engine: str) -> Model:
