@@ -98,7 +98,7 @@ check-native: $(STAMP)
 	gcc -std=c11 -Wall -Wextra -Werror -ffp-contract=off -g -O2 -Icsrc tests/native/check.c csrc/*.c -lm -o $(NATIVE)/check
 	valgrind -q --error-exitcode=9 --leak-check=full $(NATIVE)/check $(NATIVE)/fixtures
 	CFLAGS="$(SANITIZE)" LDFLAGS="-fsanitize=address,undefined" $(BIN)/python setup.py -q build_ext --build-lib $(NATIVE)/lib --build-temp $(NATIVE)/temp
-	cp kgsm_infer/*.py $(NATIVE)/lib/kgsm_infer/ && cp kgsm_infer/kernels/*.py $(NATIVE)/lib/kgsm_infer/kernels/
+	cp -rn kgsm_infer/. $(NATIVE)/lib/kgsm_infer/
 	PYTHONPATH=$(NATIVE)/lib LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 KGSM_REQUIRE_C=1 \
 	  $(BIN)/python -m pytest -q -p no:cacheprovider --rootdir=. tests/kernels/test_kernels.py tests/kernels/test_window.py tests/kernels/test_fusion.py -m "not realdata and not exhaustive" -k "not environment and not extension and not door"
 	for target in $(FUZZ_TARGETS); do \

@@ -31,9 +31,9 @@ from on_engines import TIERS, fastest_tier, load_kernels
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from kgsm_infer.kernels.wcm import Wcm
-from kgsm_infer.model import load
-from kgsm_infer.onnxfile import read_model_file
-from kgsm_infer.weights import read_weights
+from kgsm_infer.model.model import load
+from kgsm_infer.model.onnx_reader import read_model_file
+from kgsm_infer.model.weights import read_weights
 
 N, STEPS, DYNAMIC, STATICS = 4096, 10, 5, 5
 ROUNDS = 40  # the least of so many: other work on the machine comes and goes

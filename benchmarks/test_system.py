@@ -19,8 +19,8 @@ from made_models import card_of, network_of, write_pair
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from kgsm_infer.kernels.wcm import Wcm
-from kgsm_infer.model import load
-from kgsm_infer.table import write_csv
+from kgsm_infer.model.model import load
+from kgsm_infer.tables.table import write_csv
 
 STEPS, PIXELS = 10, 640_000
 
@@ -104,7 +104,7 @@ def test_cold_start(
     arguments = COLD[name]
     if len(arguments) == 1:
         out = str(tmp_path / "sm.csv")
-        arguments = ["-m", "kgsm_infer.cli", "predict", "--engine", *arguments]
+        arguments = ["-m", "kgsm_infer.app.cli", "predict", "--engine", *arguments]
         arguments += [str(paths["core"]), str(tmp_path / "site.csv"), "-o", out]
     command = [sys.executable, *arguments]
     # an installed package has its byte code; a shell that forbids writing it has none here

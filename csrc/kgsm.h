@@ -91,7 +91,7 @@ KGSM_API const char *kgsm_tier(void);
 KGSM_API const char *kgsm_tier_name(size_t i);
 
 /* ---- flags: why there is no number, or a doubtful one ------------------------------ */
-/* One bit each, stable; the same as kgsm_infer/flags.py. The core sets those marked *. */
+/* One bit each, stable; the same as kgsm_infer/base/flags.py. The core sets those marked *. */
 
 enum {
     KGSM_MISSING_INPUT = 1,      /* * an input is missing: no number */

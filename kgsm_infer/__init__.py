@@ -14,36 +14,36 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _WHERE = {
-    "load": "model",
-    "Model": "model",
-    "Retrieval": "model",
-    "Table": "table",
-    "read_table": "table",
-    "table_from_columns": "table",
+    "load": "model.model",
+    "Model": "model.model",
+    "Retrieval": "model.result",
+    "Table": "tables.table",
+    "read_table": "tables.table",
+    "table_from_columns": "tables.table",
     "Wcm": "kernels.wcm",
     "Limits": "kernels.wcm",
-    "KgsmError": "errors",
-    "UsageError": "errors",
-    "DataError": "errors",
-    "ModelError": "errors",
-    "MissingError": "errors",
+    "KgsmError": "base.errors",
+    "UsageError": "base.errors",
+    "DataError": "base.errors",
+    "ModelError": "base.errors",
+    "MissingError": "base.errors",
 }
 __all__ = ["__version__", *_WHERE]
 
 if TYPE_CHECKING:  # the same names once more, for type checkers
-    from .errors import DataError as DataError
-    from .errors import KgsmError as KgsmError
-    from .errors import MissingError as MissingError
-    from .errors import ModelError as ModelError
-    from .errors import UsageError as UsageError
+    from .base.errors import DataError as DataError
+    from .base.errors import KgsmError as KgsmError
+    from .base.errors import MissingError as MissingError
+    from .base.errors import ModelError as ModelError
+    from .base.errors import UsageError as UsageError
     from .kernels.wcm import Limits as Limits
     from .kernels.wcm import Wcm as Wcm
-    from .model import Model as Model
-    from .model import load as load
-    from .retrieval import Retrieval as Retrieval
-    from .table import Table as Table
-    from .table import read_table as read_table
-    from .table import table_from_columns as table_from_columns
+    from .model.model import Model as Model
+    from .model.model import load as load
+    from .model.result import Retrieval as Retrieval
+    from .tables.table import Table as Table
+    from .tables.table import read_table as read_table
+    from .tables.table import table_from_columns as table_from_columns
 else:
 
     def __getattr__(name: str) -> object:

@@ -1,8 +1,8 @@
 """A few sensors on the farm correct the level of the same date, and nothing else.
 
 Which rows a probe belongs to, and what becomes of the numbers; the statistics are
-:mod:`kgsm_infer.date_effect`'s. On dates the model was trained on there is nothing to correct,
-and nothing is: the card knows them.
+:mod:`kgsm_infer.model.date_effect`'s. On dates the model was trained on there is nothing to
+correct, and nothing is: the card knows them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import flags
-from .card import Card
-from .date_effect import DateEffect, date_effect, variances_of
-from .errors import DataError, UsageError
-from .retrieval import Retrieval
-from .table import Table, read_table
+from .base import flags
+from .base.errors import DataError, UsageError
+from .model.card import Card
+from .model.date_effect import DateEffect, date_effect, variances_of
+from .model.result import Retrieval
+from .tables.table import Table, read_table
 
 #: A probe's coordinates mean a row no farther than this, metres.
 NEAR_M = 100.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kgsm_infer.context import CONTEXT, SPANS
-from kgsm_infer.errors import UsageError
+from kgsm_infer.base.errors import UsageError
+from kgsm_infer.context.definitions import CONTEXT, SPANS
 
 from .models import MODELS
 

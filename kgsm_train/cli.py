@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from kgsm_infer.command import run, say
-from kgsm_infer.errors import MissingError, UsageError
-from kgsm_infer.files import RESULTS, own_folder, preflight
+from kgsm_infer.base.command import run, say
+from kgsm_infer.base.errors import MissingError, UsageError
+from kgsm_infer.base.files import RESULTS, own_folder, preflight
 
 from .sources.cli import app as data_app
 

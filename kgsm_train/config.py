@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from kgsm_infer.errors import UsageError
+from kgsm_infer.base.errors import UsageError
 from kgsm_infer.kernels.wcm import Wcm, default_limits
 
 from .checks import check
@@ -33,7 +33,7 @@ class Data:
     missing: cells that stand for "not measured" in this table, as written: ``["-90.0"]``.
     licence: of the data, for the model card.
     weather: a daily weather file, from which the rain_ features of [inputs] are made
-        (:mod:`kgsm_infer.weather`); empty for none.  weather_utc_offset_hours: of its days.
+        (:mod:`kgsm_infer.tables.weather`); empty for none.  weather_utc_offset_hours: of its days.
     keep: of rows that contradict each other at one time: ``first``, ``last`` or ``mean``;
         ``refuse`` refuses the table.
     """

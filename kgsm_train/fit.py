@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from kgsm_infer.kernels.domain import Domain
-from kgsm_infer.onnxfile import read_model_file
+from kgsm_infer.model.onnx_reader import read_model_file
 
 from .config import Config, as_json
 from .evaluation.board import Board, RegimeScores, read_board

@@ -1,6 +1,6 @@
 """JSON files of this side into frozen dataclasses, or one line on what is wrong and where.
 
-The types are held by :mod:`kgsm_infer.typed`; here its reasons get the file's name.
+The types are held by :mod:`kgsm_infer.base.schema`; here its reasons get the file's name.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kgsm_infer.errors import DataError
-from kgsm_infer.typed import strict_json, typed
+from kgsm_infer.base.errors import DataError
+from kgsm_infer.base.schema import strict_json, typed
 
 _Kind = TypeVar("_Kind")
 #: Bytes a JSON file of ours may have.

@@ -18,8 +18,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from kgsm_infer.errors import KgsmError
-from kgsm_infer.table import Table, read_table
+from kgsm_infer.base.errors import KgsmError
+from kgsm_infer.tables.table import Table, read_table
 
 COLUMNS = ("vh_db", "angle_deg", "ndvi", "sm", "clay")
 ODD = (

@@ -28,7 +28,7 @@ from typing import Any
 from made_gateways import DAY, columns_of, drop, made_gateway, made_model, scanned, stored
 from running import Running
 
-from kgsm_infer.errors import MissingError
+from kgsm_infer.base.errors import MissingError
 from kgsm_infer.gateway.records import record_bytes
 from kgsm_infer.gateway.spool import archived
 from kgsm_infer.gateway.store import Store

@@ -8,10 +8,10 @@ import hashlib
 import torch
 
 import kgsm_infer
-from kgsm_infer.card import Card, Channel
 from kgsm_infer.kernels.head import readout_of
 from kgsm_infer.kernels.wcm import Limits
 from kgsm_infer.kernels.window import Layout
+from kgsm_infer.model.card import Card, Channel
 from kgsm_train.export.files import with_card
 from kgsm_train.export.graph import complete_graph, core_graph
 from kgsm_train.learning.network import KnowledgeGuidedLSTM

@@ -8,8 +8,8 @@ import numpy as np
 from made_scenes import Pixels
 from numpy.typing import NDArray
 
-from kgsm_infer.model import Model, Retrieval
-from kgsm_infer.table import table_from_columns
+from kgsm_infer.model.model import Model, Retrieval
+from kgsm_infer.tables.table import table_from_columns
 
 
 def read_map(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:

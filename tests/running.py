@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 
-COMMAND = [sys.executable, "-m", "kgsm_infer.cli"]
+COMMAND = [sys.executable, "-m", "kgsm_infer.app.cli"]
 
 
 class Running:

@@ -25,13 +25,13 @@ from typing import Any
 
 import numpy as np
 
-from kgsm_infer import flags
-from kgsm_infer.card import card_from_json
-from kgsm_infer.errors import KgsmError, ModelError
-from kgsm_infer.model import load
+from kgsm_infer.base import flags
+from kgsm_infer.base.errors import KgsmError, ModelError
+from kgsm_infer.model.card import card_from_json
+from kgsm_infer.model.model import load
 from kgsm_infer.scenes.manifest import read_scene
 from kgsm_infer.scenes.outlines import read_outlines
-from kgsm_infer.table import read_table
+from kgsm_infer.tables.table import read_table
 from kgsm_train.config import read_config
 from kgsm_train.evaluation.parts import Learnt, Part, read_part, write_part
 from kgsm_train.evaluation.splits import Split

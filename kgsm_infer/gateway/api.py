@@ -29,7 +29,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ..errors import DataError, KgsmError
+from ..base.errors import DataError, KgsmError
 from .broken import StoreBroken
 from .config import Gateway
 from .intake import Paddocks
@@ -257,7 +257,7 @@ class Api:
         )
 
     def _drop(self, content: bytes, digest: str) -> None:
-        from ..files import whole
+        from ..base.files import whole
 
         with whole(self.gateway.spool / f"posted-{digest[:16]}.csv", "wb") as file:
             file.write(content)
@@ -339,7 +339,7 @@ def _only(request: Request, *known: str) -> None:
 def _since(text: str | None) -> int:
     import numpy as np
 
-    from ..refusal import Refusal
+    from ..tables.parsing import Refusal
 
     if text is None:
         return -(2**62)
@@ -382,7 +382,7 @@ async def _table(request: Request) -> Mapping[str, Any]:
 
 
 def _columns(body: bytes) -> Mapping[str, Any]:
-    from ..tablefile import read_sheet
+    from ..tables.reading import read_sheet
 
     with NamedTemporaryFile(suffix=".csv") as file:
         file.write(body)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import MissingError
+from ..base.errors import MissingError
 
 #: SQLite's own codes (extended codes carry the plain one in their low byte).
 _FULL, _CORRUPT, _NOT_A_DATABASE, _READ_ONLY, _IO = 13, 11, 26, 8, 10

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..command import note, say
+from ..base.command import note, say
 
 GatewayArgument = Annotated[Path, typer.Argument(help="gateway.toml (docs/gateway.md)")]
 Proxy = Annotated[bool, typer.Option("--behind-proxy", help="a proxy on this network does TLS")]

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
-from ..twins import KEEP
+from ..base.errors import UsageError
+from ..tables.duplicates import KEEP
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Values of a pass moved by the probes of that very day, as ``--probes`` moves a table's.
 
 A pass is what was acquired on one UTC day in one orbit. What all paddocks of it are wrong by is
-estimated from the paddocks with probes (:mod:`kgsm_infer.date_effect`) and added to every one that
-has a number. So a pass is corrected whole, or a part of it by what is known of the rest.
+estimated from the paddocks with probes (:mod:`kgsm_infer.model.date_effect`) and added to every
+one that has a number. So a pass is corrected whole, or a part of it by what is known of the rest.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from statistics import fmean
 
 import numpy as np
 
-from .. import flags
-from ..card import Card
-from ..date_effect import DateEffect
+from ..base import flags
+from ..model.card import Card
+from ..model.date_effect import DateEffect
 from ..probes import Reading, effects
 from .probes import Sensed
 from .retrieve import Key

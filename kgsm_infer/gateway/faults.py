@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import DataError, KgsmError
+from ..base.errors import DataError, KgsmError
 from .log import Log
 
 

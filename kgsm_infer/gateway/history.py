@@ -14,9 +14,11 @@ from dataclasses import fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..context import CONTEXT, History, HistoryRule, mean_of, to_power, too_few
-from ..table import Table
-from ..table_context import context_of
+from ..context.definitions import CONTEXT, HistoryRule, too_few
+from ..context.from_tables import context_of
+from ..context.history import History
+from ..tables.averaging import mean_of, to_power
+from ..tables.table import Table
 from .store import Base, Observed
 
 #: Columns whose past is kept when an acquisition is pruned.

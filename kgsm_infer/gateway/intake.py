@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..columns import RULES
-from ..errors import DataError
-from ..table import Table, table_from_columns
-from ..tablefile import read_sheet
+from ..base.errors import DataError
+from ..tables.columns import RULES
+from ..tables.reading import read_sheet
+from ..tables.table import Table, table_from_columns
 from .store import Observed
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def rows_of_table(
     keep: str = "empty",
 ) -> Intake:
     """The rows of a table. columns: our name -> the file's.  needed: what the model reads.
-    keep: of rows that contradict each other, as for :func:`kgsm_infer.table.read_table`.
+    keep: of rows that contradict each other, as for :func:`kgsm_infer.tables.table.read_table`.
 
     A table with a ``field`` column holds points of its paddocks; without one each row is its
     paddock's mean. A static the table lacks is taken from the outline's properties.

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import MissingError
+from ..base.errors import MissingError
 
 #: Seconds to wait until all others let go: a post to farmOS may hang about that long.
 PATIENCE_S = 60.0

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..errors import MissingError
+from ..base.errors import MissingError
 from . import models
 from .config import Gateway
 from .log import Log, log_line

@@ -13,8 +13,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import KgsmError, ModelError, UsageError
-from ..files import whole
+from ..base.errors import KgsmError, ModelError, UsageError
+from ..base.files import whole
 from .config import Gateway
 from .log import Log
 from .retrieve import Loaded, load_model, retrieved

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from ..errors import KgsmError, MissingError
+from ..base.errors import KgsmError, MissingError
 from . import homeassistant
 from .broken import StoreBroken
 from .config import Gateway

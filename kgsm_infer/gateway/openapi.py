@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import __version__
-from ..flags import NAMES
+from ..base.flags import NAMES
 
 _NUMBER = {"type": ["number", "null"]}
 _TEXT = {"type": "string"}

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import DataError, MissingError
-from ..files import whole
-from ..refusal import Refusal
+from ..base.errors import DataError, MissingError
+from ..base.files import whole
+from ..tables.parsing import Refusal
 from .intake import Paddocks
 from .records import canonical, iso
 from .spool import PROBES, Archived, sync_folder

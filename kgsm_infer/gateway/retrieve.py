@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import flags
-from ..columns import FROM_DATE
-from ..context import CONTEXT, first_given
-from ..errors import DataError
-from ..model import load
+from ..base import flags
+from ..base.errors import DataError
+from ..context.definitions import CONTEXT, first_given
+from ..model.model import load
 from ..paddocks.summary import summarise
-from ..table import table_from_columns
+from ..tables.columns import FROM_DATE
+from ..tables.table import table_from_columns
 from .history import Bases, with_context
 from .spool import digest_of
 from .store import Observed, Value
 
 if TYPE_CHECKING:
-    from ..model import Model
+    from ..model.model import Model
 
 Key = tuple[str, int, str]  # paddock, acquired, orbit
 

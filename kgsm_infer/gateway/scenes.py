@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..context import mean_of, to_power
-from ..errors import DataError
+from ..base.errors import DataError
+from ..tables.averaging import mean_of, to_power
 from .store import Observed
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
-from ..errors import MissingError, UsageError
+from ..base.errors import MissingError, UsageError
 from .config import Gateway, Serve, is_loopback
 from .intake import Paddocks
 from .log import Log

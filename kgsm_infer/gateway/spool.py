@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import KgsmError, MissingError
-from ..files import whole
+from ..base.errors import KgsmError, MissingError
+from ..base.files import whole
 
 if TYPE_CHECKING:
     from .store import Store

@@ -27,7 +27,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from ..errors import MissingError
+from ..base.errors import MissingError
 from .broken import explained
 from .lock import shared
 from .schema import MIGRATIONS

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from ..errors import DataError, KgsmError, MissingError, ModelError
+from ..base.errors import DataError, KgsmError, MissingError, ModelError
 from . import models, recovery
 from .broken import StoreBroken, StoreFull
 from .config import Gateway
@@ -332,7 +332,7 @@ class Watch:
 
     def _as_table(self, path: Path, intake: Intake) -> Path:
         """A scene's rows as the table the archive keeps, beside its manifest."""
-        from ..table import write_csv
+        from ..tables.table import write_csv
 
         target = self.gateway.archive / f".{path.stem}.scene.csv"
         write_csv(target, table_columns(intake.rows))

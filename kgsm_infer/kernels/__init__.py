@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ..errors import UsageError
+from ..base.errors import UsageError
 from . import domain as _domain
 from . import fusion as _fusion
 from . import head as _head

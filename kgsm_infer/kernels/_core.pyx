@@ -87,7 +87,7 @@ cdef extern from "kgsm.h" nogil:
         const double *sigma, float *scratch, float *fused)
 
 
-#: The flag bits as csrc/kgsm.h has them; a test holds them to kgsm_infer/flags.py.
+#: The flag bits as csrc/kgsm.h has them; a test holds them to kgsm_infer/base/flags.py.
 FLAG_BITS = {
     "missing_input": KGSM_MISSING_INPUT,
     "input_out_of_range": KGSM_INPUT_OUT_OF_RANGE,

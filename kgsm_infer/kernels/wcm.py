@@ -27,7 +27,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import flags
+from ..base import flags
 
 #: VWC of foliage from NDVI, kg m-2 (SMAP ancillary report, Chan et al. 2013).
 VWC_NDVI2 = 1.9134
@@ -147,7 +147,7 @@ class Isolated(NamedTuple):
     soil_db: float32, sigma_soil of Eq 12; NaN with a reason in ``flags``.
     soil_fraction: float32; NaN where an input is missing or out of range, and the
         (small or negative) fraction itself where the soil signal is lost.
-    flags: uint16, bits of :mod:`kgsm_infer.flags`.
+    flags: uint16, bits of :mod:`kgsm_infer.base.flags`.
     """
 
     soil_db: NDArray[np.float32]

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import flags
+from ..base import flags
 
 
 @dataclass(frozen=True)

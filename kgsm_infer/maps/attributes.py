@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import __version__
-from ..flags import FLAG_MASKS, FLAG_MEANINGS
+from ..base.flags import FLAG_MASKS, FLAG_MEANINGS
 from .plan import Plan
 
 if TYPE_CHECKING:
-    from ..card import Card
+    from ..model.card import Card
 
 #: As they are stored, little-endian.
 VARIABLES: Mapping[str, np.dtype[Any]] = {

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..columns import FROZEN_BY, frost_of
-from ..context import CONTEXT
-from ..observations import Observations
+from ..context.definitions import CONTEXT
+from ..model.observations import Observations
 from ..probes import shift
 from ..scenes.grid import Window
 from ..scenes.reader import Reader
+from ..tables.columns import FROZEN_BY, frost_of
 from .context import BlockContext, Context, pixels_of
 from .plan import Plan
 
 if TYPE_CHECKING:
-    from ..model import Model
-    from ..retrieval import Retrieval
+    from ..model.model import Model
+    from ..model.result import Retrieval
 
 Column = Callable[[str, int], tuple[NDArray[np.float64], ArrayLike]]
 

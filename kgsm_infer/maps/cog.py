@@ -9,8 +9,8 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
-from ..errors import KgsmError
-from ..flags import FLAG_MASKS, FLAG_MEANINGS
+from ..base.errors import KgsmError
+from ..base.flags import FLAG_MASKS, FLAG_MEANINGS
 from ..scenes.gdal import rasterio_or_reason
 from .attributes import VARIABLES, global_attributes
 from .proof import CHUNK, into_place, not_written, prove

@@ -1,6 +1,7 @@
 """What the pixels of a map take from their scene, their paddock and their past.
 
-The arithmetic is that of :mod:`kgsm_infer.context`, as on the rows of a table; here are only
+The arithmetic is that of :mod:`kgsm_infer.context.definitions`, as on the rows of a table; here
+are only
 the passes over the raster that bring the values to it: one for the means of what was observed,
 and, where a scene's mean is of something that is itself made of a past, one more.
 """
@@ -14,21 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import possible
-from ..context import (
-    CONTEXT,
-    ENOUGH,
-    HISTORIES,
-    History,
-    HistoryRule,
-    first_given,
-    mean_of,
-    sums_by_group,
-    too_few,
-)
-from ..extras import optional
+from ..base.extras import optional
+from ..context.definitions import CONTEXT, ENOUGH, HISTORIES, HistoryRule, first_given, too_few
+from ..context.history import History
 from ..scenes.grid import Window
 from ..scenes.reader import Reader
+from ..tables.averaging import mean_of, sums_by_group
+from ..tables.columns import possible
 from .plan import Plan
 from .threads import over_blocks
 
@@ -38,7 +31,8 @@ Means = tuple[Values, NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Context:
-    """What pixels take from their scene and their paddock (see :mod:`kgsm_infer.context`).
+    """What pixels take from their scene and their paddock (see
+    :mod:`kgsm_infer.context.definitions`).
 
     scenes, fields: name -> (mean, count), of shape (D,) and (D, paddocks).
     """

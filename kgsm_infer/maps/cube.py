@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UsageError
-from ..extras import optional
+from ..base.errors import UsageError
+from ..base.extras import optional
 from ..scenes.gdal import rasterio_or_reason
 from ..scenes.grid import Grid
 from .attributes import VARIABLES, cf_attributes, global_attributes

@@ -18,18 +18,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import FROM_DATE, FROZEN_BY, made_from, make, pass_of, possible
-from ..context import CONTEXT, first_given, mean_of, needed, to_power
-from ..errors import DataError
-from ..extras import optional
+from ..base.errors import DataError
+from ..base.extras import optional
+from ..context.definitions import CONTEXT, first_given, needed
+from ..tables.averaging import mean_of, to_power
+from ..tables.columns import FROM_DATE, FROZEN_BY, made_from, make, pass_of, possible
 from .attributes import VARIABLES, cf_attributes
 from .blocks import retrieve_columns
 from .context import BlockContext, Context, Pixels
 from .plan import model_columns
 
 if TYPE_CHECKING:
-    from ..card import Card
-    from ..model import Model
+    from ..model.card import Card
+    from ..model.model import Model
 
 
 def retrieve(model: str | Path, stack: Any, *, every: bool = False, engine: str = "auto") -> Any:
@@ -82,7 +83,7 @@ def _model(path: str, engine: str) -> Model:
 
 @lru_cache(maxsize=4)
 def _loaded(path: str, engine: str, changed: int) -> Model:
-    from ..model import load
+    from ..model.model import load
 
     return load(path, engine=engine)
 

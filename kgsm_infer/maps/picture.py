@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..extras import optional
-from ..files import whole
+from ..base.extras import optional
+from ..base.files import whole
 from ..scenes.grid import Window
 from .work import Work
 

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..context import CONTEXT, HISTORIES, needed
-from ..date_effect import DateEffect
-from ..dates import asked_time, utc_seconds
-from ..errors import DataError, UsageError
+from ..base.errors import DataError, UsageError
+from ..context.definitions import CONTEXT, HISTORIES, needed
+from ..model.date_effect import DateEffect
 from ..scenes.grid import Window
 from ..scenes.manifest import Scene
 from ..scenes.match import nearest_date, within_reach
 from ..scenes.opening import open_stack
 from ..scenes.stack import Stack
+from ..tables.dates import asked_time, utc_seconds
 
 if TYPE_CHECKING:
-    from ..model import Model
+    from ..model.model import Model
 
 #: Numbers (pixels x acquisitions) of one column that a block may hold.
 BLOCK_NUMBERS = 1 << 20

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..date_effect import DateEffect
-from ..errors import UsageError
+from ..base.errors import UsageError
+from ..model.date_effect import DateEffect
 from ..probes import Reading, effects
 from ..scenes.gdal import rasterio_or_reason
 from ..scenes.grid import Window
 from ..scenes.reader import Reader
-from ..table import Table
+from ..tables.table import Table
 from .blocks import retrieve_block
 from .context import make_context
 from .plan import Plan

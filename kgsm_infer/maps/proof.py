@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import MissingError
-from ..files import MARKER
+from ..base.errors import MissingError
+from ..base.files import MARKER
 from ..scenes.grid import Window
 from .attributes import VARIABLES
 from .work import Work

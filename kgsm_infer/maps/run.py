@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import UsageError
-from ..extras import optional
+from ..base.errors import UsageError
+from ..base.extras import optional
 from ..scenes.gdal import gdal, rasterio_or_reason
 from ..scenes.manifest import Scene
 from ..scenes.outlines import Outlines, on_grid
@@ -30,8 +30,8 @@ from .plan import Plan, plan_map
 from .work import Progress, Work, worked_out
 
 if TYPE_CHECKING:
-    from ..model import Model
-    from ..table import Table
+    from ..model.model import Model
+    from ..tables.table import Table
 
 
 def map_scene(

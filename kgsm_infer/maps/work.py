@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__, kernels
-from ..errors import KgsmError, MissingError, UsageError
-from ..files import MARKER
+from ..base.errors import KgsmError, MissingError, UsageError
+from ..base.files import MARKER
 from ..scenes.grid import Window
 from ..scenes.layers import cube_named
 from ..scenes.reader import Reader
@@ -317,7 +317,7 @@ def code_digest() -> str:
     """One hash of the code that makes a map: rows, kernels (the built core too), scenes, maps."""
     home = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
-    for part in (".", "kernels", "scenes", "maps"):
+    for part in (".", "base", "kernels", "tables", "context", "model", "scenes", "maps"):
         for path in sorted((home / part).glob("*")):
             if path.suffix in (".py", ".so", ".pyd"):
                 digest.update(f"\0{part}/{path.name}\0".encode())

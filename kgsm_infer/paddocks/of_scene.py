@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
-from ..extras import optional
+from ..base.errors import DataError
+from ..base.extras import optional
 from ..maps.plan import Plan, plan_map
 from ..maps.work import Progress, Work, worked_out
 from ..scenes.gdal import gdal
@@ -30,7 +30,7 @@ from ..scenes.outlines import Outlines, Reason, on_grid
 from .summary import MIN_VALID, Paddock, summarise, without_number
 
 if TYPE_CHECKING:
-    from ..model import Model
+    from ..model.model import Model
 
 #: Less of a paddock than this inside pixels, and it is a sliver.
 MIN_PIXELS = 1.0

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dates import asked_time
-from ..errors import DataError, UsageError
+from ..base.errors import DataError, UsageError
 from ..scenes.outlines import Outlines, Reason, plain_id
-from ..table import Table
+from ..tables.dates import asked_time
+from ..tables.table import Table
 from .summary import MIN_VALID, Paddock, summarise, without_number
 
 if TYPE_CHECKING:
-    from ..model import Model
-    from ..retrieval import Retrieval
+    from ..model.model import Model
+    from ..model.result import Retrieval
 
 
 def paddocks_of_table(

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import flags
-from ..card import Card
+from ..base import flags
+from ..model.card import Card
 from ..probes import Reading, effects
 from ..scenes.outlines import LON_LAT, Outlines
-from ..table import Table
+from ..tables.table import Table
 from .summary import Paddock
 
 

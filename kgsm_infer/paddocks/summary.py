@@ -31,15 +31,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import flags
-from ..errors import UsageError
-from ..files import whole
+from ..base import flags
+from ..base.errors import UsageError
+from ..base.files import whole
 from ..scenes.outlines import LON_LAT, Outlines, Reason, json_value
-from ..table import write_csv
+from ..tables.table import write_csv
 
 if TYPE_CHECKING:
-    from ..card import Card
-from ..interval import Width, ends, interval_of
+    from ..model.card import Card
+from ..model.interval import Width, ends, interval_of
 
 #: A flag stands for a paddock from this share of its pixels on.
 FLAG_SHARE = 0.1

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ..base.errors import DataError
 from .safe import Channel, Floats, number, numbers, text, xml
 
 #: Lines and samples at the image's edge in which border noise is looked for.

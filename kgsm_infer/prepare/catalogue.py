@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, MissingError, UsageError
-from ..extras import optional
+from ..base.errors import DataError, MissingError, UsageError
+from ..base.extras import optional
 
 #: Times a request is tried again when a server does not answer or says 429 or 5xx.
 RETRIES = 4

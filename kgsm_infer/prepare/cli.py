@@ -89,8 +89,8 @@ def prepare(
     """
     if context.invoked_subcommand is not None:
         return
-    from ..errors import UsageError
-    from ..progress import pixels_bar
+    from ..base.errors import UsageError
+    from ..base.progress import pixels_bar
     from .catalogue import day
     from .grids import asked_grid
     from .heights import Terrain
@@ -140,7 +140,7 @@ def sigma0(
 
     Calibrated, noise removed, terrain-corrected, on a grid of your choosing.
     """
-    from ..progress import pixels_bar
+    from ..base.progress import pixels_bar
     from .grids import asked_grid
     from .heights import Terrain, surface_of
     from .manifests import write_pass_manifests
@@ -186,7 +186,7 @@ def fuse(
 
     A stopped run goes on when called again.
     """
-    from ..progress import pixels_bar
+    from ..base.progress import pixels_bar
     from .fuse import Run, fuse_series, make_plan, present_shares
     from .pairs import read_pairs
 
@@ -235,7 +235,7 @@ def fuse_methods(
 
     Each fine image is left out, made by every method, and compared.
     """
-    from ..progress import pixels_bar
+    from ..base.progress import pixels_bar
     from .compare import leave_one_out, report_text, write_scores
     from .fuse import Run
     from .methods import METHODS
@@ -275,7 +275,7 @@ def ndvi(
 
     Landsat, Sentinel-2 or MODIS; albedo and water content on request.
     """
-    from ..progress import pixels_bar
+    from ..base.progress import pixels_bar
     from .grids import asked_grid
     from .ndvi import Wanted, prepare_ndvi, summary
     from .products import find_products
@@ -318,7 +318,7 @@ def stack(
 
     Radar passes and clear NDVI over a place, relative orbits apart.
     """
-    from ..progress import pixels_bar
+    from ..base.progress import pixels_bar
     from .catalogue import Search, day, find, signer
     from .grids import asked_grid, lon_lat_box
     from .stack import planned, prepare_stack, report_lines
@@ -350,7 +350,7 @@ def _day(given: str | None, option: str) -> Any:
         return None
     import numpy as np
 
-    from ..errors import UsageError
+    from ..base.errors import UsageError
 
     try:
         return np.datetime64(given, "D")

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, UsageError
-from ..files import whole
+from ..base.errors import DataError, UsageError
+from ..base.files import whole
 from ..kernels.fusion import Pair
 from ..scenes.gdal import gdal
 from .fuse import LEAST_PRESENT, Run, present_shares

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..errors import DataError, MissingError
+from ..base.errors import DataError, MissingError
 from .catalogue import TIMEOUT_S, told
 
 #: Larger files are read by windows.

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__
-from ..errors import DataError, UsageError
-from ..files import whole
+from ..base.errors import DataError, UsageError
+from ..base.files import whole
 from ..kernels import fusion, tier_name
 from ..kernels.fusion import Fusion, Pair
 from ..scenes.gdal import gdal, rasterio_or_reason

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..extras import optional
+from ..base.extras import optional
 from .safe import Floats, Product
 
 SPEED_OF_LIGHT = 299_792_458.0  # m/s

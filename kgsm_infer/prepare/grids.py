@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, MissingError, UsageError
-from ..extras import optional
+from ..base.errors import DataError, MissingError, UsageError
+from ..base.extras import optional
 from ..scenes.gdal import rasterio_or_reason
 from ..scenes.grid import Grid
 

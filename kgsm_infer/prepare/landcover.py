@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__
-from ..errors import DataError
+from ..base.errors import DataError
 from ..scenes.grid import Grid
 from .grids import Draft, into_place, said_simulated, workshop
 from .vegetation import of_cover, vwc_of

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files import whole
+from ..base.files import whole
 from .grids import said_simulated
 
 #: ``S1B_20211223T051122_022D_vv_sigma0.tif``

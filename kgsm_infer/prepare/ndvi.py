@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__
-from ..errors import DataError, UsageError
-from ..files import whole
+from ..base.errors import DataError, UsageError
+from ..base.files import whole
 from ..scenes.gdal import gdal
 from ..scenes.grid import Grid
 from . import products

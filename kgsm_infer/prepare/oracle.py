@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UsageError
+from ..base.errors import UsageError
 from ..scenes.gdal import rasterio_or_reason
 from .calibration import read_calibration
 from .safe import SIMULATED, Floats, read_product

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ..base.errors import DataError
 from ..scenes.grid import Grid, Window
 from ..scenes.manifest import Scene, scene_from
 from ..scenes.opening import open_series

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from xml.etree import ElementTree
 
-from ..errors import DataError
+from ..base.errors import DataError
 from .reflectance import PRODUCTS, Optical
 
 _LANDSAT = re.compile(

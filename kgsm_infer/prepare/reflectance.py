@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..columns import ndvi_of
+from ..tables.columns import ndvi_of
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]

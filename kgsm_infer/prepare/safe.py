@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ..base.errors import DataError
 from ..scenes.gdal import rasterio_or_reason
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ..base.errors import DataError
 from ..scenes.gdal import rasterio_or_reason
 from ..scenes.grid import Grid
 from .calibration import BORDER, Calibration, border, read_calibration

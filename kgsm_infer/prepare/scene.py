@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, UsageError
-from ..files import whole
+from ..base.errors import DataError, UsageError
+from ..base.files import whole
 from ..scenes.grid import Grid
 from .catalogue import Search, find, signer
 from .fuse import Run, fuse_series, make_plan, present_shares

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
-from ..columns import ONE_PASS_S
-from ..errors import DataError, UsageError
+from ..base.errors import DataError, UsageError
 from ..scenes.gdal import GDAL_CACHE_MB, rasterio_or_reason
 from ..scenes.grid import Grid
+from ..tables.columns import ONE_PASS_S
 from .grids import Draft, finished, into_place, workshop
 from .heights import Surface, Terrain, surface_of
 from .safe import Product, read_product

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..errors import DataError
-from ..files import whole
+from ..base.errors import DataError
+from ..base.files import whole
 from ..scenes.gdal import gdal
 from ..scenes.grid import Grid
 from .catalogue import Found, flat_box, session

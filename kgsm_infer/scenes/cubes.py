@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
-from ..extras import optional
+from ..base.errors import DataError
+from ..base.extras import optional
 from .gdal import rasterio_or_reason, reason_of
 from .grid import Grid, Window, crs_of
 from .match import Plane

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..extras import optional
+from ..base.extras import optional
 
 #: MB of decoded blocks GDAL may keep, whatever the machine's memory (its default is 5 %).
 GDAL_CACHE_MB = 64

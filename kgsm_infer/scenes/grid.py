@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ..base.errors import DataError
 from .gdal import rasterio_or_reason, reason_of
 from .manifest import Scene
 

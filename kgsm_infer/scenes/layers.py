@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..columns import is_backscatter, pass_of
-from ..dates import utc_seconds, why_no_date
-from ..errors import DataError
+from ..base.errors import DataError
+from ..tables.columns import is_backscatter, pass_of
+from ..tables.dates import utc_seconds, why_no_date
 from .presets import form_in_name
 
 MATCHES = ("exact", "nearest", "linear")

@@ -32,8 +32,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..columns import POLARISATIONS, forms_given
-from ..errors import DataError, UsageError
+from ..base.errors import DataError, UsageError
+from ..tables.columns import POLARISATIONS, forms_given
 from .layers import Layer, as_named, check_keys, cube_named, layer_from
 from .presets import PRESETS
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..columns import FROM_DATE, FROZEN_BY, LAYER_RULES, POLARISATIONS, is_fill, made_from
-from ..context import CONTEXT, first_given
-from ..errors import DataError
+from ..base.errors import DataError
+from ..context.definitions import CONTEXT, first_given
+from ..tables.columns import FROM_DATE, FROZEN_BY, LAYER_RULES, POLARISATIONS, is_fill, made_from
 from .grid import Grid, Window, crs_of, stated_grid
 from .layers import Layer, Slice, in_passes
 from .manifest import Scene

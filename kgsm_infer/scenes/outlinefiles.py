@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
-from ..extras import optional
+from ..base.errors import DataError
+from ..base.extras import optional
 
 LON_LAT = "OGC:CRS84"
 Features = list[dict[str, Any]]

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import DataError, UsageError
-from ..extras import optional
+from ..base.errors import DataError, UsageError
+from ..base.extras import optional
 from .gdal import rasterio_or_reason, reason_of
 from .grid import Grid
 from .outlinefiles import LON_LAT, json_value, read_features

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..errors import DataError
-from ..weather import Weather, daily_feature, is_weather
+from ..base.errors import DataError
+from ..tables.weather import Weather, daily_feature, is_weather
 from .layers import Layer
 from .manifest import Scene
 

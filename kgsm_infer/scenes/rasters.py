@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from ..base.errors import DataError
 from .gdal import rasterio_or_reason, reason_of
 from .grid import Grid, Window
 from .match import Plane

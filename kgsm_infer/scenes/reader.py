@@ -6,8 +6,8 @@ from collections import OrderedDict
 
 import numpy as np
 
-from ..columns import FROM_DATE, made_from, make, ndvi_of
-from ..errors import DataError
+from ..base.errors import DataError
+from ..tables.columns import FROM_DATE, made_from, make, ndvi_of
 from .grid import Window
 from .layers import Layer, Slice
 from .match import Plane, matched

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import FROM_DATE, made_from
+from ..tables.columns import FROM_DATE, made_from
 from .grid import Grid
 from .layers import Layer
 

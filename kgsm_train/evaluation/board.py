@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kgsm_infer.errors import DataError
-from kgsm_infer.files import whole
+from kgsm_infer.base.errors import DataError
+from kgsm_infer.base.files import whole
 
 from ..learning.learnt import Learnt
 from ..strict import as_plain, build, read_json

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kgsm_infer.interval import Width, WidthTerm, factor
+from kgsm_infer.model.interval import Width, WidthTerm, factor
 
 Array = NDArray[np.float64]
 #: The factor may halve or double the usual width, no more.

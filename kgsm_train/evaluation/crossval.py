@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kgsm_infer.wetness import SoilLimits, wetness_of
+from kgsm_infer.model.index import SoilLimits, wetness_of
 
 from ..config import Config
 from ..learning.baselines import BASELINES

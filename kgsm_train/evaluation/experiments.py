@@ -32,8 +32,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kgsm_infer.errors import UsageError
-from kgsm_infer.files import whole
+from kgsm_infer.base.errors import UsageError
+from kgsm_infer.base.files import whole
 
 from ..config import Config, read_config, read_toml
 from ..learning.samples import Source, read_source

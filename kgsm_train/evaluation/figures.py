@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from kgsm_infer.files import whole
+from kgsm_infer.base.files import whole
 
 from ..learning.calibrate import Profile
 from ..models import MODELS, title

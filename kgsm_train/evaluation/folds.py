@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kgsm_infer.errors import DataError
+from kgsm_infer.base.errors import DataError
 
 #: Two labels are one when they differ by no more (m3 m-3), and so many together make a copy.
 SAME_LABEL, SAME_LABELS = 0.001, 3

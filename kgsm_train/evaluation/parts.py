@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 import kgsm_infer
 import kgsm_train
 from kgsm_infer import kernels
-from kgsm_infer.errors import DataError
-from kgsm_infer.files import whole
-from kgsm_infer.onnxfile import SHIPPED
+from kgsm_infer.base.errors import DataError
+from kgsm_infer.base.files import whole
+from kgsm_infer.model.onnx_reader import SHIPPED
 
 from ..config import Config, as_json
 from ..learning.learnt import Learnt
@@ -31,19 +31,13 @@ from ..learning.samples import Source
 from ..strict import as_plain, build, parse_json
 from .splits import Design, Split
 
-#: The sources a part's numbers depend on: everything between a table and a prediction.
+#: Sources a part's numbers depend on: everything between a table and a prediction.
 CODE_OF_A_PART = {
-    kgsm_infer: ("*.py", "kernels/*.py", "kernels/_core*.so", "kernels/_core*.pyd"),
+    kgsm_infer: ("tables/*.py", "context/*.py", "model/*.py", "kernels/*.py",
+                 "kernels/_core*.so", "kernels/_core*.pyd"),
     kgsm_train: ("config.py", "checks.py", "models.py", "learning/*.py", "evaluation/folds.py",
                  "evaluation/splits.py", "evaluation/crossval.py"),
 }  # fmt: skip
-#: Of kgsm_infer, what only commands and model files need: no training reads it. The label-free
-#: index is no training: it is a model file, and runs through them.
-_BESIDE = (
-    "card.py", "cli.py", "command.py", "engines.py", "errors.py", "extras.py", "files.py",
-    "model.py", "onnxfile.py", "output.py", "progress.py", "wcm_table.py", "weights.py",
-    "xarray.py",
-)  # fmt: skip
 #: Bytes a part may have.
 MOST_BYTES = 256 * 2**20
 
@@ -65,22 +59,15 @@ class Part:
 
 
 @cache
-def code_digest(index: bool = False) -> str:
-    """One hash of the sources a part depends on, and of which kernels run.
-
-    index: of a part of the label-free index, which depends on the shipped model file too.
-    """
+def code_digest() -> str:
+    """Hash the sources a part depends on, and which kernels run."""
     digest = hashlib.sha256(f"{kernels.engine_name()} {kernels.tier_name()}".encode())
     for package, patterns in CODE_OF_A_PART.items():
         home = Path(str(package.__file__)).parent
         for pattern in patterns:
             for path in sorted(home.glob(pattern)):
-                if not index and path.parent == home and path.name in _BESIDE:
-                    continue
                 digest.update(f"\0{path.relative_to(home)}\0".encode())
                 digest.update(path.read_bytes())
-    if index:
-        digest.update(SHIPPED["wetness"].read_bytes())
     return digest.hexdigest()
 
 
@@ -93,8 +80,9 @@ def part_key(config: Config, source: Source, design: Design, model: str, split: 
     for rows in (design.train_rows(split), design.test_rows(split)):
         digest.update(rows.tobytes() + b"\0")
     digest.update(np.ascontiguousarray(source.label[design.train_rows(split)]).tobytes())
-    code = code_digest(index=model == "wetness")
-    what = [settings, source.sha256, code, model, split.name, digest.hexdigest()]
+    if model == "wetness":  # the shipped model file decides, not a training
+        digest.update(SHIPPED["wetness"].read_bytes())
+    what = [settings, source.sha256, code_digest(), model, split.name, digest.hexdigest()]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 

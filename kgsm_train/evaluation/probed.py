@@ -1,8 +1,8 @@
 """What a few probes on the farm are worth: the date's level corrected in a cross-validation.
 
 On every new date some fields are drawn to carry probes (all their points), the level of the
-date is corrected from them by :func:`kgsm_infer.date_effect.date_effect`, and the other fields
-are scored. The variances come from residuals on other blocks of dates.
+date is corrected from them by :func:`kgsm_infer.model.date_effect.date_effect`, and the other
+fields are scored. The variances come from residuals on other blocks of dates.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kgsm_infer.date_effect import Variances, date_effect
+from kgsm_infer.model.date_effect import Variances, date_effect
 
 from ..models import MODELS
 from .board import ProbedScores

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
-from kgsm_infer.errors import KgsmError, MissingError
+from kgsm_infer.base.errors import KgsmError, MissingError
 
 from ..progress import PartProgress
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kgsm_infer.files import whole
+from kgsm_infer.base.files import whole
 
 from ..config import Config
 from ..learning.calibrate import Profile, profile

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kgsm_infer.table import write_csv
+from kgsm_infer.tables.table import write_csv
 
 from ..config import Config
 from .board import Board, write_board

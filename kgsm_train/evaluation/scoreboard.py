@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kgsm_infer
-from kgsm_infer.date_effect import spread_of
+from kgsm_infer.model.date_effect import spread_of
 
 from ..config import Config, as_json
 from ..models import MODELS, title

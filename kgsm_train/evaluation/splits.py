@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kgsm_infer.errors import DataError
+from kgsm_infer.base.errors import DataError
 
 from ..config import Config
 from ..learning.samples import Source, text_column

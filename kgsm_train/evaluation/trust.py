@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kgsm_infer.kernels.domain import Domain, dissimilarity
 from kgsm_infer.kernels.wcm import Wcm
-from kgsm_infer.observations import isolate_observed
+from kgsm_infer.model.observations import isolate_observed
 
 from ..config import Config
 from ..learning.samples import Samples

@@ -22,19 +22,19 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 import kgsm_infer
-from kgsm_infer import flags
-from kgsm_infer.card import CARD_KEY, Card, Channel
-from kgsm_infer.columns import range_of
-from kgsm_infer.engines import Complete
-from kgsm_infer.errors import ModelError
-from kgsm_infer.files import whole
+from kgsm_infer.base import flags
+from kgsm_infer.base.errors import ModelError
+from kgsm_infer.base.files import whole
 from kgsm_infer.kernels.domain import Domain
 from kgsm_infer.kernels.wcm import Limits, isolate
 from kgsm_infer.kernels.window import whole_history
-from kgsm_infer.model import Model, load
-from kgsm_infer.observations import Observations
-from kgsm_infer.onnxfile import read_model_file, sealed
-from kgsm_infer.retrieval import Retrieval
+from kgsm_infer.model.card import CARD_KEY, Card, Channel
+from kgsm_infer.model.engines import Complete
+from kgsm_infer.model.model import Model, load
+from kgsm_infer.model.observations import Observations
+from kgsm_infer.model.onnx_reader import read_model_file, sealed
+from kgsm_infer.model.result import Retrieval
+from kgsm_infer.tables.columns import range_of
 
 from ..config import Config, as_json
 from ..learning.network import KnowledgeGuidedLSTM

@@ -14,10 +14,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from kgsm_infer import flags
-from kgsm_infer.card import Card, card_domain, graph_inputs
-from kgsm_infer.interval import Width, interval_of
+from kgsm_infer.base import flags
 from kgsm_infer.kernels.domain import Domain
+from kgsm_infer.model.card import Card, card_domain, graph_inputs
+from kgsm_infer.model.interval import Width, interval_of
 
 from ..learning.network import KnowledgeGuidedLSTM
 from .lstm_nodes import lstm_members
@@ -292,7 +292,7 @@ def _numbers(
 
 
 def _interval_factor(graph: Graph, card: Card, width: Width, clipped: str, told: _Told) -> str:
-    """What scales the interval's offsets (:func:`kgsm_infer.interval.factor`)."""
+    """What scales the interval's offsets (:func:`kgsm_infer.model.interval.factor`)."""
     node, constant = graph.node, graph.constant
     total = constant("interval_intercept", width.intercept)
     for term in width.terms:

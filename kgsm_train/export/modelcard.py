@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from kgsm_infer import flags
-from kgsm_infer.card import Card
-from kgsm_infer.files import whole
-from kgsm_infer.output import in_words
+from kgsm_infer.app.output import in_words
+from kgsm_infer.base import flags
+from kgsm_infer.base.files import whole
+from kgsm_infer.model.card import Card
 
 from ..evaluation.metrics import number
 from ..learning.samples import Source

@@ -1,4 +1,4 @@
-"""The model file that kgsm ships: the label-free wetness index (:mod:`kgsm_infer.wetness`).
+"""The model file that kgsm ships: the label-free wetness index (:mod:`kgsm_infer.model.index`).
 
     python -m kgsm_train.export.wetness FOLDER
 
@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 
 import kgsm_infer
-from kgsm_infer.card import Card, Channel
-from kgsm_infer.columns import range_of
-from kgsm_infer.context import HistoryRule
+from kgsm_infer.context.definitions import HistoryRule
 from kgsm_infer.kernels.head import Head, Term, readout_of
 from kgsm_infer.kernels.wcm import Limits, Wcm, default_limits
 from kgsm_infer.kernels.window import Layout
+from kgsm_infer.model.card import Card, Channel
+from kgsm_infer.tables.columns import range_of
 
 from ..learning.network import KnowledgeGuidedLSTM
 from .files import Exported, write_files

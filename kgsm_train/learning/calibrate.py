@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult, least_squares
 
 from kgsm_infer import kernels
-from kgsm_infer.errors import DataError
+from kgsm_infer.base.errors import DataError
 from kgsm_infer.kernels.wcm import InOwnTerms, Wcm, forward_db, in_own_terms, isolate_to_fit
 
 Array = NDArray[np.float64]

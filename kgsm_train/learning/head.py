@@ -3,7 +3,8 @@
     SM = b0 + b1 z + b2 z_scene + b3 (ndvi - ndvi_scene) + b4 z_before                  (change)
     SM = (sigma_soil - C) / D                                            (wcm; Eqs 3 and 6)
 
-z is ``vh_anomaly`` of :mod:`kgsm_infer.context`: how far a place's backscatter is over what is
+z is ``vh_anomaly`` of :mod:`kgsm_infer.context.definitions`: how far a place's backscatter is over
+what is
 usual there, in its own swings; z_scene is its mean over the scene, which carries the weather all
 places share. b1, b2 >= 0, because wet soil is bright. NDVI enters as its departure from the
 scene's: between dates its level tells the season, and of seasons a table knows few.
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import lsq_linear
 
-from kgsm_infer.errors import DataError
+from kgsm_infer.base.errors import DataError
 from kgsm_infer.kernels.head import Head, Readout, Term, readout_of
 from kgsm_infer.kernels.window import Layout
 

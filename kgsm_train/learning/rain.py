@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kgsm_infer.errors import UsageError
-from kgsm_infer.table import Table
-from kgsm_infer.weather import FITTED, Weather, decay_of, fitted_api
+from kgsm_infer.base.errors import UsageError
+from kgsm_infer.tables.table import Table
+from kgsm_infer.tables.weather import FITTED, Weather, decay_of, fitted_api
 
 from ..config import Config
 

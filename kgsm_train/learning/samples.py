@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kgsm_infer import kernels
-from kgsm_infer.columns import POLARISATIONS, range_of
-from kgsm_infer.context import WHOLE_ARCHIVE, HistoryRule, Typical, first_given
-from kgsm_infer.errors import DataError
+from kgsm_infer.base.errors import DataError
+from kgsm_infer.context.definitions import WHOLE_ARCHIVE, HistoryRule, Typical, first_given
+from kgsm_infer.context.from_tables import shared_code
 from kgsm_infer.kernels.wcm import Limits, Wcm
 from kgsm_infer.kernels.window import bounded, whole_history, window_rows
-from kgsm_infer.observations import Observations, columns_to_read, isolate_observed, observe
-from kgsm_infer.table import Table, table_of
-from kgsm_infer.table_context import shared_code
-from kgsm_infer.tablefile import Sheet, read_sheet
-from kgsm_infer.weather import Weather, is_weather, read_weather, with_weather
+from kgsm_infer.model.observations import Observations, columns_to_read, isolate_observed, observe
+from kgsm_infer.tables.columns import POLARISATIONS, range_of
+from kgsm_infer.tables.reading import Sheet, read_sheet
+from kgsm_infer.tables.table import Table, table_of
+from kgsm_infer.tables.weather import Weather, is_weather, read_weather, with_weather
 
 from ..config import Config, HeadOptions
 from ..models import MODELS
@@ -185,8 +185,8 @@ def samples_of(
     One that reads ``soil`` needs the vegetation, one that reads ``radar`` does not.
     ``no-radar`` leaves out every feature made of backscatter and its backscatter channel is
     0 everywhere; ``nothing`` holds labels and dates only.
-    train_rows: where the typical place is taken from (:class:`kgsm_infer.context.Typical`); all
-    rows where not given.
+    train_rows: where the typical place is taken from
+    (:class:`kgsm_infer.context.definitions.Typical`); all rows where not given.
     """
     config, _ = with_fitted_rain(config, source.table, source.weather, source.label, train_rows)
     reads = MODELS[model].reads

@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kgsm_infer.context import WHOLE_ARCHIVE, HistoryRule
-from kgsm_infer.errors import DataError
+from kgsm_infer.base.errors import DataError
+from kgsm_infer.context.definitions import WHOLE_ARCHIVE, HistoryRule
 from kgsm_infer.kernels.head import Head
 from kgsm_infer.kernels.wcm import Wcm
-from kgsm_infer.observations import isolate_observed
+from kgsm_infer.model.observations import isolate_observed
 
 from ..config import Config
 from ..models import MODELS

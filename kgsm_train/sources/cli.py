@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kgsm_infer.command import note, say
-from kgsm_infer.errors import UsageError
-from kgsm_infer.files import RESULTS, preflight
+from kgsm_infer.base.command import note, say
+from kgsm_infer.base.errors import UsageError
+from kgsm_infer.base.files import RESULTS, preflight
 
 if TYPE_CHECKING:
     from .columns import Sourced

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kgsm_infer.columns import RULES
-from kgsm_infer.table import table_from_columns, write_csv
+from kgsm_infer.tables.columns import RULES
+from kgsm_infer.tables.table import table_from_columns, write_csv
 
 Columns = dict[str, Any]
 Seconds = NDArray[np.datetime64]

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kgsm_infer.cells import Cells, texts_of
-from kgsm_infer.columns import (
+from kgsm_infer.base.errors import DataError, UsageError
+from kgsm_infer.tables.columns import (
     FILL_CAUSE,
     POLARISATIONS,
     RULES,
@@ -26,12 +26,12 @@ from kgsm_infer.columns import (
     forms_given,
     is_backscatter,
 )
-from kgsm_infer.dates import is_day_only
-from kgsm_infer.errors import DataError, UsageError
-from kgsm_infer.refusal import MISSING, Refusal
-from kgsm_infer.table import have, to_sigma0_db
-from kgsm_infer.tablefile import Sheet, read_sheet
-from kgsm_infer.twins import Rows, merge
+from kgsm_infer.tables.dates import is_day_only
+from kgsm_infer.tables.duplicates import Rows, merge
+from kgsm_infer.tables.parsing import MISSING, Refusal
+from kgsm_infer.tables.reading import Sheet, read_sheet
+from kgsm_infer.tables.table import have, to_sigma0_db
+from kgsm_infer.tables.text_column import Cells, texts_of
 
 from .columns import Seconds, Sourced
 from .join import IN_UTC, Join, first_of, iso_dates, join_in_situ, with_ndvi
@@ -62,7 +62,7 @@ def read_backscatter(path: str | Path, unit: str = "db", keep: str = "refuse") -
     columns of the contract where it has them.
 
     unit: of VV and VH, ``db`` (S1_GRD) or ``linear`` (S1_GRD_FLOAT); a value that cannot be
-    of it is refused. keep: as in :func:`kgsm_infer.table.read_table`. Rows without any
+    of it is refused. keep: as in :func:`kgsm_infer.tables.table.read_table`. Rows without any
     backscatter (masked, outside the swath) are left out. Rows of one pass over a site, which
     the archive cuts into slices, become one: mean in linear power, weighted by ``pixels``
     where the export has them. In an export of days, rows of one day and no orbit are not

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kgsm_infer.errors import DataError, UsageError
+from kgsm_infer.base.errors import DataError, UsageError
 
 from .columns import Columns, Seconds, Sourced
 from .ismn_archive import network_and_station, opened, quiet, reason_of

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kgsm_infer.cells import shown
-from kgsm_infer.errors import DataError, MissingError
+from kgsm_infer.base.errors import DataError, MissingError
+from kgsm_infer.tables.text_column import shown
 
 #: What belongs to a station beside its series: its static variables.
 _KINDS = (".stm", ".csv")

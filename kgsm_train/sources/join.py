@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kgsm_infer.cells import NAME_LENGTH, Cells
-from kgsm_infer.dates import is_day_only, states_zone, utc_seconds, wall_clock
-from kgsm_infer.errors import DataError, UsageError
-from kgsm_infer.table import Table
+from kgsm_infer.base.errors import DataError, UsageError
+from kgsm_infer.tables.dates import is_day_only, states_zone, utc_seconds, wall_clock
+from kgsm_infer.tables.table import Table
+from kgsm_infer.tables.text_column import NAME_LENGTH, Cells
 
 from .columns import Columns, Seconds, Sourced, keep_rows, nearest, taken, used_once
 

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from kgsm_infer.cells import shown
-from kgsm_infer.columns import RULES
-from kgsm_infer.errors import DataError, UsageError
-from kgsm_infer.refusal import MISSING
-from kgsm_infer.table import Table, read_table, table_from_columns
-from kgsm_infer.tablefile import open_text
+from kgsm_infer.base.errors import DataError, UsageError
+from kgsm_infer.tables.columns import RULES
+from kgsm_infer.tables.parsing import MISSING
+from kgsm_infer.tables.reading import open_text
+from kgsm_infer.tables.table import Table, read_table, table_from_columns
+from kgsm_infer.tables.text_column import shown
 
 #: A logger's header stands within so many lines.
 TITLE_LINES = 12

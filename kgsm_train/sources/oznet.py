@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kgsm_infer.columns import RULES, Rule
-from kgsm_infer.errors import DataError, UsageError
+from kgsm_infer.base.errors import DataError, UsageError
 from kgsm_infer.kernels.wcm import forward_db, vwc_from_ndvi
-from kgsm_infer.refusal import MISSING
-from kgsm_infer.table import table_from_columns
-from kgsm_infer.tablefile import read_sheet
+from kgsm_infer.tables.columns import RULES, Rule
+from kgsm_infer.tables.parsing import MISSING
+from kgsm_infer.tables.reading import read_sheet
+from kgsm_infer.tables.table import table_from_columns
 
 from .columns import Columns, Sourced, keep_rows
 from .earth_engine import read_backscatter

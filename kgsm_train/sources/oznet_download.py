@@ -14,8 +14,8 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
-from kgsm_infer.errors import DataError, MissingError, UsageError
-from kgsm_infer.files import whole
+from kgsm_infer.base.errors import DataError, MissingError, UsageError
+from kgsm_infer.base.files import whole
 
 from .oznet import SITES_FILE, STATION_FILE
 

@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kgsm_infer.errors import UsageError
-from kgsm_infer.files import whole
+from kgsm_infer.base.errors import UsageError
+from kgsm_infer.base.files import whole
 from kgsm_infer.kernels.wcm import Wcm, forward_db, in_own_terms
-from kgsm_infer.table import write_csv
+from kgsm_infer.tables.table import write_csv
 
 Array = NDArray[np.float64]
 Columns = dict[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kgsm_infer.interval import factor
+from kgsm_infer.model.interval import factor
 from kgsm_train.evaluation.conformal import Residuals, as_card, best_width
 
 

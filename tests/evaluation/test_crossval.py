@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kgsm_infer.errors import DataError
+from kgsm_infer.base.errors import DataError
 from kgsm_train.config import read_config
 from kgsm_train.evaluation import crossval, parts
 from kgsm_train.evaluation.board import read_board

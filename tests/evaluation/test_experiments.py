@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from kgsm_infer.errors import UsageError
+from kgsm_infer.base.errors import UsageError
 from kgsm_train.evaluation import crossval
 from kgsm_train.evaluation.experiments import read_plan, run_plan
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgsm_infer.errors import DataError
+from kgsm_infer.base.errors import DataError
 from kgsm_train.evaluation.folds import (
     date_blocks,
     find_leaks,

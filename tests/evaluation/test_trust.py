@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kgsm_infer import flags
-from kgsm_infer.context import ENOUGH
-from kgsm_infer.errors import DataError
+from kgsm_infer.base import flags
+from kgsm_infer.base.errors import DataError
+from kgsm_infer.context.definitions import ENOUGH
+from kgsm_infer.context.from_tables import context_missing, context_of
 from kgsm_infer.kernels.domain import Domain, dissimilarity, domain_of
-from kgsm_infer.model import load
-from kgsm_infer.table import read_table, table_from_columns
-from kgsm_infer.table_context import context_missing, context_of
+from kgsm_infer.model.model import load
+from kgsm_infer.tables.table import read_table, table_from_columns
 from kgsm_train.evaluation.trust import training_domain
 
 RNG = np.random.default_rng(5)

@@ -12,14 +12,14 @@ import onnxruntime as ort
 import pytest
 from made_models import card_of, network_of, write_pair
 
-from kgsm_infer.card import CARD_KEY, card_from_json
-from kgsm_infer.errors import ModelError
+from kgsm_infer.base.errors import ModelError
 from kgsm_infer.kernels.head import Head, Term
 from kgsm_infer.kernels.wcm import Wcm
 from kgsm_infer.kernels.window import days_apart
-from kgsm_infer.model import load
-from kgsm_infer.observations import frost_flags
-from kgsm_infer.onnxfile import card_and_graph, read_model_file, sealed
+from kgsm_infer.model.card import CARD_KEY, card_from_json
+from kgsm_infer.model.model import load
+from kgsm_infer.model.observations import frost_flags
+from kgsm_infer.model.onnx_reader import card_and_graph, read_model_file, sealed
 from kgsm_train.export import files as export_module
 from kgsm_train.export.graph import complete_graph, core_graph
 from kgsm_train.export.nodes import IR_VERSION, OPSET

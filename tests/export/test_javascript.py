@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import kgsm_infer
-from kgsm_infer import flags
+from kgsm_infer.base import flags
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples/integrate/predict.mjs"
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 import pytest
 
-from kgsm_infer.onnxfile import read_model_file
+from kgsm_infer.model.onnx_reader import read_model_file
 from kgsm_train.config import read_config
 from kgsm_train.export.modelcard import model_card, stac_item
 from kgsm_train.learning.samples import read_source

@@ -188,7 +188,7 @@ def test_boort(tmp_path, shared_data, keep):
 
 
 def test_the_command_line_loads_nothing_of_the_gateway_but_its_commands():
-    code = "import kgsm_infer.cli, sys; print(*[m for m in sys.modules if 'gateway' in m])"
+    code = "import kgsm_infer.app.cli, sys; print(*[m for m in sys.modules if 'gateway' in m])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0
     assert set(done.stdout.split()) <= {"kgsm_infer.gateway", "kgsm_infer.gateway.cli"}

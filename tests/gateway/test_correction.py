@@ -17,7 +17,8 @@ import pytest
 from made_gateways import DAY, Events, columns_of, drop, made_gateway, made_model, scanned, stored
 from running import COMMAND, Running
 
-from kgsm_infer import flags, load
+from kgsm_infer import load
+from kgsm_infer.base import flags
 from kgsm_infer.gateway import recovery, watch
 from kgsm_infer.gateway.correction import corrected
 from kgsm_infer.gateway.intake import rows_of_columns
@@ -27,7 +28,7 @@ from kgsm_infer.gateway.schema import MIGRATIONS
 from kgsm_infer.gateway.store import Store
 from kgsm_infer.gateway.watch import Watch, load_paddocks
 from kgsm_infer.gateway.work import tried_out
-from kgsm_infer.table import table_from_columns
+from kgsm_infer.tables.table import table_from_columns
 
 SPREAD = {"date": 0.004, "field": 0.002, "point": 0.001}
 FIRST = 1704067200  # 2024-01-01

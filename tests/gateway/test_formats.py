@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgsm_infer import flags
+from kgsm_infer.base import flags
 from kgsm_infer.gateway import farmos, homeassistant
 from kgsm_infer.gateway.config import Mqtt
 from kgsm_infer.gateway.fiware import agri_parcel_record

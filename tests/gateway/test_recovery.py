@@ -15,7 +15,7 @@ from contextlib import suppress
 import pytest
 from made_gateways import Events, columns_of, drop, made_gateway, made_model, scanned, stored
 
-from kgsm_infer.errors import MissingError, UsageError
+from kgsm_infer.base.errors import MissingError, UsageError
 from kgsm_infer.gateway import models, recovery, spool
 from kgsm_infer.gateway.broken import StoreFull
 from kgsm_infer.gateway.models import roll_back

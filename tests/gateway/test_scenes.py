@@ -11,7 +11,7 @@ from made_gateways import made_gateway, made_model, scanned, stored
 from made_scenes import DATES, NORTH, STEP, WEST, make_pixels, write_scene
 
 from kgsm_infer import load
-from kgsm_infer.table import table_from_columns
+from kgsm_infer.tables.table import table_from_columns
 
 pytest.importorskip("rasterio", reason="scenes need kgsm[raster]")
 

@@ -24,7 +24,7 @@ from kgsm_infer.gateway.openapi import document
 from kgsm_infer.gateway.serve import Server
 from kgsm_infer.gateway.store import Store
 from kgsm_infer.gateway.watch import load_paddocks
-from kgsm_infer.table import table_from_columns
+from kgsm_infer.tables.table import table_from_columns
 
 
 @pytest.fixture(scope="module")

@@ -18,14 +18,15 @@ from made_gateways import (
     stored,
 )
 
-from kgsm_infer import flags, load
-from kgsm_infer.context import HistoryRule, Typical
-from kgsm_infer.errors import MissingError
+from kgsm_infer import load
+from kgsm_infer.base import flags
+from kgsm_infer.base.errors import MissingError
+from kgsm_infer.context.definitions import HistoryRule, Typical
 from kgsm_infer.gateway import watch
 from kgsm_infer.gateway.history import added, compared_with_past
 from kgsm_infer.gateway.store import Observed, Store
 from kgsm_infer.gateway.watch import Watch, load_paddocks
-from kgsm_infer.table import table_from_columns
+from kgsm_infer.tables.table import table_from_columns
 
 DAYS = (0, 6, 12, 18, 24, 30)
 NEW_YEAR = 1704067200

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import kgsm_infer
-from kgsm_infer.model import load
+from kgsm_infer.model.model import load
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What README writes.
@@ -59,7 +59,7 @@ def test_the_readmes_lines_pass_a_strict_type_checker(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(TYPED)
     done = run(sys.executable, "-m", "mypy", "--strict", "mine.py", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
-    assert "kgsm_infer.model.Model" in done.stdout
+    assert "kgsm_infer.model.model.Model" in done.stdout
 
 
 def test_frames_and_mappings_are_read_and_answered_row_by_row(tiny_model: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_frozen_application_runs_on_the_c_core(tiny_model: Path, tmp_path: Pat
     for optional in OPTIONAL:  # what an application does not use it leaves out, or it grows by GB
         command += ["--exclude-module", optional]
     # in the source tree there is no entry point to find the hook by
-    command += ["--additional-hooks-dir", str(ROOT / "kgsm_infer" / "_pyinstaller")]
+    command += ["--additional-hooks-dir", str(ROOT / "kgsm_infer" / "app" / "_pyinstaller")]
     done = run(*command, "app.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     app = run(tmp_path / "dist" / "app" / "app", tiny_model / "model.onnx", cwd=tmp_path)

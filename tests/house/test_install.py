@@ -149,7 +149,7 @@ def test_wheel_has_the_packages_and_no_sources(built: Built) -> None:
         endings = {Path(name).suffix for name in names if ".dist-info/" not in name}
         # beside the modules: the extension, the marker of types, the shipped model, the page
         assert endings - {".so", ".pyd"} == {".py", ".typed", ".onnx", ".css", ".js"}
-        assert {"kgsm_infer/wetness.onnx", "kgsm_infer/gateway/page.js"} <= names
+        assert {"kgsm_infer/model/wetness.onnx", "kgsm_infer/gateway/page.js"} <= names
         expected = {
             f"{package}/{path.name}"
             for package in ("kgsm_infer", "kgsm_train")
@@ -204,7 +204,7 @@ def test_it_is_the_installed_package_on_the_c_core(base: Environment) -> None:
 IMPORT = "import sys, kgsm_infer"
 HELP = """
 import contextlib, io, sys
-from kgsm_infer.cli import main
+from kgsm_infer.app.cli import main
 sys.argv = ["kgsm-infer", "--help"]
 shown = io.StringIO()
 with contextlib.redirect_stdout(shown):
@@ -253,7 +253,7 @@ def test_predict_gives_the_same_numbers(
     arguments = ["predict", tiny_model / name, tiny_model / "twin.csv", "-o"]
     must(base.bin / "kgsm-infer", *arguments, tmp_path / "base.csv", cwd=base.home)
     # the full environment, which may run the sources in place
-    must(sys.executable, "-m", "kgsm_infer.cli", *arguments, tmp_path / "full.csv", cwd=ROOT)
+    must(sys.executable, "-m", "kgsm_infer.app.cli", *arguments, tmp_path / "full.csv", cwd=ROOT)
     light, full = rows_of(tmp_path / "base.csv"), rows_of(tmp_path / "full.csv")
     assert light[0] == full[0] and {"site", "date", "sm", "soil_db", "flags"} <= set(light[0])
     assert len(light) == len(full) == len(rows_of(tiny_model / "twin.csv")) > 1

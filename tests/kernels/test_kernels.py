@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from on_engines import TIERS, fastest_tier, load_kernels
 
-from kgsm_infer import flags
+from kgsm_infer.base import flags
 from kgsm_infer.kernels import wcm
 from kgsm_infer.kernels.domain import Domain
 from kgsm_infer.kernels.wcm import Limits, Wcm

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from lstm_in_float64 import in_float64, random_weights, windows
 from on_engines import TIERS, fastest_tier, load_kernels
 
-from kgsm_infer import flags
-from kgsm_infer.card import Card
-from kgsm_infer.errors import ModelError, UsageError
-from kgsm_infer.model import TILE, load
-from kgsm_infer.onnxfile import ModelFile, read_model_file
-from kgsm_infer.table import read_table
-from kgsm_infer.weights import read_weights
+from kgsm_infer.base import flags
+from kgsm_infer.base.errors import ModelError, UsageError
+from kgsm_infer.model.card import Card
+from kgsm_infer.model.model import TILE, load
+from kgsm_infer.model.onnx_reader import ModelFile, read_model_file
+from kgsm_infer.model.weights import read_weights
+from kgsm_infer.tables.table import read_table
 
 
 @pytest.fixture(scope="module", params=[*TIERS, "numpy"])
@@ -233,7 +233,7 @@ import importlib.util
 find_spec = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *a: None if name == "onnxruntime" else find_spec(name, *a)
 import kgsm_infer
-from kgsm_infer.errors import MissingError
+from kgsm_infer.base.errors import MissingError
 model = kgsm_infer.load({str(tiny_model / "model.onnx")!r})
 table = kgsm_infer.read_table({str(tiny_model / "twin.csv")!r}, features=model.table_features())
 print(model.engine, int((model.predict(table).sm > 0).sum()))

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
 from on_engines import ENGINES, load_kernels
 
-from kgsm_infer import flags
+from kgsm_infer.base import flags
 from kgsm_infer.kernels import window
 from kgsm_infer.kernels.window import Layout, window_rows
 

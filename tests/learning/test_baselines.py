@@ -8,8 +8,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from kgsm_infer.errors import DataError
-from kgsm_infer.files import whole
+from kgsm_infer.base.errors import DataError
+from kgsm_infer.base.files import whole
 from kgsm_train.config import read_config
 from kgsm_train.evaluation.crossval import crossvalidate, few_groups, run_part
 from kgsm_train.evaluation.splits import Design, Split, folds_of, guarded_folds

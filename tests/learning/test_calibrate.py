@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from kgsm_infer import flags
-from kgsm_infer.errors import DataError
+from kgsm_infer.base import flags
+from kgsm_infer.base.errors import DataError
 from kgsm_infer.kernels.wcm import Wcm
 from kgsm_infer.kernels.wcm import smooth_floor as wcm_floor
 from kgsm_train.evaluation.metrics import scores

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kgsm_infer.errors import UsageError
+from kgsm_infer.base.errors import UsageError
 from kgsm_train.config import as_json, read_config
 from kgsm_train.evaluation.experiments import read_plan
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from kgsm_infer.errors import UsageError
-from kgsm_infer.model import load
-from kgsm_infer.onnxfile import read_model_file
-from kgsm_infer.output import describe
-from kgsm_infer.table import read_table
+from kgsm_infer.app.output import describe
+from kgsm_infer.base.errors import UsageError
+from kgsm_infer.model.model import load
+from kgsm_infer.model.onnx_reader import read_model_file
+from kgsm_infer.tables.table import read_table
 from kgsm_train.config import read_config
 from kgsm_train.fit import fit_and_export
 from kgsm_train.learning.baselines import BASELINES
@@ -229,7 +229,7 @@ def test_the_past_alone_is_asked_in_operation(experiment, tmp_path):
 def test_a_gateway_needs_the_past_and_no_archive(experiment, tmp_path):
     from typer.testing import CliRunner
 
-    from kgsm_infer.cli import app
+    from kgsm_infer.app.cli import app
 
     config, _ = experiment()
     done = fit_and_export(config, tmp_path / "run", kind="change-lstm")

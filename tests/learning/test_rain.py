@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from made_scenes import make_pixels, write_scene
 
-from kgsm_infer.model import load
+from kgsm_infer.model.model import load
 from kgsm_infer.scenes.manifest import read_scene
 from kgsm_infer.scenes.rain import scene_with_weather
-from kgsm_infer.tablefile import write_csv
-from kgsm_infer.weather import decay_of, read_weather
+from kgsm_infer.tables.reading import write_csv
+from kgsm_infer.tables.weather import decay_of, read_weather
 from kgsm_train.config import read_config
 from kgsm_train.evaluation.crossval import crossvalidate
 from kgsm_train.fit import fit_and_export
@@ -43,7 +43,7 @@ bootstrap = 20
 
 def infer(*arguments, cwd):
     return subprocess.run(
-        [sys.executable, "-m", "kgsm_infer.cli", *map(str, arguments)],
+        [sys.executable, "-m", "kgsm_infer.app.cli", *map(str, arguments)],
         cwd=cwd,
         capture_output=True,
         text=True,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kgsm_infer.errors import DataError
+from kgsm_infer.base.errors import DataError
 from kgsm_infer.kernels.wcm import Wcm
 from kgsm_train.config import Config, Data, Inputs, Network, Training, WcmOptions, read_config
 from kgsm_train.learning.network import bounded_loss, smooth_floor

@@ -9,11 +9,11 @@ import pytest
 from made_scenes import CRS, WEST, make_pixels, write_scene
 from other_cards import with_card
 
-from kgsm_infer import flags
-from kgsm_infer.errors import MissingError
+from kgsm_infer.base import flags
+from kgsm_infer.base.errors import MissingError
 from kgsm_infer.maps import cog as cog_files
 from kgsm_infer.maps.run import map_scene
-from kgsm_infer.model import Model
+from kgsm_infer.model.model import Model
 from kgsm_infer.scenes.manifest import read_scene
 
 rasterio = pytest.importorskip("rasterio", reason="maps need kgsm[raster]")

@@ -9,9 +9,9 @@ import pytest
 from made_scenes import CRS, NORTH, WEST, make_pixels
 from map_checks import predicted
 
-from kgsm_infer import flags
+from kgsm_infer.base import flags
 from kgsm_infer.maps.run import map_scene
-from kgsm_infer.model import Model
+from kgsm_infer.model.model import Model
 from kgsm_infer.scenes.manifest import read_scene, scene_from
 from kgsm_infer.scenes.opening import open_stack
 

@@ -11,21 +11,21 @@ from made_scenes import NORTH, WEST, make_pixels, write_scene
 from map_checks import assert_equal_to_predict, predicted, read_map
 from other_cards import with_card
 
-from kgsm_infer import flags
-from kgsm_infer.card import Channel
-from kgsm_infer.context import ENOUGH, SPANS, HistoryRule, Typical
+from kgsm_infer.base import flags
+from kgsm_infer.context.definitions import ENOUGH, SPANS, HistoryRule, Typical
+from kgsm_infer.context.from_tables import context_of
 from kgsm_infer.maps import lazy
 from kgsm_infer.maps import plan as map_plan
 from kgsm_infer.maps.blocks import retrieve_block
 from kgsm_infer.maps.context import make_context
 from kgsm_infer.maps.plan import plan_map
 from kgsm_infer.maps.run import map_scene
-from kgsm_infer.model import Model, Retrieval
+from kgsm_infer.model.card import Channel
+from kgsm_infer.model.model import Model, Retrieval
 from kgsm_infer.scenes.grid import Window
 from kgsm_infer.scenes.manifest import read_scene
 from kgsm_infer.scenes.reader import Reader
-from kgsm_infer.table import table_from_columns
-from kgsm_infer.table_context import context_of
+from kgsm_infer.tables.table import table_from_columns
 
 rasterio = pytest.importorskip("rasterio", reason="maps need kgsm[raster]")
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from made_scenes import with_layer, write_tif
 
-from kgsm_infer.errors import DataError, UsageError
+from kgsm_infer.base.errors import DataError, UsageError
 from kgsm_infer.maps.run import map_scene
-from kgsm_infer.model import Model
+from kgsm_infer.model.model import Model
 from kgsm_infer.scenes.grid import Window
 from kgsm_infer.scenes.manifest import read_scene
 from kgsm_infer.scenes.opening import open_stack

@@ -12,10 +12,10 @@ from map_checks import assert_equal_to_predict, predicted, read_map
 from other_cards import with_card
 
 import kgsm_infer
-from kgsm_infer import flags
-from kgsm_infer.errors import UsageError
+from kgsm_infer.base import flags
+from kgsm_infer.base.errors import UsageError
 from kgsm_infer.maps.run import map_scene
-from kgsm_infer.model import Model
+from kgsm_infer.model.model import Model
 from kgsm_infer.scenes.manifest import read_scene
 
 rasterio = pytest.importorskip("rasterio", reason="maps need kgsm[raster]")

@@ -9,11 +9,11 @@ import pytest
 from made_scenes import CRS, NORTH, STEP, WEST, make_pixels
 from other_cards import with_card
 
-from kgsm_infer.date_effect import date_effect, variances_of
-from kgsm_infer.errors import UsageError
+from kgsm_infer.base.errors import UsageError
 from kgsm_infer.maps.run import map_scene
+from kgsm_infer.model.date_effect import date_effect, variances_of
 from kgsm_infer.scenes.manifest import read_scene
-from kgsm_infer.table import table_from_columns
+from kgsm_infer.tables.table import table_from_columns
 
 rasterio = pytest.importorskip("rasterio", reason="maps need kgsm[raster]")
 SPREAD = {"date": 0.004, "field": 0.003, "point": 0.005}

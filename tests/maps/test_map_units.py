@@ -11,9 +11,9 @@ import pytest
 from made_scenes import make_pixels, with_layer, write_scene, write_tif
 from map_checks import assert_equal_to_predict, predicted, read_map
 
-from kgsm_infer.errors import DataError
+from kgsm_infer.base.errors import DataError
 from kgsm_infer.maps.run import map_scene
-from kgsm_infer.model import Model
+from kgsm_infer.model.model import Model
 from kgsm_infer.scenes.manifest import read_scene
 
 rasterio = pytest.importorskip("rasterio", reason="maps need kgsm[raster]")

@@ -11,12 +11,12 @@ from made_scenes import make_pixels, write_tif
 from map_checks import assert_equal_to_predict, predicted
 
 from kgsm_infer.maps.run import map_scene
-from kgsm_infer.model import Model, Retrieval
+from kgsm_infer.model.model import Model, Retrieval
 from kgsm_infer.scenes.grid import Window
 from kgsm_infer.scenes.manifest import scene_from
 from kgsm_infer.scenes.opening import open_stack
 from kgsm_infer.scenes.reader import Reader
-from kgsm_infer.table import table_from_columns
+from kgsm_infer.tables.table import table_from_columns
 
 rasterio = pytest.importorskip("rasterio", reason="maps need kgsm[raster]")
 

@@ -16,13 +16,13 @@ from made_scenes import make_pixels, write_scene
 from map_checks import assert_equal_to_predict, predicted
 
 import kgsm_infer
-from kgsm_infer.errors import MissingError, UsageError
+from kgsm_infer.base.errors import MissingError, UsageError
 from kgsm_infer.maps import run as map_run
 from kgsm_infer.maps import work as map_work
 from kgsm_infer.maps.blocks import Block
 from kgsm_infer.maps.plan import plan_map
 from kgsm_infer.maps.run import map_scene
-from kgsm_infer.model import Model
+from kgsm_infer.model.model import Model
 from kgsm_infer.scenes.manifest import read_scene
 
 rasterio = pytest.importorskip("rasterio", reason="maps need kgsm[raster]")
@@ -31,7 +31,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 DRIVER = (
     "from kgsm_infer.maps import plan, work; plan.BLOCK_SIDE = 32; work.SYNC_EVERY_S = 0; "
-    "from kgsm_infer.cli import main; main()"
+    "from kgsm_infer.app.cli import main; main()"
 )
 
 

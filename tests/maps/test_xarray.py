@@ -13,10 +13,10 @@ import pytest
 from made_scenes import Pixels, make_pixels
 
 import kgsm_infer
-from kgsm_infer import flags
-from kgsm_infer.errors import DataError, KgsmError, ModelError
-from kgsm_infer.model import Retrieval
-from kgsm_infer.table import table_from_columns
+from kgsm_infer.base import flags
+from kgsm_infer.base.errors import DataError, KgsmError, ModelError
+from kgsm_infer.model.model import Retrieval
+from kgsm_infer.tables.table import table_from_columns
 
 xr = pytest.importorskip("xarray", reason="lazy retrieval needs kgsm[cluster]")
 pytest.importorskip("dask.array", reason="lazy retrieval needs kgsm[cluster]")

@@ -10,8 +10,8 @@ import pytest
 from made_outlines import every_kind, polygon, write_geojson
 from made_scenes import CRS, NORTH, STEP, WEST
 
-from kgsm_infer.errors import DataError
-from kgsm_infer.model import Model
+from kgsm_infer.base.errors import DataError
+from kgsm_infer.model.model import Model
 from kgsm_infer.paddocks.summary import paddock_summary
 from kgsm_infer.scenes.grid import Grid
 from kgsm_infer.scenes.manifest import read_scene

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from made_outlines import polygon, write_geojson
 
-from kgsm_infer.errors import DataError, UsageError
-from kgsm_infer.model import Model
+from kgsm_infer.base.errors import DataError, UsageError
+from kgsm_infer.model.model import Model
 from kgsm_infer.paddocks.of_table import paddocks_of_table, rows_without_outline
 from kgsm_infer.paddocks.summary import (
     Paddock,
@@ -22,7 +22,7 @@ from kgsm_infer.paddocks.summary import (
     write_paddocks,
 )
 from kgsm_infer.scenes.outlines import Outlines, read_outlines
-from kgsm_infer.table import read_table, table_from_columns
+from kgsm_infer.tables.table import read_table, table_from_columns
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -172,7 +172,7 @@ def test_a_table_needs_no_raster_library(
               "rich", "xarray", "pyproj", "pandas")  # fmt: skip
     driver = (
         f"import sys; sys.modules.update(dict.fromkeys({hidden!r})); "
-        "from kgsm_infer.cli import main; main()"
+        "from kgsm_infer.app.cli import main; main()"
     )
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:

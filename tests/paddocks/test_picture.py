@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from made_outlines import every_kind, write_geojson
 
-from kgsm_infer.model import Model
+from kgsm_infer.model.model import Model
 from kgsm_infer.scenes.manifest import read_scene
 from kgsm_infer.scenes.outlines import read_outlines
 

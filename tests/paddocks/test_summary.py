@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgsm_infer import flags
-from kgsm_infer.model import Model
+from kgsm_infer.base import flags
+from kgsm_infer.model.model import Model
 from kgsm_infer.paddocks.summary import (
     Paddock,
     summarise,

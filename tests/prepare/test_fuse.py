@@ -13,8 +13,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from typer.testing import CliRunner
 
 from kgsm_infer import kernels
-from kgsm_infer.cli import app
-from kgsm_infer.errors import DataError, UsageError
+from kgsm_infer.app.cli import app
+from kgsm_infer.base.errors import DataError, UsageError
 from kgsm_infer.kernels import fusion
 from kgsm_infer.kernels.fusion import Fusion, Pair
 from kgsm_infer.prepare import fuse as fuse_module

@@ -10,8 +10,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from typer.testing import CliRunner
 
-from kgsm_infer.cli import app
-from kgsm_infer.errors import DataError, UsageError
+from kgsm_infer.app.cli import app
+from kgsm_infer.base.errors import DataError, UsageError
 from kgsm_infer.prepare.ndvi import Wanted, prepare_ndvi
 from kgsm_infer.prepare.products import find_products
 from kgsm_infer.prepare.reflectance import (

@@ -14,8 +14,8 @@ from made_catalogue import static_catalogue
 from numpy.testing import assert_allclose
 from typer.testing import CliRunner
 
-from kgsm_infer.cli import app
-from kgsm_infer.errors import UsageError
+from kgsm_infer.app.cli import app
+from kgsm_infer.base.errors import UsageError
 from kgsm_infer.prepare.oracle import simulated_safe
 from kgsm_infer.scenes.grid import Window
 from kgsm_infer.scenes.manifest import read_scene

@@ -14,8 +14,8 @@ import pytest
 from numpy.testing import assert_allclose
 from typer.testing import CliRunner
 
-from kgsm_infer.cli import app
-from kgsm_infer.errors import DataError, MissingError, UsageError
+from kgsm_infer.app.cli import app
+from kgsm_infer.base.errors import DataError, MissingError, UsageError
 from kgsm_infer.prepare import sampling
 from kgsm_infer.prepare.calibration import BORDER, border, read_calibration, read_noise
 from kgsm_infer.prepare.geometry import earth_fixed, orbit_of, seen
@@ -561,7 +561,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(made, terrain, tmp_path):
     script = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); "
-        "from kgsm_infer.cli import main; main()"
+        "from kgsm_infer.app.cli import main; main()"
     )
     out = tmp_path / "out"
     command = [sys.executable, "-c", script, *call, "-o", str(out)]

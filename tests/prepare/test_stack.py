@@ -15,8 +15,8 @@ from made_catalogue import BOX, CRS, LEFT, SIDE, STEP, TOP, Faults, raster, serv
 from numpy.testing import assert_allclose
 from typer.testing import CliRunner
 
-from kgsm_infer.cli import app
-from kgsm_infer.errors import DataError, KgsmError, MissingError, UsageError
+from kgsm_infer.app.cli import app
+from kgsm_infer.base.errors import DataError, KgsmError, MissingError, UsageError
 from kgsm_infer.prepare.catalogue import Search, find, session, signer
 from kgsm_infer.prepare.download import Asset, at_hand
 from kgsm_infer.prepare.items import sort_items
@@ -154,7 +154,7 @@ def test_a_large_file_is_read_where_it_is(catalogue, tmp_path):
     call = ["--from", "2024-03-01", "--to", "2024-03-31", "--whole-mb", "0"]
     call += ["--bounds", ",".join(map(str, BOX)), "-o", str(tmp_path / "out")]
     with served(catalogue, Faults()) as url:
-        command = [sys.executable, "-m", "kgsm_infer.cli", "prepare", "stack", url, *call]
+        command = [sys.executable, "-m", "kgsm_infer.app.cli", "prepare", "stack", url, *call]
         done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     assert "0.0 MB downloaded" in done.stdout

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kgsm_infer.errors import DataError
+from kgsm_infer.base.errors import DataError
 
 xr = pytest.importorskip("xarray", reason="cubes need kgsm[raster]")
 pytest.importorskip("rasterio", reason="cubes need kgsm[raster]")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kgsm_infer.errors import DataError, KgsmError
+from kgsm_infer.base.errors import DataError, KgsmError
 from kgsm_infer.scenes.layers import date_in
 from kgsm_infer.scenes.manifest import read_scene, scene_from
 from kgsm_infer.scenes.presets import PRESETS

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_outlines import polygon, square, write_geojson
 
-from kgsm_infer.errors import DataError, KgsmError, UsageError
+from kgsm_infer.base.errors import DataError, KgsmError, UsageError
 from kgsm_infer.scenes.outlines import read_outlines
 
 

@@ -11,10 +11,10 @@ import pytest
 from made_scenes import NORTH, STEP, WEST, Pixels, make_pixels, write_tif
 from map_checks import predicted
 
-from kgsm_infer.errors import DataError, UsageError
+from kgsm_infer.base.errors import DataError, UsageError
 from kgsm_infer.maps.plan import plan_map
 from kgsm_infer.maps.run import map_scene
-from kgsm_infer.model import Model, Retrieval
+from kgsm_infer.model.model import Model, Retrieval
 from kgsm_infer.scenes.manifest import read_scene, scene_from
 
 rasterio = pytest.importorskip("rasterio", reason="scenes need kgsm[raster]")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from made_scenes import write_tif
 
-from kgsm_infer.errors import DataError
+from kgsm_infer.base.errors import DataError
 from kgsm_infer.scenes.manifest import scene_from
 
 pytest.importorskip("rasterio", reason="maps need kgsm[raster]")

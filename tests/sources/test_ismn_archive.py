@@ -9,7 +9,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from kgsm_infer.errors import DataError
+from kgsm_infer.base.errors import DataError
 from kgsm_train.sources.columns import write_source
 from kgsm_train.sources.ismn import read_ismn
 

@@ -7,9 +7,9 @@ import csv
 import numpy as np
 import pytest
 
-from kgsm_infer.errors import DataError, UsageError
-from kgsm_infer.table import table_from_columns
-from kgsm_infer.tablefile import write_csv
+from kgsm_infer.base.errors import DataError, UsageError
+from kgsm_infer.tables.reading import write_csv
+from kgsm_infer.tables.table import table_from_columns
 from kgsm_train.sources.columns import Sourced
 from kgsm_train.sources.earth_engine import read_backscatter, read_earth_engine
 from kgsm_train.sources.join import Join, join_in_situ

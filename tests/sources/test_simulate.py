@@ -9,7 +9,7 @@ from datetime import date
 import numpy as np
 import pytest
 
-from kgsm_infer.errors import UsageError
+from kgsm_infer.base.errors import UsageError
 from kgsm_train.evaluation.metrics import scores
 from kgsm_train.learning.calibrate import calibrate
 from kgsm_train.sources.simulate import SM_RANGE, Twin, oracle, simulate, write_twin
@@ -198,7 +198,7 @@ def test_both_files_say_simulated_and_hold_the_table(tmp_path):
 
 
 def test_the_training_reader_takes_it_as_simulated(tmp_path):
-    from kgsm_infer.table import read_table
+    from kgsm_infer.tables.table import read_table
 
     written = write_twin(tmp_path / "twin.csv", SMALL)
     read = read_table(

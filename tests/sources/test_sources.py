@@ -22,8 +22,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from kgsm_infer.errors import DataError, MissingError, UsageError
-from kgsm_infer.table import read_table, table_from_columns
+from kgsm_infer.base.errors import DataError, MissingError, UsageError
+from kgsm_infer.tables.table import read_table, table_from_columns
 from kgsm_train.sources.columns import Sourced, nearest, used_once, write_source
 from kgsm_train.sources.earth_engine import ndvi_of, read_backscatter, read_earth_engine
 from kgsm_train.sources.ismn import Surface, read_ismn

@@ -1,0 +1,50 @@
+"""Write the label-free index of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..model.index import SoilLimits, limits_of_table, wetness_model, wetness_of
+from ..tables.reading import read_sheet
+from ..tables.table import table_of
+
+
+def wetness_of_table(
+    path: str | Path,
+    output: str | Path,
+    limits: SoilLimits | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> str:
+    """``site,date,wetness,flags`` of a table, and ``sm,sm_dry,sm_wet`` where there are limits:
+    those stated, or those of its columns ``sand`` and ``clay``. Returns what was written, in
+    words. A table without ``field`` has fields of one site each.
+
+    tell: hears what was decided in reading the table. Rows that contradict each other cost their
+    own acquisition its number, as in ``predict``.
+    """
+    from ..app.output import summary, write_columns
+
+    sheet, features = read_sheet(path), wetness_model().table_features()
+    if limits is None and {"sand", "clay"} <= set(sheet.columns):
+        features = (*features, "sand", "clay")
+    # read once: standard input has nothing to say a second time
+    table = table_of(sheet, features, (), once=True, keep="empty")
+    for note in table.notes:
+        tell(note)
+    limits = limits_of_table(table) if limits is None else limits
+    result = wetness_of(table)
+    columns: dict[str, ArrayLike] = {"wetness": result.sm}
+    told = ""
+    if limits is not None:
+        dry, wet = (
+            np.broadcast_to(np.asarray(part, np.float64), result.sm.shape)
+            for part in (limits.dry, limits.wet)
+        )
+        columns |= {"sm": dry + (wet - dry) * result.sm, "sm_dry": dry, "sm_wet": wet}
+        told = f"; m3/m3 between limits ({limits.source})"
+    write_columns(output, table, columns, result.flags)
+    return summary(result.sm, result.flags) + told

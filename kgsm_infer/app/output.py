@@ -1,0 +1,231 @@
+"""What the commands write and say: result tables, counts of reasons, the model in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..base import flags
+from ..context.definitions import looks_back
+from ..kernels.wcm import Isolated
+from ..model.card import Card
+from ..model.onnx_reader import ModelFile
+from ..model.result import Retrieval
+from ..tables.table import Table, write_csv
+
+
+def write_retrieval(
+    path: Path,
+    table: Table,
+    result: Retrieval,
+    *,
+    simulated: bool = False,
+    quantity: str = "sm",
+    beside: Mapping[str, ArrayLike] | None = None,
+) -> None:
+    """``site,date,sm,sm_lower,sm_upper,soil_db,flags``, one line per row of the file read.
+
+    With ``simulated`` a column ``source`` says so in every line. Of an index of another
+    ``quantity`` only ``site,date,QUANTITY,flags``: it has neither interval nor soil.
+    beside: further columns.
+    """
+    if quantity != "sm":
+        write_columns(path, table, {quantity: result.sm}, result.flags, simulated)
+        return
+    columns: dict[str, ArrayLike] = {
+        "sm": result.sm,
+        "sm_lower": result.lower,
+        "sm_upper": result.upper,
+        "soil_db": result.soil_db,
+        **(beside or {}),
+    }
+    write_columns(path, table, columns, result.flags, simulated)
+
+
+def write_isolated(path: Path, table: Table, soil: Isolated) -> None:
+    """``site,date,soil_db,soil_fraction,flags``, one line per row of the file read."""
+    columns: dict[str, ArrayLike] = {
+        "soil_db": soil.soil_db,
+        "soil_fraction": soil.soil_fraction,
+    }
+    write_columns(path, table, columns, soil.flags, False)
+
+
+def summary(value: NDArray[np.float32], mask: NDArray[np.uint16]) -> str:
+    """Rows with and without a number, and how often each flag was raised.
+
+    >>> summary(np.float32([0.2, np.nan]), np.uint16([0, flags.MISSING_INPUT]))
+    '2 rows, 1 with a number; missing_input 1'
+    """
+    counts = [
+        f"{name} {count}"
+        for bit, name in enumerate(flags.NAMES)
+        if (count := int(np.count_nonzero(mask & (1 << bit))))
+    ]
+    return (
+        f"{len(value)} rows, {int(np.isfinite(value).sum())} with a number"
+        f"{'; ' if counts else ''}{', '.join(counts)}"
+    )
+
+
+def describe(file: ModelFile) -> str:
+    """A model in words: what it is, what it reads, how well it did."""
+    card = file.card
+    if card.quantity == "wetness":
+        return _index_in_words(file)
+    lines = [
+        f"{(file.path.name if file.path else 'model')}: {card.kind}, {file.role} graph, "
+        f"kgsm {card.kgsm_version}, {card.created}",
+        f"reads: {', '.join(dict.fromkeys(_reads(card)))}; windows of {card.steps} acquisitions",
+        f"network: {card.members} LSTM of {card.hidden} hidden units, averaged",
+    ]
+    if card.wcm:
+        wcm = card.wcm
+        angle = f"{wcm.angle_ref_deg:g} degrees" if not wcm.needs_angle else wcm.angle_rule
+        lines.append(
+            f"water cloud model: A {wcm.a:.5f} (learnt), B {wcm.b:g}, E {wcm.e:g}, "
+            f"VWC rule {wcm.vwc_rule}, angle {angle}"
+        )
+    lines += in_words(card)
+    lines.append(f"validation: {_scores(card.validation)}")
+    if card.no_skill:
+        lines.append(f"NO SKILL: {card.no_skill}")
+    lines.append("interval: none on the card; sm_lower and sm_upper stay empty")
+    if card.interval:
+        low, high, level = (card.interval[key] for key in ("lower", "upper", "level"))
+        lines[-1] = f"interval: {level:.0%}, SM {low:+.3f} to {high:+.3f} m3/m3"
+        field = card.interval.get("field")
+        if field:
+            lines[-1] += f"; of a field's mean {field['lower']:+.3f} to {field['upper']:+.3f}"
+        names = [term["name"] for term in card.interval.get("terms", ())]
+        if names:
+            lines[-1] += f"; wider or narrower by {', '.join(names)}"
+    data = card.training_data
+    lines.append(
+        f"trained on: {data.get('name')} ({data.get('samples')} samples, "
+        f"{data.get('sites')} sites; licence: {data.get('licence')})"
+    )
+    if card.simulated:
+        lines.append("SIMULATED: trained on simulated data; not for decisions on real fields")
+    return "\n".join(lines)
+
+
+def _index_in_words(file: ModelFile) -> str:
+    """The label-free index: nothing in it was fitted, so there is nothing to score."""
+    return "\n".join(
+        [
+            f"{file.path.name if file.path else 'model'}: wetness index, kgsm "
+            f"{file.card.kgsm_version}; nothing is fitted, no label was seen",
+            "gives: 0 to 1, no unit; half where the field's VH lies between its driest and its "
+            "wettest, half the mean of that over the scene",
+            "reads: VH sigma0 (dB), ndvi (for the flag of dense vegetation), field; an archive of "
+            "five dates or more, below that context_missing",
+            "m3/m3: only between limits that are stated, or made of texture: kgsm-infer wetness",
+        ]
+    )
+
+
+def in_words(card: Card) -> list[str]:
+    """The physics head and its history, a line each, as a soil scientist would say them."""
+    lines = []
+    head = card.head
+    if head is not None:
+        title = {"change": "change detection", "wcm": "the WCM"}[head.kind]
+        lines.append(f"physics: {title}; SM is {head.intercept:.3f} m3/m3")
+        lines += [
+            f"  {term.slope:+.3f} for each {_of_term(term.channel, term.lag)}"
+            for term in head.terms
+        ]
+        lines.append(f"  {head.shrink:+.2f} of what the LSTM adds or takes away")
+    histories = [
+        name for name in (*card.names("dynamic"), *card.names("static")) if looks_back(name)
+    ]
+    if histories:
+        span = {
+            "past": "the acquisitions up to the one asked for",
+            "all": "the whole archive, later acquisitions too",
+        }[card.history.span]
+        lines.append(f"history: a place is compared with {span}")
+        for pol, typical in card.history.typical.items():
+            if any(name.startswith(f"{pol}_anomaly") for name in histories):
+                lines.append(
+                    f"  {pol.upper()} of a typical place: {typical.usual_db:.1f} dB, swinging by "
+                    f"{typical.swing_db:.1f} dB; it counts as {typical.looks:g} looks beside a "
+                    "place's own"
+                )
+    return lines
+
+
+def _of_term(channel: str, lag: int) -> str:
+    pol = channel[:2].upper()
+    words = {
+        "soil_db": "dB of the soil's backscatter below the vegetation",
+        "ndvi_over_scene": "1.0 of NDVI over the scene's mean",
+        "angle_deg": "degree of incidence angle",
+        f"{channel[:2]}_anomaly": f"swing that the place's {pol} is over its usual level",
+        f"{channel[:2]}_anomaly_scene": f"swing that {pol} is over usual, in the scene's mean",
+    }.get(channel, f"unit of {channel}")
+    return words + (" at the look before" if lag == 1 else f" {lag} looks before" * (lag > 1))
+
+
+def _reads(card: Card) -> list[str]:
+    wcm = card.wcm
+    return [
+        f"{card.polarisation.upper()} sigma0 (dB)",
+        *([wcm.vegetation_name] if wcm else []),
+        *(["angle_deg"] if wcm and wcm.needs_angle else []),
+        *card.names("dynamic"),
+        *card.names("static"),
+    ]
+
+
+def _scores(validation: Mapping[str, object]) -> str:
+    if not validation:
+        return "none on the card (run crossval before fit, into the same folder)"
+    other = validation.get("other")
+    regimes = {str(validation.get("regime", "new groups")): validation}
+    if isinstance(other, Mapping):
+        regimes |= other
+    told = [f"{name}: {_regime(one)}" for name, one in regimes.items()]
+    if validation.get("note"):
+        told.append(f"no score on new dates: {validation['note']}")
+    return "; ".join(told)
+
+
+def _regime(scores: Mapping[str, object]) -> str:
+    """R and RMSE of rows and of field means, and what they rest on."""
+    text = f"{_r_and_rmse(scores)}, n {scores.get('n')}, {scores.get('groups')} groups"
+    if scores.get("dates"):
+        text += f", {scores['dates']} dates"
+    mean = scores.get("group_mean")
+    return f"{text}, group means {_r_and_rmse(mean)}" if isinstance(mean, Mapping) else text
+
+
+def _r_and_rmse(scores: Mapping[str, object]) -> str:
+    r, rmse = scores.get("r"), scores.get("rmse")
+    return " ".join(
+        f"{name} {value:.{digits}f}"
+        for name, value, digits in (("R", r, 3), ("RMSE", rmse, 4))
+        if isinstance(value, float)
+    )
+
+
+def write_columns(
+    path: str | Path,
+    table: Table,
+    columns: Mapping[str, ArrayLike],
+    mask: NDArray[np.uint16],
+    simulated: bool = False,
+) -> None:
+    """``site,date``, the columns (R,) and ``flags``, one line per row of the file read."""
+    texts = {int(value): flags.names(int(value)) for value in set(mask.tolist())}
+    date_text = table.date_text if table.given is None else table.given.date_text
+    written: dict[str, ArrayLike] = {"site": table.as_given(table.site), "date": date_text}
+    written |= {name: table.as_given(values) for name, values in columns.items()}
+    written["flags"] = [texts[int(value)] for value in table.as_given(mask)]
+    if simulated:
+        written["source"] = ["simulated"] * len(date_text)
+    write_csv(path, written)

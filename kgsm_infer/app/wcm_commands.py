@@ -1,0 +1,86 @@
+"""``kgsm-infer isolate`` and ``invert``: the water cloud model alone, on a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..base.command import notes, say
+from ..base.files import RESULTS, preflight
+
+if TYPE_CHECKING:
+    from ..tables.table import Table
+
+TableArgument = Annotated[Path, typer.Argument(help="CSV or Parquet table", metavar="TABLE")]
+OutOption = Annotated[Path, typer.Option("--output", "-o", help="CSV or Parquet file to write")]
+A = Annotated[float, typer.Option("--a", help="A of Eq 2, linear power")]
+B = Annotated[float, typer.Option("--b", help="B of Eq 5, m2 per kg")]
+E = Annotated[float, typer.Option("--e", help="E of Eq 2")]
+Pol = Annotated[str, typer.Option("--polarisation", help="vh or vv")]
+Vegetation = Annotated[
+    str, typer.Option("--vegetation", help="where VWC comes from: ndvi or vwc_kg_m2")
+]
+Angle = Annotated[
+    str, typer.Option("--angle", help="incidence angle: degrees for all, 'column' or 'normalise'")
+]
+
+
+def isolate(
+    table: TableArgument,
+    output: OutOption,
+    a: A,
+    b: B = 0.084,
+    e: E = 0.0,
+    polarisation: Pol = "vh",
+    vegetation: Vegetation = "ndvi",
+    angle: Angle = "40",
+) -> None:
+    """Backscatter of the soil below the vegetation (Eq 12).
+
+    Writes soil_db, soil_fraction and flags, one line per row of TABLE.
+    """
+    from .output import summary, write_isolated
+    from .wcm_table import isolate_table, wcm_of
+
+    preflight([output], [table], suffixes=RESULTS)
+    observations = read_rows(table)
+    soil = isolate_table(observations, wcm_of(a, b, e, vegetation, angle), polarisation)
+    write_isolated(output, observations, soil)
+    say(f"{output}: {summary(soil.soil_db, soil.flags)}", output)
+
+
+def invert(
+    table: TableArgument,
+    output: OutOption,
+    a: A,
+    c: Annotated[float, typer.Option("--c", help="C of Eq 3, dB")],
+    d: Annotated[float, typer.Option("--d", help="D of Eq 3, dB per m3/m3")],
+    b: B = 0.084,
+    e: E = 0.0,
+    polarisation: Pol = "vh",
+    vegetation: Vegetation = "ndvi",
+    angle: Angle = "40",
+) -> None:
+    """Soil moisture by the water cloud model alone (Eq 6).
+
+    Writes sm, soil_db and flags, one line per row of TABLE.
+    """
+    from .output import summary, write_retrieval
+    from .wcm_table import invert_table, wcm_of
+
+    preflight([output], [table], suffixes=RESULTS)
+    observations = read_rows(table)
+    result = invert_table(observations, wcm_of(a, b, e, vegetation, angle), polarisation, c, d)
+    write_retrieval(output, observations, result)
+    say(f"{output}: {summary(result.sm, result.flags)}", output)
+
+
+def read_rows(path: Path) -> Table:
+    """The table, told what was decided in reading it; a site may stand twice at one time."""
+    from ..tables.table import read_table
+
+    table = read_table(path, once=False)
+    notes(table.notes)
+    return table

@@ -1,0 +1,1 @@
+"""Errors, flags, files, schema, extras and progress: what every room uses."""

@@ -1,0 +1,51 @@
+"""Optional packages: at hand, or the extra of kgsm that brings them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from .errors import MissingError
+
+#: Package -> the extra that brings it.
+BROUGHT_BY: Mapping[str, str] = {
+    "rasterio": "raster",
+    "shapely": "raster",
+    "exactextract": "raster",
+    "pyogrio": "raster",
+    "pyproj": "raster",
+    "netCDF4": "raster",
+    "zarr": "raster",
+    "matplotlib": "raster",
+    "rich": "raster",
+    "xarray": "raster",
+    "pyarrow": "parquet",
+    "sarsen": "prepare",
+    "pystac_client": "prepare",
+    "odc.stac": "prepare",
+}
+
+
+def optional(package: str, *modules: str, what: str, extra: str | None = None) -> Any:
+    """A package, with those of its ``modules`` that must be loaded by name.
+
+    what: that needs it, for the reason.  extra: that brings it, where not the usual one.
+    MissingError names the extra where the package is
+    not there, and the cause where it is and does not load.
+
+    >>> optional("shapeless", what="a doctest")
+    Traceback (most recent call last):
+    kgsm_infer.base.errors.MissingError: a doctest needs shapeless, which is not installed
+    """
+    try:
+        loaded = import_module(package)
+        for module in modules:
+            import_module(f"{package}.{module}")
+    except ImportError as error:
+        extra = extra or BROUGHT_BY.get(package)
+        bring = f": pip install 'kgsm[{extra}]'" if extra else ""
+        absent = isinstance(error, ModuleNotFoundError) and error.name == package
+        state = "is not installed" if absent else f"does not load ({error})"
+        raise MissingError(f"{what} needs {package}, which {state}{bring}") from None
+    return loaded

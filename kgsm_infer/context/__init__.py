@@ -1,0 +1,1 @@
+"""Context of an observation: its field, its scene and the past of its place."""

@@ -1,0 +1,170 @@
+"""What a row takes from other rows: its field and its scene on that date, and its past.
+
+Speckle averages out over a field, and the scene's level on a date carries what all fields
+share (rain, dew, the sensor). A field's own usual and driest state take out what does not
+change there (roughness, rows, slope), as in change detection. Backscatter is averaged in
+linear power, before any logarithm or isolation; NDVI as it is.
+
+    vh_field_db, vv_field_db, ndvi_field     mean over rows of one ``field`` and date
+    vh_scene_db, vv_scene_db, ndvi_scene     mean over all rows of one date (and orbit)
+    vh_over_usual_db, vv_over_usual_db       vh_field_db over its mean over all dates, dB
+    vh_over_driest_db, vv_over_driest_db     vh_field_db over its lowest of all dates, dB
+    vh_between, vv_between                   vh_field_db between the field's driest date, 0, and
+                                             its wettest, 1; NaN where it has shown but one state
+    vh_between_scene, vv_between_scene       mean of that over all rows of one date
+    vh_anomaly, vv_anomaly                   the row's own vh_db over what is usual at its
+                                             site, in its own swings (see :class:`Typical`)
+    vh_anomaly_scene, vv_anomaly_scene       mean of that over all rows of one date
+    ndvi_over_scene                          ndvi less its mean over the scene
+
+Which dates make a history is a :class:`HistoryRule`: those up to the row's own date, as
+in operation, or all of the table, later ones too. To be used as in training, give the
+archive of a field with its newest acquisition.
+
+A table that has such a column is believed, and so a gateway that sees one paddock at a
+time, or a raster whose pixels are averaged elsewhere, brings its own. Otherwise the context
+is made of the rows at hand. Fewer of them than training had the habit of seeing are flagged
+``context_missing``: the number is then made with a context that is not one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..base.errors import DataError
+
+#: Context column -> (the column it is made of, who shares it).
+CONTEXT: Mapping[str, tuple[str, str]] = {
+    "vh_field_db": ("vh_db", "field"),
+    "vv_field_db": ("vv_db", "field"),
+    "ndvi_field": ("ndvi", "field"),
+    "vh_scene_db": ("vh_db", "scene"),
+    "vv_scene_db": ("vv_db", "scene"),
+    "ndvi_scene": ("ndvi", "scene"),
+    "vh_over_usual_db": ("vh_field_db", "history"),
+    "vv_over_usual_db": ("vv_field_db", "history"),
+    "vh_over_driest_db": ("vh_field_db", "history"),
+    "vv_over_driest_db": ("vv_field_db", "history"),
+    "vh_between": ("vh_field_db", "history"),
+    "vv_between": ("vv_field_db", "history"),
+    "vh_between_scene": ("vh_between", "scene"),
+    "vv_between_scene": ("vv_between", "scene"),
+    "vh_anomaly": ("vh_db", "place"),
+    "vv_anomaly": ("vv_db", "place"),
+    "vh_anomaly_scene": ("vh_anomaly", "scene"),
+    "vv_anomaly_scene": ("vv_anomaly", "scene"),
+    "ndvi_over_scene": ("ndvi_scene", "departure"),
+}
+
+#: What makes a context: two points of a field, ten of a scene, five dates of a history.
+ENOUGH: Mapping[str, int] = {"field": 2, "scene": 10, "departure": 10, "history": 5, "place": 5}
+
+#: Those that compare with what a field, or the place itself, has shown on other dates.
+HISTORIES = ("history", "place")
+#: Which acquisitions make a history.
+SPANS = ("past", "all")
+
+
+@dataclass(frozen=True)
+class Typical:
+    """The typical place of a region, which stands in where a place's own past is short.
+
+    looks: so many acquisitions of it stand before a place's own (k below).
+    usual_db: mean backscatter, dB.  swing_db: standard deviation in time, dB, above 0.
+
+    With n acquisitions of a place, of mean m and standard deviation s,
+
+        usual_db = (n m + k usual_typical) / (n + k)
+        swing_db = sqrt((n s**2 + k swing_typical**2) / (n + k))
+        anomaly  = (value_db - usual_db) / swing_db
+
+    which is the estimate of a place's own state that errs least where places differ by chance
+    (empirical Bayes: Efron & Morris 1973, J. Am. Stat. Assoc. 68, 117).
+    """
+
+    looks: float
+    usual_db: float
+    swing_db: float
+
+    def __post_init__(self) -> None:
+        values = (self.looks, self.usual_db, self.swing_db)
+        if not (all(map(math.isfinite, values)) and self.looks >= 0 and self.swing_db > 0):
+            raise ValueError(f"not a typical place: {self}")
+
+
+@dataclass(frozen=True)
+class HistoryRule:
+    """How a history is made.
+
+    span: ``past``, the acquisitions up to the one asked for, which is all that a user has in
+        operation, or ``all`` of those at hand.
+    typical: polarisation (``vh``, ``vv``) -> the typical place of the training data, which
+        the anomalies need.
+    """
+
+    span: str = "all"
+    typical: Mapping[str, Typical] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.span not in SPANS:
+            raise ValueError(f"history {self.span!r} is neither past nor all")
+
+    def typical_of(self, name: str) -> Typical:
+        """The typical place context ``name`` is compared with; DataError where none is known."""
+        if name[:2] not in self.typical:
+            raise DataError(
+                f"{name} is made with the typical place of a training table, and none is given"
+            )
+        return self.typical[name[:2]]
+
+
+def needed(names: Sequence[str], given: Callable[[str], bool]) -> list[str]:
+    """The contexts among ``names`` that are not given, and those they are made of, bases first.
+
+    >>> needed(["ndvi_over_scene", "vv_db"], given=lambda name: name == "ndvi")
+    ['ndvi_scene', 'ndvi_over_scene']
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        chain = []
+        while name in CONTEXT and not given(name):
+            chain.append(name)
+            name = CONTEXT[name][0]
+        found.update(dict.fromkeys(reversed(chain)))
+    return [*found]
+
+
+#: As models were before there was a choice.
+WHOLE_ARCHIVE = HistoryRule()
+
+
+def looks_back(name: str) -> bool:
+    """Whether a column is made of other dates of a place, now or in the end.
+
+    >>> [looks_back(name) for name in ("vh_anomaly_scene", "vh_over_usual_db", "vh_scene_db")]
+    [True, True, False]
+    """
+    while name in CONTEXT:
+        if CONTEXT[name][1] in ("history", "place"):
+            return True
+        name = CONTEXT[name][0]
+    return False
+
+
+def first_given(name: str, names: Container[str]) -> str:
+    """The column a context is made of that is at hand, or the plain one it comes from.
+
+    >>> first_given("vh_over_usual_db", ["vh_field_db"]), first_given("vh_over_usual_db", [])
+    ('vh_field_db', 'vh_db')
+    """
+    while name in CONTEXT and name not in names:
+        name = CONTEXT[name][0]
+    return name
+
+
+def too_few(name: str, count: Any) -> Any:
+    """Where a context of ``count`` rows (of a history: dates) is none."""
+    return count < ENOUGH[CONTEXT[name][1]]

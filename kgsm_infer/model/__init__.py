@@ -1,0 +1,1 @@
+"""Load a model and retrieve soil moisture: card, engines, result, interval, index."""

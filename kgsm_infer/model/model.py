@@ -1,0 +1,327 @@
+"""A model in use: load it, give it observations, get soil moisture with reasons.
+
+One observation flows one way: window -> isolation -> tile -> LSTM -> retrieval. An engine
+(:mod:`kgsm_infer.model.engines`) does all but the last, which is the same for every engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..base import flags
+from ..base.errors import DataError, ModelError, UsageError
+from ..context.definitions import looks_back
+from ..kernels.domain import Domain
+from ..kernels.window import whole_history, window_rows
+from ..tables.table import Table, table_from_columns
+from .arrays import blocks_given, days_given, filled
+from .card import Card, card_domain
+from .engines import Engine, engine_of
+from .observations import Observations, columns_to_read, frost_flags, observe
+from .onnx_reader import ModelFile, read_model_file
+from .result import Retrieval, finish, outside_domain
+
+_T = TypeVar("_T")
+
+#: Windows per engine call: small enough for the cache, large enough to amortise the call.
+TILE = 960
+#: Windows whose acquisitions are isolated together where they are given as arrays.
+BLOCK = 4 * TILE
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Model:
+    """A loaded model; :func:`load` makes one. Safe to share between threads and processes.
+
+    Two models are equal that are of one file's content, one card and one engine. A pickled one
+    is loaded again from its path, and refused where the file has changed since.
+    """
+
+    file: ModelFile
+    runs_on: Engine
+    domain: Domain | None = None
+    threads: int = 1
+
+    @property
+    def card(self) -> Card:
+        """What the model is."""
+        return self.file.card
+
+    @property
+    def role(self) -> str:
+        """``complete`` or ``core``, whichever file was loaded."""
+        return self.file.role
+
+    @property
+    def path(self) -> Path | None:
+        """Where it was loaded from; None of bytes."""
+        return self.file.path
+
+    def __repr__(self) -> str:
+        return f"<kgsm model {self.file.name}: {self.card.kind}, {self.role}, {self.engine}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Model):
+            return NotImplemented
+        same_file = (self.file.sha256, self.engine) == (other.file.sha256, other.engine)
+        return same_file and self.card == other.card
+
+    def __hash__(self) -> int:
+        return hash((self.file.sha256, self.engine))
+
+    def __copy__(self) -> Model:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Model:
+        return self  # nothing in it changes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        path = self.file.path
+        source = self.file.content if path is None else path.absolute()
+        own = read_model_file(self.file.content).card
+        card = None if self.card == own else self.card
+        return _load_again, (source, self.file.sha256, card, self.engine, self.threads)
+
+    @property
+    def engine(self) -> str:
+        """``native`` or ``onnxruntime``."""
+        return self.runs_on.name
+
+    def retrieve(
+        self,
+        sigma0_db: ArrayLike,
+        ndvi: ArrayLike | None = None,
+        angle_deg: ArrayLike | None = None,
+        features: ArrayLike | Mapping[str, ArrayLike] | None = None,
+        *,
+        statics: ArrayLike | Mapping[str, ArrayLike] | None = None,
+        days: ArrayLike | None = None,
+        vwc_kg_m2: ArrayLike | None = None,
+        frozen: ArrayLike | None = None,
+    ) -> Retrieval:
+        """Soil moisture of the last acquisition of N sequences.
+
+        sigma0_db: (N, T), sigma0 in dB of the card's polarisation, oldest first. Fewer
+            than the card's T are padded in front (``short_history``), of more the last
+            T are used.
+        ndvi or vwc_kg_m2, angle_deg: (N, T) or broadcastable, where the card uses them.
+        features: (N, T, Fd) in the card's order, or a mapping name -> (N, T). In a
+            mapping, ``ndvi``, ``angle_deg`` and the features made from the date may be
+            left out.
+        statics: (N, Fs) in the card's order, or a mapping name -> (N,).
+        days: (T,) or (N, T), numbers or datetime64; may be left out where T is 1.
+        frozen: (N, T) true where the soil is frozen or under snow.
+
+        Missing is NaN, or masked, and gives NaN with a flag. ValueError where shapes do not
+        fit, or days are no days.
+        """
+        sigma0_db = filled(sigma0_db)
+        if sigma0_db.ndim != 2:
+            raise ValueError(f"sigma0_db must be (N, T), got shape {sigma0_db.shape}")
+        shape = sigma0_db.shape
+        if shape[1] == 0:
+            raise ValueError("sigma0_db has no acquisition (T is 0)")
+        date, day = days_given(days, shape)
+        wcm = self.card.wcm
+        given: dict[str, ArrayLike | None] = {"ndvi": ndvi, "vwc_kg_m2": vwc_kg_m2}
+        given["angle_deg"] = angle_deg
+        given[f"{self.card.polarisation}_db"] = sigma0_db
+
+        def plane(name: str) -> NDArray[np.float32]:
+            if given.get(name) is None:
+                raise ValueError(f"this model reads {name}; give it")
+            return np.broadcast_to(filled(given[name]), shape)
+
+        dynamic = blocks_given(
+            features, self.card.names("dynamic"), shape, "features", {**given, **date}
+        )
+        static = blocks_given(statics, self.card.names("static"), shape[:1], "statics", {})
+        vegetation = plane(wcm.vegetation_name) if wcm else None
+        angle = plane("angle_deg") if wcm and wcm.needs_angle else None
+        frost = np.broadcast_to(filled(False if frozen is None else frozen), shape)
+
+        def block(some: slice) -> Retrieval:
+            windows = sigma0_db[some]
+            size = windows.size
+            observed = Observations(
+                site=np.empty(0, np.str_),  # windows are given, no site is looked at
+                day=day[some].ravel(),
+                sigma0_db=windows.ravel(),
+                vegetation=None if vegetation is None else vegetation[some].ravel(),
+                angle_deg=None if angle is None else angle[some].ravel(),
+                dynamic=dynamic(some).reshape(size, self.card.layout.dynamic),
+                statics=static(some),
+                frozen=(frost[some] > 0).ravel(),
+                frost_unknown=np.isnan(frost[some]).ravel(),
+                context_missing=np.zeros(size, bool),  # the caller's features hold it
+            )
+            rows = np.arange(size).reshape(windows.shape)[:, -self.card.steps :]
+            padding = np.full((len(windows), self.card.steps - rows.shape[1]), -1)
+            return one_thread.estimate(observed, np.hstack([padding, rows]), observed.statics)
+
+        # block by block, so that what is held beside inputs and results does not grow
+        one_thread = replace(self, threads=1)
+        blocks = self._in_order(block, _tiles(shape[0], BLOCK)) or [block(slice(0, 0))]
+        return (
+            blocks[0]
+            if len(blocks) == 1
+            else Retrieval(*map(np.concatenate, zip(*blocks, strict=True)))
+        )
+
+    def predict(
+        self,
+        table: Any,
+        only: NDArray[np.int64] | None = None,
+        thin: NDArray[np.bool_] | None = None,
+    ) -> Retrieval:
+        """One retrieval per row of ``table``, in its order; windows stay within a site.
+
+        table: a :class:`kgsm_infer.Table`, or columns in memory: a mapping of arrays or lists,
+            or a data frame of pandas, polars or pyarrow, checked as a file is.
+        only: (N,) the rows to retrieve, in this order; the others are their past. None: all.
+        thin: (R,) rows of which a context that the table gives is made of too little.
+
+        DataError where the table lacks a column the card names.
+        """
+        if not isinstance(table, Table):
+            read = self.table_of(table)
+            result = self.predict(read)
+            given = read.as_given(np.arange(len(read)))  # rows of one pass are one acquisition
+            rows = given if only is None else given[only]
+            return Retrieval._make(values[rows] for values in result)
+        card = self.card
+        observed = observe(
+            table,
+            polarisation=card.polarisation,
+            vegetation=card.wcm.vegetation_name if card.wcm else None,
+            needs_angle=bool(card.wcm and card.wcm.needs_angle),
+            dynamic=card.names("dynamic"),
+            statics=card.names("static"),
+            history=card.history,
+        )
+        if thin is not None:
+            observed = replace(observed, context_missing=observed.context_missing | thin)
+        rows = window_rows(observed.site, table.day, card.steps)
+        wanted = slice(None) if only is None else only
+        return self.estimate(observed, rows[wanted], observed.statics[wanted])
+
+    def newest(self, table: Any, site: str | None = None) -> list[dict[str, Any]]:
+        """The newest acquisition of every site, or of one: ``site``, ``date`` and a
+        :meth:`Retrieval.record` each. The earlier rows are its history.
+
+        table: as in :meth:`predict`. DataError where it has no such site.
+        """
+        read = table if isinstance(table, Table) else self.table_of(table)
+        names, code = np.unique(read.site, return_inverse=True)
+        if site is not None and site not in names:
+            raise DataError(f"{read.source}: no site {site!r}")
+        last = np.lexsort((read.date, code))[np.cumsum(np.bincount(code)) - 1]
+        last = last if site is None else last[names == site]
+        result = self.predict(read, last)
+        return [
+            {"site": str(read.site[row]), "date": read.date_text[row], **result.record(i)}
+            for i, row in enumerate(last)
+        ]
+
+    def table_of(self, columns: Any) -> Table:
+        """A table of columns in memory, with all that this model reads."""
+        return table_from_columns(columns, features=self.table_features())
+
+    def looks_back(self) -> tuple[str, ...]:
+        """The columns it reads that are made of a place's other dates."""
+        names = (*self.card.names("dynamic"), *self.card.names("static"))
+        return tuple(name for name in names if looks_back(name))
+
+    def table_features(self) -> tuple[str, ...]:
+        """The numeric columns to name to ``read_table`` beyond those it always checks."""
+        return columns_to_read([*self.card.names("dynamic"), *self.card.names("static")])
+
+    def estimate(
+        self, observed: Observations, rows: NDArray[np.int64], statics: NDArray[np.float32]
+    ) -> Retrieval:
+        """Retrievals of N windows over R observations; what both calls above end in.
+
+        rows: (N, T) indices into the observations, -1 is padding.  statics: (N, Fs).
+        """
+        card = self.card
+        # what is out of range is so for every engine, and the same goes for the history
+        observed = replace(observed, dynamic=card.in_range("dynamic", observed.dynamic))
+        statics = card.in_range("static", statics)
+        windows = self.runs_on.over(observed)
+        n = len(rows)
+        sm, soil_db = np.empty(n, np.float32), np.empty(n, np.float32)
+        mask = np.empty(n, np.uint16)
+
+        def work(tile: slice) -> None:
+            some, outside = whole_history(rows[tile], observed.day, card.longest_gap_days)
+            found = windows(some, statics[tile])
+            if self.domain is not None:
+                outside |= outside_domain(
+                    card, self.domain, observed, some[:, -1], statics[tile], found.soil_db
+                )
+            outside &= (found.flags & flags.NO_NUMBER) == 0
+            sm[tile], soil_db[tile] = found.sm, found.soil_db
+            mask[tile] = found.flags | outside * np.uint16(flags.OUTSIDE_DOMAIN)
+
+        # the same tiles for any number of threads, and each writes its own part of the
+        # results, so the numbers are the same too
+        self._in_order(work, _tiles(n))
+        last = rows[:, -1]
+        # of frozen soil nothing else is asked: the engines cannot differ in what they saw
+        mask |= observed.context_missing[last] * np.uint16(flags.CONTEXT_MISSING)
+        frost = frost_flags(observed)[last]
+        mask = np.where(frost > 0, (mask & flags.SHORT_HISTORY) | frost, mask)
+        return finish(card, sm, soil_db, mask, observed.dynamic[last])
+
+    def _in_order(self, work: Callable[[slice], _T], parts: Iterable[slice]) -> list[_T]:
+        """The results of ``work`` on parts, which ``threads`` threads share."""
+        if self.threads == 1:
+            return [work(part) for part in parts]
+        from concurrent.futures import ThreadPoolExecutor  # a cold start does without
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            return list(pool.map(work, parts))
+
+
+def load(source: str | Path | bytes, *, engine: str = "auto", threads: int = 1) -> Model:
+    """Load ``NAME.onnx`` or ``NAME.core.onnx``; either file alone is enough.
+
+    source: the file's path, or its content.
+    engine: ``native`` needs numpy alone; ``onnxruntime``; ``auto`` as in
+        :func:`kgsm_infer.model.engines.engine_of`.
+    threads: tiles worked on at once. One is the default: a gateway has other work.
+
+    ModelError says why a file is refused, MissingError that onnxruntime is not there,
+    UsageError what the call got wrong.
+    """
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise UsageError(f"threads is {threads!r}; it must be a whole number of at least 1")
+    file = read_model_file(source)
+    return Model(file, engine_of(file, engine), card_domain(file.card), threads)
+
+
+def _load_again(
+    source: Path | bytes, sha256: str, card: Card | None, engine: str, threads: int
+) -> Model:
+    """A model that was pickled, in another process; with the card it had, if not its file's."""
+    model = load(source, engine=engine, threads=threads)
+    if model.file.sha256 != sha256:
+        raise ModelError(f"{model.file.name}: not the file it was when the model was pickled")
+    return model if card is None else with_card(model, card, engine)
+
+
+def with_card(model: Model, card: Card, engine: str) -> Model:
+    """The model with another card, and an engine that goes by it."""
+    file = replace(model.file, card=card)
+    return replace(model, file=file, runs_on=engine_of(file, engine))
+
+
+def _tiles(n: int, size: int = TILE) -> Iterator[slice]:
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))

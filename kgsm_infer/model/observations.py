@@ -1,0 +1,141 @@
+"""From a table to the arrays a model reads: the one place where columns get a meaning.
+
+Training and inference call the same functions, so a feature cannot mean one thing
+when learnt and another when used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import kernels
+from ..base import flags
+from ..base.errors import DataError
+from ..context.definitions import CONTEXT, WHOLE_ARCHIVE, HistoryRule
+from ..context.from_tables import context_missing, context_of
+from ..tables.columns import FROM_DATE, frost_of
+
+if TYPE_CHECKING:
+    from ..kernels.wcm import Isolated, Wcm
+    from ..tables.table import Table
+
+
+@dataclass(frozen=True)
+class Observations:
+    """R acquisitions as a model reads them; missing is NaN.
+
+    site: (R,).  day: (R,) float64, days since 1970 (or on any one origin).
+    sigma0_db: (R,) float32.  vegetation: (R,) float32 NDVI or VWC (kg m-2), or None.
+    angle_deg: (R,) float32, or None.  dynamic: (R, Fd).  statics: (R, Fs).
+    frozen: (R,) True where the soil is frozen or under snow.
+    frost_unknown: (R,) True where that should be told and is not: a missing input.
+    context_missing: (R,) True where a context was made of too few rows.
+    """
+
+    site: NDArray[np.str_]
+    day: NDArray[np.float64]
+    sigma0_db: NDArray[np.float32]
+    vegetation: NDArray[np.float32] | None
+    angle_deg: NDArray[np.float32] | None
+    dynamic: NDArray[np.float32]
+    statics: NDArray[np.float32]
+    frozen: NDArray[np.bool_]
+    frost_unknown: NDArray[np.bool_]
+    context_missing: NDArray[np.bool_]
+
+    def take(self, index: NDArray[np.int64]) -> Observations:
+        """The acquisitions of ``index``, in its order."""
+        vegetation, angle_deg = self.vegetation, self.angle_deg
+        return Observations(
+            site=self.site[index],
+            day=self.day[index],
+            sigma0_db=self.sigma0_db[index],
+            vegetation=None if vegetation is None else vegetation[index],
+            angle_deg=None if angle_deg is None else angle_deg[index],
+            dynamic=self.dynamic[index],
+            statics=self.statics[index],
+            frozen=self.frozen[index],
+            frost_unknown=self.frost_unknown[index],
+            context_missing=self.context_missing[index],
+        )
+
+
+def columns_to_read(features: Sequence[str]) -> tuple[str, ...]:
+    """The features a table itself must hold (those from date or context are made)."""
+    return tuple(name for name in features if name not in FROM_DATE and name not in CONTEXT)
+
+
+def column(table: Table, name: str, history: HistoryRule = WHOLE_ARCHIVE) -> NDArray[np.float64]:
+    """A numeric column by name, or one made from date or context. DataError if neither."""
+    if name in table.numbers:
+        return np.asarray(table.numbers[name], np.float64)
+    if name in FROM_DATE:
+        return FROM_DATE[name](table.date)
+    if name in CONTEXT:
+        return context_of(table, name, history)[0]
+    have = ", ".join([*table.numbers, *table.text])
+    raise DataError(f"{table.source}: no column {name!r}, which the model reads; it has {have}")
+
+
+def observe(
+    table: Table,
+    *,
+    polarisation: str | None,
+    vegetation: str | None,
+    needs_angle: bool,
+    dynamic: Sequence[str] = (),
+    statics: Sequence[str] = (),
+    history: HistoryRule = WHOLE_ARCHIVE,
+) -> Observations:
+    """The arrays a model of these inputs reads from ``table``, rows in table order.
+
+    polarisation: None reads no radar, and sigma0_db is all NaN.  history: how contexts are made
+    that look at a place's other dates.
+    """
+
+    def single(name: str) -> NDArray[np.float32]:
+        return column(table, name, history).astype(np.float32)
+
+    def matrix(names: Sequence[str]) -> NDArray[np.float32]:
+        columns = [single(name) for name in names]
+        return np.stack(columns, axis=1) if columns else np.zeros((len(table), 0), np.float32)
+
+    frozen, frost_unknown = frost_of(table.numbers, len(table))
+    return Observations(
+        site=table.site,
+        day=table.day,
+        sigma0_db=single(f"{polarisation}_db") if polarisation else no_radar(len(table)),
+        vegetation=single(vegetation) if vegetation else None,
+        angle_deg=single("angle_deg") if needs_angle else None,
+        dynamic=matrix(dynamic),
+        statics=matrix(statics),
+        frozen=frozen,
+        frost_unknown=frost_unknown,
+        context_missing=context_missing(table, [*dynamic, *statics], history),
+    )
+
+
+def frost_flags(observed: Observations) -> NDArray[np.uint16]:
+    """(R,) what frost and snow, or not knowing of them, say against each acquisition."""
+    return np.asarray(
+        observed.frozen * np.uint16(flags.FROZEN_OR_SNOW)
+        | observed.frost_unknown * np.uint16(flags.MISSING_INPUT),
+        np.uint16,
+    )
+
+
+def no_radar(rows: int) -> NDArray[np.float32]:
+    """The backscatter (R,) of a model that reads none: NaN, never a number."""
+    return np.full(rows, np.nan, np.float32)
+
+
+def isolate_observed(wcm: Wcm, observed: Observations) -> Isolated:
+    """Isolation of every acquisition. ValueError where they hold no vegetation."""
+    if observed.vegetation is None:
+        raise ValueError(f"isolation needs {wcm.vegetation_name}, which was not read")
+    return kernels.isolate(wcm, observed.sigma0_db, observed.vegetation, observed.angle_deg)

@@ -1,0 +1,330 @@
+"""The little of an ONNX file the light side must see for itself, before any engine does.
+
+An ONNX file is one protobuf message (ModelProto of onnx.proto3): field 7 holds the graph,
+each field 14 a metadata entry (key = 1, value = 2). Its top level and the graph's are walked
+without the ``onnx`` package, strictly: nothing may stand there that kgsm-train does not write.
+So no engine ever sees a second graph (a parser may merge two), another operator (a loop may
+never end), a nested graph, or weights that lie in another file.
+
+The last entry is a seal, the sha256 of every byte before it: a flipped bit is noticed wherever
+it is, also in the card.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..base.errors import ModelError
+from .card import CARD_KEY, Card, card_from_json, graph_inputs
+
+SEAL_KEY = "kgsm.sha256"
+#: Models that come with the package, by the name that stands for their file.
+SHIPPED = {"wetness": Path(__file__).with_name("wetness.onnx")}
+#: No model of kgsm comes near; a device or a wrong file soon passes it.
+MOST_BYTES = 256 * 2**20
+
+#: What kgsm's graphs are made of. A new head that needs another operator names it here.
+OPERATORS = frozenset(
+    name
+    for line in (
+        "Add And Cast Clip Concat Div Equal Exp Gather Gemm Greater GreaterOrEqual Identity IsInf",
+        "IsNaN LSTM Less LessOrEqual Log MatMul Max Min Mul Neg Not Or Pad Pow ReduceMax",
+        "ReduceMean ReduceMin ReduceSum Sin Slice Sqrt Squeeze Sub Tanh Transpose Unsqueeze Where",
+    )
+    for name in line.split()
+)
+
+# field numbers of onnx.proto3, and those that may stand in each message
+_GRAPH, _METADATA, _OPSET = 7, 14, 8
+_NODE, _INITIALIZER, _INPUT = 1, 5, 11
+_DIMS, _DATA_TYPE, _NAME, _RAW_DATA = 1, 2, 8, 9
+_MODEL_FIELDS = {1, 2, 3, 4, 5, 6, _GRAPH, _OPSET, _METADATA}
+_GRAPH_LISTS = {_NODE, _INITIALIZER, _INPUT, 12, 13}
+_GRAPH_FIELDS = {*_GRAPH_LISTS, 2, 10}
+_NODE_FIELDS = {1, 2, 3, 4, 5, 6, 7}
+_NODE_OP, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
+#: no tensor, graph or type among an attribute's values
+_ATTRIBUTE_FIELDS = {1, 2, 3, 4, 7, 8, 9, 13, 20}
+#: data in raw form only: not in another file, not in another field
+_TENSOR_FIELDS = {_DIMS, _DATA_TYPE, _NAME, _RAW_DATA, 12}
+_TYPES = {1: "<f4", 6: "<i4", 7: "<i8"}
+
+Value = int | memoryview
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A checked model file. role: ``complete`` or ``core``, by its graph's sha256.
+
+    path: None where the model was given as bytes.  sha256: of the content.
+    """
+
+    path: Path | None
+    role: str
+    card: Card
+    content: bytes
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """For messages: the path, or that there is none."""
+        return str(self.path) if self.path is not None else "the model given as bytes"
+
+    @property
+    def graph(self) -> memoryview:
+        """The graph's bytes."""
+        return card_and_graph(self.content, self.name)[1]
+
+
+def read_model_file(source: str | Path | bytes) -> ModelFile:
+    """Read a model, or take one read already, and hold it against its card.
+
+    ``wetness``, where no file has that name, is the one of SHIPPED.
+
+    The card must be there and readable, the graph must be the one the card names and of its
+    shapes, nothing may have changed since export, and a sibling beside it, if there is one,
+    must carry the same card. ModelError says what is wrong.
+    """
+    path = None if isinstance(source, bytes) else _shipped_or(Path(source))
+    content = source if isinstance(source, bytes) else _content(_shipped_or(Path(source)))
+    name = "the model given as bytes" if path is None else str(path)
+    card_text, graph = card_and_graph(content, name)
+    if card_text is None:
+        raise ModelError(f"{name}: no model card; not a model exported by kgsm-train")
+    card = card_from_json(card_text, name)
+    digest = hashlib.sha256(graph).hexdigest()
+    roles = [role for role, known in card.graph_sha256.items() if known == digest]
+    if not roles:
+        raise ModelError(
+            f"{name}: its graph is not the one its card describes; the file was changed "
+            "after export, copy it again"
+        )
+    if sealed(content[: _before_seal(content)]) != content:
+        raise ModelError(
+            f"{name}: its card or another part is not as it was exported; copy the file again"
+        )
+    try:
+        check_graph(graph, card, roles[0])
+    except (IndexError, KeyError, ValueError) as error:
+        raise ModelError(f"{name}: not a graph of kgsm ({error})") from None
+    if path is not None:
+        _check_sibling(path, roles[0], card_text)
+    return ModelFile(path, roles[0], card, content, hashlib.sha256(content).hexdigest())
+
+
+def sibling_path(path: Path, role: str) -> Path:
+    """Where the other file of the model would be: NAME.onnx and NAME.core.onnx."""
+    stem = path.name.removesuffix(".onnx").removesuffix(".core")
+    return path.with_name(f"{stem}.core.onnx" if role == "complete" else f"{stem}.onnx")
+
+
+def sealed(content: bytes) -> bytes:
+    """A serialised model with its seal as the last metadata entry."""
+    digest = hashlib.sha256(content).hexdigest().encode()
+    key = SEAL_KEY.encode()
+    entry = b"\x0a%c%s\x12%c%s" % (len(key), key, len(digest), digest)
+    return content + b"%c%c%s" % (_METADATA << 3 | 2, len(entry), entry)
+
+
+def card_and_graph(content: bytes, source: str) -> tuple[str | None, memoryview]:
+    """The card's text (None where there is none) and the graph's bytes."""
+    card_text, graph = None, None
+    try:
+        for field, value in once(content, _MODEL_FIELDS, {_OPSET, _METADATA}):
+            if field == _GRAPH:
+                graph = _bytes(value)
+            elif field == _METADATA:
+                entry = dict(once(_bytes(value), {1, 2}))
+                key, text = (bytes(_bytes(entry.get(i, memoryview(b"")))).decode() for i in (1, 2))
+                if key == CARD_KEY and card_text is not None:
+                    raise ValueError("it has two model cards")
+                card_text = text if key == CARD_KEY else card_text
+    except (IndexError, ValueError) as error:
+        raise ModelError(f"{source}: not an ONNX file, or a truncated one ({error})") from None
+    if graph is None:
+        raise ModelError(f"{source}: not an ONNX file, or a truncated one (no graph in it)")
+    return card_text, graph
+
+
+def check_graph(graph: memoryview, card: Card, role: str) -> None:
+    """ValueError where a graph is not made of OPERATORS, or its inputs are not the card's."""
+    initializers(graph)
+    inputs = {}
+    for field, value in once(graph, _GRAPH_FIELDS, _GRAPH_LISTS):
+        if field == _NODE:
+            _check_node(_bytes(value))
+        elif field == _INPUT:
+            name, shape = _input_shape(_bytes(value))
+            inputs[name] = shape
+    expected = {item.name: item.shape for item in graph_inputs(card, role)}
+    if inputs != expected:
+        raise ValueError(f"it reads {inputs}, its card says {expected}")
+
+
+def initializers(graph: memoryview) -> dict[str, NDArray[Any]]:
+    """The constants of a graph by name; ValueError where one is not whole in the file itself."""
+    found: dict[str, NDArray[Any]] = {}
+    for field, tensor in once(graph, _GRAPH_FIELDS, _GRAPH_LISTS):
+        if field != _INITIALIZER:
+            continue
+        dims: list[int] = []
+        parts: dict[int, Value] = {}
+        for number, value in once(_bytes(tensor), _TENSOR_FIELDS, {_DIMS}):
+            if number == _DIMS:
+                dims.append(_number(value))
+            else:
+                parts[number] = value
+        name = text_of(parts[_NAME])
+        if name in found:
+            raise ValueError(f"{name} stands there twice")
+        kind = _TYPES.get(_number(parts[_DATA_TYPE]))
+        if kind is None:
+            raise ValueError(f"{name} is of a type kgsm does not write")
+        found[name] = np.frombuffer(_bytes(parts[_RAW_DATA]), kind).reshape(dims)
+    return found
+
+
+def once(
+    message: bytes | memoryview, allowed: Collection[int], repeated: Collection[int] = ()
+) -> Iterator[tuple[int, Value]]:
+    """(field number, value) of a protobuf message that holds nothing but ``allowed`` fields,
+    and all but ``repeated`` ones once: what parsers make of more is their own affair."""
+    seen = set()
+    for field, value, _ in _walk(message):
+        if field not in allowed:
+            raise ValueError(f"field {field} is none that kgsm writes")
+        if field in seen and field not in repeated:
+            raise ValueError(f"field {field} stands there twice")
+        seen.add(field)
+        yield field, value
+
+
+def _shipped_or(path: Path) -> Path:
+    shipped = SHIPPED.get(str(path))
+    return path if shipped is None or path.exists() else shipped
+
+
+def _content(path: Path) -> bytes:
+    """A file's bytes; ModelError where it is no regular file, or far too large."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ModelError(f"{path}: not a regular file; no model can be read from it")
+        with open(path, "rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot read the model ({error.strerror})") from None
+    except ValueError as error:  # a name no file can have
+        raise ModelError(f"{path!s:.60}: cannot read the model ({error})") from None
+    if len(content) > MOST_BYTES:
+        raise ModelError(f"{path}: larger than {MOST_BYTES >> 20} MiB; not a model of kgsm")
+    return content
+
+
+def _check_sibling(path: Path, role: str, card_text: str) -> None:
+    sibling = sibling_path(path, role)
+    if not sibling.is_file():
+        return
+    other, _ = card_and_graph(_content(sibling), str(sibling))
+    if other != card_text:
+        raise ModelError(
+            f"{path}: {sibling.name} beside it belongs to another model; "
+            "copy both files from one export"
+        )
+
+
+def _before_seal(content: bytes) -> int:
+    """Where the last top-level field begins."""
+    return max((start for _, _, start in _walk(content)), default=0)
+
+
+def _check_node(node: memoryview) -> None:
+    parts: dict[int, Value] = {}
+    for field, value in once(node, _NODE_FIELDS, {1, 2, _NODE_ATTRIBUTE}):
+        parts[field] = value
+        if field == _NODE_ATTRIBUTE:
+            for _ in once(_bytes(value), _ATTRIBUTE_FIELDS, {7, 8, 9}):
+                pass
+    operator = text_of(parts.get(_NODE_OP, memoryview(b"")))
+    if operator not in OPERATORS or text_of(parts.get(_NODE_DOMAIN, memoryview(b""))):
+        raise ValueError(f"operator {operator[:40]!r} is none of kgsm's")
+
+
+def _input_shape(value_info: memoryview) -> tuple[str, tuple[int | str, ...]]:
+    """Name and shape of a float input; a free dimension is its name."""
+    parts: Mapping[int, Value] = dict(once(value_info, {1, 2, 3}))
+    tensor: Mapping[int, Value] = dict(once(_bytes(dict(once(_bytes(parts[2]), {1}))[1]), {1, 2}))
+    if tensor[1] != 1:
+        raise ValueError("an input is not float32")
+    shape: list[int | str] = []
+    for _, dim in once(_bytes(tensor[2]), {1}, {1}):
+        ((_, size),) = once(_bytes(dim), {1, 2})
+        shape.append(size if isinstance(size, int) else text_of(size))
+    return text_of(parts[1]), tuple(shape)
+
+
+def text_of(value: Value) -> str:
+    """A length-delimited field as text."""
+    return bytes(_bytes(value)).decode()
+
+
+def _number(value: Value) -> int:
+    if not isinstance(value, int):
+        raise ValueError("a message where a number should be")
+    return value
+
+
+def _bytes(value: Value) -> memoryview:
+    if isinstance(value, int):
+        raise ValueError("a number where a message should be")
+    return value
+
+
+def _walk(message: bytes | memoryview) -> Iterator[tuple[int, Value, int]]:
+    """(field, value, where it begins): varints and length-delimited fields in their order.
+
+    Numbers of fixed size are passed over as 0.
+    """
+    view, at = memoryview(message), 0
+    while at < len(view):
+        start = at
+        key, at = _varint(view, at)
+        field, wire = key >> 3, key & 7
+        if wire == 0:  # varint
+            value, at = _varint(view, at)
+            yield field, value, start
+        elif wire == 2:  # length-delimited
+            size, at = _varint(view, at)
+            if at + size > len(view):
+                raise ValueError("a field runs past the end of the file")
+            yield field, view[at : at + size], start
+            at += size
+        elif wire in (1, 5):  # fixed 64 and 32 bits
+            at += 8 if wire == 1 else 4
+            if at > len(view):
+                raise ValueError("a field runs past the end of the file")
+            yield field, 0, start
+        else:
+            raise ValueError(f"unknown wire type {wire}")
+
+
+def _varint(view: memoryview, at: int) -> tuple[int, int]:
+    value, shift = 0, 0
+    while True:
+        if at >= len(view):
+            raise ValueError("the file ends inside a number")
+        byte = view[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number of more than 64 bits")

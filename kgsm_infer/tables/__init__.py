@@ -1,0 +1,1 @@
+"""Tables of observations: reading, units, duplicates, dates, weather and texture."""

@@ -1,0 +1,358 @@
+"""The data contract: what a column is called, what it can hold, how it is made (design §3).
+
+A table, a scene's layers and an xarray Dataset name the same quantities in the same units.
+Each of them finds here the range of a column, and the arithmetic that makes a column of
+others. Values are float64 arrays of any shape.
+
+    vh_db, vv_db        sigma0, dB: as given, from linear power, or from gamma0 with the angle
+    ndvi                as given, or from red and nir
+    doy_sin, doy_cos    from the date
+    frozen or snow      from temp_c and snow_cover
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+#: The four ways to give one polarisation's backscatter; all become sigma0 in dB.
+BACKSCATTER_FORMS = ("db", "linear", "gamma0_db", "gamma0_linear")
+POLARISATIONS = ("vh", "vv")
+
+#: Optional columns that tell frozen soil or snow.
+FROZEN_BY = ("temp_c", "snow_cover")
+DAYS_PER_YEAR = 365.2425
+#: Frames (slices, bursts) of one pass follow each other within this time: a slice is 25 s long,
+#: the next satellite on the same orbit comes a day later or more.
+ONE_PASS_S = 600
+
+
+#: What files write where nothing was measured; so is anything beyond 1e15 (1e20, 3.4e38).
+FILL_VALUES = (
+    *(-99.0, -999.0, -9999.0, -99999.0, 9999.0, 99999.0),
+    *(-32768.0, -32767.0, 32767.0, 65535.0, -2147483648.0, 2147483647.0),
+)
+FILL_CAUSE = "nodata value? leave the cell empty"
+
+
+def is_fill(values: ArrayLike) -> NDArray[np.bool_]:
+    """Where a value is one that stands for none, whatever the unit.
+
+    >>> is_fill([-9999.0, -3.4e38, 12.0, np.nan]).tolist()
+    [True, True, False, False]
+    """
+    values = np.asarray(values, np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.isin(values, FILL_VALUES) | (abs(values) >= 1e15)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a column can hold: closed range, what it is, and why a value may miss it.
+
+    below: the upper end itself is no value (0 dB is what an unmasked fill leaves).
+    """
+
+    low: float
+    high: float
+    what: str
+    cause: Callable[[float], str]
+    below: bool = False
+
+    def outside(self, values: ArrayLike) -> NDArray[np.bool_]:
+        """Where values cannot be; NaN is missing, not outside."""
+        values = np.asarray(values, np.float64)
+        with np.errstate(invalid="ignore"):
+            above = values >= self.high if self.below else values > self.high
+            return (values < self.low) | above
+
+    def why(self, value: float) -> str:
+        """The likely cause of a value outside."""
+        return FILL_CAUSE if is_fill(value) else self.cause(value)
+
+
+def _angle_cause(value: float) -> str:
+    if 0 < value < 1.6:
+        return "radians? the column is in degrees"
+    return FILL_CAUSE if value < 0 else "is it the incidence angle?"
+
+
+def _ndvi_cause(value: float) -> str:
+    if abs(value) <= 100:
+        return "in percent? divide the column by 100"
+    return "scaled by 10,000? divide the column by 10,000"
+
+
+def _sm_cause(value: float) -> str:
+    return FILL_CAUSE if value < 0 else "in percent? divide the column by 100"
+
+
+def _db_cause(value: float) -> str:
+    if value == 0:
+        return "an unmasked fill value? leave the cell empty"
+    if value > 0:
+        return "linear power, or a lost minus sign? name the column after its unit"
+    if value < -1e4:
+        return FILL_CAUSE
+    factor = 10 if value > -500 else 100
+    return f"scaled by {factor}? divide the column by {factor}"
+
+
+def _linear_cause(value: float) -> str:
+    return (
+        "negative power: in dB?" if value < 0 else "too bright for linear power: a scaled integer?"
+    )
+
+
+# Below -60 dB nothing comes back that a radar could tell from its own noise (-22 to -30 dB).
+_DB = Rule(-60.0, 0.0, "a backscatter in dB (-60 to below 0)", _db_cause, below=True)
+_LINEAR = Rule(0.0, 1.0, "a linear backscatter (0 to below 1)", _linear_cause, below=True)
+RULES: Mapping[str, Rule] = {
+    **{f"{pol}_{form}": _DB for pol in POLARISATIONS for form in ("db", "gamma0_db")},
+    **{f"{pol}_{form}": _LINEAR for pol in POLARISATIONS for form in ("linear", "gamma0_linear")},
+    "angle_deg": Rule(1.6, 89.9, "an incidence angle in degrees (1.6 to 89.9)", _angle_cause),
+    "ndvi": Rule(-1.0, 1.0, "an NDVI (-1 to 1)", _ndvi_cause),
+    "vwc_kg_m2": Rule(
+        0.0, 50.0, "a vegetation water content in kg/m2 (0 to 50)", lambda _: "in g/m2 or percent?"
+    ),
+    **{f"{pol}_{who}_db": _DB for pol in POLARISATIONS for who in ("field", "scene")},
+    **{
+        f"{pol}_over_{what}_db": Rule(
+            -60.0, 60.0, "a difference in dB (-60 to 60)", lambda _: FILL_CAUSE
+        )
+        for pol in POLARISATIONS
+        for what in ("usual", "driest")
+    },
+    **{
+        f"{pol}_anomaly{scene}": Rule(
+            -100.0, 100.0, "an anomaly in swings of the place (-100 to 100)", lambda _: "nodata?"
+        )
+        for pol in POLARISATIONS
+        for scene in ("", "_scene")
+    },
+    **{
+        f"{pol}_between{scene}": Rule(
+            -1.0,
+            2.0,
+            "a place between driest, 0, and wettest, 1 (-1 to 2)",
+            lambda _: "in percent?",
+        )
+        for pol in POLARISATIONS
+        for scene in ("", "_scene")
+    },
+    "ndvi_over_scene": Rule(-2.0, 2.0, "a difference of NDVI (-2 to 2)", _ndvi_cause),
+    **{
+        f"ndvi_{who}": Rule(-1.0, 1.0, "an NDVI (-1 to 1)", _ndvi_cause)
+        for who in ("field", "scene")
+    },
+    "sm": Rule(0.0, 1.0, "a soil moisture in m3/m3 (0 to 1)", _sm_cause),
+    "lat": Rule(-90.0, 90.0, "a latitude", lambda _: "are lat and lon swapped, or projected?"),
+    "lon": Rule(-180.0, 360.0, "a longitude", lambda _: "is it projected?"),
+    "temp_c": Rule(-90.0, 80.0, "a temperature in degrees Celsius", lambda _: "in kelvin?"),
+    "snow_cover": Rule(0.0, 1.0, "a snow cover share (0 to 1)", lambda _: "in percent?"),
+}
+
+
+def _reflectance_cause(value: float) -> str:
+    if 1.6 < value <= 100:
+        return "in percent? state the layer's scale, 0.01"
+    return "numbers as stored? state the layer's scale (1e-4) and offset (-0.1 from baseline 04.00)"
+
+
+#: What layers can be beyond the columns of a table: the bands that make NDVI.
+LAYER_RULES: Mapping[str, Rule] = {
+    **RULES,
+    **{
+        band: Rule(-0.1, 1.6, "a reflectance (0 to 1)", _reflectance_cause)
+        for band in ("red", "nir")
+    },
+}
+
+#: Names people give to the contract's columns; they are suggested, never guessed.
+OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
+    "site": ("station", "sitename", "id", "point", "location"),
+    "date": ("time", "datetime", "timestamp", "day"),
+    "vh_db": ("vh", "sigma0_vh", "sigma0_vh_db"),
+    "vv_db": ("vv", "sigma0_vv", "sigma0_vv_db"),
+    "angle_deg": ("angle", "incidence_angle", "incidence", "lia", "theta"),
+    "sm": ("soil_moisture", "ssm", "vwc", "sm_obs", "insitu_sm", "moisture"),
+    "vwc_kg_m2": ("vwc",),
+}
+
+
+def possible(column: str, values: ArrayLike) -> NDArray[np.float64]:
+    """Values of a column, NaN where they cannot be: what goes into a mean or into a past.
+
+    >>> possible("vh_db", [-15.0, 30.0, -9999.0, -np.inf]).tolist()
+    [-15.0, nan, nan, nan]
+    """
+    values, rule = np.asarray(values, np.float64), RULES.get(column)
+    known = np.isfinite(values)
+    return np.where(known if rule is None else known & ~rule.outside(values), values, np.nan)
+
+
+def range_of(column: str) -> tuple[float, float] | None:
+    """What a column of the contract can hold, closed; None of a free one.
+
+    >>> range_of("ndvi"), range_of("doy_sin"), range_of("clay")
+    ((-1.0, 1.0), (-1.0, 1.0), None)
+    """
+    if column in FROM_DATE:
+        return -1.0, 1.0
+    rule = RULES.get(column)
+    return None if rule is None else (rule.low, rule.high)
+
+
+def forms_given(polarisation: str, names: Container[str]) -> list[str]:
+    """The forms of a polarisation's backscatter among ``names``; more than one is a mistake.
+
+    >>> forms_given("vh", ["site", "vh_linear"])
+    ['vh_linear']
+    """
+    return [name for form in BACKSCATTER_FORMS if (name := f"{polarisation}_{form}") in names]
+
+
+def is_backscatter(name: str) -> bool:
+    """Whether a column gives backscatter, in any of its forms."""
+    polarisation, _, form = name.partition("_")
+    return polarisation in POLARISATIONS and form in BACKSCATTER_FORMS
+
+
+def made_from(column: str, names: Container[str]) -> tuple[str, ...]:
+    """Which of ``names`` a column is read or made from; empty where they do not make it.
+
+    What is made from the date, or of other rows (:mod:`kgsm_infer.context.definitions`), is not
+    asked here.
+
+    >>> made_from("vh_db", ["vh_gamma0_linear", "angle_deg"])
+    ('vh_gamma0_linear', 'angle_deg')
+    >>> made_from("ndvi", ["red", "nir"]), made_from("ndvi", ["red"])
+    (('red', 'nir'), ())
+    """
+    polarisation = column.removesuffix("_db")
+    if column.endswith("_db") and polarisation in POLARISATIONS:
+        for form in forms_given(polarisation, names):
+            if "gamma0" not in form:
+                return (form,)
+            if "angle_deg" in names:
+                return (form, "angle_deg")
+        return ()
+    if column in names:
+        return (column,)
+    return ("red", "nir") if column == "ndvi" and "red" in names and "nir" in names else ()
+
+
+def make(column: str, values: Mapping[str, ArrayLike]) -> NDArray[np.float64]:
+    """A column from the ``values`` of all that :func:`made_from` names for it, in its order.
+
+    >>> make("ndvi", {"red": np.asarray([0.1, 0.0]), "nir": np.asarray([0.3, 0.0])}).round(6)
+    array([0.5, nan])
+    """
+    if column == "ndvi" and "ndvi" not in values:
+        return ndvi_of(values["red"], values["nir"])
+    given = next(iter(values))
+    if is_backscatter(given):
+        return sigma0_db(given, values[given], values.get("angle_deg"))
+    return np.asarray(values[given], np.float64)
+
+
+def sigma0_db(
+    form: str, values: ArrayLike, angle_deg: ArrayLike | None = None
+) -> NDArray[np.float64]:
+    """sigma0 in dB of a backscatter whose name ends in one of BACKSCATTER_FORMS.
+
+    sigma0 = gamma0 cos(theta). Nothing is -inf dB, a negative power NaN.
+
+    >>> sigma0_db("vh_gamma0_linear", np.asarray([0.02]), 60.0).round(6).tolist()
+    [-20.0]
+    """
+    values = np.asarray(values, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        db = 10 * np.log10(values) if form.endswith("linear") else values
+        if "gamma0" not in form:
+            return db
+        if angle_deg is None:
+            raise ValueError(f"{form} is gamma0; sigma0 = gamma0 cos(theta) needs angle_deg")
+        cos_theta = np.cos(np.deg2rad(np.asarray(angle_deg, np.float64)))
+        return np.asarray(db + 10 * np.log10(cos_theta), np.float64)
+
+
+def ndvi_of(red: ArrayLike, nir: ArrayLike) -> NDArray[np.float64]:
+    """(NIR - red) / (NIR + red) of two reflectances; NaN where both are dark."""
+    red, nir = np.asarray(red, np.float64), np.asarray(nir, np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        total = nir + red
+        return np.asarray(np.where(total > 0, (nir - red) / total, np.nan), np.float64)
+
+
+def frozen_or_snow(column: str, values: ArrayLike) -> NDArray[np.bool_]:
+    """True where one of FROZEN_BY says so: ``temp_c`` (soil or air) at or below 0 degrees,
+    or any ``snow_cover``.
+
+    Radar cannot tell frozen soil from dry soil, so nothing is inferred where both columns
+    are absent.
+    """
+    values = np.asarray(values)
+    return values <= 0 if column == "temp_c" else values > 0
+
+
+def pass_of(times: NDArray[np.datetime64]) -> NDArray[np.int64]:
+    """(N,) the pass each of N ascending times belongs to, from 0: frames some seconds apart are
+    one acquisition.
+
+    A pass begins with its first frame; what comes ONE_PASS_S or more after that is another.
+
+    >>> pass_of(np.asarray(["2022-06-01T05:30:12", "2022-06-01T05:30:37", "2022-06-01T17:02:00"],
+    ...                    "datetime64[s]")).tolist()
+    [0, 0, 1]
+    """
+    number = np.zeros(len(times), np.int64)
+    start = 0
+    for i in range(1, len(times)):
+        later = (times[i] - times[start]) / np.timedelta64(1, "s") >= ONE_PASS_S
+        start = i if later else start
+        number[i] = number[i - 1] + later
+    return number
+
+
+def frost_of(
+    columns: Mapping[str, ArrayLike], rows: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(R,) where any of FROZEN_BY among ``columns`` says frozen or snow, and where it is not
+    known: one of them is there and has no value, and no other says frozen.
+
+    >>> [part.tolist() for part in frost_of({"temp_c": [-1.0, 9.0, np.nan]}, 3)]
+    [[True, False, False], [False, False, True]]
+    """
+    frozen, unknown = np.zeros(rows, bool), np.zeros(rows, bool)
+    for name in FROZEN_BY:
+        if name in columns:
+            frozen |= frozen_or_snow(name, columns[name])
+            unknown |= np.isnan(np.asarray(columns[name], np.float64))
+    return frozen, unknown & ~frozen
+
+
+def day_of_year_sin(date: ArrayLike) -> NDArray[np.float64]:
+    """sin of the time of year, 0 on 1 January; date: datetime64."""
+    return np.sin(_year_angle(date))
+
+
+def day_of_year_cos(date: ArrayLike) -> NDArray[np.float64]:
+    """cos of the time of year, 1 on 1 January; date: datetime64."""
+    return np.cos(_year_angle(date))
+
+
+#: Features made from the date where the table has no such column.
+FROM_DATE: Mapping[str, Callable[[ArrayLike], NDArray[np.float64]]] = {
+    "doy_sin": day_of_year_sin,
+    "doy_cos": day_of_year_cos,
+}
+
+
+def _year_angle(date: ArrayLike) -> NDArray[np.float64]:
+    date = np.asarray(date, "datetime64[s]")
+    day = (date - date.astype("datetime64[Y]")) / np.timedelta64(86400, "s")
+    return np.asarray(2 * np.pi * day / DAYS_PER_YEAR, np.float64)

@@ -1,0 +1,293 @@
+"""One acquisition that stands in several rows of a table becomes one.
+
+Two kinds of it are common. Frames (slices, bursts) of one pass lie some seconds apart, and a
+site in their overlap is in both: their mean, in linear power. And exports repeat a site and
+time: rows that complete each other are merged, equal ones dropped, and where they contradict
+each other somebody has to choose (:data:`KEEP`). What was done is said in the table's notes.
+
+A row without backscatter that carries a label is a probe's reading, and never part of a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..base.errors import DataError, UsageError
+from .averaging import mean_of, to_power
+from .columns import ONE_PASS_S, POLARISATIONS
+from .text_column import Cells, shown
+
+#: What to do with rows that contradict each other: refuse the table, leave their cells
+#: empty, or take one of them or their mean.
+KEEP = ("refuse", "empty", "first", "last", "mean")
+#: Columns that number the rows of an export and say nothing of the acquisition.
+_ROW_LABELS = ("", "system:index", ".geo", "id", "index", "row", "fid", "ogc_fid")
+
+
+@dataclass(frozen=True)
+class Merged:
+    """index: (M,) the first row of each acquisition, in the table's order.  group: (R,) which
+    of them a row belongs to.  numbers: (M,) each.  text: (M,) each.  notes: what was done.
+    contradicts: acquisition -> why it has empty cells."""
+
+    index: NDArray[np.int64]
+    group: NDArray[np.int64]
+    numbers: dict[str, NDArray[np.float64]]
+    text: dict[str, Any]
+    notes: tuple[str, ...]
+    contradicts: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """R rows before they are merged. row_number: (R,) in the file."""
+
+    source: str
+    site: NDArray[np.str_]
+    date: NDArray[np.datetime64]
+    numbers: Mapping[str, NDArray[np.float64]]
+    text: Mapping[str, Any]
+    row_number: NDArray[np.int64]
+
+
+def check_keep(keep: str) -> None:
+    """UsageError where ``keep`` is none of KEEP."""
+    if keep not in KEEP:
+        raise UsageError(f"--keep {keep!r} is none of first, last, mean")
+
+
+def merge(rows: Rows, keep: str, weight: NDArray[np.float64] | None = None) -> Merged | None:
+    """One row per acquisition, or None where every row is one already.
+
+    weight: (R,) of each row in a mean, such as its pixels; equal by default.
+    DataError, with ``keep`` "refuse", where rows contradict each other.
+    """
+    check_keep(keep)
+    group, first = _groups(rows)
+    if len(first) == len(group):
+        return None
+    size = np.bincount(group)
+    seconds = rows.date.astype(np.int64)
+    span = np.zeros(len(first), np.int64)
+    np.maximum.at(span, group, seconds - seconds[first][group])
+    one_pass = span > 0
+    several = np.flatnonzero(size > 1)
+    weight = np.ones(len(group)) if weight is None else weight
+    differing: dict[int, str] = {}
+    changed = np.zeros(len(first), bool)  # acquisitions to which other rows added something
+
+    numbers = {}
+    for name, values in rows.numbers.items():
+        numbers[name], differ, added = _number(name, values, group, first, one_pass, keep, weight)
+        changed |= added
+        _note_difference(differing, differ, name, values, group)
+    text = {}
+    for name, values in rows.text.items():
+        text[name], differ, added = _text(name, values, group, first, several, one_pass, keep)
+        changed |= added
+        _note_difference(differing, differ, name, values, group)
+
+    words = {at: _place(rows, at, group, what) for at, what in sorted(differing.items())}
+    if words and keep == "refuse":
+        word = next(iter(words.values()))
+        more = f" (and {len(words) - 1} more)" if len(words) > 1 else ""
+        raise DataError(
+            f"{rows.source}: {word}{more}; give times or an orbit column, or choose with "
+            "--keep first, last or mean"
+        )
+    notes = _notes(rows, group, size, one_pass, changed, words, keep)
+    return Merged(first, group, numbers, text, notes, words if keep == "empty" else {})
+
+
+def _groups(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(R,) acquisition of each row, in order of first appearance, and their first rows."""
+    seconds = rows.date.astype(np.int64)
+    codes = [np.unique(rows.site, return_inverse=True)[1]]
+    if "orbit" in rows.text:
+        orbit = np.asarray(rows.text["orbit"], np.str_)
+        codes.append(np.unique(orbit, return_inverse=True)[1])
+    order = np.lexsort([seconds, *reversed(codes)])
+    same_place = np.ones(max(len(order) - 1, 0), bool)
+    for code in codes:
+        same_place &= code[order][1:] == code[order][:-1]
+    gap = np.diff(seconds[order])
+    frame = _frames(rows)[order]
+    near = same_place & ((gap == 0) | ((gap <= ONE_PASS_S) & frame[1:] & frame[:-1]))
+    starts = np.concatenate([[True], ~near]) if len(order) else np.zeros(0, bool)
+    # a chain of rows longer than a pass is no pass: a series that is dense in time
+    run = np.cumsum(starts) - 1
+    begin = seconds[order][starts]
+    too_long = np.zeros(len(begin), bool)
+    too_long[run[seconds[order] - begin[run] > ONE_PASS_S]] = True
+    if too_long.any():
+        starts[1:] |= too_long[run[1:]] & (gap > 0)
+        run = np.cumsum(starts) - 1
+    of_row = np.empty(len(order), np.int64)
+    of_row[order] = run
+    # number them by their first row in the file
+    first = np.full(int(run.max(initial=-1)) + 1, len(order), np.int64)
+    np.minimum.at(first, of_row, np.arange(len(order)))
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[of_row], np.sort(first)
+
+
+def _frames(rows: Rows) -> NDArray[np.bool_]:
+    """(R,) rows that can be a frame of a pass: with backscatter, or with nothing measured."""
+    radar = [rows.numbers[c] for p in POLARISATIONS if (c := f"{p}_db") in rows.numbers]
+    if not radar:
+        return np.zeros(len(rows.site), bool)
+    seen = np.any([np.isfinite(values) for values in radar], axis=0)
+    if "sm" in rows.numbers:
+        return np.asarray(seen | ~np.isfinite(rows.numbers["sm"]), bool)
+    return np.ones(len(rows.site), bool)
+
+
+def _number(
+    name: str,
+    values: NDArray[np.float64],
+    group: NDArray[np.int64],
+    first: NDArray[np.int64],
+    one_pass: NDArray[np.bool_],
+    keep: str,
+    weight: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """(M,) one value per acquisition, where rows of one time differ, where a row added some."""
+    count = len(first)
+    there = ~np.isnan(values)
+    low, high = np.full(count, np.inf), np.full(count, -np.inf)
+    np.minimum.at(low, group[there], values[there])
+    np.maximum.at(high, group[there], values[there])
+    known = np.bincount(group[there], minlength=count) > 0
+    with np.errstate(invalid="ignore"):
+        differs = known & (high > low)
+    merged = np.where(known, low, np.nan)
+    # a mean is taken of what differs only, so that equal values keep their bits
+    power = to_power(name, np.where(there, values, 0.0))
+    share = np.where(there, weight, 0.0)
+    total = np.bincount(group, weights=np.where(share > 0, power * share, 0.0), minlength=count)
+    mean = mean_of(name, total, np.bincount(group, weights=share, minlength=count))
+    averaged = differs & one_pass if keep != "mean" else differs
+    merged = np.where(averaged, mean, merged)
+    contradicts = differs & ~one_pass
+    if keep == "empty":
+        merged = np.where(contradicts, np.nan, merged)
+    elif keep in ("first", "last"):
+        step = 1 if keep == "last" else -1
+        chosen = np.full(count, np.nan)
+        rows = np.flatnonzero(there)[::step]
+        chosen[group[rows]] = values[rows]  # the last assignment stands
+        merged = np.where(contradicts, chosen, merged)
+    return merged, contradicts, np.isnan(values[first]) & known
+
+
+def _text(
+    name: str,
+    values: Any,
+    group: NDArray[np.int64],
+    first: NDArray[np.int64],
+    several: NDArray[np.int64],
+    one_pass: NDArray[np.bool_],
+    keep: str,
+) -> tuple[Any, NDArray[np.bool_], NDArray[np.bool_]]:
+    """As :func:`_number`, of text: the one word its rows have, if they do not contradict."""
+    differs, added = np.zeros(len(first), bool), np.zeros(len(first), bool)
+    words: dict[int, list[str]] = {int(at): [] for at in several}
+    for row in np.flatnonzero(np.isin(group, several)).tolist():
+        words[int(group[row])].append(values[row])
+    chosen = {}
+    for at, found in words.items():
+        distinct = list(dict.fromkeys(word for word in found if word))
+        chosen[at] = distinct[0] if distinct else ""
+        added[at] = bool(distinct) and not found[0]
+        if len(distinct) > 1 and not one_pass[at] and name not in _ROW_LABELS:
+            differs[at] = True
+            given = [word for word in found if word]
+            chosen[at] = {"empty": "", "last": given[-1]}.get(keep, given[0])
+    texts = [chosen[i] if i in chosen else values[int(row)] for i, row in enumerate(first)]
+    return Cells.of(texts, getattr(values, "label", name)), differs, added
+
+
+def _note_difference(
+    differing: dict[int, str],
+    differ: NDArray[np.bool_],
+    name: str,
+    values: Any,
+    group: NDArray[np.int64],
+) -> None:
+    """Remember for each acquisition the first column its rows contradict each other in."""
+    new = [at for at in np.flatnonzero(differ).tolist() if at not in differing]
+    if not new:
+        return
+    rows = np.flatnonzero(np.isin(group, new))
+    seen: dict[int, list[str]] = {}
+    for row in rows.tolist():
+        value = values[row]
+        word = (
+            "" if value != value else f"{value:g}" if isinstance(value, float) else shown(value, 20)
+        )
+        if word and word not in seen.setdefault(int(group[row]), []):
+            seen[int(group[row])].append(word)
+    for at in new:
+        differing[at] = f"{shown(name)} {' and '.join(seen[at][:2])}"
+
+
+def _place(rows: Rows, at: int, group: NDArray[np.int64], what: str) -> str:
+    """Words for the rows of an acquisition that contradict each other."""
+    there = np.flatnonzero(group == at)
+    one, other = (int(rows.row_number[i]) for i in there[:2])
+    return (
+        f"rows {one} and {other}: site {shown(rows.site[there[0]])} twice at "
+        f"{rows.date[there[0]]} with {what}"
+    )
+
+
+def _notes(
+    rows: Rows,
+    group: NDArray[np.int64],
+    size: NDArray[np.int64],
+    one_pass: NDArray[np.bool_],
+    changed: NDArray[np.bool_],
+    words: Mapping[int, str],
+    keep: str,
+) -> tuple[str, ...]:
+    notes = []
+    contradicting = np.zeros(len(size), bool)
+    contradicting[list(words)] = True
+    kinds: Sequence[tuple[NDArray[np.bool_], str]] = (
+        (
+            (size > 1) & one_pass,
+            "are further frames of a pass (within 10 minutes) and were averaged in, "
+            "backscatter in linear power",
+        ),
+        (
+            (size > 1) & ~one_pass & changed & ~contradicting,
+            "complete another row of the same site and time and were merged with it",
+        ),
+        (
+            (size > 1) & ~one_pass & ~changed & ~contradicting,
+            "repeat another row of the same site and time and were left out",
+        ),
+    )
+    for which, what in kinds:
+        if which.any():
+            further = int((size[which] - 1).sum())
+            there = np.flatnonzero(group == int(np.flatnonzero(which)[0]))
+            example = " and ".join(str(int(rows.row_number[i])) for i in there[:2])
+            notes.append(f"{rows.source}: {further} rows {what} (rows {example} first)")
+    if words:
+        first = next(iter(words.values()))
+        more = f", and {len(words) - 1} more acquisitions" if len(words) > 1 else ""
+        done = {
+            "empty": "what differs is left empty; choose with --keep first, last or mean",
+            "first": "the first is kept",
+            "last": "the last is kept",
+            "mean": "their mean is kept",
+        }[keep]
+        notes.append(f"{rows.source}: {first}{more}: {done}")
+    return tuple(notes)

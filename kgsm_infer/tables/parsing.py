@@ -1,0 +1,182 @@
+"""Cells become numbers and dates, or a refusal: file, row, column, value, likely cause."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..base.errors import DataError
+from .columns import FILL_CAUSE, Rule, is_fill
+from .dates import utc_seconds, why_no_date
+from .text_column import NAME_LENGTH, Cells, column_of, shown, texts_of
+
+MISSING = (
+    *("", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "null", "NULL", "None", "none"),
+    *("#N/A", "#NA", "<NA>", "NaT"),
+)
+
+#: What stands for a minus sign in spreadsheets and word processors; a number follows.
+_MINUS = str.maketrans(dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\ufe63\uff0d", "-"))
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?", re.ASCII)
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}([, '\u00a0\u202f\u2009.]\d{3})+([.,]\d+)?")
+_WITH_UNIT = re.compile(r"[+-]?\d+([.,]\d+)?\s*(dB|°|deg|degrees|%|m3/m3|m³/m³|kg/m2)", re.I)
+_NO_NUMBER = "is not a number; leave the cell empty where it is missing"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Finds the first offending row of a column and words the refusal.
+
+    row_number: (R,) row in the file of each row.  decimal_commas: the file is separated by
+    something else and writes -15,5.
+    """
+
+    source: str
+    row_number: NDArray[np.int64]
+    decimal_commas: bool = False
+
+    def first(
+        self,
+        bad: NDArray[np.bool_],
+        column: str,
+        cells: Sequence[Any] | NDArray[Any],
+        why: str | Callable[[int], str],
+    ) -> None:
+        """DataError at the first row of ``bad``; how many more there are."""
+        where = np.flatnonzero(bad)
+        if not len(where):
+            return
+        at = int(where[0])
+        reason = why if isinstance(why, str) else why(at)
+        others = f" (and {len(where) - 1} more rows)" if len(where) > 1 else ""
+        cell = shown(cells[at])
+        place = f"{self.source}: row {int(self.row_number[at])}, column {shown(column)}"
+        raise DataError(f"{place}: {cell}{' ' if cell else ''}{reason}{others}")
+
+    def numbers(self, name: str, cells: Any, rule: Rule | None) -> NDArray[np.float64]:
+        """The column as float64, checked: text, infinities, fill values, what the unit forbids.
+
+        cells: an array of numbers, :class:`Cells`, or any column in memory.
+        """
+        column = column_of(cells)
+        if isinstance(column, Cells):
+            values = self._parsed(name, column)
+        else:
+            values = np.asarray(column, np.float64)
+        self.first(
+            np.isinf(values), name, column, "is infinite; leave the cell empty where missing"
+        )
+        if rule is None:
+            self.first(is_fill(values), name, column, f"is no measurement; {FILL_CAUSE}")
+            return values
+        self.first(
+            rule.outside(values),
+            name,
+            column,
+            lambda at: f"is not {rule.what}; {rule.why(values[at])}",
+        )
+        return values
+
+    def dates(self, cells: Any, name: str = "date") -> NDArray[np.datetime64]:
+        """(R,) UTC seconds of ISO 8601 dates."""
+        texts = texts_of(cells)
+        known: dict[str, int | None] = {}
+        found = np.zeros(len(texts), np.int64)
+        bad = np.zeros(len(texts), bool)
+        for i, text in enumerate(texts):
+            if text not in known:
+                if len(known) > 100_000:  # of a file of as many different times
+                    known.clear()
+                known[text] = utc_seconds(text)
+            seconds = known[text]
+            bad[i] = seconds is None
+            found[i] = seconds or 0
+        self.first(bad, name, texts, lambda at: why_no_date(texts[at]))
+        return found.astype("datetime64[s]")
+
+    def names(self, cells: Any, name: str = "site") -> NDArray[np.str_]:
+        """(R,) names, none of them empty or too long for a name."""
+        texts = texts_of(cells)
+        lengths = texts.lengths()
+        self.first(lengths == 0, name, texts, f"empty; every row needs its {name}")
+        self.first(
+            lengths > 4 * NAME_LENGTH,
+            name,
+            texts,
+            f"is no name: it has more than {NAME_LENGTH} characters; an unclosed quote?",
+        )
+        return np.asarray(list(texts), np.str_)
+
+    def _parsed(self, name: str, cells: Cells) -> NDArray[np.float64]:
+        values = np.empty(len(cells), np.float64)
+        start = 0
+        for block in cells.blocks():
+            for i, cell in enumerate(block, start):
+                values[i] = np.nan if cell in MISSING else self._number(cell)
+            start += len(block)
+        bad = np.isnan(values) & _neither(cells, values)
+        self.first(bad, name, cells, lambda at: self._why_not(cells[at]))
+        return values
+
+    def _number(self, cell: str) -> float:
+        """A cell's number; NaN where it is none, which :func:`_neither` then tells."""
+        return _float(self._plain(cell))
+
+    def _plain(self, cell: str) -> str:
+        cell = cell if cell.isascii() else cell.translate(_MINUS)
+        if not self.decimal_commas or ("." not in cell and "," not in cell):
+            return cell
+        if "." in cell:  # thousands, or a decimal point among decimal commas: nobody's guess
+            return "?"
+        return cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else "?"
+
+    def _why_not(self, cell: str) -> str:
+        plain = cell.translate(_MINUS)
+        if self.decimal_commas and "." in plain:
+            return "has a point in a file of decimal commas: write all numbers one way"
+        comma, thousands = _DECIMAL_COMMA.fullmatch(plain), _THOUSANDS.fullmatch(plain)
+        if comma:
+            other = ", or a thousands separator" if thousands else ""
+            return f"is not a number; a decimal comma{other}? write a point"
+        if thousands:
+            return "is not a number; a thousands separator? write the digits alone"
+        if _WITH_UNIT.fullmatch(plain):
+            return "is not a number; write it without its unit"
+        if plain.startswith("#"):
+            return "is not a number but a spreadsheet's error; leave the cell empty"
+        if "_" in plain or plain.startswith("'"):
+            return "is not a number; write digits, a point and a minus sign alone"
+        return _NO_NUMBER
+
+
+def _float(cell: str) -> float:
+    """A number as people write one: not Python's 1_5, and not the word infinity alone."""
+    if "_" in cell:
+        return np.nan
+    try:
+        return float(cell)
+    except ValueError:
+        return np.nan
+
+
+def _neither(cells: Cells, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(R,) cells without a number that are not written as missing ones."""
+    neither = np.zeros(len(cells), bool)
+    start = 0
+    for block in cells.blocks():
+        some = values[start : start + len(block)]
+        if np.isnan(some).any():
+            neither[start : start + len(block)] = [
+                number != number and cell.lower() not in _MISSING
+                for cell, number in zip(block, some.tolist(), strict=True)
+            ]
+        start += len(block)
+    return neither
+
+
+_MISSING = frozenset(("+nan", "-nan", *(word.lower() for word in MISSING)))

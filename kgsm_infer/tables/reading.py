@@ -1,0 +1,390 @@
+"""Table files: CSV and Parquet into columns, and columns into files.
+
+A CSV is read in blocks of rows, each column packed (:mod:`kgsm_infer.tables.text_column`): what is
+held is
+about what the file has in bytes. What spreadsheets do to a CSV is read where it can mean one
+thing only: a byte order mark, UTF-16, ``sep=;``, semicolons or tabs with decimal commas, empty
+columns and rows at the end. What it is otherwise is said.
+
+Text that a spreadsheet would run as a formula is written with an apostrophe before it, the
+spreadsheets' own sign for text, and read without it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import stat
+import sys
+from array import array
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..base.errors import DataError, MissingError
+from ..base.files import whole
+from .parsing import Refusal
+from .text_column import Cells, Packing, column_of, named_columns, shown
+
+BLOCK_ROWS = 2048
+#: No cell and no line of a table is longer, in characters (outlines of a .geo column are long).
+LONGEST_CELL = 2**24
+#: More rows than this are no table for one machine.
+MOST_ROWS = 2**27
+
+_COMMA_NUMBER = re.compile(r"[+\-\u2212]?\d*,\d+")
+_THOUSANDS = re.compile(r"[+\-\u2212]?[1-9]\d{0,2},\d{3}")
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_GUARDED = re.compile(r"''*[=+\-@\t\r]")
+_PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+#: First bytes of files that are no text -> what they are.
+_OTHER_FILES = {
+    b"PK\x03\x04": "an Excel workbook or another zip",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"\x1f\x8b": "compressed with gzip",
+    b"PAR1": "a Parquet file; name it .parquet",
+    b"\x89HDF": "HDF5 or NetCDF",
+    b"%PDF": "a PDF",
+    b"SQLite": "an SQLite file or GeoPackage",
+}
+_NOT_TABLES = {"<": "HTML or XML, perhaps a page that asks to log in", "{": "JSON"}
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The columns of a file as they stand, for files that are not tables of the contract yet.
+
+    columns: name -> (R,) array of numbers, or :class:`Cells`.  row_number: (R,) row in the
+    file; a CSV's header is row 1.  decimal_commas: how its numbers are written.
+    """
+
+    source: str
+    columns: Mapping[str, Any]
+    row_number: NDArray[np.int64]
+    decimal_commas: bool = False
+
+    def __len__(self) -> int:
+        return len(self.row_number)
+
+    @property
+    def check(self) -> Refusal:
+        """What turns its cells into numbers and dates, or refuses them."""
+        return Refusal(self.source, self.row_number, self.decimal_commas)
+
+
+def read_sheet(path: str | Path) -> Sheet:
+    """The columns of a CSV or Parquet file; ``-`` is standard input, a CSV.
+
+    DataError where the file is not what it says, MissingError where memory does not reach.
+    """
+    path = Path(path)
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            return _read_parquet(path)
+        with open_text(path) as file:
+            return _read_csv(str(path), file)
+    except MemoryError:
+        raise MissingError(f"{path}: not enough memory to read it") from None
+
+
+def sheet_of(
+    columns: Any, source: str = "table", row_number: NDArray[np.int64] | None = None
+) -> Sheet:
+    """Columns in memory (a mapping, pandas, polars, pyarrow) as a sheet; rows count from 1."""
+    plain = {
+        name: column_of(values, f"{source}: column {name}")
+        for name, values in named_columns(columns).items()
+    }
+    lengths = {name: len(values) for name, values in plain.items()}
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"{source}: columns of different lengths: {lengths}")
+    count = next(iter(lengths.values()), 0)
+    return Sheet(source, plain, np.arange(1, count + 1) if row_number is None else row_number)
+
+
+def write_csv(path: str | Path, columns: Mapping[str, Any]) -> None:
+    """Write columns of equal length as CSV (Parquet with that suffix), whole or not at all.
+
+    Floats are written with the digits that bring them back exactly; NaN is an empty cell.
+    Text that a spreadsheet would run as a formula gets an apostrophe, which reading takes off.
+    """
+    path = Path(path)
+    if path.suffix.lower() in (".parquet", ".pq"):
+        _write_parquet(path, columns)
+        return
+    values = [v if isinstance(v, Cells) else np.asarray(v) for v in columns.values()]
+    lengths = {len(v) for v in values}
+    if len(lengths) > 1:
+        raise ValueError(f"columns of different lengths: {sorted(lengths)}")
+    with whole(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([_guarded(str(name)) for name in columns])
+        for start in range(0, max(lengths, default=0), BLOCK_ROWS):
+            some = slice(start, start + BLOCK_ROWS)
+            writer.writerows(zip(*[_written(v[some]) for v in values], strict=True))
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[IO[str]]:
+    """A file of text, or standard input; DataError where it cannot be one."""
+    if str(path) == "-":
+        yield sys.stdin
+        return
+    try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+            kind = "is a folder" if stat.S_ISDIR(mode) else "is a device, not a file"
+            raise DataError(f"{path}: cannot be read (it {kind})")
+        raw: IO[bytes] = open(path, "rb")  # noqa: SIM115  closed with its text below
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({_reason(error)})") from None
+    head = b"" if stat.S_ISFIFO(mode) else raw.peek(8)[:8]  # type: ignore[attr-defined]
+    utf16 = head[:2] in (b"\xff\xfe", b"\xfe\xff")
+    with io.TextIOWrapper(raw, "utf-16" if utf16 else "utf-8-sig", newline="") as text:
+        other = [what for start, what in _OTHER_FILES.items() if head.startswith(start)]
+        if other:
+            raise DataError(f"{path}: not a text file but {other[0]}; save the table as CSV, UTF-8")
+        yield text
+
+
+def _read_csv(source: str, file: IO[str]) -> Sheet:
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
+    lines = _lines(source, file)
+    above, first, separator = _first_line(source, lines)
+    reader = csv.reader(
+        chain([first], lines), delimiter=separator, strict=True, skipinitialspace=True
+    )
+    try:
+        header = [cell.strip() for cell in next(reader)]
+        _check_header(source, above, header)
+        packings = [Packing() for _ in header]
+        rows, decimal_commas = array("q"), False
+        records = enumerate(reader, start=above + 2)
+        while block := list(islice(records, BLOCK_ROWS)):
+            whole_rows = list(_whole_rows(source, len(header), above + 1, block))
+            rows.extend(number for number, _ in whole_rows)
+            for packing, cells in zip(
+                packings, zip(*(record for _, record in whole_rows), strict=True), strict=False
+            ):
+                texts = [cell.strip() for cell in cells]
+                packing.add([_unguarded(text) for text in texts])
+                decimal_commas |= separator != "," and any(map(_proves_decimal_comma, texts))
+    except csv.Error as error:
+        raise DataError(
+            f"{source}: line {reader.line_num + above}: not valid CSV ({error})"
+        ) from None
+    columns: dict[str, Any] = {}
+    for name, packing in zip(header, packings, strict=True):
+        column = packing.done(f"{source}: column {shown(name) or 'without a name'}")
+        if name == "" and not column.lengths().any():
+            continue  # empty columns, which spreadsheets leave at the end
+        if name in columns:
+            raise DataError(f"{source}: row {above + 1}: two columns have cells but no name")
+        columns[name] = column
+    return Sheet(source, columns, np.asarray(rows, np.int64), decimal_commas)
+
+
+def _lines(source: str, file: IO[str]) -> Iterator[str]:
+    """The lines of a text file; DataError where it is not text."""
+    count = 0
+    try:
+        while line := file.readline(LONGEST_CELL):
+            count += 1
+            if len(line) == LONGEST_CELL:
+                raise DataError(f"{source}: line {count} is longer than any table's; is it a CSV?")
+            if "\0" in line:
+                raise DataError(
+                    f"{source}: not a text file (it holds zero bytes); is it really a CSV?"
+                )
+            yield line
+    except UnicodeError:
+        raise DataError(
+            f"{source}: not a UTF-8 text file (after line {count}); save it as CSV, UTF-8"
+        ) from None
+    except OSError as error:
+        raise DataError(f"{source}: cannot be read ({_reason(error)})") from None
+
+
+def _first_line(source: str, lines: Iterator[str]) -> tuple[int, str, str]:
+    """How many lines stand above the header, the header's first line, and the separator."""
+    declared = ""
+    for above, line in enumerate(lines):
+        text = line.strip("\r\n")
+        if not text.strip().strip(" ,;\t\ufeff"):
+            continue
+        said = re.fullmatch(r'"?sep=(.)"?[,;\t]*', text)
+        if said and not declared:
+            declared = said.group(1)
+            continue
+        if text.lstrip()[0] in _NOT_TABLES:
+            raise DataError(f"{source}: not a table but {_NOT_TABLES[text.lstrip()[0]]}")
+        if declared not in ("", ",", ";", "\t", "|"):
+            raise DataError(f"{source}: line {above}: no table is separated by {shown(declared)!r}")
+        counts = {separator: text.count(separator) for separator in (",", ";", "\t")}
+        return above, line, declared or max(counts, key=lambda separator: counts[separator])
+    raise DataError(f"{source}: the file is empty")
+
+
+def _check_header(source: str, above: int, header: list[str]) -> None:
+    """DataError where this is no header of a table."""
+    if header[0] in ("TOA5", "TOB1", "TOACI1") or header[0].startswith("Plot Title"):
+        kind = "a HOBO" if header[0].startswith("Plot") else "a Campbell Scientific"
+        raise DataError(
+            f"{source}: {kind} logger's file, its header stands on line {above + 2}; give it to "
+            "kgsm-train data gee --in-situ, or make a table with site, date and sm of it"
+        )
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice:
+        raise DataError(f"{source}: row {above + 1}: column {shown(twice[0])!r} stands there twice")
+
+
+def _whole_rows(
+    source: str, width: int, header_row: int, block: list[tuple[int, list[str]]]
+) -> Iterator[tuple[int, list[str]]]:
+    """Rows of the header's width; empty ones and empty cells beyond it are left out."""
+    for number, record in block:
+        if len(record) > width and not any(cell.strip() for cell in record[width:]):
+            record = record[:width]
+        if not any(cell.strip() for cell in record):
+            continue
+        if len(record) != width:
+            title = width < len(record) and number == header_row + 1
+            why = (
+                f"is row {header_row} a title? the header seems to stand on row {number}: delete "
+                "what is above it"
+                if title and width <= 2
+                else "an unquoted comma, or a truncated file?"
+            )
+            raise DataError(
+                f"{source}: row {number}: {len(record)} cells, the header has {width}; {why}"
+            )
+        yield number, record
+
+
+def _read_parquet(path: Path) -> Sheet:
+    parquet = _pyarrow(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    columns: dict[str, Any] = {}
+    try:
+        with parquet.ParquetFile(path) as file:
+            rows = file.metadata.num_rows
+            if rows > MOST_ROWS:
+                raise DataError(f"{path}: {rows} rows are more than this reads")
+            names = file.schema_arrow.names
+            if twice := sorted({shown(name) for name in names if names.count(name) > 1}):
+                raise DataError(f"{path}: column {twice[0]!r} stands there twice")
+            for name in names:
+                label = f"{path}: column {shown(name)}"
+                content = file.read(columns=[name]).column(0)
+                columns[name] = _from_arrow(content, label)
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001  pyarrow's own types share no other base
+        if type(error).__name__ == "ArrowMemoryError":
+            raise MissingError(f"{path}: not enough memory to read it") from None
+        reason = shown(error, 120) or type(error).__name__
+        raise DataError(f"{path}: not a readable Parquet file ({reason})") from None
+    return Sheet(str(path), columns, np.arange(1, rows + 1))
+
+
+def _from_arrow(content: Any, label: str) -> Any:
+    """A column of Parquet: numbers with NaN for null, dates as ISO 8601, the rest as text."""
+    import pyarrow
+    import pyarrow.types as kind
+
+    of = content.type
+    if kind.is_integer(of) or kind.is_floating(of):
+        values = content.to_numpy(zero_copy_only=False)
+        return values if values.dtype.kind in "iu" else values.astype(np.float64)
+    if kind.is_date(of):
+        return column_of(content.cast(pyarrow.date32()).to_numpy(), label)
+    if kind.is_timestamp(of):
+        values = column_of(content.to_numpy(), label)
+        return values.changed(lambda cell: cell and f"{cell}Z") if of.tz else values
+    if kind.is_dictionary(of):
+        return _from_arrow(content.cast(of.value_type), label)
+    if kind.is_string(of) or kind.is_large_string(of):
+        packing = Packing()
+        for chunk in content.chunks:
+            for start in range(0, len(chunk), BLOCK_ROWS):
+                part = chunk[start : start + BLOCK_ROWS].to_pylist()
+                packing.add(["" if cell is None else cell.strip() for cell in part])
+        return packing.done(label)
+    return column_of(content, label)
+
+
+def _write_parquet(path: Path, columns: Mapping[str, Any]) -> None:
+    parquet = _pyarrow(path)
+    import pyarrow
+
+    arrays = {}
+    for name, values in columns.items():
+        if isinstance(values, Cells):
+            arrays[name] = pyarrow.array(list(values))
+            continue
+        array = np.asarray(values)
+        nan_is_null = array.dtype.kind == "f"
+        arrays[name] = pyarrow.array(
+            array if array.dtype.kind in "fiu" else [str(item) for item in array],
+            from_pandas=nan_is_null,
+        )
+    with whole(path, "wb") as file:
+        parquet.write_table(pyarrow.table(arrays), file)
+
+
+def _pyarrow(path: Path) -> Any:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise MissingError(
+            f"{path}: Parquet needs pyarrow: pip install 'kgsm[parquet]', or use CSV"
+        ) from None
+    return pyarrow.parquet
+
+
+def _written(values: Cells | NDArray[Any]) -> list[str]:
+    """Cells of a column: shortest digits that read back the same, NaN empty."""
+    if isinstance(values, Cells):
+        return [_guarded(cell) for cell in values]
+    if values.dtype.kind == "f":
+        return list(np.where(np.isnan(values), "", values.astype(np.str_)))
+    if values.dtype.kind in "iu":
+        return [str(item) for item in values.tolist()]
+    return [_guarded(str(item)) for item in values.tolist()]
+
+
+def _guarded(cell: str) -> str:
+    """Text as no spreadsheet runs it; numbers and everything else as they are.
+
+    >>> _guarded("=1+1"), _guarded("-12.5"), _guarded("field 7"), _unguarded("'=1+1")
+    ("'=1+1", '-12.5', 'field 7', '=1+1')
+    """
+    if not _FORMULA.match(cell) or _PLAIN_NUMBER.fullmatch(cell):
+        return cell
+    return f"'{cell}"
+
+
+def _unguarded(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _GUARDED.match(cell) else cell
+
+
+def _proves_decimal_comma(cell: str) -> bool:
+    """A number that can have nothing but a decimal comma; 1,234 may be thousands."""
+    if "," not in cell:
+        return False
+    return bool(_COMMA_NUMBER.fullmatch(cell)) and not _THOUSANDS.fullmatch(cell)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

@@ -1,0 +1,242 @@
+"""Tables of observations: read and refused, or written whole (design §3).
+
+One row per site and acquisition. Names carry units and nothing is guessed: a value that
+cannot be of the declared unit is refused with file, row, column, value and likely cause;
+missing stays missing. Files are read in :mod:`kgsm_infer.tables.reading`, cells become numbers in
+:mod:`kgsm_infer.tables.parsing`, and rows of one acquisition become one in
+:mod:`kgsm_infer.tables.duplicates`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..base.errors import DataError, MissingError
+from .columns import OTHER_NAMES, POLARISATIONS, RULES, forms_given, is_backscatter, made_from, make
+from .dates import asked_day
+from .duplicates import Rows, check_keep, merge
+from .parsing import MISSING
+from .reading import Sheet, read_sheet, sheet_of, write_csv
+from .text_column import Cells, shown, texts_of
+
+__all__ = [
+    "MISSING",
+    "Table",
+    "asked_day",
+    "read_table",
+    "table_from_columns",
+    "write_csv",
+]
+
+
+@dataclass(frozen=True)
+class Given:
+    """The F rows as they stand in the file. row: (F,) which row of the table each became.
+    date_text: (F,) as written."""
+
+    row: NDArray[np.int64]
+    date_text: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """R acquisitions. Missing numbers are NaN, missing text is ''.
+
+    source: the file's name, for messages.  site: (R,).  date_text: as written.
+    date: (R,) datetime64[s], UTC.  numbers: contract columns and named features, (R,)
+    float64; backscatter is always ``vh_db``/``vv_db``, sigma0 in dB.  text: every other
+    column as written.  row_number: (R,) row in the file; a CSV's header is row 1.
+    given: the rows of the file, where several of them are one acquisition here.
+    notes: what was decided in reading, for the person who gave the file.
+    contradicts: row -> why it has empty cells, where rows of the file contradict each other.
+    """
+
+    source: str
+    site: NDArray[np.str_]
+    date_text: Sequence[str]
+    date: NDArray[np.datetime64]
+    numbers: Mapping[str, NDArray[np.float64]]
+    text: Mapping[str, Sequence[str]]
+    row_number: NDArray[np.int64]
+    given: Given | None = None
+    notes: tuple[str, ...] = ()
+    contradicts: Mapping[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.site)
+
+    def row(self, i: int) -> int:
+        """The row of the file that table row ``i`` came from."""
+        return int(self.row_number[i])
+
+    @property
+    def day(self) -> NDArray[np.float64]:
+        """Days since 1970-01-01, (R,)."""
+        return (self.date - np.datetime64("1970-01-01", "s")) / np.timedelta64(86400, "s")
+
+    def as_given(self, values: ArrayLike) -> NDArray[Any]:
+        """(F,) values of the table's rows, one for each row of the file, in its order.
+
+        >>> rows = {"site": ["a"] * 2, "date": ["2024-05-01"] * 2, "ndvi": [0.3, None]}
+        >>> table = table_from_columns(rows)
+        >>> len(table), table.as_given(table.numbers["ndvi"]).tolist()
+        (1, [0.3, 0.3])
+        """
+        values = np.asarray(values)
+        return values if self.given is None else values[self.given.row]
+
+
+def read_table(
+    path: str | Path,
+    *,
+    features: Sequence[str] = (),
+    require: Sequence[str] = (),
+    once: bool = True,
+    keep: str = "refuse",
+) -> Table:
+    """Read a CSV or Parquet table; ``-`` is standard input.
+
+    features: columns beyond the contract's that must be there and numeric.
+    require: contract columns that must be there (backscatter by its canonical name).
+    once: a site stands once at one time (and orbit): in a window the order of two such rows
+        would be guesswork. Row by row (isolation) they do no harm.
+    keep: what to do with rows of one time that contradict each other: ``refuse`` the table,
+        leave what differs ``empty``, or take the ``first``, ``last`` or ``mean``.
+    DataError names file, row, column, value and likely cause.
+    """
+    check_keep(keep)
+    return table_of(read_sheet(path), features, require, once, keep)
+
+
+def table_from_columns(
+    columns: Any,
+    source: str = "table",
+    *,
+    features: Sequence[str] = (),
+    require: Sequence[str] = (),
+    once: bool = True,
+    keep: str = "refuse",
+    row_number: NDArray[np.int64] | None = None,
+) -> Table:
+    """A table from columns in memory, checked as a file is.
+
+    columns: a mapping of arrays or lists, or a data frame of pandas, polars or pyarrow.
+    row_number: (R,) the rows messages name; from 1 where not given.
+
+    >>> columns = {"site": ["a"], "date": ["2024-05-01"], "vh_linear": [0.01], "ndvi": [None]}
+    >>> table = table_from_columns(columns)
+    >>> table.numbers["vh_db"].tolist(), table.numbers["ndvi"].tolist()
+    ([-20.0], [nan])
+    """
+    check_keep(keep)
+    return table_of(sheet_of(columns, source, row_number), features, require, once, keep)
+
+
+def table_of(
+    sheet: Sheet, features: Sequence[str], require: Sequence[str], once: bool, keep: str
+) -> Table:
+    """Check the columns of a file and give them their meaning; as :func:`read_table`."""
+    try:
+        return _merged(_checked(sheet, features, require), once, keep)
+    except MemoryError:
+        raise MissingError(f"{sheet.source}: not enough memory for its {len(sheet)} rows") from None
+
+
+def _checked(sheet: Sheet, features: Sequence[str], require: Sequence[str]) -> Table:
+    source, columns, check = sheet.source, sheet.columns, sheet.check
+    for name in ("site", "date"):
+        if name not in columns:
+            raise DataError(f"{source}: no column {name!r}; {have(columns, name)}")
+    if len(sheet) == 0:
+        raise DataError(f"{source}: no rows, only a header")
+    numbers: dict[str, NDArray[np.float64]] = {}
+    for name in (*RULES, *features):
+        if name in columns and name not in numbers:
+            numbers[name] = check.numbers(name, columns[name], RULES.get(name))
+    for polarisation in POLARISATIONS:
+        to_sigma0_db(polarisation, numbers, source)
+    for name in (*features, *require):
+        if name not in numbers:
+            rain = "; it is made of a weather file: --weather" if name.startswith("rain_") else ""
+            raise DataError(f"{source}: no column {name!r}; {have(columns, name)}{rain}")
+    date_text = texts_of(columns["date"], f"{source}: column date")
+    return Table(
+        source,
+        check.names(columns["site"]),
+        date_text,
+        check.dates(date_text),
+        numbers,
+        {
+            name: _words(texts_of(cells, f"{source}: column {shown(name)}"))
+            for name, cells in columns.items()
+            if name not in ("site", "date") and name not in numbers and not is_backscatter(name)
+        },
+        sheet.row_number,
+        notes=(f"{source}: decimal commas are read as points",) if sheet.decimal_commas else (),
+    )
+
+
+def _merged(table: Table, once: bool, keep: str) -> Table:
+    """The table with one row per acquisition."""
+    rows = Rows(table.source, table.site, table.date, table.numbers, table.text, table.row_number)
+    merged = merge(rows, keep) if once else None
+    if merged is None:
+        return table
+    index = merged.index
+    texts = [table.date_text[int(i)] for i in index]
+    return Table(
+        source=table.source,
+        site=table.site[index],
+        date_text=Cells.of(texts),
+        date=table.date[index],
+        numbers=merged.numbers,
+        text=merged.text,
+        row_number=table.row_number[index],
+        given=Given(merged.group, table.date_text),
+        notes=(*table.notes, *merged.notes),
+        contradicts=merged.contradicts,
+    )
+
+
+def to_sigma0_db(polarisation: str, numbers: dict[str, NDArray[np.float64]], source: str) -> None:
+    """Bring the one form that was given to sigma0 in dB, under ``vh_db``/``vv_db``."""
+    given = forms_given(polarisation, numbers)
+    if len(given) > 1:
+        raise DataError(f"{source}: columns {' and '.join(given)} give one backscatter twice")
+    if not given:
+        return
+    column = f"{polarisation}_db"
+    names = made_from(column, numbers)
+    if not names:
+        raise DataError(
+            f"{source}: column {given[0]} is gamma0; sigma0 = gamma0 cos(theta) needs angle_deg"
+        )
+    made = make(column, {name: numbers[name] for name in names})
+    del numbers[given[0]]
+    numbers[column] = made
+
+
+def have(columns: Iterable[str], missing: str) -> str:
+    """What a file has instead of a missing column, and a likely other name."""
+    names = [shown(name) for name in columns]
+    likely = [
+        name
+        for name in names
+        if name.lower() == missing.lower() or name.lower() in OTHER_NAMES.get(missing, ())
+    ]
+    hint = f"; rename {likely[0]!r} if that is what it is" if likely else ""
+    return f"it has {shown(', '.join(names), 400) or 'none'}{hint}"
+
+
+def _words(cells: Cells) -> Cells:
+    """Text with '' for what is written as missing."""
+    missing = frozenset(MISSING)
+    if not any(cell in missing and cell for cell in cells):
+        return cells
+    return cells.changed(lambda cell: "" if cell in missing else cell)

@@ -1,0 +1,266 @@
+"""A column of text, packed: it takes the memory its bytes take in the file.
+
+A list of Python strings takes five times a file's size, and a NumPy array of strings as many
+bytes a row as its longest cell has: one cell of 130 kB among 20,000 rows asks for 10 GB. Here
+all cells of a column lie in one run of UTF-8, and are cut out when they are read.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ..base.errors import DataError
+
+#: A name, a word or a date is no longer than this; what is longer is no such thing.
+NAME_LENGTH = 100
+BLOCK = 4096
+
+
+class Cells(Sequence[str]):
+    """R cells of text, stripped of blanks around them.
+
+    buffer: all cells in UTF-8.  ends: (R,) where each ends in it.  label: file and column,
+    for messages. It compares equal to any sequence of the same strings.
+    """
+
+    def __init__(self, buffer: bytes, ends: NDArray[np.int64], label: str = "") -> None:
+        self._buffer, self._ends, self.label = buffer, ends, label
+
+    @classmethod
+    def of(cls, texts: Iterable[str], label: str = "") -> Cells:
+        """Cells of any strings.
+
+        >>> cells = Cells.of(["a", " b "])
+        >>> list(cells), cells == ("a", "b"), cells[-1]
+        (['a', 'b'], True, 'b')
+        """
+        packing = Packing()
+        packing.add([text.strip() for text in texts])
+        return packing.done(label)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> Cells: ...
+    def __getitem__(self, at: int | slice) -> str | Cells:
+        if isinstance(at, slice):
+            return self.take(np.arange(len(self))[at])
+        i = operator.index(at)
+        i += len(self) if i < 0 else 0
+        if not 0 <= i < len(self):
+            raise IndexError(f"cell {at} of {len(self)}")
+        start = int(self._ends[i - 1]) if i else 0
+        return _text(self._buffer[start : int(self._ends[i])])
+
+    def __iter__(self) -> Iterator[str]:
+        for block in self.blocks():
+            yield from block
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, str) or not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        first = ", ".join(repr(self[i]) for i in range(min(3, len(self))))
+        return f"Cells({first}{', ...' if len(self) > 3 else ''})"
+
+    def blocks(self) -> Iterator[list[str]]:
+        """The cells in order, some thousand at a time."""
+        for start in range(0, len(self), BLOCK):
+            ends = self._ends[start : start + BLOCK]
+            low = int(self._ends[start - 1]) if start else 0
+            raw = self._buffer[low : int(ends[-1])]
+            if raw.isascii():
+                text, places = raw.decode("ascii"), [0, *(ends - low).tolist()]
+                yield [text[a:b] for a, b in pairwise(places)]
+            else:
+                places = [0, *(ends - low).tolist()]
+                yield [_text(raw[a:b]) for a, b in pairwise(places)]
+
+    def take(self, index: NDArray[np.int64]) -> Cells:
+        """The cells of ``index``, in its order."""
+        return Cells.of((self[int(i)] for i in index), self.label)
+
+    def changed(self, change: Callable[[str], str]) -> Cells:
+        """Every cell through a function of text."""
+        packing = Packing()
+        for block in self.blocks():
+            packing.add([change(cell) for cell in block])
+        return packing.done(self.label)
+
+    def lengths(self) -> NDArray[np.int64]:
+        """(R,) bytes of each cell."""
+        return np.diff(self._ends, prepend=0)
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """(R,) strings, for grouping. DataError where one of them is too long for a name."""
+        long = np.flatnonzero(self.lengths() > 4 * NAME_LENGTH)
+        if len(long):
+            length = int(self.lengths()[long[0]])
+            raise DataError(
+                f"{self.label}: a cell of {length} bytes where a name or a word stands "
+                f"(at most {NAME_LENGTH} characters); an unclosed quote?"
+            )
+        return np.asarray(list(self), dtype or np.str_)
+
+
+class Packing:
+    """Cells on their way into a column, block by block."""
+
+    def __init__(self) -> None:
+        self._raw: list[bytes] = []
+        self._lengths: list[NDArray[np.int32]] = []
+
+    def add(self, texts: Sequence[str]) -> None:
+        """More cells, stripped already."""
+        joined = "".join(texts)
+        raw = joined.encode("utf-8", "surrogatepass")
+        one_each = len(raw) == len(joined)
+        sizes = (len(t if one_each else t.encode("utf-8", "surrogatepass")) for t in texts)
+        self._lengths.append(np.fromiter(sizes, np.int32, len(texts)))
+        self._raw.append(raw)
+
+    def done(self, label: str = "") -> Cells:
+        """The column; the parts are let go."""
+        lengths = np.concatenate(self._lengths) if self._lengths else np.zeros(0, np.int32)
+        buffer = b"".join(self._raw)
+        self._raw.clear()
+        self._lengths.clear()
+        return Cells(buffer, np.cumsum(lengths, dtype=np.int64), label)
+
+
+def named_columns(columns: Any) -> dict[str, Any]:
+    """Name -> values of a mapping or a data frame (pandas, polars, pyarrow, structured array).
+
+    TypeError where it is none of them, DataError where a name stands there twice.
+    """
+    if isinstance(columns, Mapping):
+        return {str(name): values for name, values in columns.items()}
+    names = getattr(columns, "column_names", None)
+    if names is None:
+        names = getattr(columns, "columns", None)
+    if names is None:
+        names = getattr(getattr(columns, "dtype", None), "names", None)
+    if names is None:
+        raise TypeError(f"a mapping of columns or a data frame is needed, not {type(columns)}")
+    labels = [str(name) for name in names]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise DataError(f"table: column {label!r} stands there twice")
+    return {label: columns[name] for label, name in zip(labels, names, strict=True)}
+
+
+def column_of(values: Any, label: str = "") -> Any:
+    """Values in memory as a column: an array of numbers, or :class:`Cells`.
+
+    Arrays, lists, masked arrays, and the columns of pandas (nullable types too), polars and
+    pyarrow. None, NA, NaT and what a mask hides are empty cells; dates become ISO 8601.
+    """
+    if isinstance(values, Cells):
+        return values
+    if isinstance(values, np.ma.MaskedArray):
+        hidden = np.ma.getmaskarray(values).tolist()
+        return column_of(
+            [None if h else v for h, v in zip(hidden, values.data, strict=True)], label
+        )
+    if hasattr(values, "to_pylist"):  # pyarrow
+        values = values.to_pylist()
+    array = np.asarray(values) if hasattr(values, "__array__") else None
+    if array is not None:
+        if array.ndim != 1:
+            raise DataError(f"{label or 'a column'}: has {array.ndim} dimensions, not one")
+        if array.dtype.kind in "fiu":
+            return array
+        if array.dtype.kind == "M":
+            return Cells.of(_iso(array), label)
+        values = array.tolist()
+    items = [None if _is_missing(item) else item for item in values]
+    numbers = [item for item in items if item is not None and item != ""]
+    if numbers and all(_is_number(item) for item in numbers):
+        if len(numbers) == len(items) and all(isinstance(n, int | np.integer) for n in numbers):
+            try:
+                return np.asarray(items, np.int64)
+            except OverflowError:
+                pass
+        return np.asarray([_as_float(item) for item in items], np.float64)
+    if not numbers and all(item is None for item in items):
+        return np.full(len(items), np.nan)
+    return Cells.of(map(_written, items), label)
+
+
+def texts_of(column: Any, label: str = "") -> Cells:
+    """A column as text: whole numbers without a point, as ids and days are written.
+
+    >>> list(texts_of(np.asarray([1.0, 20220610.0, np.nan])))
+    ['1', '20220610', '']
+    """
+    if isinstance(column, Cells):
+        return column
+    if isinstance(column, np.ndarray) and column.dtype.kind in "fiu":
+        return Cells.of(
+            ("" if v != v else f"{int(v)}" if _is_whole(v) else repr(v) for v in column.tolist()),
+            label,
+        )
+    made = column_of(column, label)
+    return made if isinstance(made, Cells) else texts_of(made, label)
+
+
+def shown(text: object, length: int = 60) -> str:
+    """Text of a file as it may stand in a message: one line, no control codes, not long.
+
+    >>> shown("red \\x1b[31m\\n" + 80 * "x", 20)
+    'red \\\\x1b[31m xxxx...'
+    """
+    words = " ".join(str(text)[: 4 * length].split())
+    plain = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
+    return plain if len(plain) <= length else plain[: length - 3] + "..."
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogatepass")
+
+
+def _iso(array: NDArray[Any]) -> list[str]:
+    unit = "D" if np.datetime_data(array.dtype)[0] in ("D", "M", "Y") else "s"
+    text = np.datetime_as_string(array.astype(f"datetime64[{unit}]")).tolist()
+    return ["" if cell == "NaT" else cell for cell in text]
+
+
+def _is_missing(item: object) -> bool:
+    """None, pandas' NA and NaT; a NaN stays a number."""
+    return item is None or type(item).__name__ in ("NAType", "NaTType")
+
+
+def _is_number(item: object) -> bool:
+    if isinstance(item, bool | np.bool_):
+        return False
+    return isinstance(item, int | float | np.number) or type(item).__name__ == "Decimal"
+
+
+def _as_float(item: Any) -> float:
+    try:
+        return np.nan if item is None or item == "" else float(item)
+    except OverflowError:  # an integer no float reaches
+        return np.inf if item > 0 else -np.inf
+
+
+def _is_whole(value: float) -> bool:
+    return isinstance(value, int) or (abs(value) < 2**53 and value == int(value))
+
+
+def _written(item: Any) -> str:
+    if item is None:
+        return ""
+    return str(item.isoformat()) if hasattr(item, "isoformat") else str(item)

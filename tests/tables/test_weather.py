@@ -1,0 +1,164 @@
+"""Rain beside a table: what the features are, and that missing weather is missing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kgsm_infer.base.errors import DataError, UsageError
+from kgsm_infer.tables.reading import write_csv
+from kgsm_infer.tables.table import table_from_columns
+from kgsm_infer.tables.weather import (
+    BUCKET_MM,
+    DECAYS,
+    FITTED,
+    antecedent_mm,
+    bucket_mm,
+    decay_of,
+    dry_days,
+    fitted_api,
+    read_weather,
+    with_weather,
+)
+
+DAYS = 120
+FIRST = np.datetime64("2022-01-01")
+NAMES = ("rain_day_mm", "rain_api_k80_mm", "rain_dry_days", "rain_bucket_mm")
+
+
+def weather_file(path, place="site", names=("a", "b"), rain=None, **columns):
+    days = np.datetime_as_string(FIRST + np.arange(DAYS))
+    rng = np.random.default_rng(0)
+    amounts = rng.choice([0.0, 0.0, 0.0, 8.0, 20.0], DAYS * len(names)) if rain is None else rain
+    table = {
+        **({place: np.repeat(names, DAYS)} if place else {}),
+        "date": np.tile(days, len(names)),
+        "rain_mm": amounts,
+        "et0_mm": np.full(DAYS * len(names), 4.0),
+        **columns,
+    }
+    write_csv(path, table)
+    return table
+
+
+def observations(*dates, site="a", **columns):
+    return table_from_columns(
+        {"site": [site] * len(dates), "date": list(dates), "ndvi": [0.3] * len(dates), **columns}
+    )
+
+
+def test_the_features_are_what_their_definitions_say(tmp_path):
+    rain = weather_file(tmp_path / "w.csv")["rain_mm"][:DAYS]
+    table = with_weather(observations("2022-04-20"), read_weather(tmp_path / "w.csv"), NAMES)
+    day = 109  # 2022-04-20
+    assert table.numbers["rain_day_mm"].tolist() == [rain[day]]
+    api = sum(rain[day - lag] * 0.8**lag for lag in range(day + 1))
+    np.testing.assert_allclose(table.numbers["rain_api_k80_mm"], [api], rtol=1e-12)
+    wet = np.flatnonzero(rain[: day + 1] >= 1)[-1]
+    assert table.numbers["rain_dry_days"].tolist() == [day - wet]
+    water = BUCKET_MM / 2
+    for amount in rain[: day + 1]:
+        water = min(BUCKET_MM, water * np.exp(-4 / BUCKET_MM) + amount)
+    np.testing.assert_allclose(table.numbers["rain_bucket_mm"], [water], atol=0.3)
+    assert table.notes == ()
+
+
+def test_missing_weather_is_missing_and_never_zero(tmp_path):
+    table = weather_file(tmp_path / "w.csv")
+    rain = table["rain_mm"].copy()
+    rain[100] = np.nan
+    weather_file(tmp_path / "w.csv", rain=rain)
+    weather = read_weather(tmp_path / "w.csv")
+    for when in ("2021-12-01", "2022-01-02", "2022-04-12", "2022-06-01"):  # before, gap, after
+        made = with_weather(observations(when), weather, NAMES)
+        assert np.isnan(made.numbers["rain_api_k80_mm"]).all()
+        assert "1 of 1 rows are without some of it" in made.notes[0]
+    nowhere = observations("2022-04-20", site="c")
+    with pytest.raises(DataError, match="has no place of table; it has a, b, the table c"):
+        with_weather(nowhere, weather, NAMES)
+    assert np.isnan(dry_days(np.zeros(10))).all()  # how long before, nobody knows
+    assert dry_days(np.zeros(100))[-1] == 60
+
+
+def test_the_local_day_counts_where_a_clock_is_stated(tmp_path):
+    rain = np.arange(DAYS, dtype=float)
+    weather_file(tmp_path / "w.csv", place="", names=("",), rain=rain)
+    for offset, expected in ((0.0, 109), (10.0, 110)):
+        weather = read_weather(tmp_path / "w.csv", offset)
+        table = with_weather(observations("2022-04-20T19:30Z"), weather, ["rain_day_mm"])
+        assert table.numbers["rain_day_mm"].tolist() == [expected]
+        table = with_weather(observations("2022-04-20"), weather, ["rain_day_mm"])
+        assert table.numbers["rain_day_mm"].tolist() == [109]  # a day is the day as written
+
+
+def test_places_by_site_by_cell_or_one_for_all(tmp_path):
+    weather_file(tmp_path / "w.csv", place="cell", rain=np.repeat([1.0, 2.0], DAYS))
+    weather = read_weather(tmp_path / "w.csv")
+    table = observations("2022-04-20", cell=["b"])
+    assert with_weather(table, weather, ["rain_day_mm"]).numbers["rain_day_mm"].tolist() == [2]
+    with pytest.raises(DataError, match=r"no column 'cell', which .* goes by"):
+        with_weather(observations("2022-04-20"), weather, ["rain_day_mm"])
+    own = table_from_columns(
+        {"site": ["a"], "date": ["2022-04-20"], "rain_day_mm": [7.0]}, features=["rain_day_mm"]
+    )
+    assert with_weather(own, weather, ["rain_day_mm"]).numbers["rain_day_mm"].tolist() == [7]
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"date": ["2022-01-01"], "rain": [1.0]}, "no column 'rain_mm'"),
+        ({"date": ["2022-01-01"], "rain_mm": [-9999.0]}, "nodata value"),
+        ({"date": ["2022-01-01T05:00"], "rain_mm": [1.0]}, "is not a day; give the total"),
+        ({"date": ["2022-01-01"] * 2, "rain_mm": [1.0, 2.0]}, "rows 2 and 3: one day twice"),
+        ({"date": ["1900-01-01"], "rain_mm": [3000.0]}, "is not a day's rain in mm"),
+        ({"date": ["yesterday"], "rain_mm": [1.0]}, "is not an ISO 8601 date"),
+    ],
+)
+def test_a_file_that_is_no_daily_weather_is_refused(tmp_path, columns, says):
+    write_csv(tmp_path / "w.csv", columns)
+    with pytest.raises(DataError, match=says):
+        read_weather(tmp_path / "w.csv")
+
+
+def test_a_bucket_needs_evapotranspiration(tmp_path):
+    write_csv(tmp_path / "w.csv", {"date": ["2022-01-01"], "rain_mm": [1.0]})
+    with pytest.raises(DataError, match="no column 'et0_mm', which rain_bucket_mm is made of"):
+        with_weather(
+            observations("2022-01-01"), read_weather(tmp_path / "w.csv"), ["rain_bucket_mm"]
+        )
+    with pytest.raises(UsageError, match="no clock is 600 hours from UTC"):
+        read_weather(tmp_path / "w.csv", 600)
+
+
+@pytest.mark.parametrize("decay", [0.75, 0.9])
+def test_the_fit_finds_the_decay_the_labels_were_made_with(tmp_path, decay):
+    rain = weather_file(tmp_path / "w.csv")["rain_mm"]
+    days = np.arange(60, DAYS)
+    dates = np.datetime_as_string(FIRST + days).tolist()
+    table = table_from_columns({"site": ["a"] * 60 + ["b"] * 60, "date": dates * 2})
+    api = np.concatenate([antecedent_mm(rain[:DAYS], decay), antecedent_mm(rain[DAYS:], decay)])
+    level = np.repeat([0.1, 0.3], 60)
+    sm = level + 0.01 * np.sqrt(np.concatenate([api[days], api[DAYS + days]]))
+    weather = read_weather(tmp_path / "w.csv")
+    rows = np.arange(120)
+    with_all = with_weather(table, weather, [FITTED])
+    assert decay_of(fitted_api(with_all, sm, rows)) == pytest.approx(decay, abs=0.011)
+    assert int(100 * decay) in DECAYS
+    with pytest.raises(UsageError, match="too few labels with weather"):
+        fitted_api(with_all, np.full(120, np.nan), rows)
+
+
+@given(st.lists(st.floats(0, 200) | st.just(np.nan), min_size=1, max_size=80))
+def test_an_index_never_makes_up_rain(rain):
+    rain_mm, et0_mm = np.asarray(rain), np.full(len(rain), 3.0)
+    index, water = antecedent_mm(rain_mm, 0.8), bucket_mm(rain_mm, et0_mm)
+    known = np.isfinite(index)
+    assert (index[known] >= 0).all() and (index[known] <= 200 / (1 - 0.8) + 1e-9).all()
+    assert not known[: min(17, len(rain))].any()  # 0.8**17 is above 2 %
+    assert (np.isnan(water) | ((water >= 0) & (water <= BUCKET_MM))).all()
+    spell = dry_days(rain_mm)
+    assert np.isnan(spell[np.isnan(rain_mm)]).all()
+    assert (spell[rain_mm >= 1] == 0).all()
