@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kgsm_infer.base.errors import UsageError
-from kgsm_infer.context.definitions import CONTEXT, SPANS
+from kgsm_infer.context.definitions import CONTEXT, SPANS, SharedBy
 
 from .models import MODELS
 
@@ -78,9 +78,9 @@ def _check_head(path: Path, config: Config) -> None:
         steps = config.inputs.steps
         need(steps > 1 or not head.look_before, "look_before", "needs [inputs] steps >= 2")
     for name in config.columns():
-        who = CONTEXT.get(name, ("", ""))[1]
+        of_site = name in CONTEXT and CONTEXT[name].shared_by is SharedBy.SITE_PAST
         need(
-            not (who == "place" and head.typical_looks == 0 and head.history == "past"),
+            not (of_site and head.typical_looks == 0 and head.history == "past"),
             "typical_looks",
             f"must be above 0 for {name}: a place's first look has no swing of its own",
         )

@@ -32,39 +32,86 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from ..base.errors import DataError
 
-#: Context column -> (the column it is made of, who shares it).
-CONTEXT: Mapping[str, tuple[str, str]] = {
-    "vh_field_db": ("vh_db", "field"),
-    "vv_field_db": ("vv_db", "field"),
-    "ndvi_field": ("ndvi", "field"),
-    "vh_scene_db": ("vh_db", "scene"),
-    "vv_scene_db": ("vv_db", "scene"),
-    "ndvi_scene": ("ndvi", "scene"),
-    "vh_over_usual_db": ("vh_field_db", "history"),
-    "vv_over_usual_db": ("vv_field_db", "history"),
-    "vh_over_driest_db": ("vh_field_db", "history"),
-    "vv_over_driest_db": ("vv_field_db", "history"),
-    "vh_between": ("vh_field_db", "history"),
-    "vv_between": ("vv_field_db", "history"),
-    "vh_between_scene": ("vh_between", "scene"),
-    "vv_between_scene": ("vv_between", "scene"),
-    "vh_anomaly": ("vh_db", "place"),
-    "vv_anomaly": ("vv_db", "place"),
-    "vh_anomaly_scene": ("vh_anomaly", "scene"),
-    "vv_anomaly_scene": ("vv_anomaly", "scene"),
-    "ndvi_over_scene": ("ndvi_scene", "departure"),
+
+class SharedBy(Enum):
+    """The rows that share one value of a context column."""
+
+    #: All points of one field in one pass.
+    FIELD = "field"
+    #: All rows of one pass (and orbit).
+    SCENE = "scene"
+    #: As SCENE; the value is the row's own minus the scene's.
+    DEPARTURE = "departure"
+    #: All passes of one field (and orbit).
+    FIELD_PAST = "field past"
+    #: All passes of one site (and orbit).
+    SITE_PAST = "site past"
+
+    @property
+    def is_past(self) -> bool:
+        """True for a comparison with other passes of the same place."""
+        return self in (SharedBy.FIELD_PAST, SharedBy.SITE_PAST)
+
+
+@dataclass(frozen=True)
+class ContextColumn:
+    """Definition of a context column.
+
+    base: the column it is computed from.
+    shared_by: the rows that contribute to one value.
+    minimum_rows: with fewer rows (of a past: passes) the value is flagged ``context_missing``.
+    """
+
+    base: str
+    shared_by: SharedBy
+    minimum_rows: int
+
+
+_MINIMUM_ROWS: Mapping[SharedBy, int] = {
+    SharedBy.FIELD: 2,
+    SharedBy.SCENE: 10,
+    SharedBy.DEPARTURE: 10,
+    SharedBy.FIELD_PAST: 5,
+    SharedBy.SITE_PAST: 5,
 }
 
-#: What makes a context: two points of a field, ten of a scene, five dates of a history.
-ENOUGH: Mapping[str, int] = {"field": 2, "scene": 10, "departure": 10, "history": 5, "place": 5}
 
-#: Those that compare with what a field, or the place itself, has shown on other dates.
-HISTORIES = ("history", "place")
-#: Which acquisitions make a history.
+def _column(base: str, shared_by: SharedBy) -> ContextColumn:
+    return ContextColumn(base, shared_by, _MINIMUM_ROWS[shared_by])
+
+
+#: Definition of every context column, by name.
+CONTEXT: Mapping[str, ContextColumn] = {
+    "vh_field_db": _column("vh_db", SharedBy.FIELD),
+    "vv_field_db": _column("vv_db", SharedBy.FIELD),
+    "ndvi_field": _column("ndvi", SharedBy.FIELD),
+    "vh_scene_db": _column("vh_db", SharedBy.SCENE),
+    "vv_scene_db": _column("vv_db", SharedBy.SCENE),
+    "ndvi_scene": _column("ndvi", SharedBy.SCENE),
+    "vh_over_usual_db": _column("vh_field_db", SharedBy.FIELD_PAST),
+    "vv_over_usual_db": _column("vv_field_db", SharedBy.FIELD_PAST),
+    "vh_over_driest_db": _column("vh_field_db", SharedBy.FIELD_PAST),
+    "vv_over_driest_db": _column("vv_field_db", SharedBy.FIELD_PAST),
+    "vh_between": _column("vh_field_db", SharedBy.FIELD_PAST),
+    "vv_between": _column("vv_field_db", SharedBy.FIELD_PAST),
+    "vh_between_scene": _column("vh_between", SharedBy.SCENE),
+    "vv_between_scene": _column("vv_between", SharedBy.SCENE),
+    "vh_anomaly": _column("vh_db", SharedBy.SITE_PAST),
+    "vv_anomaly": _column("vv_db", SharedBy.SITE_PAST),
+    "vh_anomaly_scene": _column("vh_anomaly", SharedBy.SCENE),
+    "vv_anomaly_scene": _column("vv_anomaly", SharedBy.SCENE),
+    "ndvi_over_scene": _column("ndvi_scene", SharedBy.DEPARTURE),
+}
+
+#: A count that satisfies every context column, for columns that the input provides.
+ENOUGH = max(column.minimum_rows for column in CONTEXT.values())
+
+#: Passes that enter a place's past: those up to the row's own, or all at hand.
 SPANS = ("past", "all")
 
 
@@ -132,7 +179,7 @@ def needed(names: Sequence[str], given: Callable[[str], bool]) -> list[str]:
         chain = []
         while name in CONTEXT and not given(name):
             chain.append(name)
-            name = CONTEXT[name][0]
+            name = CONTEXT[name].base
         found.update(dict.fromkeys(reversed(chain)))
     return [*found]
 
@@ -148,9 +195,9 @@ def looks_back(name: str) -> bool:
     [True, True, False]
     """
     while name in CONTEXT:
-        if CONTEXT[name][1] in ("history", "place"):
+        if CONTEXT[name].shared_by.is_past:
             return True
-        name = CONTEXT[name][0]
+        name = CONTEXT[name].base
     return False
 
 
@@ -161,10 +208,10 @@ def first_given(name: str, names: Container[str]) -> str:
     ('vh_field_db', 'vh_db')
     """
     while name in CONTEXT and name not in names:
-        name = CONTEXT[name][0]
+        name = CONTEXT[name].base
     return name
 
 
 def too_few(name: str, count: Any) -> Any:
     """Where a context of ``count`` rows (of a history: dates) is none."""
-    return count < ENOUGH[CONTEXT[name][1]]
+    return count < CONTEXT[name].minimum_rows

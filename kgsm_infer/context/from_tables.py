@@ -1,6 +1,6 @@
-"""The contexts of a table's rows: who shares what, and the columns made of it.
+"""Context columns of a table's rows.
 
-What each context is, and the arithmetic, stand in :mod:`kgsm_infer.context.definitions`.
+:mod:`kgsm_infer.context.definitions` defines the columns and their equations.
 """
 
 from __future__ import annotations
@@ -13,104 +13,104 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError
 from ..tables.averaging import mean_of, sums_by_group
-from .definitions import CONTEXT, ENOUGH, WHOLE_ARCHIVE, HistoryRule, first_given, too_few
-from .history import history_of
+from .definitions import (
+    CONTEXT,
+    ENOUGH,
+    WHOLE_ARCHIVE,
+    HistoryRule,
+    SharedBy,
+    first_given,
+    too_few,
+)
+from .history import ContextValues, compare_with_past
 
 if TYPE_CHECKING:
     from ..tables.table import Table
 
 
-def context_of(
-    table: Table, name: str, rule: HistoryRule = WHOLE_ARCHIVE
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """A context column, and how many rows (of a history: dates) it is made of, both (R,).
+def compute_context(table: Table, name: str, rule: HistoryRule = WHOLE_ARCHIVE) -> ContextValues:
+    """Compute context column ``name`` for every row.
 
-    A row without a value of its own still gets the mean of the others. NaN, and 0 rows,
-    where nobody has a value. DataError where the table lacks the column or ``field``.
+    A row without a value of its own still gets the mean of the others. NaN with count 0 where
+    no row has a value. DataError where the table lacks the base column or ``field``.
     """
-    column, who = CONTEXT[name]
-    if who == "history":
-        return _over_history(table, name, rule)
-    if who == "place":
-        day = table.date.astype("datetime64[s]").astype(np.int64)
-        return history_of(name, _numbers(table, name), shared_code(table, "place"), day, rule)
-    if who == "departure":
-        mean, count = _given_or_made(table, column, rule)
-        return _numbers(table, name) - mean, count
-    return _mean(table, name, rule)
+    column = CONTEXT[name]
+    match column.shared_by:
+        case SharedBy.FIELD_PAST:
+            return _compare_field(table, name, rule)
+        case SharedBy.SITE_PAST:
+            order = table.date.astype("datetime64[s]").astype(np.int64)
+            place = group_rows(table, SharedBy.SITE_PAST)
+            return compare_with_past(name, _numbers(table, name), place, order, rule)
+        case SharedBy.DEPARTURE:
+            mean, count = _read_or_compute(table, column.base, rule)
+            return ContextValues(_numbers(table, name) - mean, count)
+        case SharedBy.FIELD | SharedBy.SCENE:
+            return _mean(table, name, rule)
 
 
-def _given_or_made(
-    table: Table, name: str, rule: HistoryRule
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """A column that may itself be a context: believed where the table has it."""
+def _read_or_compute(table: Table, name: str, rule: HistoryRule) -> ContextValues:
+    """Return a column of the table, or compute it if it is a context the table lacks."""
     if name in table.numbers or name not in CONTEXT:
-        return _numbers(table, name), np.full(len(table), max(ENOUGH.values()))
-    return context_of(table, name, rule)
+        return ContextValues(_numbers(table, name), np.full(len(table), ENOUGH))
+    return compute_context(table, name, rule)
 
 
 def _numbers(table: Table, name: str) -> NDArray[np.float64]:
-    """The plain column of a table that ``name`` is made of in the end."""
+    """Return the observed column that ``name`` is computed from."""
     column = name if name in table.numbers else first_given(name, ())
     if column not in table.numbers:
         raise DataError(
-            f"{table.source}: no column {column!r}, which the context {name} is made of"
+            f"{table.source}: no column {column!r}, which the context of the model needs"
         )
     return np.asarray(table.numbers[column], np.float64)
 
 
-def _mean(
-    table: Table, name: str, rule: HistoryRule
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    column, who = CONTEXT[name]
-    shared = shared_code(table, who)
-    values, _ = _given_or_made(table, column, rule)
-    total, count = sums_by_group(column, values, shared, int(shared.max(initial=-1)) + 1)
-    return np.asarray(mean_of(column, total, count))[shared], count[shared]
+def _mean(table: Table, name: str, rule: HistoryRule) -> ContextValues:
+    column = CONTEXT[name]
+    group = group_rows(table, column.shared_by)
+    values, _ = _read_or_compute(table, column.base, rule)
+    total, count = sums_by_group(column.base, values, group, int(group.max(initial=-1)) + 1)
+    return ContextValues(np.asarray(mean_of(column.base, total, count))[group], count[group])
 
 
-def _over_history(
-    table: Table, name: str, rule: HistoryRule
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Backscatter of the field over its usual (mean power) or its driest date, dB."""
-    field_db, _ = _given_or_made(table, CONTEXT[name][0], rule)
-    # one value a date, however many points a field has
-    _, first, date = np.unique(shared_code(table, "field"), return_index=True, return_inverse=True)
-    place, day = shared_code(table, "history"), table.date.astype("datetime64[D]")
-    over_db, count = history_of(
-        name, field_db[first], place[first], day[first].astype(np.int64), rule
-    )
-    return over_db[date], count[date]
+def _compare_field(table: Table, name: str, rule: HistoryRule) -> ContextValues:
+    """Compare each field's mean of a day with the field's other days, dB."""
+    field_db, _ = _read_or_compute(table, CONTEXT[name].base, rule)
+    place, day = group_rows(table, SharedBy.FIELD_PAST), table.date.astype("datetime64[D]")
+    return compare_with_past(name, field_db, place, day.astype(np.int64), rule)
 
 
-def context_missing(
+def find_missing_context(
     table: Table, names: Sequence[str], rule: HistoryRule = WHOLE_ARCHIVE
 ) -> NDArray[np.bool_]:
-    """(R,) True where a context among ``names`` was made of too few rows."""
+    """Find the rows where a context among ``names`` is computed from too few rows, (R,)."""
     missing = np.zeros(len(table), bool)
     for name in names:
         if name in CONTEXT and name not in table.numbers:
-            _, count = context_of(table, name, rule)
+            _, count = compute_context(table, name, rule)
             missing |= too_few(name, count)
     return missing
 
 
-def shared_code(table: Table, who: str) -> NDArray[np.int64]:
-    """(R,) a number for each group of rows of one ``field`` and date, ``scene``, ``history``
-    (a field on all dates) or ``place`` (a site on all dates)."""
+def group_rows(table: Table, shared_by: SharedBy) -> NDArray[np.int64]:
+    """Number the groups of rows that share one value, from 0, (R,).
+
+    A row without a field is a field of its own. With an ``orbit`` column, rows of two orbits
+    share nothing. DataError where a field context has no ``field`` column.
+    """
     keys = []
-    if who in ("field", "scene"):
+    if not shared_by.is_past:
         keys.append(table.date.astype("datetime64[D]").astype(str))
-    if who == "place":
+    if shared_by is SharedBy.SITE_PAST:
         keys.append(table.site)
-    if who in ("field", "history"):
+    if shared_by in (SharedBy.FIELD, SharedBy.FIELD_PAST):
         if "field" not in table.text:
             raise DataError(
                 f"{table.source}: no column 'field', which the model's field context needs; "
                 "give it, or the context columns themselves"
             )
         fields = np.asarray(table.text["field"], np.str_)
-        # a row that names no field is a field of its own
         fields = np.where(fields == "", np.char.add("site ", table.site), fields)
         keys.append(fields)
     if "orbit" in table.text:

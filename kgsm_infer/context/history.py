@@ -1,44 +1,89 @@
-"""The past of a place: what it has shown so far, and the comparisons made with it."""
+"""State of a place over its passes, and the context columns that compare a pass with it.
+
+Every path (tables, state file, maps, lazy Datasets, gateway) adds passes to a :class:`History`
+through :func:`replay`, which holds the only loop over passes.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..tables.averaging import mean_of, to_power
-from .definitions import CONTEXT, WHOLE_ARCHIVE, HistoryRule, Typical
+from .definitions import CONTEXT, WHOLE_ARCHIVE, HistoryRule, SharedBy, Typical
+
+
+@dataclass(frozen=True)
+class PlaceState:
+    """State of one place and column after some passes; a new place by default.
+
+    count: number of passes with a value.  power: sum of linear power.
+    driest_db, wettest_db: lowest and highest backscatter, dB; infinite without a pass.
+    total_db, square_db2: sums of dB and of its square.
+    """
+
+    count: int = 0
+    power: float = 0.0
+    driest_db: float = np.inf
+    wettest_db: float = -np.inf
+    total_db: float = 0.0
+    square_db2: float = 0.0
+
+    def add(self, value_db: float) -> PlaceState:
+        """Return the state after one more pass.
+
+        >>> PlaceState().add(-20.0).count, PlaceState().add(-20.0).add(-22.0).driest_db
+        (1, -22.0)
+        """
+        history = History.of([self])
+        history.add(np.asarray([value_db]))
+        return history.state(0)
 
 
 @dataclass(frozen=True)
 class History:
-    """What P fields have shown up to a date, one value a date; changed in place by ``add``.
+    """States of P places, changed in place by :meth:`add`; fields as :class:`PlaceState`, (P,)."""
 
-    power: (P,) sum of linear power.  total_db, square_db2: (P,) sums of dB and of its
-    square.  driest_db, wettest_db: (P,) lowest and highest backscatter, dB, infinite while
-    there is none.  count: (P,) of how many dates.
-    """
-
+    count: NDArray[np.int64]
     power: NDArray[np.float64]
     driest_db: NDArray[np.float64]
     wettest_db: NDArray[np.float64]
-    count: NDArray[np.int64]
     total_db: NDArray[np.float64]
     square_db2: NDArray[np.float64]
 
     @classmethod
     def empty(cls, places: int) -> History:
-        """Fields of which nothing is known yet."""
-        infinite, none = np.full(places, np.inf), np.zeros(places, np.int64)
-        power, total_db, square_db2 = np.zeros((3, places))
-        return cls(power, infinite, -infinite, none, total_db, square_db2)
+        """Create P places without a pass."""
+        return cls(
+            **{
+                item.name: np.full(places, item.default, np.int64 if item.name == "count" else None)
+                for item in fields(PlaceState)
+            }
+        )
+
+    @classmethod
+    def of(cls, states: Sequence[PlaceState | None]) -> History:
+        """Create one place per state; None is a new place."""
+        history = cls.empty(len(states))
+        for at, state in enumerate(states):
+            for item in fields(PlaceState) if state is not None else ():
+                getattr(history, item.name)[at] = getattr(state, item.name)
+        return history
+
+    def state(self, at: int) -> PlaceState:
+        """Return the state of place ``at``."""
+        return PlaceState(
+            **{item.name: getattr(self, item.name)[at].item() for item in fields(PlaceState)}
+        )
 
     def add(self, value_db: NDArray[np.float64], place: Any = slice(None)) -> None:
-        """The backscatter of one more date; NaN says nothing.
+        """Add one pass; NaN adds nothing.
 
-        value_db: of the fields ``place`` (N,), each once, or of all (P,).
+        value_db: backscatter of the places ``place`` (N,), each once, or of all (P,), dB.
         """
         there = np.isfinite(value_db)
         known_db = np.where(there, value_db, np.nan)
@@ -50,8 +95,10 @@ class History:
         self.square_db2[place] += np.where(there, value_db, 0.0) ** 2
 
     def reference_db(self, name: str, place: Any = slice(None)) -> NDArray[np.float64]:
-        """What context ``name`` compares with: the usual (mean power) or driest state; NaN
-        while nothing is known. Of the fields ``place``, or of all."""
+        """Return the usual (mean power) or driest backscatter that context ``name`` subtracts, dB.
+
+        NaN without a pass. place: as in :meth:`add`.
+        """
         count = self.count[place]
         if name.endswith("over_driest_db"):
             reference_db = self.driest_db[place]
@@ -62,8 +109,10 @@ class History:
     def usual_and_swing_db(
         self, typical: Typical, place: Any = slice(None)
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The usual backscatter and its swing, dB, as :class:`Typical` tells; NaN while nothing
-        is known. Of the fields ``place``, or of all."""
+        """Return mean and standard deviation, shrunk to ``typical`` (see :class:`Typical`), dB.
+
+        NaN without a pass. place: as in :meth:`add`.
+        """
         n, k = self.count[place], typical.looks
         with np.errstate(invalid="ignore", divide="ignore"):
             own_db = self.total_db[place] / n
@@ -79,12 +128,12 @@ class History:
         rule: HistoryRule,
         place: Any = slice(None),
     ) -> NDArray[np.float64]:
-        """Context ``name``: backscatter (N,) of ``place`` against what the places have shown."""
-        if CONTEXT[name][1] == "place":
+        """Compute context ``name`` of backscatter ``value_db`` (N,) of ``place``, (N,)."""
+        if CONTEXT[name].shared_by is SharedBy.SITE_PAST:
             usual_db, swing_db = self.usual_and_swing_db(rule.typical_of(name), place)
             return np.asarray((value_db - usual_db) / swing_db)
         if name.endswith("_between"):
-            with np.errstate(invalid="ignore"):  # infinite where nothing is known yet
+            with np.errstate(invalid="ignore"):  # infinite without a pass
                 swing_db = self.wettest_db[place] - self.driest_db[place]
                 over_db = value_db - self.driest_db[place]
             between = np.full(len(swing_db), np.nan)
@@ -93,31 +142,64 @@ class History:
         return value_db - self.reference_db(name, place)
 
 
-def history_of(
+class Pass(NamedTuple):
+    """Backscatter of one pass. value_db, place: as in :meth:`History.add`."""
+
+    value_db: NDArray[np.float64]
+    place: Any = slice(None)
+
+
+def replay(history: History, passes: Iterable[Pass]) -> Iterator[History]:
+    """Add passes one by one, in order; yield the same ``history`` after each."""
+    for one in passes:
+        history.add(one.value_db, one.place)
+        yield history
+
+
+class ContextValues(NamedTuple):
+    """A context column. values: (N,).  rows: (N,) rows (of a past: passes) behind each value."""
+
+    values: NDArray[np.float64]
+    rows: NDArray[np.int64]
+
+
+def compare_with_past(
     name: str,
     value_db: NDArray[np.float64],
     place: NDArray[np.int64],
     order: NDArray[np.int64],
     rule: HistoryRule = WHOLE_ARCHIVE,
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Context ``name`` of (N,) values, and how many dates it is made of, both (N,).
+    *,
+    start: History | None = None,
+    counted: NDArray[np.bool_] | None = None,
+) -> ContextValues:
+    """Compute context ``name`` of N rows against the passes of their places.
 
-    value_db: (N,) of places ``place`` (from 0), each once a date.  order: (N,) of the dates.
+    value_db: (N,) backscatter, dB.  place: (N,) from 0.  order: (N,) ascends with the passes;
+    rows of one place and order are one pass, whose first row counts.
+    start: states before the first row, changed in place; None: no earlier pass.
+    counted: (N,) rows whose backscatter enters the state; None: all.
 
     >>> value_db, place = np.asarray([-20.0, -22.0, -21.0]), np.zeros(3, np.int64)
-    >>> order = np.arange(3)
-    >>> history_of("vh_over_driest_db", value_db, place, order, HistoryRule("past"))[0].tolist()
+    >>> past = HistoryRule("past")
+    >>> compare_with_past("vh_over_driest_db", value_db, place, np.arange(3), past).values.tolist()
     [0.0, 0.0, 1.0]
     """
-    history = History.empty(int(place.max(initial=-1)) + 1)
+    history = History.empty(int(place.max(initial=-1)) + 1) if start is None else start
     compared, count = np.empty(len(value_db)), np.empty(len(value_db), np.int64)
-    by_date = np.argsort(order, kind="stable")
-    for one_date in np.split(by_date, np.flatnonzero(np.diff(order[by_date])) + 1):
-        here = place[one_date]
-        history.add(value_db[one_date], here)
+    by_order = np.argsort(order, kind="stable")
+    rows_of_pass = np.split(by_order, np.flatnonzero(np.diff(order[by_order])) + 1)
+    added_db = value_db if counted is None else np.where(counted, value_db, np.nan)
+
+    def passes() -> Iterator[Pass]:
+        for rows in rows_of_pass:
+            here, first = np.unique(place[rows], return_index=True)
+            yield Pass(added_db[rows[first]], here)
+
+    for rows, state in zip(rows_of_pass, replay(history, passes()), strict=True):
         if rule.span == "past":
-            compared[one_date] = history.compared(name, value_db[one_date], rule, here)
-            count[one_date] = history.count[here]
+            compared[rows] = state.compared(name, value_db[rows], rule, place[rows])
+            count[rows] = state.count[place[rows]]
     if rule.span == "past":
-        return compared, count
-    return history.compared(name, value_db, rule, place), history.count[place]
+        return ContextValues(compared, count)
+    return ContextValues(history.compared(name, value_db, rule, place), history.count[place])

@@ -24,9 +24,9 @@ from ..base.errors import DataError, UsageError
 from ..tables.averaging import mean_of, to_power
 from ..tables.reading import read_sheet, write_csv
 from ..tables.table import Table
-from .definitions import CONTEXT, HISTORIES, HistoryRule, first_given, needed, too_few
-from .from_tables import context_of, shared_code
-from .history import History
+from .definitions import CONTEXT, HistoryRule, SharedBy, first_given, needed, too_few
+from .from_tables import compute_context, group_rows
+from .history import History, PlaceState, compare_with_past
 
 COLUMNS = (
     "kind", "name", "orbit", "column", "count", "last", "usual_db", "driest_db", "wettest_db",
@@ -34,6 +34,7 @@ COLUMNS = (
 )  # fmt: skip
 #: What a site or field is called whose table knows no orbit.
 NO_ORBIT = ""
+_NEVER = np.datetime64("0001-01-01", "s")
 
 
 class Key(NamedTuple):
@@ -115,7 +116,7 @@ def with_past(
         )
     short, after, given = np.zeros(len(table), bool), dict(past), set(table.numbers)
     for name in needed(names, given.__contains__):
-        if CONTEXT[name][1] not in HISTORIES:
+        if not CONTEXT[name].shared_by.is_past:
             continue
         values, count, shown = _compared(table, name, rule, past)
         after.update(shown)
@@ -127,33 +128,32 @@ def with_past(
 def _compared(
     table: Table, name: str, rule: HistoryRule, past: Past
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], dict[Key, Shown]]:
-    """Context ``name`` (R,), of how many dates, and what its places have shown since."""
-    base, who = CONTEXT[name]
+    """Compute context ``name`` (R,), the passes behind it, and the states after the table."""
+    base, shared_by = CONTEXT[name].base, CONTEXT[name].shared_by
     if base in table.numbers:
         value_db = np.asarray(table.numbers[base], np.float64)
     else:
-        value_db = context_of(table, base, rule)[0]
-    place = shared_code(table, who)
-    kind = "site" if who == "place" else "field"
+        value_db = compute_context(table, base, rule).values
+    place = group_rows(table, shared_by)
+    kind = "site" if shared_by is SharedBy.SITE_PAST else "field"
     keys = _keys(table, place, kind, first_given(name, ()))
-    history, last = History.empty(len(keys)), np.full(len(keys), np.datetime64("NaT", "s"))
-    for at, key in enumerate(keys):
-        if key in past:
-            _put(history, at, past[key])
-            last[at] = past[key].last
-    compared, count = np.full(len(table), np.nan), np.zeros(len(table), np.int64)
+    history = History.of([_state(past[key]) if key in past else None for key in keys])
+    last = np.asarray([past[key].last if key in past else _NEVER for key in keys])
     when = table.date.astype("datetime64[s]")
-    if kind == "field":  # one value a date, however many points a field has
+    if kind == "field":
         when = when.astype("datetime64[D]").astype("datetime64[s]")
-    for now in np.unique(when):
-        rows = np.flatnonzero(when == now)
-        there, first = np.unique(place[rows], return_index=True)
-        newer = ~(last[there] >= now) & np.isfinite(value_db[rows[first]])
-        history.add(value_db[rows[first[newer]]], there[newer])
-        last[there[newer]] = now
-        compared[rows] = history.compared(name, value_db[rows], rule, place[rows])
-        count[rows] = history.count[place[rows]]
-    shown = {key: _taken(history, at, last[at]) for at, key in enumerate(keys) if history.count[at]}
+    newer = when > last[place]
+    compared, count = compare_with_past(
+        name, value_db, place, when.astype(np.int64), rule, start=history, counted=newer
+    )
+    counted = newer & np.isfinite(value_db)
+    np.maximum.at(last, place[counted], when[counted])
+    states = (history.state(at) for at in range(len(keys)))
+    shown = {
+        key: _line(state, last[at])
+        for at, (key, state) in enumerate(zip(keys, states, strict=True))
+        if state.count
+    }
     return compared, count, shown
 
 
@@ -173,29 +173,31 @@ def _keys(table: Table, place: NDArray[np.int64], kind: str, column: str) -> lis
     ]
 
 
-def _put(history: History, at: int, shown: Shown) -> None:
-    """What a line says, as sums."""
+def _state(shown: Shown) -> PlaceState:
+    """Compute the sums of a line."""
     n = shown.count
-    history.count[at] = n
-    history.power[at] = n * to_power("vh_db", np.float64(shown.usual_db))
-    history.driest_db[at], history.wettest_db[at] = shown.driest_db, shown.wettest_db
-    history.total_db[at] = n * shown.mean_db
-    history.square_db2[at] = n * (shown.swing_db**2 + shown.mean_db**2)
+    return PlaceState(
+        count=n,
+        power=n * float(to_power("vh_db", np.float64(shown.usual_db))),
+        driest_db=shown.driest_db,
+        wettest_db=shown.wettest_db,
+        total_db=n * shown.mean_db,
+        square_db2=n * (shown.swing_db**2 + shown.mean_db**2),
+    )
 
 
-def _taken(history: History, at: int, last: np.datetime64) -> Shown:
-    """Sums, as a line says them."""
-    n = int(history.count[at])
-    mean_db = history.total_db[at] / n
-    variance = max(history.square_db2[at] / n - mean_db**2, 0.0)
+def _line(state: PlaceState, last: np.datetime64) -> Shown:
+    """Compute the line of a place's sums."""
+    n = state.count
+    mean_db = state.total_db / n
     return Shown(
         n,
         last,
-        float(mean_of("vh_db", history.power[at], n)),
-        float(history.driest_db[at]),
-        float(history.wettest_db[at]),
-        float(mean_db),
-        math.sqrt(variance),
+        float(mean_of("vh_db", np.float64(state.power), n)),
+        state.driest_db,
+        state.wettest_db,
+        mean_db,
+        math.sqrt(max(state.square_db2 / n - mean_db**2, 0.0)),
     )
 
 

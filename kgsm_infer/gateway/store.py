@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import MissingError
+from ..context.history import PlaceState
 from .broken import explained
 from .lock import shared
 from .schema import MIGRATIONS
@@ -80,18 +81,6 @@ class Observed:
     means: bool
     numbers: Mapping[str, float]
     why: str = ""
-
-
-@dataclass(frozen=True)
-class Base:
-    """What pruned acquisitions leave; each number as in context.History."""
-
-    count: int
-    power: float
-    driest_db: float
-    wettest_db: float
-    total_db: float
-    square_db2: float
 
 
 #: A value as a row; dataclasses.astuple copies deeply, a tenth of an arrival's time.
@@ -244,14 +233,14 @@ class Store:
             (paddock, acquired, orbit),
         )
 
-    def bases(self) -> dict[tuple[str, str, str, str], Base]:
+    def bases(self) -> dict[tuple[str, str, str, str], PlaceState]:
         """(paddock, orbit, site, column) -> what the pruned acquisitions left."""
-        numbers = ", ".join(item.name for item in fields(Base))
+        numbers = ", ".join(item.name for item in fields(PlaceState))
         rows = self._all(f"SELECT paddock, orbit, site, column, {numbers} FROM base")
-        return {(row[0], row[1], row[2], row[3]): Base(*row[4:]) for row in rows}
+        return {(row[0], row[1], row[2], row[3]): PlaceState(*row[4:]) for row in rows}
 
-    def put_bases(self, bases: Mapping[tuple[str, str, str, str], Base]) -> None:
-        marks = ", ".join("?" * (4 + len(fields(Base))))
+    def put_bases(self, bases: Mapping[tuple[str, str, str, str], PlaceState]) -> None:
+        marks = ", ".join("?" * (4 + len(fields(PlaceState))))
         self.db.executemany(
             f"INSERT OR REPLACE INTO base VALUES ({marks})",
             [(*key, *astuple(base)) for key, base in bases.items()],

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from ..context.history import PlaceState
 from .correction import corrected, whole_passes
 from .history import Bases, left_behind
 from .intake import Intake
 from .probes import Sensed
 from .retrieve import Key, Loaded, retrieved
 from .spool import Archived
-from .store import Base, Observed, Store, Value
+from .store import Observed, Store, Value
 from .used import bears, day_of, known_on, put_used, used_since
 
 #: Numbers closer than this are the same number: engines may differ in the last digits.
@@ -216,7 +217,7 @@ def _same(one: Value, other: Value) -> bool:
 
 def _prune(store: Store, rows: Sequence[Observed], keep_steps: int, bases: Bases) -> None:
     """Keep the newest acquisitions of each paddock; older ones leave their base behind."""
-    left: dict[tuple[str, str, str, str], Base] = {}
+    left: dict[tuple[str, str, str, str], PlaceState] = {}
     for paddock, group in groupby(rows, key=lambda row: row.paddock):
         times = [(k, list(own)) for k, own in groupby(group, key=lambda r: (r.acquired, r.orbit))]
         for (acquired, orbit), own in times[: max(0, len(times) - keep_steps)]:

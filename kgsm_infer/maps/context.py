@@ -8,7 +8,7 @@ and, where a scene's mean is of something that is itself made of a past, one mor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.extras import optional
-from ..context.definitions import CONTEXT, ENOUGH, HISTORIES, HistoryRule, first_given, too_few
-from ..context.history import History
+from ..context.definitions import CONTEXT, ENOUGH, HistoryRule, SharedBy, first_given, too_few
+from ..context.history import History, Pass, replay
 from ..scenes.grid import Window
 from ..scenes.reader import Reader
 from ..tables.averaging import mean_of, sums_by_group
@@ -64,12 +64,12 @@ def make_context(plan: Plan, threads: int = 1) -> Context:
     Backscatter in linear power, anything else as it is, over the pixels with a value on that
     date: all of the scene's, or those whose centre lies in the paddock.
     """
-    names = [name for name in plan.contexts if CONTEXT[name][1] == "scene"]
+    names = [name for name in plan.contexts if CONTEXT[name].shared_by is SharedBy.SCENE]
     plain = [name for name in names if _observed(plan, name)]
     made = [name for name in names if name not in plain]
-    fields = [name for name in plan.contexts if CONTEXT[name][1] == "field"]
+    fields = [name for name in plan.contexts if CONTEXT[name].shared_by is SharedBy.FIELD]
     fields = fields if plan.paddocks else []
-    bases = {CONTEXT[name][0] for name in plan.contexts if CONTEXT[name][1] in HISTORIES}
+    bases = {CONTEXT[name].base for name in plan.contexts if CONTEXT[name].shared_by.is_past}
     days = {name: plan.remembered if name in bases else plan.acquisitions for name in fields}
     first = _means(plan, plain, fields, {**dict.fromkeys(plain, plan.acquisitions), **days},
                    Context(), threads)  # fmt: skip
@@ -81,7 +81,7 @@ def make_context(plan: Plan, threads: int = 1) -> Context:
 
 def _observed(plan: Plan, name: str) -> bool:
     """Whether a context is made of a column that was observed, or is given as a layer."""
-    return CONTEXT[name][0] not in CONTEXT or plan.stack.has(CONTEXT[name][0])
+    return CONTEXT[name].base not in CONTEXT or plan.stack.has(CONTEXT[name].base)
 
 
 def _means(
@@ -106,7 +106,7 @@ def _means(
         labels = _labels(plan, window) if fields else np.empty(0, np.int64)
         found = []
         for name in names:
-            column = CONTEXT[name][0]
+            column = CONTEXT[name].base
             code = labels if name in fields else np.zeros(window.height * window.width, np.int64)
             for acquisition in days[name]:
                 value = possible(column, block.column(column, acquisition))
@@ -118,7 +118,7 @@ def _means(
         for name, acquisition, power, n in parts:  # always in the blocks' order: same sums
             total[name][acquisition] += power
             count[name][acquisition] += n
-    mean = {name: mean_of(CONTEXT[name][0], total[name], count[name]) for name in names}
+    mean = {name: mean_of(CONTEXT[name].base, total[name], count[name]) for name in names}
     return Context(
         scenes={name: (mean[name][:, 0], count[name][:, 0]) for name in scenes},
         fields={name: (mean[name], count[name]) for name in fields},
@@ -127,7 +127,9 @@ def _means(
 
 def pixels_of(plan: Plan, reader: Reader, window: Window) -> Pixels:
     """The pixels of one block of a scene."""
-    labelled = bool(plan.paddocks) and any(CONTEXT[name][1] == "field" for name in plan.contexts)
+    labelled = bool(plan.paddocks) and any(
+        CONTEXT[name].shared_by is SharedBy.FIELD for name in plan.contexts
+    )
     return Pixels(
         count=window.height * window.width,
         has=plan.stack.has,
@@ -143,7 +145,12 @@ class BlockContext:
 
     def __init__(self, pixels: Pixels, context: Context) -> None:
         self._pixels, self._context = pixels, context
-        self._histories: dict[str, tuple[History, int]] = {}
+        self._histories: dict[str, _Replayed] = {}
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels, N."""
+        return self._pixels.count
 
     def column(self, name: str, acquisition: int) -> Values:
         """(N,) of any column, made where it is not there."""
@@ -153,30 +160,31 @@ class BlockContext:
 
     def value(self, name: str, acquisition: int) -> tuple[Values, NDArray[np.bool_]]:
         """(N,) of a context, and where it is made of too little."""
-        base, who = CONTEXT[name]
-        if who == "scene":
-            value, count = self._of_scene(name, acquisition)
-        elif who == "departure":
-            value, count = self._of_scene(base, acquisition)
-            value = self._pixels.column(first_given(name, ()), acquisition) - value
-        elif who == "field":
-            value, count = self._of_field(name, acquisition)
-        else:
-            own_db = possible(base, self.column(base, acquisition))
-            history = self._history(name, acquisition)
-            value, count = history.compared(name, own_db, self._pixels.rule), history.count
+        base = CONTEXT[name].base
+        match CONTEXT[name].shared_by:
+            case SharedBy.SCENE:
+                value, count = self._of_scene(name, acquisition)
+            case SharedBy.DEPARTURE:
+                mean, count = self._of_scene(base, acquisition)
+                value = self._pixels.column(first_given(name, ()), acquisition) - mean
+            case SharedBy.FIELD:
+                value, count = self._of_field(name, acquisition)
+            case SharedBy.FIELD_PAST | SharedBy.SITE_PAST:
+                own_db = possible(base, self.column(base, acquisition))
+                history = self._history(base, acquisition)
+                value, count = history.compared(name, own_db, self._pixels.rule), history.count
         return value, np.asarray(too_few(name, count), np.bool_)
 
     def _of_scene(self, name: str, acquisition: int) -> Means:
         pixels = self._pixels
         if pixels.has(name):
-            enough = np.full(pixels.count, max(ENOUGH.values()))
+            enough = np.full(pixels.count, ENOUGH)
             return pixels.column(name, acquisition), enough
         mean, count = self._context.scenes[name]
         return np.full(pixels.count, mean[acquisition]), np.full(pixels.count, count[acquisition])
 
     def _of_field(self, name: str, acquisition: int) -> Means:
-        own = self._pixels.column(CONTEXT[name][0], acquisition)
+        own = self._pixels.column(CONTEXT[name].base, acquisition)
         labels, alone = self._pixels.labels, np.ones(own.size, np.int64)
         if labels is None or name not in self._context.fields:
             return own, alone
@@ -184,18 +192,41 @@ class BlockContext:
         mean, count = (part[acquisition][at] for part in self._context.fields[name])
         return np.where(inside, mean, own), np.where(inside, count, alone)
 
-    def _history(self, name: str, acquisition: int) -> History:
-        """What each pixel's field, or itself, has shown: by that date, or ever."""
-        base, wanted = CONTEXT[name][0], self._pixels.remembered
+    def _history(self, base: str, acquisition: int) -> History:
+        """State of each pixel in column ``base``: after that acquisition, or after all."""
+        wanted = len(self._pixels.remembered)
         if self._pixels.rule.span == "past":
-            wanted = [day for day in wanted if day <= acquisition]
-        history, done = self._histories.get(base, (History.empty(self._pixels.count), 0))
-        if done > len(wanted):  # asked for an earlier date than before
-            history, done = History.empty(self._pixels.count), 0
-        for day in wanted[done:]:
-            history.add(possible(base, self.column(base, day)))
-        self._histories[base] = history, len(wanted)
-        return history
+            wanted = sum(day <= acquisition for day in self._pixels.remembered)
+        replayed = self._histories.get(base)
+        if replayed is None or replayed.passes > wanted:  # an earlier date than the last one
+            replayed = self._histories[base] = _Replayed.start(self, base)
+        return replayed.forward(wanted)
+
+    def passes(self, base: str) -> Iterator[Pass]:
+        """Yield the pixels' values of column ``base`` in each acquisition of the past."""
+        for day in self._pixels.remembered:
+            yield Pass(possible(base, self.column(base, day)))
+
+
+@dataclass
+class _Replayed:
+    """A past replayed so far. passes: number of acquisitions in ``history``."""
+
+    history: History
+    states: Iterator[History]
+    passes: int = 0
+
+    @classmethod
+    def start(cls, block: BlockContext, base: str) -> _Replayed:
+        history = History.empty(block.pixels)
+        return cls(history, replay(history, block.passes(base)))
+
+    def forward(self, passes: int) -> History:
+        """Return the state after ``passes`` acquisitions."""
+        for _ in range(passes - self.passes):
+            next(self.states)
+        self.passes = passes
+        return self.history
 
 
 def _labels(plan: Plan, window: Window) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError
 from ..base.extras import optional
-from ..context.definitions import CONTEXT, first_given, needed
+from ..context.definitions import CONTEXT, SharedBy, first_given, needed
 from ..tables.averaging import mean_of, to_power
 from ..tables.columns import FROM_DATE, FROZEN_BY, made_from, make, pass_of, possible
 from .attributes import VARIABLES, cf_attributes
@@ -92,7 +92,7 @@ def _variables(stack: Any, names: list[str]) -> tuple[list[str], list[str]]:
     """The dataset's variables that are read, and the scene contexts to make of them."""
     used: dict[str, None] = {}
     contexts = needed(names, lambda name: name in stack)
-    made = [name for name in contexts if CONTEXT[name][1] == "scene"]
+    made = [name for name in contexts if CONTEXT[name].shared_by is SharedBy.SCENE]
     for name in [*names, *contexts]:
         column = first_given(name, stack)
         found = made_from(column, stack)
@@ -130,7 +130,7 @@ def _in_passes(xarray: Any, flat: Any) -> Any:
 def _scene_mean(flat: Any, name: str, model: str, engine: str) -> tuple[Any, Any]:
     """The scene's mean on each date, and of how many pixels."""
     xarray = optional("xarray", what="retrieval on a Dataset", extra="cluster")
-    column = CONTEXT[name][0]
+    column = CONTEXT[name].base
     made = column in CONTEXT and column not in flat
     value = xarray.apply_ufunc(
         lambda values: possible(column, values),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError, UsageError
-from ..context.definitions import CONTEXT, HISTORIES, needed
+from ..context.definitions import CONTEXT, needed
 from ..model.date_effect import DateEffect
 from ..scenes.grid import Window
 from ..scenes.manifest import Scene
@@ -63,7 +63,7 @@ class Plan:
     @property
     def remembered(self) -> range:
         """The acquisitions that make histories; empty where the model reads none."""
-        if not any(CONTEXT[name][1] in HISTORIES for name in self.contexts):
+        if not any(CONTEXT[name].shared_by.is_past for name in self.contexts):
             return range(0)
         past = self.model.card.history.span == "past"
         return range(self.targets[-1] + 1 if past else len(self.stack.dates))

@@ -17,7 +17,7 @@ from .. import kernels
 from ..base import flags
 from ..base.errors import DataError
 from ..context.definitions import CONTEXT, WHOLE_ARCHIVE, HistoryRule
-from ..context.from_tables import context_missing, context_of
+from ..context.from_tables import compute_context, find_missing_context
 from ..tables.columns import FROM_DATE, frost_of
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def column(table: Table, name: str, history: HistoryRule = WHOLE_ARCHIVE) -> NDA
     if name in FROM_DATE:
         return FROM_DATE[name](table.date)
     if name in CONTEXT:
-        return context_of(table, name, history)[0]
+        return compute_context(table, name, history).values
     have = ", ".join([*table.numbers, *table.text])
     raise DataError(f"{table.source}: no column {name!r}, which the model reads; it has {have}")
 
@@ -116,7 +116,7 @@ def observe(
         statics=matrix(statics),
         frozen=frozen,
         frost_unknown=frost_unknown,
-        context_missing=context_missing(table, [*dynamic, *statics], history),
+        context_missing=find_missing_context(table, [*dynamic, *statics], history),
     )
 
 

@@ -18,8 +18,14 @@ from torch import Tensor
 
 from kgsm_infer import kernels
 from kgsm_infer.base.errors import DataError
-from kgsm_infer.context.definitions import WHOLE_ARCHIVE, HistoryRule, Typical, first_given
-from kgsm_infer.context.from_tables import shared_code
+from kgsm_infer.context.definitions import (
+    WHOLE_ARCHIVE,
+    HistoryRule,
+    SharedBy,
+    Typical,
+    first_given,
+)
+from kgsm_infer.context.from_tables import group_rows
 from kgsm_infer.kernels.wcm import Limits, Wcm
 from kgsm_infer.kernels.window import bounded, whole_history, window_rows
 from kgsm_infer.model.observations import Observations, columns_to_read, isolate_observed, observe
@@ -255,7 +261,7 @@ def typical_place(table: Table, column: str, rows: NDArray[np.int64], looks: flo
     in time over the places with several dates. DataError where no row has a value."""
     value = table.numbers[column][rows]
     known = np.isfinite(value)
-    value, place = value[known], shared_code(table, "place")[rows][known]
+    value, place = value[known], group_rows(table, SharedBy.SITE_PAST)[rows][known]
     if not len(value):
         raise DataError(f"{table.source}: no {column} to take a typical place from")
     count = np.bincount(place)

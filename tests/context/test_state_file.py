@@ -9,7 +9,7 @@ import pytest
 
 from kgsm_infer.base.errors import DataError, UsageError
 from kgsm_infer.context.definitions import HistoryRule, Typical
-from kgsm_infer.context.from_tables import context_of
+from kgsm_infer.context.from_tables import compute_context
 from kgsm_infer.context.state_file import COLUMNS, read_past, with_past, write_past
 from kgsm_infer.tables.table import table_from_columns
 
@@ -36,7 +36,7 @@ def rows(days, seed=0):
 
 def test_day_by_day_through_the_file_it_says_what_the_archive_says(tmp_path):
     path, whole = tmp_path / "past.csv", rows(range(10))
-    expected = {name: context_of(whole, name, RULE)[0].reshape(10, 4) for name in NAMES}
+    expected = {name: compute_context(whole, name, RULE)[0].reshape(10, 4) for name in NAMES}
     for day in range(10):
         table, short, after = with_past(rows([day]), NAMES, RULE, read_past(path))
         for name in NAMES:

@@ -7,8 +7,8 @@ import pytest
 
 from kgsm_infer.base import flags
 from kgsm_infer.base.errors import DataError
-from kgsm_infer.context.definitions import ENOUGH
-from kgsm_infer.context.from_tables import context_missing, context_of
+from kgsm_infer.context.definitions import CONTEXT
+from kgsm_infer.context.from_tables import compute_context, find_missing_context
 from kgsm_infer.kernels.domain import Domain, dissimilarity, domain_of
 from kgsm_infer.model.model import load
 from kgsm_infer.tables.table import read_table, table_from_columns
@@ -93,30 +93,31 @@ def context_table(**more):
 
 def test_context_is_the_mean_power_of_field_and_scene():
     table = context_table()
-    field, count = context_of(table, "vh_field_db")
+    field, count = compute_context(table, "vh_field_db")
     assert field[0] == pytest.approx(10 * np.log10((0.1 + 0.01) / 2))
     assert count[:3].tolist() == [2, 2, 2] and field[2] == field[0]
     assert count[5] == 1 and field[5] == -15.0 and field[6] == -12.0
-    ndvi, _ = context_of(table, "ndvi_field")
+    ndvi, _ = compute_context(table, "ndvi_field")
     assert ndvi[:3].tolist() == pytest.approx([0.4] * 3) and np.isnan(ndvi[3])
-    scene, count = context_of(table, "vh_scene_db")
+    scene, count = compute_context(table, "vh_scene_db")
     power = 10 ** (table.numbers["vh_db"][[0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11]] / 10)
     assert np.allclose(scene, 10 * np.log10(power.mean())) and (count == 11).all()
 
 
 def test_a_context_of_too_few_is_flagged_unless_the_table_brings_it():
     table = context_table()
-    missing = context_missing(table, ["vh_field_db", "ndvi"])
+    missing = find_missing_context(table, ["vh_field_db", "ndvi"])
     assert missing.tolist() == [False] * 5 + [True] * 2 + [False] * 5
-    assert {"field": 2, "scene": 10, "history": 5}.items() <= ENOUGH.items()
-    assert not context_missing(table, ["vh_scene_db"]).any()
+    minimum = {"vh_field_db": 2, "vh_scene_db": 10, "vh_over_usual_db": 5}
+    assert all(CONTEXT[name].minimum_rows == rows for name, rows in minimum.items())
+    assert not find_missing_context(table, ["vh_scene_db"]).any()
     brought = context_table(vh_field_db=[-14.0] * 12)
-    assert not context_missing(brought, ["vh_field_db"]).any()
+    assert not find_missing_context(brought, ["vh_field_db"]).any()
 
 
 def test_dates_and_orbits_do_not_mix():
     table = context_table(date=["2024-05-01"] * 6 + ["2024-05-02"] * 6, orbit=["asc", "desc"] * 6)
-    scene, count = context_of(table, "vh_scene_db")
+    scene, count = compute_context(table, "vh_scene_db")
     assert count.tolist() == [2, 3, 2, 3, 2, 3, 3, 3, 3, 3, 3, 3]
     assert scene[0] == pytest.approx(10 * np.log10((0.1 + 10**-1.3) / 2))
 
@@ -124,9 +125,9 @@ def test_dates_and_orbits_do_not_mix():
 def test_context_without_its_columns_is_refused():
     table = table_from_columns({"site": ["a"], "date": ["2024-05-01"], "vh_db": [-12.0]})
     with pytest.raises(DataError, match="no column 'field', which the model's field context"):
-        context_of(table, "vh_field_db")
-    with pytest.raises(DataError, match="no column 'vv_db', which the context"):
-        context_of(table, "vv_scene_db")
+        compute_context(table, "vh_field_db")
+    with pytest.raises(DataError, match="no column 'vv_db', which the context of the model needs"):
+        compute_context(table, "vv_scene_db")
 
 
 def test_a_fields_history_is_its_usual_and_its_driest_state():
@@ -146,12 +147,12 @@ def test_a_fields_history_is_its_usual_and_its_driest_state():
     table = table_from_columns(
         {"site": site, "date": date, "field": field, "orbit": orbit, "vh_db": vh_db}
     )
-    usual, count = context_of(table, "vh_over_usual_db")
-    driest, _ = context_of(table, "vh_over_driest_db")
+    usual, count = compute_context(table, "vh_over_usual_db")
+    driest, _ = compute_context(table, "vh_over_driest_db")
     assert set(count[np.asarray(field) == "a"]) == {6} and set(count[np.asarray(field) == "b"]) == {
         5
     }
-    assert not context_missing(table, ["vh_over_usual_db"]).any()
+    assert not find_missing_context(table, ["vh_over_usual_db"]).any()
     power = 10 ** (np.asarray(vh_db) / 10)
     for i, (_, when, where, which, _) in enumerate(rows):
         of_date = [
@@ -168,4 +169,4 @@ def test_a_fields_history_is_its_usual_and_its_driest_state():
 
 def test_a_short_history_of_a_field_is_flagged():
     table = context_table(date=["2024-05-01"] * 6 + ["2024-05-02"] * 6)
-    assert context_missing(table, ["vh_over_driest_db"]).all()
+    assert find_missing_context(table, ["vh_over_driest_db"]).all()

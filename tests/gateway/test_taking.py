@@ -22,8 +22,9 @@ from kgsm_infer import load
 from kgsm_infer.base import flags
 from kgsm_infer.base.errors import MissingError
 from kgsm_infer.context.definitions import HistoryRule, Typical
+from kgsm_infer.context.history import PlaceState
 from kgsm_infer.gateway import watch
-from kgsm_infer.gateway.history import added, compared_with_past
+from kgsm_infer.gateway.history import compared_with_past
 from kgsm_infer.gateway.store import Observed, Store
 from kgsm_infer.gateway.watch import Watch, load_paddocks
 from kgsm_infer.tables.table import table_from_columns
@@ -381,8 +382,8 @@ def test_pruned_acquisitions_leave_their_past_and_change_nothing_later(tmp_path)
 def test_the_past_is_that_of_the_equations():
     rows = [Observed("a", at * DAY, "", "a", True, {}) for at in range(4)]
     before, power = np.asarray([0.005, 0.095]), np.asarray([0.02, 0.01, 0.04, 0.03])
-    left = {("a", "", "", "vh_db"): added(added(None, *10 * np.log10(before[:1])),
-                                          *10 * np.log10(before[1:]))}  # fmt: skip
+    first_db, second_db = 10 * np.log10(before)
+    left = {("a", "", "", "vh_db"): PlaceState().add(first_db).add(second_db)}
     own_db, rule = 10 * np.log10(power), HistoryRule("past", {"vh": Typical(3.0, -16.0, 2.0)})
     over = {
         name: compared_with_past(name, rows, own_db, left, rule, whole=True)
@@ -408,7 +409,7 @@ def test_a_short_past_is_flagged(tmp_path):
     scanned(gateway)
     with Store(gateway.database) as store:
         missing = ["context_missing" in value.flags for value in store.series("p0")]
-    assert missing == [True] * 4 + [False] * 2  # context.ENOUGH: five dates of a history
+    assert missing == [True] * 4 + [False] * 2  # five passes make a past
 
 
 def test_a_scene_context_is_of_all_paddocks_in_whatever_files(tmp_path):

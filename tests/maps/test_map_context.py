@@ -12,8 +12,8 @@ from map_checks import assert_equal_to_predict, predicted, read_map
 from other_cards import with_card
 
 from kgsm_infer.base import flags
-from kgsm_infer.context.definitions import ENOUGH, SPANS, HistoryRule, Typical
-from kgsm_infer.context.from_tables import context_of
+from kgsm_infer.context.definitions import CONTEXT, SPANS, HistoryRule, Typical
+from kgsm_infer.context.from_tables import compute_context
 from kgsm_infer.maps import lazy
 from kgsm_infer.maps import plan as map_plan
 from kgsm_infer.maps.blocks import retrieve_block
@@ -62,7 +62,9 @@ def test_a_fields_context_is_that_of_the_paddocks_pixels(
     model: Model, scene: Path, monkeypatch: pytest.MonkeyPatch, name: str, enough: int
 ) -> None:
     """enough: dates that make a history; the scene has four."""
-    monkeypatch.setitem(ENOUGH, "history", enough)  # type: ignore[arg-type]
+    if CONTEXT[name].shared_by.is_past:
+        changed = replace(CONTEXT[name], minimum_rows=enough)
+        monkeypatch.setitem(CONTEXT, name, changed)  # type: ignore[arg-type]
     monkeypatch.setattr(map_plan, "BLOCK_SIDE", 16)
     model, pixels = _reading(model, name), make_pixels()
     field = np.full((20, 30), "", object)
@@ -79,7 +81,7 @@ def test_a_fields_context_is_that_of_the_paddocks_pixels(
     plan = plan_map(model, read_scene(scene))
     plan = replace(plan, paddocks=(_square(2, 3, 9, 25), _square(12, 10, 18, 20)))
     context = make_context(plan, threads=2)
-    mean = context_of(table, "vh_field_db")[0].reshape(4, 20, 30)
+    mean = compute_context(table, "vh_field_db")[0].reshape(4, 20, 30)
     got = context.fields["vh_field_db"][0]
     np.testing.assert_allclose(got[3], [mean[3, 2, 3], mean[3, 12, 10]], rtol=1e-12)
     with Reader(plan.stack) as reader:
@@ -188,8 +190,8 @@ def test_a_value_that_cannot_be_is_in_no_mean_and_no_past(
 def test_a_field_that_has_shown_one_state_only_is_between_nothing() -> None:
     columns = {"site": ["a", "a"], "field": ["f", "f"], "date": ["2024-03-04", "2024-03-16"]}
     table = table_from_columns({**columns, "vh_db": [-15.0, -15.0]})
-    assert np.isnan(context_of(table, "vh_between")[0]).all()
+    assert np.isnan(compute_context(table, "vh_between")[0]).all()
     table = table_from_columns({**columns, "vh_db": [-15.0, -12.0]})
-    assert context_of(table, "vh_between")[0].tolist() == [0.0, 1.0]
-    past, count = context_of(table, "vh_between", HistoryRule("past"))
+    assert compute_context(table, "vh_between")[0].tolist() == [0.0, 1.0]
+    past, count = compute_context(table, "vh_between", HistoryRule("past"))
     assert np.isnan(past[0]) and past[1] == 1.0 and count.tolist() == [1, 2]

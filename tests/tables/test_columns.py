@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from kgsm_infer.base.errors import DataError
 from kgsm_infer.context.definitions import HistoryRule, Typical, first_given, too_few
-from kgsm_infer.context.from_tables import context_of
-from kgsm_infer.context.history import History, history_of
+from kgsm_infer.context.from_tables import compute_context
+from kgsm_infer.context.history import History, compare_with_past
 from kgsm_infer.tables.columns import BACKSCATTER_FORMS, forms_given, made_from, make, sigma0_db
 from kgsm_infer.tables.table import Table
 
@@ -53,7 +53,7 @@ def test_a_history_is_what_a_plain_loop_over_the_dates_says(data: st.DataObject)
     for name in ("vh_over_usual_db", "vh_over_driest_db", "vh_anomaly"):
         for span in ("past", "all"):
             rule = HistoryRule(span, {"vh": typical})
-            compared, count = history_of(name, value, place, order, rule)
+            compared, count = compare_with_past(name, value, place, order, rule)
             for i in range(len(value)):
                 seen = (place == place[i]) & ((order <= order[i]) | (span == "all"))
                 known = value[seen & np.isfinite(value)]
@@ -89,8 +89,8 @@ def table_of(**columns: list[float]) -> Table:
 def test_the_scene_s_anomaly_is_the_mean_of_the_rows_of_a_date() -> None:
     table = table_of(vh_db=[-20.0, -16.0, -18.0, -15.0, -14.0, -13.0])
     rule = HistoryRule("past", {"vh": Typical(3.0, -17.0, 2.0)})
-    own, dates = context_of(table, "vh_anomaly", rule)
-    scene, rows = context_of(table, "vh_anomaly_scene", rule)
+    own, dates = compute_context(table, "vh_anomaly", rule)
+    scene, rows = compute_context(table, "vh_anomaly_scene", rule)
     assert dates.tolist() == [1, 1, 2, 2, 3, 3]
     assert rows.tolist() == [2] * 6
     assert scene == pytest.approx(np.repeat(own.reshape(3, 2).mean(axis=1), 2))
@@ -101,24 +101,24 @@ def test_the_scene_s_anomaly_is_the_mean_of_the_rows_of_a_date() -> None:
 def test_a_later_date_changes_no_past() -> None:
     vh_db = [-20.0, -16.0, -18.0, -15.0, -14.0, -13.0]
     rule = HistoryRule("past", {"vh": Typical(3.0, -17.0, 2.0)})
-    before, _ = context_of(table_of(vh_db=vh_db), "vh_anomaly", rule)
-    after, _ = context_of(table_of(vh_db=[*vh_db[:4], -9.0, -30.0]), "vh_anomaly", rule)
+    before, _ = compute_context(table_of(vh_db=vh_db), "vh_anomaly", rule)
+    after, _ = compute_context(table_of(vh_db=[*vh_db[:4], -9.0, -30.0]), "vh_anomaly", rule)
     assert before[:4].tolist() == after[:4].tolist()
     assert (before[4:] != after[4:]).all()
 
 
 def test_ndvi_over_scene_believes_a_scene_mean_that_is_given() -> None:
     ndvi = [0.2, 0.4, 0.3, 0.3, 0.5, 0.1]
-    made, _ = context_of(table_of(ndvi=ndvi), "ndvi_over_scene")
+    made, _ = compute_context(table_of(ndvi=ndvi), "ndvi_over_scene")
     assert made == pytest.approx([-0.1, 0.1, 0.0, 0.0, 0.2, -0.2])
-    given, count = context_of(table_of(ndvi=ndvi, ndvi_scene=[0.2] * 6), "ndvi_over_scene")
+    given, count = compute_context(table_of(ndvi=ndvi, ndvi_scene=[0.2] * 6), "ndvi_over_scene")
     assert given == pytest.approx(np.asarray(ndvi) - 0.2)
     assert not too_few("ndvi_over_scene", count).any()
 
 
 def test_an_anomaly_without_a_typical_place_is_refused() -> None:
     with pytest.raises(DataError, match="typical place"):
-        context_of(table_of(vh_db=[-15.0] * 6), "vh_anomaly")
+        compute_context(table_of(vh_db=[-15.0] * 6), "vh_anomaly")
 
 
 def test_a_history_knows_the_wettest_date_and_nothing_before_the_first() -> None:
