@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from kgsm_infer.base.schema import as_plain
 from kgsm_infer.kernels.domain import Domain
 from kgsm_infer.model.onnx_reader import read_model_file
 
@@ -22,7 +23,6 @@ from .learning.rain import with_fitted_rain
 from .learning.samples import Samples, Source, batch_of, read_source, samples_of
 from .learning.training import Trained, train
 from .progress import PartProgress
-from .strict import as_plain
 
 
 def fit_and_export(

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import ModelError
-from ..base.schema import strict_json, typed
+from ..base.schema import build, parse_json
 from ..context.definitions import WHOLE_ARCHIVE, HistoryRule
 from ..kernels.domain import Domain, domain_of
 from ..kernels.head import Head, Readout, readout_of
@@ -199,7 +199,7 @@ def card_from_json(text: str, source: str) -> Card:
     if len(text) > MOST_CHARACTERS:
         raise refuse(f"its model card is larger than {MOST_CHARACTERS >> 20} MiB")
     try:
-        raw = strict_json(text)
+        raw = parse_json(text)
     except ValueError as error:
         raise refuse(f"its model card is not JSON ({error})") from None
     number = raw.get("format") if isinstance(raw, dict) else None
@@ -216,7 +216,7 @@ def card_from_json(text: str, source: str) -> Card:
             "its inputs; export the model again"
         )
     try:
-        card = typed(Card, raw)
+        card = build(Card, raw)
         _check(card)
     except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise refuse(f"its model card is inconsistent ({error})") from None
@@ -249,9 +249,9 @@ def _check(card: Card) -> None:  # noqa: C901  one rule after another, none insi
     if card.interval is not None:
         interval_of(card.interval, card.names("dynamic"))  # raises where it cannot be one
     if card.domain is not None:
-        typed(tuple[tuple[float, ...], ...], card.domain["points"], "domain.points")
+        build(tuple[tuple[float, ...], ...], card.domain["points"], "domain.points")
         for key in ("mean_distance", "threshold"):
-            typed(float, card.domain[key], f"domain.{key}")
+            build(float, card.domain[key], f"domain.{key}")
     if card.probes is not None:
         variances_of(card.probes)  # raises where they cannot be
     if not isinstance(card.no_skill, str):

@@ -10,9 +10,9 @@ from typing import Any
 
 from kgsm_infer.base.errors import DataError
 from kgsm_infer.base.files import whole
+from kgsm_infer.base.schema import as_plain, read, read_json
 
 from ..learning.learnt import Learnt
-from ..strict import as_plain, build, read_json
 
 BOARD_FORMAT = 2
 Number = float | None
@@ -209,7 +209,7 @@ def read_board(path: Path) -> Board:
         raise DataError(
             f"{path}: format: not the metrics of a cross-validation of this kgsm; run it again"
         )
-    board = build(Board, raw, str(path))
+    board = read(Board, raw, str(path))
     if board.headline not in board.regimes or board.ours not in board.first.models:
         raise DataError(f"{path}: headline, ours: name no scores that are there")
     return board

@@ -34,12 +34,12 @@ from numpy.typing import NDArray
 
 from kgsm_infer.base.errors import UsageError
 from kgsm_infer.base.files import whole
+from kgsm_infer.base.schema import as_plain
 
 from ..config import Config, read_config, read_toml
 from ..learning.samples import Source, read_source
 from ..models import MODELS, title
 from ..progress import PartProgress
-from ..strict import as_plain
 from .crossval import Crossvalidation, crossvalidate, put_together, run_parts
 from .folds import date_blocks, group_folds
 from .means import days_of, group_means

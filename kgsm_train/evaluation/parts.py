@@ -23,19 +23,19 @@ import kgsm_train
 from kgsm_infer import kernels
 from kgsm_infer.base.errors import DataError
 from kgsm_infer.base.files import whole
+from kgsm_infer.base.schema import as_plain, build, parse_json
 from kgsm_infer.model.onnx_reader import SHIPPED
 
 from ..config import Config, as_json
 from ..learning.learnt import Learnt
 from ..learning.samples import Source
-from ..strict import as_plain, build, parse_json
 from .splits import Design, Split
 
 #: Sources a part's numbers depend on: everything between a table and a prediction.
 CODE_OF_A_PART = {
     kgsm_infer: ("tables/*.py", "context/*.py", "model/*.py", "kernels/*.py",
                  "kernels/_core*.so", "kernels/_core*.pyd"),
-    kgsm_train: ("config.py", "checks.py", "models.py", "learning/*.py", "evaluation/folds.py",
+    kgsm_train: ("config.py", "models.py", "learning/*.py", "evaluation/folds.py",
                  "evaluation/splits.py", "evaluation/crossval.py"),
 }  # fmt: skip
 #: Bytes a part may have.
@@ -117,9 +117,16 @@ def read_part(
     seconds = float(found["seconds"]) if found["seconds"].dtype == np.float64 else -1.0
     if not 0 <= seconds < 1e9:
         raise DataError(f"{path}: seconds: not a finished part (no duration); delete it")
-    where = f"{path}: learnt"
-    learnt = build(Learnt, parse_json(str(found["learnt"]), where), where)
+    learnt = _learnt(str(found["learnt"]), f"{path}: learnt")
     return Part(model, split, index, sm, learnt, seconds)
+
+
+def _learnt(text: str, where: str) -> Learnt:
+    """Read the JSON text of a part."""
+    try:
+        return build(Learnt, parse_json(text))
+    except ValueError as error:
+        raise DataError(f"{where}: {error}; delete the file") from None
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:

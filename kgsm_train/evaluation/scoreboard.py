@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kgsm_infer
+from kgsm_infer.base.schema import as_plain, build
 from kgsm_infer.model.date_effect import spread_of
 
 from ..config import Config, as_json
 from ..models import MODELS, title
-from ..strict import as_plain, build
 from .board import (
     Board,
     ByGroup,
@@ -236,7 +236,6 @@ def _model(rows: _Rows, predicted: NDArray[np.float32]) -> ModelScores:
                     )
                 )
             ),
-            "scores",
         ),
         group_mean=group_mean,
     )
@@ -265,13 +264,12 @@ def _paired(rows: _Rows, ours: NDArray[np.float32], theirs: NDArray[np.float32])
                     a.group, a.observed, a.predicted, b.predicted, rows.draws, rows.seed, date=when
                 )
             ),
-            "scores",
         )
-    return Paired(**build(Difference, as_plain(found), "scores").__dict__, group_mean=of_means)
+    return Paired(**build(Difference, as_plain(found)).__dict__, group_mean=of_means)
 
 
 def _score_set(observed: NDArray[Any], predicted: NDArray[Any]) -> ScoreSet:
-    return build(ScoreSet, as_plain(asdict(scores(observed, predicted))), "scores")
+    return build(ScoreSet, as_plain(asdict(scores(observed, predicted))))
 
 
 def _ends(
@@ -282,9 +280,9 @@ def _ends(
     date: NDArray[np.int64] | None,
 ) -> Ends:
     found = block_bootstrap(group, observed, predicted, rows.draws, rows.seed, date=date)
-    return build(Ends, as_plain(found), "scores")
+    return build(Ends, as_plain(found))
 
 
 def _by_group(group: NDArray[np.str_], observed: NDArray[Any], predicted: NDArray[Any]) -> ByGroup:
     found: Mapping[str, Any] = by_group(group, observed, predicted)
-    return build(ByGroup, as_plain(found), "scores")
+    return build(ByGroup, as_plain(found))

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from kgsm_infer.base.errors import DataError
+from kgsm_infer.base.schema import as_plain
 from kgsm_train.config import read_config
 from kgsm_train.evaluation import crossval, parts
 from kgsm_train.evaluation.board import read_board
@@ -27,7 +28,6 @@ from kgsm_train.evaluation.scoreboard import common_rows, no_skill
 from kgsm_train.evaluation.splits import REGIMES, Split, folds_of
 from kgsm_train.evaluation.tables import learnt_by_split, table_rows
 from kgsm_train.learning.samples import read_source
-from kgsm_train.strict import as_plain
 
 CHANGES = {"wcm": {"learn": ["a", "b"]}}
 

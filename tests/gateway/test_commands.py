@@ -105,17 +105,17 @@ def test_once_says_by_its_exit_code_that_something_was_bad(tmp_path):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("modell = 1", "modell: is not a key here"),
+        ("modell = 1", "modell is not a known key; did you mean model?"),
         ('spool = "state/in"', "spool and state must be two folders"),
         (
             '[mqtt]\nhost = "h"\npassword = "secret"',
-            "secrets do not stand here; give password_file",
+            "secrets are not kept in this file; name a file in password_file",
         ),
         ('[mqtt]\nhost = "h"\ntls = false\nusername="u"\npassword_env = "KGSM_TEST"', "use TLS"),
-        ('[farmos]\nurl = "http://farm.example/{stream}"', "in the clear; use https"),
+        ('[farmos]\nurl = "http://farm.example/{stream}"', "unencrypted; use https"),
         ('[serve]\ntoken_env = "KGSM_TEST"', "a token has at least 16 characters"),
-        ("[keep]\nsteps = 0", "keep.steps: 0 is not a number of at least 1"),
-        ("name = 'a/b'", "must be letters, digits"),
+        ("[keep]\nsteps = 0", "keep.steps is 0, expected a whole number of at least 1"),
+        ("name = 'a/b'", "name is a/b, expected 1 to 64 letters, digits"),
     ],
 )
 def test_a_wrong_key_is_named(tmp_path, text, reason, monkeypatch):
