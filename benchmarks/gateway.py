@@ -31,9 +31,9 @@ from made_brokers import Broker, Listener
 from made_gateways import DAY, columns_of, drop, made_gateway, made_model
 from running import Running
 
-from kgsm_infer.gateway.loop import BUNCH_S
 from kgsm_infer.gateway.records import iso
-from kgsm_infer.gateway.store import Store
+from kgsm_infer.gateway.service.loop import BUNCH_S
+from kgsm_infer.gateway.store.database import Store
 
 PADDOCKS = 1000
 #: Variances of a made model's card, by which probes are weighed.

@@ -29,10 +29,10 @@ from made_gateways import DAY, columns_of, drop, made_gateway, made_model, scann
 from running import Running
 
 from kgsm_infer.base.errors import MissingError
+from kgsm_infer.gateway.intake.spool import archived
 from kgsm_infer.gateway.records import record_bytes
-from kgsm_infer.gateway.spool import archived
-from kgsm_infer.gateway.store import Store
-from kgsm_infer.gateway.used import unused
+from kgsm_infer.gateway.store.database import Store
+from kgsm_infer.gateway.store.used_readings import unused
 
 #: Variances on the card of the models here, by which probes are weighed.
 SPREAD = {"date": 0.004, "field": 0.002, "point": 0.001}

@@ -13,8 +13,9 @@ import numpy as np
 from made_models import card_of, network_of, write_pair
 
 from kgsm_infer.gateway.config import Gateway, read_gateway
-from kgsm_infer.gateway.store import Store
-from kgsm_infer.gateway.watch import Watch, load_paddocks
+from kgsm_infer.gateway.farm import load_paddocks
+from kgsm_infer.gateway.service.watch import Watch
+from kgsm_infer.gateway.store.database import Store
 from kgsm_infer.kernels.wcm import Wcm
 
 DAY = 86400

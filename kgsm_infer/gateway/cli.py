@@ -24,7 +24,7 @@ def watch(
     Scenes and tables dropped into a folder are checked, retrieved, stored, published and served.
     """
     from .config import read_gateway
-    from .loop import roll_back_model, watch
+    from .service.loop import roll_back_model, watch
 
     config = read_gateway(gateway)
     if back:
@@ -41,6 +41,6 @@ def serve(gateway: GatewayArgument, proxy: Proxy = False) -> None:
     For a gateway whose watch runs without them (with_watch = false).
     """
     from .config import read_gateway
-    from .loop import serve
+    from .service.loop import serve
 
     serve(read_gateway(gateway), behind_proxy=proxy)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from .store import Value
+from .store.rows import Value
 
 #: What each flag means to somebody who farms. The tests hold the names against flags.NAMES.
 WORDS: Mapping[str, str] = {

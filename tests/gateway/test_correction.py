@@ -19,15 +19,16 @@ from running import COMMAND, Running
 
 from kgsm_infer import load
 from kgsm_infer.base import flags
-from kgsm_infer.gateway import recovery, watch
-from kgsm_infer.gateway.correction import corrected
-from kgsm_infer.gateway.intake import rows_of_columns
-from kgsm_infer.gateway.probes import Sensed
+from kgsm_infer.gateway.farm import load_paddocks
+from kgsm_infer.gateway.intake.tables import rows_of_columns
 from kgsm_infer.gateway.records import record, record_bytes
-from kgsm_infer.gateway.schema import MIGRATIONS
-from kgsm_infer.gateway.store import Store
-from kgsm_infer.gateway.watch import Watch, load_paddocks
-from kgsm_infer.gateway.work import tried_out
+from kgsm_infer.gateway.service import recovery, watch
+from kgsm_infer.gateway.service.watch import Watch
+from kgsm_infer.gateway.store.database import Store
+from kgsm_infer.gateway.store.migrations import MIGRATIONS
+from kgsm_infer.gateway.store.rows import Sensed
+from kgsm_infer.gateway.update.arrival import tried_out
+from kgsm_infer.gateway.update.correction import corrected
 from kgsm_infer.tables.table import table_from_columns
 
 SPREAD = {"date": 0.004, "field": 0.002, "point": 0.001}

@@ -6,8 +6,8 @@ import pytest
 from made_gateways import columns_of, drop, made_gateway, made_model
 from running import Running
 
-from kgsm_infer.gateway import farmos
-from kgsm_infer.gateway.store import Store
+from kgsm_infer.gateway.publish import farmos
+from kgsm_infer.gateway.store.database import Store
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kgsm_infer.base import flags
-from kgsm_infer.gateway import farmos, homeassistant
 from kgsm_infer.gateway.config import Mqtt
-from kgsm_infer.gateway.fiware import agri_parcel_record
-from kgsm_infer.gateway.names import slug
+from kgsm_infer.gateway.keys import slug
+from kgsm_infer.gateway.publish import farmos, homeassistant
+from kgsm_infer.gateway.publish.ngsi_ld import agri_parcel_record
+from kgsm_infer.gateway.publish.sensorthings import thing
 from kgsm_infer.gateway.records import WORDS, record, record_bytes, words
-from kgsm_infer.gateway.sensorthings import thing
-from kgsm_infer.gateway.store import Value
+from kgsm_infer.gateway.store.rows import Value
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}
 PLAIN = Value("p 1", 1704067200, "", 2, 0.2134, 0.1634, 0.2734, 1.0, 1.0, "short_history", "",

@@ -10,7 +10,7 @@ from made_brokers import Listener
 from made_gateways import columns_of, drop, made_gateway, made_model, stored
 from running import Running
 
-from kgsm_infer.gateway.store import Store
+from kgsm_infer.gateway.store.database import Store
 
 
 @pytest.fixture(scope="module")

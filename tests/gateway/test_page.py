@@ -10,10 +10,10 @@ import urllib.request
 import pytest
 from made_gateways import DAY, Events, columns_of, drop, made_gateway, made_model, scanned
 
-from kgsm_infer.gateway.page import drawn, step
-from kgsm_infer.gateway.serve import Server
-from kgsm_infer.gateway.store import Store
-from kgsm_infer.gateway.watch import load_paddocks
+from kgsm_infer.gateway.farm import load_paddocks
+from kgsm_infer.gateway.http.page import drawn, step
+from kgsm_infer.gateway.http.serve import Server
+from kgsm_infer.gateway.store.database import Store
 
 CHROMIUM = shutil.which("chromium")
 PADDOCKS = 174

@@ -16,11 +16,14 @@ import pytest
 from made_gateways import Events, columns_of, drop, made_gateway, made_model, scanned, stored
 
 from kgsm_infer.base.errors import MissingError, UsageError
-from kgsm_infer.gateway import models, recovery, spool
-from kgsm_infer.gateway.broken import StoreFull
-from kgsm_infer.gateway.models import roll_back
-from kgsm_infer.gateway.store import MIGRATIONS, Store
-from kgsm_infer.gateway.watch import Watch, load_paddocks
+from kgsm_infer.gateway.farm import load_paddocks
+from kgsm_infer.gateway.intake import spool
+from kgsm_infer.gateway.service import recovery
+from kgsm_infer.gateway.service.watch import Watch
+from kgsm_infer.gateway.store.database import MIGRATIONS, Store
+from kgsm_infer.gateway.store.failures import StoreFull
+from kgsm_infer.gateway.update import models
+from kgsm_infer.gateway.update.models import roll_back
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +127,7 @@ def test_a_restore_waits_until_nobody_may_write(tmp_path, model, monkeypatch):
     recovery.restore(gateway, lambda event, **_: done.append(event))
     writer.join()
     assert done[0] == "written"
-    monkeypatch.setattr("kgsm_infer.gateway.lock.PATIENCE_S", 0.1)
+    monkeypatch.setattr("kgsm_infer.gateway.store.lock.PATIENCE_S", 0.1)
     with Store(gateway.database), pytest.raises(MissingError, match="others keep it open"):
         recovery.restore(gateway, Events())
     assert gateway.database.exists()
@@ -235,7 +238,7 @@ def test_errors_of_the_disk_are_told_from_damage(tmp_path, monkeypatch):
     store.db.execute("PRAGMA max_page_count = 20")
     with pytest.raises(StoreFull, match="cannot be written"), store.transaction():
         for at in range(2000):
-            store.put_fact(str(at), "x" * 500)
+            store.put_arrival(at + 1, f"{at:064d}", "x" * 500, "table", [])
     assert store.counts()["value"] == 0
     store.close()
 
@@ -299,7 +302,7 @@ def test_a_failed_migration_leaves_the_old_schema(tmp_path, monkeypatch):
     path = tmp_path / "a.db"
     Store(path).close()
     wrong = (*MIGRATIONS, "CREATE TABLE more (a); CREATE TABLE value (twice)")
-    monkeypatch.setattr("kgsm_infer.gateway.store.MIGRATIONS", wrong)
+    monkeypatch.setattr("kgsm_infer.gateway.store.database.MIGRATIONS", wrong)
     with pytest.raises(MissingError, match="already exists"):
         Store(path)
     with sqlite3.connect(path) as db:

@@ -18,12 +18,12 @@ from made_gateways import Events, columns_of, drop, made_gateway, made_model, sc
 from starlette.testclient import TestClient
 
 from kgsm_infer import load
-from kgsm_infer.gateway.api import Api
-from kgsm_infer.gateway.limits import Limits
-from kgsm_infer.gateway.openapi import document
-from kgsm_infer.gateway.serve import Server
-from kgsm_infer.gateway.store import Store
-from kgsm_infer.gateway.watch import load_paddocks
+from kgsm_infer.gateway.farm import load_paddocks
+from kgsm_infer.gateway.http.api import Api
+from kgsm_infer.gateway.http.limits import Limits
+from kgsm_infer.gateway.http.openapi import document
+from kgsm_infer.gateway.http.serve import Server
+from kgsm_infer.gateway.store.database import Store
 from kgsm_infer.tables.table import table_from_columns
 
 

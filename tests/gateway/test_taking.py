@@ -23,10 +23,12 @@ from kgsm_infer.base import flags
 from kgsm_infer.base.errors import MissingError
 from kgsm_infer.context.definitions import HistoryRule, Typical
 from kgsm_infer.context.history import PlaceState
-from kgsm_infer.gateway import watch
-from kgsm_infer.gateway.history import compared_with_past
-from kgsm_infer.gateway.store import Observed, Store
-from kgsm_infer.gateway.watch import Watch, load_paddocks
+from kgsm_infer.gateway.farm import load_paddocks
+from kgsm_infer.gateway.service import watch
+from kgsm_infer.gateway.service.watch import Watch
+from kgsm_infer.gateway.store.database import Store
+from kgsm_infer.gateway.store.rows import Observed
+from kgsm_infer.gateway.update.history import compared_with_past
 from kgsm_infer.tables.table import table_from_columns
 
 DAYS = (0, 6, 12, 18, 24, 30)

@@ -1,0 +1,1 @@
+"""Serve the API and the page over HTTP."""

@@ -1,0 +1,394 @@
+"""The HTTP side: what it answers, by which path. No part of a request names a file.
+
+GET  /                          the page
+GET  /v1/latest[.csv|.geojson]  the present state of every paddock, or of ?paddock=
+GET  /v1/history[.csv|.geojson] one paddock's series: ?paddock= &since= &limit= &revisions=
+GET  /v1/arrivals               the newest files taken
+GET  /v1/ngsi-ld, /v1/sensorthings   the present state in other people's formats
+POST /v1/retrieve               a table's values with the store's history; nothing is stored
+POST /v1/acquisitions           a table into the spool
+POST /v1/probes                 readings of sensors
+GET  /health, /metrics, /openapi.json
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ...base.errors import DataError, KgsmError
+from ..config import Gateway
+from ..farm import Paddocks
+from ..log import Log
+from ..records import canonical, iso, record
+from ..store.database import Store
+from ..store.failures import StoreBroken
+from ..store.rows import Sensed, Value
+from .queries import Queries, as_csv
+
+if TYPE_CHECKING:
+    from ..update.retrieval import Loaded
+
+#: Most values one answer holds.
+MOST = 10_000
+JSON, CSV, GEOJSON = "application/json", "text/csv; charset=utf-8", "application/geo+json"
+
+
+@dataclass
+class Api:
+    """The answers. probed: called after readings were stored, to wake who corrects by them."""
+
+    gateway: Gateway
+    paddocks: Paddocks
+    log: Log
+    counts: Mapping[str, int] = field(default_factory=dict)
+    probed: Callable[[], None] = lambda: None
+    queries: Queries = field(init=False)
+    _loaded: tuple[str, Loaded] | None = None
+
+    def __post_init__(self) -> None:
+        self.queries = Queries(self.gateway, self.paddocks)
+
+    def application(self) -> Starlette:
+        """The routes. Errors are JSON, one line, and never a traceback."""
+        kinds = {"": JSON, ".csv": CSV, ".geojson": GEOJSON}
+        routes = [
+            Route("/", self.page),
+            Route("/page.css", partial(self.asset, "page.css", "text/css; charset=utf-8")),
+            Route("/page.js", partial(self.asset, "page.js", "text/javascript; charset=utf-8")),
+            *(Route(f"/v1/latest{end}", partial(self.latest, kind)) for end, kind in kinds.items()),
+            *(
+                Route(f"/v1/history{end}", partial(self.history, kind))
+                for end, kind in kinds.items()
+            ),
+            Route("/v1/arrivals", self.arrivals),
+            Route("/v1/ngsi-ld", self.ngsi_ld),
+            Route("/v1/sensorthings", self.sensorthings),
+            Route("/v1/retrieve", self.retrieve, methods=["POST"]),
+            Route("/v1/acquisitions", self.acquisitions, methods=["POST"]),
+            Route("/v1/probes", self.probes, methods=["POST"]),
+            Route("/health", self.health),
+            Route("/metrics", self.metrics),
+            Route("/openapi.json", self.openapi),
+        ]
+        return Starlette(
+            routes=routes,
+            exception_handlers={
+                HTTPException: _http_error,  # type: ignore[dict-item]
+                KgsmError: _kgsm_error,  # type: ignore[dict-item]
+                Exception: self._unexpected,
+            },
+        )
+
+    # -- the page --------------------------------------------------------------------------
+
+    async def page(self, request: Request) -> Response:
+        """The page a farmer reads."""
+        from .page import page
+
+        body = self.queries.reader.cached("page", lambda: page(self.queries))
+        return _sent(request, body, "text/html; charset=utf-8", self._zipped("page", body))
+
+    async def asset(self, name: str, kind: str, request: Request) -> Response:
+        """The page's style or script."""
+        from .page import asset
+
+        body = self.queries.reader.cached(name, lambda: asset(name))
+        return _sent(request, body, kind, self._zipped(name, body))
+
+    # -- reading ---------------------------------------------------------------------------
+
+    async def latest(self, kind: str, request: Request) -> Response:
+        """Present states; of one paddock with ``paddock``."""
+        _only(request, "paddock")
+        paddock = request.query_params.get("paddock")
+        if paddock is not None:
+            self._known(paddock)
+            return _sent(request, self._form(kind, self.queries.latest(paddock)), kind)
+        body = self.queries.reader.cached(
+            f"latest {kind}", lambda: self._form(kind, self.queries.latest())
+        )
+        return _sent(request, body, kind, self._zipped(f"latest {kind}", body))
+
+    async def history(self, kind: str, request: Request) -> Response:
+        """One paddock's series, oldest first."""
+        _only(request, "paddock", "since", "limit", "revisions")
+        asked = request.query_params
+        paddock = asked.get("paddock")
+        if paddock is None:
+            raise HTTPException(422, "paddock is missing: /v1/history?paddock=7")
+        self._known(paddock)
+        values = self.queries.history(
+            paddock,
+            _since(asked.get("since")),
+            _whole_number(asked.get("limit"), MOST),
+            _truth(asked.get("revisions")),
+        )
+        return _sent(request, self._form(kind, [record(value) for value in values]), kind)
+
+    async def arrivals(self, request: Request) -> Response:
+        """The newest files taken."""
+        _only(request)
+        store = self.queries.reader.store()
+        found = [] if store is None else store.arrivals()
+        for item in found:
+            for key in ("first", "last"):
+                item[key] = None if item[key] is None else iso(item[key])
+        return _sent(request, canonical({"arrivals": found}), JSON)
+
+    async def ngsi_ld(self, request: Request) -> Response:
+        """Entities of the paddocks that have an outline, which the data model requires."""
+        from ..publish.ngsi_ld import agri_parcel_record
+
+        _only(request)
+
+        def make() -> bytes:
+            outlined, names = self.paddocks.outlines_lon_lat, self.paddocks.titles
+            values = self._present()
+            return canonical(
+                [
+                    agri_parcel_record(
+                        *(value, self.gateway.name, outlined[value.paddock]),
+                        names.get(value.paddock, value.paddock),
+                    )
+                    for value in values
+                    if outlined.get(value.paddock)
+                ]
+            )
+
+        return _sent(request, self.queries.reader.cached("ngsi-ld", make), "application/ld+json")
+
+    async def sensorthings(self, request: Request) -> Response:
+        """Things with their Datastreams, as a collection."""
+        from ..publish.sensorthings import thing
+
+        _only(request)
+
+        def make() -> bytes:
+            outlined, names = self.paddocks.outlines_lon_lat, self.paddocks.titles
+            things = [
+                thing(value, outlined.get(value.paddock), names.get(value.paddock, value.paddock))
+                for value in self._present()
+            ]
+            return canonical({"value": things})
+
+        return _sent(request, self.queries.reader.cached("sensorthings", make), JSON)
+
+    async def metrics(self, request: Request) -> Response:
+        """For Prometheus."""
+        from .metrics import exposition
+
+        _only(request)
+        body, kind = exposition(self.queries, self.counts)
+        return _sent(request, body, kind)
+
+    async def health(self, request: Request) -> Response:
+        """For a monitor; 503 where the store cannot be read."""
+        _only(request)
+        return _sent(request, canonical(self.queries.health()), JSON)
+
+    async def openapi(self, request: Request) -> Response:
+        """This API's OpenAPI 3.1 document."""
+        from .openapi import document
+
+        return _sent(request, canonical(document(self.gateway.title)), JSON)
+
+    # -- posting ---------------------------------------------------------------------------
+
+    async def retrieve(self, request: Request) -> Response:
+        """Values of a posted table, with the history of the store; nothing is kept."""
+        cells = await _table(request)
+        values = await run_in_threadpool(self._tried, cells)
+        return _sent(request, canonical({"values": [record(value) for value in values]}), JSON)
+
+    async def acquisitions(self, request: Request) -> Response:
+        """A posted table goes into the spool, checked; watch takes it from there."""
+        content = await request.body()
+        cells = await _table(request)
+        intake = await run_in_threadpool(self._intake, cells)
+        digest = hashlib.sha256(content).hexdigest()
+        await run_in_threadpool(self._drop, content, digest)
+        answer = {"digest": digest, "rows": len(intake.rows), "left_out": list(intake.left_out)}
+        return _sent(request, canonical(answer), JSON, status=202)
+
+    async def probes(self, request: Request) -> Response:
+        """Readings of sensors: {"readings": [{"paddock", "at", "sm", "sensor"?}, …]}."""
+        from ..intake.probe_readings import readings_of
+
+        if _media(request) != "application/json":
+            raise HTTPException(415, "send JSON, as application/json")
+        readings = readings_of(_json(await request.body()), self.paddocks)
+        await run_in_threadpool(self._put_probes, readings)
+        return _sent(request, canonical({"readings": len(readings)}), JSON, status=201)
+
+    def _put_probes(self, readings: Sequence[Sensed]) -> None:
+        with Store(self.gateway.database) as store:
+            store.put_probes(readings)
+        self.probed()
+
+    def _tried(self, cells: Mapping[str, Any]) -> list[Value]:
+        from ..update.arrival import tried_out
+
+        intake = self._intake(cells)
+        with Store(self.gateway.database) as store:
+            found = tried_out(store, self._model(store), intake)
+        return [found[key] for key in sorted(found)]
+
+    def _intake(self, cells: Mapping[str, Any]) -> Any:
+        from ..intake.tables import rows_of_columns
+
+        with Store(self.gateway.database) as store:
+            loaded = self._model(store)
+        return rows_of_columns(
+            *(cells, "the table", self.paddocks, self.gateway.columns),
+            *(loaded.inputs, loaded.statics, self.gateway.contradictions),
+        )
+
+    def _drop(self, content: bytes, digest: str) -> None:
+        from ...base.files import whole
+
+        with whole(self.gateway.spool / f"posted-{digest[:16]}.csv", "wb") as file:
+            file.write(content)
+
+    def _model(self, store: Store) -> Loaded:
+        """The model in use, loaded again when it changes."""
+        from ..update.models import begin, entries, newest
+
+        if not self.gateway.models.is_dir():
+            self.gateway.models.mkdir(parents=True)
+        if not entries(self.gateway):
+            begin(store, self.gateway, self.log)
+        name = entries(self.gateway)[-1].path.name
+        if self._loaded is None or self._loaded[0] != name:
+            self._loaded = (name, newest(self.gateway, self.log)[1])
+        return self._loaded[1]
+
+    # -- common ----------------------------------------------------------------------------
+
+    def _form(self, kind: str, records: list[dict[str, Any]]) -> bytes:
+        if kind == CSV:
+            return as_csv(records)
+        return self.queries.geojson(records) if kind == GEOJSON else canonical({"values": records})
+
+    def _zipped(self, key: str, body: bytes) -> bytes:
+        return self.queries.reader.cached(f"{key} gzip", lambda: gzip.compress(body, 6, mtime=0))
+
+    def _present(self) -> list[Value]:
+        store = self.queries.reader.store()
+        return [] if store is None else store.latest()
+
+    def _known(self, paddock: str) -> None:
+        if not self.queries.known(paddock):
+            raise HTTPException(404, f"no paddock {paddock[:64]!r}")
+
+    async def _unexpected(self, request: Request, error: Exception) -> Response:
+        self.log("request_failed", path=request.url.path, reason=repr(error))
+        return _refusal(500, "the gateway failed at this; its log says how")
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def _sent(
+    request: Request, body: bytes, kind: str, zipped: bytes | None = None, status: int = 200
+) -> Response:
+    headers = {"vary": "accept-encoding"} if zipped else {}
+    if zipped and "gzip" in request.headers.get("accept-encoding", ""):
+        return Response(zipped, status, {**headers, "content-encoding": "gzip"}, kind)
+    return Response(body, status, headers, kind)
+
+
+def _refusal(status: int, why: str) -> Response:
+    return Response(canonical({"error": " ".join(why.split())}), status, media_type=JSON)
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    answer = _refusal(error.status_code, error.detail)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _kgsm_error(request: Request, error: KgsmError) -> Response:
+    if isinstance(error, DataError):
+        return _refusal(422, str(error))
+    if isinstance(error, StoreBroken):
+        return _refusal(503, "the store is being restored; try again")
+    return _refusal(503, "the gateway cannot do this now; its log says why")
+
+
+def _only(request: Request, *known: str) -> None:
+    """Refuse parameters nobody reads: a typing error must not pass for an answer."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        if name not in known or names.count(name) > 1:
+            raise HTTPException(422, f"parameter {name[:64]!r}: not known here, or given twice")
+
+
+def _since(text: str | None) -> int:
+    import numpy as np
+
+    from ...tables.parsing import Refusal
+
+    if text is None:
+        return -(2**62)
+    try:
+        return int(Refusal("since", np.ones(1, np.int64)).dates([text])[0].astype(np.int64))
+    except DataError:
+        raise HTTPException(422, f"since {text[:40]!r} is not an ISO 8601 date") from None
+
+
+def _whole_number(text: str | None, most: int) -> int:
+    if text is None:
+        return most
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most or len(text) > 9:
+        raise HTTPException(422, f"limit {text[:40]!r} is not a number from 1 to {most}")
+    return int(text)
+
+
+def _truth(text: str | None) -> bool:
+    if text not in (None, "true", "false"):
+        raise HTTPException(422, f"revisions {text[:40] if text else text!r}: true or false")
+    return text == "true"
+
+
+def _media(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body, parse_constant=lambda name: (_ for _ in ()).throw(ValueError(name)))
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"not JSON ({error})") from None
+
+
+async def _table(request: Request) -> Mapping[str, Any]:
+    """The columns of a posted CSV table."""
+    if _media(request) != "text/csv":
+        raise HTTPException(415, "send a table as CSV, as text/csv")
+    return await run_in_threadpool(_columns, await request.body())
+
+
+def _columns(body: bytes) -> Mapping[str, Any]:
+    from ...tables.reading import read_sheet
+
+    with NamedTemporaryFile(suffix=".csv") as file:
+        file.write(body)
+        file.flush()
+        try:
+            return read_sheet(file.name).columns
+        except DataError as error:
+            raise DataError(str(error).replace(file.name, "the table")) from None

@@ -1,0 +1,48 @@
+"""Prometheus metrics, made when they are asked for; the library is imported then."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator, Mapping
+
+from .queries import Queries
+
+
+def exposition(queries: Queries, requests: Mapping[str, int]) -> tuple[bytes, str]:
+    """The text and its content type. requests: answers by status."""
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+    from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+    class Now:
+        def collect(self) -> Iterator[Metric]:
+            health = queries.health()
+            rows = GaugeMetricFamily("kgsm_rows", "Rows stored", labels=["table"])
+            for name, count in health["stored"].items():
+                rows.add_metric([name], count)
+            yield rows
+            unsent = GaugeMetricFamily("kgsm_unsent", "Values still to be told", labels=["sink"])
+            for sink, count in health["unsent"].items():
+                unsent.add_metric([sink], count)
+            yield unsent
+            answers = CounterMetricFamily("kgsm_http_answers", "HTTP answers", labels=["status"])
+            for status, count in sorted(requests.items()):
+                answers.add_metric([status], count)
+            yield answers
+            values = queries.latest()
+            yield GaugeMetricFamily(
+                "kgsm_paddocks_with_number",
+                "Paddocks whose present state has a number",
+                sum(value["sm"] is not None for value in values),
+            )
+            newest = queries.newest()
+            if newest is not None:
+                yield GaugeMetricFamily(
+                    "kgsm_newest_acquisition_seconds", "Time of the newest acquisition", newest
+                )
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            yield GaugeMetricFamily("kgsm_peak_memory_bytes", "Peak resident memory", peak)
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Now())
+    return generate_latest(registry), CONTENT_TYPE_LATEST

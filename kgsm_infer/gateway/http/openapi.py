@@ -1,0 +1,205 @@
+"""The API in OpenAPI 3.1: what clients are made from, and what the tests hold the API against."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ... import __version__
+from ...base.flags import NAMES
+
+_NUMBER = {"type": ["number", "null"]}
+_TEXT = {"type": "string"}
+_TIME = {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$"}
+_COUNT = {"type": "integer", "minimum": 0}
+
+_RECORD: dict[str, Any] = {
+    "type": "object",
+    "description": "One paddock at one acquisition. No number is null, never NaN.",
+    "properties": {
+        "paddock": _TEXT,
+        "acquired_at": _TIME,
+        "orbit": _TEXT,
+        "revision": _COUNT,
+        "sm": {**_NUMBER, "minimum": 0, "maximum": 1, "description": "0-5 cm, m3 m-3"},
+        "sm_lower": _NUMBER,
+        "sm_upper": _NUMBER,
+        "unit": {"const": "m3 m-3"},
+        "sm_percent": _NUMBER,
+        "sm_lower_percent": _NUMBER,
+        "sm_upper_percent": _NUMBER,
+        "valid_share": {"type": "number", "minimum": 0, "maximum": 1},
+        "flags": {
+            "type": "array",
+            "items": _TEXT,
+            "description": f"Reasons to doubt it: {', '.join(NAMES)}; new ones may be added.",
+        },
+        "reason": {**_TEXT, "description": "Why there is no number; empty where there is one."},
+        "model": {**_TEXT, "description": "The first 16 digits of the model file's sha256."},
+        "source": {"const": "simulated"},
+        "sm_correction": {
+            "type": "number",
+            "description": "What probes of this pass moved it by, m3 m-3, within the limits.",
+        },
+        "probes": {**_COUNT, "minimum": 1, "description": "How many probes corrected it."},
+        "probe": {
+            "type": "object",
+            "properties": {"at": _TIME, "sm": {"type": "number"}, "sensors": _COUNT},
+            "required": ["at", "sm", "sensors"],
+        },
+    },
+    "required": [
+        *("paddock", "acquired_at", "orbit", "revision", "sm", "sm_lower", "sm_upper", "unit"),
+        *("valid_share", "flags", "reason", "model"),
+    ],
+}
+_VALUES = {
+    "type": "object",
+    "properties": {"values": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}}},
+    "required": ["values"],
+}
+_READING = {
+    "type": "object",
+    "properties": {
+        "paddock": {"type": "string", "minLength": 1, "maxLength": 256},
+        "sensor": {"type": "string", "maxLength": 256},
+        "at": {**_TEXT, "description": "ISO 8601"},
+        "sm": {"type": "number", "minimum": 0, "maximum": 1},
+    },
+    "required": ["paddock", "at", "sm"],
+    "additionalProperties": False,
+}
+_REFUSALS = {
+    "400": "not readable",
+    "401": "a token is needed",
+    "404": "no such paddock",
+    "408": "the body came too slowly",
+    "413": "the body is too large",
+    "415": "another content type is needed",
+    "421": "not a name of this gateway",
+    "422": "readable, but not what it should be",
+    "429": "too many requests",
+    "503": "not now",
+}
+
+
+def document(title: str) -> dict[str, Any]:
+    """The document, for a gateway of this title."""
+    paddock = _parameter("paddock", {**_TEXT, "maxLength": 256}, "its id")
+    needed = {**paddock, "required": True}
+    series = [
+        needed,
+        _parameter("since", _TEXT, "the first date wanted, ISO 8601"),
+        _parameter("limit", {"type": "integer", "minimum": 1, "maximum": 10_000}, "at most"),
+        _parameter("revisions", {"type": "boolean"}, "earlier revisions too"),
+    ]
+    json = {"application/json": {"schema": _VALUES}}
+    table = {
+        "required": True,
+        "content": {"text/csv": {"schema": {**_TEXT, "description": "a table, README"}}},
+    }
+    other = {"type": "object"}
+    paths: dict[str, Any] = {
+        "/v1/acquisitions": {
+            "post": _operation("Put a table into the spool", 202, _of({
+                "digest": _TEXT, "rows": _COUNT, "left_out": {"type": "array", "items": _TEXT},
+            }), body=table),
+        },
+        "/v1/retrieve": {
+            "post": _operation("Values of a table, nothing stored", 200, json, body=table)
+        },
+        "/v1/probes": {
+            "post": _operation("Readings of sensors", 201, _of({"readings": _COUNT}), body={
+                "required": True,
+                "content": {"application/json": {"schema": {
+                    "type": "object",
+                    "properties": {"readings": {
+                        "type": "array", "items": _READING, "minItems": 1, "maxItems": 10_000,
+                    }},
+                    "required": ["readings"],
+                }}},
+            }),
+        },
+        "/v1/arrivals": {"get": _operation("The newest files taken", 200, _of({
+            "arrivals": {"type": "array", "items": other}}))},
+        "/v1/ngsi-ld": {
+            "get": _operation(
+                "Present states as AgriParcelRecord, NGSI-LD",
+                200,
+                {"application/ld+json": {"schema": {"type": "array", "items": other}}},
+            )
+        },
+        "/v1/sensorthings": {
+            "get": _operation(
+                "Present states as Things of OGC SensorThings 1.1",
+                200,
+                _of({"value": {"type": "array", "items": other}}),
+            )
+        },
+        "/metrics": {
+            "get": _operation("For Prometheus", 200, {"text/plain": {"schema": _TEXT}})
+        },
+        "/health": {"get": _operation("Whether all is well", 200, _of({
+            "status": {"enum": ["ok", "empty"]}, "name": _TEXT}))},
+        "/openapi.json": {"get": _operation("This document", 200, _of({"openapi": _TEXT}))},
+    }  # fmt: skip
+    forms: dict[str, dict[str, Any]] = {
+        "": json,
+        ".csv": {"text/csv": {"schema": _TEXT}},
+        ".geojson": {"application/geo+json": {"schema": _of({
+            "type": {"const": "FeatureCollection"},
+            "features": {"type": "array", "items": other},
+        })["application/json"]["schema"]}},
+    }  # fmt: skip
+    for end, content in forms.items():
+        paths[f"/v1/latest{end}"] = {
+            "get": _operation("Present states", 200, content, parameters=[paddock])
+        }
+        paths[f"/v1/history{end}"] = {
+            "get": _operation("One paddock's series", 200, content, parameters=series)
+        }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": f"{title} (kgsm gateway)", "version": __version__},
+        "paths": paths,
+        "components": {
+            "schemas": {"Record": _RECORD},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{}, {"token": []}],
+    }
+
+
+def _parameter(name: str, schema: dict[str, Any], what: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": schema, "description": what}
+
+
+def _of(properties: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    return {"application/json": {"schema": schema}}
+
+
+def _operation(
+    summary: str,
+    status: int,
+    content: dict[str, Any],
+    *,
+    parameters: list[dict[str, Any]] | None = None,
+    body: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    refused = {
+        "application/json": {
+            "schema": {"type": "object", "properties": {"error": _TEXT}, "required": ["error"]}
+        }
+    }
+    found: dict[str, Any] = {
+        "summary": summary,
+        "responses": {
+            str(status): {"description": summary, "content": content},
+            **{code: {"description": why, "content": refused} for code, why in _REFUSALS.items()},
+        },
+    }
+    if parameters:
+        found["parameters"] = parameters
+    if body:
+        found["requestBody"] = body
+    return found

@@ -1,0 +1,125 @@
+"""Answer queries of the API and the page from the store; empty answers while there is none."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..config import Gateway
+from ..farm import Paddocks
+from ..records import canonical, iso, record
+from ..store.reader import StoreReader
+from ..store.rows import Value
+
+#: Columns of the CSV forms, a record's keys.
+CSV_COLUMNS = (
+    *("paddock", "acquired_at", "orbit", "revision", "sm", "sm_lower", "sm_upper", "unit"),
+    *("sm_percent", "sm_lower_percent", "sm_upper_percent", "valid_share", "flags", "reason"),
+    *("model", "source", "sm_correction", "probes"),
+)
+
+
+@dataclass
+class Queries:
+    """Answers from the store for the API and the page; of one thread."""
+
+    gateway: Gateway
+    paddocks: Paddocks
+    reader: StoreReader = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reader = StoreReader(self.gateway.database)
+
+    def latest(self, paddock: str | None = None) -> list[dict[str, Any]]:
+        """Present states as records, each with the newest reading of its probes beside it."""
+        store = self.reader.store()
+        if store is None:
+            return []
+        if paddock is None:
+            values = store.latest()
+        else:
+            one = store.latest_of(paddock)
+            values = [] if one is None else [one]
+        probes = store.newest_probes()
+        return [self._beside(record(value), probes.get(value.paddock)) for value in values]
+
+    def history(self, paddock: str, since: int, limit: int, revisions: bool) -> list[Value]:
+        store = self.reader.store()
+        return [] if store is None else store.series(
+            paddock, since=since, limit=limit, revisions=revisions
+        )  # fmt: skip
+
+    def known(self, paddock: str) -> bool:
+        """Whether there is such a paddock: in the outlines, or in the store."""
+        if self.paddocks.outlines is not None:
+            return self.paddocks.known(paddock)
+        store = self.reader.store()
+        return store is not None and store.latest_of(paddock) is not None
+
+    def health(self) -> dict[str, Any]:
+        """What a monitor asks: is there a store, how much is in it, what is still to be told."""
+        store = self.reader.store()
+        counts: Mapping[str, int] = {} if store is None else store.counts()
+        newest = self.newest()
+        return {
+            "status": "ok" if store is not None else "empty",
+            "name": self.gateway.name,
+            "newest_acquisition": None if newest is None else iso(newest),
+            "stored": dict(counts),
+            "unsent": {} if store is None else store.unsent_counts(),
+        }
+
+    def newest(self) -> int | None:
+        """The newest acquisition, seconds since 1970."""
+        store = self.reader.store()
+        values = [] if store is None else store.latest()
+        return max((value.acquired for value in values), default=None)
+
+    def _beside(self, found: dict[str, Any], probe: Mapping[str, Any] | None) -> dict[str, Any]:
+        if probe is not None:
+            found["probe"] = {
+                "at": iso(probe["at"]),
+                "sm": round(probe["sm"], 6),
+                "sensors": probe["sensors"],
+            }
+        return found
+
+    def geojson(self, records: Sequence[Mapping[str, Any]]) -> bytes:
+        """Records as features with their outlines; RFC 7946, or with a crs member where the
+        outlines are not in longitude and latitude."""
+        from ...scenes.outlines import LON_LAT
+
+        outlines = self.paddocks.outlines
+        geometries: Mapping[str, Any] = (
+            {} if outlines is None else dict(zip(outlines.ids, outlines.geometries, strict=True))
+        )
+        content: dict[str, Any] = {
+            "type": "FeatureCollection",
+            "features": [
+                {
+                    "type": "Feature",
+                    "id": found["paddock"],
+                    "properties": found,
+                    "geometry": geometries.get(found["paddock"]),
+                }
+                for found in records
+            ],
+        }
+        if outlines is not None and outlines.crs != LON_LAT:
+            name = outlines.crs.replace("EPSG:", "urn:ogc:def:crs:EPSG::")
+            content["crs"] = {"type": "name", "properties": {"name": name}}
+        return canonical(content)
+
+
+def as_csv(records: Sequence[Mapping[str, Any]]) -> bytes:
+    """Records as CSV; flags joined with ``;``, no number an empty cell."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for found in records:
+        cells = {**found, "flags": ";".join(found["flags"])}
+        writer.writerow(["" if cells.get(name) is None else cells[name] for name in CSV_COLUMNS])
+    return text.getvalue().encode()

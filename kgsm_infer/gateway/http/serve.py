@@ -1,0 +1,198 @@
+"""``kgsm-infer serve``: the API and the page over HTTP, alone or in the process that watches.
+
+Loopback by default. Any other address needs a token, and TLS or ``--behind-proxy`` (which says
+that a proxy on this network does TLS).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.util import find_spec
+from typing import Any
+
+from ...base.errors import MissingError, UsageError
+from ..config import Gateway, Serve, is_loopback
+from ..farm import Paddocks
+from ..log import Log
+
+#: Requests a second of one client on an open network, where the configuration does not say.
+OPEN_RATE = 50.0
+#: Seconds of silence after which a connection is closed.
+SILENT_S = 5
+
+
+def check_exposed(serve: Serve, behind_proxy: bool) -> None:
+    """UsageError where an address other than loopback would be open or in the clear."""
+    if is_loopback(serve.host):
+        return
+    if serve.token is None:
+        raise UsageError(
+            f"serve.host {serve.host} is reachable by others, so it needs a token: serve.token_file"
+        )
+    if serve.cert_file is None and not behind_proxy:
+        raise UsageError(
+            f"serve.host {serve.host} is reachable by others, so it needs TLS (serve.cert_file and "
+            "key_file), or --behind-proxy where a proxy does it"
+        )
+
+
+class CappedSocket(socket.socket):
+    """A listening socket that closes what comes beyond ``most`` open connections."""
+
+    most = 512
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """As socket.accept; BlockingIOError, nothing to accept, beyond the cap."""
+        connection, address = super().accept()
+        opened = _OPEN.setdefault(self, weakref.WeakSet())
+        if sum(other.fileno() >= 0 for other in opened) >= self.most:
+            connection.close()
+            raise BlockingIOError
+        opened.add(connection)
+        return connection, address
+
+
+_OPEN: weakref.WeakKeyDictionary[CappedSocket, weakref.WeakSet[socket.socket]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def listening(serve: Serve) -> CappedSocket:
+    """A socket bound to the configured address; MissingError where that cannot be."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            serve.host.strip("[]"), serve.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = CappedSocket(family, kind, protocol)
+        listener.most = serve.connections
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(256)
+        listener.setblocking(False)
+    except OSError as error:
+        raise MissingError(
+            f"cannot serve at {serve.host}:{serve.port} ({error.strerror or error}); "
+            "is a gateway running already? then set serve.port"
+        ) from None
+    return listener
+
+
+class Server:
+    """The HTTP side in a thread of its own, which also loads its packages: a watch need not wait.
+
+    probed: called after readings of probes were stored.
+    UsageError or MissingError where it could not serve.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        paddocks: Paddocks,
+        log: Log,
+        *,
+        behind_proxy: bool = False,
+        probed: Callable[[], None] = lambda: None,
+    ) -> None:
+        check_exposed(gateway.serve, behind_proxy)
+        for name in ("starlette", "hypercorn"):
+            if find_spec(name) is None:
+                raise MissingError(f"serve needs {name}: pip install 'kgsm[gateway]'")
+        if gateway.serve.cert_file is not None:
+            _hypercorn(gateway)  # a wrong certificate is said at the start
+        self._gateway, self._paddocks, self._log, self._probed = gateway, paddocks, log, probed
+        self._socket = listening(gateway.serve)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="serve", daemon=True)
+        self.port = int(self._socket.getsockname()[1])
+
+    def start(self) -> None:
+        """Begin to answer; who connects earlier waits for a moment."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Answer what is being asked, then no more."""
+        self._closing = True
+        if self._loop is not None and self._stop is not None:
+            with suppress(RuntimeError):  # ended by itself
+                self._loop.call_soon_threadsafe(self._stop.set)
+        # one that is still loading sees that it need not begin; left alone in the middle of an
+        # import it would hold that lock while Python ends, and Python would not end
+        self._thread.join(15)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception as error:  # noqa: BLE001  the thread's last word goes to the log
+            self._log("serve_failed", reason=repr(error))
+
+    async def _serve(self) -> None:
+        from hypercorn.app_wrappers import ASGIWrapper
+        from hypercorn.asyncio.run import worker_serve
+        from hypercorn.config import Sockets
+
+        app = _application(self._gateway, self._paddocks, self._log, self._probed)
+        config = _hypercorn(self._gateway)
+        self._stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        if self._closing:
+            return
+        secure = config.ssl_enabled
+        sockets = Sockets([self._socket] if secure else [], [] if secure else [self._socket], [])
+        scheme, host = "https" if secure else "http", self._gateway.serve.host
+        self._log("serving", url=f"{scheme}://{host}:{self.port}/")
+        await worker_serve(
+            ASGIWrapper(app), config, sockets=sockets, shutdown_trigger=self._stop.wait
+        )
+
+
+def _application(gateway: Gateway, paddocks: Paddocks, log: Log, probed: Callable[[], None]) -> Any:
+    from .api import Api
+    from .limits import Limits
+
+    serve = gateway.serve
+    local = is_loopback(serve.host)
+    counts: dict[str, int] = {}
+    api = Api(gateway, paddocks, log, counts, probed)
+    names = {"127.0.0.1", "localhost", "[::1]", serve.host.lower()}
+    return Limits(
+        api.application(),
+        serve.token,
+        frozenset(names) if local else frozenset(),
+        int(serve.body_mb * 1e6),
+        serve.requests_per_s or (0.0 if local else OPEN_RATE),
+        counts,
+    )
+
+
+def _hypercorn(gateway: Gateway) -> Any:
+    from hypercorn.config import Config
+
+    serve = gateway.serve
+    config = Config()
+    config.bind = [f"{serve.host}:{serve.port}"]
+    config.accesslog = config.errorlog = None
+    config.read_timeout = SILENT_S
+    config.keep_alive_timeout = SILENT_S
+    config.ssl_handshake_timeout = SILENT_S
+    config.graceful_timeout = 2
+    config.keep_alive_max_requests = 100_000
+    config.h11_max_incomplete_size = 16 * 1024
+    config.include_server_header = False
+    config.alpn_protocols = ["http/1.1"]
+    if serve.cert_file is not None:
+        config.certfile, config.keyfile = str(serve.cert_file), str(serve.key_file)
+        try:
+            config.create_ssl_context()
+        except (OSError, ssl.SSLError) as error:
+            raise MissingError(
+                f"{serve.cert_file}: not a certificate with its key ({error})"
+            ) from None
+    return config

@@ -1,0 +1,1 @@
+"""Take files from the spool into the archive and read their rows."""

@@ -1,0 +1,1 @@
+"""Publish stored values: MQTT with Home Assistant, farmOS, NGSI-LD, SensorThings."""

@@ -1,0 +1,109 @@
+"""Home Assistant's device-based MQTT discovery: a device per paddock, behind the gateway's own.
+
+One retained message on ``homeassistant/device/ID/config`` declares a device and its sensors.
+``device_class: moisture`` is in percent. Where a record has no number the template gives
+``None``, which Home Assistant shows as unknown; NaN is never sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ... import __version__
+from ..config import Mqtt
+from ..keys import slug
+from ..records import canonical
+
+_ORIGIN = {"name": "kgsm", "sw_version": __version__}
+
+
+def topics(mqtt: Mqtt, name: str) -> str:
+    """The root of all topics of a gateway."""
+    return f"{mqtt.topic}/{name}"
+
+
+def state_topic(mqtt: Mqtt, name: str, paddock: str) -> str:
+    """Where the present state of a paddock is retained."""
+    return f"{topics(mqtt, name)}/paddock/{slug(paddock)}/state"
+
+
+def discovery(
+    mqtt: Mqtt, name: str, title: str, paddocks: Mapping[str, str]
+) -> Iterator[tuple[str, bytes]]:
+    """(topic, message) of the gateway and of each paddock; paddocks: id -> what people say."""
+    if mqtt.discovery is None:
+        return
+    gateway = f"kgsm_{name}"
+    status = f"{topics(mqtt, name)}/status"
+    yield (
+        f"{mqtt.discovery}/device/{gateway}/config",
+        canonical(
+            {
+                "device": {
+                    "identifiers": [gateway],
+                    "name": title,
+                    "manufacturer": "kgsm",
+                    "model": "Field gateway",
+                    "sw_version": __version__,
+                },
+                "origin": _ORIGIN,
+                "components": {
+                    "connected": {
+                        "platform": "binary_sensor",
+                        "device_class": "connectivity",
+                        "entity_category": "diagnostic",
+                        "name": "Connected",
+                        "unique_id": f"{gateway}_connected",
+                        "payload_on": "online",
+                        "payload_off": "offline",
+                        "state_topic": status,
+                    }
+                },
+                "qos": 1,
+            }
+        ),
+    )
+    for paddock, said in paddocks.items():
+        device = f"{gateway}_{slug(paddock)}"
+        state = state_topic(mqtt, name, paddock)
+        yield f"{mqtt.discovery}/device/{device}/config", canonical(_paddock(
+            device, said, gateway, state, status
+        ))  # fmt: skip
+
+
+def _paddock(device: str, said: str, gateway: str, state: str, status: str) -> dict[str, Any]:
+    return {
+        "device": {
+            "identifiers": [device],
+            "name": said,
+            "manufacturer": "kgsm",
+            "model": "Soil moisture 0-5 cm from Sentinel-1",
+            "via_device": gateway,
+        },
+        "origin": _ORIGIN,
+        "components": {
+            "moisture": {
+                "platform": "sensor",
+                "device_class": "moisture",
+                "unit_of_measurement": "%",
+                "state_class": "measurement",
+                "suggested_display_precision": 1,
+                "name": "Soil moisture",
+                "unique_id": f"{device}_moisture",
+                "value_template": "{{ value_json.sm_percent }}",
+                "json_attributes_topic": state,
+            },
+            "acquired": {
+                "platform": "sensor",
+                "device_class": "timestamp",
+                "entity_category": "diagnostic",
+                "name": "Last satellite pass",
+                "unique_id": f"{device}_acquired",
+                "value_template": "{{ value_json.acquired_at }}",
+            },
+        },
+        "state_topic": state,
+        "availability": [{"topic": status}],
+        "qos": 1,
+    }

@@ -1,0 +1,63 @@
+"""FIWARE: records as AgriParcelRecord entities, NGSI-LD normalised.
+
+Data model: smart-data-models, dataModel.Agrifood, AgriParcelRecord; ETSI GS CIM 009 (NGSI-LD).
+``soilMoistureVwc`` is a share of the volume, 0 to 1; ``observedAt`` the satellite's pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..keys import slug
+from ..records import iso
+from ..store.rows import Value
+
+CONTEXT = [
+    "https://raw.githubusercontent.com/smart-data-models/dataModel.Agrifood/master/context.jsonld",
+    "https://uri.etsi.org/ngsi-ld/v1/ngsi-ld-core-context-v1.8.jsonld",
+]
+
+
+def agri_parcel_record(
+    value: Value, gateway: str, geometry: Mapping[str, Any], title: str
+) -> dict[str, Any]:
+    """One entity. geometry: GeoJSON in longitude and latitude, which the data model requires.
+
+    A value without a number has no ``soilMoistureVwc``: NGSI-LD knows no null.
+    """
+    observed_at = iso(value.acquired)
+
+    def observed(content: Any, **more: Any) -> dict[str, Any]:
+        return {"type": "Property", "value": content, "observedAt": observed_at, **more}
+
+    entity: dict[str, Any] = {
+        "@context": CONTEXT,
+        "id": f"urn:ngsi-ld:AgriParcelRecord:{gateway}:{slug(value.paddock)}",
+        "type": "AgriParcelRecord",
+        "hasAgriParcel": {
+            "type": "Relationship",
+            "object": f"urn:ngsi-ld:AgriParcel:{gateway}:{slug(value.paddock)}",
+        },
+        "location": {"type": "GeoProperty", "value": dict(geometry)},
+        "name": {"type": "Property", "value": title},
+        "revision": observed(value.revision),
+        "kgsmModel": observed(value.model),
+    }
+    flags = [*(value.flags.split(";") if value.flags else []), *(["simulated"] * value.simulated)]
+    if flags:
+        entity["kgsmFlags"] = observed(flags)
+    if value.sm is not None:
+        more: dict[str, Any] = {
+            "unitCode": "C62",
+            "depth": {"type": "Property", "value": 5, "unitCode": "CMT"},
+        }
+        for name, bound in (("lower", value.sm_lower), ("upper", value.sm_upper)):
+            if bound is not None:
+                more[name] = {"type": "Property", "value": bound, "unitCode": "C62"}
+        if value.probes:
+            correction = {"type": "Property", "value": value.sm_correction, "unitCode": "C62"}
+            more["correction"] = correction
+            more["probes"] = {"type": "Property", "value": value.probes}
+        entity["soilMoistureVwc"] = observed(value.sm, **more)
+    return entity

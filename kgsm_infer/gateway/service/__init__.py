@@ -1,0 +1,1 @@
+"""Run the gateway: the main loop, the watch on the spool, backups, and systemd."""

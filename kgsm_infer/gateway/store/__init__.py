@@ -1,0 +1,1 @@
+"""Keep inputs, values and messages to publish in one SQLite file."""

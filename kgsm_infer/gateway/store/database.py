@@ -1,0 +1,322 @@
+"""The store: one SQLite file that holds what was taken, what came out, and what must be told.
+
+A transaction is on the disk when it returns (WAL, synchronous FULL), so nothing is told that a
+power cut could take back. Each thread opens its own :class:`Store`. Those that may write share a
+lock beside the file, which a restore holds alone (:mod:`~kgsm_infer.gateway.store.lock`).
+
+    arrival       the catalogue: every file taken, by sequence number and digest
+    observation   the inputs of the newest acquisitions of each site (JSON numbers)
+    base          what older acquisitions of a paddock leave behind: usual, driest, wettest, count
+    value         soil moisture, one row per (paddock, acquisition, revision), never changed
+    latest        the present state of each paddock: its newest acquisition's highest revision
+    outbox        what has still to be told, per sink
+    probe         readings of sensors in the ground
+    used_probe    of those, the ones that correct the pass of their day
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import astuple, fields
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from ...base.errors import MissingError
+from ...context.history import PlaceState
+from .failures import explained
+from .lock import shared
+from .migrations import MIGRATIONS
+from .rows import Observed, Sensed, Value
+
+#: A value as a row; dataclasses.astuple copies deeply, a tenth of an arrival's time.
+_row_of_value = attrgetter(*(item.name for item in fields(Value)))
+_VALUE = ", ".join(item.name for item in fields(Value))
+_PREFIXED = ", ".join(f"value.{item.name}" for item in fields(Value))
+
+
+class Store:
+    """A connection to the database of one thread; use as a context manager."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        self._lock = None if read_only else shared(path)
+        try:
+            with explained(path):
+                self.db = sqlite3.connect(
+                    f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}",
+                    uri=True,
+                    isolation_level=None,
+                )
+                self.db.execute("PRAGMA busy_timeout = 20000")
+                if read_only and self._schema() < len(MIGRATIONS):
+                    Store(path).close()  # nobody has watched since an update of kgsm
+                if not read_only:
+                    self.db.execute("PRAGMA journal_mode = WAL")
+                    self.db.execute("PRAGMA synchronous = FULL")
+                    self._migrate()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with suppress(AttributeError):  # it never opened
+            self.db.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _schema(self) -> int:
+        return int(self.db.execute("PRAGMA user_version").fetchone()[0])
+
+    def _migrate(self) -> None:
+        version = self._schema()
+        if version > len(MIGRATIONS):
+            raise MissingError(
+                f"{self.path}: made by a newer kgsm (schema {version}, this one knows "
+                f"{len(MIGRATIONS)}); update kgsm, or move the file away"
+            )
+        for number in range(version, len(MIGRATIONS)):
+            # executescript would commit by itself; each version is one transaction
+            self.db.execute("BEGIN IMMEDIATE")
+            if self._schema() != number:
+                self.db.execute("ROLLBACK")  # another thread was first
+                continue
+            for statement in MIGRATIONS[number].split(";"):
+                if statement.strip():
+                    self.db.execute(statement)
+            self.db.execute(f"PRAGMA user_version = {number + 1}")
+            self.db.execute("COMMIT")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, and on the disk when it ends."""
+        with explained(self.path):
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.db.execute("COMMIT")
+            except BaseException:
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
+                raise
+
+    def _all(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with explained(self.path):
+            return self.db.execute(query, values).fetchall()
+
+    # -- the catalogue ---------------------------------------------------------------------
+
+    def sequence_of(self, digest: str) -> int | None:
+        """The sequence number a file was taken under, by its sha256."""
+        rows = self._all("SELECT sequence FROM arrival WHERE digest = ?", digest)
+        return rows[0][0] if rows else None
+
+    def sequences(self) -> set[int]:
+        return {row[0] for row in self._all("SELECT sequence FROM arrival")}
+
+    def put_arrival(
+        self, sequence: int, digest: str, name: str, kind: str, times: Sequence[int]
+    ) -> None:
+        self.db.execute(
+            "INSERT INTO arrival VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(sequence, digest, name, kind, len(times)),
+                *(min(times, default=None), max(times, default=None)),
+            ),
+        )
+
+    def arrivals(self, limit: int = 50) -> list[dict[str, Any]]:
+        """The newest files taken, newest first."""
+        keys = ("sequence", "digest", "name", "kind", "rows", "first", "last")
+        rows = self._all(
+            f"SELECT {', '.join(keys)} FROM arrival ORDER BY sequence DESC LIMIT ?", limit
+        )
+        return [dict(zip(keys, row, strict=True)) for row in rows]
+
+    # -- inputs ----------------------------------------------------------------------------
+
+    def observations(self, paddocks: Iterable[str] | None = None) -> list[Observed]:
+        """Stored inputs in order of paddock and time; of all paddocks, or of some."""
+        columns = "paddock, acquired, orbit, site, means, numbers, why"
+        order = "ORDER BY paddock, acquired, orbit, site"
+        if paddocks is None:
+            rows = self._all(f"SELECT {columns} FROM observation {order}")
+        else:
+            rows = self._all(
+                f"SELECT {columns} FROM observation "
+                f"WHERE paddock IN (SELECT value FROM json_each(?)) {order}",
+                json.dumps(sorted(paddocks)),
+            )
+        return [
+            Observed(paddock, acquired, orbit, site, bool(means), json.loads(numbers), why)
+            for paddock, acquired, orbit, site, means, numbers, why in rows
+        ]
+
+    def put_observations(self, observed: Iterable[Observed]) -> None:
+        self.db.executemany(
+            "INSERT OR REPLACE INTO observation VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                (
+                    *(row.paddock, row.acquired, row.orbit, row.site, int(row.means)),
+                    json.dumps(row.numbers, sort_keys=True, allow_nan=False),
+                    row.why,
+                )
+                for row in observed
+            ),
+        )
+
+    def drop_acquisition(self, paddock: str, acquired: int, orbit: str) -> None:
+        self.db.execute(
+            "DELETE FROM observation WHERE paddock = ? AND acquired = ? AND orbit = ?",
+            (paddock, acquired, orbit),
+        )
+
+    def bases(self) -> dict[tuple[str, str, str, str], PlaceState]:
+        """(paddock, orbit, site, column) -> what the pruned acquisitions left."""
+        numbers = ", ".join(item.name for item in fields(PlaceState))
+        rows = self._all(f"SELECT paddock, orbit, site, column, {numbers} FROM base")
+        return {(row[0], row[1], row[2], row[3]): PlaceState(*row[4:]) for row in rows}
+
+    def put_bases(self, bases: Mapping[tuple[str, str, str, str], PlaceState]) -> None:
+        marks = ", ".join("?" * (4 + len(fields(PlaceState))))
+        self.db.executemany(
+            f"INSERT OR REPLACE INTO base VALUES ({marks})",
+            [(*key, *astuple(base)) for key, base in bases.items()],
+        )
+
+    # -- what came out ---------------------------------------------------------------------
+
+    def put_values(self, values: Sequence[Value], sinks: Sequence[str]) -> None:
+        """Insert values, move the present state where one is newer, and queue them to be told."""
+        marks = ", ".join("?" * len(fields(Value)))
+        self.db.executemany(f"INSERT INTO value VALUES ({marks})", map(_row_of_value, values))
+        self.db.executemany(
+            "INSERT INTO latest VALUES (?, ?, ?, ?) ON CONFLICT (paddock) DO UPDATE SET "
+            "acquired = excluded.acquired, orbit = excluded.orbit, revision = excluded.revision "
+            "WHERE (excluded.acquired, excluded.orbit, excluded.revision) "
+            "> (acquired, orbit, revision)",
+            [value.key for value in values],
+        )
+        self.db.executemany(
+            "INSERT INTO outbox (sink, paddock, acquired, orbit, revision) VALUES (?, ?, ?, ?, ?)",
+            [(sink, *value.key) for value in values for sink in sinks],
+        )
+
+    def current(
+        self, paddocks: Iterable[str] | None = None, since: int = -(2**62)
+    ) -> dict[tuple[str, int, str], Value]:
+        """The highest revision of every acquisition, by (paddock, acquired, orbit)."""
+        some = "" if paddocks is None else "AND paddock IN (SELECT value FROM json_each(?))"
+        given = [] if paddocks is None else [json.dumps(sorted(paddocks))]
+        rows = self._all(
+            f"SELECT {_VALUE} FROM value WHERE acquired >= ? {some} "
+            "ORDER BY paddock, acquired, orbit, revision",
+            *(since, *given),
+        )
+        return {(row[0], row[1], row[2]): Value(*row) for row in rows}
+
+    def latest(self) -> list[Value]:
+        """The present state of every paddock that has one, by paddock."""
+        rows = self._all(
+            f"SELECT {_PREFIXED} FROM latest JOIN value USING (paddock, acquired, orbit, revision) "
+            "ORDER BY paddock"
+        )
+        return [Value(*row) for row in rows]
+
+    def latest_of(self, paddock: str) -> Value | None:
+        rows = self._all(
+            f"SELECT {_PREFIXED} FROM latest JOIN value USING (paddock, acquired, orbit, revision) "
+            "WHERE latest.paddock = ?",
+            paddock,
+        )
+        return Value(*rows[0]) if rows else None
+
+    def series(
+        self, paddock: str, *, since: int = -(2**62), revisions: bool = False, limit: int = 10_000
+    ) -> list[Value]:
+        """The newest ``limit`` values of a paddock, oldest first; revisions: earlier ones too."""
+        rows = self._all(
+            f"SELECT {_VALUE} FROM value WHERE paddock = ? AND acquired >= ? "
+            "ORDER BY acquired DESC, orbit DESC, revision DESC LIMIT ?",
+            *(paddock, since, limit),
+        )
+        found, seen = [], set()
+        for row in rows:
+            if revisions or (row[1], row[2]) not in seen:
+                seen.add((row[1], row[2]))
+                found.append(Value(*row))
+        return found[::-1]
+
+    def value(self, key: tuple[str, int, str, int]) -> Value | None:
+        rows = self._all(
+            f"SELECT {_VALUE} FROM value "
+            "WHERE paddock = ? AND acquired = ? AND orbit = ? AND revision = ?",
+            *key,
+        )
+        return Value(*rows[0]) if rows else None
+
+    # -- to be told ------------------------------------------------------------------------
+
+    def unsent(self, sink: str, limit: int, after: int = 0) -> list[tuple[int, int, Value]]:
+        """(outbox id, times tried, value), oldest first, of ids beyond ``after``."""
+        rows = self._all(
+            f"SELECT outbox.id, outbox.tried, {_PREFIXED} FROM outbox "
+            "JOIN value USING (paddock, acquired, orbit, revision) "
+            "WHERE sink = ? AND outbox.id > ? ORDER BY outbox.id LIMIT ?",
+            *(sink, after, limit),
+        )
+        return [(row[0], row[1], Value(*row[2:])) for row in rows]
+
+    def unsent_counts(self) -> dict[str, int]:
+        return dict(self._all("SELECT sink, count(*) FROM outbox GROUP BY sink"))
+
+    def mark_tried(self, ids: Iterable[int]) -> None:
+        with self.transaction():
+            self.db.executemany(
+                "UPDATE outbox SET tried = tried + 1 WHERE id = ?", [(item,) for item in ids]
+            )
+
+    def mark_sent(self, ids: Iterable[int]) -> None:
+        with self.transaction():
+            self.db.executemany("DELETE FROM outbox WHERE id = ?", [(item,) for item in ids])
+
+    # -- probe readings -------------------------------------------------------------------
+
+    def put_probes(self, readings: Iterable[Sensed]) -> None:
+        """(paddock, sensor, at, sm); a reading sent again replaces itself."""
+        with self.transaction():
+            self.db.executemany("INSERT OR REPLACE INTO probe VALUES (?, ?, ?, ?)", readings)
+
+    def newest_probes(self) -> dict[str, dict[str, Any]]:
+        """Paddock -> its newest reading: the mean of its sensors at their newest instant."""
+        rows = self._all(
+            "SELECT paddock, at, avg(sm), count(*) FROM probe GROUP BY paddock, at "
+            "HAVING at = (SELECT max(at) FROM probe AS p WHERE p.paddock = probe.paddock)"
+        )
+        return {row[0]: {"at": row[1], "sm": row[2], "sensors": row[3]} for row in rows}
+
+    def probes(self) -> list[Sensed]:
+        return [Sensed(*row) for row in self._all("SELECT * FROM probe ORDER BY at")]
+
+    def counts(self) -> dict[str, int]:
+        """How many rows the tables hold."""
+        names = ("arrival", "observation", "value", "latest", "outbox", "probe")
+        return {name: self._all(f"SELECT count(*) FROM {name}")[0][0] for name in names}
+
+    def version(self) -> tuple[int, int]:
+        """Changes whenever any connection has committed."""
+        with explained(self.path):
+            (data,) = self.db.execute("PRAGMA data_version").fetchone()
+        return data, self.db.total_changes

@@ -1,0 +1,54 @@
+"""Create and migrate the tables of the store (:mod:`kgsm_infer.gateway.store.database`)."""
+
+from __future__ import annotations
+
+#: One script per schema version; the file's ``user_version`` says how many it has had.
+MIGRATIONS = (
+    """
+    CREATE TABLE arrival (
+        sequence INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, name TEXT NOT NULL,
+        kind TEXT NOT NULL, rows INTEGER NOT NULL, first INTEGER, last INTEGER);
+    CREATE TABLE observation (
+        paddock TEXT NOT NULL, acquired INTEGER NOT NULL, orbit TEXT NOT NULL, site TEXT NOT NULL,
+        means INTEGER NOT NULL, numbers TEXT NOT NULL,
+        PRIMARY KEY (paddock, acquired, orbit, site)) WITHOUT ROWID;
+    CREATE TABLE base (
+        paddock TEXT NOT NULL, orbit TEXT NOT NULL, site TEXT NOT NULL, column TEXT NOT NULL,
+        count INTEGER NOT NULL, power REAL NOT NULL, driest_db REAL NOT NULL,
+        wettest_db REAL NOT NULL, total_db REAL NOT NULL, square_db2 REAL NOT NULL,
+        PRIMARY KEY (paddock, orbit, site, column)) WITHOUT ROWID;
+    CREATE TABLE value (
+        paddock TEXT NOT NULL, acquired INTEGER NOT NULL, orbit TEXT NOT NULL,
+        revision INTEGER NOT NULL, sm REAL, sm_lower REAL, sm_upper REAL,
+        valid_share REAL NOT NULL, rows REAL NOT NULL, flags TEXT NOT NULL, reason TEXT NOT NULL,
+        model TEXT NOT NULL, simulated INTEGER NOT NULL, sequence INTEGER NOT NULL,
+        PRIMARY KEY (paddock, acquired, orbit, revision)) WITHOUT ROWID;
+    CREATE TABLE latest (
+        paddock TEXT PRIMARY KEY, acquired INTEGER NOT NULL, orbit TEXT NOT NULL,
+        revision INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE outbox (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, paddock TEXT NOT NULL,
+        acquired INTEGER NOT NULL, orbit TEXT NOT NULL, revision INTEGER NOT NULL,
+        tried INTEGER NOT NULL DEFAULT 0);
+    CREATE TABLE probe (
+        paddock TEXT NOT NULL, sensor TEXT NOT NULL, at INTEGER NOT NULL, sm REAL NOT NULL,
+        PRIMARY KEY (paddock, sensor, at)) WITHOUT ROWID;
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    """,
+    # 2: the log of arrivals is read by time on the page
+    "CREATE INDEX value_by_time ON value (acquired);",
+    # 3: probes correct the pass of their day
+    """
+    ALTER TABLE value ADD COLUMN sm_correction REAL NOT NULL DEFAULT 0;
+    ALTER TABLE value ADD COLUMN probes INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE used_probe (
+        paddock TEXT NOT NULL, sensor TEXT NOT NULL, at INTEGER NOT NULL, sm REAL NOT NULL,
+        sequence INTEGER NOT NULL, PRIMARY KEY (paddock, sensor, at)) WITHOUT ROWID;
+    CREATE INDEX probe_by_time ON probe (paddock, at);
+    CREATE INDEX used_probe_by_time ON used_probe (at)
+    """,
+    # 4: the reason of a gap that the table of the row did not have
+    "ALTER TABLE observation ADD COLUMN why TEXT NOT NULL DEFAULT ''",
+    # 5: never read
+    "DROP TABLE meta",
+)

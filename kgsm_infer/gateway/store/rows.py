@@ -1,0 +1,65 @@
+"""Rows of the store as Python values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+@dataclass(frozen=True)
+class Value:
+    """One row of ``value``; soil moisture in m3 m-3, None where there is no number.
+
+    acquired: seconds since 1970, UTC.  orbit: '' where the table names none.
+    valid_share, rows: as of a paddock's line (kgsm_infer.paddocks.summary).
+    model: sha256 of the model file, its first 16 digits.
+    sm_correction: what probes of the pass moved it by, within the limits.  probes: how many.
+    """
+
+    paddock: str
+    acquired: int
+    orbit: str
+    revision: int
+    sm: float | None
+    sm_lower: float | None
+    sm_upper: float | None
+    valid_share: float
+    rows: float
+    flags: str
+    reason: str
+    model: str
+    simulated: int
+    sequence: int
+    sm_correction: float = 0.0
+    probes: int = 0
+
+    @property
+    def key(self) -> tuple[str, int, str, int]:
+        return self.paddock, self.acquired, self.orbit, self.revision
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The inputs of one site at one acquisition.
+
+    means: whether the row already is its paddock's mean (a scene, or a table of one row each).
+    why: why it lacks what its table had: rows of the table contradict each other.
+    """
+
+    paddock: str
+    acquired: int
+    orbit: str
+    site: str
+    means: bool
+    numbers: Mapping[str, float]
+    why: str = ""
+
+
+class Sensed(NamedTuple):
+    """One reading. sensor: '' where it has no name.  at: seconds since 1970.  sm: m3 m-3."""
+
+    paddock: str
+    sensor: str
+    at: int
+    sm: float

@@ -1,0 +1,106 @@
+"""The past of a paddock as the store remembers it, made into the columns a model reads.
+
+A gateway has no future: usual, driest, wettest and swing are over the acquisitions up to and
+including the one asked for, of one orbit (context.History has the arithmetic). Acquisitions
+still in the store are counted one by one; those pruned from it have left a
+:class:`~kgsm_infer.context.history.PlaceState` behind.
+A context column in a row overrides the computed one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...context.definitions import CONTEXT, HistoryRule, SharedBy, needed, too_few
+from ...context.from_tables import compute_context
+from ...context.history import ContextValues, History, PlaceState, compare_with_past
+from ...tables.averaging import mean_of, to_power
+from ...tables.table import Table
+from ..store.rows import Observed
+
+#: Columns whose past is kept when an acquisition is pruned.
+KEPT = ("vh_db", "vv_db")
+
+#: (paddock, orbit, site, column) -> what is left; site '' is the paddock's mean.
+Bases = Mapping[tuple[str, str, str, str], PlaceState]
+
+
+def with_context(
+    table: Table, rows: Sequence[Observed], names: Sequence[str], bases: Bases, rule: HistoryRule
+) -> tuple[Table, NDArray[np.bool_]]:
+    """The table with the context columns among ``names``, and (R,) True where one is too thin.
+
+    table: of ``rows``, in their order, without context columns.  rule: of the card; its span is
+    taken as ``past``.
+    """
+    rule = replace(rule, span="past")
+    thin = np.zeros(len(rows), bool)
+    means = np.asarray([row.means for row in rows], bool)
+    for name in needed(names, lambda _: False):
+        shared_by = CONTEXT[name].shared_by
+        if shared_by.is_past:
+            whole = shared_by is SharedBy.FIELD_PAST
+            value_db = np.asarray(table.numbers[CONTEXT[name].base], np.float64)
+            values, count = compared_with_past(name, rows, value_db, bases, rule, whole=whole)
+            few = too_few(name, count)
+        else:
+            values, count = compute_context(table, name, rule)
+            few = too_few(name, count)
+            if shared_by is SharedBy.FIELD:
+                few = few & ~(means & (count > 0))  # a mean of its pixels is made of many
+        brought = np.asarray([row.numbers.get(name, np.nan) for row in rows], np.float64)
+        believed = np.isfinite(brought)
+        made = {**table.numbers, name: np.where(believed, brought, values)}
+        table = replace(table, numbers=made)
+        if name in names:
+            thin |= few & ~believed
+    return table, thin
+
+
+def compared_with_past(
+    name: str,
+    rows: Sequence[Observed],
+    value_db: NDArray[np.float64],
+    bases: Bases,
+    rule: HistoryRule,
+    *,
+    whole: bool,
+) -> ContextValues:
+    """Context ``name`` of each row against its own past, and of how many acquisitions; (R,).
+
+    value_db: (R,). whole: the past is the paddock's (whose mean all its rows share), else the
+    site's.
+    """
+    places: dict[tuple[str, str, str], int] = {}
+    place = np.asarray(
+        [
+            places.setdefault((row.paddock, row.orbit, "" if whole else row.site), len(places))
+            for row in rows
+        ]
+    )
+    history = History.of([bases.get((*key, f"{name[:2]}_db")) for key in places])
+    acquired = np.asarray([row.acquired for row in rows], np.int64)
+    return compare_with_past(name, value_db, place, acquired, rule, start=history)
+
+
+def left_behind(
+    rows: Sequence[Observed], bases: Bases
+) -> dict[tuple[str, str, str, str], PlaceState]:
+    """What the rows of one paddock's acquisition leave behind, added to what was left before."""
+    paddock, orbit = rows[0].paddock, rows[0].orbit
+    found = {}
+    for column in KEPT:
+        own = {row.site: row.numbers[column] for row in rows if column in row.numbers}
+        field = f"{column[:2]}_field_db"
+        brought = [row.numbers[field] for row in rows if field in row.numbers]
+        power = to_power(column, np.asarray(list(own.values())))
+        if brought or own:
+            own[""] = brought[0] if brought else float(mean_of(column, power.sum(), len(own)))
+        for site, value_db in own.items():
+            key = (paddock, orbit, site, column)
+            found[key] = bases.get(key, PlaceState()).add(value_db)
+    return found

@@ -1,0 +1,152 @@
+"""The model in use, and putting another in its place without a stop.
+
+``models/000012-001-HASH.onnx`` made the values of arrivals from number 12 on, until the next
+entry. The folder is the log of models as the archive is of arrivals, so a database worked out
+again gets each acquisition from the model that had it. A new file is tried first: card and
+digests, then the last acquisition of every paddock through it. What fails goes to quarantine.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...base.errors import KgsmError, ModelError, UsageError
+from ...base.files import whole
+from ..config import Gateway
+from ..intake.spool import digest_of, next_number, sync_folder
+from ..log import Log
+from ..store.database import Store
+from .retrieval import Loaded, load_model, retrieved
+
+#: Of the paddocks the model in use gives a number, how many a new one must.
+MIN_NUMBERS = 0.5
+#: Entries kept; older acquisitions worked out again get the oldest of them.
+KEPT = 8
+
+_ENTRY = re.compile(r"(\d{6,})-(\d{3})-([0-9a-f]{16})\.onnx")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model of the log. number: of the first arrival it is for; swap: order at one number."""
+
+    path: Path
+    number: int
+    swap: int
+    hash: str
+
+
+def entries(gateway: Gateway) -> list[Entry]:
+    """The log of models, oldest first."""
+    found = []
+    for path in gateway.models.iterdir():
+        match = _ENTRY.fullmatch(path.name)
+        if match:
+            found.append(Entry(path, int(match[1]), int(match[2]), match[3]))
+    return sorted(found, key=lambda entry: (entry.number, entry.swap))
+
+
+def entry_for(log_of_models: list[Entry], number: int) -> Entry:
+    """The model an arrival of this number is for."""
+    return next((e for e in reversed(log_of_models) if e.number <= number), log_of_models[0])
+
+
+def newest(gateway: Gateway, log: Log) -> tuple[Entry, Loaded]:
+    """The model in use; the one before it where its file is broken. ModelError without any."""
+    for entry in reversed(entries(gateway)):
+        try:
+            return entry, load_model(entry.path, gateway.engine)
+        except KgsmError as error:
+            log("model_unusable", model=entry.path.name, reason=str(error))
+    raise ModelError(f"{gateway.models}: holds no model that can be loaded")
+
+
+def begin(store: Store, gateway: Gateway, log: Log) -> None:
+    """Enter the configuration's model: the first, or one changed since; that is tried first.
+
+    ModelError where the first cannot be loaded; a changed one that fails is only logged.
+    """
+    known = gateway.models / "configured"
+    before = known.read_text().strip() if known.exists() else ""
+    try:
+        digest = digest_of(gateway.model)
+        if digest == before:
+            return
+        have = entries(gateway)
+        if not have:
+            put_in_use(gateway.model, load_model(gateway.model, gateway.engine), gateway, 0)
+        elif have[-1].hash != digest[:16]:
+            try:
+                in_use: Loaded | None = newest(gateway, log)[1]
+            except ModelError:  # none of the log loads any more, as after an update of kgsm
+                in_use = None
+            tried = (
+                load_model(gateway.model, gateway.engine)
+                if in_use is None
+                else try_model(gateway.model, store, in_use, gateway.engine)
+            )
+            put_in_use(gateway.model, tried, gateway, next_number(store, gateway.archive))
+            log("model_in_use", model=tried.hash, before=have[-1].hash)
+        with whole(known) as file:
+            file.write(digest)
+    except KgsmError as error:
+        if not entries(gateway):
+            raise
+        log("model_refused", model=gateway.model.name, reason=str(error))
+
+
+def try_model(path: Path, store: Store, in_use: Loaded, engine: str) -> Loaded:
+    """Load a model and run it on the last acquisition of every paddock; ModelError if it fails."""
+    loaded = load_model(path, engine)
+    if loaded.hash == in_use.hash:
+        raise ModelError(f"{path.name}: this model is in use already")
+    rows = store.observations()
+    if not rows:
+        return loaded  # nothing to try it on yet
+    keys = sorted({(row.paddock, row.acquired, row.orbit) for row in rows})
+    last = {key[0]: key for key in keys}
+    lacking = [name for name in loaded.inputs if not any(name in row.numbers for row in rows)]
+    if lacking:
+        raise ModelError(f"{path.name}: reads {', '.join(lacking)}, which no acquisition brings")
+    bases = store.bases()
+    has, had = (
+        sum(v.sm is not None for v in retrieved(model, rows, set(last.values()), bases).values())
+        for model in (loaded, in_use)
+    )
+    if has < MIN_NUMBERS * had:
+        raise ModelError(
+            f"{path.name}: gives {has} of {len(last)} paddocks a number on the last scene, "
+            f"the model in use {had}"
+        )
+    return loaded
+
+
+def put_in_use(path: Path, loaded: Loaded, gateway: Gateway, number: int) -> Entry:
+    """Enter a tried model for arrivals from ``number`` on: one rename, so all or nothing."""
+    have = entries(gateway)
+    swap = 1 + max((entry.swap for entry in have if entry.number == number), default=0)
+    target = gateway.models / f"{number:06d}-{swap:03d}-{loaded.hash}.onnx"
+    with whole(target, "wb") as copy, path.open("rb") as file:
+        shutil.copyfileobj(file, copy)
+    sync_folder(gateway.models)
+    for old in have[: -(KEPT - 1)]:
+        old.path.unlink(missing_ok=True)
+    return Entry(target, number, swap, loaded.hash)
+
+
+def roll_back(store: Store, gateway: Gateway) -> str:
+    """Put the model before back in use, for what arrives from now on; returns its hash.
+
+    UsageError where there is none. A gateway that runs takes it up at its next scan.
+    """
+    have = entries(gateway) if gateway.models.is_dir() else []
+    before = [entry for entry in have if entry.hash != have[-1].hash]
+    if not before:
+        raise UsageError(f"{gateway.models}: no model was in use before; nothing to go back to")
+    last = before[-1]
+    loaded = load_model(last.path, gateway.engine)
+    put_in_use(last.path, loaded, gateway, next_number(store, gateway.archive))
+    return last.hash

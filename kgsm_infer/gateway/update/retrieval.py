@@ -1,0 +1,149 @@
+"""Stored inputs through the model: the one place where the gateway calls the library.
+
+What a window needs stands in the rows; the store's history becomes the context columns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...base import flags
+from ...base.errors import DataError
+from ...context.definitions import CONTEXT, SharedBy, first_given, needed
+from ...model.model import load
+from ...paddocks.summary import summarise
+from ...tables.columns import FROM_DATE
+from ...tables.table import table_from_columns
+from ..intake.spool import digest_of
+from ..store.rows import Observed, Value
+from .history import Bases, with_context
+
+if TYPE_CHECKING:
+    from ...model.model import Model
+
+Key = tuple[str, int, str]  # paddock, acquired, orbit
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in use, and the sha256 of its file (16 digits) that every value names."""
+
+    model: Model
+    hash: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it reads, contract's, context and features alike."""
+        card = self.model.card
+        base = [f"{card.polarisation}_db"]
+        if card.wcm:
+            base.append(card.wcm.vegetation_name)
+            base += ["angle_deg"] if card.wcm.needs_angle else []
+        return tuple(dict.fromkeys([*base, *card.names("dynamic"), *card.names("static")]))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns rows must bring: those not made from the date or from other rows."""
+        made_of = {first_given(name, ()) for name in self.columns if name in CONTEXT}
+        own = [name for name in self.columns if name not in CONTEXT and name not in FROM_DATE]
+        return tuple(dict.fromkeys([*own, *sorted(made_of)]))
+
+    @property
+    def statics(self) -> tuple[str, ...]:
+        return self.model.card.names("static")
+
+    @property
+    def shares_scene(self) -> bool:
+        """Whether a value depends on the other paddocks of its date."""
+        contexts = needed(self.columns, lambda _: False)
+        shared = {CONTEXT[name].shared_by for name in contexts}
+        return bool(shared & {SharedBy.SCENE, SharedBy.DEPARTURE})
+
+
+def load_model(path: Path, engine: str = "auto") -> Loaded:
+    """Load a model file; ModelError or MissingError where it cannot be used."""
+    model = load(path, engine=engine)
+    return Loaded(model, digest_of(path)[:16])
+
+
+def retrieved(
+    loaded: Loaded,
+    rows: Sequence[Observed],
+    targets: set[Key],
+    bases: Bases,
+) -> dict[Key, Value]:
+    """Values of the target acquisitions, revision and sequence 0; rows: all the store has of them.
+
+    Rows must be in the store's order. DataError where they lack a column the model reads.
+    """
+    rule = loaded.model.card.history
+    table, thin = with_context(_table(loaded, rows), rows, loaded.columns, bases, rule)
+    wanted = np.asarray(
+        [at for at, row in enumerate(rows) if (row.paddock, row.acquired, row.orbit) in targets],
+        np.int64,
+    )
+    if not len(wanted):
+        return {}
+    result = loaded.model.predict(table, only=wanted)
+    mask = result.flags | (thin[wanted] & ((result.flags & flags.FROZEN_OR_SNOW) == 0)) * np.uint16(
+        flags.CONTEXT_MISSING
+    )
+    groups: dict[Key, list[int]] = {}
+    for at, index in enumerate(wanted):
+        row = rows[index]
+        groups.setdefault((row.paddock, row.acquired, row.orbit), []).append(at)
+    found = {}
+    for key, places in groups.items():
+        value = _value(loaded, key, result.sm[places], mask[places])
+        why = [rows[wanted[at]].why for at in places if rows[wanted[at]].why]
+        found[key] = replace(value, reason=why[0]) if value.reason and why else value
+    return found
+
+
+def _value(loaded: Loaded, key: Key, sm: NDArray[np.float32], mask: NDArray[np.uint16]) -> Value:
+    card = loaded.model.card
+    line = summarise(key[0], "", (sm, mask), np.ones(len(sm)), float(len(sm)), card)
+    return Value(
+        *key,
+        revision=0,
+        sm=_number(line.sm),
+        sm_lower=_number(line.sm_lower),
+        sm_upper=_number(line.sm_upper),
+        valid_share=line.valid_share,
+        rows=line.pixels,
+        flags=line.flags,
+        reason=line.reason,
+        model=loaded.hash,
+        simulated=int(card.simulated),
+        sequence=0,
+    )
+
+
+def _table(loaded: Loaded, rows: Sequence[Observed]) -> Any:
+    """The rows as a table of the contract, one site for each site of each paddock."""
+    columns: dict[str, Any] = {
+        "site": [f"{row.paddock}\x1f{row.site}" for row in rows],
+        "field": [row.paddock for row in rows],
+        "date": np.asarray([row.acquired for row in rows]).astype("datetime64[s]"),
+    }
+    if any(row.orbit for row in rows):
+        columns["orbit"] = [row.orbit for row in rows]
+    optional = [name for name in ("temp_c", "snow_cover") if any(name in r.numbers for r in rows)]
+    for name in (*loaded.inputs, *optional):
+        columns[name] = np.asarray([row.numbers.get(name, np.nan) for row in rows], np.float64)
+        if not np.isfinite(columns[name]).any() and name in loaded.statics:
+            raise DataError(f"no row brings {name!r}, which the model reads")
+    extra = [name for name in loaded.inputs if name not in ("vh_db", "vv_db")]
+    # a row of the table is a row of the store: what was one pass was merged when it came in
+    return table_from_columns(columns, "the store", features=extra, once=False)
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
