@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError
 from ..base.extras import optional
-from .gdal import rasterio_or_reason, reason_of
+from .gdal import reason_of
 from .grid import Grid, Window, crs_of
-from .match import Plane
-from .rasters import without
+from .resampling import plane_on
+from .validity import Plane, Validity, cf_declared, masked
 
 #: Axis -> (CF standard names, usual names) of its coordinate.
 _AXES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -84,40 +84,27 @@ class Cube:
         attributes = self.array.attrs
         return float(attributes.get("scale_factor", 1.0)), float(attributes.get("add_offset", 0.0))
 
-    def stored(self, band: int, window: Window, nodata: float | None) -> Plane:
-        """(height, width) float64 as stored, missing is NaN; DataError where it cannot be read.
+    def stored(self, band: int, window: Window, rule: Validity) -> Plane:
+        """Read (height, width) float64 as stored, NaN where missing.
 
-        nodata: stands instead of the file's _FillValue, missing_value and valid range.
+        DataError where the file cannot be read.
         """
         if self.view is None:
-            return self._values(band, window, nodata)
+            return self._values(band, window, rule)
         grid, resampling = self.view
-        rasterio = rasterio_or_reason()
-        part, out = grid.part(window), np.full((window.height, window.width), np.nan)
-        below = _covering(self.own, part)
-        if below is not None:
-            rasterio.warp.reproject(
-                self._values(band, below, nodata),
-                out,
-                src_transform=rasterio.Affine(*self.own.part(below).transform),
-                src_crs=self.own.crs,
-                src_nodata=np.nan,
-                dst_transform=rasterio.Affine(*part.transform),
-                dst_crs=grid.crs,
-                dst_nodata=np.nan,
-                resampling=rasterio.enums.Resampling[resampling],
-            )
-        return out
+        return plane_on(
+            self.own, lambda below: self._values(band, below, rule), grid, window, resampling
+        )
 
-    def on(self, grid: Grid, resampling: str, nodata: float | None) -> Cube:
-        """The same numbers on another grid; what the cube does not cover is missing."""
+    def on(self, grid: Grid, resampling: str) -> Cube:
+        """The same numbers on another grid, NaN where the cube does not cover it."""
         return replace(self, view=(grid, resampling))
 
     def close(self) -> None:
         """Close the file."""
         self.file.close()
 
-    def _values(self, band: int, window: Window, nodata: float | None) -> Plane:
+    def _values(self, band: int, window: Window, rule: Validity) -> Plane:
         array = self.array if self.times is None else self.array[band - 1]
         try:
             stored = array[window.slices].values
@@ -127,22 +114,11 @@ class Cube:
                 f"({reason_of(error)}); a truncated download?"
             ) from None
         attributes = self.array.attrs
-        if stored.dtype.kind == "i" and str(attributes.get("_Unsigned", "")).lower() == "true":
-            stored = stored.astype(f"u{stored.dtype.itemsize}")
-        if nodata is not None:
-            return without(stored, nodata)
-        values = np.asarray(stored, np.float64)
-        for key in ("_FillValue", "missing_value"):
-            for fill in np.ravel(attributes.get(key, [])):
-                values = np.where(np.isnan(without(stored, float(fill))), np.nan, values)
-        low, high = attributes.get("valid_range", (None, None))
-        low, high = attributes.get("valid_min", low), attributes.get("valid_max", high)
-        with np.errstate(invalid="ignore"):
-            if low is not None:
-                values = np.where(values < float(low), np.nan, values)
-            if high is not None:
-                values = np.where(values > float(high), np.nan, values)
-        return values
+        # NetCDF 3 and THREDDS keep unsigned numbers in the signed type of the same size
+        unsigned = {"true": "u", "false": "i"}.get(str(attributes.get("_Unsigned", "")).lower())
+        if stored.dtype.kind in "iu" and unsigned is not None:
+            stored = stored.astype(f"{unsigned}{stored.dtype.itemsize}")
+        return masked(stored, rule, cf_declared(attributes, stored.dtype, *self.scaling(band)))
 
 
 def open_cube(path: str, file: str, variable: str, crs: str | None) -> Cube:
@@ -307,22 +283,3 @@ def _times(xarray: Any, dataset: Any, dim: Any) -> tuple[np.datetime64 | None, .
         return unknown
     nearest = (when.astype("datetime64[ns]") + np.timedelta64(500, "ms")).astype("datetime64[s]")
     return tuple(nearest)
-
-
-def _covering(own: Grid, part: Grid) -> Window | None:
-    """The pixels of a grid that lie under part of another one, with a margin; None: none do."""
-    rasterio = rasterio_or_reason()
-    west, south, east, north = rasterio.warp.transform_bounds(
-        part.crs, own.crs, *part.bounds, densify_pts=21
-    )
-    across, down = own.step
-    x0, _, _, y0 = own.bounds
-    coarser = (east - west) / across / part.width  # a resampling's reach grows with it
-    margin = int(np.ceil(4 * max(1.0, coarser)))
-    left = max(0, int(np.floor((west - x0) / across)) - margin)
-    right = min(own.width, int(np.ceil((east - x0) / across)) + margin)
-    top = max(0, int(np.floor((y0 - north) / down)) - margin)
-    bottom = min(own.height, int(np.ceil((y0 - south) / down)) + margin)
-    if left >= right or top >= bottom:
-        return None
-    return Window(top, left, bottom - top, right - left)

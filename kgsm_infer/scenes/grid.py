@@ -95,6 +95,22 @@ class Grid:
         a, _, _, _, e, _ = self.transform
         return plane[:: 1 if e < 0 else -1, :: 1 if a > 0 else -1]
 
+    @property
+    def is_geographic(self) -> bool:
+        """Coordinates are longitude and latitude."""
+        return bool(rasterio_or_reason().crs.CRS.from_wkt(self.crs).is_geographic)
+
+    def pixel_at(self, x: float, y: float) -> tuple[float, float]:
+        """Column and row of a point, fractions included; 0, 0 is the corner of the first pixel."""
+        a, b, c, d, e, f = self.transform
+        size = a * e - b * d
+        return (e * (x - c) - b * (y - f)) / size, (a * (y - f) - d * (x - c)) / size
+
+    def moved(self, across: float) -> Grid:
+        """The grid moved along x by ``across``, in the CRS's unit."""
+        a, b, c, d, e, f = self.transform
+        return Grid(self.crs, (a, b, c + across, d, e, f), self.width, self.height)
+
     def part(self, window: Window) -> Grid:
         """The grid of a window."""
         a, b, c, d, e, f = self.transform
@@ -127,6 +143,15 @@ class Grid:
         shift = np.asarray([(there[2] - here[2]) / across, (there[5] - here[5]) / down])
         whole = bool(np.all(np.abs(shift - np.round(shift)) < 1e-3))
         return same_step and whole and _same_crs(self.crs, other.crs)
+
+    def window_of(self, other: Grid) -> Window | None:
+        """The pixels in common with a grid a whole number of pixels apart; None without any."""
+        col, row = map(round, self.pixel_at(other.transform[2], other.transform[5]))
+        left, top = max(col, 0), max(row, 0)
+        right, bottom = min(col + other.width, self.width), min(row + other.height, self.height)
+        if left >= right or top >= bottom:
+            return None
+        return Window(top, left, bottom - top, right - left)
 
     def widened(self, others: Sequence[Grid]) -> Grid:
         """The smallest grid of these pixels that holds all of ``others`` too."""

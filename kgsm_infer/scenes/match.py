@@ -18,9 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .layers import Layer
-
-#: One date of one column on a window, (height, width); missing is NaN.
-Plane = NDArray[np.float64]
+from .validity import Plane
 
 
 def nearest_date(layer: Layer, when: np.datetime64) -> tuple[np.datetime64, float] | None:

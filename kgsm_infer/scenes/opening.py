@@ -102,8 +102,7 @@ def _looked_at(
         tuple(files),
         scene.simulated,
     )
-    _check_grids_and_units(stack)
-    return stack
+    return replace(stack, notes=tuple(_check_grids_and_units(stack)))
 
 
 def _union(grids: Sequence[Grid], place: str) -> Grid:
@@ -158,25 +157,54 @@ def _resolved(source: str, layer: Layer) -> Layer:
     return replace(layer, cube=None, slices=in_passes(slices, f"{source}: layers.{layer.name}"))
 
 
-def _check_grids_and_units(stack: Stack) -> None:
-    """Every file opens and lies where it should; the first and last of a layer are sampled."""
+def _check_grids_and_units(stack: Stack) -> list[str]:
+    """Open every file, check where it lies, and sample the first and last of each layer.
+
+    Returns a note for each file that does not lie over the scene. DataError where no file of a
+    layer does.
+    """
+    notes: list[str] = []
     with Reader(stack) as reader:
         for layer in stack.layers.values():
-            for item in layer.slices:
-                _check_frames(reader, layer, item)
+            away = [frame for item in layer.slices for frame in _check_frames(reader, layer, item)]
+            notes += _not_over(stack, layer, reader, away)
             ends = {item.path + str(item.band): item for item in layer.slices}
             for item in [*ends.values()][:1] + [*ends.values()][-1:]:
                 _check_numbers(stack, layer, item, reader)
             if layer.value is not None:
                 _check_unit(layer, f"{stack.source}: layers.{layer.name}", layer.value)
+    return notes
 
 
-def _check_frames(reader: Reader, layer: Layer, item: Slice) -> None:
-    """Every frame of a pass opens, and none is another's second version."""
+def _not_over(stack: Stack, layer: Layer, reader: Reader, away: Sequence[Slice]) -> list[str]:
+    """Notes on the files of a layer that do not lie over the scene; DataError if none does."""
+    if not away:
+        return []
+    files = dict.fromkeys(frame.path for frame in away)
+    count = len({frame.path for item in layer.slices for frame in item.frames})
+    first = next(iter(files))
+    where = reader.source(layer, away[0]).extent.in_words()
+    if len(files) == count:
+        raise DataError(
+            f"{first}: does not lie over the scene ({where}; the scene: {stack.grid.in_words()}); "
+            f"check the CRS and the files of layers.{layer.name}"
+        )
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    return [f"{first}{more}: not used, does not lie over the scene ({where})"]
+
+
+def _check_frames(reader: Reader, layer: Layer, item: Slice) -> list[Slice]:
+    """Open every frame of a pass; return those that do not lie over the scene.
+
+    DataError where two frames are versions of one.
+    """
     seen: dict[tuple[object, ...], str] = {}
+    away = []
     for frame in item.frames:
         source = reader.source(layer, frame)
         source.band(frame.band)
+        if not reader.covers(source):
+            away.append(frame)
         if item.also:
             place = (frame.date, source.extent.transform, source.extent.width, source.extent.height)
             if place in seen:
@@ -185,6 +213,7 @@ def _check_frames(reader: Reader, layer: Layer, item: Slice) -> None:
                     f"twice?); name one of them in layers.{layer.name}"
                 )
             seen[place] = frame.path
+    return away
 
 
 def _check_numbers(stack: Stack, layer: Layer, item: Slice, reader: Reader) -> None:

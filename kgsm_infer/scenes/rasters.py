@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..base.errors import DataError
 from .gdal import rasterio_or_reason, reason_of
 from .grid import Grid, Window
-from .match import Plane
+from .resampling import plane_on
+from .validity import Declared, Plane, Validity, masked
 
 #: Where band names stand that are not the band's description.
 _BAND_NAMES = ("description", "band_name", "name", "long_name")
@@ -19,22 +21,25 @@ _BAND_NAMES = ("description", "band_name", "name", "long_name")
 
 @dataclass(frozen=True)
 class Raster:
-    """A file that GDAL reads. dataset: of rasterio.  source: the file where dataset is a view."""
+    """A file that GDAL reads. dataset: of rasterio.  crs: of a file that does not declare it.
+
+    view: the grid it is read on and the resampling, where that is another grid.
+    """
 
     path: str
     dataset: Any
     crs: str | None = None
-    source: Raster | None = None
+    view: tuple[Grid, str] | None = None
 
     @property
     def grid(self) -> Grid:
-        """DataError where nobody can say where it lies."""
-        return _grid_of(self.dataset, self.path, self.crs)
+        """The grid it is read on; DataError where the file has no CRS."""
+        return self.extent if self.view is None else self.view[0]
 
     @property
     def extent(self) -> Grid:
-        """Of the file itself, on whatever grid it is seen."""
-        return (self.source or self).grid
+        """The file's own grid."""
+        return _grid_of(self.dataset, self.path, self.crs)
 
     @property
     def tile(self) -> tuple[int, int]:
@@ -75,53 +80,53 @@ class Raster:
 
     def scaling(self, band: int) -> tuple[float, float]:
         """Scale and offset as the file states them."""
-        file = (self.source or self).dataset
-        return float(file.scales[band - 1]), float(file.offsets[band - 1])
+        return float(self.dataset.scales[band - 1]), float(self.dataset.offsets[band - 1])
 
-    def stored(self, band: int, window: Window, nodata: float | None) -> Plane:
-        """(height, width) float64 as stored, missing is NaN; DataError where it cannot be read.
+    def stored(self, band: int, window: Window, rule: Validity) -> Plane:
+        """Read (height, width) float64 as stored, NaN where missing.
 
-        nodata: None as the file says.
+        DataError where the file cannot be read.
         """
+        if self.view is None:
+            return self._values(band, window, rule)
+        grid, resampling = self.view
+        return plane_on(
+            self.extent, lambda below: self._values(band, below, rule), grid, window, resampling
+        )
+
+    def _values(self, band: int, window: Window, rule: Validity) -> Plane:
         rasterio = rasterio_or_reason()
         where = rasterio.windows.Window(window.col, window.row, window.width, window.height)
         try:
-            if nodata is None and _only_nan(self.dataset, band):
-                return np.asarray(self.dataset.read(band, window=where), np.float64)
-            if nodata is None:
-                masked = self.dataset.read(band, window=where, masked=True)
-                return np.asarray(np.ma.filled(masked.astype(np.float64), np.nan))
             stored = self.dataset.read(band, window=where)
+            valid = self._mask(band, where)
         except rasterio.errors.RasterioError as error:
             raise DataError(
                 f"{self.path}: cannot be read at rows {window.row}-{window.row + window.height}, "
                 f"columns {window.col}-{window.col + window.width} ({reason_of(error)}); "
                 "a truncated download?"
             ) from None
-        return without(stored, nodata)
+        nodata = self.dataset.nodatavals[band - 1]
+        declared = Declared(() if nodata is None else (float(nodata),))
+        return masked(stored, rule, declared, valid)
 
-    def on(self, grid: Grid, resampling: str, nodata: float | None) -> Raster:
-        """The same numbers on another grid; what the file does not cover is missing."""
-        rasterio = rasterio_or_reason()
-        view = rasterio.vrt.WarpedVRT(
-            self.dataset,
-            src_crs=rasterio.crs.CRS.from_wkt(self.grid.crs),
-            crs=grid.crs,
-            transform=rasterio.Affine(*grid.transform),
-            width=grid.width,
-            height=grid.height,
-            resampling=rasterio.enums.Resampling[resampling],
-            src_nodata=self.dataset.nodata if nodata is None else nodata,
-            dtype="float64",  # so that what is not covered can be NaN in integers too
-            nodata=np.nan,
-        )
-        return Raster(self.path, view, grid.crs, self)
+    def _mask(self, band: int, where: Any) -> NDArray[np.bool_] | None:
+        """Read the file's mask or alpha, of any type; None where it has neither."""
+        kinds = self.dataset.colorinterp
+        alpha = rasterio_or_reason().enums.ColorInterp.alpha
+        if alpha in kinds and kinds.index(alpha) + 1 != band:
+            return np.asarray(self.dataset.read(kinds.index(alpha) + 1, window=where) != 0)
+        if any(flag.name == "per_dataset" for flag in self.dataset.mask_flag_enums[band - 1]):
+            return np.asarray(self.dataset.read_masks(band, window=where) != 0)
+        return None
+
+    def on(self, grid: Grid, resampling: str) -> Raster:
+        """The same numbers on another grid, NaN where the file does not cover it."""
+        return replace(self, view=(grid, resampling))
 
     def close(self) -> None:
-        """Close the view and the file."""
+        """Close the file."""
         self.dataset.close()
-        if self.source is not None:
-            self.source.close()
 
 
 def open_raster(path: str, crs: str | None = None) -> Raster:
@@ -135,13 +140,6 @@ def open_raster(path: str, crs: str | None = None) -> Raster:
         raise DataError(f"{path}: cannot be opened as a raster ({reason_of(error)})") from None
 
 
-def without(stored: Any, nodata: float) -> Plane:
-    """Stored numbers as float64, NaN where they are ``nodata`` as their type rounds it."""
-    values = np.asarray(stored, np.float64)
-    as_stored = float(np.float32(nodata)) if stored.dtype == np.float32 else nodata
-    return np.asarray(np.where(values == as_stored, np.nan, values))
-
-
 def _grid_of(dataset: Any, path: str, crs: str | None) -> Grid:
     stated = dataset.crs.to_wkt() if dataset.crs is not None else crs
     if stated is None:
@@ -150,11 +148,3 @@ def _grid_of(dataset: Any, path: str, crs: str | None) -> Grid:
             'not terrain-corrected? If it is known, say crs = "EPSG:…" in its layer'
         )
     return Grid(stated, tuple(dataset.transform)[:6], dataset.width, dataset.height)
-
-
-def _only_nan(dataset: Any, band: int) -> bool:
-    """Whether NaN is the only way in which a pixel of a band can be missing."""
-    nodata = dataset.nodatavals[band - 1]
-    if nodata is not None:
-        return bool(np.isnan(nodata))
-    return [flag.name for flag in dataset.mask_flag_enums[band - 1]] == ["all_valid"]

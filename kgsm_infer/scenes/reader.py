@@ -7,12 +7,14 @@ from collections import OrderedDict
 import numpy as np
 
 from ..base.errors import DataError
-from ..tables.columns import FROM_DATE, made_from, make, ndvi_of
+from ..tables.columns import FROM_DATE, is_backscatter, made_from, make, ndvi_of
 from .grid import Window
 from .layers import Layer, Slice
-from .match import Plane, matched
+from .match import matched
+from .resampling import lies_over
 from .sources import Source, opened
 from .stack import Stack
+from .validity import Plane, Validity
 
 #: Datasets one reader keeps open; an archive has more files than a process may open.
 OPEN_AT_ONCE = 64
@@ -99,18 +101,16 @@ class Reader:
         """One band of one file, decoded to the layer's unit; missing is NaN."""
         source = self.source(layer, item)
         band = source.band(item.band)
-        value = source.stored(band, window, layer.nodata)
+        scale, offset = _scaling(layer, source, band)
+        value = source.stored(band, window, _validity(layer, scale, offset))
         if layer.amplitude_db is not None:
             with np.errstate(divide="ignore", invalid="ignore"):
                 return np.asarray(20 * np.log10(value) + layer.amplitude_db)
-        stated = source.scaling(band)
-        scale = stated[0] if layer.scale is None else layer.scale
-        offset = stated[1] if layer.offset is None else layer.offset
         return value if (scale, offset) == (1.0, 0.0) else value * scale + offset
 
     def source(self, layer: Layer, item: Slice) -> Source:
         """A file on the stack's grid, kept open; DataError where it cannot be brought there."""
-        key = f"{item.path} {layer.nodata} {layer.resample} {layer.crs}"
+        key = f"{item.path} {layer.resample} {layer.crs}"
         if key in self._open:
             self._open.move_to_end(key)
             return self._open[key]
@@ -126,11 +126,15 @@ class Reader:
             self._open.popitem(last=False)[1].close()
         return source
 
+    def covers(self, source: Source) -> bool:
+        """True where a file covers some of the stack's grid."""
+        return lies_over(source.extent, self._stack.grid)
+
     def _aligned(self, source: Source, layer: Layer) -> Source:
         """The file as if it lay on the stack's grid; what it does not cover is missing."""
         grid = self._stack.grid
         if grid.whole_pixels_from(source.grid):
-            return source.on(grid, "nearest", layer.nodata)
+            return source.on(grid, "nearest")
         if layer.resample == "refuse":
             raise DataError(
                 f"{source.path}: lies on another grid than the scene ({source.grid.in_words()}"
@@ -142,4 +146,22 @@ class Reader:
                 f'{self._stack.source}: layers.{layer.name}: resample = "{layer.resample}" would '
                 'average decibels; give the layer in linear power, or use "nearest"'
             )
-        return source.on(grid, layer.resample, layer.nodata)
+        return source.on(grid, layer.resample)
+
+
+def _scaling(layer: Layer, source: Source, band: int) -> tuple[float, float]:
+    """Scale and offset of a band: the layer's own, else the file's."""
+    scale, offset = source.scaling(band)
+    return (
+        scale if layer.scale is None else layer.scale,
+        offset if layer.offset is None else layer.offset,
+    )
+
+
+def _validity(layer: Layer, scale: float, offset: float) -> Validity:
+    """What a stored number of a layer must not be to count as a measurement."""
+    if layer.amplitude_db is not None:
+        return Validity(layer.nodata, no_power=0.0)
+    if is_backscatter(layer.name) and layer.name.endswith("_linear") and scale:
+        return Validity(layer.nodata, no_power=-offset / scale)
+    return Validity(layer.nodata)

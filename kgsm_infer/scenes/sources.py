@@ -10,8 +10,8 @@ import numpy as np
 from .cubes import open_cube
 from .grid import Grid, Window
 from .layers import cube_named
-from .match import Plane
 from .rasters import open_raster
+from .validity import Plane, Validity
 
 
 class Source(Protocol):
@@ -20,7 +20,7 @@ class Source(Protocol):
 
     extent: the file's own grid, on whatever grid it is seen.  scaling: scale and offset of a
     band as the file says.  stored: (height, width) float64 of a window, missing is NaN, not
-    yet scaled; nodata None is as the file says.
+    yet scaled (:mod:`kgsm_infer.scenes.validity`).
     """
 
     @property
@@ -36,8 +36,8 @@ class Source(Protocol):
     def band(self, band: int | str) -> int: ...
     def time(self, band: int) -> np.datetime64 | None: ...
     def scaling(self, band: int) -> tuple[float, float]: ...
-    def stored(self, band: int, window: Window, nodata: float | None) -> Plane: ...
-    def on(self, grid: Grid, resampling: str, nodata: float | None) -> Source: ...
+    def stored(self, band: int, window: Window, rule: Validity) -> Plane: ...
+    def on(self, grid: Grid, resampling: str) -> Source: ...
     def close(self) -> None: ...
 
 

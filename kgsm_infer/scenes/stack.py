@@ -21,6 +21,7 @@ class Stack:
     tile: (rows, columns) in which the backscatter is stored.
     files: every file that can be read, for a fingerprint of the input.
     simulated: as the scene says.
+    notes: files that were found and are not used, with the reason.
     """
 
     source: str
@@ -31,6 +32,7 @@ class Stack:
     tile: tuple[int, int]
     files: tuple[str, ...]
     simulated: bool = False
+    notes: tuple[str, ...] = ()
 
     def has(self, column: str) -> bool:
         """Whether a column can be read (or made) from the layers."""

@@ -1,0 +1,137 @@
+"""Decide which stored pixels are measurements: one rule for every file and reading path.
+
+A pixel is missing where any of these holds, in stored numbers, before scaling, merging and
+resampling:
+
+1. it is NaN, or a fill value: the layer's ``nodata`` if stated, else what the file declares for
+   the band (GDAL nodata, ``_FillValue``, ``missing_value``);
+2. it lies outside the file's ``valid_range`` (``valid_min``, ``valid_max``);
+3. the file's mask or alpha band says so;
+4. it is a power or an amplitude of exactly 0, which no radar measures: a frame is padded with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: One date of one column on a window, (height, width); missing is NaN.
+Plane = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Validity:
+    """The rule of a layer, in stored numbers.
+
+    nodata: replaces the fill values and the valid range that the file declares; None keeps them.
+    no_power: the stored number that decodes to a power or amplitude of 0; None for other layers.
+    """
+
+    nodata: float | None = None
+    no_power: float | None = None
+
+
+@dataclass(frozen=True)
+class Declared:
+    """Validity of a band as its file declares it, in stored numbers of ``dtype``."""
+
+    fills: tuple[float, ...] = ()
+    low: float | None = None
+    high: float | None = None
+
+
+def masked(
+    stored: NDArray[Any],
+    rule: Validity,
+    declared: Declared = Declared(),
+    valid: NDArray[np.bool_] | None = None,
+) -> Plane:
+    """Return stored numbers as float64, NaN where they are no measurement.
+
+    stored: (height, width) of the file's own type.  valid: the file's mask or alpha, where it has
+    one.
+
+    >>> masked(np.asarray([[0, 5, 255]], np.uint8), Validity(), Declared((255.0,))).tolist()
+    [[0.0, 5.0, nan]]
+    >>> masked(np.asarray([[0.0, 5.0]]), Validity(no_power=0.0)).tolist()
+    [[nan, 5.0]]
+    """
+    values = np.array(stored, np.float64)
+    missing = np.zeros(values.shape, bool) if valid is None else ~valid
+    fills: Sequence[float] = declared.fills if rule.nodata is None else (rule.nodata,)
+    for fill in fills:
+        # a float32 file holds the fill value as float32 rounds it
+        as_stored = float(np.float32(fill)) if stored.dtype == np.float32 else fill
+        missing |= values == as_stored
+    if rule.nodata is None:
+        with np.errstate(invalid="ignore"):
+            if declared.low is not None:
+                missing |= values < declared.low
+            if declared.high is not None:
+                missing |= values > declared.high
+    if rule.no_power is not None:
+        missing |= values == rule.no_power
+    values[missing] = np.nan
+    return values
+
+
+def cf_declared(
+    attributes: Mapping[str, Any], stored: np.dtype[Any], scale: float, offset: float
+) -> Declared:
+    """Read the CF attributes of a variable: fill values and valid range, in stored numbers.
+
+    stored: type of the numbers as they are decoded, unsigned where ``_Unsigned`` says so; fill
+    values of a signed type are reinterpreted with the data. A valid range belongs to packed
+    numbers unless it is written as floats that decoded values can reach (CF 1.11, section 2.5.1);
+    then ``scale`` and ``offset`` turn it into stored numbers.
+    """
+    fills = [
+        _as_stored(fill, stored)
+        for key in ("_FillValue", "missing_value")
+        for fill in np.ravel(attributes.get(key, []))
+        if np.asarray(fill).dtype.kind in "iuf"
+    ]
+    low, high = [*np.ravel(attributes.get("valid_range", (None, None))), None, None][:2]
+    low, high = attributes.get("valid_min", low), attributes.get("valid_max", high)
+    ends = [None if end is None else np.ravel(end)[0] for end in (low, high)]
+    if not _are_physical([end for end in ends if end is not None], stored, scale, offset):
+        return Declared(tuple(fills), *(None if e is None else _as_stored(e, stored) for e in ends))
+    unpacked = [None if end is None else (float(end) - offset) / scale for end in ends]
+    if scale < 0:
+        unpacked.reverse()
+    # half a step of tolerance: the bounds were rounded to the physical unit
+    least, most = (
+        None if end is None else end + half for end, half in zip(unpacked, (-0.5, 0.5), strict=True)
+    )
+    return Declared(tuple(fills), least, most)
+
+
+def _are_physical(ends: Sequence[Any], stored: np.dtype[Any], scale: float, offset: float) -> bool:
+    """True for bounds of a packed integer variable that are floats and can be decoded values.
+
+    Floats no decoded value can reach are packed numbers, which some tools write as floats.
+    """
+    if stored.kind not in "iu" or (scale, offset) == (1.0, 0.0) or not ends:
+        return False
+    info = np.iinfo(stored)
+    decoded = sorted((info.min * scale + offset, info.max * scale + offset))
+    return all(
+        np.asarray(end).dtype.kind == "f" and decoded[0] - 1e-6 <= end <= decoded[1] + 1e-6
+        for end in ends
+    )
+
+
+def _as_stored(value: Any, stored: np.dtype[Any]) -> float:
+    """A number of an attribute in the type of the data: -1 of signed bytes is 255 unsigned.
+
+    >>> _as_stored(np.int8(-1), np.dtype("u1"))
+    255.0
+    """
+    number = np.asarray(value)
+    if stored.kind == "u" and number.dtype.kind == "i" and number.dtype.itemsize == stored.itemsize:
+        return float(number.astype(f"i{stored.itemsize}").view(stored))
+    return float(number)
