@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError
 from ..tables.averaging import mean_of, sums_by_group
+from ..tables.passes import pass_starts
 from .definitions import (
     CONTEXT,
     ENOUGH,
@@ -37,11 +38,10 @@ def compute_context(table: Table, name: str, rule: HistoryRule = WHOLE_ARCHIVE) 
     column = CONTEXT[name]
     match column.shared_by:
         case SharedBy.FIELD_PAST:
-            return _compare_field(table, name, rule)
+            field_db, _ = _read_or_compute(table, column.base, rule)
+            return _compare(table, name, field_db, rule)
         case SharedBy.SITE_PAST:
-            order = table.date.astype("datetime64[s]").astype(np.int64)
-            place = group_rows(table, SharedBy.SITE_PAST)
-            return compare_with_past(name, _numbers(table, name), place, order, rule)
+            return _compare(table, name, _numbers(table, name), rule)
         case SharedBy.DEPARTURE:
             mean, count = _read_or_compute(table, column.base, rule)
             return ContextValues(_numbers(table, name) - mean, count)
@@ -74,11 +74,12 @@ def _mean(table: Table, name: str, rule: HistoryRule) -> ContextValues:
     return ContextValues(np.asarray(mean_of(column.base, total, count))[group], count[group])
 
 
-def _compare_field(table: Table, name: str, rule: HistoryRule) -> ContextValues:
-    """Compare each field's mean of a day with the field's other days, dB."""
-    field_db, _ = _read_or_compute(table, CONTEXT[name].base, rule)
-    place, day = group_rows(table, SharedBy.FIELD_PAST), table.date.astype("datetime64[D]")
-    return compare_with_past(name, field_db, place, day.astype(np.int64), rule)
+def _compare(
+    table: Table, name: str, value_db: NDArray[np.float64], rule: HistoryRule
+) -> ContextValues:
+    """Compare each pass of a place with the place's other passes."""
+    place = group_rows(table, CONTEXT[name].shared_by)
+    return compare_with_past(name, value_db, place, pass_starts(table.date).astype(np.int64), rule)
 
 
 def find_missing_context(
@@ -99,9 +100,9 @@ def group_rows(table: Table, shared_by: SharedBy) -> NDArray[np.int64]:
     A row without a field is a field of its own. With an ``orbit`` column, rows of two orbits
     share nothing. DataError where a field context has no ``field`` column.
     """
-    keys = []
+    keys: list[NDArray[Any]] = []
     if not shared_by.is_past:
-        keys.append(table.date.astype("datetime64[D]").astype(str))
+        keys.append(pass_starts(table.date).astype(np.int64))
     if shared_by is SharedBy.SITE_PAST:
         keys.append(table.site)
     if shared_by in (SharedBy.FIELD, SharedBy.FIELD_PAST):

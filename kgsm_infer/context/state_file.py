@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError, UsageError
 from ..tables.averaging import mean_of, to_power
+from ..tables.passes import pass_starts
 from ..tables.reading import read_sheet, write_csv
 from ..tables.table import Table
 from .definitions import CONTEXT, HistoryRule, SharedBy, first_given, needed, too_few
@@ -139,9 +140,7 @@ def _compared(
     keys = _keys(table, place, kind, first_given(name, ()))
     history = History.of([_state(past[key]) if key in past else None for key in keys])
     last = np.asarray([past[key].last if key in past else _NEVER for key in keys])
-    when = table.date.astype("datetime64[s]")
-    if kind == "field":
-        when = when.astype("datetime64[D]").astype("datetime64[s]")
+    when = pass_starts(table.date)
     newer = when > last[place]
     compared, count = compare_with_past(
         name, value_db, place, when.astype(np.int64), rule, start=history, counted=newer

@@ -22,7 +22,8 @@ from ..base.errors import DataError
 from ..base.extras import optional
 from ..context.definitions import CONTEXT, SharedBy, first_given, needed
 from ..tables.averaging import mean_of, to_power
-from ..tables.columns import FROM_DATE, FROZEN_BY, made_from, make, pass_of, possible
+from ..tables.columns import FROM_DATE, FROZEN_BY, made_from, make, possible
+from ..tables.passes import number_passes
 from .attributes import VARIABLES, cf_attributes
 from .blocks import retrieve_columns
 from .context import BlockContext, Context, Pixels
@@ -110,7 +111,7 @@ def _variables(stack: Any, names: list[str]) -> tuple[list[str], list[str]]:
 
 def _in_passes(xarray: Any, flat: Any) -> Any:
     """One time a pass: where a frame has no value the next frame's is taken."""
-    number = pass_of(flat["time"].values.astype("datetime64[s]"))
+    number = number_passes(flat["time"].values.astype("datetime64[s]"))
     if len(number) == number.max() + 1:
         return flat
     moving = [name for name, item in flat.data_vars.items() if "time" in item.dims]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..base.errors import DataError, UsageError
 from ..scenes.outlines import Outlines, Reason, plain_id
 from ..tables.dates import asked_time
+from ..tables.passes import pass_starts
 from ..tables.table import Table
 from .summary import MIN_VALID, Paddock, summarise, without_number
 
@@ -50,12 +51,13 @@ def paddocks_of_table(
     result = model.predict(table)
     rows_of = _by_name(names)
     found = []
+    start = pass_starts(table.date)
     for name in outlines.ids:
         rows = rows_of.get(name, np.empty(0, np.int64))
-        times = table.date[rows]
+        times = start[rows]
         if date is not None:
             rows = rows[times == asked_time(date, times, f"{table.source}: paddock {name}")]
-            times = table.date[rows]
+            times = start[rows]
         if not len(rows):
             reason = Reason("no rows in the table" if date is None else f"no rows of {date}")
             found.append(without_number(name, date or "", reason))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import UsageError
+from ..tables.passes import in_one_pass
 from .catalogue import time_of
 from .manifests import FORMS
 
@@ -34,8 +35,6 @@ OPTICAL_BANDS = {
     "sentinel-2": {"red": ("b04", "red"), "nir": ("b08", "nir"), "quality": ("scl",)},
     "landsat": {"red": ("red",), "nir": ("nir08", "nir"), "quality": ("qa_pixel",)},
 }
-#: Seconds between frames of one pass, at most.
-ONE_PASS_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def sort_items(items: Sequence[Any], radar: str | None = None) -> Sorted:
             continue
         key, bands, form = found
         run = groups.get(key)
-        if run and key[0] == "radar" and _seconds(run[-1][0], item) > ONE_PASS_S:
+        if run and key[0] == "radar" and not in_one_pass(_seconds(run[-1][0], item)):
             groups[(*key, run[0][0].id)] = groups.pop(key)
         groups.setdefault(key, []).append((item, bands, form))
     made = [_acquisition(key, run) for key, run in groups.items()]

@@ -20,7 +20,7 @@ from .. import __version__
 from ..base.errors import DataError, UsageError
 from ..scenes.gdal import GDAL_CACHE_MB, rasterio_or_reason
 from ..scenes.grid import Grid
-from ..tables.columns import ONE_PASS_S
+from ..tables.passes import in_one_pass
 from .grids import Draft, finished, into_place, workshop
 from .heights import Surface, Terrain, surface_of
 from .safe import Product, read_product
@@ -64,7 +64,7 @@ def passes_of(paths: Sequence[str | Path]) -> list[tuple[Product, ...]]:
             gap = (one.first_line - run[-1].first_line) / np.timedelta64(1, "s")
             if gap == 0:
                 raise UsageError(f"{one.path} and {run[-1].path}: one frame, given twice")
-            if gap > ONE_PASS_S:
+            if not in_one_pass(gap):
                 found.append(tuple(run))
                 run = []
             run.append(one)

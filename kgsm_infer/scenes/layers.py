@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import DataError
-from ..tables.columns import is_backscatter, pass_of
+from ..tables.columns import is_backscatter
 from ..tables.dates import utc_seconds, why_no_date
+from ..tables.passes import number_passes
 from .presets import form_in_name
 
 MATCHES = ("exact", "nearest", "linear")
@@ -185,7 +186,7 @@ def in_passes(slices: Sequence[Slice], place: str) -> tuple[Slice, ...]:
                 "with their times"
             )
     passes: list[list[Slice]] = []
-    for item, number in zip(ordered, pass_of(times), strict=True):
+    for item, number in zip(ordered, number_passes(times), strict=True):
         if number == len(passes):
             passes.append([])
         passes[number].append(item)

@@ -25,10 +25,6 @@ POLARISATIONS = ("vh", "vv")
 #: Optional columns that tell frozen soil or snow.
 FROZEN_BY = ("temp_c", "snow_cover")
 DAYS_PER_YEAR = 365.2425
-#: Frames (slices, bursts) of one pass follow each other within this time: a slice is 25 s long,
-#: the next satellite on the same orbit comes a day later or more.
-ONE_PASS_S = 600
-
 
 #: What files write where nothing was measured; so is anything beyond 1e15 (1e20, 3.4e38).
 FILL_VALUES = (
@@ -297,25 +293,6 @@ def frozen_or_snow(column: str, values: ArrayLike) -> NDArray[np.bool_]:
     """
     values = np.asarray(values)
     return values <= 0 if column == "temp_c" else values > 0
-
-
-def pass_of(times: NDArray[np.datetime64]) -> NDArray[np.int64]:
-    """(N,) the pass each of N ascending times belongs to, from 0: frames some seconds apart are
-    one acquisition.
-
-    A pass begins with its first frame; what comes ONE_PASS_S or more after that is another.
-
-    >>> pass_of(np.asarray(["2022-06-01T05:30:12", "2022-06-01T05:30:37", "2022-06-01T17:02:00"],
-    ...                    "datetime64[s]")).tolist()
-    [0, 0, 1]
-    """
-    number = np.zeros(len(times), np.int64)
-    start = 0
-    for i in range(1, len(times)):
-        later = (times[i] - times[start]) / np.timedelta64(1, "s") >= ONE_PASS_S
-        start = i if later else start
-        number[i] = number[i - 1] + later
-    return number
 
 
 def frost_of(

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError, UsageError
 from .averaging import mean_of, to_power
-from .columns import ONE_PASS_S, POLARISATIONS
+from .columns import POLARISATIONS
+from .passes import in_one_pass
 from .text_column import Cells, shown
 
 #: What to do with rows that contradict each other: refuse the table, leave their cells
@@ -117,13 +118,13 @@ def _groups(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         same_place &= code[order][1:] == code[order][:-1]
     gap = np.diff(seconds[order])
     frame = _frames(rows)[order]
-    near = same_place & ((gap == 0) | ((gap <= ONE_PASS_S) & frame[1:] & frame[:-1]))
+    near = same_place & ((gap == 0) | (in_one_pass(gap) & frame[1:] & frame[:-1]))
     starts = np.concatenate([[True], ~near]) if len(order) else np.zeros(0, bool)
     # a chain of rows longer than a pass is no pass: a series that is dense in time
     run = np.cumsum(starts) - 1
     begin = seconds[order][starts]
     too_long = np.zeros(len(begin), bool)
-    too_long[run[seconds[order] - begin[run] > ONE_PASS_S]] = True
+    too_long[run[~in_one_pass(seconds[order] - begin[run])]] = True
     if too_long.any():
         starts[1:] |= too_long[run[1:]] & (gap > 0)
         run = np.cumsum(starts) - 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kgsm_infer.base.errors import DataError, UsageError
-from kgsm_infer.tables.columns import ONE_PASS_S
+from kgsm_infer.tables.passes import ONE_PASS_S
 from kgsm_infer.tables.reading import write_csv
 from kgsm_infer.tables.table import read_table, table_from_columns
 

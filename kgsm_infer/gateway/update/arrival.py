@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from ...context.history import PlaceState
+from ...tables.passes import ONE_PASS_S
 from ..intake.spool import Archived
 from ..intake.tables import FileRows
 from ..store.database import Store
@@ -106,7 +107,7 @@ def tried_out(store: Store, loaded: Loaded, intake: FileRows) -> dict[Key, Value
 def _worked_out(
     store: Store, loaded: Loaded, intake: FileRows, sequence: int, keep_steps: int
 ) -> Taken:
-    paddocks, since = {row.paddock for row in intake.rows}, day_of(intake.times[0])
+    paddocks, since = {row.paddock for row in intake.rows}, day_of(intake.times[0] - ONE_PASS_S)
     scene, readings = loaded.shares_scene, used_since(store, since)
     everyone = scene or bool(readings)  # a probe elsewhere moves a paddock's number
     before = store.observations(None if everyone else paddocks)
@@ -177,9 +178,9 @@ def _dependents(rows: Sequence[Observed], new: Sequence[Observed], scene: bool) 
     first: dict[str, int] = {}
     for row in new:
         first[row.paddock] = min(row.acquired, first.get(row.paddock, row.acquired))
-    if scene:  # the context is of a day
-        day = day_of(min(first.values()))
-        return {(r.paddock, r.acquired, r.orbit) for r in rows if r.acquired >= day}
+    if scene:  # the context is of a pass, which may have begun before the first new row
+        since = min(first.values()) - ONE_PASS_S
+        return {(r.paddock, r.acquired, r.orbit) for r in rows if r.acquired >= since}
     return {
         (row.paddock, row.acquired, row.orbit)
         for row in rows
