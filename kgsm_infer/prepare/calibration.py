@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError
-from .safe import Channel, Floats, number, numbers, text, xml
+from .safe import Floats, PolarisationFiles, number, numbers, text, xml
 
 #: Lines and samples at the image's edge in which border noise is looked for.
 BORDER = 500
@@ -85,7 +85,7 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class RadiometricCalibration:
     """A_σ, A_β and the noise of one channel."""
 
     sigma: Vectors
@@ -93,7 +93,7 @@ class Calibration:
     noise: Noise
 
 
-def read_calibration(channel: Channel) -> Calibration:
+def read_calibration(channel: PolarisationFiles) -> RadiometricCalibration:
     """Calibration and noise annotation of a channel; DataError where broken."""
     root, place = xml(channel.calibration), channel.calibration
     vectors = root.findall("calibrationVectorList/calibrationVector")
@@ -112,7 +112,9 @@ def read_calibration(channel: Channel) -> Calibration:
     for name, table in tables.items():
         if min(float(values.min()) for values in table.values) <= 0:
             raise DataError(f"{place}: {name} holds a number that is not above 0")
-    return Calibration(tables["sigmaNought"], tables["betaNought"], read_noise(channel.noise))
+    return RadiometricCalibration(
+        tables["sigmaNought"], tables["betaNought"], read_noise(channel.noise)
+    )
 
 
 def read_noise(place: Path) -> Noise:

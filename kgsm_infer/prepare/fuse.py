@@ -75,7 +75,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Interval:
+class ImageGap:
     """Days between two fine images. before, after: their places in ``fine_days``."""
 
     before: int
@@ -84,16 +84,16 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Plan:
+class FusionPlan:
     """What will be made. measured: places in ``fine_days``; skipped: why days are not made."""
 
-    intervals: tuple[Interval, ...]
+    intervals: tuple[ImageGap, ...]
     measured: tuple[int, ...]
     skipped: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class DayReport:
+class FusedDay:
     """One day as written. source: fused or measured; kept: it was there from an earlier run."""
 
     day: str
@@ -106,7 +106,7 @@ class DayReport:
     kept: bool
 
 
-def make_plan(pairs: Pairs, run: Run, present: Sequence[float]) -> Plan:
+def make_plan(pairs: Pairs, run: Run, present: Sequence[float]) -> FusionPlan:
     """Which day is made from which fine images.
 
     present: share of pixels of each fine image, see :func:`present_shares`.
@@ -141,10 +141,10 @@ def make_plan(pairs: Pairs, run: Run, present: Sequence[float]) -> Plan:
         between = wanted[(wanted > fine[before]) & (wanted < fine[after])]
         between = [day for day in between if day.tolist() not in taken]
         if between:
-            intervals.append(Interval(before, after, tuple(between)))
+            intervals.append(ImageGap(before, after, tuple(between)))
     if not intervals and not measured:
         raise DataError(f"{pairs.source}: no day between {first} and {last} is left to be made")
-    return Plan(tuple(intervals), measured, tuple(skipped))
+    return FusionPlan(tuple(intervals), measured, tuple(skipped))
 
 
 def present_shares(pairs: Pairs) -> list[float]:
@@ -159,14 +159,14 @@ def present_shares(pairs: Pairs) -> list[float]:
 
 
 def fuse_series(
-    pairs: Pairs, folder: str | Path, run: Run, plan: Plan, progress: Progress | None = None
-) -> list[DayReport]:
+    pairs: Pairs, folder: str | Path, run: Run, plan: FusionPlan, progress: Progress | None = None
+) -> list[FusedDay]:
     """Write every day of a plan: ``{quantity}_{day}.tif``, ``days.csv``, ``{quantity}.toml``."""
     folder, rule = Path(folder), run.rule(pairs)
     pixels = pairs.grid.height * pairs.grid.width
     total = pixels * (len(plan.measured) + sum(len(part.days) for part in plan.intervals))
     done = 0
-    reports: list[DayReport] = []
+    reports: list[FusedDay] = []
 
     def count(some: int) -> None:
         nonlocal done
@@ -215,12 +215,12 @@ class _Days:
     pairs: Pairs
     run: Run
     folder: Path
-    interval: Interval | None
+    interval: ImageGap | None
     days: tuple[Day, ...]
     places: tuple[int, ...]
     count: Callable[[int], None]
 
-    def copy(self, images: Images) -> list[DayReport]:
+    def copy(self, images: Images) -> list[FusedDay]:
         """The measured image of a day."""
 
         def blocks(_: list[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -229,7 +229,7 @@ class _Days:
 
         return self._write(blocks)
 
-    def fuse(self, images: Images, rule: Fusion) -> list[DayReport]:
+    def fuse(self, images: Images, rule: Fusion) -> list[FusedDay]:
         """The fused images of the days."""
         assert self.interval is not None
         before, after = self.interval.before, self.interval.after
@@ -267,7 +267,7 @@ class _Days:
 
     def _write(
         self, blocks: Callable[[list[int]], Iterator[tuple[int, NDArray[np.float32]]]]
-    ) -> list[DayReport]:
+    ) -> list[FusedDay]:
         grid = self.pairs.grid
         files = [self.folder / f"{self.pairs.quantity}_{day}.tif" for day in self.days]
         code = _code()
@@ -300,7 +300,7 @@ class _Days:
             ends = (self.interval.before, self.interval.after)
             source, (before, after) = "fused", (str(fine_days[i]) for i in ends)
         return [
-            DayReport(
+            FusedDay(
                 day=str(day),
                 source=source,
                 before=before,
@@ -385,7 +385,7 @@ def _present_in(file: Path, key: str) -> int | None:
     return int(tags.get("PRESENT", -1)) if tags.get("KGSM_KEY") == key else None
 
 
-def _write_table(path: Path, reports: Sequence[DayReport]) -> None:
+def _write_table(path: Path, reports: Sequence[FusedDay]) -> None:
     with whole(path) as out:
         names = [name for name in asdict(reports[0]) if name != "kept"]
         table = csv.DictWriter(out, names, extrasaction="ignore", lineterminator="\n")

@@ -38,7 +38,7 @@ OPTICAL_BANDS = {
 
 
 @dataclass(frozen=True)
-class Acquisition:
+class ItemGroup:
     """Items of one pass (radar) or of one sensor and day (vegetation).
 
     kind: "radar", "sentinel-2" or "landsat".  stem: of its files, ``S1A_…_022D``.
@@ -57,7 +57,7 @@ class Acquisition:
 class Sorted:
     """acquisitions in order of time; left_out: item id and why."""
 
-    acquisitions: tuple[Acquisition, ...]
+    acquisitions: tuple[ItemGroup, ...]
     left_out: Mapping[str, str]
 
 
@@ -151,12 +151,12 @@ def _optical(item: Any) -> tuple[tuple[str, ...], dict[str, str], str] | str:
     return (kind, f"{short}{letter}", day), given, ""
 
 
-def _acquisition(key: tuple[str, ...], run: list[tuple[Any, dict[str, str], str]]) -> Acquisition:
+def _acquisition(key: tuple[str, ...], run: list[tuple[Any, dict[str, str], str]]) -> ItemGroup:
     items = tuple(item for item, _, _ in run)
     time = time_of(items[0])
     stamp = re.sub(r"[-:]", "", str(time))
     stem = f"{key[1]}_{stamp}_{key[2]}" if key[0] == "radar" else f"{key[1]}_{stamp}"
-    return Acquisition(key[0], stem, time, items, tuple(bands for _, bands, _ in run), run[0][2])
+    return ItemGroup(key[0], stem, time, items, tuple(bands for _, bands, _ in run), run[0][2])
 
 
 def _seconds(one: Any, other: Any) -> float:

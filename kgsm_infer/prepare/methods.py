@@ -37,7 +37,7 @@ Image = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowSpan:
     """The rows of a block that are wanted; the others are what their windows reach."""
 
     first: int
@@ -61,7 +61,7 @@ def fuse_block(
     coarse: Image,
     when: NDArray[np.float64],
     sigma: NDArray[np.float64],
-    rows: Rows,
+    rows: RowSpan,
     threads: int = 1,
 ) -> Image:
     """Fused rows of a block, (days, count, columns), by one of :data:`METHODS`.
@@ -85,7 +85,7 @@ def fuse_block(
     return np.where(np.isfinite(fused), fused, np.float32(np.nan))
 
 
-def sigma_of(pair: Pair, rows: Rows, rule: Fusion) -> NDArray[np.float64]:
+def sigma_of(pair: Pair, rows: RowSpan, rule: Fusion) -> NDArray[np.float64]:
     """sigma_k of the rows' columns, (2, columns): over the patches these rows are one line of."""
     at = slice(rows.first, rows.first + rows.count)
     fine = [np.asarray(image)[at] for image in (pair.fine1, pair.fine2)]
@@ -95,12 +95,12 @@ def sigma_of(pair: Pair, rows: Rows, rule: Fusion) -> NDArray[np.float64]:
     )
 
 
-def blocks_of(height: int, rule: Fusion, method: str) -> Iterator[tuple[slice, Rows]]:
+def blocks_of(height: int, rule: Fusion, method: str) -> Iterator[tuple[slice, RowSpan]]:
     """Lines of patches: the rows to read, and which of them are wanted."""
     around = reach(method, rule)
     for rows in bands(height, rule.patch):
         outer = slice(max(0, rows.start - around), min(height, rows.stop + around))
-        yield outer, Rows(rows.start - outer.start, rows.stop - rows.start)
+        yield outer, RowSpan(rows.start - outer.start, rows.stop - rows.start)
 
 
 def bands(height: int, step: int) -> Iterator[slice]:

@@ -29,7 +29,7 @@ from . import reflectance as reflectances
 from .grids import Draft, finished, into_place, said_simulated, workshop
 from .landcover import write_vwc
 from .manifests import manifest_text
-from .products import Acquisition
+from .products import OpticalImage
 from .reflectance import (
     Bools,
     Floats,
@@ -64,7 +64,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class DayReport:
+class NdviDay:
     """One day of one product as written. clear: share of pixels with a number; kept: as an
     earlier run left it.
     """
@@ -79,11 +79,11 @@ class DayReport:
 
 
 def prepare_ndvi(
-    found: Sequence[Acquisition],
+    found: Sequence[OpticalImage],
     folder: str | Path,
     wanted: Wanted,
     progress: Progress | None = None,
-) -> list[DayReport]:
+) -> list[NdviDay]:
     """Write ``{layer}_{day}_{product}.tif`` for every day, and a manifest for each product.
 
     Several images of one day and product become one on an asked grid, the first clear pixel
@@ -133,10 +133,10 @@ def _one_day(
     rasterio: Any,
     product: str,
     day: str,
-    items: Sequence[Acquisition],
+    items: Sequence[OpticalImage],
     folder: Path,
     wanted: Wanted,
-) -> DayReport:
+) -> NdviDay:
     layers = ["ndvi", *(["albedo"] if wanted.albedo else [])]
     files = [folder / f"{layer}_{day}_{product}.tif" for layer in layers]
     key = _key(items, wanted)
@@ -144,7 +144,7 @@ def _one_day(
         with rasterio.open(files[0]) as dataset:
             share = float(dataset.tags()["CLEAR"])
         names = tuple(item.name for item in items)
-        return DayReport(product, day, names, tuple(files), share, kept=True)
+        return NdviDay(product, day, names, tuple(files), share, kept=True)
     note = ""
     with workshop(folder) as part, ExitStack() as stack:
         grids, rough = [], []
@@ -174,10 +174,10 @@ def _one_day(
             for path in paths.values():
                 path.unlink()
         into_place(part, folder)
-    return DayReport(product, day, tuple(i.name for i in items), tuple(files), share, note)
+    return NdviDay(product, day, tuple(i.name for i in items), tuple(files), share, note)
 
 
-def _pixels(rasterio: Any, item: Acquisition, wanted: Wanted) -> int:
+def _pixels(rasterio: Any, item: OpticalImage, wanted: Wanted) -> int:
     if wanted.grid is not None:
         return wanted.grid.width * wanted.grid.height
     try:
@@ -190,7 +190,7 @@ def _pixels(rasterio: Any, item: Acquisition, wanted: Wanted) -> int:
 class _Bands:
     """The bands of an acquisition on its red band's pixels, read by blocks of rows."""
 
-    def __init__(self, rasterio: Any, item: Acquisition, wanted: Wanted) -> None:
+    def __init__(self, rasterio: Any, item: OpticalImage, wanted: Wanted) -> None:
         self._rasterio, self._item, self._wanted = rasterio, item, wanted
         self._names = ["red", "nir"]
         if wanted.albedo:
@@ -283,7 +283,7 @@ class _Bands:
             raise DataError(f"{path}: cannot be opened as a raster ({error})") from None
 
 
-def _around(rasterio: Any, red: Any, grid: Grid, item: Acquisition) -> Any:
+def _around(rasterio: Any, red: Any, grid: Grid, item: OpticalImage) -> Any:
     """The window of a product that covers an asked grid, with a pixel or more around it."""
     a, _, c, _, e, f = grid.transform
     west, east = sorted((c, c + a * grid.width))
@@ -334,7 +334,7 @@ def _averaged(rasterio: Any, dataset: Any, target: Grid, row: int, rows: int) ->
     return np.where(share >= LEAST_CLEAR, mean, np.nan).astype(np.float64)
 
 
-def _key(items: Sequence[Acquisition], wanted: Wanted) -> str:
+def _key(items: Sequence[OpticalImage], wanted: Wanted) -> str:
     """Digest of what a day depends on, the code included."""
     said: list[object] = [__version__, repr(wanted.grid), wanted.albedo, wanted.snow]
     said += [Path(str(module.__file__)).read_text("utf-8") for module in (reflectances, products)]
@@ -345,7 +345,7 @@ def _key(items: Sequence[Acquisition], wanted: Wanted) -> str:
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
-def _tags(items: Sequence[Acquisition], layer: str) -> dict[str, str]:
+def _tags(items: Sequence[OpticalImage], layer: str) -> dict[str, str]:
     product = items[0].product
     tags = {
         "PRODUCT": product.title,
@@ -363,7 +363,7 @@ def _tags(items: Sequence[Acquisition], layer: str) -> dict[str, str]:
     return tags
 
 
-def summary(report: DayReport) -> str:
+def summary(report: NdviDay) -> str:
     """One line of a day for people."""
     note = f"; {report.note}" if report.note else ""
     note += "; finished before, kept" if report.kept else ""

@@ -34,7 +34,7 @@ _RASTERS = (".tif", ".tiff", ".jp2")
 
 
 @dataclass(frozen=True)
-class Acquisition:
+class OpticalImage:
     """One image. files: by band (``red``, ``nir``, …), ``mask`` and, of MODIS, ``snow``.
 
     add: what is added to stored numbers (Sentinel-2's BOA_ADD_OFFSET); name: for people.
@@ -49,13 +49,13 @@ class Acquisition:
 
 def find_products(
     paths: Sequence[str | Path], boa_offset: float | None = None
-) -> list[Acquisition]:
+) -> list[OpticalImage]:
     """The acquisitions in some folders, by day; DataError for a folder without one.
 
     boa_offset: of Sentinel-2 rasters that do not say their processing baseline; 0 where the
     archive has applied it already.
     """
-    found: list[Acquisition] = []
+    found: list[OpticalImage] = []
     for path in map(Path, paths):
         if not path.is_dir():
             raise DataError(f"{path}: is no folder; name the folder of a product")
@@ -79,7 +79,7 @@ def find_products(
     return sorted(found, key=lambda item: (item.product.name, item.day, item.name))
 
 
-def _in_folder(folder: Path, boa_offset: float | None) -> Iterator[Acquisition]:
+def _in_folder(folder: Path, boa_offset: float | None) -> Iterator[OpticalImage]:
     groups: dict[tuple[str, str, str], dict[str, Path]] = {}
     sentinel2: dict[Path, dict[str, Path]] = {}
     for file in sorted(folder.rglob("*")):
@@ -109,7 +109,7 @@ def _in_folder(folder: Path, boa_offset: float | None) -> Iterator[Acquisition]:
             bands_here.setdefault(_MSI[match[1]], file)
     for (product, day, name), files in groups.items():
         files.pop("", None)
-        yield Acquisition(PRODUCTS[product], day, name, files)
+        yield OpticalImage(PRODUCTS[product], day, name, files)
     for root, files in sentinel2.items():
         yield _sentinel2(root, files, boa_offset)
 
@@ -124,7 +124,7 @@ def _s2_root(file: Path, folder: Path) -> Path:
     return file.parent
 
 
-def _sentinel2(root: Path, files: Mapping[str, Path], boa_offset: float | None) -> Acquisition:
+def _sentinel2(root: Path, files: Mapping[str, Path], boa_offset: float | None) -> OpticalImage:
     product = PRODUCTS["sentinel2"]
     names = [root.name, *(file.stem for file in files.values()), *root.parts[::-1]]
     named = next((match for match in map(_S2_NAME.search, names) if match), None)
@@ -143,7 +143,7 @@ def _sentinel2(root: Path, files: Mapping[str, Path], boa_offset: float | None) 
             "be taken off; say --boa-offset -1000 (from 2022-01-25, as ESA distributes them) or "
             "--boa-offset 0 (before, or where the archive has done so)"
         )
-    return Acquisition(product, day, root.name, dict(files), boa_offset)
+    return OpticalImage(product, day, root.name, dict(files), boa_offset)
 
 
 def _stated_offset(root: Path, product: Optical) -> float | None:

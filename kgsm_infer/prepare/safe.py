@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Channel:
+class PolarisationFiles:
     """The files of one polarisation."""
 
     measurement: Path
@@ -90,7 +90,7 @@ class Product:
     pixel_spacing_m: float
     lines: int
     samples: int
-    channels: Mapping[str, Channel]
+    channels: Mapping[str, PolarisationFiles]
     state_times: NDArray[np.datetime64]
     state_positions_m: Floats
     ground_times: NDArray[np.datetime64]
@@ -198,7 +198,7 @@ def numbers(element: Element, where: str, place: Path) -> Floats:
     return found
 
 
-def whole_measurement(rasterio: Any, product: Product, channel: Channel) -> Any:
+def whole_measurement(rasterio: Any, product: Product, channel: PolarisationFiles) -> Any:
     """The measurement, opened; DataError where its size is another or its end is missing.
 
     TIFF keeps where each strip lies: the furthest one has to end within the file. Nothing is
@@ -238,7 +238,7 @@ def _between(knots: Floats, where: Floats) -> tuple[NDArray[np.intp], Floats]:
     return index, (inside - knots[index]) / (knots[index + 1] - knots[index])
 
 
-def _channels(path: Path) -> dict[str, Channel]:
+def _channels(path: Path) -> dict[str, PolarisationFiles]:
     """The polarisations whose measurement or annotation is there; each then needs all files."""
     found: dict[str, str] = {}
     for file in [*sorted(path.glob("measurement/*.tif*")), *sorted(path.glob("annotation/*.xml"))]:
@@ -250,7 +250,7 @@ def _channels(path: Path) -> dict[str, Channel]:
     channels = {}
     for polarisation, stem in found.items():
         measurement = next(path.glob(f"measurement/{stem}.tif*"), None)
-        files = Channel(
+        files = PolarisationFiles(
             measurement or path / "measurement" / f"{stem}.tiff",
             path / "annotation" / f"{stem}.xml",
             path / "annotation" / "calibration" / f"calibration-{stem}.xml",
@@ -263,7 +263,7 @@ def _channels(path: Path) -> dict[str, Channel]:
     return channels
 
 
-def _own_measurement(product: Product, channel: Channel, manifest: Element) -> str:
+def _own_measurement(product: Product, channel: PolarisationFiles, manifest: Element) -> str:
     """Why the measurement may not be the one the product was made with; "" when it is."""
     rasterio = rasterio_or_reason()
     with whole_measurement(rasterio, product, channel) as dataset:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..base.errors import DataError
 from ..scenes.gdal import rasterio_or_reason
 from ..scenes.grid import Grid
-from .calibration import BORDER, Calibration, border, read_calibration
+from .calibration import BORDER, RadiometricCalibration, border, read_calibration
 from .flattening import flattened
 from .geometry import Orbit, Seen, earth_fixed, orbit_of, seen
 from .grids import finer
@@ -49,7 +49,7 @@ class Frame:
 
     product: Product
     orbit: Orbit
-    calibrations: Mapping[str, Calibration]
+    calibrations: Mapping[str, RadiometricCalibration]
     datasets: Mapping[str, Any]
 
 

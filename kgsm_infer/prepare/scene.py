@@ -30,7 +30,7 @@ from .heights import Terrain
 from .manifests import DAILY, clear_images, manifest_text, write_pass_manifests
 from .ndvi import Wanted, prepare_ndvi, summary
 from .pairs import read_pairs
-from .products import Acquisition, find_products
+from .products import OpticalImage, find_products
 from .safe import Product
 from .sampling import Options
 from .sigma0 import PassReport, passes_of, prepare_pass
@@ -172,7 +172,7 @@ def _within(frames: tuple[Product, ...], days: tuple[np.datetime64, np.datetime6
 
 def _of_days(
     folders: tuple[Path, ...], days: tuple[np.datetime64, np.datetime64]
-) -> list[Acquisition]:
+) -> list[OpticalImage]:
     """Images of the days, and the last before and the first after them: straight lines and
     fusion need ends."""
     found = find_products(folders) if folders else []

@@ -27,7 +27,7 @@ from ..scenes.grid import Grid
 from .catalogue import Found, flat_box, session
 from .download import WHOLE_MB, Asset, Local, asset_of, at_hand
 from .grids import Draft, finished, into_place, said_simulated, workshop
-from .items import Acquisition, asset_name, sort_items
+from .items import ItemGroup, asset_name, sort_items
 from .manifests import write_pass_manifests
 from .reflectance import PRODUCTS, landsat_clear, ndvi, reflectance, scl_clear
 from .safe import Floats
@@ -37,7 +37,7 @@ Fetch = Callable[[Asset], Local]
 
 
 @dataclass(frozen=True)
-class Taken:
+class SourceFile:
     """A file that was read, and what is known of it."""
 
     item: str
@@ -56,7 +56,7 @@ class Done:
     date: str
     files: tuple[str, ...]
     share: Mapping[str, float]
-    taken: tuple[Taken, ...]
+    taken: tuple[SourceFile, ...]
     kept: bool = False
 
 
@@ -157,14 +157,14 @@ def report_lines(report: Report, folder: Path) -> list[str]:
     return lines + [str(folder / name) for name in report.manifests]
 
 
-def _prepared(one: Acquisition, grid: Grid, folder: Path, fetch: Fetch) -> Done:
+def _prepared(one: ItemGroup, grid: Grid, folder: Path, fetch: Fetch) -> Done:
     """One acquisition's COGs in place; those of the same inputs are kept."""
     key = _key(one, grid)
     names = _file_names(one)
     date = str(one.time)
     if all(finished(folder / name, key) for name in names.values()):
         return Done(one.stem, one.kind, date, tuple(names.values()), {}, (), kept=True)
-    taken: list[Taken] = []
+    taken: list[SourceFile] = []
     reasons: set[str] = set()
     share: dict[str, float] = {}
     with gdal(), workshop(folder) as part:
@@ -187,7 +187,7 @@ def _prepared(one: Acquisition, grid: Grid, folder: Path, fetch: Fetch) -> Done:
     return Done(one.stem, one.kind, date, files, share, tuple(taken))
 
 
-def _file_names(one: Acquisition) -> dict[str, str]:
+def _file_names(one: ItemGroup) -> dict[str, str]:
     """Names as ``prepare sigma0`` and ``prepare ndvi`` give them, by layer."""
     if one.kind != "radar":
         day = one.time.astype("datetime64[D]")
@@ -195,7 +195,7 @@ def _file_names(one: Acquisition) -> dict[str, str]:
     return {layer: f"{one.stem}_{layer}.tif" for layer in _layers(one)}
 
 
-def _layers(one: Acquisition) -> list[str]:
+def _layers(one: ItemGroup) -> list[str]:
     if one.kind != "radar":
         return ["ndvi"]
     common = set.intersection(*(set(bands) for bands in one.bands))
@@ -207,10 +207,10 @@ def _layers(one: Acquisition) -> list[str]:
 
 
 def _values(
-    one: Acquisition,
+    one: ItemGroup,
     grid: Grid,
     fetch: Fetch,
-    taken: list[Taken],
+    taken: list[SourceFile],
     reasons: set[str],
 ) -> dict[str, Floats]:
     """Layers of an acquisition on the grid."""
@@ -309,11 +309,11 @@ def _with_footprint(item: Any) -> Any:
     return copy
 
 
-def _taken(item: Any, asset: Asset, local: Local) -> Taken:
-    return Taken(item.id, item.collection_id or "", asset.href, local.checked, local.fetched)
+def _taken(item: Any, asset: Asset, local: Local) -> SourceFile:
+    return SourceFile(item.id, item.collection_id or "", asset.href, local.checked, local.fetched)
 
 
-def _key(one: Acquisition, grid: Grid) -> str:
+def _key(one: ItemGroup, grid: Grid) -> str:
     """Digest of what an acquisition's files depend on."""
     said = [
         __version__,

@@ -1,4 +1,4 @@
-"""One raster file that GDAL reads, as :class:`kgsm_infer.scenes.sources.Source`."""
+"""One raster file that GDAL reads, as :class:`kgsm_infer.scenes.sources.BandSource`."""
 
 from __future__ import annotations
 

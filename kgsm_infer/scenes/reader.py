@@ -12,7 +12,7 @@ from .grid import Window
 from .layers import Layer, Slice
 from .match import matched
 from .resampling import lies_over
-from .sources import Source, opened
+from .sources import BandSource, opened
 from .stack import Stack
 from .validity import Plane, Validity
 
@@ -25,7 +25,7 @@ class Reader:
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self._open: OrderedDict[str, Source] = OrderedDict()
+        self._open: OrderedDict[str, BandSource] = OrderedDict()
         self._window: Window | None = None
         self._read: dict[tuple[str, str, int | str], Plane] = {}
 
@@ -108,7 +108,7 @@ class Reader:
                 return np.asarray(20 * np.log10(value) + layer.amplitude_db)
         return value if (scale, offset) == (1.0, 0.0) else value * scale + offset
 
-    def source(self, layer: Layer, item: Slice) -> Source:
+    def source(self, layer: Layer, item: Slice) -> BandSource:
         """A file on the stack's grid, kept open; DataError where it cannot be brought there."""
         key = f"{item.path} {layer.resample} {layer.crs}"
         if key in self._open:
@@ -126,11 +126,11 @@ class Reader:
             self._open.popitem(last=False)[1].close()
         return source
 
-    def covers(self, source: Source) -> bool:
+    def covers(self, source: BandSource) -> bool:
         """True where a file covers some of the stack's grid."""
         return lies_over(source.extent, self._stack.grid)
 
-    def _aligned(self, source: Source, layer: Layer) -> Source:
+    def _aligned(self, source: BandSource, layer: Layer) -> BandSource:
         """The file as if it lay on the stack's grid; what it does not cover is missing."""
         grid = self._stack.grid
         if grid.whole_pixels_from(source.grid):
@@ -149,7 +149,7 @@ class Reader:
         return source.on(grid, layer.resample)
 
 
-def _scaling(layer: Layer, source: Source, band: int) -> tuple[float, float]:
+def _scaling(layer: Layer, source: BandSource, band: int) -> tuple[float, float]:
     """Scale and offset of a band: the layer's own, else the file's."""
     scale, offset = source.scaling(band)
     return (

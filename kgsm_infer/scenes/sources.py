@@ -14,7 +14,7 @@ from .rasters import open_raster
 from .validity import Plane, Validity
 
 
-class Source(Protocol):
+class BandSource(Protocol):
     """A raster (:mod:`kgsm_infer.scenes.rasters`) or a variable of a cube
     (:mod:`kgsm_infer.scenes.cubes`): bands on a grid, which can be seen on another one.
 
@@ -37,11 +37,11 @@ class Source(Protocol):
     def time(self, band: int) -> np.datetime64 | None: ...
     def scaling(self, band: int) -> tuple[float, float]: ...
     def stored(self, band: int, window: Window, rule: Validity) -> Plane: ...
-    def on(self, grid: Grid, resampling: str) -> Source: ...
+    def on(self, grid: Grid, resampling: str) -> BandSource: ...
     def close(self) -> None: ...
 
 
-def opened(path: str, crs: str | None = None) -> Source:
+def opened(path: str, crs: str | None = None) -> BandSource:
     """A raster or a cube's variable, open; DataError where it is none.
 
     crs: what the manifest says of a file that does not say it itself.

@@ -64,7 +64,7 @@ class Nested:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExperimentPlan:
     """A plan as read. variants: (name, seed) -> the whole experiment."""
 
     names: tuple[str, ...]
@@ -87,7 +87,7 @@ class Plan:
         return count
 
 
-def read_plan(path: str | Path, table: str | Path | None = None) -> Plan:
+def read_plan(path: str | Path, table: str | Path | None = None) -> ExperimentPlan:
     """Read a plan; ``table`` takes the place of the base's. UsageError names file and key."""
     path = Path(path)
     raw = read_toml(path)
@@ -119,11 +119,11 @@ def read_plan(path: str | Path, table: str | Path | None = None) -> Plan:
                     f"{path}: [nested] candidate {name!r} is no variant with {nested.model}"
                 )
     reference = raw.get("reference", f"{names[-1]} / kg-lstm")
-    return Plan(names, seeds, variants, reference, nested)
+    return ExperimentPlan(names, seeds, variants, reference, nested)
 
 
 def run_plan(
-    plan: Plan, folder: Path, *, jobs: int = 1, progress: PartProgress | None = None
+    plan: ExperimentPlan, folder: Path, *, jobs: int = 1, progress: PartProgress | None = None
 ) -> dict[str, Any]:
     """Run every variant and the nested choice; write ``experiments.json`` and ``.md``.
 
@@ -153,7 +153,7 @@ def run_plan(
 
 
 def _nested(
-    plan: Plan,
+    plan: ExperimentPlan,
     nested: Nested,
     seed: int,
     runs: Mapping[tuple[str, int], Crossvalidation],
@@ -223,7 +223,7 @@ def inner_design(
 
 
 def _scores(
-    plan: Plan,
+    plan: ExperimentPlan,
     runs: Mapping[tuple[str, int], Crossvalidation],
     columns: Mapping[Line, list[Column]],
 ) -> dict[str, Any]:
@@ -287,7 +287,7 @@ def _scores(
 
 
 def _on_known_dates(
-    plan: Plan, runs: Mapping[tuple[str, int], Crossvalidation], common: NDArray[np.bool_]
+    plan: ExperimentPlan, runs: Mapping[tuple[str, int], Crossvalidation], common: NDArray[np.bool_]
 ) -> dict[Line, Any]:
     """Scores of each line on known dates, over all seeds; empty where the headline is that."""
     run = _first(runs)

@@ -166,9 +166,9 @@ def _regime(result: Crossvalidation, regime: str, config: Config, ours: str) -> 
     )
 
 
-def _rows(result: Crossvalidation, regime: str, config: Config) -> _Rows:
+def _rows(result: Crossvalidation, regime: str, config: Config) -> _ScoredRows:
     source = result.source
-    return _Rows(
+    return _ScoredRows(
         result=result,
         common=common_rows(result, regime),
         due=_due(result, regime),
@@ -189,7 +189,7 @@ def _due(result: Crossvalidation, regime: str) -> NDArray[np.bool_]:
     return due
 
 
-class _Rows(NamedTuple):
+class _ScoredRows(NamedTuple):
     """What all models of a regime are scored on."""
 
     result: Crossvalidation
@@ -201,7 +201,7 @@ class _Rows(NamedTuple):
     seed: int
 
 
-def _model(rows: _Rows, predicted: NDArray[np.float32]) -> ModelScores:
+def _model(rows: _ScoredRows, predicted: NDArray[np.float32]) -> ModelScores:
     result, common = rows.result, rows.common
     source, label = result.source, result.source.label
     observed, estimated = label[common], predicted[common]
@@ -241,7 +241,7 @@ def _model(rows: _Rows, predicted: NDArray[np.float32]) -> ModelScores:
     )
 
 
-def _paired(rows: _Rows, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> Paired:
+def _paired(rows: _ScoredRows, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> Paired:
     source, common = rows.result.source, rows.common
     date = None if rows.date is None else rows.date[common]
     found = paired_difference(
@@ -273,7 +273,7 @@ def _score_set(observed: NDArray[Any], predicted: NDArray[Any]) -> ScoreSet:
 
 
 def _ends(
-    rows: _Rows,
+    rows: _ScoredRows,
     group: NDArray[np.str_],
     observed: NDArray[Any],
     predicted: NDArray[Any],

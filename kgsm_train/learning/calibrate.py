@@ -75,7 +75,7 @@ class Profile:
 
 
 @dataclass(frozen=True)
-class _Rows:
+class _UsableRows:
     """The usable rows, float64, all (n,)."""
 
     seen: InOwnTerms
@@ -191,7 +191,7 @@ def profile(
     return Profile(a, cost, (low, high), flat)
 
 
-def _cost_at(wcm: Wcm, rows: _Rows, residual: str) -> float:
+def _cost_at(wcm: Wcm, rows: _UsableRows, residual: str) -> float:
     found = _least_squares(
         lambda x: _residuals(wcm, x[0], x[1], rows, residual),
         ("C", "D"),
@@ -207,7 +207,7 @@ def _usable(
     vegetation: ArrayLike,
     sm: ArrayLike,
     angle_deg: ArrayLike | None,
-) -> _Rows:
+) -> _UsableRows:
     """Rows with every input there and in range. DataError for fewer than 10."""
     given = [sigma0_db, vegetation, sm]
     if wcm.needs_angle:
@@ -232,10 +232,10 @@ def _usable(
             "angle, or are out of range"
         )
     db, vegetation, sm, angle = db[kept], vegetation[kept], sm[kept], angle[kept]
-    return _Rows(in_own_terms(wcm, db, vegetation, angle), sm, left_out)
+    return _UsableRows(in_own_terms(wcm, db, vegetation, angle), sm, left_out)
 
 
-def _residuals(wcm: Wcm, c_db: float, d_db: float, rows: _Rows, residual: str) -> Array:
+def _residuals(wcm: Wcm, c_db: float, d_db: float, rows: _UsableRows, residual: str) -> Array:
     """(n,) modelled - observed, in m3 m-3 or dB."""
     if residual == "sm":
         # SM = (sigma_soil - C) / D                                              (3) (6)
@@ -246,7 +246,7 @@ def _residuals(wcm: Wcm, c_db: float, d_db: float, rows: _Rows, residual: str) -
     return expected_db - seen.sigma0_db
 
 
-def _line(wcm: Wcm, rows: _Rows) -> tuple[float, float]:
+def _line(wcm: Wcm, rows: _UsableRows) -> tuple[float, float]:
     """C and D to begin with: the straight line of soil backscatter on SM, within bounds."""
     soil_db = isolate_to_fit(wcm, rows.seen)[0]
     off = rows.sm - rows.sm.mean()

@@ -102,10 +102,10 @@ def ismn(
 
     Archives or folders: surface sensors, good readings.
     """
-    from .ismn import Surface, read_ismn
+    from .ismn import SensorSelection, read_ismn
 
     preflight([output], archives, suffixes=RESULTS, what="tables")
-    _write(output, read_ismn(archives, Surface(min_depth, max_depth, _names(flag), when)))
+    _write(output, read_ismn(archives, SensorSelection(min_depth, max_depth, _names(flag), when)))
 
 
 @app.command()

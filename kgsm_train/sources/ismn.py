@@ -27,7 +27,7 @@ OVERPASS_SECONDS = 3 * 3600
 
 
 @dataclass(frozen=True)
-class Surface:
+class SensorSelection:
     """Which sensors and readings to take.
 
     min_depth_m, max_depth_m: the whole sensor lies between; 0.051 m because probes at two
@@ -62,7 +62,9 @@ class Readings:
     value: NDArray[np.float64]
 
 
-def read_ismn(archives: Sequence[str | Path], surface: Surface = Surface()) -> Sourced:
+def read_ismn(
+    archives: Sequence[str | Path], surface: SensorSelection = SensorSelection()
+) -> Sourced:
     """One row per sensor and day (or reading).
 
     Columns: site (network_station_instrument_depths, the same in every archive), date, sm,
@@ -115,7 +117,7 @@ class _Found:
     seen: dict[str, str] = field(default_factory=dict)
 
 
-def _add_station(found: _Found, station: Any, archive: str, surface: Surface) -> None:
+def _add_station(found: _Found, station: Any, archive: str, surface: SensorSelection) -> None:
     """The rows of a station's probes; a sensor that cannot be read costs itself."""
     moisture = [s for s in station.sensors.values() if s.variable == "soil_moisture"]
     found.other_depths.update(
@@ -148,7 +150,7 @@ def _add_station(found: _Found, station: Any, archive: str, surface: Surface) ->
         found.parts.append(part)
 
 
-def _nothing(names: str, found: _Found, surface: Surface) -> None:
+def _nothing(names: str, found: _Found, surface: SensorSelection) -> None:
     """DataError: why no row came of the archives."""
     if found.other_flags:
         raise DataError(
@@ -251,7 +253,7 @@ def _mean_at(time: Seconds, warm: Sequence[Readings], by_day: bool) -> NDArray[n
         return np.asarray(total / count)
 
 
-def _good(sensor: Any, surface: Surface, others: Counter[str]) -> Readings:
+def _good(sensor: Any, surface: SensorSelection, others: Counter[str]) -> Readings:
     """A sensor's readings with a good flag, one per time; ``others`` counts the rest."""
     with quiet():
         frame = sensor.read_data()
@@ -264,7 +266,7 @@ def _good(sensor: Any, surface: Surface, others: Counter[str]) -> Readings:
     return Readings(time, value[good][first])
 
 
-def _inside(sensor: Any, surface: Surface) -> bool:
+def _inside(sensor: Any, surface: SensorSelection) -> bool:
     return bool(
         surface.min_depth_m <= sensor.depth.start and sensor.depth.end <= surface.max_depth_m
     )

@@ -23,7 +23,7 @@ from kgsm_infer.prepare.fuse import Run, fuse_series, make_plan, present_shares
 from kgsm_infer.prepare.methods import (
     DEFAULT_METHOD,
     METHODS,
-    Rows,
+    RowSpan,
     box_sum,
     detail,
     fuse_block,
@@ -98,7 +98,7 @@ def run(*arguments: Any) -> Any:
     return CliRunner().invoke(app, ["prepare", *map(str, arguments)])
 
 
-def series(manifest: Path, folder: Path, **options: Any) -> list[fuse_module.DayReport]:
+def series(manifest: Path, folder: Path, **options: Any) -> list[fuse_module.FusedDay]:
     pairs, how = read_pairs(manifest), Run(**options)
     return fuse_series(pairs, folder, how, make_plan(pairs, how, present_shares(pairs)))
 
@@ -195,7 +195,7 @@ def test_the_simple_methods_by_hand():
     fine1, coarse1, fine2, coarse2, coarse0 = rng.random((5, 9, 11)).astype(np.float32)
     coarse0[2, 3] = np.nan
     pair, rule = Pair(fine1, coarse1, fine2, coarse2), Fusion(radius=2)
-    arguments = (rule, pair, coarse0[None], np.asarray([0.25]), np.ones((2, 11)), Rows(1, 6))
+    arguments = (rule, pair, coarse0[None], np.asarray([0.25]), np.ones((2, 11)), RowSpan(1, 6))
     line = 0.75 * fine1 + 0.25 * fine2
     assert_allclose(fuse_block("linear", *arguments)[0], line[1:7], rtol=1e-6)
     anomaly = line + coarse0 - (0.75 * coarse1 + 0.25 * coarse2)

@@ -26,7 +26,7 @@ from kgsm_infer.base.errors import DataError, MissingError, UsageError
 from kgsm_infer.tables.table import read_table, table_from_columns
 from kgsm_train.sources.columns import Sourced, nearest, used_once, write_source
 from kgsm_train.sources.earth_engine import ndvi_of, read_backscatter, read_earth_engine
-from kgsm_train.sources.ismn import Surface, read_ismn
+from kgsm_train.sources.ismn import SensorSelection, read_ismn
 from kgsm_train.sources.join import IN_UTC, Join, join_in_situ
 from kgsm_train.sources.join import with_ndvi as joined_ndvi
 from kgsm_train.sources.oznet import (
@@ -836,11 +836,11 @@ def test_ismn_daily_mean_of_good_surface_readings(ismn_zip, tmp_path):
 
 
 def test_ismn_reading_nearest_to_an_overpass_or_every_one(ismn_zip):
-    every = read_ismn([ismn_zip], Surface(when="every")).columns
+    every = read_ismn([ismn_zip], SensorSelection(when="every")).columns
     one = every["site"] == "NET_one_Probe-X_0.05-0.05m"
     good = [reading for reading in READINGS if reading[2] == "G"]
     assert every["date"][one].tolist() == [f"{time:%Y-%m-%dT%H:%M:%SZ}" for time, _, _ in good]
-    near = read_ismn([ismn_zip], Surface(when="06:30")).columns
+    near = read_ismn([ismn_zip], SensorSelection(when="06:30")).columns
     one = near["site"] == "NET_one_Probe-X_0.05-0.05m"
     # 11:00 on the 4th is further than three hours
     assert near["date"][one].tolist() == ["2020-01-01T05:00:00Z", "2020-01-02T06:00:00Z"]
@@ -867,9 +867,9 @@ def test_ismn_extracted_folder_reads_as_the_zip(ismn_zip, tmp_path):
 
 def test_ismn_refusals_say_what_there_is(ismn_zip, tmp_path):
     with pytest.raises(DataError, match=r"within 1 to 2 m; there are .*0.05-0.05 m"):
-        read_ismn([ismn_zip], Surface(1, 2))
+        read_ismn([ismn_zip], SensorSelection(1, 2))
     with pytest.raises(DataError, match=r"flagged U; flags there: G \(6\)"):
-        read_ismn([ismn_zip], Surface(flags=("U",)))
+        read_ismn([ismn_zip], SensorSelection(flags=("U",)))
     with pytest.raises(DataError, match="give one"):
         read_ismn([ismn_zip, ismn_zip])
     with pytest.raises(DataError, match="no such file"):
@@ -888,7 +888,7 @@ def test_ismn_refusals_say_what_there_is(ismn_zip, tmp_path):
 )
 def test_ismn_refuses_a_choice_that_cannot_be(surface):
     with pytest.raises(UsageError):
-        Surface(**surface)
+        SensorSelection(**surface)
 
 
 def test_ismn_without_its_package_names_the_extra(tmp_path, monkeypatch):
@@ -902,11 +902,11 @@ def test_ismn_without_its_package_names_the_extra(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "surface", "sites", "network"),
     [
-        ("Data_header_values.zip", Surface(flags=("U",)), 8, {"MAQU", "SCAN", "SOILSCAPE"}),
-        ("Data_seperate_files_20170810_20180809.zip", Surface(), 1, {"FR_Aqui"}),
+        ("Data_header_values.zip", SensorSelection(flags=("U",)), 8, {"MAQU", "SCAN", "SOILSCAPE"}),
+        ("Data_seperate_files_20170810_20180809.zip", SensorSelection(), 1, {"FR_Aqui"}),
         (
             "Data_seperate_files_header_20170810_20180809.zip",
-            Surface(max_depth_m=0.25),
+            SensorSelection(max_depth_m=0.25),
             2,
             {"COSMOS"},
         ),
