@@ -89,7 +89,6 @@ void kgsm_pack_portable(const kgsm_layout *layout, size_t n, const int64_t *rows
                         float *tile, uint16_t *window_flags);
 
 /* readout.c; a few numbers a window, no tier has a better loop */
-void kgsm_readout_portable(size_t steps, size_t channels, const float *weight, float bias,
-                           size_t n, const float *tile, float *sm);
+void kgsm_readout_portable(const kgsm_head *head, size_t n, const float *tile, float *sm);
 
 #endif

@@ -222,18 +222,25 @@ int kgsm_lstm_run(const kgsm_lstm *lstm, const float *prepared, size_t n, size_t
     return KGSM_OK;
 }
 
-int kgsm_readout(size_t steps, size_t channels, const float *weight, float bias, size_t n,
-                 const float *tile, float *sm) {
+static int link_is_sound(const kgsm_head *head) {
+    if (head->link == KGSM_LINK_IDENTITY) return 1;
+    return head->link == KGSM_LINK_NORMAL && isfinite(head->low) && isfinite(head->high) &&
+           head->low < head->high;
+}
+
+int kgsm_readout(const kgsm_head *head, size_t n, const float *tile, float *sm) {
     const size_t most = SIZE_MAX / sizeof(float);
-    if (!steps || !channels || product(product(steps, channels), n ? n : 1) > most)
+    if (!head) return KGSM_ERR_NULL;
+    const size_t weights = product(head->steps, head->channels);
+    if (!head->steps || !head->channels || product(weights, n ? n : 1) > most)
         return KGSM_ERR_SHAPE;
-    if (!weight) return KGSM_ERR_NULL;
-    for (size_t i = 0; i < steps * channels; i++)
-        if (!isfinite(weight[i])) return KGSM_ERR_PARAM;
-    if (!isfinite(bias)) return KGSM_ERR_PARAM;
+    if (!head->weight) return KGSM_ERR_NULL;
+    for (size_t i = 0; i < weights; i++)
+        if (!isfinite(head->weight[i])) return KGSM_ERR_PARAM;
+    if (!isfinite(head->bias) || !link_is_sound(head)) return KGSM_ERR_PARAM;
     if (n == 0) return KGSM_OK;
     if (!tile || !sm) return KGSM_ERR_NULL;
-    kgsm_readout_portable(steps, channels, weight, bias, n, tile, sm);
+    kgsm_readout_portable(head, n, tile, sm);
     return KGSM_OK;
 }
 

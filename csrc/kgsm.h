@@ -270,17 +270,33 @@ KGSM_API int kgsm_lstm_run(const kgsm_lstm *lstm, const float *prepared, size_t 
 
 /* ---- the head -------------------------------------------------------------------------- */
 
-/* The straight line beside the LSTM (change detection, or the WCM), read off the tile:
- * sm[i] = bias + sum over t, f of weight[t][f] tile[t][i][f], m3 m-3, neither clipped nor masked.
+enum {
+    KGSM_LINK_IDENTITY = 0, /* SM is the line itself */
+    KGSM_LINK_NORMAL = 1    /* SM = low (1 - p) + high p, p = Phi(line); Phi is the standard normal
+                               distribution function, (1 + erf(x / sqrt 2)) / 2 */
+};
+
+typedef struct {
+    size_t steps, channels; /* T, F, >= 1 */
+    const float *weight;    /* (T, F) finite; a channel with weight 0 is not read */
+    float bias;             /* finite */
+    int link;               /* KGSM_LINK_... */
+    float low, high;        /* read with KGSM_LINK_NORMAL only: m3 m-3 at line = -inf and at +inf;
+                               finite, low < high */
+} kgsm_head;
+
+/* SM of the physics head (change detection, WCM or label-free index), from the tile:
  *
- *   weight     (T, F) m3 m-3 per scaled unit, finite; a channel of weight 0 is not looked at
- *   bias       m3 m-3, finite
+ *   line = bias + sum over t, f of weight[t][f] tile[t][i][f],  sm[i] = link(line)
+ *
  *   tile       (T, n, F) as kgsm_pack makes it
- *   sm         (n) out; NaN where a channel that is looked at is NaN
+ *   sm         (n) out, m3 m-3, neither clipped nor masked; NaN where a channel that is read
+ *              is NaN
  *
+ * Units of weight and bias: m3 m-3 with KGSM_LINK_IDENTITY, none with KGSM_LINK_NORMAL. Within
+ * 2e-7 (high - low) of float64 with KGSM_LINK_NORMAL.
  * KGSM_ERR_NULL, KGSM_ERR_SHAPE (T or F is 0), KGSM_ERR_PARAM. */
-KGSM_API int kgsm_readout(size_t steps, size_t channels, const float *weight, float bias,
-                          size_t n, const float *tile, float *sm);
+KGSM_API int kgsm_readout(const kgsm_head *head, size_t n, const float *tile, float *sm);
 
 /* ---- the domain ------------------------------------------------------------------------ */
 

@@ -1,20 +1,35 @@
-/* The head's straight line on the tile (T, n, F), one window after the other:
+/* The head's estimate on the tile (T, n, F), one window after the other:
  *
- *     sm[i] = bias + sum over t, f of weight[t][f] tile[t][i][f]
+ *     line  = bias + sum over t, f of weight[t][f] tile[t][i][f]
+ *     sm[i] = line                                       KGSM_LINK_IDENTITY
+ *     sm[i] = low (1 - p) + high p,  p = Phi(line)       KGSM_LINK_NORMAL
  *
- * A weight of 0 is not looked at, so a NaN that the head does not read does not reach it.
- * The sum is float64 in the order of the tile: the same bits for a window anywhere. */
+ * Phi(x) = (1 + erf(x / sqrt 2)) / 2 is the standard normal distribution function. Rounding may
+ * put the sum one unit beyond low .. high; it is clamped, so that no result counts as clipped.
+ *
+ * A channel with weight 0 is skipped, so its NaN does not reach the result. The sum is float64
+ * in the order of the tile, so a window gives the same bits in any batch. */
+#include <math.h>
+
 #include "kernels.h"
 
-void kgsm_readout_portable(size_t steps, size_t channels, const float *weight, float bias,
-                           size_t n, const float *tile, float *sm) {
+static const double sqrt_half = 0.70710678118654752440;
+
+void kgsm_readout_portable(const kgsm_head *head, size_t n, const float *tile, float *sm) {
+    const size_t steps = head->steps, channels = head->channels;
     for (size_t i = 0; i < n; i++) {
-        double sum = bias;
+        double line = head->bias;
         for (size_t t = 0; t < steps; t++) {
-            const float *w = weight + t * channels, *x = tile + (t * n + i) * channels;
+            const float *w = head->weight + t * channels, *x = tile + (t * n + i) * channels;
             for (size_t f = 0; f < channels; f++)
-                if (w[f] != 0.0f) sum += (double)w[f] * x[f];
+                if (w[f] != 0.0f) line += (double)w[f] * x[f];
         }
-        sm[i] = (float)sum;
+        if (head->link == KGSM_LINK_NORMAL) {
+            const float p = 0.5f + 0.5f * erff((float)(line * sqrt_half));
+            const float x = head->low * (1.0f - p) + head->high * p; /* NaN passes the clamp */
+            sm[i] = x < head->low ? head->low : x > head->high ? head->high : x;
+        } else {
+            sm[i] = (float)line;
+        }
     }
 }

@@ -244,7 +244,8 @@ def read_out(readout: Readout, tile: NDArray[np.float32]) -> NDArray[np.float32]
         return _head.read_out(readout, tile)
     tile = _dense(tile, np.float32)
     sm = np.empty(tile.shape[1], np.float32)
-    _core.readout(_dense(readout.weight, np.float32), float(readout.bias), tile, sm)
+    weight, bias = _dense(readout.weight, np.float32), float(readout.bias)
+    _core.readout(weight, bias, readout.limits, tile, sm)
     return sm
 
 

@@ -52,9 +52,16 @@ cdef extern from "kgsm.h" nogil:
     int kgsm_lstm_run(
         const kgsm_lstm *lstm, const float *prepared, size_t n, size_t lines,
         const float *tile, float *scratch, float *sm)
-    int kgsm_readout(
-        size_t steps, size_t channels, const float *weight, float bias, size_t n,
-        const float *tile, float *sm)
+    int KGSM_LINK_IDENTITY, KGSM_LINK_NORMAL
+
+    ctypedef struct kgsm_head:
+        size_t steps, channels
+        const float *weight
+        float bias
+        int link
+        float low, high
+
+    int kgsm_readout(const kgsm_head *head, size_t n, const float *tile, float *sm)
     int kgsm_nearest(
         size_t n, size_t stride, size_t channels, const float *x, size_t count,
         const float *points, float *distance)
@@ -213,20 +220,28 @@ def lstm_run(
 def readout(
     const float[:, ::1] weight not None,
     float bias,
+    limits,
     const float[:, :, ::1] tile not None,
     float[::1] sm not None,
 ):
-    """sm (n,) of the head alone, of a tile (T, n, F) and weight (T, F)."""
+    """sm (n,) of the head alone, of a tile (T, n, F) and weight (T, F).
+
+    limits: (low, high) of a head with the normal link, None for the line itself.
+    """
     cdef size_t n = tile.shape[1]
+    cdef kgsm_head head
     cdef int code
     _same_length(weight.shape[0], tile.shape[0], "tile")
     _same_length(weight.shape[1], tile.shape[2], "tile, last axis")
     _same_length(n, sm.shape[0], "sm")
     if n == 0:
         return
+    head.steps, head.channels = weight.shape[0], weight.shape[1]
+    head.weight, head.bias = &weight[0, 0], bias
+    head.link = KGSM_LINK_IDENTITY if limits is None else KGSM_LINK_NORMAL
+    head.low, head.high = (0.0, 1.0) if limits is None else limits
     with nogil:
-        code = kgsm_readout(
-            weight.shape[0], weight.shape[1], &weight[0, 0], bias, n, &tile[0, 0, 0], &sm[0])
+        code = kgsm_readout(&head, n, &tile[0, 0, 0], &sm[0])
     _check(code)
 
 

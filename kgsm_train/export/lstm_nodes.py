@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from onnx import helper
@@ -66,7 +68,7 @@ def lstm_members(graph: Graph, network: KnowledgeGuidedLSTM, output: str) -> str
 
 
 def physics_head(graph: Graph, readout: Readout) -> str:
-    """The straight line beside the LSTM: tile (T, N, F) to SM (N,), one product a step read."""
+    """Add the nodes of the physics head: tile (T, N, F) to SM (N,), one product per step read."""
     total = graph.constant("physics_intercept", [readout.bias])
     channel_axis = graph.constant("channel_axis", [1], np.int64)
     for step in np.flatnonzero(readout.weight.any(axis=1))[::-1]:
@@ -78,7 +80,24 @@ def physics_head(graph: Graph, readout: Readout) -> str:
         part = graph.node("MatMul", [channels, slopes], f"{name}_column")
         line = graph.node("Squeeze", [part, channel_axis], name)
         total = graph.node("Add", [total, line], f"{name}_and_before")
-    return total
+    return total if readout.limits is None else _between_limits(graph, total, readout.limits)
+
+
+def _between_limits(graph: Graph, line: str, limits: tuple[float, float]) -> str:
+    """Add the nodes of the index: SM = low (1 - p) + high p, p = (1 + erf(line / sqrt 2)) / 2."""
+    node, constant = graph.node, graph.constant
+    scaled = node("Mul", [line, constant("sqrt_half", math.sqrt(0.5))], "physics_line_scaled")
+    erf = node("Erf", [scaled], "physics_erf")
+    half = node("Mul", [erf, constant("half", 0.5)], "physics_half_erf")
+    p = node("Add", [half, constant("half", 0.5)], "physics_index")
+    rest = node("Sub", [constant("one", 1.0), p], "physics_index_rest")
+    dry, wet = constant("head_low", limits[0]), constant("head_high", limits[1])
+    dry_part, wet_part = (
+        node("Mul", [dry, rest], "physics_dry"),
+        node("Mul", [wet, p], "physics_wet"),
+    )
+    between = node("Add", [dry_part, wet_part], "physics_between_limits")
+    return node("Clip", [between, dry, wet], "physics_in_limits")
 
 
 def _arrays(layer: nn.Module) -> dict[str, NDArray[np.float32]]:

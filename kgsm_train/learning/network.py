@@ -159,9 +159,14 @@ class KnowledgeGuidedLSTM(nn.Module):
 
 
 def on_tile(readout: Readout, tile: Tensor) -> Tensor:
-    """The head (N,) on a tile (T, N, F): in torch what :mod:`kgsm_infer.kernels.head` is."""
+    """Apply the head to a tile (T, N, F), giving (N,), as :mod:`kgsm_infer.kernels.head` does."""
     weight = torch.from_numpy(readout.weight)
-    return torch.einsum("tf,tnf->n", weight, tile) + float(readout.bias)
+    line = torch.einsum("tf,tnf->n", weight, tile) + float(readout.bias)
+    if readout.limits is None:
+        return line
+    low, high = readout.limits
+    p = 0.5 + 0.5 * torch.erf(line * math.sqrt(0.5))
+    return (low * (1.0 - p) + high * p).clamp(low, high)
 
 
 def raw_tile(layout: Layout, channel_db: Tensor, valid: Tensor, batch: Batch) -> Tensor:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from made_models import card_of, network_of
 from onnx import TensorProto, helper
+from scipy.stats import norm
 
 from kgsm_infer import kernels
 from kgsm_infer.kernels import head, wcm
@@ -158,6 +159,23 @@ def test_the_head_is_the_line_on_its_card_in_every_engine(engine):
     got = HEADS[engine](readout_of(HEAD, LAYOUT, CHANNELS), tile)
 
     assert np.abs(got - expected).max() <= 1e-6
+
+
+@pytest.mark.parametrize("engine", HEADS)
+@pytest.mark.parametrize("limits", [(0.0, 1.0), (0.05, 0.40)])
+def test_the_index_is_the_normal_distribution_function_in_every_engine(engine, limits):
+    rng = np.random.default_rng(3)
+    tile = rng.normal(0, 1.5, (3, 2000, 6)).astype(np.float32)
+    terms = (Term("vh_anomaly", 0, 0.5), Term("vh_anomaly_scene", 0, 0.5))
+    head_of_index = Head("index", 0.0, terms, 0.0, limits)
+    z, z_scene = tile[2, :, 1] * 1.1 + 0.1, tile[2, :, 2] * 0.8 - 0.2
+    expected = limits[0] + (limits[1] - limits[0]) * norm.cdf(0.5 * z + 0.5 * z_scene)
+
+    got = HEADS[engine](readout_of(head_of_index, LAYOUT, CHANNELS), tile)
+
+    assert got.dtype == np.float32
+    assert np.abs(got - expected).max() <= 1e-6
+    assert (got >= np.float32(limits[0])).all() and (got <= np.float32(limits[1])).all()
 
 
 def test_torch_gradient_of_log_a_is_the_finite_difference():

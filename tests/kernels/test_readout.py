@@ -46,6 +46,27 @@ def test_the_line_on_the_tile_is_the_line_in_the_channels_units() -> None:
     assert np.abs(on_this_machine.read_out(readout, tile) - expected).max() < 1e-6
 
 
+@pytest.mark.parametrize("limits", [(0.0, 1.0), (0.05, 0.40), (0.3, 0.4)])
+def test_the_index_is_the_normal_distribution_function_of_the_line(
+    limits: tuple[float, float],
+) -> None:
+    norm = pytest.importorskip("scipy.stats").norm
+    line = np.concatenate([np.linspace(-9, 9, 4001), [0.0, -40.0, 40.0, np.nan]])
+    tile = np.zeros((1, len(line), 4), np.float32)
+    tile[0, :, 1] = line
+    head = Head("index", 0.0, (Term("vh_anomaly", 0, 1.0),), 0.0, limits)
+    readout = readout_of(
+        head, Layout(1, 1, 0, (0.0,) * 3, (1.0,) * 3), ("vh_db", "vh_anomaly", "g")
+    )
+    low, high = np.float32(limits)
+    expected = limits[0] + (limits[1] - limits[0]) * norm.cdf(line.astype(np.float32))
+    for read in (twin.read_out, on_this_machine.read_out):
+        got = read(readout, tile)
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1.2e-7)
+        assert np.nanmin(got) == low and np.nanmax(got) == high, "clipped by rounding"
+        assert (np.diff(got[:4001]) >= -6e-8).all()
+
+
 def test_a_look_that_is_missing_counts_as_an_average_one() -> None:
     tile = np.zeros((3, 1, 6), np.float32)
     tile[2, 0] = 1.0
@@ -67,7 +88,8 @@ def test_c_and_its_twin_agree(data: st.DataObject) -> None:
     ).reshape(steps, channels)
     tile = rng.normal(0, 3, (steps, n, channels)).astype(np.float32)
     tile[rng.random(tile.shape) < 0.1] = np.nan
-    readout = Readout(weight, np.float32(0.2))
+    limits = data.draw(st.sampled_from([None, (0.0, 1.0), (0.05, 0.4)]))
+    readout = Readout(weight, np.float32(0.2), limits)
     ours, theirs = on_this_machine.read_out(readout, tile), twin.read_out(readout, tile)
     assert np.array_equal(np.isnan(ours), np.isnan(theirs))
     read = np.isnan(tile) & (weight != 0)[:, None, :]
@@ -92,6 +114,11 @@ def test_a_window_has_the_same_bits_wherever_it_stands() -> None:
         {"shrink": 1.5},
         {"intercept": float("nan")},
         {"terms": (Term("vh_anomaly", 0, 0.1), Term("vh_anomaly", 0, 0.2))},
+        {"limits": (0.05, 0.4)},
+        {"kind": "index"},
+        {"kind": "index", "limits": (0.4, 0.05)},
+        {"kind": "index", "limits": (0.0, 1.5)},
+        {"kind": "index", "limits": (0.0, float("nan"))},
     ],
 )
 def test_a_head_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
@@ -115,7 +142,10 @@ def test_the_door_checks_shapes_and_numbers() -> None:
     weight = np.zeros((2, 4), np.float32)
     for wrong in (weight[:1], np.zeros((2, 5), np.float32)):
         with pytest.raises(ValueError, match="tile"):
-            core.readout(wrong, 0.2, tile, sm)
+            core.readout(wrong, 0.2, None, tile, sm)
     weight[0, 0] = np.inf
     with pytest.raises(ValueError):
-        core.readout(weight, 0.2, tile, sm)
+        core.readout(weight, 0.2, None, tile, sm)
+    weight[0, 0] = 0.5
+    with pytest.raises(ValueError):
+        core.readout(weight, 0.2, (0.4, 0.4), tile, sm)

@@ -159,18 +159,33 @@ static void check_readout(const char *folder) {
     FILE *file = fixture(folder, "readout");
     int64_t *size = next(file, 8, NULL);
     float *weight = next(file, 4, NULL), *bias = next(file, 4, NULL), *tile = next(file, 4, NULL);
-    float *expected = next(file, 4, NULL);
-    const size_t steps = (size_t)size[0], n = (size_t)size[1], channels = (size_t)size[2];
+    float *line = next(file, 4, NULL), *index = next(file, 4, NULL);
+    const size_t n = (size_t)size[1];
+    const kgsm_head head = {(size_t)size[0], (size_t)size[2], weight, *bias, KGSM_LINK_IDENTITY, 0, 0};
     float *sm = malloc(n * sizeof *sm);
-    EXPECT(kgsm_readout(steps, channels, weight, *bias, n, tile, sm) == KGSM_OK, "readout");
+    EXPECT(kgsm_readout(&head, n, tile, sm) == KGSM_OK, "readout");
     for (size_t i = 0; i < n; i++)
-        EXPECT(near(sm[i], expected[i], 1e-6, 1e-6), "readout[%zu] %g, expected %g", i, sm[i],
-               expected[i]);
-    EXPECT(kgsm_readout(0, channels, weight, *bias, n, tile, sm) == KGSM_ERR_SHAPE, "no step");
-    EXPECT(kgsm_readout(steps, channels, weight, NAN, n, tile, sm) == KGSM_ERR_PARAM, "NaN bias");
-    EXPECT(kgsm_readout(steps, channels, NULL, 0, n, tile, sm) == KGSM_ERR_NULL, "no weight");
+        EXPECT(near(sm[i], line[i], 1e-6, 1e-6), "readout[%zu] %g, expected %g", i, sm[i], line[i]);
+    kgsm_head other = head;
+    other.link = KGSM_LINK_NORMAL, other.low = 0.05f, other.high = 0.40f;
+    EXPECT(kgsm_readout(&other, n, tile, sm) == KGSM_OK, "index");
+    for (size_t i = 0; i < n; i++)
+        EXPECT(near(sm[i], index[i], 2e-7, 2e-7), "index[%zu] %g, expected %g", i, sm[i], index[i]);
+    other.high = 0.05f;
+    EXPECT(kgsm_readout(&other, n, tile, sm) == KGSM_ERR_PARAM, "limits of no width");
+    other.high = NAN;
+    EXPECT(kgsm_readout(&other, n, tile, sm) == KGSM_ERR_PARAM, "NaN limit");
+    other = head, other.link = 2;
+    EXPECT(kgsm_readout(&other, n, tile, sm) == KGSM_ERR_PARAM, "unknown link");
+    other = head, other.steps = 0;
+    EXPECT(kgsm_readout(&other, n, tile, sm) == KGSM_ERR_SHAPE, "no step");
+    other = head, other.bias = NAN;
+    EXPECT(kgsm_readout(&other, n, tile, sm) == KGSM_ERR_PARAM, "NaN bias");
+    other = head, other.weight = NULL;
+    EXPECT(kgsm_readout(&other, n, tile, sm) == KGSM_ERR_NULL, "no weight");
+    EXPECT(kgsm_readout(NULL, n, tile, sm) == KGSM_ERR_NULL, "no head");
     fclose(file);
-    free(size), free(weight), free(bias), free(tile), free(expected), free(sm);
+    free(size), free(weight), free(bias), free(tile), free(line), free(index), free(sm);
 }
 
 static void check_nearest(const char *folder, const char *name) {

@@ -8,6 +8,7 @@ float64), an int64 number of elements, and the elements; little-endian.
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -116,7 +117,9 @@ def main(folder: Path) -> None:
         looked_at = np.where(weight[:, None] != 0, tile.astype(np.float64), 0)
         line_sm = (0.2 + np.einsum("tf,tnf->n", weight.astype(np.float64), looked_at)).astype("f4")
     sizes = np.asarray(tile.shape, np.int64)
-    write(folder / "readout.bin", sizes, weight, np.float32([0.2]), tile, line_sm)
+    phi = np.reshape([0.5 * (1 + math.erf(x / math.sqrt(2))) for x in line_sm], line_sm.shape)
+    index_sm = (0.05 + 0.35 * phi).astype("f4")
+    write(folder / "readout.bin", sizes, weight, np.float32([0.2]), tile, line_sm, index_sm)
 
     for name, days, missing, which in (
         ("gaps", 3, 0.02, 0),

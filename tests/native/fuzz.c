@@ -121,10 +121,16 @@ void fuzz_lstm(bytes *from) {
 void fuzz_readout(bytes *from) {
     const size_t steps = small(from, 6), channels = small(from, 8), n = small(from, 20);
     float *weight = floats(from, steps * channels), *tile = floats(from, steps * n * channels);
-    float *sm = floats(from, n), bias;
-    take(from, &bias, sizeof bias);
-    if (kgsm_readout(steps, channels, weight, bias, n, tile, sm) == KGSM_OK)
-        must(isfinite(bias) && steps > 0 && channels > 0);
+    float *sm = floats(from, n);
+    kgsm_head head = {steps, channels, weight, 0, (int)small(from, 2), 0, 1};
+    take(from, &head.bias, sizeof head.bias);
+    take(from, &head.low, sizeof head.low);
+    take(from, &head.high, sizeof head.high);
+    if (kgsm_readout(&head, n, tile, sm) == KGSM_OK) {
+        must(isfinite(head.bias) && steps > 0 && channels > 0 && head.link < 2);
+        for (size_t i = 0; head.link == KGSM_LINK_NORMAL && i < n; i++)
+            must(isnan(sm[i]) || (sm[i] >= head.low && sm[i] <= head.high));
+    }
     free(weight), free(tile), free(sm);
 }
 
