@@ -15,6 +15,8 @@ linear power, before any logarithm or isolation; NDVI as it is.
     vh_anomaly, vv_anomaly                   the row's own vh_db over what is usual at its
                                              site, in its own swings (see :class:`Typical`)
     vh_anomaly_scene, vv_anomaly_scene       mean of that over all rows of one date
+    vh_anomaly_fields, vv_anomaly_fields     mean over the fields of one date of the mean of
+                                             vh_anomaly within each field
     ndvi_over_scene                          ndvi less its mean over the scene
 
 Which dates make a history is a :class:`HistoryRule`: those up to the row's own date, as
@@ -45,6 +47,9 @@ class SharedBy(Enum):
     FIELD = "field"
     #: All rows of one pass (and orbit).
     SCENE = "scene"
+    #: All fields of one pass (and orbit): the mean over fields of each field's mean. Without
+    #: fields every site, or every pixel, is a field.
+    FIELDS = "fields"
     #: As SCENE; the value is the row's own minus the scene's.
     DEPARTURE = "departure"
     #: All passes of one field (and orbit).
@@ -56,6 +61,11 @@ class SharedBy(Enum):
     def is_past(self) -> bool:
         """True for a comparison with other passes of the same place."""
         return self in (SharedBy.FIELD_PAST, SharedBy.SITE_PAST)
+
+    @property
+    def is_scene(self) -> bool:
+        """True for a mean that other fields of the pass contribute to."""
+        return self in (SharedBy.SCENE, SharedBy.FIELDS, SharedBy.DEPARTURE)
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,7 @@ class ContextColumn:
 _MINIMUM_ROWS: Mapping[SharedBy, int] = {
     SharedBy.FIELD: 2,
     SharedBy.SCENE: 10,
+    SharedBy.FIELDS: 1,
     SharedBy.DEPARTURE: 10,
     SharedBy.FIELD_PAST: 5,
     SharedBy.SITE_PAST: 5,
@@ -105,6 +116,8 @@ CONTEXT: Mapping[str, ContextColumn] = {
     "vv_anomaly": _column("vv_db", SharedBy.SITE_PAST),
     "vh_anomaly_scene": _column("vh_anomaly", SharedBy.SCENE),
     "vv_anomaly_scene": _column("vv_anomaly", SharedBy.SCENE),
+    "vh_anomaly_fields": _column("vh_anomaly", SharedBy.FIELDS),
+    "vv_anomaly_fields": _column("vv_anomaly", SharedBy.FIELDS),
     "ndvi_over_scene": _column("ndvi_scene", SharedBy.DEPARTURE),
 }
 

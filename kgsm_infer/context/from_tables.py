@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +46,8 @@ def compute_context(table: Table, name: str, rule: HistoryRule = WHOLE_ARCHIVE) 
         case SharedBy.DEPARTURE:
             mean, count = _read_or_compute(table, column.base, rule)
             return ContextValues(_numbers(table, name) - mean, count)
+        case SharedBy.FIELDS:
+            return _mean_over_fields(table, name, rule)
         case SharedBy.FIELD | SharedBy.SCENE:
             return _mean(table, name, rule)
 
@@ -72,6 +75,39 @@ def _mean(table: Table, name: str, rule: HistoryRule) -> ContextValues:
     values, _ = _read_or_compute(table, column.base, rule)
     total, count = sums_by_group(column.base, values, group, int(group.max(initial=-1)) + 1)
     return ContextValues(np.asarray(mean_of(column.base, total, count))[group], count[group])
+
+
+def _mean_over_fields(table: Table, name: str, rule: HistoryRule) -> ContextValues:
+    """Average over the fields of each pass the mean of each field's rows.
+
+    Every site is a field where the table has no column ``field``.
+    """
+    column = CONTEXT[name]
+    if "field" not in table.text:
+        table = replace(table, text={**table.text, "field": tuple(table.site.tolist())})
+    values, _ = _read_or_compute(table, column.base, rule)
+    scene, field = group_rows(table, SharedBy.FIELDS), group_rows(table, SharedBy.FIELD)
+    scene_of_field = np.zeros(int(field.max(initial=-1)) + 1, np.int64)
+    scene_of_field[field] = scene
+    of_field = sums_by_group(column.base, values, field, len(scene_of_field))
+    means = average_fields(column.base, *of_field, scene_of_field)
+    return ContextValues(means.values[scene], means.rows[scene])
+
+
+def average_fields(
+    base: str,
+    total: NDArray[np.float64],
+    count: NDArray[np.int64],
+    scene: NDArray[np.int64],
+) -> ContextValues:
+    """Average the means of F fields over each of their S scenes.
+
+    total, count: (F,) of column ``base``, as :func:`sums_by_group` returns them.  scene: (F,)
+    from 0. Returns the means (S,), NaN without a field, and the number of fields with a value.
+    """
+    means = np.asarray(mean_of(base, total, count), np.float64)
+    totals, fields = sums_by_group(base, means, scene, int(scene.max(initial=-1)) + 1)
+    return ContextValues(np.asarray(mean_of(base, totals, fields)), fields)
 
 
 def _compare(

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from ..base.extras import optional
 from ..context.definitions import CONTEXT, ENOUGH, HistoryRule, SharedBy, first_given, too_few
+from ..context.from_tables import average_fields
 from ..context.history import History, Pass, replay
 from ..scenes.grid import Window
 from ..scenes.reader import Reader
-from ..tables.averaging import mean_of, sums_by_group
+from ..tables.averaging import mean_of, sums_by_group, to_power
 from ..tables.columns import possible
 from .plan import Plan
 from .threads import over_blocks
@@ -59,24 +60,40 @@ class Pixels:
 
 
 def make_context(plan: Plan, threads: int = 1) -> Context:
-    """The scene's and the paddocks' means, where the model reads them and no layer gives them.
+    """Compute the means of the scene and of the paddocks that the model reads and no layer gives.
 
-    Backscatter in linear power, anything else as it is, over the pixels with a value on that
-    date: all of the scene's, or those whose centre lies in the paddock.
+    Backscatter is averaged in linear power, anything else as it is, over the pixels with a value
+    on that date: all of the scene's, or those whose centre lies in the paddock. A mean over
+    fields is over the paddocks, or over all pixels of a plan without paddocks.
     """
-    names = [name for name in plan.contexts if CONTEXT[name].shared_by is SharedBy.SCENE]
+
+    def shared_by(*kinds: SharedBy) -> list[str]:
+        return [name for name in plan.contexts if CONTEXT[name].shared_by in kinds]
+
+    over_fields = shared_by(SharedBy.FIELDS) if plan.paddocks else []
+    names = [n for n in shared_by(SharedBy.SCENE, SharedBy.FIELDS) if n not in over_fields]
     plain = [name for name in names if _observed(plan, name)]
     made = [name for name in names if name not in plain]
-    fields = [name for name in plan.contexts if CONTEXT[name].shared_by is SharedBy.FIELD]
-    fields = fields if plan.paddocks else []
+    fields = shared_by(SharedBy.FIELD) if plan.paddocks else []
     bases = {CONTEXT[name].base for name in plan.contexts if CONTEXT[name].shared_by.is_past}
     days = {name: plan.remembered if name in bases else plan.acquisitions for name in fields}
     first = _means(plan, plain, fields, {**dict.fromkeys(plain, plan.acquisitions), **days},
                    Context(), threads)  # fmt: skip
-    if not made:
+    if not made and not over_fields:
         return first
-    second = _means(plan, made, [], dict.fromkeys(made, plan.acquisitions), first, threads)
-    return Context({**first.scenes, **second.scenes}, first.fields)
+    days = dict.fromkeys([*made, *over_fields], plan.acquisitions)
+    second = _means(plan, made, over_fields, days, first, threads)
+    averaged = {name: _over_fields(name, *second.fields[name]) for name in over_fields}
+    return Context({**first.scenes, **second.scenes, **averaged}, first.fields)
+
+
+def _over_fields(name: str, mean: Values, count: NDArray[np.int64]) -> Means:
+    """Average paddock means, both (D, paddocks), over the paddocks of each acquisition, (D,)."""
+    days, paddocks = mean.shape
+    there = np.where(count > 0, 1, 0)
+    power = np.where(count > 0, to_power(CONTEXT[name].base, mean), 0.0)
+    scene = np.repeat(np.arange(days), paddocks)
+    return average_fields(CONTEXT[name].base, power.ravel(), there.ravel(), scene)
 
 
 def _observed(plan: Plan, name: str) -> bool:
@@ -162,7 +179,7 @@ class BlockContext:
         """(N,) of a context, and where it is made of too little."""
         base = CONTEXT[name].base
         match CONTEXT[name].shared_by:
-            case SharedBy.SCENE:
+            case SharedBy.SCENE | SharedBy.FIELDS:
                 value, count = self._of_scene(name, acquisition)
             case SharedBy.DEPARTURE:
                 mean, count = self._of_scene(base, acquisition)

@@ -93,7 +93,9 @@ def _variables(stack: Any, names: list[str]) -> tuple[list[str], list[str]]:
     """The dataset's variables that are read, and the scene contexts to make of them."""
     used: dict[str, None] = {}
     contexts = needed(names, lambda name: name in stack)
-    made = [name for name in contexts if CONTEXT[name].shared_by is SharedBy.SCENE]
+    # every pixel is a field, so a mean over fields is a mean over the scene
+    kinds = (SharedBy.SCENE, SharedBy.FIELDS)
+    made = [name for name in contexts if CONTEXT[name].shared_by in kinds]
     for name in [*names, *contexts]:
         column = first_given(name, stack)
         found = made_from(column, stack)

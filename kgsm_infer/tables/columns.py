@@ -127,7 +127,7 @@ RULES: Mapping[str, Rule] = {
             -100.0, 100.0, "an anomaly in swings of the place (-100 to 100)", lambda _: "nodata?"
         )
         for pol in POLARISATIONS
-        for scene in ("", "_scene")
+        for scene in ("", "_scene", "_fields")
     },
     **{
         f"{pol}_between{scene}": Rule(

@@ -90,6 +90,25 @@ def test_a_fields_context_is_that_of_the_paddocks_pixels(
     np.testing.assert_allclose(block.sm.ravel(), expected.sm, rtol=0, atol=1e-6)
 
 
+def test_the_mean_over_fields_is_over_the_outlines(model: Model, scene: Path) -> None:
+    """Pixels outside the outlines do not count, and a large paddock counts as a small one."""
+    model, pixels = _with_rule(model, "vh_anomaly_fields", "past"), make_pixels()
+    field = np.full((20, 30), "", object)
+    field[2:9, 3:25], field[12:18, 10:20] = "a", "b"
+    columns = {**pixels.columns(), "field": field.ravel().tolist() * 4}
+    inside = np.tile(field.ravel() != "", 4)
+    columns = {name: np.asarray(cells)[inside].tolist() for name, cells in columns.items()}
+    table = table_from_columns(columns, features=["clay"])
+    expected, fields = compute_context(table, "vh_anomaly_fields", model.card.history)
+    plan = plan_map(model, read_scene(scene), every=True)
+    plan = replace(plan, paddocks=(_square(2, 3, 9, 25), _square(12, 10, 18, 20)))
+    values, count = make_context(plan, threads=2).scenes["vh_anomaly_fields"]
+    for day, date in enumerate(np.unique(table.date)):
+        first = np.flatnonzero(table.date == date)[0]
+        assert abs(values[day] - expected[first]) < 1e-9
+        assert count[day] == fields[first] == 2
+
+
 def test_a_field_context_without_outlines_is_flagged(
     model: Model, scene: Path, tmp_path: Path
 ) -> None:
@@ -117,8 +136,8 @@ def _with_rule(model: Model, name: str, span: str) -> Model:
 @pytest.mark.parametrize("span", SPANS)
 @pytest.mark.parametrize(
     "name",
-    ["vh_anomaly", "vh_anomaly_scene", "ndvi_over_scene", "vh_between", "vh_between_scene",
-     "vh_over_usual_db"],
+    ["vh_anomaly", "vh_anomaly_scene", "vh_anomaly_fields", "ndvi_over_scene", "vh_between",
+     "vh_between_scene", "vh_over_usual_db"],
 )  # fmt: skip
 def test_what_is_made_of_a_past_is_the_same_in_table_map_and_cube(
     model: Model, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, span: str
@@ -151,8 +170,10 @@ def test_what_is_made_of_a_past_is_the_same_in_table_map_and_cube(
 
 
 @pytest.mark.parametrize(
-    "name", ["vh_scene_db", "vh_anomaly", "vh_anomaly_scene", "vh_between", "vh_over_usual_db"]
-)
+    "name",
+    ["vh_scene_db", "vh_anomaly", "vh_anomaly_scene", "vh_anomaly_fields", "vh_between",
+     "vh_over_usual_db"],
+)  # fmt: skip
 @pytest.mark.parametrize("nonsense_db", [30.0, -9999.0, -np.inf])
 def test_a_value_that_cannot_be_is_in_no_mean_and_no_past(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, nonsense_db: float

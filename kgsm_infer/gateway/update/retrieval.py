@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ...base import flags
 from ...base.errors import DataError
-from ...context.definitions import CONTEXT, SharedBy, first_given, needed
+from ...context.definitions import CONTEXT, first_given, needed
 from ...model.model import load
 from ...paddocks.summary import summarise
 from ...tables.columns import FROM_DATE
@@ -62,9 +62,9 @@ class Loaded:
     @property
     def shares_scene(self) -> bool:
         """Whether a value depends on the other paddocks of its date."""
-        contexts = needed(self.columns, lambda _: False)
-        shared = {CONTEXT[name].shared_by for name in contexts}
-        return bool(shared & {SharedBy.SCENE, SharedBy.DEPARTURE})
+        return any(
+            CONTEXT[name].shared_by.is_scene for name in needed(self.columns, lambda _: False)
+        )
 
 
 def load_model(path: Path, engine: str = "auto") -> Loaded:
