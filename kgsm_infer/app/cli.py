@@ -58,6 +58,9 @@ Probes = Annotated[
     Path | None,
     typer.Option("--probes", help="site,date,sm of sensors: corrects the level of their dates"),
 ]
+AllowFuture = Annotated[
+    bool, typer.Option("--allow-future", help="use acquisitions later than tomorrow too")
+]
 Engine = Annotated[str, typer.Option(help="auto, native or onnxruntime")]
 LayerOption = Annotated[
     str | None, typer.Option("--layer", help="layer of the outlines, where the file has several")
@@ -100,6 +103,7 @@ def predict(
         Path | None,
         typer.Option(help="file of what each place has shown; read, then TABLE is added to it"),
     ] = None,
+    allow_future: AllowFuture = False,
     threads: Annotated[int, typer.Option(min=1, help="tiles worked on at once")] = 1,
     engine: Engine = "auto",
 ) -> None:
@@ -109,18 +113,24 @@ def predict(
     output.
     """
     from ..model.model import load
+    from ..tables.table import leave_out_future
     from .output import summary, write_retrieval
 
     preflight([output, past], _of_model(model, table, probes, weather), suffixes=RESULTS)
     preflight([past], suffixes=RESULTS, what="pasts")
     loaded = load(model, engine=engine, threads=threads)
     observations = _read_for(loaded, table, keep, weather, weather_utc_offset_hours)
+    if not allow_future:
+        observations = _noted(leave_out_future(observations), observations)
     thin, read = None, observations
     if past is not None:
-        from ..context.state_file import read_past, with_past
+        from ..context.state_file import compare_table, read_past
 
-        rule = loaded.card.history
-        read, thin, shown = with_past(observations, loaded.looks_back(), rule, read_past(past))
+        state, rule = read_past(past, allow_future=allow_future), loaded.card.history
+        notes(state.notes)
+        steps = loaded.card.steps
+        compared = compare_table(observations, loaded.looks_back(), rule, state.past, steps)
+        read, thin = compared.table, compared.missing
     result, beside = loaded.predict(read, thin=thin), None
     if probes is not None:
         from ..probes import correct_rows, read_probes
@@ -133,8 +143,8 @@ def predict(
     if past is not None:  # after the numbers: a call that is cut off may be made again
         from ..context.state_file import write_past
 
-        write_past(past, shown)
-        note(f"{past}: the past of {len(shown)} places")
+        write_past(past, compared.past)
+        note(f"{past}: the past of {len(compared.past)} places")
     sm, mask = observations.as_given(result.sm), observations.as_given(result.flags)
     say(f"{output}: {summary(sm, mask)}", output)
     _simulated(loaded)
@@ -156,6 +166,7 @@ def map_command(
     weather: WeatherFile = None,
     weather_utc_offset_hours: WeatherClock = 0.0,
     quicklook: Quicklook = None,
+    allow_future: AllowFuture = False,
     threads: Threads = 2,
     network: Network = False,
     engine: Engine = "auto",
@@ -195,6 +206,7 @@ def map_command(
             progress=progress,
             probes=sensors,
             tell=note,
+            allow_future=allow_future,
         )
     say(_counted(output, counts))
     _simulated(loaded, manifest.simulated)
@@ -223,6 +235,7 @@ def paddocks(
         float, typer.Option(min=0.0, max=1.0, help="least share of a paddock with a number")
     ] = 0.5,
     quicklook: Quicklook = None,
+    allow_future: AllowFuture = False,
     threads: Threads = 2,
     network: Network = False,
     engine: Engine = "auto",
@@ -235,6 +248,7 @@ def paddocks(
     from ..paddocks.of_table import paddocks_of_table, rows_without_outline
     from ..paddocks.summary import paddock_summary, write_paddocks
     from ..scenes.outlines import read_outlines
+    from ..tables.table import leave_out_future
 
     preflight(
         [output, quicklook],
@@ -257,10 +271,20 @@ def paddocks(
         scene = _rained_on(loaded, scene, weather, weather_utc_offset_hours)
         with pixels_bar(output.name) as progress:
             found = paddocks_of_scene(
-                loaded, scene, outlines, output, threads=threads, progress=progress, **options
+                loaded,
+                scene,
+                outlines,
+                output,
+                threads=threads,
+                progress=progress,
+                tell=note,
+                allow_future=allow_future,
+                **options,
             )
     else:
         table = _read_for(loaded, source, keep, weather, weather_utc_offset_hours)
+        if not allow_future:
+            table = _noted(leave_out_future(table, drop=True), table)
         found = paddocks_of_table(loaded, table, outlines, column=column, **options)
         strange = rows_without_outline(table, outlines, column)
         if strange:
@@ -383,6 +407,12 @@ def _read_for(
 
     table = table_with_weather(path, model.table_features(), keep or "empty", weather, clock)
     notes(table.notes)
+    return table
+
+
+def _noted(table: Table, before: Table) -> Table:
+    """Show the notes that ``table`` has beyond those of ``before``."""
+    notes(table.notes[len(before.notes) :])
     return table
 
 

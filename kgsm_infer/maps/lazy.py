@@ -11,6 +11,7 @@ with its worker is done again elsewhere and gives the same bits.
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from ..base.extras import optional
 from ..context.definitions import CONTEXT, SharedBy, first_given, needed
 from ..tables.averaging import mean_of, to_power
 from ..tables.columns import FROM_DATE, FROZEN_BY, made_from, make, possible
+from ..tables.dates import is_future
 from ..tables.passes import number_passes
 from .attributes import VARIABLES, cf_attributes
 from .blocks import retrieve_columns
@@ -34,7 +36,14 @@ if TYPE_CHECKING:
     from ..model.model import Model
 
 
-def retrieve(model: str | Path, stack: Any, *, every: bool = False, engine: str = "auto") -> Any:
+def retrieve(
+    model: str | Path,
+    stack: Any,
+    *,
+    every: bool = False,
+    engine: str = "auto",
+    allow_future: bool = False,
+) -> Any:
     """Soil moisture of a Dataset, lazily where it is made of dask arrays.
 
     model: a model file that every worker can read; each process loads it once.
@@ -42,6 +51,7 @@ def retrieve(model: str | Path, stack: Any, *, every: bool = False, engine: str 
         ``ndvi``, ``angle_deg``, ...), of dimensions among (time, y, x); times ascending and
         the same for all. Static rasters lack ``time``, constants have no dimension.
     every: each acquisition; otherwise the last.
+    allow_future: use acquisitions later than tomorrow; otherwise they are left out with a warning.
 
     Returns a Dataset of sm, sm_lower, sm_upper and flags, (time, y, x). Scene context is the
     mean over all of (y, x), of backscatter in linear power; field context has to be a variable,
@@ -60,6 +70,8 @@ def retrieve(model: str | Path, stack: Any, *, every: bool = False, engine: str 
     when = flat["time"].values
     if len(when) == 0 or not (np.diff(when) > np.timedelta64(0, "s")).all():
         raise DataError("the dataset's times must be ascending, each once")
+    if not allow_future:
+        flat = _without_future(flat)
     flat = _in_passes(xarray, flat)
     flat = flat.chunk(time=-1) if flat.chunks else flat
     for name in made:  # before the blocks: they see their own pixels only, bases first
@@ -109,6 +121,22 @@ def _variables(stack: Any, names: list[str]) -> tuple[list[str], list[str]]:
             used.update(dict.fromkeys(made_from(first_given(name, ()), stack)))
     used.update({name: None for name in FROZEN_BY if name in stack})
     return [*used], made
+
+
+def _without_future(flat: Any) -> Any:
+    """Leave out acquisitions later than tomorrow; DataError where no other is left."""
+    future = is_future(flat["time"].values)
+    if not future.any():
+        return flat
+    day = str(flat["time"].values[future][0])[:10]
+    if future.all():
+        raise DataError(f"the acquisition of {day} is of the future; allow_future accepts it")
+    warnings.warn(
+        f"the acquisition of {day} is of the future and left out ({int(future.sum())} in all); "
+        "allow_future accepts it",
+        stacklevel=3,
+    )
+    return flat.isel(time=np.flatnonzero(~future))
 
 
 def _in_passes(xarray: Any, flat: Any) -> Any:

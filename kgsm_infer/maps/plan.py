@@ -17,7 +17,7 @@ from ..scenes.manifest import Scene
 from ..scenes.match import nearest_date, within_reach
 from ..scenes.opening import open_stack
 from ..scenes.stack import Stack
-from ..tables.dates import asked_time, utc_seconds
+from ..tables.dates import asked_time, is_future, utc_seconds
 
 if TYPE_CHECKING:
     from ..model.model import Model
@@ -35,6 +35,7 @@ class Plan:
     targets: indices into the stack's dates, ascending.  windows: all blocks, in order.
     paddocks: GeoJSON geometries in the stack's CRS, for field context; or empty.
     effects: what probes say of each target's date; or empty.
+    notes: acquisitions that were left out, and why.
     """
 
     model: Model
@@ -43,6 +44,7 @@ class Plan:
     windows: tuple[Window, ...]
     paddocks: tuple[Mapping[str, Any], ...] = ()
     effects: tuple[DateEffect, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def dates(self) -> NDArray[np.datetime64]:
@@ -75,8 +77,11 @@ def plan_map(
     *,
     date: str | None = None,
     every: bool = False,
+    allow_future: bool = False,
 ) -> Plan:
     """Look at a scene and decide what to do; nothing is computed yet.
+
+    allow_future: use acquisitions later than tomorrow, which are left out otherwise.
 
     date: ISO date of the acquisition to map, with its time where the day has several; None
     for the last. every: all of them. Not both.
@@ -87,6 +92,9 @@ def plan_map(
         raise UsageError("one date or all dates, not both")
     card = model.card
     stack = open_stack(scene, card.polarisation, model_columns(model))
+    notes: tuple[str, ...] = ()
+    if not allow_future:
+        stack, notes = _without_future(stack)
     if every:
         targets: tuple[int, ...] = tuple(range(len(stack.dates)))
     elif date is None:
@@ -96,7 +104,7 @@ def plan_map(
     if not every:
         _all_within_reach(stack, targets[0])
     grid = stack.grid
-    plan = Plan(model, stack, targets, ())
+    plan = Plan(model, stack, targets, (), notes=notes)
     read = max(len(plan.remembered), len(plan.acquisitions))
     windows = tuple(block_windows(grid.height, grid.width, stack.tile, read))
     return replace(plan, windows=windows)
@@ -133,6 +141,21 @@ def block_windows(
     for row in range(0, height, rows):
         for col in range(0, width, cols):
             yield Window(row, col, min(rows, height - row), min(cols, width - col))
+
+
+def _without_future(stack: Stack) -> tuple[Stack, tuple[str, ...]]:
+    """Leave out acquisitions later than tomorrow; DataError where no other is left."""
+    future = is_future(stack.dates)
+    if not future.any():
+        return stack, ()
+    days = f"acquisition of {np.datetime_as_string(stack.dates[future][0], 'D')}"
+    if future.all():
+        raise DataError(f"{stack.source}: the {days} is of the future; --allow-future accepts it")
+    note = (
+        f"{stack.source}: the {days} is of the future and left out ({int(future.sum())} in all); "
+        "--allow-future accepts it"
+    )
+    return replace(stack, dates=stack.dates[~future]), (note,)
 
 
 def _target(stack: Stack, date: str) -> int:

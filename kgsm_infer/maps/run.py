@@ -47,10 +47,11 @@ def map_scene(
     quicklook: str | Path | None = None,
     probes: Table | None = None,
     tell: Callable[[str], None] = lambda text: None,
+    allow_future: bool = False,
 ) -> dict[str, int]:
     """Map a scene to a COG (.tif), CF NetCDF (.nc) or Zarr (.zarr) file.
 
-    date, every: as :func:`plan_map`.  threads: blocks worked on at a time.
+    date, every, allow_future: as :func:`plan_map`.  threads: blocks worked on at a time.
     outlines: paddocks, for a model that takes context from fields and for the quick look.
     probes: sensors that correct the level of their date; tell: hears of those not used.
     quicklook: a PNG of the last mapped date.  Returns pixels, pixels with a number and
@@ -60,7 +61,9 @@ def map_scene(
     output = Path(os.path.realpath(output))  # a link is written through to its target
     write = _writer_for(output)
     with gdal():
-        plan = plan_map(model, scene, date=date, every=every)
+        plan = plan_map(model, scene, date=date, every=every, allow_future=allow_future)
+        for sentence in plan.notes:
+            tell(sentence)
         if outlines is not None:
             usable = on_grid(outlines, plan.stack.grid, plan.stack.source)
             plan = replace(plan, paddocks=tuple(item for item in usable if isinstance(item, dict)))

@@ -11,7 +11,7 @@ Shares are exact areas (exactextract), so a pixel on the fence counts by what is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -60,6 +60,8 @@ def paddocks_of_scene(
     threads: int = 1,
     min_valid: float = MIN_VALID,
     progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+    allow_future: bool = False,
 ) -> list[Paddock]:
     """One line per paddock and date. Only blocks that hold a paddock are computed.
 
@@ -67,7 +69,9 @@ def paddocks_of_scene(
     stopped can be continued.
     """
     with gdal():
-        plan = plan_map(model, scene, date=date, every=every)
+        plan = plan_map(model, scene, date=date, every=every, allow_future=allow_future)
+        for sentence in plan.notes:
+            tell(sentence)
         geometries = on_grid(outlines, plan.stack.grid, plan.stack.source)
         plan = replace(plan, paddocks=tuple(item for item in geometries if isinstance(item, dict)))
         covers = [

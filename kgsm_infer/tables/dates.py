@@ -7,6 +7,7 @@ that is written, and joins other days (:func:`is_day_only`).
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable
 from datetime import date
 
@@ -17,6 +18,8 @@ from ..base.errors import UsageError
 
 #: No radar and no probe is of another time.
 YEARS = (1900, 2100)
+#: Day this version was made; a clock that is earlier is wrong.
+RELEASED = np.datetime64("2026-11-30", "s")
 WRITE = "write 2022-06-16 or 2022-06-16T05:30:00Z"
 
 _DAY = r"(\d{4})(?:-(\d{2})-(\d{2})|(\d{2})(\d{2}))"
@@ -142,6 +145,24 @@ def asked_time(text: str, times: NDArray[np.datetime64], source: str) -> np.date
             f"--date {str(found[0])[:16]}"
         )
     return found[0] if len(found) else None
+
+
+def is_future(
+    times: NDArray[np.datetime64] | np.datetime64, *, now: np.datetime64 | None = None
+) -> NDArray[np.bool_]:
+    """Find acquisition times that cannot be: later than tomorrow, (N,).
+
+    Every command leaves such acquisitions out (``--allow-future`` accepts them): one mistyped year
+    in a past would hide all later passes. Forecast rows of a weather file are not acquisitions.
+    now: UTC; by default the clock, or RELEASED where the clock of a small computer is earlier.
+
+    >>> now = np.datetime64("2027-01-01T12:00")
+    >>> is_future(np.asarray(["2027-01-02T11:59", "2027-01-02T12:01"], "datetime64[s]"), now=now)
+    array([False,  True])
+    """
+    if now is None:
+        now = max(np.datetime64(int(time.time()), "s"), RELEASED)
+    return np.asarray(times > now + np.timedelta64(1, "D"), np.bool_)
 
 
 def why_no_date(text: str) -> str:

@@ -10,7 +10,7 @@ missing stays missing. Files are read in :mod:`kgsm_infer.tables.reading`, cells
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..base.errors import DataError, MissingError
 from .columns import OTHER_NAMES, POLARISATIONS, RULES, forms_given, is_backscatter, made_from, make
-from .dates import asked_day
+from .dates import asked_day, is_future
 from .duplicates import Rows, check_keep, merge
 from .parsing import MISSING
 from .reading import Sheet, read_sheet, sheet_of, write_csv
@@ -80,6 +80,24 @@ class Table:
         """Days since 1970-01-01, (R,)."""
         return (self.date - np.datetime64("1970-01-01", "s")) / np.timedelta64(86400, "s")
 
+    def select(self, rows: NDArray[np.int64]) -> Table:
+        """Return the table of some rows; ``given`` is left out."""
+        return replace(
+            self,
+            site=self.site[rows],
+            date_text=[self.date_text[i] for i in rows.tolist()],
+            date=self.date[rows],
+            numbers={name: values[rows] for name, values in self.numbers.items()},
+            text={name: [cells[i] for i in rows.tolist()] for name, cells in self.text.items()},
+            row_number=self.row_number[rows],
+            given=None,
+            contradicts={
+                at: self.contradicts[row]
+                for at, row in enumerate(rows.tolist())
+                if row in self.contradicts
+            },
+        )
+
     def as_given(self, values: ArrayLike) -> NDArray[Any]:
         """(F,) values of the table's rows, one for each row of the file, in its order.
 
@@ -136,6 +154,27 @@ def table_from_columns(
     """
     check_keep(keep)
     return table_of(sheet_of(columns, source, row_number), features, require, once, keep)
+
+
+def leave_out_future(table: Table, *, drop: bool = False) -> Table:
+    """Empty the numbers of acquisitions later than tomorrow (:func:`is_future`), with a note.
+
+    drop: remove their rows instead. DataError where no other row is left.
+    """
+    future = is_future(table.date)
+    if not future.any():
+        return table
+    at = int(np.argmax(future))
+    place = f"{table.source}: row {table.row(at)}, column date: {shown(table.date_text[at])}"
+    if future.all():
+        raise DataError(f"{place}: every row is of the future; --allow-future accepts them")
+    rows = "1 row is" if future.sum() == 1 else f"{future.sum()} rows are"
+    note = f"{place}: {rows} of the future and left out; --allow-future accepts them"
+    table = replace(table, notes=(*table.notes, note))
+    if drop:
+        return table.select(np.flatnonzero(~future))
+    numbers = {name: np.where(future, np.nan, values) for name, values in table.numbers.items()}
+    return replace(table, numbers=numbers)
 
 
 def table_of(
