@@ -1,12 +1,13 @@
 """State of a place over its passes, and the context columns that compare a pass with it.
 
-Every path (tables, state file, maps, lazy Datasets, gateway) adds passes to a :class:`History`
-through :func:`replay`, which holds the only loop over passes.
+A :class:`History` holds the states of places. Rasters (maps, lazy Datasets) add one pass at a time
+with :func:`replay`. Rows (tables, state file, gateway) are compared in one step with
+:func:`compare_with_past`. Both accumulate the same contributions in the same order: the bits agree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -85,14 +86,9 @@ class History:
 
         value_db: backscatter of the places ``place`` (N,), each once, or of all (P,), dB.
         """
-        there = np.isfinite(value_db)
-        known_db = np.where(there, value_db, np.nan)
-        self.power[place] += np.where(there, to_power("vh_db", known_db), 0.0)
-        self.driest_db[place] = np.fmin(self.driest_db[place], known_db)
-        self.wettest_db[place] = np.fmax(self.wettest_db[place], known_db)
-        self.count[place] += there
-        self.total_db[place] += np.where(there, value_db, 0.0)
-        self.square_db2[place] += np.where(there, value_db, 0.0) ** 2
+        for name, value in _contributions(value_db).items():
+            state = getattr(self, name)
+            state[place] = _ACCUMULATE[name](state[place], value)
 
     def reference_db(self, name: str, place: Any = slice(None)) -> NDArray[np.float64]:
         """Return the usual (mean power) or driest backscatter that context ``name`` subtracts, dB.
@@ -142,6 +138,31 @@ class History:
         return value_db - self.reference_db(name, place)
 
 
+#: How the states before a pass and its contribution make the state after it.
+_ACCUMULATE: Mapping[str, np.ufunc] = {
+    "count": np.add,
+    "power": np.add,
+    "driest_db": np.minimum,
+    "wettest_db": np.maximum,
+    "total_db": np.add,
+    "square_db2": np.add,
+}
+
+
+def _contributions(value_db: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """Return what backscatter values (N,) add to each part of a state; NaN adds nothing."""
+    there = np.isfinite(value_db)
+    known_db = np.where(there, value_db, 0.0)
+    return {
+        "count": there.astype(np.int64),
+        "power": np.where(there, to_power("vh_db", known_db), 0.0),
+        "driest_db": np.where(there, value_db, np.inf),
+        "wettest_db": np.where(there, value_db, -np.inf),
+        "total_db": known_db,
+        "square_db2": known_db**2,
+    }
+
+
 class Pass(NamedTuple):
     """Backscatter of one pass. value_db, place: as in :meth:`History.add`."""
 
@@ -154,6 +175,37 @@ def replay(history: History, passes: Iterable[Pass]) -> Iterator[History]:
     for one in passes:
         history.add(one.value_db, one.place)
         yield history
+
+
+def states_after(
+    start: History, place: NDArray[np.int64], value_db: NDArray[np.float64]
+) -> History:
+    """Return the state of a place after each of its passes, (M,); same bits as :func:`replay`.
+
+    start: (P,) states before the first pass.  place: (M,) of each pass, ascending.
+    value_db: (M,) in order of time within a place.
+
+    Places with about the same number of passes are padded to one length and accumulated
+    together, so that the work grows with M alone.
+    """
+    after = History.empty(len(place))
+    first = np.searchsorted(place, np.arange(len(start.count) + 1))
+    passes = np.diff(first)
+    added = _contributions(value_db)
+    longest = np.frexp(passes)[1]  # passes < 2**longest
+    for size in np.unique(longest[passes > 0]):
+        some = np.flatnonzero(longest == size)
+        width = int(passes[some].max())
+        column = np.arange(width)
+        there = column < passes[some][:, None]
+        at = (first[some][:, None] + column)[there]
+        for name, accumulate in _ACCUMULATE.items():
+            padded = np.zeros((len(some), width + 1), added[name].dtype)
+            padded[:, 0] = getattr(start, name)[some]
+            padded[:, 1:][there] = added[name][at]
+            accumulate.accumulate(padded, axis=1, out=padded)
+            getattr(after, name)[at] = padded[:, 1:][there]
+    return after
 
 
 class ContextValues(NamedTuple):
@@ -177,7 +229,7 @@ def compare_with_past(
 
     value_db: (N,) backscatter, dB.  place: (N,) from 0.  order: (N,) ascends with the passes;
     rows of one place and order are one pass, whose first row counts.
-    start: states before the first row, changed in place; None: no earlier pass.
+    start: states before the first row; None: no earlier pass.
     counted: (N,) rows whose backscatter enters the state; None: all.
 
     >>> value_db, place = np.asarray([-20.0, -22.0, -21.0]), np.zeros(3, np.int64)
@@ -185,21 +237,19 @@ def compare_with_past(
     >>> compare_with_past("vh_over_driest_db", value_db, place, np.arange(3), past).values.tolist()
     [0.0, 0.0, 1.0]
     """
-    history = History.empty(int(place.max(initial=-1)) + 1) if start is None else start
-    compared, count = np.empty(len(value_db)), np.empty(len(value_db), np.int64)
-    by_order = np.argsort(order, kind="stable")
-    rows_of_pass = np.split(by_order, np.flatnonzero(np.diff(order[by_order])) + 1)
+    if start is None:
+        start = History.empty(int(place.max(initial=-1)) + 1)
     added_db = value_db if counted is None else np.where(counted, value_db, np.nan)
-
-    def passes() -> Iterator[Pass]:
-        for rows in rows_of_pass:
-            here, first = np.unique(place[rows], return_index=True)
-            yield Pass(added_db[rows[first]], here)
-
-    for rows, state in zip(rows_of_pass, replay(history, passes()), strict=True):
-        if rule.span == "past":
-            compared[rows] = state.compared(name, value_db[rows], rule, place[rows])
-            count[rows] = state.count[place[rows]]
-    if rule.span == "past":
-        return ContextValues(compared, count)
-    return ContextValues(history.compared(name, value_db, rule, place), history.count[place])
+    rows = np.lexsort([order, place])  # stable
+    of_place, of_order = place[rows], order[rows]
+    new = np.ones(len(rows), bool)
+    new[1:] = (of_place[1:] != of_place[:-1]) | (of_order[1:] != of_order[:-1])
+    pass_of_row = np.empty(len(rows), np.int64)
+    pass_of_row[rows] = np.cumsum(new) - 1
+    states = states_after(start, of_place[new], added_db[rows[new]])
+    if rule.span == "all":
+        last = np.searchsorted(of_place[new], np.arange(len(start.count)), "right") - 1
+        pass_of_row = last[place]
+    return ContextValues(
+        states.compared(name, value_db, rule, pass_of_row), states.count[pass_of_row]
+    )

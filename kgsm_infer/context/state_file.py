@@ -41,7 +41,7 @@ from ..tables.table import Table
 from ..tables.text_column import shown
 from .definitions import CONTEXT, HistoryRule, SharedBy, first_given, needed, too_few
 from .from_tables import compute_context, group_rows
-from .history import History, PlaceState, compare_with_past
+from .history import History, PlaceState, compare_with_past, states_after
 
 FORMAT = 2
 _FORMAT_1 = (
@@ -273,21 +273,19 @@ def _records(
 
     known: passes later than ``last`` of the records, in order of place and time.
     """
+    start = History.of([record.older for record in records])
+    states = states_after(start, known.place, known.value_db)
     ends = np.searchsorted(known.place, np.arange(len(keys)), "right").tolist()
-    times = known.time.astype("datetime64[s]")
-    start = 0
+    times, values_db = known.time.astype("datetime64[s]"), known.value_db.tolist()
+    begin = 0
     for key, record, end in zip(keys, records, ends, strict=True):
-        cut = max(start, end - recent)
-        older, last = record.older, record.last
-        if cut > start:
-            for value_db in known.value_db[start:cut].tolist():
-                older = older.add(value_db)
-            last = times[cut - 1]
-        looks = zip(times[cut:end], known.value_db[cut:end].tolist(), strict=True)
-        start = end
-        made = PlaceRecord(older, last, tuple(Look(time, value_db) for time, value_db in looks))
-        if made.count:
-            yield key, made
+        cut = max(begin, end - recent)
+        looks = tuple(map(Look, times[cut:end], values_db[cut:end]))
+        if cut > begin:
+            yield key, PlaceRecord(states.state(cut - 1), times[cut - 1], looks)
+        elif record.older.count or looks:
+            yield key, PlaceRecord(record.older, record.last, looks)
+        begin = end
 
 
 def _keys(table: Table, place: NDArray[np.int64], kind: str, column: str) -> list[Key]:

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from kgsm_infer.base.errors import DataError
 from kgsm_infer.context.definitions import HistoryRule, Typical, first_given, too_few
 from kgsm_infer.context.from_tables import compute_context
-from kgsm_infer.context.history import History, compare_with_past
+from kgsm_infer.context.history import (
+    History,
+    Pass,
+    PlaceState,
+    compare_with_past,
+    replay,
+    states_after,
+)
 from kgsm_infer.tables.columns import BACKSCATTER_FORMS, forms_given, made_from, make, sigma0_db
 from kgsm_infer.tables.table import Table
 
@@ -70,6 +77,22 @@ def test_a_history_is_what_a_plain_loop_over_the_dates_says(data: st.DataObject)
                     usual = (known.sum() + 3 * -17.0) / (n + 3)
                     swing = np.sqrt((n * known.var() + 3 * 2.0**2) / (n + 3))
                     assert compared[i] == pytest.approx((value[i] - usual) / swing, abs=1e-6)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_the_states_after_each_pass_have_the_bits_of_a_replay(data: st.DataObject) -> None:
+    lengths = data.draw(st.lists(st.integers(0, 20), min_size=1, max_size=6))
+    place = np.repeat(np.arange(len(lengths)), lengths)
+    db = st.one_of(st.just(float("nan")), st.floats(-40, 0))
+    value_db = np.asarray(data.draw(st.lists(db, min_size=len(place), max_size=len(place))), float)
+    start = [
+        data.draw(st.sampled_from([None, PlaceState().add(-20.0).add(-11.3)])) for _ in lengths
+    ]
+    after = states_after(History.of(start), place, value_db)
+    passes = (Pass(value_db[[at]], place[[at]]) for at in range(len(place)))
+    for at, history in enumerate(replay(History.of(start), passes)):
+        assert after.state(at) == history.state(int(place[at]))
 
 
 def table_of(**columns: list[float]) -> Table:

@@ -19,6 +19,7 @@ from ...context.definitions import CONTEXT, HistoryRule, SharedBy, needed, too_f
 from ...context.from_tables import compute_context
 from ...context.history import ContextValues, History, PlaceState, compare_with_past
 from ...tables.averaging import mean_of, to_power
+from ...tables.passes import pass_starts
 from ...tables.table import Table
 from ..store.rows import Observed
 
@@ -83,8 +84,9 @@ def compared_with_past(
         ]
     )
     history = History.of([bases.get((*key, f"{name[:2]}_db")) for key in places])
-    acquired = np.asarray([row.acquired for row in rows], np.int64)
-    return compare_with_past(name, value_db, place, acquired, rule, start=history)
+    acquired = np.asarray([row.acquired for row in rows]).astype("datetime64[s]")
+    order = pass_starts(acquired).astype(np.int64)
+    return compare_with_past(name, value_db, place, order, rule, start=history)
 
 
 def left_behind(
