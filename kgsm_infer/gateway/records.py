@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from ..base.quantities import SOIL_MOISTURE, quantity_named
 from .store.rows import Value
 
 #: What each flag means to somebody who farms. The tests hold the names against flags.NAMES.
@@ -62,32 +63,60 @@ def iso(seconds: int) -> str:
 
 
 def record(value: Value) -> dict[str, Any]:
-    """A value as JSON: soil moisture in m3 m-3 and in percent, None where there is none.
+    """Return a value as JSON, named after its quantity and in its unit; None without a number.
 
-    ``sm_correction`` and ``probes`` stand in it only where probes of the pass moved it.
+    Soil moisture is ``sm`` in m3 m-3, and ``sm_percent``; an index is ``wetness`` without a
+    percentage. ``sm_correction`` and ``probes`` are present where probes of the pass moved it.
     """
+    quantity = quantity_named(value.quantity)
+    numbers = {"sm": value.sm, "sm_lower": value.sm_lower, "sm_upper": value.sm_upper}
     found: dict[str, Any] = {
         "paddock": value.paddock,
         "acquired_at": iso(value.acquired),
         "orbit": value.orbit,
         "revision": value.revision,
-        "sm": value.sm,
-        "sm_lower": value.sm_lower,
-        "sm_upper": value.sm_upper,
-        "unit": "m3 m-3",
-        "sm_percent": _percent(value.sm),
-        "sm_lower_percent": _percent(value.sm_lower),
-        "sm_upper_percent": _percent(value.sm_upper),
+        "quantity": quantity.name,
+        "unit": quantity.unit,
+        **{quantity.column_of(name): number for name, number in numbers.items()},
         "valid_share": value.valid_share,
         "flags": value.flags.split(";") if value.flags else [],
         "reason": value.reason,
         "model": value.model,
     }
+    if quantity.in_percent:
+        found |= {f"{name}_percent": _percent(number) for name, number in numbers.items()}
     if value.probes:
         found["sm_correction"], found["probes"] = value.sm_correction, value.probes
     if value.simulated:
         found["source"] = "simulated"
     return found
+
+
+def number_of(found: Mapping[str, Any], end: str = "") -> float | None:
+    """Return a record's number in the unit for people: percent of volume, or the index itself.
+
+    end: ``_lower`` or ``_upper`` for an end of its interval.
+
+    >>> number_of({"quantity": "soil_moisture", "sm": 0.25, "sm_percent": 25.0})
+    25.0
+    >>> number_of({"quantity": "wetness", "wetness": 0.6, "wetness_lower": None}, "_lower")
+    """
+    quantity = quantity_named(found["quantity"])
+    percent = "_percent" if quantity.in_percent else ""
+    number: float | None = found[f"{quantity.column}{end}{percent}"]
+    return number
+
+
+def number_text(found: Mapping[str, Any], number: float) -> str:
+    """Return a number of :func:`number_of` with its unit, as the page shows it.
+
+    >>> number_text({"quantity": "soil_moisture"}, 24.6), number_text({"quantity": "wetness"}, 0.6)
+    ('25 %', 'index 0.60')
+    """
+    quantity = quantity_named(found["quantity"])
+    if quantity is SOIL_MOISTURE:
+        return f"{number:.0f} %"
+    return f"{'index' if quantity.unit == '1' else quantity.title.lower()} {number:.2f}"
 
 
 def record_bytes(value: Value) -> bytes:

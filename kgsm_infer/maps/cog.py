@@ -119,7 +119,7 @@ def _vrt(work: Work, level: int, size: tuple[int, int], overviews: Iterable[int]
         if dtype.kind == "f":
             bands.append(
                 f'<VRTRasterBand dataType="Float32" band="{number}" subClass="VRTRawRasterBand">'
-                f"<Description>{card.told(name)}</Description><UnitType>{unit}</UnitType>"
+                f"<Description>{card.retrieves.column_of(name)}</Description><UnitType>{unit}</UnitType>"
                 f"<NoDataValue>nan</NoDataValue>{smaller}{raw}</VRTRasterBand>"
             )
             continue

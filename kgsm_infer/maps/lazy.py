@@ -229,7 +229,7 @@ def _block(flat: Any, *, model: str, engine: str, every: bool) -> Any:
     results = dict(zip(VARIABLES, ("sm", "lower", "upper", "flags"), strict=True))
     return xarray.Dataset(
         {
-            loaded.card.told(name): (
+            loaded.card.retrieves.column_of(name): (
                 ("time", "y", "x"),
                 np.stack([getattr(part, key).reshape(sizes) for part in parts]),
                 cf_attributes(name, loaded.card),
@@ -282,7 +282,7 @@ def _template(xarray: Any, flat: Any, every: bool, card: Card) -> Any:
     chunks = (shape[:1], flat.chunks["y"], flat.chunks["x"])
     return xarray.Dataset(
         {
-            card.told(name): (
+            card.retrieves.column_of(name): (
                 ("time", "y", "x"),
                 dask.array.empty(shape, dtype=dtype.newbyteorder("="), chunks=chunks),
                 cf_attributes(name, card),

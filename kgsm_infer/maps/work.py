@@ -57,7 +57,7 @@ class Work:
 
     def told(self, variable: str) -> str:
         """The variable's name in the output."""
-        return self.plan.model.card.told(variable)
+        return self.plan.model.card.retrieves.column_of(variable)
 
     def read(self, variable: str, k: int, window: Window) -> NDArray[Any]:
         """A window of one variable and target."""

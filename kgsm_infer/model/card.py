@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import ModelError
+from ..base.quantities import RETRIEVED, Quantity
 from ..base.schema import build, parse_json
 from ..context.definitions import WHOLE_ARCHIVE, HistoryRule
 from ..kernels.domain import Domain, domain_of
@@ -36,7 +37,6 @@ ROLES = ("backscatter", "dynamic", "static", "gap")
 MOST_CHARACTERS = 4 * 2**20
 #: As the C core has them (kgsm.h).
 MOST_HIDDEN, MOST_MEMBERS, MOST_STEPS = 2**14, 2**10, 2**12
-QUANTITIES = ("sm", "wetness")
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,10 @@ class Card:
     training_data: Mapping[str, Any] = field(default_factory=dict)
     format: int = CARD_FORMAT
 
-    def told(self, name: str) -> str:
-        """A result's name in outputs: ``sm``, ``sm_lower``, ... after the quantity it is of."""
-        return self.quantity + name.removeprefix("sm") if name.startswith("sm") else name
+    @property
+    def retrieves(self) -> Quantity:
+        """The quantity of the model's values, with its name and unit."""
+        return RETRIEVED[self.quantity]
 
     def names(self, role: str) -> tuple[str, ...]:
         """Channel names of one role, in order."""
@@ -229,8 +230,8 @@ def _check(card: Card) -> None:  # noqa: C901  one rule after another, none insi
         raise ValueError(f"kind {card.kind[:40]!r} is none of {', '.join(KINDS)}")
     if (card.wcm is None) != (card.kind == "lstm"):
         raise ValueError(f"kind {card.kind!r} {'without' if card.wcm is None else 'with'} a WCM")
-    if card.quantity not in QUANTITIES:
-        raise ValueError(f"quantity {card.quantity[:40]!r} is none of {', '.join(QUANTITIES)}")
+    if card.quantity not in RETRIEVED:
+        raise ValueError(f"quantity {card.quantity[:40]!r} is none of {', '.join(RETRIEVED)}")
     if card.polarisation not in ("vh", "vv"):
         raise ValueError(f"polarisation {card.polarisation[:40]!r} is neither vh nor vv")
     roles = [channel.role for channel in card.channels]

@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import ModelError
+from ..base.quantities import RETRIEVED, UNKNOWN, Quantity
+from ..base.schema import parse_json
 from .card import CARD_KEY, Card, card_from_json, graph_inputs
 
 SEAL_KEY = "kgsm.sha256"
@@ -118,6 +120,20 @@ def read_model_file(source: str | Path | bytes) -> ModelFile:
     if path is not None:
         _check_sibling(path, roles[0], card_text)
     return ModelFile(path, roles[0], card, content, hashlib.sha256(content).hexdigest())
+
+
+def read_quantity(path: Path) -> Quantity:
+    """Read the quantity of a model file, whatever the format of its card.
+
+    A card without the entry is of an older kgsm and its model retrieves soil moisture. UNKNOWN
+    where the file cannot be read.
+    """
+    try:
+        card_text, _ = card_and_graph(_content(path), str(path))
+        raw = parse_json(card_text or "")
+        return RETRIEVED[raw.get("quantity", "sm")]
+    except (ModelError, ValueError, KeyError, TypeError, AttributeError):
+        return UNKNOWN
 
 
 def sibling_path(path: Path, role: str) -> Path:

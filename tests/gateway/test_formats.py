@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 import jsonschema
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kgsm_infer.base import flags
+from kgsm_infer.base.quantities import SOIL_MOISTURE, UNKNOWN, WETNESS
 from kgsm_infer.gateway.config import Mqtt
 from kgsm_infer.gateway.keys import slug
 from kgsm_infer.gateway.publish import farmos, homeassistant
@@ -22,7 +24,7 @@ from kgsm_infer.gateway.store.rows import Value
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}
 PLAIN = Value("p 1", 1704067200, "", 2, 0.2134, 0.1634, 0.2734, 1.0, 1.0, "short_history", "",
-              "0123456789abcdef", 0, 7)  # fmt: skip
+              "0123456789abcdef", 0, 7, quantity="soil_moisture")  # fmt: skip
 NONE = replace(PLAIN, sm=None, sm_lower=None, sm_upper=None, flags="missing_input",
                reason="nothing of it has a number", valid_share=0.0)  # fmt: skip
 share = st.one_of(st.none(), st.floats(0, 1))
@@ -33,6 +35,7 @@ values = st.builds(
     flags=st.lists(st.sampled_from(flags.NAMES), unique=True).map(";".join), reason=st.text(),
     model=st.text(), simulated=st.integers(0, 1), sequence=st.integers(1),
     sm_correction=st.floats(-1, 1), probes=st.integers(0, 9),
+    quantity=st.sampled_from(["soil_moisture", "wetness", "unknown", ""]),
 )  # fmt: skip
 
 
@@ -74,6 +77,7 @@ def test_numbers_units_and_times_are_the_values():
     assert thing(NONE, None, "north")["Datastreams"][0]["Observations"] == []
     assert json.loads(farmos.message("soil moisture", PLAIN)) == {
         "timestamp": 1704067200, "soil moisture": 21.34, "paddock": "p 1",
+        "quantity": "soil_moisture", "unit": "%",
         "acquired_at": "2024-01-01T00:00:00Z", "revision": 2,
     }  # fmt: skip
     assert record(PLAIN)["sm_percent"] == 21.34
@@ -85,7 +89,8 @@ def test_numbers_units_and_times_are_the_values():
 @given(st.dictionaries(st.text(min_size=1), st.text(), max_size=5))
 def test_discovery_messages_are_of_their_schema(paddocks):
     mqtt = Mqtt("broker", 8883, True, None, None, None)
-    made = list(homeassistant.discovery(mqtt, "farm", "Soil moisture", paddocks))
+    kinds = dict(zip(paddocks, cycle((SOIL_MOISTURE, WETNESS, UNKNOWN)), strict=False))
+    made = list(homeassistant.discovery(mqtt, "farm", "Soil moisture", paddocks, kinds))
     assert len({topic for topic, _ in made}) == len(made) == 1 + len(paddocks)
     for topic, content in made:
         assert not set("+#") & set(topic)

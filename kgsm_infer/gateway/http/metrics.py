@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import resource
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from ..records import number_of
 from .queries import Queries
 
 
@@ -33,8 +35,17 @@ def exposition(queries: Queries, requests: Mapping[str, int]) -> tuple[bytes, st
             yield GaugeMetricFamily(
                 "kgsm_paddocks_with_number",
                 "Paddocks whose present state has a number",
-                sum(value["sm"] is not None for value in values),
+                sum(number_of(value) is not None for value in values),
             )
+            quantity = GaugeMetricFamily(
+                "kgsm_quantity",
+                "Paddocks by the quantity of their values",
+                labels=["quantity", "unit"],
+            )
+            published = Counter((value["quantity"], value["unit"]) for value in values)
+            for name_and_unit, count in sorted(published.items()):
+                quantity.add_metric(name_and_unit, count)
+            yield quantity
             newest = queries.newest()
             if newest is not None:
                 yield GaugeMetricFamily(

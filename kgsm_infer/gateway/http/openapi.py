@@ -6,11 +6,14 @@ from typing import Any
 
 from ... import __version__
 from ...base.flags import NAMES
+from ...base.quantities import RETRIEVED, UNKNOWN
 
 _NUMBER = {"type": ["number", "null"]}
 _TEXT = {"type": "string"}
 _TIME = {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$"}
 _COUNT = {"type": "integer", "minimum": 0}
+
+_QUANTITIES = (*RETRIEVED.values(), UNKNOWN)
 
 _RECORD: dict[str, Any] = {
     "type": "object",
@@ -20,10 +23,16 @@ _RECORD: dict[str, Any] = {
         "acquired_at": _TIME,
         "orbit": _TEXT,
         "revision": _COUNT,
-        "sm": {**_NUMBER, "minimum": 0, "maximum": 1, "description": "0-5 cm, m3 m-3"},
-        "sm_lower": _NUMBER,
-        "sm_upper": _NUMBER,
-        "unit": {"const": "m3 m-3"},
+        "quantity": {
+            "enum": [quantity.name for quantity in _QUANTITIES],
+            "description": "What the numbers are; they are named after it.",
+        },
+        "unit": {"enum": [quantity.unit for quantity in _QUANTITIES]},
+        **{
+            quantity.column_of(name): {**_NUMBER, "description": quantity.label}
+            for quantity in _QUANTITIES
+            for name in ("sm", "sm_lower", "sm_upper")
+        },
         "sm_percent": _NUMBER,
         "sm_lower_percent": _NUMBER,
         "sm_upper_percent": _NUMBER,
@@ -48,8 +57,18 @@ _RECORD: dict[str, Any] = {
         },
     },
     "required": [
-        *("paddock", "acquired_at", "orbit", "revision", "sm", "sm_lower", "sm_upper", "unit"),
+        *("paddock", "acquired_at", "orbit", "revision", "quantity", "unit"),
         *("valid_share", "flags", "reason", "model"),
+    ],
+    "oneOf": [  # the numbers of one quantity, in its unit
+        {
+            "properties": {
+                "quantity": {"const": quantity.name},
+                "unit": {"const": quantity.unit},
+            },
+            "required": [quantity.column_of(name) for name in ("sm", "sm_lower", "sm_upper")],
+        }
+        for quantity in _QUANTITIES
     ],
 }
 _VALUES = {

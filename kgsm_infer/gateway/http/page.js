@@ -82,7 +82,12 @@ const make = (name, attrs = {}, ...inside) => {
   e.append(...inside);
   return e;
 };
-const pc = v => v === null ? "no value" : `${v.toFixed(0)} %`;
+// a record's number in the unit of its quantity: percent of volume, or the index itself
+const columns = { soil_moisture: "sm", wetness: "wetness", unknown: "value" };
+const inPercent = v => v.quantity === "soil_moisture";
+const num = (v, end = "") => v[columns[v.quantity] + end + (inPercent(v) ? "_percent" : "")] ?? null;
+const say = (v, n) => n === null ? "no value" : inPercent(v) ? `${n.toFixed(0)} %` : `${v.quantity === "wetness" ? "index" : "unknown quantity"} ${n.toFixed(2)}`;
+const short = (v, n) => n.toFixed(inPercent(v) ? 0 : 2);
 async function show(row) {
   for (const e of all(".on")) e.classList.remove("on");
   for (const e of all(`[data-i="${row.dataset.i}"]`)) e.classList.add("on");
@@ -100,41 +105,43 @@ async function show(row) {
 function fill(values) {
   const last = values.at(-1);
   if (!last) return $("#dd").replaceChildren(make("p", {}, "No satellite pass has been taken of it yet."));
-  const range = last.sm_lower_percent === null ? "" : ` (likely ${last.sm_lower_percent.toFixed(0)} to ${pc(last.sm_upper_percent)})`;
+  const range = num(last, "_lower") === null ? "" : ` (likely ${short(last, num(last, "_lower"))} to ${say(last, num(last, "_upper"))})`;
   const old = age(last.acquired_at);
   const doubts = last.flags.map(f => make("li", {}, words[f] || `Doubt: ${f.replaceAll("_", " ")}.`));
   if (last.probes) doubts.push(make("li", {}, `Corrected by ${last.probes} probe${last.probes > 1 ? "s" : ""}, ${last.sm_correction < 0 ? "" : "+"}${(100 * last.sm_correction).toFixed(1)} % of volume.`));
   const body = make("tbody");
   for (const v of [...values].reverse()) body.append(make("tr", {},
-    make("th", { scope: "row" }, day(v.acquired_at)), make("td", {}, pc(v.sm_percent)),
-    make("td", {}, v.sm_lower_percent === null ? "" : `${v.sm_lower_percent.toFixed(0)}–${v.sm_upper_percent.toFixed(0)}`),
+    make("th", { scope: "row" }, day(v.acquired_at)), make("td", {}, say(v, num(v))),
+    make("td", {}, num(v, "_lower") === null ? "" : `${short(v, num(v, "_lower"))}–${short(v, num(v, "_upper"))}`),
     make("td", {}, v.revision > 1 ? `revised, ${v.revision}` : "")));
   $("#dd").replaceChildren(
-    make("p", { class: "big" }, pc(last.sm_percent)),
+    make("p", { class: "big" }, say(last, num(last))),
     make("p", {}, `${day(last.acquired_at)}${old && `, ${old}`}${range}`),
     make("ul", {}, ...doubts), chart(values),
     make("details", {}, make("summary", {}, "All values"), make("table", {}, body)),
     make("p", {}, make("small", {}, `Made by model ${last.model}.`)));
 }
 function chart(values) {
+  values = values.filter(v => v.quantity === values.at(-1).quantity); // one axis, one quantity
   const W = 620, H = 240, L = 40, B = 26, t = values.map(v => Date.parse(v.acquired_at));
-  const top = Math.max(50, ...values.map(v => v.sm_upper_percent ?? v.sm_percent ?? 0));
+  const last = values.at(-1), percent = inPercent(last), tick = percent ? 10 : 0.2;
+  const top = Math.max(percent ? 50 : 1, ...values.map(v => num(v, "_upper") ?? num(v) ?? 0));
   const x = i => L + (W - L - 10) * (t.at(-1) === t[0] ? 0.5 : (t[i] - t[0]) / (t.at(-1) - t[0]));
   const y = p => 10 + (H - B - 10) * (1 - p / top);
-  const svg = make("svg", { class: "chart", viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `History of ${values.length} passes, percent of volume; all values are in the table below` });
-  for (let p = 0; p <= top; p += 10) svg.append(
-    make("line", { class: "axis", x1: L, x2: W - 10, y1: y(p), y2: y(p) }), make("text", { x: 4, y: y(p) + 4 }, `${p} %`));
+  const svg = make("svg", { class: "chart", viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `History of ${values.length} passes, ${percent ? "percent of volume" : "index from 0 to 1"}; all values are in the table below` });
+  for (let p = 0; p <= top + 1e-9; p += tick) svg.append(
+    make("line", { class: "axis", x1: L, x2: W - 10, y1: y(p), y2: y(p) }), make("text", { x: 4, y: y(p) + 4 }, percent ? `${p} %` : p.toFixed(1)));
   const runs = [[]];
-  values.forEach((v, i) => v.sm_percent === null ? runs.push([]) : runs.at(-1).push(i));
+  values.forEach((v, i) => num(v) === null ? runs.push([]) : runs.at(-1).push(i));
   for (const run of runs.filter(r => r.length)) {
-    const at = (key, some) => some.map(i => `${x(i).toFixed(1)} ${y(values[i][key]).toFixed(1)}`).join("L");
-    if (values[run[0]].sm_lower_percent !== null && run.length > 1)
-      svg.append(make("path", { class: "band", d: `M${at("sm_upper_percent", run)}L${at("sm_lower_percent", [...run].reverse())}z` }));
-    svg.append(make("path", { class: "line", d: `M${at("sm_percent", run)}` }));
+    const at = (end, some) => some.map(i => `${x(i).toFixed(1)} ${y(num(values[i], end)).toFixed(1)}`).join("L");
+    if (num(values[run[0]], "_lower") !== null && run.length > 1)
+      svg.append(make("path", { class: "band", d: `M${at("_upper", run)}L${at("_lower", [...run].reverse())}z` }));
+    svg.append(make("path", { class: "line", d: `M${at("", run)}` }));
   }
-  values.forEach((v, i) => svg.append(v.sm_percent === null
+  values.forEach((v, i) => svg.append(num(v) === null
     ? make("path", { class: "gap", d: `M${x(i) - 4} ${H - B - 8}l8 8m0-8l-8 8` })
-    : make("circle", { class: "dot", cx: x(i), cy: y(v.sm_percent), r: 3.5 }, make("title", {}, `${day(v.acquired_at)}: ${pc(v.sm_percent)}`))));
+    : make("circle", { class: "dot", cx: x(i), cy: y(num(v)), r: 3.5 }, make("title", {}, `${day(v.acquired_at)}: ${say(v, num(v))}`))));
   svg.append(make("text", { x: L, y: H - 6 }, day(t[0])));
   if (t.length > 1) svg.append(make("text", { x: W - 10, y: H - 6, "text-anchor": "end" }, day(t.at(-1))));
   return svg;

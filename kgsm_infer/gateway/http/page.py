@@ -16,11 +16,31 @@ from importlib.resources import files
 from itertools import pairwise
 from typing import Any
 
-from ..records import WORDS, corrected_by, words
+from ...base.quantities import SOIL_MOISTURE, UNKNOWN, WETNESS, Quantity, quantity_named
+from ..records import WORDS, corrected_by, number_of, number_text, words
+from ..update.models import quantity_in_use
 from .queries import Queries
 
-#: Percent of volume where one colour ends and the next begins; what lies outside is clamped.
-STEPS = (10, 15, 20, 25, 30)
+#: Where one colour ends and the next begins, in percent of volume or in units of the index;
+#: what lies outside is clamped.
+STEPS: Mapping[Quantity, tuple[float, ...]] = {
+    SOIL_MOISTURE: (10, 15, 20, 25, 30),
+    WETNESS: (0.2, 0.35, 0.5, 0.65, 0.8),
+    UNKNOWN: (),
+}
+#: The first sentence of the page, by the quantity of the values.
+INTRODUCTION: Mapping[Quantity, str] = {
+    SOIL_MOISTURE: "Water in the top 5 cm of the soil, percent of its volume, from satellite "
+    "radar.",
+    WETNESS: "Wetness index of each paddock from satellite radar: 0 is the driest and 1 the "
+    "wettest it has shown. It has no unit and is not a water content.",
+    UNKNOWN: "Values of unknown quantity: the model that made them is gone.",
+}
+SCALE: Mapping[Quantity, str] = {
+    SOIL_MOISTURE: "percent of volume",
+    WETNESS: "index from 0 to 1",
+    UNKNOWN: "unknown quantity",
+}
 #: The longer side of the map, in the units its corners are rounded to.
 SIDE = 8000
 
@@ -35,10 +55,11 @@ def page(queries: Queries) -> bytes:
     )
     newest = max((found["acquired_at"] for found in records.values()), default=None)
     simulated = any("source" in found for found in records.values())
+    quantity = _quantity_of(queries, records)
     body = [
         "<header><h1>",
         html.escape(queries.gateway.title),
-        "</h1><p>Water in the top 5 cm of the soil, percent of its volume, from satellite radar. ",
+        f"</h1><p>{INTRODUCTION[quantity]} ",
         f"Last pass: {_time(newest)}." if newest else "No pass has been taken yet.",
         "</p>",
         '<p class="sim"><strong>Simulated.</strong> These values come from a model trained on '
@@ -46,8 +67,8 @@ def page(queries: Queries) -> bytes:
         if simulated
         else "",
         "</header><main>",
-        _map(paddocks, records, shapes),
-        _list(paddocks, names, records),
+        _map(paddocks, records, shapes, quantity),
+        _list(paddocks, names, records, quantity),
         "</main>",
         '<dialog aria-labelledby="dt"><form method="dialog"><button class="close" '
         'aria-label="Close">×</button></form><h2 id="dt"></h2><div id="dd"></div></dialog>',
@@ -69,13 +90,26 @@ def asset(name: str) -> bytes:
     return files(__package__).joinpath(name).read_bytes()
 
 
-def step(percent: float | None) -> str:
-    """The class of a colour step, ``c0`` (dry) to ``c5`` (wet), or ``x`` for no value.
+def _quantity_of(queries: Queries, records: Mapping[str, Mapping[str, Any]]) -> Quantity:
+    """Return the quantity most present states have; without any that of the model in use."""
+    if not records:
+        return quantity_in_use(queries.gateway)
+    names = [found["quantity"] for found in records.values()]
+    return quantity_named(max(sorted(set(names)), key=names.count))
 
-    >>> step(-3.0), step(10.0), step(99.0), step(None)
-    ('c0', 'c1', 'c5', 'x')
+
+def step(number: float | None, quantity: Quantity = SOIL_MOISTURE) -> str:
+    """Return the class of a colour step, ``c0`` (dry) to ``c5`` (wet), or ``x`` for no value.
+
+    >>> step(-3.0), step(10.0), step(99.0), step(None), step(0.5, WETNESS), step(0.5, UNKNOWN)
+    ('c0', 'c1', 'c5', 'x', 'c3', 'x')
     """
-    return "x" if percent is None else f"c{sum(percent >= bound for bound in STEPS)}"
+    bounds = STEPS[quantity]
+    return "x" if number is None or not bounds else f"c{sum(number >= bound for bound in bounds)}"
+
+
+def _step_of(found: Mapping[str, Any] | None) -> str:
+    return "x" if found is None else step(number_of(found), quantity_named(found["quantity"]))
 
 
 def drawn(shapes: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, str], tuple[int, int]]:
@@ -127,18 +161,19 @@ def _map(
     paddocks: Sequence[str],
     records: Mapping[str, Mapping[str, Any]],
     drawing: tuple[Mapping[str, str], tuple[int, int]],
+    quantity: Quantity,
 ) -> str:
     shapes, (width, height) = drawing
     if not shapes:
         return ""
     paths = "".join(
-        f'<path class="{step(records.get(name, {}).get("sm_percent"))}" data-i="{at}" '
-        f'd="{shapes[name]}"/>'
+        f'<path class="{_step_of(records.get(name))}" data-i="{at}" d="{shapes[name]}"/>'
         for at, name in enumerate(paddocks)
         if name in shapes
     )
-    labels = [f"under {STEPS[0]}", *(f"{a}–{b}" for a, b in pairwise(STEPS)),
-              f"{STEPS[-1]} and over"]  # fmt: skip
+    bounds = STEPS[quantity]
+    labels = [f"under {bounds[0]}", *(f"{a}–{b}" for a, b in pairwise(bounds)),
+              f"{bounds[-1]} and over"] if bounds else []  # fmt: skip
     legend = "".join(f'<li><i class="k c{at}"></i>{text}</li>' for at, text in enumerate(labels))
     return (
         '<section aria-label="Map"><div class="map">'
@@ -150,7 +185,7 @@ def _map(
         f'patternTransform="rotate(45) scale({max(width, height) / 800:.3g})">'
         '<path class="h" d="M0 0V6"/></pattern></defs>'
         f"{paths}</svg></div>"
-        '<ul class="legend" aria-label="Colours of the map, percent of volume">'
+        f'<ul class="legend" aria-label="Colours of the map, {SCALE[quantity]}">'
         f'{legend}<li><i class="k x"></i>no value</li></ul></section>'
     )
 
@@ -159,30 +194,32 @@ def _list(
     paddocks: Sequence[str],
     names: Mapping[str, str],
     records: Mapping[str, Mapping[str, Any]],
+    quantity: Quantity,
 ) -> str:
     rows = []
     for at, paddock in enumerate(paddocks):
         found = records.get(paddock)
-        percent = None if found is None else found["sm_percent"]
+        number = None if found is None else number_of(found)
         said, low, high = "no value", "", ""
-        if found is not None and percent is not None:
-            said = f"{percent:.0f} %"
-            if found["sm_lower_percent"] is not None:
-                low, high = (f"{found[f'sm_{end}_percent']:.0f}" for end in ("lower", "upper"))
+        if found is not None and number is not None:
+            said = number_text(found, number)
+            ends = [number_of(found, end) for end in ("_lower", "_upper")]
+            digits = 0 if quantity_named(found["quantity"]).in_percent else 2
+            low, high = ("" if end is None else f"{end:.{digits}f}" for end in ends)
         if found is None:
             remarks = ["No satellite pass has been taken of it yet."]
         else:
             remarks = [words(flag) for flag in found["flags"]]
-            if percent is None and not remarks:
+            if number is None and not remarks:
                 remarks = [f"{found['reason'][:1].upper()}{found['reason'][1:]}."]
             remarks.append(corrected_by(found))
             if "probe" in found:
                 remarks.append(f"Probe: {100 * found['probe']['sm']:.0f} %.")
         rows.append(
             f'<tr data-i="{at}" data-p="{html.escape(paddock)}" '
-            f'data-v="{"" if percent is None else percent}"><th scope="row">'
+            f'data-v="{"" if number is None else number}"><th scope="row">'
             f"<button>{html.escape(names.get(paddock, paddock))}</button></th>"
-            f'<td><i class="k {step(percent)}"></i>{said}</td>'
+            f'<td><i class="k {_step_of(found)}"></i>{said}</td>'
             f"<td>{f'{low}–{high}' if low else ''}</td>"
             f"<td>{_time(found['acquired_at']) if found else ''}</td>"
             f"<td>{html.escape(' '.join(filter(None, remarks)))}</td></tr>"
@@ -193,7 +230,8 @@ def _list(
         '<label>Order <select id="order"><option value="i">by name</option>'
         '<option value="v">driest first</option><option value="-v">wettest first</option>'
         "</select></label></div>"
-        "<table><thead><tr><th>Paddock</th><th>Soil moisture</th><th>Likely range, %</th>"
+        f"<table><thead><tr><th>Paddock</th><th>{quantity.title}</th>"
+        f"<th>Likely range{', %' if quantity.in_percent else ''}</th>"
         f"<th>Satellite pass</th><th>Remarks</th></tr></thead><tbody>{''.join(rows)}</tbody>"
         "</table></section>"
     )

@@ -8,18 +8,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...base.quantities import SOIL_MOISTURE, quantity_named
 from ..config import Gateway
 from ..farm import Paddocks
 from ..records import canonical, iso, record
 from ..store.reader import StoreReader
 from ..store.rows import Value
 
-#: Columns of the CSV forms, a record's keys.
-CSV_COLUMNS = (
-    *("paddock", "acquired_at", "orbit", "revision", "sm", "sm_lower", "sm_upper", "unit"),
-    *("sm_percent", "sm_lower_percent", "sm_upper_percent", "valid_share", "flags", "reason"),
-    *("model", "source", "sm_correction", "probes"),
-)
+
+def csv_columns(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the columns of the CSV form: a record's keys, each quantity's numbers in its own."""
+    names = dict.fromkeys(str(found["quantity"]) for found in records)
+    columns = ["paddock", "acquired_at", "orbit", "revision", "quantity", "unit"]
+    for quantity in map(quantity_named, names or [SOIL_MOISTURE.name]):
+        own = [quantity.column_of(name) for name in ("sm", "sm_lower", "sm_upper")]
+        columns += own + ([f"{name}_percent" for name in own] if quantity.in_percent else [])
+    columns += ["valid_share", "flags", "reason", "model", "source"]
+    return [*columns, "sm_correction", "probes"]
 
 
 @dataclass
@@ -118,8 +123,9 @@ def as_csv(records: Sequence[Mapping[str, Any]]) -> bytes:
     """Records as CSV; flags joined with ``;``, no number an empty cell."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
+    columns = csv_columns(records)
+    writer.writerow(columns)
     for found in records:
         cells = {**found, "flags": ";".join(found["flags"])}
-        writer.writerow(["" if cells.get(name) is None else cells[name] for name in CSV_COLUMNS])
+        writer.writerow(["" if cells.get(name) is None else cells[name] for name in columns])
     return text.getvalue().encode()

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from ...base.quantities import UNKNOWN, quantity_named
 from ..config import Farmos, Gateway
 from ..log import Log
 from ..records import canonical, iso
@@ -31,17 +32,31 @@ MANY = 50
 def message(name: str, value: Value) -> bytes:
     """What is posted of a value that has a number; farmOS reads ``timestamp`` and ``name``.
 
-    Soil moisture in percent of volume.
+    Soil moisture is in percent of volume, an index as it is; ``quantity`` and ``unit`` name it.
     """
+    quantity = quantity_named(value.quantity)
     return canonical(
         {
             "timestamp": value.acquired,
-            name: None if value.sm is None else round(100 * value.sm, 2),
+            name: number_posted(value),
+            "quantity": quantity.name,
+            "unit": "%" if quantity.in_percent else quantity.unit,
             "paddock": value.paddock,
             "acquired_at": iso(value.acquired),
             "revision": value.revision,
         }
     )
+
+
+def number_posted(value: Value) -> float | None:
+    """Return the number farmOS gets: percent of volume of soil moisture, an index as it is.
+
+    None for a value without a number and for one whose quantity is unknown.
+    """
+    quantity = quantity_named(value.quantity)
+    if value.sm is None or quantity is UNKNOWN:
+        return None
+    return round(100 * value.sm, 2) if quantity.in_percent else round(value.sm, 4)
 
 
 class FarmosTeller:
@@ -100,7 +115,7 @@ class FarmosTeller:
                     after = entry
                     if self._stopping:
                         return None
-                    if value.sm is None or value.paddock not in self._farmos.streams:
+                    if number_posted(value) is None or value.paddock not in self._farmos.streams:
                         store.mark_sent([entry])  # no number is not a number
                         continue
                     if not tried:
@@ -125,9 +140,9 @@ def has_it(farmos: Farmos, value: Value) -> bool:
     """Whether the stream holds this number at this time already."""
     window = {"start": value.acquired, "end": value.acquired, "limit": 100}
     status, body = _asked(farmos, value.paddock, "GET", window, None)
-    if status != 200 or value.sm is None:
+    expected = number_posted(value)
+    if status != 200 or expected is None:
         raise ValueError(f"farmOS answers {status} to a GET")
-    expected = round(100 * value.sm, 2)
     return any(
         abs(float(item.get(farmos.name, "nan")) - expected) < 1e-6
         for item in json.loads(body)

@@ -1,7 +1,8 @@
 """Home Assistant's device-based MQTT discovery: a device per paddock, behind the gateway's own.
 
 One retained message on ``homeassistant/device/ID/config`` declares a device and its sensors.
-``device_class: moisture`` is in percent. Where a record has no number the template gives
+``device_class: moisture`` is in percent, and for soil moisture only: a wetness index has no unit.
+Where a record has no number the template gives
 ``None``, which Home Assistant shows as unknown; NaN is never sent.
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ... import __version__
+from ...base.quantities import SOIL_MOISTURE, UNKNOWN, Quantity
 from ..config import Mqtt
 from ..keys import slug
 from ..records import canonical
@@ -29,9 +31,17 @@ def state_topic(mqtt: Mqtt, name: str, paddock: str) -> str:
 
 
 def discovery(
-    mqtt: Mqtt, name: str, title: str, paddocks: Mapping[str, str]
+    mqtt: Mqtt,
+    name: str,
+    title: str,
+    paddocks: Mapping[str, str],
+    quantities: Mapping[str, Quantity],
 ) -> Iterator[tuple[str, bytes]]:
-    """(topic, message) of the gateway and of each paddock; paddocks: id -> what people say."""
+    """Return (topic, message) of the gateway and of each paddock.
+
+    paddocks: id -> name for people.  quantities: id -> quantity of its value; a paddock of
+    unknown quantity gets no sensor for the value.
+    """
     if mqtt.discovery is None:
         return
     gateway = f"kgsm_{name}"
@@ -68,32 +78,55 @@ def discovery(
         device = f"{gateway}_{slug(paddock)}"
         state = state_topic(mqtt, name, paddock)
         yield f"{mqtt.discovery}/device/{device}/config", canonical(_paddock(
-            device, said, gateway, state, status
+            device, said, gateway, state, status, quantities.get(paddock, UNKNOWN)
         ))  # fmt: skip
 
 
-def _paddock(device: str, said: str, gateway: str, state: str, status: str) -> dict[str, Any]:
+def _value_sensor(device: str, state: str, quantity: Quantity) -> dict[str, Any]:
+    """Return the component of a paddock's value, by its name; nothing of an unknown quantity."""
+    if quantity is UNKNOWN:
+        return {}
+    sensor: dict[str, Any] = {
+        "platform": "sensor",
+        "state_class": "measurement",
+        "name": quantity.title,
+        "json_attributes_topic": state,
+    }
+    if quantity is SOIL_MOISTURE:
+        return {
+            "moisture": {
+                **sensor,
+                "device_class": "moisture",
+                "unit_of_measurement": "%",
+                "suggested_display_precision": 1,
+                "unique_id": f"{device}_moisture",
+                "value_template": "{{ value_json.sm_percent }}",
+            }
+        }
+    return {
+        quantity.name: {
+            **sensor,
+            "suggested_display_precision": 2,
+            "unique_id": f"{device}_{quantity.name}",
+            "value_template": f"{{{{ value_json.{quantity.column} }}}}",
+        }
+    }
+
+
+def _paddock(
+    device: str, said: str, gateway: str, state: str, status: str, quantity: Quantity
+) -> dict[str, Any]:
     return {
         "device": {
             "identifiers": [device],
             "name": said,
             "manufacturer": "kgsm",
-            "model": "Soil moisture 0-5 cm from Sentinel-1",
+            "model": f"{quantity.title} from Sentinel-1",
             "via_device": gateway,
         },
         "origin": _ORIGIN,
         "components": {
-            "moisture": {
-                "platform": "sensor",
-                "device_class": "moisture",
-                "unit_of_measurement": "%",
-                "state_class": "measurement",
-                "suggested_display_precision": 1,
-                "name": "Soil moisture",
-                "unique_id": f"{device}_moisture",
-                "value_template": "{{ value_json.sm_percent }}",
-                "json_attributes_topic": state,
-            },
+            **_value_sensor(device, state, quantity),
             "acquired": {
                 "platform": "sensor",
                 "device_class": "timestamp",

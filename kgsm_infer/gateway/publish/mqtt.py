@@ -34,6 +34,7 @@ from ..store.database import Store
 from ..store.failures import StoreBroken
 from ..store.reader import StoreReader
 from ..store.rows import Value
+from ..update.models import quantities_of
 from . import homeassistant
 
 KEEP_ALIVE_S = 240
@@ -245,8 +246,10 @@ class MqttTeller:
     def _tell_all(self, client: Any) -> None:
         """Discovery and the present state of every paddock, retained."""
         count = 0
+        names = self._names()
         for topic, content in homeassistant.discovery(
-            self._mqtt, self._gateway.name, self._gateway.title, self._names()
+            *(self._mqtt, self._gateway.name, self._gateway.title, names),
+            quantities_of(self._reader.store(), self._gateway, names),
         ):
             client.publish(topic, content, qos=1, retain=True)
         store = self._reader.store()

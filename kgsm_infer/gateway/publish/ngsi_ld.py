@@ -1,7 +1,8 @@
 """FIWARE: records as AgriParcelRecord entities, NGSI-LD normalised.
 
 Data model: smart-data-models, dataModel.Agrifood, AgriParcelRecord; ETSI GS CIM 009 (NGSI-LD).
-``soilMoistureVwc`` is a share of the volume, 0 to 1; ``observedAt`` the satellite's pass.
+``soilMoistureVwc`` is a share of the volume, 0 to 1; ``observedAt`` the satellite's pass. The data
+model has no property for a wetness index, which is published as ``kgsmWetness``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...base.quantities import SOIL_MOISTURE, UNKNOWN, quantity_named
 from ..keys import slug
 from ..records import iso
 from ..store.rows import Value
@@ -24,9 +26,10 @@ def agri_parcel_record(
 ) -> dict[str, Any]:
     """One entity. geometry: GeoJSON in longitude and latitude, which the data model requires.
 
-    A value without a number has no ``soilMoistureVwc``: NGSI-LD knows no null.
+    A value without a number has no property for it: NGSI-LD knows no null. Neither has a value
+    of unknown quantity.
     """
-    observed_at = iso(value.acquired)
+    observed_at, quantity = iso(value.acquired), quantity_named(value.quantity)
 
     def observed(content: Any, **more: Any) -> dict[str, Any]:
         return {"type": "Property", "value": content, "observedAt": observed_at, **more}
@@ -43,11 +46,12 @@ def agri_parcel_record(
         "name": {"type": "Property", "value": title},
         "revision": observed(value.revision),
         "kgsmModel": observed(value.model),
+        "kgsmQuantity": observed(quantity.name),
     }
     flags = [*(value.flags.split(";") if value.flags else []), *(["simulated"] * value.simulated)]
     if flags:
         entity["kgsmFlags"] = observed(flags)
-    if value.sm is not None:
+    if value.sm is not None and quantity is not UNKNOWN:
         more: dict[str, Any] = {
             "unitCode": "C62",
             "depth": {"type": "Property", "value": 5, "unitCode": "CMT"},
@@ -59,5 +63,6 @@ def agri_parcel_record(
             correction = {"type": "Property", "value": value.sm_correction, "unitCode": "C62"}
             more["correction"] = correction
             more["probes"] = {"type": "Property", "value": value.probes}
-        entity["soilMoistureVwc"] = observed(value.sm, **more)
+        name = "soilMoistureVwc" if quantity is SOIL_MOISTURE else f"kgsm{quantity.name.title()}"
+        entity[name] = observed(value.sm, **more)
     return entity

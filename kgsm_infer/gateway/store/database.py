@@ -267,6 +267,22 @@ class Store:
         )
         return Value(*rows[0]) if rows else None
 
+    def models_without_quantity(self) -> list[str]:
+        """Return the models of values that an older kgsm stored without a quantity."""
+        return [row[0] for row in self._all("SELECT DISTINCT model FROM value WHERE quantity = ''")]
+
+    def set_quantities(self, names: Mapping[str, str]) -> None:
+        """Name the quantity of values that have none. names: of the quantity, by model."""
+        with self.transaction():
+            self.db.executemany(
+                "UPDATE value SET quantity = ? WHERE quantity = '' AND model = ?",
+                [(name, model) for model, name in names.items()],
+            )
+
+    def quantity_counts(self) -> dict[str, int]:
+        """Return how many values there are of each quantity."""
+        return dict(self._all("SELECT quantity, count(*) FROM value GROUP BY quantity"))
+
     # -- to be told ------------------------------------------------------------------------
 
     def unsent(self, sink: str, limit: int, after: int = 0) -> list[tuple[int, int, Value]]:

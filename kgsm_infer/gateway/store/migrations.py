@@ -51,4 +51,6 @@ MIGRATIONS = (
     "ALTER TABLE observation ADD COLUMN why TEXT NOT NULL DEFAULT ''",
     # 5: never read
     "DROP TABLE meta",
+    # 6: the quantity of each value, a name of kgsm_infer.base.quantities; '' until it is looked up
+    "ALTER TABLE value ADD COLUMN quantity TEXT NOT NULL DEFAULT ''",
 )

@@ -9,12 +9,16 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class Value:
-    """One row of ``value``; soil moisture in m3 m-3, None where there is no number.
+    """One row of ``value``.
+
+    sm, sm_lower, sm_upper: of the row's ``quantity``, in its unit; None without a number.
 
     acquired: seconds since 1970, UTC.  orbit: '' where the table names none.
     valid_share, rows: as of a paddock's line (kgsm_infer.paddocks.summary).
     model: sha256 of the model file, its first 16 digits.
     sm_correction: what probes of the pass moved it by, within the limits.  probes: how many.
+    quantity: a name of :mod:`kgsm_infer.base.quantities`; '' in a row of an older kgsm until
+    :func:`kgsm_infer.gateway.update.models.label_quantities` has looked at its model.
     """
 
     paddock: str
@@ -33,6 +37,7 @@ class Value:
     sequence: int
     sm_correction: float = 0.0
     probes: int = 0
+    quantity: str = ""
 
     @property
     def key(self) -> tuple[str, int, str, int]:

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...base.errors import KgsmError, ModelError, UsageError
 from ...base.files import whole
+from ...base.quantities import UNKNOWN, Quantity, quantity_named
+from ...model.onnx_reader import read_quantity
 from ..config import Gateway
 from ..intake.spool import digest_of, next_number, sync_folder
 from ..log import Log
@@ -69,6 +72,7 @@ def begin(store: Store, gateway: Gateway, log: Log) -> None:
 
     ModelError where the first cannot be loaded; a changed one that fails is only logged.
     """
+    label_quantities(store, gateway, log)
     known = gateway.models / "configured"
     before = known.read_text().strip() if known.exists() else ""
     try:
@@ -83,11 +87,11 @@ def begin(store: Store, gateway: Gateway, log: Log) -> None:
                 in_use: Loaded | None = newest(gateway, log)[1]
             except ModelError:  # none of the log loads any more, as after an update of kgsm
                 in_use = None
-            tried = (
-                load_model(gateway.model, gateway.engine)
-                if in_use is None
-                else try_model(gateway.model, store, in_use, gateway.engine)
-            )
+            if in_use is None:
+                tried = load_model(gateway.model, gateway.engine)
+                check_quantity(tried, store, gateway.model.name)
+            else:
+                tried = try_model(gateway.model, store, in_use, gateway.engine)
             put_in_use(gateway.model, tried, gateway, next_number(store, gateway.archive))
             log("model_in_use", model=tried.hash, before=have[-1].hash)
         with whole(known) as file:
@@ -103,6 +107,7 @@ def try_model(path: Path, store: Store, in_use: Loaded, engine: str) -> Loaded:
     loaded = load_model(path, engine)
     if loaded.hash == in_use.hash:
         raise ModelError(f"{path.name}: this model is in use already")
+    check_quantity(loaded, store, path.name)
     rows = store.observations()
     if not rows:
         return loaded  # nothing to try it on yet
@@ -122,6 +127,66 @@ def try_model(path: Path, store: Store, in_use: Loaded, engine: str) -> Loaded:
             f"the model in use {had}"
         )
     return loaded
+
+
+def check_quantity(loaded: Loaded, store: Store, name: str) -> None:
+    """Refuse a model of another quantity than the stored values have: a series has one.
+
+    name: of the model file, for the message. Of a store that an older kgsm let mix quantities,
+    the one with the most values counts. ModelError where the model's is another.
+    """
+    counts = {
+        quantity_named(text): count
+        for text, count in store.quantity_counts().items()
+        if quantity_named(text) is not UNKNOWN
+    }
+    if not counts:
+        return
+    series, own = max(counts, key=lambda quantity: counts[quantity]), loaded.model.card.retrieves
+    if own != series:
+        raise ModelError(
+            f"{name}: retrieves {own.name} (unit {own.unit}), but the values of this gateway are "
+            f"{series.name} (unit {series.unit}) and a series holds one quantity; run a second "
+            "gateway with its own state folder for this model"
+        )
+
+
+def quantity_in_use(gateway: Gateway) -> Quantity:
+    """Return the quantity of the model in use, or of the configured one before the first start."""
+    have = entries(gateway) if gateway.models.is_dir() else []
+    return read_quantity(have[-1].path if have else gateway.model)
+
+
+def quantities_of(
+    store: Store | None, gateway: Gateway, paddocks: Iterable[str]
+) -> dict[str, Quantity]:
+    """Return the quantity of each paddock's present state; without a state that of the model."""
+    values = [] if store is None else store.latest()
+    found = {value.paddock: quantity_named(value.quantity) for value in values}
+    usual = quantity_in_use(gateway)
+    return {name: found.get(name, usual) for name in paddocks}
+
+
+def label_quantities(store: Store, gateway: Gateway, log: Log) -> None:
+    """Give values stored by an older kgsm the quantity of the model that made them.
+
+    The quantity is read from the model files that are kept. Values of a model that is gone get
+    the quantity ``unknown``.
+    """
+    without = store.models_without_quantity()
+    if not without:
+        return
+    files = {entry.hash: entry.path for entry in entries(gateway)}
+    names = {
+        model: (read_quantity(files[model]) if model in files else UNKNOWN).name
+        for model in without
+    }
+    store.set_quantities(names)
+    log(
+        "quantities_labelled",
+        models={model: name for model, name in names.items() if name != UNKNOWN.name},
+        unknown=[model for model, name in names.items() if name == UNKNOWN.name],
+    )
 
 
 def put_in_use(path: Path, loaded: Loaded, gateway: Gateway, number: int) -> Entry:
@@ -148,5 +213,6 @@ def roll_back(store: Store, gateway: Gateway) -> str:
         raise UsageError(f"{gateway.models}: no model was in use before; nothing to go back to")
     last = before[-1]
     loaded = load_model(last.path, gateway.engine)
+    check_quantity(loaded, store, last.path.name)
     put_in_use(last.path, loaded, gateway, next_number(store, gateway.archive))
     return last.hash

@@ -123,6 +123,7 @@ def _value(loaded: Loaded, key: Key, sm: NDArray[np.float32], mask: NDArray[np.u
         model=loaded.hash,
         simulated=int(card.simulated),
         sequence=0,
+        quantity=card.retrieves.name,
     )
 
 
