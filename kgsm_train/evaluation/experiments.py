@@ -25,18 +25,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kgsm_infer.base.errors import UsageError
 from kgsm_infer.base.files import whole
-from kgsm_infer.base.schema import as_plain
+from kgsm_infer.base.schema import Choices, Length, Range, SettingsFile, as_plain, read
 
-from ..config import Config, read_config, read_toml
+from ..config import Config, read_config
 from ..learning.samples import Source, read_source
 from ..models import MODELS, title
 from ..progress import PartProgress
@@ -52,15 +52,36 @@ Column = NDArray[np.float32]
 Line = tuple[str, str]
 
 CHOSEN = "chosen by nested CV"
+_FILE = SettingsFile("plan", UsageError)
 
 
 @dataclass(frozen=True)
 class Nested:
-    """``[nested]``: which variants compete, by which model, on how many inner folds."""
+    """``[nested]``: variants that compete, the model compared, the number of inner folds.
 
-    model: str
-    candidates: tuple[str, ...]
-    folds: int
+    candidates: empty for all variants.
+    """
+
+    model: Annotated[str, Choices(MODELS)] = "kg-lstm"
+    candidates: tuple[str, ...] = ()
+    folds: Annotated[int, Range(2)] = 3
+
+
+@dataclass(frozen=True)
+class _PlanFile:
+    """The keys of a plan. variants: name -> sections that replace those of the base."""
+
+    base: Annotated[str, Length(1)]
+    variants: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    seeds: Annotated[tuple[Annotated[int, Range(0, 2**31)], ...], Length(1)] = (0,)
+    reference: str = ""
+    nested: Nested | None = None
+
+    def __post_init__(self) -> None:
+        if not self.variants:
+            raise ValueError("variants is empty, expected [variants.NAME]")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds names a seed twice")
 
 
 @dataclass(frozen=True)
@@ -88,38 +109,38 @@ class ExperimentPlan:
 
 
 def read_plan(path: str | Path, table: str | Path | None = None) -> ExperimentPlan:
-    """Read a plan; ``table`` takes the place of the base's. UsageError names file and key."""
+    """Read a plan; ``table`` replaces the base's. UsageError names file, key and value."""
     path = Path(path)
-    raw = read_toml(path)
-    for key in raw:
-        if key not in ("base", "seeds", "reference", "variants", "nested"):
-            raise UsageError(f"{path}: unknown key {key!r} in a plan")
-    names = tuple(raw.get("variants", {}))
-    if not names or not isinstance(raw.get("base"), str):
-        raise UsageError(f'{path}: a plan needs base = "EXPERIMENT.toml" and [variants.NAME]')
-    seeds = tuple(raw.get("seeds", [0]))
+    plan = read(_PlanFile, _FILE.load(path), path, UsageError)
+    names = tuple(plan.variants)
     variants = {}
-    for name in names:
-        for seed in seeds:
-            changes = dict(raw["variants"][name])
-            changes["training"] = {**changes.get("training", {}), "seed": seed}
-            variants[name, seed] = read_config(path.parent / raw["base"], table, changes)
-    nested = None
-    if "nested" in raw:
-        choice = raw["nested"]
-        nested = Nested(
-            choice.get("model", "kg-lstm"),
-            tuple(choice.get("candidates", names)),
-            int(choice.get("folds", 3)),
-        )
-        for name in nested.candidates:
-            models = variants[name, seeds[0]].crossval.models if name in names else ()
+    for name, sections in plan.variants.items():
+        for seed in plan.seeds:
+            changes = {**sections, "training": {**sections.get("training", {}), "seed": seed}}
+            try:
+                variants[name, seed] = read_config(path.parent / plan.base, table, changes)
+            except UsageError as error:
+                raise UsageError(f"{path}: variants.{name}: {error}") from None
+    nested = plan.nested
+    if nested is not None:
+        nested = replace(nested, candidates=nested.candidates or names)
+        for at, name in enumerate(nested.candidates):
+            models = variants[name, plan.seeds[0]].crossval.models if name in names else ()
             if nested.model not in models:
                 raise UsageError(
-                    f"{path}: [nested] candidate {name!r} is no variant with {nested.model}"
+                    f"{path}: nested.candidates[{at}] is {name}, expected a variant with the "
+                    f"model {nested.model} (variants: {', '.join(names)})"
                 )
-    reference = raw.get("reference", f"{names[-1]} / kg-lstm")
-    return ExperimentPlan(names, seeds, variants, reference, nested)
+    reference = plan.reference or f"{names[-1]} / kg-lstm"
+    lines = [
+        f"{name} / {model}"
+        for name in names
+        for model in variants[name, plan.seeds[0]].crossval.models
+    ]
+    lines += [f"{CHOSEN} / {nested.model}"] if nested is not None else []
+    if reference not in lines:
+        raise UsageError(f"{path}: reference is {reference}, expected one of {', '.join(lines)}")
+    return ExperimentPlan(names, plan.seeds, variants, reference, nested)
 
 
 def run_plan(
@@ -235,9 +256,7 @@ def _scores(
         if not MODELS[model].reference:
             common &= np.isfinite(np.stack(found)).all(axis=0)
     names = {line: " / ".join(line) for line in columns}
-    reference = next((line for line, name in names.items() if name == plan.reference), None)
-    if reference is None:
-        raise UsageError(f"reference {plan.reference!r} is none of: {', '.join(names.values())}")
+    reference = next(line for line, name in names.items() if name == plan.reference)
     group = np.tile(source.group[common], seeds)
     date = np.tile(days_of(run.source)[common], seeds) if run.design.block_names else None
     known = _on_known_dates(plan, runs, common)

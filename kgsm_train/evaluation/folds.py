@@ -145,7 +145,7 @@ def _varies(labels: NDArray[np.float64]) -> bool:
 
 @dataclass(frozen=True)
 class Leak:
-    """Two folds that share what they must not. kind: one of checks.LEAKS."""
+    """Two folds that share what they must not. kind: one of config.LEAKS."""
 
     kind: str
     text: str

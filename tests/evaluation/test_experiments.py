@@ -110,9 +110,15 @@ def test_the_inner_folds_never_see_the_outer_labels(plan_folder, tmp_path, monke
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("base =", "bass ="), "unknown key 'bass'"),
-        (("folds = 2", 'candidates = ["none"]'), "candidate 'none' is no variant with kg-lstm"),
-        (("network.hidden = 2", "network.hiden = 2"), r"\[network\] hiden: unknown key"),
+        (("base =", "bass ="), "bass is not a known key; did you mean base"),
+        (
+            ("folds = 2", 'candidates = ["none"]'),
+            "is none, expected a variant with the model kg-lstm",
+        ),
+        (
+            ("network.hidden = 2", "network.hiden = 2"),
+            r"network\.hiden is not a known key; did you mean hidden",
+        ),
     ],
 )
 def test_mistakes_in_a_plan_are_named(plan_folder, tmp_path, change, said):
