@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..base import flags
 from ..base.errors import UsageError
 from ..base.extras import optional
+from ..scenes.coverage import empty_layers
 from ..scenes.gdal import gdal, rasterio_or_reason
 from ..scenes.manifest import Scene
 from ..scenes.outlines import Outlines, on_grid
@@ -62,7 +64,7 @@ def map_scene(
     write = _writer_for(output)
     with gdal():
         plan = plan_map(model, scene, date=date, every=every, allow_future=allow_future)
-        for sentence in plan.notes:
+        for sentence in (*plan.notes, *plan.stack.notes):
             tell(sentence)
         if outlines is not None:
             usable = on_grid(outlines, plan.stack.grid, plan.stack.source)
@@ -82,7 +84,11 @@ def map_scene(
                 from .picture import draw_map
 
                 draw_map(quicklook, work)
-            return _counts(work)
+            counts = _counts(work)
+            if counts["numbers"] == 0:
+                for sentence in _causes(work):
+                    tell(f"no pixel has a number: {sentence}")
+            return counts
 
 
 def _writer_for(output: Path) -> Callable[[Work, Path], None]:
@@ -122,3 +128,17 @@ def _counts(work: Work) -> dict[str, int]:
         "pixels": len(plan.targets) * grid.height * grid.width,
         "numbers": numbers,
     }
+
+
+def _causes(work: Work) -> list[str]:
+    """Say why no pixel of a map has a number: layers without a value, else the flags raised."""
+    empty = empty_layers(work.plan.stack, work.plan.targets)
+    if empty:
+        return empty
+    counts = dict.fromkeys(flags.NAMES, 0)
+    for k in range(len(work.plan.targets)):
+        for window in work.plan.windows:
+            mask = work.read("flags", k, window)
+            for bit, name in enumerate(flags.NAMES):
+                counts[name] += int(np.count_nonzero(mask & (1 << bit)))
+    return [", ".join(f"{name} {count}" for name, count in counts.items() if count)]

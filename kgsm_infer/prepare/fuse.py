@@ -26,7 +26,7 @@ from ..base.errors import DataError, UsageError
 from ..base.files import whole
 from ..kernels import fusion, tier_name
 from ..kernels.fusion import Fusion, Pair
-from ..scenes.gdal import gdal, rasterio_or_reason
+from ..scenes.gdal import gdal, open_dataset, rasterio_or_reason
 from ..scenes.stack import Stack
 from . import methods
 from .grids import Draft, into_place, workshop
@@ -378,7 +378,7 @@ def _present_in(file: Path, key: str) -> int | None:
     if not file.is_file():
         return None
     try:
-        with rasterio.open(file) as dataset:
+        with open_dataset(file) as dataset:
             tags = dataset.tags()
     except rasterio.errors.RasterioIOError:
         return None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError, MissingError, UsageError
 from ..base.extras import optional
-from ..scenes.gdal import rasterio_or_reason
+from ..scenes.gdal import open_dataset, rasterio_or_reason
 from ..scenes.grid import Grid
 
 #: Side of a COG's tiles.
@@ -227,7 +227,7 @@ def finished(file: Path, key: str) -> bool:
     if not file.is_file():
         return False
     try:
-        with rasterio.open(file) as dataset:
+        with open_dataset(file) as dataset:
             return bool(dataset.tags().get("KGSM_KEY") == key)
     except rasterio.errors.RasterioIOError:
         return False
@@ -237,7 +237,7 @@ def said_simulated(path: str | Path) -> str:
     """What a raster says of numbers that were made, not measured; "" where it says nothing."""
     rasterio = rasterio_or_reason()
     try:
-        with rasterio.open(path) as dataset:
+        with open_dataset(path) as dataset:
             return str(dataset.tags().get("SIMULATED", ""))
     except rasterio.errors.RasterioIOError:
         return ""  # told when it is read

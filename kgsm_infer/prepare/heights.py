@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError, MissingError, UsageError
-from ..scenes.gdal import rasterio_or_reason
+from ..scenes.gdal import open_dataset, rasterio_or_reason
 from ..scenes.grid import Grid
 from .safe import Floats
 
@@ -112,7 +112,7 @@ def _opened(rasterio: Any, path: Path) -> Any:
     if not path.exists():
         raise DataError(f"{path}: no such file; name a DEM (GeoTIFF, VRT) with --dem")
     try:
-        return rasterio.open(path)
+        return open_dataset(path)
     except rasterio.errors.RasterioIOError as error:
         raise DataError(f"{path}: cannot be opened ({error}); a truncated download?") from None
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..base.errors import DataError
+from ..scenes.gdal import open_dataset
 from ..scenes.grid import Grid
 from .grids import Draft, into_place, said_simulated, workshop
 from .vegetation import of_cover, vwc_of
@@ -62,7 +63,7 @@ def land_cover(rasterio: Any, path: Path, grid: Grid) -> NDArray[np.uint8]:
     """The commonest WorldCover class of each pixel of a grid."""
     cover = np.zeros((grid.height, grid.width), np.uint8)
     try:
-        with rasterio.open(path) as source:
+        with open_dataset(path) as source:
             rasterio.warp.reproject(
                 rasterio.band(source, 1),
                 cover,

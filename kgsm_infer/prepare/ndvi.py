@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..base.errors import DataError, UsageError
 from ..base.files import whole
-from ..scenes.gdal import gdal
+from ..scenes.gdal import gdal, open_dataset
 from ..scenes.grid import Grid
 from . import products
 from . import reflectance as reflectances
@@ -141,7 +141,7 @@ def _one_day(
     files = [folder / f"{layer}_{day}_{product}.tif" for layer in layers]
     key = _key(items, wanted)
     if all(finished(file, key) for file in files):
-        with rasterio.open(files[0]) as dataset:
+        with open_dataset(files[0]) as dataset:
             share = float(dataset.tags()["CLEAR"])
         names = tuple(item.name for item in items)
         return NdviDay(product, day, names, tuple(files), share, kept=True)
@@ -181,7 +181,7 @@ def _pixels(rasterio: Any, item: OpticalImage, wanted: Wanted) -> int:
     if wanted.grid is not None:
         return wanted.grid.width * wanted.grid.height
     try:
-        with rasterio.open(item.files["red"]) as red:
+        with open_dataset(item.files["red"]) as red:
             return int(red.width * red.height)
     except rasterio.errors.RasterioError as error:
         raise DataError(f"{item.files['red']}: cannot be opened as a raster ({error})") from None
@@ -278,7 +278,7 @@ class _Bands:
 
     def _opened(self, path: Path) -> Any:
         try:
-            return self._stack.enter_context(self._rasterio.open(path))
+            return self._stack.enter_context(open_dataset(path))
         except self._rasterio.errors.RasterioError as error:
             raise DataError(f"{path}: cannot be opened as a raster ({error})") from None
 
@@ -304,7 +304,7 @@ def _mosaic(
 ) -> Iterator[tuple[int, Floats]]:
     """Blocks of rows on the target grid: of each source the mean of clear pixels, first wins."""
     with ExitStack() as stack:
-        datasets = [stack.enter_context(rasterio.open(path)) for path in sources]
+        datasets = [stack.enter_context(open_dataset(path)) for path in sources]
         for row in range(0, target.height, BLOCK):
             rows = min(BLOCK, target.height - row)
             values = np.full((rows, target.width), np.nan)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError
-from ..scenes.gdal import rasterio_or_reason
+from ..scenes.gdal import open_dataset, rasterio_or_reason
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -206,7 +206,7 @@ def whole_measurement(rasterio: Any, product: Product, channel: PolarisationFile
     """
     path = channel.measurement
     try:
-        dataset = rasterio.open(path)
+        dataset = open_dataset(path)
     except rasterio.errors.RasterioIOError as error:
         raise DataError(f"{path}: cannot be opened ({error}); a truncated download?") from None
     if (dataset.height, dataset.width) != (product.lines, product.samples):

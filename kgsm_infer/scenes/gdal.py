@@ -1,12 +1,30 @@
-"""GDAL, through rasterio: at hand or not, its cache, its reasons on one line."""
+"""GDAL through rasterio: which drivers may open a file, the block cache, reasons of errors.
+
+GDAL identifies a file by its content, not by its name: a ``.tif`` may hold a virtual raster
+(VRT) or a WMS description, which read other files or addresses. So only drivers that read the
+file itself are allowed, and a VRT only under its own name and with local sources.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+from ..base.errors import UsageError
 from ..base.extras import optional
+
+#: Drivers that read nothing but the file they are given.
+DRIVERS = (
+    *("GTiff", "COG", "JP2OpenJPEG", "HFA", "ENVI", "EHdr", "AAIGrid", "PNG", "SRTMHGT", "DTED"),
+    *("USGSDEM", "GTX", "NTv2", "netCDF", "HDF4", "HDF4Image", "HDF5", "HDF5Image", "BAG"),
+)
+#: No virtual raster is larger than this.
+_MOST_VRT_BYTES = 8_000_000
+#: Elements of a VRT that name what it reads.
+_SOURCES = ("SourceFilename", "SourceDataset", "LineCacheFile", "Filename")
 
 #: MB of decoded blocks GDAL may keep, whatever the machine's memory (its default is 5 %).
 GDAL_CACHE_MB = 64
@@ -23,6 +41,59 @@ def gdal() -> Iterator[Any]:
     rasterio = rasterio_or_reason()
     with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB):
         yield rasterio
+
+
+def open_dataset(path: str | Path) -> Any:
+    """Open a raster with the drivers allowed for its name.
+
+    RasterioIOError where none of them reads it. An address is opened by any driver: a caller has
+    allowed the network.
+    """
+    rasterio = optional("rasterio", "io", what="reading or writing rasters")
+    if "://" in str(path) or str(path).startswith("/vsi"):
+        return rasterio.open(path)
+    vrt = ("VRT",) if str(path).lower().endswith(".vrt") else ()
+    with rasterio.Env():
+        return rasterio.io.DatasetReader(str(path), driver=[*DRIVERS, *vrt])
+
+
+def check_local(path: str, source: str) -> None:
+    """Refuse a virtual raster that reads anything but local files, at any depth.
+
+    source: who names the file, for the message. UsageError names the address or file.
+    """
+    if not path.lower().endswith(".vrt") or not Path(path).is_file():
+        return
+    waiting, seen = [Path(path)], set()
+    while waiting:
+        file = waiting.pop()
+        if file.resolve() in seen:
+            continue
+        seen.add(file.resolve())
+        for name, relative in _sources_of(file):
+            target = file.parent / name if relative else Path(name)
+            if not target.is_file():
+                raise UsageError(
+                    f"{source}: {file} reads {name[:100]}, which is no local file; allow addresses "
+                    "with --allow-network, or download it"
+                )
+            if target.suffix.lower() == ".vrt":
+                waiting.append(target)
+
+
+def _sources_of(file: Path) -> list[tuple[str, bool]]:
+    """Names of what a VRT reads, and whether each is relative to the VRT; none if not XML."""
+    if file.stat().st_size > _MOST_VRT_BYTES:
+        raise UsageError(f"{file}: is too large for a virtual raster")
+    try:
+        tree = ElementTree.fromstring(file.read_bytes())
+    except (ElementTree.ParseError, ValueError):
+        return []  # GDAL will not read it either
+    return [
+        ((element.text or "").strip(), element.get("relativeToVRT") in ("1", "true"))
+        for element in tree.iter()
+        if element.tag in _SOURCES
+    ]
 
 
 def reason_of(error: BaseException) -> str:

@@ -34,6 +34,7 @@ from typing import Any
 
 from ..base.errors import DataError, UsageError
 from ..tables.columns import POLARISATIONS, forms_given
+from .gdal import check_local
 from .layers import Layer, as_named, check_keys, cube_named, layer_from
 from .presets import PRESETS
 
@@ -179,6 +180,7 @@ def _refuse_network(scene: Scene) -> None:
                 f"{scene.source}: names {name}, which is fetched from a network; "
                 "allow it with --allow-network, or download it"
             )
+        check_local(name, scene.source)
 
 
 def _where(keys: Mapping[str, Any]) -> set[str]:

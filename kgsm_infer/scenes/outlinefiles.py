@@ -20,6 +20,20 @@ Features = list[dict[str, Any]]
 #: What a zip file may hold.
 _IN_ZIP = (".shp", ".gpkg", ".geojson", ".kml", ".fgb")
 
+_HEAD_BYTES = 65536
+#: Ending -> how the content begins.
+_BEGINS = {
+    ".gpkg": b"SQLite format 3\0",
+    ".shp": b"\0\0\x27\x0a",
+    ".fgb": b"fgb",
+    ".kmz": b"PK",
+    ".kml": b"",
+}
+#: The root element of XML: what declarations, comments and a document type precede.
+_XML_ROOT = re.compile(rb"<(?![?!])(?:[\w.-]+:)?([\w.-]+)")
+#: Root elements of XML that holds outlines itself.
+_XML_KINDS = (b"kml", b"featurecollection", b"gml", b"gpx", b"osm")
+
 
 def read_features(path: Path, layer: str | None = None) -> tuple[Features, str]:
     """GeoJSON features (properties, geometry, perhaps id) and the CRS of their coordinates.
@@ -106,7 +120,8 @@ def _other(path: Path, layer: str | None) -> tuple[Features, str]:
     pyogrio = optional("pyogrio", what=f"{path}: outlines other than GeoJSON")
     if not path.exists():
         raise DataError(f"{path}: no such file")
-    source = _inside(path) if path.suffix.lower() == ".zip" else str(path)
+    source, head = _inside(path) if path.suffix.lower() == ".zip" else (str(path), _head(path))
+    _check_content(path, source, head)
     try:
         layers = [(str(name), kind) for name, kind in pyogrio.list_layers(source)]
         wanted = _layers(path, layers, layer)
@@ -144,8 +159,34 @@ def _layers(path: Path, layers: list[tuple[str, Any]], wanted: str | None) -> li
     return areas
 
 
-def _inside(path: Path) -> str:
-    """GDAL's name of the one file of outlines in a zip file, in whatever folder of it."""
+def _head(path: Path) -> bytes:
+    """The first bytes of a file; empty for a folder."""
+    if path.is_dir():
+        return b""
+    with path.open("rb") as file:
+        return file.read(_HEAD_BYTES)
+
+
+def _check_content(path: Path, source: str, head: bytes) -> None:
+    """Refuse content that reads other files or addresses, or is of another kind than its name.
+
+    GDAL goes by the content: a ``.kml`` that holds an OGR VRT fetches what it names.
+    """
+    expected = _BEGINS.get(Path(source).suffix.lower())
+    if expected is not None and not head.startswith(expected):
+        raise DataError(f"{path}: its content is no {Path(source).suffix.lower()[1:]} file")
+    text = head.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe").lstrip()
+    root = _XML_ROOT.search(text) if text.startswith(b"<") else None
+    if text.startswith(b"<") and (root is None or root[1].lower() not in _XML_KINDS):
+        kind = root[1].decode("ascii", "replace") if root else "XML"
+        raise DataError(
+            f"{path}: holds {kind}, which is no file of outlines; a file that refers to others or "
+            "to addresses is not read"
+        )
+
+
+def _inside(path: Path) -> tuple[str, bytes]:
+    """GDAL's name of the one file of outlines in a zip file, in any folder, and its first bytes."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = [
@@ -158,7 +199,8 @@ def _inside(path: Path) -> str:
     if len(names) != 1:
         told = f"several files of outlines, {', '.join(names)}" if names else "no file of outlines"
         raise DataError(f"{path}: holds {told}; unpack it and name one")
-    return f"/vsizip/{path}/{names[0]}"
+    with zipfile.ZipFile(path) as archive, archive.open(names[0]) as file:
+        return f"/vsizip/{path}/{names[0]}", file.read(_HEAD_BYTES)
 
 
 def _features(meta: Mapping[str, Any], _: Any, geometry: Any, columns: Any) -> Features:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError
-from .gdal import rasterio_or_reason, reason_of
+from .gdal import open_dataset, rasterio_or_reason, reason_of
 from .grid import Grid, Window
 from .resampling import plane_on
 from .validity import Declared, Plane, Validity, masked
@@ -135,7 +135,7 @@ def open_raster(path: str, crs: str | None = None) -> Raster:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            return Raster(path, rasterio.open(path), crs)
+            return Raster(path, open_dataset(path), crs)
     except rasterio.errors.RasterioError as error:
         raise DataError(f"{path}: cannot be opened as a raster ({reason_of(error)})") from None
 

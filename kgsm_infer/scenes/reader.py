@@ -62,6 +62,13 @@ class Reader:
             return matched(red, dates, lambda date: self._ndvi(red, nir, date, window), when)
         return make(name, {layer.name: self._layer(layer, when, window) for layer in layers})
 
+    def layer_at(self, layer: Layer, acquisition: int, window: Window) -> Plane:
+        """(height, width) float64 of one layer at an acquisition; missing is NaN."""
+        if window != self._window:
+            self._window = window
+            self._read.clear()
+        return self._layer(layer, self._stack.dates[acquisition], window)
+
     def _ndvi(self, red: Layer, nir: Layer, date: np.datetime64 | None, window: Window) -> Plane:
         dark, bright = (
             self._slice(layer, next(item for item in layer.slices if item.date == date), window)

@@ -1,0 +1,47 @@
+"""Name the layers that leave a scene without a value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from .grid import Window
+from .reader import Reader
+from .stack import Stack
+
+#: Side of the windows sampled, and how many of them along each axis.
+_SIDE, _ALONG = 256, 3
+
+
+def empty_layers(stack: Stack, acquisitions: Iterable[int]) -> list[str]:
+    """Return a sentence for each layer without a valid value at any of the acquisitions.
+
+    acquisitions: indices into the stack's dates. Windows spread over the grid are sampled, all of
+    it where it is small.
+    """
+    windows = _windows(stack)
+    found = []
+    with Reader(stack) as reader:
+        for layer in stack.layers.values():
+            if layer.value is not None:
+                continue
+            empty = [
+                str(stack.dates[at].astype("datetime64[D]"))
+                for at in acquisitions
+                if not any(
+                    np.isfinite(reader.layer_at(layer, at, window)).any() for window in windows
+                )
+            ]
+            if empty:
+                more = f" and {len(empty) - 1} more dates" if len(empty) > 1 else ""
+                found.append(f"layer {layer.name} has no valid value on {empty[0]}{more}")
+    return found
+
+
+def _windows(stack: Stack) -> list[Window]:
+    grid = stack.grid
+    high, wide = min(_SIDE, grid.height), min(_SIDE, grid.width)
+    rows = {round((grid.height - high) * part / (_ALONG - 1)) for part in range(_ALONG)}
+    cols = {round((grid.width - wide) * part / (_ALONG - 1)) for part in range(_ALONG)}
+    return [Window(row, col, high, wide) for row in sorted(rows) for col in sorted(cols)]

@@ -1,0 +1,116 @@
+"""Nothing a manifest or a file of outlines contains is fetched or read behind the user's back."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+rasterio = pytest.importorskip("rasterio")
+pytest.importorskip("pyogrio")
+
+from kgsm_infer.base.errors import DataError, UsageError  # noqa: E402
+from kgsm_infer.scenes.manifest import read_scene  # noqa: E402
+from kgsm_infer.scenes.opening import open_stack  # noqa: E402
+from kgsm_infer.scenes.outlines import read_outlines  # noqa: E402
+
+
+@pytest.fixture
+def listener():
+    """A server that counts requests; every test here ends with none."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    assert asked == []
+
+
+def vrt_of(name: str, relative: int = 0) -> str:
+    return (
+        '<VRTDataset rasterXSize="5" rasterYSize="4"><SRS>EPSG:32631</SRS>'
+        "<GeoTransform>600000, 20, 0, 5650000, 0, -20</GeoTransform>"
+        '<VRTRasterBand dataType="Float32" band="1"><SimpleSource>'
+        f'<SourceFilename relativeToVRT="{relative}">{name}</SourceFilename>'
+        "<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+
+
+def write_vh(path: Path) -> Path:
+    with rasterio.open(
+        path, "w", driver="GTiff", count=1, height=4, width=5, dtype="float32", crs="EPSG:32631",
+        transform=rasterio.Affine(20, 0, 600000, 0, -20, 5650000),
+    ) as dataset:  # fmt: skip
+        dataset.write(np.full((1, 4, 5), -16, np.float32))
+    return path
+
+
+def scene_of(folder: Path, name: str) -> Path:
+    (folder / "s.toml").write_text(f'[layers.vh_db]\nfiles = {{2022-05-04 = "{name}"}}\n')
+    return folder / "s.toml"
+
+
+WMS = '<GDAL_WMS><Service name="TMS"><ServerUrl>{url}/x</ServerUrl></Service></GDAL_WMS>'
+
+
+@pytest.mark.parametrize("name", ["vh.tif", "vh.img", "vh.jp2"])
+@pytest.mark.parametrize("kind", ["vrt", "wms"])
+def test_a_raster_that_holds_another_kind_is_not_opened(tmp_path, listener, name, kind) -> None:
+    write_vh(tmp_path / "real.tif")
+    other = vrt_of(f"/vsicurl/{listener}/nd.tif") if kind == "vrt" else WMS.format(url=listener)
+    (tmp_path / name).write_text(other)
+    with pytest.raises(DataError, match="cannot be opened as a raster"):
+        open_stack(read_scene(scene_of(tmp_path, name)), "vh", [])
+
+
+@pytest.mark.parametrize("inner", ["/vsicurl/{url}/nd.tif", "{url}/nd.tif", "<VRTDataset/>"])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_vrt_with_an_address_needs_the_network_allowed(tmp_path, listener, inner, depth) -> None:
+    name = inner.format(url=listener).replace("<", "&lt;")
+    (tmp_path / "deep.vrt").write_text(vrt_of(name))
+    (tmp_path / "vh.vrt").write_text(vrt_of(name if depth == 1 else "deep.vrt", depth - 1))
+    with pytest.raises(UsageError, match="no local file"):
+        read_scene(scene_of(tmp_path, "vh.vrt"))
+
+
+def test_a_vrt_of_local_files_is_read(tmp_path: Path) -> None:
+    write_vh(tmp_path / "real.tif")
+    (tmp_path / "vh.vrt").write_text(vrt_of("real.tif", 1))
+    assert len(open_stack(read_scene(scene_of(tmp_path, "vh.vrt")), "vh", []).dates) == 1
+
+
+OGR_VRT = (
+    "<?xml version='1.0'?><!-- kml --><OGRVRTDataSource><OGRVRTLayer name='x'>"
+    "<SrcDataSource>{where}</SrcDataSource></OGRVRTLayer></OGRVRTDataSource>"
+)
+
+
+@pytest.mark.parametrize("name", ["f.kml", "f.gpkg", "f.fgb", "f.gml", "f.shp", "f.dat"])
+def test_outlines_that_refer_to_others_are_refused(tmp_path, listener, name) -> None:
+    for where in (f"{listener}/x.geojson", f"/vsicurl/{listener}/x.geojson", "/etc/hostname"):
+        (tmp_path / name).write_text(OGR_VRT.format(where=where))
+        with pytest.raises(DataError, match=r"holds OGRVRTDataSource|its content is no"):
+            read_outlines(tmp_path / name)
+
+
+def test_outlines_in_a_zip_that_refer_to_others_are_refused(tmp_path, listener) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "f.zip", "w") as archive:
+        archive.writestr("a/f.kml", OGR_VRT.format(where=f"{listener}/x.geojson"))
+    with pytest.raises(DataError, match="holds OGRVRTDataSource"):
+        read_outlines(tmp_path / "f.zip")
