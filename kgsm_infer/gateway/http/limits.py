@@ -158,7 +158,7 @@ class Limits:
 def _bare(host: str) -> str:
     """A Host header without its port.
 
-    >>> _bare("localhost:8086"), _bare("[::1]:8086"), _bare("127.0.0.1")
+    >>> _bare("localhost:8480"), _bare("[::1]:8480"), _bare("127.0.0.1")
     ('localhost', '[::1]', '127.0.0.1')
     """
     name, colon, port = host.rpartition(":")
