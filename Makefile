@@ -21,11 +21,6 @@ endif
 
 BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard csrc/*) kgsm_infer/kernels/_core.pyx
 
-# Tests of the light side: what never names the training side. They run on both engines; those
-# of rasters hardly touch a kernel and are long.
-INFER_TESTS = $$(grep -L -r --include='test_*.py' kgsm_train tests | \
-  grep -v -e /house/ -e /maps/ -e /paddocks/ -e /scenes/) kgsm_infer
-
 .PHONY: help demo test bench beam fuzz check-native lint pins audit wheel clean
 
 help:
@@ -59,10 +54,24 @@ endif
 	$(BIN)/kgsm-infer info $(OUT)/model.onnx
 	@echo "figures:"; find $(OUT) -name '*.png' | sort
 
-# The line coverage of the two runs adds up: kernels hands over to the twin only in the second.
+# Two runs: tests marked both_engines on the NumPy twin, then every test on the C core. The second
+# runs even if the first fails. Line coverage is that of both runs together. The numeric libraries
+# get one thread for each process, since there are more processes than cores.
+WORKERS  ?= 3
+COVERAGE := $(CURDIR)/.coverage
+PYTEST   := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) \
+  --dist loadgroup --cov --cov-report=
+
 test: $(STAMP)
-	KGSM_PURE=1 $(BIN)/python -m pytest --cov --cov-report= $(INFER_TESTS)
-	KGSM_REQUIRE_C=1 $(BIN)/python -m pytest --cov --cov-append --cov-fail-under=90
+	@rm -f $(COVERAGE) $(COVERAGE).*
+	@failed=0; \
+	echo "== on the NumPy twin"; \
+	KGSM_PURE=1 COVERAGE_FILE=$(COVERAGE).numpy $(PYTEST) -m "both_engines and not exhaustive" || failed=1; \
+	echo "== on the C core"; \
+	KGSM_REQUIRE_C=1 COVERAGE_FILE=$(COVERAGE).c $(PYTEST) || failed=1; \
+	COVERAGE_FILE=$(COVERAGE) $(BIN)/coverage combine -q $(COVERAGE).numpy $(COVERAGE).c && \
+	COVERAGE_FILE=$(COVERAGE) $(BIN)/coverage report --fail-under=90 || failed=1; \
+	exit $$failed
 
 # Peers are wanted only here. The table and the figure are made from the one run's JSON. Some
 # environments pin the BLAS to an older kernel; then no peer and no bound would be at its best.

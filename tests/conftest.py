@@ -1,4 +1,4 @@
-"""Fixtures every test may use."""
+"""Fixtures and settings of the whole suite."""
 
 from __future__ import annotations
 
@@ -7,8 +7,43 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+#: Folders and modules below tests/ whose results come from the kernels. ``make test`` runs them
+#: twice, on the C core and on the NumPy twin, and the doctests of kgsm_infer with them.
+BOTH_ENGINES = (
+    "context",
+    "daily",
+    "gateway/test_correction.py",
+    "gateway/test_recovery.py",
+    "gateway/test_service.py",
+    "gateway/test_taking.py",
+    "kernels",
+    "maps/test_map_numbers.py",
+    "model",
+    "paddocks/test_of_scene.py",
+    "prepare/test_fuse.py",
+    "tables/test_table.py",
+)
+
+# A busy machine must not fail a property: no deadline and no check of how fast examples are made.
+settings.register_profile(
+    "kgsm", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("kgsm")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by -m
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of :data:`BOTH_ENGINES`."""
+    tests = Path(__file__).parent
+    homes = [tests / home for home in BOTH_ENGINES] + [tests.parent / "kgsm_infer"]
+    for item in items:
+        if any(item.path.is_relative_to(home) for home in homes):
+            item.add_marker("both_engines")
+
 
 TINY = """
 [data]
