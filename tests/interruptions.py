@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from made_gateways import DAY, columns_of, drop, made_gateway, made_model, scanned, stored
-from running import Running
+from running import Running, wait_for
 
 from kgsm_infer.base.errors import MissingError
 from kgsm_infer.gateway.intake.spool import archived
@@ -103,7 +103,7 @@ def interrupted(  # noqa: C901  one way to die after another
                 at, day = waiting.pop(0)
                 drop(gateway, columns_of(day, paddocks=paddocks), f"{at:04d}.csv")
             if dice.random() < 0.6:
-                watched.until("ready", 60)
+                watched.until("ready")
                 if dice.random() < 0.6:
                     with suppress(AssertionError):  # not stored yet: all the better
                         watched.until("stored", dice.uniform(0.05, 1.5))
@@ -118,13 +118,13 @@ def interrupted(  # noqa: C901  one way to die after another
         if dice.random() < 0.6:
             _sense(gateway, dice.sample(readings, min(2, len(readings))))
         if turn % 25 == 12:  # the broker dies between runs, and one run sees no broker
-            time.sleep(0.3)
+            listener.catch_up()
             messages += listener.messages
             listener.close()
             broker.kill()
             outcome.kinds["broker"] = outcome.kinds.get("broker", 0) + 1
             with Running("watch", gateway.source) as watched:
-                watched.until("broker_lost", 60)
+                watched.until("broker_lost")
                 watched.kill()
             broker.start()
             listener = listen(broker)
@@ -133,25 +133,26 @@ def interrupted(  # noqa: C901  one way to die after another
     for at, day in waiting:
         drop(gateway, columns_of(day, paddocks=paddocks), f"{at:04d}.csv")
     with Running("watch", gateway.source) as watched:  # it mends what is damaged
-        watched.until("told_all", 120)
+        watched.until("told_all")
         watched.stop()
     _sense(gateway, readings)
     with Running("watch", gateway.source) as watched:
-        watched.until("told_all", 120)
-        limit = time.monotonic() + 120
-        while time.monotonic() < limit:
-            with Store(gateway.database) as store:
-                done = store.counts()["outbox"] == 0 and not unused(store)
-            if done and not [p for p in gateway.spool.iterdir() if p.suffix == ".csv"]:
-                break
-            time.sleep(0.2)
+        watched.until("told_all")
+        wait_for(lambda: _settled(gateway), lambda: watched.text)
         watched.stop()
-    time.sleep(0.5)
+    listener.catch_up()
     messages += listener.messages
     listener.close()
     _compare(outcome, calm, gateway, messages)
     outcome.files, outcome.seconds = len(days), time.monotonic() - began
     return outcome
+
+
+def _settled(gateway: Any) -> bool:
+    """Whether every file is stored, every message acknowledged and every reading used."""
+    with Store(gateway.database) as store:
+        done = store.counts()["outbox"] == 0 and not unused(store)
+    return done and not [path for path in gateway.spool.iterdir() if path.suffix == ".csv"]
 
 
 def _stream(count: int, dice: random.Random) -> list[int]:

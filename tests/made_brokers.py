@@ -1,30 +1,43 @@
-"""A real broker, a subscriber, and a stand-in for farmOS's data streams."""
+"""Start a Mosquitto broker, a subscriber and a substitute for farmOS's data streams."""
 
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import socket
 import ssl
 import subprocess
 import threading
-import time
+import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import paho.mqtt.client as paho
+from running import PATIENCE_S, wait_for
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """Return a TCP port of 127.0.0.1 that no socket uses and the system gives to no other.
+
+    A port of ``bind(0)`` comes from the range the system gives to outgoing connections. Between
+    two starts of a broker, another test's connection could take it. Ports below 32768 are outside
+    that range.
+    """
+    for port in random.SystemRandom().sample(range(15000, 32000), 200):
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port between 15000 and 32000")
 
 
 class Broker:
-    """Mosquitto with a TLS listener and a password, of its own file; it can be killed."""
+    """Mosquitto with TLS, a password and a folder of its own. Tests may kill and restart it."""
 
     username, password = "farm", "a secret of the farm"
 
@@ -53,12 +66,12 @@ class Broker:
         self.process = subprocess.Popen(
             [MOSQUITTO, "-c", self.folder / "mosquitto.conf"], stderr=subprocess.DEVNULL
         )
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.05)
-        raise AssertionError("mosquitto does not listen")
+        wait_for(self._answers, lambda: f"mosquitto does not listen on port {self.port}")
+
+    def _answers(self):
+        assert self.process.poll() is None, f"mosquitto ended with {self.process.returncode}"
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def kill(self):
         self.process.kill()
@@ -66,7 +79,7 @@ class Broker:
 
     @property
     def toml(self) -> str:
-        """The [mqtt] section that reaches it."""
+        """The [mqtt] section of a gateway that connects to this broker."""
         (self.folder / "password").write_text(self.password)
         return (
             f'[mqtt]\nhost = "localhost"\nport = {self.port}\nusername = "{self.username}"\n'
@@ -76,7 +89,7 @@ class Broker:
 
 
 class Listener:
-    """A subscriber that remembers every message."""
+    """A subscriber that records every message as (topic, payload, retained)."""
 
     def __init__(self, broker):
         self.messages = []
@@ -91,18 +104,28 @@ class Listener:
         self.client.connect("localhost", broker.port)
         self.client.subscribe("#", 1)
         self.client.loop_start()
-        assert self.subscribed.wait(10)
+        assert self.subscribed.wait(PATIENCE_S)
 
     def of(self, ending):
         return [item for item in list(self.messages) if item[0].endswith(ending)]
 
-    def until(self, what, seconds=15.0):
-        limit = time.monotonic() + seconds
-        while time.monotonic() < limit:
-            if what(self):
-                return
-            time.sleep(0.02)
-        raise AssertionError(f"not seen; {len(self.messages)} messages: {self.messages[-3:]}")
+    def until(self, holds, seconds=PATIENCE_S):
+        """Wait until ``holds(listener)`` is true."""
+        wait_for(
+            lambda: holds(self),
+            lambda: f"{len(self.messages)} messages: {self.messages[-3:]}",
+            seconds,
+        )
+
+    def catch_up(self):
+        """Wait until every message the broker has accepted so far is in ``messages``.
+
+        The broker keeps the order, so a message sent now arrives after all of them.
+        """
+        marker = f"listener/{uuid.uuid4().hex}"
+        self.client.publish(marker, b"", qos=1)
+        self.until(lambda seen: seen.of(marker))
+        self.messages = [item for item in self.messages if item[0] != marker]
 
     def close(self):
         self.client.disconnect()
@@ -110,7 +133,7 @@ class Listener:
 
 
 class Streams(ThreadingHTTPServer):
-    """farmOS's data streams as its Basic type keeps them: every POST is kept, by timestamp."""
+    """farmOS's Basic data streams: every POST is stored under its stream and timestamp."""
 
     def __init__(self):
         self.kept, self.keys, self.fail_after_keeping, self.down = {}, {}, 0, False

@@ -1,4 +1,8 @@
-"""``kgsm-infer`` commands that run until told, and their log lines."""
+"""Run ``kgsm-infer`` commands in the background and follow their logs.
+
+Tests wait for events, never for a length of time. :data:`PATIENCE_S` bounds each wait so that a
+fault ends the test; it is far above the time a busy machine needs.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,22 @@ import sys
 import threading
 import time
 
+#: Upper bound of one wait, in seconds. No test asserts a duration.
+PATIENCE_S = 120.0
 COMMAND = [sys.executable, "-m", "kgsm_infer.app.cli"]
 
 
+def wait_for(holds, describe=lambda: "", seconds=PATIENCE_S):
+    """Wait until ``holds()`` is true; AssertionError with ``describe()`` after ``seconds``."""
+    limit = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > limit:
+            raise AssertionError(f"not reached within {seconds:.0f} s: {describe()}")
+        time.sleep(0.02)
+
+
 class Running:
-    """A command in the background; its log is read all the time, so that it never blocks."""
+    """A command in the background. A thread reads its log, so that the command never blocks."""
 
     def __init__(self, *arguments, **options):
         self.process = subprocess.Popen(
@@ -36,8 +51,11 @@ class Running:
         with self._news:
             self._news.notify_all()
 
-    def until(self, event, seconds=30.0):
-        """The next line of this event, after the one asked for before."""
+    def until(self, event, seconds=PATIENCE_S):
+        """Return the next line of this event after the one returned before.
+
+        Raises AssertionError with the whole log where the command ends, or ``seconds`` pass, first.
+        """
         limit = time.monotonic() + seconds
         with self._news:
             while True:
@@ -52,21 +70,23 @@ class Running:
                     raise AssertionError(f"no {event}: {self.text}")
 
     def stop(self):
-        """SIGTERM; the exit code."""
+        """Send SIGTERM and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(20)
-        self._reader.join(5)
+        code = self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
         return code
 
     def kill(self):
         self.process.kill()
         self.process.wait()
-        self._reader.join(5)
+        self._reader.join(PATIENCE_S)
 
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, failure, *_):
+        if failure is not None:
+            print(self.text)  # pytest shows it with the failure
         if self.process.poll() is None:
             self.kill()
         self.process.stderr.close()

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from running import PATIENCE_S
 
 from kgsm_infer.base.errors import MissingError, UsageError
 from kgsm_infer.base.files import MARKER, own_folder, preflight, whole
@@ -171,7 +172,7 @@ def test_a_signal_ends_in_one_line(tmp_path: Path, number: int, code: int) -> No
     script = (
         "import time, typer\nfrom kgsm_infer.base.command import run\n"
         "app = typer.Typer()\n"
-        "@app.command()\ndef main():\n    print('ready', flush=True); time.sleep(60)\n"
+        "@app.command()\ndef main():\n    print('ready', flush=True); time.sleep(600)\n"
         "run(app, 'kgsm-infer')\n"
     )
     process = subprocess.Popen(
@@ -180,7 +181,7 @@ def test_a_signal_ends_in_one_line(tmp_path: Path, number: int, code: int) -> No
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     time.sleep(0.1)
     process.send_signal(number)
-    _, told = process.communicate(timeout=30)
+    _, told = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == code
     assert told == "kgsm-infer: stopped; no output was written\n"
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from running import PATIENCE_S
 
 from kgsm_infer.base import files
 from kgsm_infer.base.errors import MissingError, UsageError
@@ -41,7 +42,7 @@ def test_a_killed_process_leaves_no_half_file(tmp_path):
     script = (
         "import sys, time; from kgsm_infer.base.files import whole\n"
         f"with whole({str(path)!r}) as file:\n"
-        "    file.write('half'); file.flush(); print('ready', flush=True); time.sleep(60)\n"
+        "    file.write('half'); file.flush(); print('ready', flush=True); time.sleep(600)\n"
     )
     for stop in (signal.SIGKILL, signal.SIGINT):
         process = subprocess.Popen(
@@ -49,7 +50,7 @@ def test_a_killed_process_leaves_no_half_file(tmp_path):
         )
         assert process.stdout.readline() == b"ready\n"
         process.send_signal(stop)
-        process.wait(timeout=30)
+        process.wait(PATIENCE_S)
         process.stdout.close()
         assert not path.exists()
 

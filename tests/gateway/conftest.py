@@ -1,4 +1,4 @@
-"""A real broker and a stand-in for farmOS."""
+"""Fixtures of the gateway's tests: a broker, a subscriber and a substitute for farmOS."""
 
 from __future__ import annotations
 

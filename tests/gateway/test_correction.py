@@ -15,7 +15,7 @@ import urllib.request
 import numpy as np
 import pytest
 from made_gateways import DAY, Events, columns_of, drop, made_gateway, made_model, scanned, stored
-from running import COMMAND, Running
+from running import COMMAND, PATIENCE_S, Running
 
 from kgsm_infer import load
 from kgsm_infer.base import flags
@@ -484,11 +484,11 @@ def test_probes_by_mqtt_and_http_correct_what_is_told(tmp_path, model, broker, l
         request = urllib.request.Request(
             f"{url}v1/probes", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
-        assert urllib.request.urlopen(request, timeout=10).status == 201
+        assert urllib.request.urlopen(request, timeout=PATIENCE_S).status == 201
         assert watched.until("probes_used")["revisions"] == 4
         listener.until(lambda seen: len(seen.of("/record")) >= 12)
         listener.until(lambda seen: len(seen.of("/state")) >= 12)
-        page = urllib.request.urlopen(url, timeout=10).read().decode()
+        page = urllib.request.urlopen(url, timeout=PATIENCE_S).read().decode()
         watched.stop()
     records = [json.loads(payload) for _, payload, _ in listener.of("/record")]
     told = {(found["paddock"], found["revision"]): found for found in records}
@@ -513,7 +513,7 @@ def test_who_serves_alone_leaves_it_to_the_watch(tmp_path, model):
         request = urllib.request.Request(
             f"{url}v1/probes", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
-        assert urllib.request.urlopen(request, timeout=10).status == 201
+        assert urllib.request.urlopen(request, timeout=PATIENCE_S).status == 201
         time.sleep(0.2)
         serving.stop()
     assert {value.probes for value in stored(gateway).values()} == {0}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from made_gateways import columns_of, drop, made_gateway, made_model
-from running import Running
+from running import Running, wait_for
 
 from kgsm_infer.gateway.publish import farmos
 from kgsm_infer.gateway.store.database import Store
@@ -22,16 +22,12 @@ def gateway(tmp_path, streams):
     )
 
 
-def told(watched, gateway, seconds=20):
-    import time
-
-    limit = time.monotonic() + seconds
-    while time.monotonic() < limit:
+def wait_until_sent(watched, gateway):
+    def sent():
         with Store(gateway.database) as store:
-            if not store.unsent_counts():
-                return
-        time.sleep(0.05)
-    raise AssertionError(watched.text)
+            return not store.unsent_counts()
+
+    wait_for(sent, lambda: watched.text)
 
 
 def test_each_value_reaches_its_stream_once(gateway, streams):
@@ -42,7 +38,7 @@ def test_each_value_reaches_its_stream_once(gateway, streams):
             columns["vh_db"][1] = "" if day else columns["vh_db"][1]
             drop(gateway, columns, f"{day}.csv")
             watched.until("stored")
-        told(watched, gateway)
+        wait_until_sent(watched, gateway)
         watched.stop()
         assert "key-0" not in watched.text
     assert [item["timestamp"] for item in streams.kept["uuid-0"]] == [1704067200, 1704585600]
@@ -61,7 +57,7 @@ def test_a_lost_answer_is_not_posted_twice(gateway, streams, monkeypatch):
         watched.until("farmos_waits")
         watched.stop()
     with Running("watch", gateway.source) as watched:  # it asks first what was tried
-        told(watched, gateway)
+        wait_until_sent(watched, gateway)
         watched.stop()
     assert [len(kept) for kept in streams.kept.values()] == [1, 1]
 
@@ -75,6 +71,6 @@ def test_a_farmos_that_is_down_is_waited_for(gateway, streams):
         assert "key-0" not in watched.text
     streams.down = False
     with Running("watch", gateway.source) as watched:
-        told(watched, gateway)
+        wait_until_sent(watched, gateway)
         watched.stop()
     assert set(streams.kept) == {"uuid-0", "uuid-1"}

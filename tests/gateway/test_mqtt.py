@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 from made_brokers import Listener
 from made_gateways import columns_of, drop, made_gateway, made_model, stored
-from running import Running
+from running import PATIENCE_S, Running, wait_for
 
 from kgsm_infer.gateway.store.database import Store
 
@@ -23,6 +22,12 @@ def keys_of(messages):
             (json.loads(payload) for _, payload, _ in messages)]  # fmt: skip
 
 
+def outbox_of(gateway) -> int:
+    """Messages that are stored and not yet acknowledged by the broker."""
+    with Store(gateway.database) as store:
+        return store.counts()["outbox"]
+
+
 def test_what_is_stored_is_told_and_the_state_is_the_newest(tmp_path, model, broker, listener):
     gateway = made_gateway(tmp_path, broker.toml, paddocks=4, model=model)
     with Running("watch", gateway.source) as watched:
@@ -34,9 +39,10 @@ def test_what_is_stored_is_told_and_the_state_is_the_newest(tmp_path, model, bro
         # a state that is past before it was told need not be told; the last one must
         last = {(f"p{at}", "2024-01-13T00:00:00Z", "", 2) for at in range(4)}
         listener.until(lambda seen: last <= set(keys_of(seen.of("/state"))))
+        wait_for(lambda: outbox_of(gateway) == 0)
         assert watched.stop() == 0
         assert broker.password not in watched.text
-    assert listener.of("/status")[-1][1] == b"offline"
+    listener.until(lambda seen: seen.of("/status")[-1][1] == b"offline")
     records = listener.of("/record")
     with Store(gateway.database) as store:
         told = set(keys_of(records))
@@ -92,18 +98,13 @@ def test_a_broker_that_forgot_everything_is_told_again(tmp_path, model, broker):
         watched.until("broker_connected")
         drop(gateway, columns_of(0), "a.csv")
         watched.until("stored")
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            with Store(gateway.database) as store:
-                if store.counts()["outbox"] == 0:
-                    break
-            time.sleep(0.05)
+        wait_for(lambda: outbox_of(gateway) == 0)
         broker.kill()
         watched.until("broker_lost")
         drop(gateway, columns_of(6), "b.csv")  # no broker: it is stored and waits
         watched.until("stored")
         broker.start()
-        watched.until("broker_connected", 30)
+        watched.until("broker_connected")
         listener = Listener(broker)
         try:
             listener.until(lambda seen: len(seen.of("/state")) >= 4)
@@ -112,9 +113,8 @@ def test_a_broker_that_forgot_everything_is_told_again(tmp_path, model, broker):
         finally:
             listener.close()
         assert {key[1] for key in states} == {"2024-01-07T00:00:00Z"}
+        wait_for(lambda: outbox_of(gateway) == 0)
         watched.stop()
-    with Store(gateway.database) as store:
-        assert store.counts()["outbox"] == 0
 
 
 def test_the_last_will_says_offline(tmp_path, model, broker, listener):
@@ -142,7 +142,7 @@ def test_once_tells_before_it_ends(tmp_path, model, broker, listener):
     gateway = made_gateway(tmp_path, broker.toml, model=model)
     drop(gateway, columns_of(0), "a.csv")
     with Running("watch", gateway.source, "--once") as watched:
-        assert watched.process.wait(60) == 0
+        assert watched.process.wait(PATIENCE_S) == 0
     listener.until(lambda seen: len(seen.of("/record")) == 4)
 
 

@@ -9,6 +9,7 @@ import urllib.request
 
 import pytest
 from made_gateways import DAY, Events, columns_of, drop, made_gateway, made_model, scanned
+from running import PATIENCE_S
 
 from kgsm_infer.gateway.farm import load_paddocks
 from kgsm_infer.gateway.http.page import drawn, step
@@ -60,6 +61,7 @@ def page(request, browser, url):
         "phone": {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True},
     }
     context = browser.new_context(**sizes[request.param])
+    context.set_default_timeout(1000 * PATIENCE_S)
     page = context.new_page()
     wrong, asked = [], []
     page.on("console", lambda message: wrong.append(message.text))
@@ -74,7 +76,7 @@ def page(request, browser, url):
 
 def read(url):
     request = urllib.request.Request(url, headers={"Accept-Encoding": "gzip"})
-    return urllib.request.urlopen(request, timeout=10).read()
+    return urllib.request.urlopen(request, timeout=PATIENCE_S).read()
 
 
 def test_it_is_small(url):
@@ -153,6 +155,7 @@ def test_find_and_order(page):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_can_be_read_in_both_schemes(browser, url, scheme):
     context = browser.new_context(color_scheme=scheme)
+    context.set_default_timeout(1000 * PATIENCE_S)
     page = context.new_page()
     page.goto(url)
     ink, paper = page.evaluate(
@@ -172,6 +175,7 @@ def test_text_can_be_read_in_both_schemes(browser, url, scheme):
 
 def test_a_wrong_clock_says_no_age(browser, url):
     context = browser.new_context()
+    context.set_default_timeout(1000 * PATIENCE_S)
     page = context.new_page()
     page.clock.set_fixed_time(1_000_000)  # 1970: the box and the phone lost the time
     page.goto(url)

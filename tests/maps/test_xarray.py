@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made_scenes import Pixels, make_pixels
+from running import PATIENCE_S, wait_for
 
 import kgsm_infer
 from kgsm_infer.base import flags
@@ -108,19 +109,28 @@ def test_a_killed_worker_loses_nothing(tiny_model: Path) -> None:
     pixels, path = make_pixels(300, 300), tiny_model / "model.core.onnx"
     stack = dataset(pixels).chunk(y=30, x=30)
     alone = retrieve(path, stack, every=True).compute(scheduler="synchronous")
+
+    def hold_last(block, block_id):
+        """Keep the last chunk waiting, so that the run cannot end before a worker is killed."""
+        if block_id == (0, 9, 9):
+            distributed.Event("killed").wait()
+        return block
+
+    gated = stack.vh_db.data.map_blocks(hold_last, dtype=stack.vh_db.dtype)
+    held = stack.assign(vh_db=stack.vh_db.copy(data=gated))
     with (
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
-        future = client.compute(retrieve(path, stack, every=True))
+        future = client.compute(retrieve(path, held, every=True))
         victims = client.run(os.getpid)
-        while len(client.who_has()) < 20 and not future.done():
-            client.run(int)  # a round trip to the workers, so that some chunks are done
+        wait_for(lambda: len(client.who_has()) >= 20)
         assert not future.done()
         os.kill(next(iter(victims.values())), signal.SIGKILL)
-        cube = future.result(timeout=120)
+        distributed.Event("killed", client=client).set()
+        cube = future.result(timeout=PATIENCE_S)
     for name in ("sm", "sm_lower", "sm_upper", "flags"):
         np.testing.assert_array_equal(cube[name].values, alone[name].values)
 

@@ -213,7 +213,6 @@ def test_a_large_table_in_little_memory_is_read_or_ends_in_one_line(tmp_path, me
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
         env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
     )
     assert done.stderr == ""
