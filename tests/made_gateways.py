@@ -51,13 +51,18 @@ def made_model(
 
 
 def made_gateway(folder: Path, text: str = "", paddocks: int = 0, model: Path | None = None):
-    """A gateway.toml in ``folder`` (with ``text`` in it), read."""
+    """Write a gateway.toml into ``folder``, with ``text`` in it, and read it.
+
+    It serves on a free port unless ``text`` has a [serve] section: the default port may be taken.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     model = model or made_model(folder)
     head = f'name = "farm"\nmodel = "{model}"\nstable_s = 0.0\n'
     if paddocks:
         write_outlines(folder / "paddocks.geojson", paddocks)
         text += '\n[paddocks]\noutlines = "paddocks.geojson"\n'
+    if "[serve]" not in text:
+        text += "\n[serve]\nport = 0\n"
     (folder / "gateway.toml").write_text(head + text)
     return read_gateway(folder / "gateway.toml")
 
