@@ -21,7 +21,7 @@ endif
 
 BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard csrc/*) kgsm_infer/kernels/_core.pyx
 
-.PHONY: help demo test bench beam fuzz check-native lint pins audit wheel clean
+.PHONY: help demo test bench javascript beam fuzz check-native lint pins audit wheel clean
 
 help:
 	@echo "make demo     simulate, cross-validate, fit, export, predict; results in $(OUT)/"
@@ -83,11 +83,21 @@ bench: $(STAMP)
 	$(UNPINNED) OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks --benchmark-json=$(OUT)/bench.json
 	$(BIN)/python benchmarks/report.py $(OUT)/bench.json $(OUT)/bench.png | tee $(OUT)/bench.md
 
-# The Apache Beam example in an environment of its own: apache-beam asks for protobuf and pyarrow
-# older than what the rest is tested with.
+# onnxruntime-web of npm, for the JavaScript example: set KGSM_NODE_MODULES to the folder printed.
+NODE := build/node
+javascript: $(NODE)/.installed
+	@echo "KGSM_NODE_MODULES=$(CURDIR)/$(NODE)/node_modules"
+
+$(NODE)/.installed:
+	@mkdir -p $(NODE)
+	npm install --silent --no-audit --no-fund --prefix $(NODE) onnxruntime-web@1.30.0
+	@touch $@
+
+# The Apache Beam example in an environment of its own: apache-beam requires older versions of
+# protobuf and pyarrow than the rest is tested with.
 BEAM := build/beam
 beam: $(STAMP)
-	$(PYTHON) -m venv $(BEAM)
+	test -x $(BEAM)/bin/python || $(PYTHON) -m venv $(BEAM)
 	$(BEAM)/bin/python -m pip install -q apache-beam==2.77.0 xarray-beam==0.11.5
 	KGSM_BEAM_PYTHON=$(CURDIR)/$(BEAM)/bin/python $(BIN)/python -m pytest -q tests/maps/test_beam.py
 
