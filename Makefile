@@ -106,7 +106,7 @@ beam: $(STAMP)
 # fuzzed for FUZZ_SECONDS. valgrind knows no AVX-512 and runs the tiers it knows.
 NATIVE       := build/native
 SANITIZE     := -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
-FUZZ_TARGETS := decibels isolate pack lstm readout nearest fusion
+FUZZ_TARGETS := decibels isolate pack lstm readout nearest fusion csv text float_text
 FUZZ_SECONDS ?= 20
 
 check-native: $(STAMP)

@@ -65,6 +65,7 @@ const char *kgsm_strerror(int code) {
     case KGSM_ERR_SHAPE: return "a size is 0, or too large to address";
     case KGSM_ERR_SCALE: return "a mean is not finite, or a std is not finite and > 0";
     case KGSM_ERR_TIER: return "this machine has no tier of that name";
+    case KGSM_ERR_TEXT: return "the text is irregular";
     case KGSM_ERR_INDEX: return "a window names a row that is not in the table";
     default: return "unknown error code";
     }

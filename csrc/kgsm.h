@@ -66,7 +66,8 @@ enum {
     KGSM_ERR_SHAPE = -4, /* a size of the layout is 0, or the tile is too large to address */
     KGSM_ERR_SCALE = -5, /* a mean is not finite, or an inv_std is not finite and > 0 */
     KGSM_ERR_INDEX = -6, /* a window names a row outside -1 .. R-1 */
-    KGSM_ERR_TIER = -7   /* no tier of that name here */
+    KGSM_ERR_TIER = -7,  /* no tier of that name here */
+    KGSM_ERR_TEXT = -8   /* the text is irregular: read or write it another way */
 };
 
 /* One line of English for a code; never NULL, never to be freed. */
@@ -383,6 +384,83 @@ KGSM_API int kgsm_fusion_prepare(const kgsm_fusion *fusion, const float *fine1,
  * KGSM_ERR_NULL, KGSM_ERR_SHAPE, KGSM_ERR_PARAM. */
 KGSM_API int kgsm_fusion_run(const kgsm_fusion *fusion, const float *prepared, size_t first,
                              size_t count, const double *sigma, float *scratch, float *fused);
+
+/* ---- separated text ------------------------------------------------------------------------ */
+
+/* Tables as text (CSV) into columns and back. The kernels do what is frequent and exact; what is
+ * not is irregular, and the caller reads or writes it another way (kgsm_infer/tables/parsing.py
+ * and reading.py). A text column of n cells is a buffer of UTF-8 and ends (n): cell i is
+ * buffer[ends[i - 1] .. ends[i] - 1], ends[-1] being 0. ends must ascend and not pass the size of
+ * the buffer, else KGSM_ERR_INDEX. */
+
+/* The cells of whole lines, each of `width` cells.
+ *
+ *   text            (size) UTF-8; every line ends in \n or \r\n
+ *   most_rows       rows that begin and length have room for
+ *   rows            out, number of lines
+ *   begin, length   (most_rows, width) out, bytes of each cell without blanks around it, and
+ *                   without the quotes around it
+ *
+ * KGSM_ERR_TEXT where a line has another number of cells or none that is filled, a cell has a
+ * quote or line end within quotes, a control character, an apostrophe first or white space beyond
+ * ASCII at an end; begin and length are undefined then. KGSM_ERR_NULL, KGSM_ERR_SHAPE. */
+KGSM_API int kgsm_csv_cells(size_t size, const char *text, char separator, size_t width,
+                            size_t most_rows, int64_t *rows, int64_t *begin, int64_t *length);
+
+/* The bytes of one column, cell after cell, into buffer (room); begin, length as kgsm_csv_cells
+ * makes them. KGSM_ERR_NULL, KGSM_ERR_SHAPE (column >= width), KGSM_ERR_INDEX (outside the text
+ * or beyond the room). */
+KGSM_API int kgsm_csv_column(size_t size, const char *text, size_t rows, size_t width,
+                             size_t column, const int64_t *begin, const int64_t *length,
+                             size_t room, char *buffer);
+
+/* Numbers of a text column: [+-]digits[.digits][e[+-]digits], correctly rounded to double.
+ *
+ *   values      (n) out; NaN for an empty cell and for an irregular one
+ *   irregular   (n) out, 1 for every other cell, and for numbers of more than 19 digits or far
+ *               from 1
+ *
+ * KGSM_ERR_NULL, KGSM_ERR_INDEX. */
+KGSM_API int kgsm_text_floats(size_t size, const char *buffer, size_t n, const int64_t *ends,
+                              double *values, uint8_t *irregular);
+
+/* Seconds since 1970 of dates YYYY-MM-DD, or with [T ]HH:MM[:SS] and perhaps Z, of the years 1900
+ * to 2100; 0 and irregular = 1 for every other cell. Both (n). KGSM_ERR_NULL, KGSM_ERR_INDEX. */
+KGSM_API int kgsm_text_dates(size_t size, const char *buffer, size_t n, const int64_t *ends,
+                             int64_t *seconds, uint8_t *irregular);
+
+/* Numbers from 0 for the distinct cells of a text column, in order of first appearance.
+ *
+ *   table    (slots) scratch; slots is a power of two above n
+ *   codes    (n) out
+ *   count    out, number of distinct cells
+ *
+ * KGSM_ERR_NULL, KGSM_ERR_SHAPE (slots), KGSM_ERR_INDEX. */
+KGSM_API int kgsm_text_codes(size_t size, const char *buffer, size_t n, const int64_t *ends,
+                             size_t slots, int64_t *table, int64_t *codes, int64_t *count);
+
+/* Characters that kgsm_float_text writes for one number, at most. */
+#define KGSM_FLOAT_TEXT 24
+
+/* The shortest decimal text that reads back as each float, as NumPy writes it; NaN is empty.
+ *
+ *   buffer      (n * KGSM_FLOAT_TEXT) out          ends  (n) out
+ *   irregular   (n) out, 1 and no text for numbers outside +-2e-4 .. 1e6, powers of two, and
+ *               those whose digits double arithmetic cannot decide
+ *
+ * KGSM_ERR_NULL. */
+KGSM_API int kgsm_float_text(size_t n, const float *values, char *buffer, int64_t *ends,
+                             uint8_t *irregular);
+
+/* KGSM_OK where every cell may be written as it is: no quote, comma or control character, and no
+ * sign first that a spreadsheet would run; else KGSM_ERR_TEXT. KGSM_ERR_NULL, KGSM_ERR_INDEX. */
+KGSM_API int kgsm_text_is_plain(size_t size, const char *buffer, size_t n, const int64_t *ends);
+
+/* Put cell i of a column and a terminator at text[at[i]], and move at[i] behind it; for each
+ * column of a table in turn. at (n), text (room). KGSM_ERR_NULL, KGSM_ERR_INDEX (nothing is
+ * written where any cell has no room). */
+KGSM_API int kgsm_csv_put(size_t size, const char *buffer, size_t n, const int64_t *ends,
+                          char terminator, int64_t *at, size_t room, char *text);
 
 #ifdef __cplusplus
 }

@@ -77,6 +77,15 @@ def tier_name() -> str:
     return "numpy" if _core is None else str(_core.tier())
 
 
+def text_core() -> Any:
+    """Return the C kernels for separated text (csrc/csv.c), or None without the C core.
+
+    Without them :mod:`kgsm_infer.tables.reading` and :mod:`kgsm_infer.tables.parsing` do the
+    same cell by cell.
+    """
+    return _core
+
+
 def db_to_linear(db: ArrayLike) -> NDArray[np.float32]:
     """Power from decibels, any shape; see :func:`kgsm_infer.kernels.wcm.db_to_linear`."""
     if _core is None:

@@ -6,11 +6,11 @@ dtype named (float32, float64, int64, uint16); the caller makes the outputs. Not
 NumPy. Use :mod:`kgsm_infer.kernels`, which broadcasts, converts and allocates.
 """
 
-from libc.stdint cimport int64_t, uint16_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t
 
 
 cdef extern from "kgsm.h" nogil:
-    int KGSM_OK, KGSM_ERR_INDEX, KGSM_ERR_SHAPE
+    int KGSM_OK, KGSM_ERR_INDEX, KGSM_ERR_SHAPE, KGSM_ERR_TEXT, KGSM_FLOAT_TEXT
     int KGSM_VWC_FOLIAGE, KGSM_VWC_COLUMN
     int KGSM_ANGLE_CONSTANT, KGSM_ANGLE_COLUMN, KGSM_ANGLE_NORMALISE
     int KGSM_MISSING_INPUT, KGSM_INPUT_OUT_OF_RANGE, KGSM_SOIL_SIGNAL_LOST
@@ -78,6 +78,28 @@ cdef extern from "kgsm.h" nogil:
         const kgsm_layout *layout, size_t n, size_t r, const int64_t *rows,
         const float *channel_db, const uint16_t *step_flags, const double *day,
         const float *dynamic, const float *statics, float *tile, uint16_t *window_flags)
+
+    int kgsm_csv_cells(
+        size_t size, const char *text, char separator, size_t width, size_t most_rows,
+        int64_t *rows, int64_t *begin, int64_t *length)
+    int kgsm_csv_column(
+        size_t size, const char *text, size_t rows, size_t width, size_t column,
+        const int64_t *begin, const int64_t *length, size_t room, char *buffer)
+    int kgsm_text_floats(
+        size_t size, const char *buffer, size_t n, const int64_t *ends, double *values,
+        uint8_t *irregular)
+    int kgsm_text_dates(
+        size_t size, const char *buffer, size_t n, const int64_t *ends, int64_t *seconds,
+        uint8_t *irregular)
+    int kgsm_text_codes(
+        size_t size, const char *buffer, size_t n, const int64_t *ends, size_t slots,
+        int64_t *table, int64_t *codes, int64_t *count)
+    int kgsm_float_text(
+        size_t n, const float *values, char *buffer, int64_t *ends, uint8_t *irregular)
+    int kgsm_text_is_plain(size_t size, const char *buffer, size_t n, const int64_t *ends)
+    int kgsm_csv_put(
+        size_t size, const char *buffer, size_t n, const int64_t *ends, char terminator,
+        int64_t *at, size_t room, char *text)
 
     ctypedef struct kgsm_fusion:
         size_t rows, columns, days, radius
@@ -481,3 +503,139 @@ cdef int _check(int code) except -1:
     if code != KGSM_OK:
         raise ValueError(kgsm_strerror(code).decode("ascii"))
     return 0
+
+
+# -- separated text -----------------------------------------------------------------------------
+
+FLOAT_TEXT = KGSM_FLOAT_TEXT
+
+
+def csv_cells(const unsigned char[::1] text, int separator, int64_t[:, ::1] begin,
+              int64_t[:, ::1] length):
+    """Find the cells of whole lines; returns the number of rows, or -1 for irregular text."""
+    if begin.shape[0] != length.shape[0] or begin.shape[1] != length.shape[1]:
+        raise ValueError("begin and length differ in shape")
+    cdef int64_t rows = 0
+    cdef size_t size = text.shape[0], width = begin.shape[1], most = begin.shape[0]
+    cdef const char *at = <const char *>&text[0] if size else NULL
+    cdef int64_t *first = &begin[0, 0] if most and width else NULL
+    cdef int64_t *count = &length[0, 0] if most and width else NULL
+    cdef int code
+    with nogil:
+        code = kgsm_csv_cells(size, at, <char>separator, width, most, &rows, first, count)
+    if code == KGSM_ERR_TEXT:
+        return -1
+    _check(code)
+    return rows
+
+
+def csv_column(const unsigned char[::1] text, const int64_t[:, ::1] begin,
+               const int64_t[:, ::1] length, size_t rows, size_t column,
+               unsigned char[::1] buffer):
+    """Copy the bytes of one column of the first rows into the buffer."""
+    if rows > begin.shape[0] or rows > length.shape[0] or begin.shape[1] != length.shape[1]:
+        raise ValueError("more rows than cells")
+    cdef size_t size = text.shape[0], width = begin.shape[1], room = buffer.shape[0]
+    if not rows:
+        return
+    cdef const char *at = <const char *>&text[0] if size else NULL
+    cdef char *to = <char *>&buffer[0] if room else NULL
+    cdef int code
+    with nogil:
+        code = kgsm_csv_column(
+            size, at, rows, width, column, &begin[0, 0], &length[0, 0], room, to)
+    _check(code)
+
+
+def text_floats(const unsigned char[::1] buffer, const int64_t[::1] ends, double[::1] values,
+                uint8_t[::1] irregular):
+    """Parse the cells of a text column as numbers."""
+    cdef size_t n = ends.shape[0], size = buffer.shape[0]
+    if values.shape[0] != n or irregular.shape[0] != n:
+        raise ValueError("arrays of different lengths")
+    if not n:
+        return
+    cdef const char *at = <const char *>&buffer[0] if size else NULL
+    cdef int code
+    with nogil:
+        code = kgsm_text_floats(size, at, n, &ends[0], &values[0], &irregular[0])
+    _check(code)
+
+
+def text_dates(const unsigned char[::1] buffer, const int64_t[::1] ends, int64_t[::1] seconds,
+               uint8_t[::1] irregular):
+    """Parse the cells of a text column as dates."""
+    cdef size_t n = ends.shape[0], size = buffer.shape[0]
+    if seconds.shape[0] != n or irregular.shape[0] != n:
+        raise ValueError("arrays of different lengths")
+    if not n:
+        return
+    cdef const char *at = <const char *>&buffer[0] if size else NULL
+    cdef int code
+    with nogil:
+        code = kgsm_text_dates(size, at, n, &ends[0], &seconds[0], &irregular[0])
+    _check(code)
+
+
+def text_codes(const unsigned char[::1] buffer, const int64_t[::1] ends, int64_t[::1] table,
+               int64_t[::1] codes):
+    """Number the distinct cells of a text column; returns how many there are."""
+    cdef size_t n = ends.shape[0], size = buffer.shape[0], slots = table.shape[0]
+    if codes.shape[0] != n:
+        raise ValueError("arrays of different lengths")
+    if not n:
+        return 0
+    cdef const char *at = <const char *>&buffer[0] if size else NULL
+    cdef int64_t count = 0
+    cdef int code
+    if not slots:
+        raise ValueError("no slots")
+    with nogil:
+        code = kgsm_text_codes(size, at, n, &ends[0], slots, &table[0], &codes[0], &count)
+    _check(code)
+    return count
+
+
+def float_text(const float[::1] values, unsigned char[::1] buffer, int64_t[::1] ends,
+               uint8_t[::1] irregular):
+    """Write floats as text, one after the other."""
+    cdef size_t n = values.shape[0]
+    if ends.shape[0] != n or irregular.shape[0] != n or buffer.shape[0] < n * KGSM_FLOAT_TEXT:
+        raise ValueError("arrays of different lengths")
+    if not n:
+        return
+    cdef int code
+    with nogil:
+        code = kgsm_float_text(n, &values[0], <char *>&buffer[0], &ends[0], &irregular[0])
+    _check(code)
+
+
+def text_is_plain(const unsigned char[::1] buffer, const int64_t[::1] ends):
+    """Return True where every cell may be written to a CSV as it is."""
+    cdef size_t n = ends.shape[0], size = buffer.shape[0]
+    if not n:
+        return True
+    cdef const char *at = <const char *>&buffer[0] if size else NULL
+    cdef int code
+    with nogil:
+        code = kgsm_text_is_plain(size, at, n, &ends[0])
+    if code == KGSM_ERR_TEXT:
+        return False
+    _check(code)
+    return True
+
+
+def csv_put(const unsigned char[::1] buffer, const int64_t[::1] ends, int terminator,
+            int64_t[::1] at, unsigned char[::1] text):
+    """Put the cells of a column and a terminator into the text of a table."""
+    cdef size_t n = ends.shape[0], size = buffer.shape[0], room = text.shape[0]
+    if at.shape[0] != n:
+        raise ValueError("arrays of different lengths")
+    if not n:
+        return
+    cdef const char *source = <const char *>&buffer[0] if size else NULL
+    cdef char *to = <char *>&text[0] if room else NULL
+    cdef int code
+    with nogil:
+        code = kgsm_csv_put(size, source, n, &ends[0], <char>terminator, &at[0], room, to)
+    _check(code)

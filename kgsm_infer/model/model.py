@@ -207,7 +207,7 @@ class Model:
         )
         if thin is not None:
             observed = replace(observed, context_missing=observed.context_missing | thin)
-        rows = window_rows(observed.site, table.day, card.steps)
+        rows = window_rows(table.codes("site"), table.day, card.steps)
         wanted = slice(None) if only is None else only
         return self.estimate(observed, rows[wanted], observed.statics[wanted])
 

@@ -17,7 +17,7 @@ from .. import kernels
 from ..base import flags
 from ..base.errors import DataError
 from ..context.definitions import CONTEXT, WHOLE_ARCHIVE, HistoryRule
-from ..context.from_tables import compute_context, find_missing_context
+from ..context.from_tables import TableContext
 from ..tables.columns import FROM_DATE, frost_of
 
 if TYPE_CHECKING:
@@ -70,14 +70,19 @@ def columns_to_read(features: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in features if name not in FROM_DATE and name not in CONTEXT)
 
 
-def column(table: Table, name: str, history: HistoryRule = WHOLE_ARCHIVE) -> NDArray[np.float64]:
+def column(
+    table: Table,
+    name: str,
+    history: HistoryRule = WHOLE_ARCHIVE,
+    context: TableContext | None = None,
+) -> NDArray[np.float64]:
     """A numeric column by name, or one made from date or context. DataError if neither."""
     if name in table.numbers:
         return np.asarray(table.numbers[name], np.float64)
     if name in FROM_DATE:
         return FROM_DATE[name](table.date)
     if name in CONTEXT:
-        return compute_context(table, name, history).values
+        return (context or TableContext(table, history)).column(name).values
     have = ", ".join([*table.numbers, *table.text])
     raise DataError(f"{table.source}: no column {name!r}, which the model reads; it has {have}")
 
@@ -98,8 +103,10 @@ def observe(
     that look at a place's other dates.
     """
 
+    context = TableContext(table, history)
+
     def single(name: str) -> NDArray[np.float32]:
-        return column(table, name, history).astype(np.float32)
+        return column(table, name, history, context).astype(np.float32)
 
     def matrix(names: Sequence[str]) -> NDArray[np.float32]:
         columns = [single(name) for name in names]
@@ -116,7 +123,7 @@ def observe(
         statics=matrix(statics),
         frozen=frozen,
         frost_unknown=frost_unknown,
-        context_missing=find_missing_context(table, [*dynamic, *statics], history),
+        context_missing=context.missing([*dynamic, *statics]),
     )
 
 

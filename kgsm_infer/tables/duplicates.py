@@ -21,7 +21,7 @@ from ..base.errors import DataError, UsageError
 from .averaging import mean_of, to_power
 from .columns import POLARISATIONS
 from .passes import in_one_pass
-from .text_column import Cells, shown
+from .text_column import Cells, shown, text_codes
 
 #: What to do with rows that contradict each other: refuse the table, leave their cells
 #: empty, or take one of them or their mean.
@@ -108,10 +108,9 @@ def merge(rows: Rows, keep: str, weight: NDArray[np.float64] | None = None) -> M
 def _groups(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(R,) acquisition of each row, in order of first appearance, and their first rows."""
     seconds = rows.date.astype(np.int64)
-    codes = [np.unique(rows.site, return_inverse=True)[1]]
+    codes = [text_codes(rows.site)]
     if "orbit" in rows.text:
-        orbit = np.asarray(rows.text["orbit"], np.str_)
-        codes.append(np.unique(orbit, return_inverse=True)[1])
+        codes.append(text_codes(rows.text["orbit"]))
     order = np.lexsort([seconds, *reversed(codes)])
     same_place = np.ones(max(len(order) - 1, 0), bool)
     for code in codes:

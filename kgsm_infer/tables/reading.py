@@ -18,7 +18,8 @@ import re
 import stat
 import sys
 from array import array
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -31,9 +32,11 @@ from numpy.typing import NDArray
 from ..base.errors import DataError, MissingError
 from ..base.files import whole
 from .parsing import Refusal
+from .plain_csv import Header, PlainCsv, header_cells, plain_lines, read_plain
 from .text_column import Cells, Packing, column_of, named_columns, shown
 
 BLOCK_ROWS = 2048
+WRITTEN_ROWS = 1 << 16
 #: No cell and no line of a table is longer, in characters (outlines of a .geo column are long).
 LONGEST_CELL = 2**24
 #: More rows than this are no table for one machine.
@@ -89,6 +92,9 @@ def read_sheet(path: str | Path) -> Sheet:
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             return _read_parquet(path)
+        plain = read_plain(path, lambda file: _header_of(str(path), file))
+        if plain is not None:
+            return _sheet_of_plain(str(path), plain)
         with open_text(path) as file:
             return _read_csv(str(path), file)
     except MemoryError:
@@ -127,9 +133,15 @@ def write_csv(path: str | Path, columns: Mapping[str, Any]) -> None:
     with whole(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([_guarded(str(name)) for name in columns])
-        for start in range(0, max(lengths, default=0), BLOCK_ROWS):
-            some = slice(start, start + BLOCK_ROWS)
-            writer.writerows(zip(*[_written(v[some]) for v in values], strict=True))
+        for start in range(0, max(lengths, default=0), WRITTEN_ROWS):
+            block = [v[start : start + WRITTEN_ROWS] for v in values]
+            lines = plain_lines(block)
+            if lines is not None:
+                file.write(lines)
+                continue
+            for first in range(0, len(block[0]), BLOCK_ROWS):
+                some = slice(first, first + BLOCK_ROWS)
+                writer.writerows(zip(*[_written(v[some]) for v in block], strict=True))
 
 
 @contextmanager
@@ -155,6 +167,33 @@ def open_text(path: Path) -> Iterator[IO[str]]:
         if other:
             raise DataError(f"{path}: not a text file but {other[0]}; save the table as CSV, UTF-8")
         yield text
+
+
+def _header_of(source: str, file: IO[str]) -> Header:
+    """Read the header's line; DataError where it is no header."""
+    above, first, separator = _first_line(source, iter(file.readline, ""))
+    names = header_cells(first, separator)
+    _check_header(source, above, names)
+    return Header(above, names, separator)
+
+
+def _sheet_of_plain(source: str, plain: PlainCsv) -> Sheet:
+    above = plain.header.above
+    columns = _named(source, above, plain.header.names, plain.columns)
+    return Sheet(source, columns, np.arange(above + 2, above + 2 + plain.rows))
+
+
+def _named(source: str, above: int, header: list[str], cells: Sequence[Cells]) -> dict[str, Any]:
+    """Name -> column; empty columns without a name, which spreadsheets leave, are left out."""
+    columns: dict[str, Any] = {}
+    for name, column in zip(header, cells, strict=True):
+        column.label = f"{source}: column {shown(name) or 'without a name'}"
+        if name == "" and not column.lengths().any():
+            continue
+        if name in columns:
+            raise DataError(f"{source}: row {above + 1}: two columns have cells but no name")
+        columns[name] = column
+    return columns
 
 
 def _read_csv(source: str, file: IO[str]) -> Sheet:
@@ -183,14 +222,7 @@ def _read_csv(source: str, file: IO[str]) -> Sheet:
         raise DataError(
             f"{source}: line {reader.line_num + above}: not valid CSV ({error})"
         ) from None
-    columns: dict[str, Any] = {}
-    for name, packing in zip(header, packings, strict=True):
-        column = packing.done(f"{source}: column {shown(name) or 'without a name'}")
-        if name == "" and not column.lengths().any():
-            continue  # empty columns, which spreadsheets leave at the end
-        if name in columns:
-            raise DataError(f"{source}: row {above + 1}: two columns have cells but no name")
-        columns[name] = column
+    columns = _named(source, above, header, [packing.done() for packing in packings])
     return Sheet(source, columns, np.asarray(rows, np.int64), decimal_commas)
 
 
@@ -243,7 +275,7 @@ def _check_header(source: str, above: int, header: list[str]) -> None:
             f"{source}: {kind} logger's file, its header stands on line {above + 2}; give it to "
             "kgsm-train data gee --in-situ, or make a table with site, date and sm of it"
         )
-    twice = sorted({name for name in header if name and header.count(name) > 1})
+    twice = sorted(name for name, count in Counter(header).items() if name and count > 1)
     if twice:
         raise DataError(f"{source}: row {above + 1}: column {shown(twice[0])!r} stands there twice")
 
@@ -282,7 +314,7 @@ def _read_parquet(path: Path) -> Sheet:
             if rows > MOST_ROWS:
                 raise DataError(f"{path}: {rows} rows are more than this reads")
             names = file.schema_arrow.names
-            if twice := sorted({shown(name) for name in names if names.count(name) > 1}):
+            if twice := sorted(shown(name) for name, n in Counter(names).items() if n > 1):
                 raise DataError(f"{path}: column {twice[0]!r} stands there twice")
             for name in names:
                 label = f"{path}: column {shown(name)}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from .dates import asked_day, is_future
 from .duplicates import Rows, check_keep, merge
 from .parsing import MISSING
 from .reading import Sheet, read_sheet, sheet_of, write_csv
-from .text_column import Cells, shown, texts_of
+from .text_column import Cells, shown, text_codes, texts_of
 
 __all__ = [
     "MISSING",
@@ -79,6 +80,16 @@ class Table:
     def day(self) -> NDArray[np.float64]:
         """Days since 1970-01-01, (R,)."""
         return (self.date - np.datetime64("1970-01-01", "s")) / np.timedelta64(86400, "s")
+
+    def codes(self, name: str) -> NDArray[np.int64]:
+        """Number the distinct texts of ``site`` or a text column from 0, (R,); computed once."""
+        if name not in self._codes:
+            self._codes[name] = text_codes(self.site if name == "site" else self.text[name])
+        return self._codes[name]
+
+    @cached_property
+    def _codes(self) -> dict[str, NDArray[np.int64]]:
+        return {}
 
     def select(self, rows: NDArray[np.int64]) -> Table:
         """Return the table of some rows; ``given`` is left out."""
@@ -276,6 +287,4 @@ def have(columns: Iterable[str], missing: str) -> str:
 def _words(cells: Cells) -> Cells:
     """Text with '' for what is written as missing."""
     missing = frozenset(MISSING)
-    if not any(cell in missing and cell for cell in cells):
-        return cells
     return cells.changed(lambda cell: "" if cell in missing else cell)

@@ -8,6 +8,7 @@ all cells of a column lie in one run of UTF-8, and are cut out when they are rea
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, overload
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..base.errors import DataError
+from ..kernels import text_core
 
 #: A name, a word or a date is no longer than this; what is longer is no such thing.
 NAME_LENGTH = 100
@@ -30,7 +32,7 @@ class Cells(Sequence[str]):
     """
 
     def __init__(self, buffer: bytes, ends: NDArray[np.int64], label: str = "") -> None:
-        self._buffer, self._ends, self.label = buffer, ends, label
+        self._buffer, self._ends, self.label = buffer, np.ascontiguousarray(ends), label
 
     @classmethod
     def of(cls, texts: Iterable[str], label: str = "") -> Cells:
@@ -53,7 +55,13 @@ class Cells(Sequence[str]):
     def __getitem__(self, at: slice) -> Cells: ...
     def __getitem__(self, at: int | slice) -> str | Cells:
         if isinstance(at, slice):
-            return self.take(np.arange(len(self))[at])
+            start, stop, step = at.indices(len(self))
+            if step != 1:
+                return self.take(np.arange(len(self))[at])
+            low = int(self._ends[start - 1]) if start else 0
+            ends = self._ends[start : max(stop, start)] - low
+            high = int(ends[-1]) if len(ends) else 0
+            return Cells(self._buffer[low : low + high], ends, self.label)
         i = operator.index(at)
         i += len(self) if i < 0 else 0
         if not 0 <= i < len(self):
@@ -90,15 +98,77 @@ class Cells(Sequence[str]):
                 yield [_text(raw[a:b]) for a, b in pairwise(places)]
 
     def take(self, index: NDArray[np.int64]) -> Cells:
-        """The cells of ``index``, in its order."""
-        return Cells.of((self[int(i)] for i in index), self.label)
+        """Return the cells of ``index`` (N,), not below 0, in its order."""
+        index = np.asarray(index, np.int64)
+        lengths = self.lengths()[index]
+        ends = np.cumsum(lengths)
+        shift = self._ends[index] - ends  # from a place in the result to one in the buffer
+        at = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(shift, lengths)
+        return Cells(np.frombuffer(self._buffer, np.uint8)[at].tobytes(), ends, self.label)
+
+    def replaced(self, at: NDArray[np.int64], texts: Sequence[str]) -> Cells:
+        """Return the column with other cells at the rows ``at``, ascending."""
+        index = np.arange(len(self))
+        index[at] = len(self) + np.arange(len(at))
+        other = Cells.of(texts)
+        both = Cells(
+            self._buffer + other._buffer,
+            np.concatenate([self._ends, other._ends + len(self._buffer)]),
+            self.label,
+        )
+        return both.take(index)
+
+    @property
+    def packed(self) -> tuple[bytes, NDArray[np.int64]]:
+        """The buffer and the ends, as the kernels take them."""
+        return self._buffer, self._ends
+
+    @classmethod
+    def of_array(cls, values: NDArray[np.str_], label: str = "") -> Cells:
+        """Pack an array of strings (R,) as they are.
+
+        >>> list(Cells.of_array(np.asarray(["a", "", "bcd"])))
+        ['a', '', 'bcd']
+        """
+        wide = np.ascontiguousarray(values).view(np.uint32).reshape(len(values), -1)
+        if wide.size and wide.max() > 127:
+            packing = Packing()
+            packing.add(values.tolist())
+            return packing.done(label)
+        filled = wide != 0
+        filled = filled[:, ::-1].cumsum(axis=1)[:, ::-1] > 0  # a zero within counts
+        return cls(wide[filled].astype(np.uint8).tobytes(), np.cumsum(filled.sum(axis=1)), label)
+
+    def codes(self) -> NDArray[np.int64]:
+        """Number the distinct cells from 0, in order of first appearance, (R,)."""
+        core, codes = text_core(), np.empty(len(self), np.int64)
+        if core is None:
+            known: dict[str, int] = {}
+            return np.fromiter((known.setdefault(c, len(known)) for c in self), np.int64, len(self))
+        table = np.empty(1 << (2 * len(self)).bit_length(), np.int64)
+        core.text_codes(self._buffer, self._ends, table, codes)
+        return codes
+
+    def names(self) -> NDArray[np.str_]:
+        """Return the cells as an array of strings, (R,)."""
+        lengths = self.lengths()
+        width = int(lengths.max(initial=0))
+        if not self._buffer.isascii() or b"\0" in self._buffer or not width:
+            return np.asarray(list(self), np.str_)
+        wide = np.zeros((len(self), width), np.uint32)
+        wide[np.arange(width) < lengths[:, None]] = np.frombuffer(self._buffer, np.uint8)
+        return wide.view(f"U{width}").ravel()
 
     def changed(self, change: Callable[[str], str]) -> Cells:
         """Every cell through a function of text."""
-        packing = Packing()
-        for block in self.blocks():
-            packing.add([change(cell) for cell in block])
-        return packing.done(self.label)
+        codes = self.codes()
+        first = np.full(int(codes.max(initial=-1)) + 1, len(self), np.int64)
+        np.minimum.at(first, codes, np.arange(len(self)))
+        before = self.take(first)
+        after = Packing()
+        after.add([change(cell) for cell in before])
+        distinct = after.done(self.label)
+        return self if distinct == before else distinct.take(codes)
 
     def lengths(self) -> NDArray[np.int64]:
         """(R,) bytes of each cell."""
@@ -106,6 +176,11 @@ class Cells(Sequence[str]):
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """(R,) strings, for grouping. DataError where one of them is too long for a name."""
+        self.check_lengths()
+        return np.asarray(list(self), dtype or np.str_)
+
+    def check_lengths(self) -> None:
+        """DataError where a cell is too long for a name."""
         long = np.flatnonzero(self.lengths() > 4 * NAME_LENGTH)
         if len(long):
             length = int(self.lengths()[long[0]])
@@ -113,7 +188,6 @@ class Cells(Sequence[str]):
                 f"{self.label}: a cell of {length} bytes where a name or a word stands "
                 f"(at most {NAME_LENGTH} characters); an unclosed quote?"
             )
-        return np.asarray(list(self), dtype or np.str_)
 
 
 class Packing:
@@ -156,8 +230,8 @@ def named_columns(columns: Any) -> dict[str, Any]:
     if names is None:
         raise TypeError(f"a mapping of columns or a data frame is needed, not {type(columns)}")
     labels = [str(name) for name in names]
-    for label in labels:
-        if labels.count(label) > 1:
+    for label, count in Counter(labels).items():
+        if count > 1:
             raise DataError(f"table: column {label!r} stands there twice")
     return {label: columns[name] for label, name in zip(labels, names, strict=True)}
 
@@ -215,6 +289,25 @@ def texts_of(column: Any, label: str = "") -> Cells:
         )
     made = column_of(column, label)
     return made if isinstance(made, Cells) else texts_of(made, label)
+
+
+def text_codes(values: Any) -> NDArray[np.int64]:
+    """Number the distinct texts of a column of names from 0, (R,).
+
+    values: :class:`Cells`, an array or a sequence of strings. DataError where a cell is too long
+    for a name.
+
+    >>> text_codes(["b", "a", "b"]).tolist()
+    [0, 1, 0]
+    """
+    if isinstance(values, np.ndarray):
+        values = Cells.of_array(values.astype(np.str_))
+    elif not isinstance(values, Cells):
+        packing = Packing()
+        packing.add(list(values))
+        values = packing.done()
+    values.check_lengths()
+    return np.asarray(values.codes(), np.int64)
 
 
 def shown(text: object, length: int = 60) -> str:

@@ -170,6 +170,78 @@ void fuzz_fusion(bytes *from) {
     free(coarse0), free(sigma), free(prepared), free(scratch), free(fused);
 }
 
+/* A text column of random cells; ends may be unsound. */
+static size_t cells_of(bytes *from, char **buffer, int64_t **ends, size_t *size) {
+    const size_t n = small(from, 20);
+    *size = small(from, 200);
+    *buffer = malloc(*size + !*size);
+    take(from, *buffer, *size);
+    *ends = malloc(n * sizeof **ends + !n);
+    int64_t end = 0;
+    for (size_t i = 0; i < n; i++) {
+        end += (int64_t)small(from, 24);
+        (*ends)[i] = (size_t)end > *size && small(from, 9) ? (int64_t)*size : end;
+    }
+    return n;
+}
+
+void fuzz_csv(bytes *from) {
+    const size_t width = small(from, 5), most = small(from, 20), size = small(from, 250);
+    char *text = malloc(size + !size), *column = malloc(size + !size);
+    take(from, text, size);
+    int64_t *begin = malloc(most * width * sizeof *begin + 1), rows = -1;
+    int64_t *length = malloc(most * width * sizeof *length + 1);
+    if (kgsm_csv_cells(size, text, ',', width, most, &rows, begin, length) == KGSM_OK) {
+        must(rows >= 0 && (size_t)rows <= most);
+        for (size_t k = 0; k < width; k++)
+            must(kgsm_csv_column(size, text, (size_t)rows, width, k, begin, length, size, column) ==
+                 KGSM_OK);
+    }
+    free(text), free(column), free(begin), free(length);
+}
+
+void fuzz_text(bytes *from) {
+    char *buffer;
+    int64_t *ends;
+    size_t size;
+    const size_t n = cells_of(from, &buffer, &ends, &size), room = small(from, 250);
+    double *values = malloc(n * sizeof *values + 1);
+    int64_t *seconds = malloc(n * sizeof *seconds + 1), *codes = malloc(n * sizeof *codes + 1);
+    int64_t *at = malloc(n * sizeof *at + 1), table[64], count;
+    uint8_t *irregular = malloc(n + 1);
+    char *text = malloc(room + !room);
+    if (kgsm_text_floats(size, buffer, n, ends, values, irregular) == KGSM_OK)
+        for (size_t i = 0; i < n; i++) must(!irregular[i] || isnan(values[i]));
+    if (kgsm_text_dates(size, buffer, n, ends, seconds, irregular) == KGSM_OK)
+        for (size_t i = 0; i < n; i++) must(irregular[i] ? seconds[i] == 0 : 1);
+    if (kgsm_text_codes(size, buffer, n, ends, 64, table, codes, &count) == KGSM_OK)
+        for (size_t i = 0; i < n; i++) must(codes[i] >= 0 && codes[i] < count);
+    kgsm_text_is_plain(size, buffer, n, ends);
+    for (size_t i = 0; i < n; i++) at[i] = (int64_t)small(from, 255) - 2;
+    kgsm_csv_put(size, buffer, n, ends, ',', at, room, text);
+    free(buffer), free(ends), free(values), free(seconds), free(codes), free(at);
+    free(irregular), free(text);
+}
+
+void fuzz_float_text(bytes *from) {
+    const size_t n = small(from, 40);
+    float *values = floats(from, n);
+    char *buffer = malloc(n * KGSM_FLOAT_TEXT + 1), text[KGSM_FLOAT_TEXT + 1];
+    int64_t *ends = malloc(n * sizeof *ends + 1), first = 0;
+    uint8_t *irregular = malloc(n + 1);
+    must(kgsm_float_text(n, values, buffer, ends, irregular) == KGSM_OK);
+    for (size_t i = 0; i < n; i++) {
+        const size_t length = (size_t)(ends[i] - first);
+        must(length < KGSM_FLOAT_TEXT);
+        memcpy(text, buffer + first, length);
+        text[length] = 0;
+        if (length) must(strtof(text, NULL) == values[i]);
+        else must(irregular[i] || isnan(values[i]));
+        first = ends[i];
+    }
+    free(values), free(buffer), free(ends), free(irregular);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     bytes from = {data, size};
     choose(&from);

@@ -226,7 +226,7 @@ def test_no_memory_is_a_missing_resource(tmp_path, monkeypatch):
     def exhausted(*_):
         raise MemoryError
 
-    monkeypatch.setattr("kgsm_infer.tables.reading._read_csv", exhausted)
+    monkeypatch.setattr("kgsm_infer.tables.reading.read_plain", exhausted)
     with pytest.raises(MissingError, match="not enough memory"):
         read_table(path)
 
