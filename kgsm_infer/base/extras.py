@@ -23,7 +23,6 @@ BROUGHT_BY: Mapping[str, str] = {
     "pyarrow": "parquet",
     "sarsen": "prepare",
     "pystac_client": "prepare",
-    "odc.stac": "prepare",
 }
 
 

@@ -69,7 +69,11 @@ class Noise:
     removed: bool
 
     def on(self, lines: Floats, pixels: Floats) -> Floats:
-        """(L, P) of a window; NaN where azimuth blocks exist and none covers the pixel."""
+        """(L, P) of a window.
+
+        A pixel that no azimuth block covers takes the nearest block, held at its end, as ESA's
+        tools do: annotation may end before the image does.
+        """
         ranged = self.range_.on(lines, pixels)
         if not self.azimuth:
             return ranged
@@ -81,7 +85,39 @@ class Noise:
             if len(rows) and len(columns):
                 along = np.interp(lines[rows], block.lines, block.values)
                 factor[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = along[:, None]
+        rows = np.flatnonzero(np.isnan(factor).any(axis=1))
+        if len(rows):
+            nearest = self._nearest(lines[rows], pixels)
+            factor[rows] = np.where(np.isnan(factor[rows]), nearest, factor[rows])
         return ranged * factor
+
+    def _nearest(self, lines: Floats, pixels: Floats) -> Floats:
+        """(L, P) factor of the block nearest to each pixel, lines and samples added up."""
+        best = np.full((len(lines), len(pixels)), np.inf)
+        factor = np.full_like(best, np.nan)
+        for block in self.azimuth:
+            first, last, left, right = block.bounds
+            down = np.maximum(np.maximum(first - lines, lines - last), 0)
+            across = np.maximum(np.maximum(left - pixels, pixels - right), 0)
+            distance = down[:, None] + across[None, :]
+            along = np.interp(lines, block.lines, block.values)
+            factor = np.where(distance < best, along[:, None], factor)
+            best = np.minimum(best, distance)
+        return factor
+
+    def uncovered(self, lines: int, samples: int) -> int:
+        """Lines of an image of that size that no azimuth block covers at some sample."""
+        if not self.azimuth:
+            return 0
+        edges = np.unique([0, *(b.bounds[2] for b in self.azimuth)]).clip(0, samples - 1)
+        lacking = np.zeros(lines, bool)
+        for sample in edges:
+            covered = np.zeros(lines, bool)
+            for first, last, left, right in (block.bounds for block in self.azimuth):
+                if left <= sample <= right:
+                    covered[max(first, 0) : last + 1] = True
+            lacking |= ~covered
+        return int(lacking.sum())
 
 
 @dataclass(frozen=True)

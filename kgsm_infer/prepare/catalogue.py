@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,9 @@ def time_of(item: Any) -> np.datetime64:
     when = item.datetime or item.common_metadata.start_datetime
     if when is None:
         raise DataError(f"{item.get_self_href() or item.id}: has no datetime")
-    return np.datetime64(when.replace(tzinfo=None), "s")
+    if when.tzinfo is not None:
+        when = when.astimezone(UTC).replace(tzinfo=None)
+    return np.datetime64(when, "s")
 
 
 def signer(source: str | Path, url: str | None = None) -> Callable[[str], str]:

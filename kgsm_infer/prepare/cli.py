@@ -33,6 +33,13 @@ Radar = Annotated[
 AngleDeg = Annotated[
     float | None, typer.Option("--angle", help="degrees, for items without an angle")
 ]
+BoaOffset = Annotated[
+    float | None,
+    typer.Option(
+        "--boa-offset",
+        help="added to Sentinel-2 numbers whose processing baseline is not stated: -1000 or 0",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would be done")]
 Method = Annotated[
     str,
@@ -265,9 +272,7 @@ def ndvi(
     worldcover: Annotated[
         Path | None, typer.Option("--worldcover", help="ESA WorldCover map; makes VWC and B too")
     ] = None,
-    boa_offset: Annotated[
-        float | None, typer.Option("--boa-offset", help="of Sentinel-2 files that do not say it")
-    ] = None,
+    boa_offset: BoaOffset = None,
     keep_snow: Annotated[bool, typer.Option("--keep-snow", help="keep pixels under snow")] = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -282,7 +287,10 @@ def ndvi(
 
     asked = fields is not None or bounds is not None
     grid = asked_grid(fields, bounds, resolution, crs) if asked else None
-    found = find_products(products, boa_offset)
+    search = find_products(products, boa_offset)
+    found = search.images
+    for name, why in search.left_out.items():
+        print(f"left out {name}: {why}")
     if dry_run:
         for item in found:
             print(f"{item.day} {item.product.title}: {item.name}")
@@ -306,6 +314,7 @@ def stack(
     collection: Collection = None,
     radar: Radar = None,
     angle: AngleDeg = None,
+    boa_offset: BoaOffset = None,
     sign: Annotated[
         str | None, typer.Option("--sign", help="URL that signs a file's address (?href=)")
     ] = None,
@@ -328,7 +337,7 @@ def stack(
     found = find(catalogue, Search(lon_lat_box(grid), *dates, tuple(collection or ())))
     print(f"{catalogue}: {len(found.items)} of {found.looked_at} items, {found.how}")
     if dry_run:
-        print("\n".join(planned(found, radar)))
+        print("\n".join(planned(found, radar, boa_offset)))
         return
     with pixels_bar(output.name) as progress:
         report = prepare_stack(
@@ -337,6 +346,7 @@ def stack(
             grid,
             output,
             radar=radar,
+            boa_offset=boa_offset,
             angle_deg=angle,
             sign=signer(catalogue, sign),
             whole_mb=whole_mb,

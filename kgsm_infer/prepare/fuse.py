@@ -27,6 +27,7 @@ from ..base.files import whole
 from ..kernels import fusion, tier_name
 from ..kernels.fusion import Fusion, Pair
 from ..scenes.gdal import gdal, open_dataset, rasterio_or_reason
+from ..scenes.layers import cube_named
 from ..scenes.stack import Stack
 from . import methods
 from .grids import Draft, into_place, workshop
@@ -358,7 +359,7 @@ def _stamps(stack: Stack, days: Sequence[Day]) -> list[object]:
         said.append([layer.name, layer.scale, layer.offset, repr(layer.nodata), layer.resample])
         for item in layer.slices:
             if item.date is not None and item.date.astype("datetime64[D]") in days:
-                stat = Path(item.path).stat()
+                stat = Path((cube_named(item.path) or (item.path, ""))[0]).stat()
                 said.append([item.path, str(item.band), stat.st_size, stat.st_mtime_ns])
     return said
 

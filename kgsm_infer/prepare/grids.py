@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError, MissingError, UsageError
 from ..base.extras import optional
+from ..scenes.cubes import cube_attribute
 from ..scenes.gdal import open_dataset, rasterio_or_reason
 from ..scenes.grid import Grid
+from ..scenes.layers import cube_named
+from ..scenes.outlinefiles import gdal_name
 
 #: Side of a COG's tiles.
 TILE = 512
@@ -109,7 +112,9 @@ def fields_bounds(path: str | Path) -> tuple[tuple[float, float, float, float], 
     if not path.is_file():
         raise DataError(f"{path}: no such file; name paddock outlines (GeoJSON, GeoPackage)")
     try:
-        found = pyogrio.read_info(path, force_total_bounds=True, force_feature_count=True)
+        found = pyogrio.read_info(
+            gdal_name(path), force_total_bounds=True, force_feature_count=True
+        )
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise DataError(f"{path}: not outlines that can be read ({error})") from None
     if not found["features"] or found["total_bounds"] is None:
@@ -234,8 +239,11 @@ def finished(file: Path, key: str) -> bool:
 
 
 def said_simulated(path: str | Path) -> str:
-    """What a raster says of numbers that were made, not measured; "" where it says nothing."""
+    """Read what a raster or cube states of simulated numbers; "" where it states nothing."""
     rasterio = rasterio_or_reason()
+    cube = cube_named(str(path))
+    if cube is not None:
+        return cube_attribute(*cube, "SIMULATED")
     try:
         with open_dataset(path) as dataset:
             return str(dataset.tags().get("SIMULATED", ""))

@@ -43,6 +43,7 @@ class ItemGroup:
 
     kind: "radar", "sentinel-2" or "landsat".  stem: of its files, ``S1A_…_022D``.
     bands: layer to band, by item.  form: one of manifests.FORMS; "" for vegetation.
+    offsets: what is added to each item's stored numbers, BOA_ADD_OFFSET of Sentinel-2.
     """
 
     kind: str
@@ -51,6 +52,7 @@ class ItemGroup:
     items: tuple[Any, ...]
     bands: tuple[Mapping[str, str], ...]
     form: str = ""
+    offsets: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,20 @@ class Sorted:
     left_out: Mapping[str, str]
 
 
-def sort_items(items: Sequence[Any], radar: str | None = None) -> Sorted:
-    """Items by acquisition. radar: one of manifests.FORMS, for collections that are not known."""
+def sort_items(
+    items: Sequence[Any], radar: str | None = None, boa_offset: float | None = None
+) -> Sorted:
+    """Group items by acquisition.
+
+    radar: one of manifests.FORMS, for unknown collections.  boa_offset: of Sentinel-2 items that
+    do not state their processing baseline.
+    """
     if radar is not None and radar not in FORMS:
         raise UsageError(f"--radar {radar!r} is none of {', '.join(FORMS)}")
     left_out: dict[str, str] = {}
     groups: dict[tuple[str, ...], list[tuple[Any, dict[str, str], str]]] = {}
     for item in sorted(items, key=lambda item: (time_of(item), item.id)):
-        found = _radar(item, radar) if _is_radar(item) else _optical(item)
+        found = _radar(item, radar) if _is_radar(item) else _optical(item, boa_offset)
         if isinstance(found, str):
             left_out[item.id] = found
             continue
@@ -77,7 +85,7 @@ def sort_items(items: Sequence[Any], radar: str | None = None) -> Sorted:
         if run and key[0] == "radar" and not in_one_pass(_seconds(run[-1][0], item)):
             groups[(*key, run[0][0].id)] = groups.pop(key)
         groups.setdefault(key, []).append((item, bands, form))
-    made = [_acquisition(key, run) for key, run in groups.items()]
+    made = [_acquisition(key, run, boa_offset) for key, run in groups.items()]
     return Sorted(tuple(sorted(made, key=lambda one: (one.time, one.stem))), left_out)
 
 
@@ -100,6 +108,18 @@ def band_named(item: Any, names: Sequence[str]) -> str | None:
 def asset_name(item: Any, band: str) -> str:
     """The asset a band lies in: ``file`` of ``file.2``."""
     return band if band in item.assets else band.rpartition(".")[0]
+
+
+def nodata_of(item: Any, band: str) -> float | None:
+    """The nodata value that an item states of a band; None where it states none."""
+    asset = item.assets[asset_name(item, band)]
+    number = 1 if band in item.assets else int(band.rpartition(".")[2])
+    for key in ("raster:bands", "bands"):
+        listed = asset.extra_fields.get(key) or ()
+        if len(listed) >= number and listed[number - 1].get("nodata") is not None:
+            return float(listed[number - 1]["nodata"])
+    stated = asset.extra_fields.get("nodata")
+    return None if stated is None else float(stated)
 
 
 def _is_radar(item: Any) -> bool:
@@ -133,7 +153,10 @@ def _radar(item: Any, radar: str | None) -> tuple[tuple[str, ...], dict[str, str
     return ("radar", name, f"{int(orbit):03d}{state[0].upper()}", form), given, form
 
 
-def _optical(item: Any) -> tuple[tuple[str, ...], dict[str, str], str] | str:
+def _optical(
+    item: Any, boa_offset: float | None
+) -> tuple[tuple[str, ...], dict[str, str], str] | str:
+    """Group and bands of an optical item, or why it is left out."""
     platform = str(item.properties.get("platform", "")).lower()
     where = f"{platform} {item.properties.get('constellation', '')} {item.collection_id}".lower()
     kind = next((kind for kind in OPTICAL_BANDS if kind in where), None)
@@ -144,6 +167,13 @@ def _optical(item: Any) -> tuple[tuple[str, ...], dict[str, str], str] | str:
     missing = [name for name in bands if name not in given]
     if missing:
         return f"{kind} without {' and '.join(missing)} among {', '.join(item.assets)}"
+    if kind == "landsat" and (why := _no_level_2(item)):
+        return why
+    if kind == "sentinel-2" and boa_offset_of(item, boa_offset) is None:
+        return (
+            "does not state its processing baseline (s2:processing_baseline), on which the offset "
+            "of its reflectance depends; pass --boa-offset -1000 or 0"
+        )
     day = str(time_of(item).astype("datetime64[D]"))
     short = "S2" if kind == "sentinel-2" else "L"
     number = re.search(r"(\d+[a-d]?)$", platform.replace("sentinel-2", ""))
@@ -151,12 +181,56 @@ def _optical(item: Any) -> tuple[tuple[str, ...], dict[str, str], str] | str:
     return (kind, f"{short}{letter}", day), given, ""
 
 
-def _acquisition(key: tuple[str, ...], run: list[tuple[Any, dict[str, str], str]]) -> ItemGroup:
+def boa_offset_of(item: Any, stated: float | None = None) -> float | None:
+    """BOA_ADD_OFFSET of a Sentinel-2 item in stored numbers, None where it is not known.
+
+    -1000 from processing baseline 04.00 on (ESA, Sentinel-2 Products Specification Document),
+    0 before, and where the archive has applied it (Earth Search says so).  stated: for items that
+    do not state a baseline.
+    """
+    known = item.properties
+    if any(known.get(f"{prefix}:boa_offset_applied") for prefix in ("earthsearch", "sentinel")):
+        return 0.0
+    for key in ("s2:processing_baseline", "sentinel:processing_baseline", "processing:version"):
+        try:
+            baseline = float(str(known.get(key)).lstrip("Nv"))
+        except ValueError:
+            continue
+        if baseline > 99:  # 0509 of names; 99.99 is a test run of unknown baseline
+            baseline /= 100
+        if 0 < baseline < 90:
+            return -1000.0 if baseline >= 4.0 else 0.0
+    return stated
+
+
+def _no_level_2(item: Any) -> str:
+    """Why a Landsat item is no surface reflectance; "" where it is."""
+    correction = str(item.properties.get("landsat:correction", ""))
+    level = str(item.properties.get("processing:level", ""))
+    names = [correction, level, str(item.collection_id or ""), item.id]
+    names += [asset.href.rpartition("/")[2] for asset in item.assets.values()]
+    said = " ".join(names).lower()
+    if re.search(r"\bl1(tp|gt|gs|c)?\b|[_-]l1(tp|gt|gs)?[_-]|level-1|[-_]l1\b", said):
+        return f"is Landsat Level 1 ({correction or level or item.collection_id}), not Level 2"
+    if re.search(r"l2s[pr]|level-2|\bl2\b|[-_]l2\b|_sr_|surface_reflectance", said):
+        return ""
+    return "does not state its level; Landsat Collection 2 Level 2 (L2SP, L2SR) is read"
+
+
+def _acquisition(
+    key: tuple[str, ...],
+    run: list[tuple[Any, dict[str, str], str]],
+    boa_offset: float | None,
+) -> ItemGroup:
     items = tuple(item for item, _, _ in run)
     time = time_of(items[0])
     stamp = re.sub(r"[-:]", "", str(time))
     stem = f"{key[1]}_{stamp}_{key[2]}" if key[0] == "radar" else f"{key[1]}_{stamp}"
-    return ItemGroup(key[0], stem, time, items, tuple(bands for _, bands, _ in run), run[0][2])
+    bands = tuple(bands for _, bands, _ in run)
+    offsets = tuple(0.0 for _ in items)
+    if key[0] == "sentinel-2":
+        offsets = tuple(boa_offset_of(item, boa_offset) or 0.0 for item in items)
+    return ItemGroup(key[0], stem, time, items, bands, run[0][2], offsets)
 
 
 def _seconds(one: Any, other: Any) -> float:

@@ -23,7 +23,8 @@ from .. import __version__
 from ..base.errors import DataError, UsageError
 from ..base.files import whole
 from ..scenes.gdal import gdal, open_dataset
-from ..scenes.grid import Grid
+from ..scenes.grid import Grid, Window
+from ..scenes.resampling import plane_on
 from . import products
 from . import reflectance as reflectances
 from .grids import Draft, finished, into_place, said_simulated, workshop
@@ -46,6 +47,8 @@ from .reflectance import (
 BLOCK = 512
 #: Share of an asked pixel that must be clear.
 LEAST_CLEAR = 0.5
+#: A grid that holds a day's images may have so many times their pixels.
+MOST_EMPTY = 50
 
 Progress = Callable[[int, int], None]
 
@@ -86,8 +89,8 @@ def prepare_ndvi(
 ) -> list[NdviDay]:
     """Write ``{layer}_{day}_{product}.tif`` for every day, and a manifest for each product.
 
-    Several images of one day and product become one on an asked grid, the first clear pixel
-    counting. DataError where they would overwrite each other.
+    Several images of one day and product become one, on the asked grid or on the one that holds
+    them all; the first clear pixel counts. DataError where they share no grid.
     """
     folder = Path(folder)
     if wanted.worldcover is not None and wanted.grid is None:
@@ -96,12 +99,6 @@ def prepare_ndvi(
         (product, day, tuple(items))
         for (product, day), items in groupby(found, lambda item: (item.product.name, item.day))
     ]
-    for product, day, items in days:
-        if wanted.grid is None and len(items) > 1:
-            raise DataError(
-                f"{items[0].name} and {items[1].name} are both {product} of {day}; name the place "
-                "with --fields or --bounds, so that they become one image"
-            )
     reports = []
     with gdal() as rasterio:
         sizes = [sum(_pixels(rasterio, item, wanted) for item in items) for *_, items in days]
@@ -159,7 +156,7 @@ def _one_day(
                     draft.write(made[layer], row, 0)
             for draft in drafts.values():
                 draft.close()
-        target = wanted.grid or grids[0]
+        target = wanted.grid or _common_grid(grids, items)
         clear = 0
         for layer, file in zip(layers, files, strict=True):
             draft = Draft(part / f"{layer}.draft", target)
@@ -218,6 +215,11 @@ class _Bands:
         masks = [name for name in ("mask", "mask2", "snow") if name in self._item.files]
         for name in [*self._names, *masks]:
             source = self._opened(self._item.files[name])
+            if str(source.dtypes[0]).startswith(("float", "complex")):
+                raise DataError(
+                    f"{self._item.files[name]}: holds {source.dtypes[0]}, perhaps reflectance from "
+                    f"0 to 1; {self._item.product.title} is read as stored integers"
+                )
             if not np.allclose(source.bounds, red.bounds, atol=2 * abs(source.transform.a)):
                 raise DataError(
                     f"{self._item.files[name]}: covers {tuple(source.bounds)}, the red band "
@@ -313,25 +315,39 @@ def _mosaic(
                     window = rasterio.windows.Window(0, row, target.width, rows)
                     here = dataset.read(1, window=window).astype(np.float64)
                 else:
-                    here = _averaged(rasterio, dataset, target, row, rows)
+                    here = _averaged(dataset, target, Window(row, 0, rows, target.width))
                 values = np.where(np.isnan(values), here, values)
             yield row, values
 
 
-def _averaged(rasterio: Any, dataset: Any, target: Grid, row: int, rows: int) -> Floats:
-    a, b, c, d, e, f = target.transform
-    transform = rasterio.Affine(a, b, c + b * row, d, e, f + e * row)
-    size = (rows, target.width)
-    fine = abs(dataset.transform.a) < abs(a)
-    resampling = rasterio.enums.Resampling.average if fine else rasterio.enums.Resampling.nearest
-    clear = np.isfinite(dataset.read(1)).astype(np.float32)
-    whole_values = dataset.read(1)
-    mean, share = np.full(size, np.nan, np.float32), np.zeros(size, np.float32)
-    place = {"src_transform": dataset.transform, "src_crs": dataset.crs, "dst_crs": target.crs,
-             "dst_transform": transform, "resampling": resampling}  # fmt: skip
-    rasterio.warp.reproject(whole_values, mean, src_nodata=np.nan, dst_nodata=np.nan, **place)
-    rasterio.warp.reproject(clear, share, src_nodata=None, dst_nodata=None, **place)
-    return np.where(share >= LEAST_CLEAR, mean, np.nan).astype(np.float64)
+def _averaged(dataset: Any, target: Grid, window: Window) -> Floats:
+    """The mean of a raster's clear pixels on a window of another grid."""
+    own = Grid(dataset.crs.to_wkt(), tuple(dataset.transform)[:6], dataset.width, dataset.height)
+
+    def read(below: Window) -> Floats:
+        rows, columns = below.slices
+        part = ((rows.start, rows.stop), (columns.start, columns.stop))
+        return np.asarray(dataset.read(1, window=part), np.float64)
+
+    resampling = "average" if abs(dataset.transform.a) < abs(target.transform[0]) else "nearest"
+    mean = plane_on(own, read, target, window, resampling)
+    clear = plane_on(
+        own, lambda below: np.isfinite(read(below)).astype(float), target, window, resampling
+    )
+    return np.where(clear >= LEAST_CLEAR, mean, np.nan)
+
+
+def _common_grid(grids: Sequence[Grid], items: Sequence[OpticalImage]) -> Grid:
+    """The grid that holds all images of a day; DataError where they share none."""
+    first, *others = grids
+    if all(first.whole_pixels_from(other) for other in others):
+        grid = first.widened(others)
+        if grid.width * grid.height <= MOST_EMPTY * sum(one.width * one.height for one in grids):
+            return grid
+    raise DataError(
+        f"{items[0].name} and {items[1].name} are of {items[0].day} and lie on several grids or "
+        "far apart; name the place with --fields or --bounds, so that they become one image"
+    )
 
 
 def _key(items: Sequence[OpticalImage], wanted: Wanted) -> str:
@@ -366,5 +382,7 @@ def _tags(items: Sequence[OpticalImage], layer: str) -> dict[str, str]:
 def summary(report: NdviDay) -> str:
     """One line of a day for people."""
     note = f"; {report.note}" if report.note else ""
+    if report.clear == 0:
+        note += f"; {', '.join(report.names)}: no pixel is clear and within range, nothing to use"
     note += "; finished before, kept" if report.kept else ""
     return f"{report.day} {report.product}: {report.clear:.1%} clear{note}"

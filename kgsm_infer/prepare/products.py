@@ -1,9 +1,10 @@
-"""Finds the bands of optical products in folders: which product, which day, which files."""
+"""Find the bands of optical products in folders: product, day, tile or area, and files."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -19,7 +20,11 @@ _NBAR = re.compile(
     r"ga_ls([5789])[cet]_(?:nbart?|oa)_[\d-]+_(\d{6})_(\d{4}-\d{2}-\d{2})_\w*?(?:band(\d\d)|fmask)$"
 )
 _S2_BAND = re.compile(r"(?:^|.*_)(B02|B03|B04|B08|B11|B12|SCL)(?:_\d0m)?$")
-_S2_NAME = re.compile(r"S2[A-D]_MSIL2A_(\d{8})T\d{6}_N(\d{4})_")
+_S2_NAME = re.compile(r"S2[A-D]_MSIL2A_(\d{8})T\d{6}_")
+_S2_SENSED = re.compile(r"_V(\d{8})T\d{6}_")
+_S2_BASELINE = re.compile(r"_N(\d\d)\.?(\d\d)(?=_|\.|$)")
+_S2_TILE = re.compile(r"(?:^|_)T(\d{2}[A-Z]{3})(?=_|$)")
+_AREA = re.compile(r"aid\d{4,}")
 _MODIS = re.compile(
     r"MCD43A[24]\.\d{3}_(Nadir_Reflectance_Band(\d)|BRDF_Albedo_Band_Mandatory_Quality_Band(\d)|"
     r"Snow_BRDF_Albedo)_doy(\d{4})(\d{3})"
@@ -47,20 +52,31 @@ class OpticalImage:
     add: float = 0.0
 
 
-def find_products(
-    paths: Sequence[str | Path], boa_offset: float | None = None
-) -> list[OpticalImage]:
-    """The acquisitions in some folders, by day; DataError for a folder without one.
+@dataclass(frozen=True)
+class FoundImages:
+    """Images found in folders, by product and day.  left_out: name of an image, and why."""
 
-    boa_offset: of Sentinel-2 rasters that do not say their processing baseline; 0 where the
-    archive has applied it already.
+    images: tuple[OpticalImage, ...]
+    left_out: Mapping[str, str]
+
+
+def find_products(paths: Sequence[str | Path], boa_offset: float | None = None) -> FoundImages:
+    """Find the complete images in some folders; incomplete ones are left out with the reason.
+
+    boa_offset: of Sentinel-2 rasters that do not state their processing baseline; 0 where the
+    archive has applied it. DataError for a folder without an image.
     """
-    found: list[OpticalImage] = []
+    images: list[OpticalImage] = []
+    left_out: dict[str, str] = {}
     for path in map(Path, paths):
         if not path.is_dir():
             raise DataError(f"{path}: is no folder; name the folder of a product")
-        here = list(_in_folder(path, boa_offset))
-        if not here:
+        found = _in_folder(path, boa_offset)
+        left_out |= found.left_out
+        if not found.images:
+            if found.left_out:
+                name, why = next(iter(found.left_out.items()))
+                raise DataError(f"{path}: holds no complete image; {name}: {why}")
             if any(path.rglob("*.hdf")):
                 raise DataError(
                     f"{path}: holds HDF4 files, which rasterio's wheels cannot read; download "
@@ -71,17 +87,25 @@ def find_products(
                 "Sentinel-2 L2A (B04, B08, SCL) or MCD43A4 (…Nadir_Reflectance_Band1_doy….tif) "
                 "in it"
             )
-        found += here
-    for item in found:
-        for band in ("red", "nir", "mask"):
-            if band not in item.files:
-                raise DataError(f"{item.name}: has no {band} band; was it downloaded?")
-    return sorted(found, key=lambda item: (item.product.name, item.day, item.name))
+        images += found.images
+    images.sort(key=lambda item: (item.product.name, item.day, item.name))
+    return FoundImages(tuple(images), left_out)
 
 
-def _in_folder(folder: Path, boa_offset: float | None) -> Iterator[OpticalImage]:
-    groups: dict[tuple[str, str, str], dict[str, Path]] = {}
-    sentinel2: dict[Path, dict[str, Path]] = {}
+@dataclass(frozen=True)
+class _Key:
+    """Identity of an image. place: tile, area, or the folder of rasters without either."""
+
+    product: str
+    day: str
+    place: str
+    name: str
+
+
+def _in_folder(folder: Path, boa_offset: float | None) -> FoundImages:
+    groups: dict[_Key, dict[str, Path]] = {}
+    sentinel2: dict[_Key, Path] = {}
+    left_out: dict[str, str] = {}
     for file in sorted(folder.rglob("*")):
         stem = file.stem
         if file.suffix.lower() not in _RASTERS:
@@ -89,12 +113,12 @@ def _in_folder(folder: Path, boa_offset: float | None) -> Iterator[OpticalImage]
         if match := _LANDSAT.search(stem):
             name, number, day, band = match.groups()
             bands = _OLI if number in "89" else _TM
-            key = ("landsat", _dashed(day), name)
+            key = _Key("landsat", _dashed(day), "", name)
             groups.setdefault(key, {})[bands.get(band, "") if band else "mask"] = file
         elif match := _NBAR.search(stem):
             number, place, day, band = match.groups()
             bands = _OLI if number in "89" else _TM
-            key = ("nbar", day, f"ga_ls{number} {place} {day}")
+            key = _Key("nbar", day, place, f"ga_ls{number} {place} {day}")
             groups.setdefault(key, {})[bands.get(band.lstrip("0"), "") if band else "mask"] = file
         elif match := _MODIS.search(stem):
             what, band, quality, year, doy = match.groups()
@@ -102,16 +126,40 @@ def _in_folder(folder: Path, boa_offset: float | None) -> Iterator[OpticalImage]
             kind = "snow" if what.startswith("Snow") else _MODIS_BANDS.get(band or "", "")
             if quality in ("1", "2"):
                 kind = "mask" if quality == "1" else "mask2"
-            groups.setdefault(("modis", day, f"MCD43A4 {day}"), {})[kind] = file
+            # AppEEARS numbers the areas of a request; another download has a folder of its own
+            area = _AREA.search(stem)
+            place = " ".join(filter(None, (_beside(file, folder), area[0] if area else "")))
+            key = _Key("modis", day, place, f"MCD43A4 {day} {place}".strip())
+            groups.setdefault(key, {})[kind] = file
         elif match := _S2_BAND.match(stem):
+            root = _s2_root(file, folder)
+            day_of_file = _s2_day(file, root)
+            if day_of_file is None:
+                left_out[str(file.relative_to(folder))] = "no date in its name or its folders'"
+                continue
+            tile = _s2_tile(file, folder)
+            name = " ".join(filter(None, (root.name, day_of_file, tile)))
+            key = _Key("sentinel2", day_of_file, f"{root} {tile}", name)
             # the finest of a SAFE's copies: 10 m before 20 m before 60 m
-            bands_here = sentinel2.setdefault(_s2_root(file, folder), {})
-            bands_here.setdefault(_MSI[match[1]], file)
-    for (product, day, name), files in groups.items():
+            groups.setdefault(key, {}).setdefault(_MSI[match[1]], file)
+            sentinel2[key] = root
+    images = []
+    for key, files in groups.items():
         files.pop("", None)
-        yield OpticalImage(PRODUCTS[product], day, name, files)
-    for root, files in sentinel2.items():
-        yield _sentinel2(root, files, boa_offset)
+        missing = [band for band in ("red", "nir", "mask") if band not in files]
+        if missing:
+            left_out[key.name] = f"has no {' and no '.join(missing)} band; was it downloaded?"
+            continue
+        product = PRODUCTS[key.product]
+        add = _s2_offset(sentinel2[key], files, boa_offset) if key in sentinel2 else 0.0
+        images.append(OpticalImage(product, key.day, key.name, files, add))
+    return FoundImages(tuple(images), left_out)
+
+
+def _beside(file: Path, folder: Path) -> str:
+    """The subfolder a file lies in; empty at the top."""
+    parent = file.parent.relative_to(folder)
+    return "" if parent == Path() else str(parent)
 
 
 def _s2_root(file: Path, folder: Path) -> Path:
@@ -124,26 +172,51 @@ def _s2_root(file: Path, folder: Path) -> Path:
     return file.parent
 
 
-def _sentinel2(root: Path, files: Mapping[str, Path], boa_offset: float | None) -> OpticalImage:
-    product = PRODUCTS["sentinel2"]
-    names = [root.name, *(file.stem for file in files.values()), *root.parts[::-1]]
-    named = next((match for match in map(_S2_NAME.search, names) if match), None)
-    day = _dashed(named[1]) if named else _day_in(names)
-    if day is None:
-        raise DataError(f"{root}: no date in the names of its folder or files (2024-03-04)")
+def _s2_tile(file: Path, folder: Path) -> str:
+    """The tile of a band, ``T55HDV``, from its name or its granule; empty where unknown."""
+    for part in (file.stem, *file.relative_to(folder).parts[::-1]):
+        if match := _S2_TILE.search(part):
+            return f"T{match[1]}"
+    return ""
+
+
+def _s2_day(file: Path, root: Path) -> str | None:
+    """The day a band was sensed: by the product's name, the granule's metadata, the file's name.
+
+    Names of before December 2016 begin with the day of creation; V is the time of sensing.
+    """
+    for part in (root.name, file.stem, *file.parts[::-1]):
+        for pattern in (_S2_NAME, _S2_SENSED):
+            if match := pattern.search(part):
+                return _dashed(match[1])
+    for parent in file.parents:
+        metadata = parent / "MTD_TL.xml"
+        if metadata.is_file():
+            with suppress(ElementTree.ParseError):
+                sensed = ElementTree.parse(metadata).findtext(".//SENSING_TIME")
+                if sensed:
+                    return sensed.strip()[:10]
+        if parent == root:
+            break
+    return _day_in([file.stem, root.name, *file.parts[::-1]])
+
+
+def _s2_offset(root: Path, files: Mapping[str, Path], boa_offset: float | None) -> float:
+    """BOA_ADD_OFFSET: stated, of the product's metadata, or by the baseline in its name."""
     if boa_offset is None:
-        boa_offset = _stated_offset(root, product)
-    if boa_offset is None and named:
-        boa_offset = -1000.0 if int(named[2]) >= 400 and int(named[2]) != 9999 else 0.0
-        if int(named[2]) == 9999:
-            boa_offset = None
+        boa_offset = _stated_offset(root, PRODUCTS["sentinel2"])
+    names = [root.name, *(file.stem for file in files.values()), *root.parts[::-1]]
+    names += [part for file in files.values() for part in file.parts[::-1]]
+    named = next((match for match in map(_S2_BASELINE.search, names) if match), None)
+    if boa_offset is None and named and int(named[1] + named[2]) != 9999:
+        boa_offset = -1000.0 if int(named[1] + named[2]) >= 400 else 0.0
     if boa_offset is None:
         raise DataError(
-            f"{root}: does not say its processing baseline, so nobody can say whether 1000 must "
-            "be taken off; say --boa-offset -1000 (from 2022-01-25, as ESA distributes them) or "
-            "--boa-offset 0 (before, or where the archive has done so)"
+            f"{root}: does not state its processing baseline, on which the offset of reflectance "
+            "depends; pass --boa-offset -1000 (from 2022-01-25, as ESA distributes them) or "
+            "--boa-offset 0 (before, or where the archive has applied it)"
         )
-    return OpticalImage(product, day, root.name, dict(files), boa_offset)
+    return boa_offset
 
 
 def _stated_offset(root: Path, product: Optical) -> float | None:

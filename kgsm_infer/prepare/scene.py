@@ -12,7 +12,7 @@ of backscatter.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,8 +103,10 @@ def prepare_scene(  # noqa: C901  one input after another
     )
     if sources.safes and not passes:
         raise DataError(f"none of {len(sources.safes)} SAFE folders is of {days[0]} to {days[1]}")
-    optical = _of_days(sources.optical, days)
-    coarse = _of_days(sources.coarse, days)
+    searched = [find_products(folders) for folders in (sources.optical, sources.coarse)]
+    optical, coarse = (_of_days(search.images, days) for search in searched)
+    for search in searched:
+        yield from (f"left out {name}: {why}" for name, why in search.left_out.items())
     if dry_run:
         yield from (f"{frames[0].pass_id}: {len(frames)} frames" for frames in passes)
         yield from (f"{one.day} {one.product.title}: {one.name}" for one in (*optical, *coarse))
@@ -121,8 +123,7 @@ def prepare_scene(  # noqa: C901  one input after another
             )
         yield from pass_lines(made)
     if sources.catalogue is not None:
-        search = Search(lon_lat_box(grid), *days, sources.collections)
-        found = find(sources.catalogue, search)
+        found = find(sources.catalogue, Search(lon_lat_box(grid), *days, sources.collections))
         yield f"{sources.catalogue}: {len(found.items)} of {found.looked_at} items, {found.how}"
         if dry_run:
             yield from planned(found, sources.radar)
@@ -171,11 +172,12 @@ def _within(frames: tuple[Product, ...], days: tuple[np.datetime64, np.datetime6
 
 
 def _of_days(
-    folders: tuple[Path, ...], days: tuple[np.datetime64, np.datetime64]
+    found: Sequence[OpticalImage], days: tuple[np.datetime64, np.datetime64]
 ) -> list[OpticalImage]:
-    """Images of the days, and the last before and the first after them: straight lines and
-    fusion need ends."""
-    found = find_products(folders) if folders else []
+    """Select the images of the days, the last before and the first after them.
+
+    Interpolation and fusion need both ends.
+    """
     inside = [one for one in found if days[0] <= np.datetime64(one.day) <= days[1]]
     before = [one.day for one in found if np.datetime64(one.day) < days[0]]
     after = [one.day for one in found if np.datetime64(one.day) > days[1]]

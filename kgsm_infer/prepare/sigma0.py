@@ -248,5 +248,11 @@ def _notes(frames: Sequence[Frame], options: Options) -> Iterator[str]:
         for name, calibration in frame.calibrations.items():
             if not calibration.noise.removed:
                 yield f"{frame.product.name}: its {name} noise vectors are all 0, none was removed"
+            lacking = calibration.noise.uncovered(frame.product.lines, frame.product.samples)
+            if lacking:
+                yield (
+                    f"{frame.product.name}: the {name} azimuth noise does not cover {lacking} of "
+                    f"{frame.product.lines} lines; the nearest block was used there"
+                )
     if not options.denoise:
         yield "thermal noise was left in, as asked"

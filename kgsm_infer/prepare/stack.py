@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,14 +24,19 @@ from .. import __version__
 from ..base.errors import DataError
 from ..base.files import whole
 from ..scenes.gdal import gdal
-from ..scenes.grid import Grid
-from .catalogue import Found, flat_box, session
+from ..scenes.grid import Grid, Window
+from ..scenes.rasters import Raster, open_raster
+from ..scenes.validity import Validity
+from .catalogue import Found, session
 from .download import WHOLE_MB, Asset, Local, asset_of, at_hand
 from .grids import Draft, finished, into_place, said_simulated, workshop
-from .items import ItemGroup, asset_name, sort_items
+from .items import ItemGroup, asset_name, nodata_of, sort_items
 from .manifests import write_pass_manifests
 from .reflectance import PRODUCTS, landsat_clear, ndvi, reflectance, scl_clear
 from .safe import Floats
+
+#: Rows read, merged and written at a time.
+BLOCK = 512
 
 Progress = Callable[[int, int], None]
 Fetch = Callable[[Asset], Local]
@@ -49,7 +55,10 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Done:
-    """One acquisition. share: of the grid's pixels with a number, by layer."""
+    """One acquisition. share: of the grid's pixels with a number, by layer.
+
+    unusable: item id and why it was left out when its files were opened.
+    """
 
     stem: str
     kind: str
@@ -58,6 +67,7 @@ class Done:
     share: Mapping[str, float]
     taken: tuple[SourceFile, ...]
     kept: bool = False
+    unusable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -79,6 +89,7 @@ def prepare_stack(
     folder: str | Path,
     *,
     radar: str | None = None,
+    boa_offset: float | None = None,
     angle_deg: float | None = None,
     sign: Callable[[str], str] = lambda href: href,
     whole_mb: float = WHOLE_MB,
@@ -87,14 +98,15 @@ def prepare_stack(
 ) -> Report:
     """Put the items found on a grid, as COGs and manifests in a folder.
 
-    radar: what the numbers of unknown radar collections are (manifests.FORMS). angle_deg: one
+    radar: what the numbers of unknown radar collections are (manifests.FORMS). boa_offset: of
+    Sentinel-2 items that do not state their processing baseline. angle_deg: one
     incidence angle for items without their own. sign: makes an href fit to be fetched.
     whole_mb: remote files up to this size are fetched whole. vegetation_only: leave radar out.
     Stops at the first file that is not what its catalogue says, or cannot be had; what is
     finished stays. DataError where no radar pass has a number on the grid.
     """
     folder = Path(folder)
-    wanted = sort_items(found.items, radar)
+    wanted = sort_items(found.items, radar, boa_offset)
     report = Report(str(source), found.looked_at, left_out=dict(wanted.left_out))
     chosen = [one for one in wanted.acquisitions if not (vegetation_only and one.kind == "radar")]
     passes = [one for one in chosen if one.kind == "radar"]
@@ -108,10 +120,11 @@ def prepare_stack(
     )
     for number, one in enumerate(chosen):
         done = _prepared(one, grid, folder, fetch)
+        report.left_out |= done.unusable
         if any(done.share.values()) or done.kept:
             report.done.append(done)
         else:
-            report.left_out[one.stem] = "has no number on the grid"
+            report.left_out[one.stem] = _no_number(one)
         if progress is not None:
             progress(number + 1, len(chosen))
     if passes and not any(done.kind == "radar" for done in report.done):
@@ -125,9 +138,15 @@ def prepare_stack(
     return report
 
 
-def planned(found: Found, radar: str | None) -> list[str]:
-    """What would be made, one line each."""
-    wanted = sort_items(found.items, radar)
+def _no_number(one: ItemGroup) -> str:
+    items = ", ".join(item.id for item in one.items)
+    cause = "padding or missing values" if one.kind == "radar" else "clouds or missing values"
+    return f"has no number on the grid: {items} hold only {cause} there"
+
+
+def planned(found: Found, radar: str | None, boa_offset: float | None = None) -> list[str]:
+    """Return what would be made, one line each."""
+    wanted = sort_items(found.items, radar, boa_offset)
     lines = []
     for one in wanted.acquisitions:
         sizes = [
@@ -164,27 +183,36 @@ def _prepared(one: ItemGroup, grid: Grid, folder: Path, fetch: Fetch) -> Done:
     date = str(one.time)
     if all(finished(folder / name, key) for name in names.values()):
         return Done(one.stem, one.kind, date, tuple(names.values()), {}, (), kept=True)
-    taken: list[SourceFile] = []
-    reasons: set[str] = set()
-    share: dict[str, float] = {}
-    with gdal(), workshop(folder) as part:
-        values = _values(one, grid, fetch, taken, reasons)
-        for layer, numbers in values.items():
-            share[layer] = float(np.isfinite(numbers).mean())
+    with gdal(), ExitStack() as opened:
+        read, unusable = _opened(one, grid, fetch, opened)
+        lacking = dict.fromkeys(_layers(one), 0.0)
+        taken = tuple(file for item in read for file in item.files)
+        if not read:
+            return Done(one.stem, one.kind, date, (), lacking, taken, unusable=unusable)
+        part = opened.enter_context(workshop(folder))
+        drafts = {layer: Draft(part / f"{layer}.draft", grid) for layer in _layers(one)}
+        counts = dict.fromkeys(drafts, 0)
+        for row in range(0, grid.height, BLOCK):
+            window = Window(row, 0, min(BLOCK, grid.height - row), grid.width)
+            for layer, numbers in _block(one, read, window).items():
+                drafts[layer].write(numbers, row, 0)
+                counts[layer] += int(np.isfinite(numbers).sum())
+        share = {layer: count / (grid.height * grid.width) for layer, count in counts.items()}
         if not any(share[layer] for layer in share if layer != "angle"):
-            return Done(one.stem, one.kind, date, (), dict.fromkeys(share, 0.0), tuple(taken))
-        for layer, numbers in values.items():
-            draft = Draft(part / f"{layer}.draft", grid)
-            draft.write(numbers, 0, 0)
-            tags = {
-                "ITEMS": " ".join(item.id for item in one.items),
-                "SOFTWARE": f"kgsm {__version__}",
-                "KGSM_KEY": key,
-                **({"SIMULATED": max(reasons)} if any(reasons) else {}),
-            }
+            for draft in drafts.values():
+                draft.close()
+            return Done(one.stem, one.kind, date, (), lacking, taken, unusable=unusable)
+        simulated = max(item.simulated for item in read)
+        tags = {
+            "ITEMS": " ".join(item.name for item in read),
+            "SOFTWARE": f"kgsm {__version__}",
+            "KGSM_KEY": key,
+            **({"SIMULATED": simulated} if simulated else {}),
+        }
+        for layer, draft in drafts.items():
             draft.finish(part / names[layer], tags, layer)
         files = tuple(path.name for path in into_place(part, folder))
-    return Done(one.stem, one.kind, date, files, share, tuple(taken))
+    return Done(one.stem, one.kind, date, files, share, taken, unusable=unusable)
 
 
 def _file_names(one: ItemGroup) -> dict[str, str]:
@@ -206,107 +234,108 @@ def _layers(one: ItemGroup) -> list[str]:
     ]
 
 
-def _values(
-    one: ItemGroup,
-    grid: Grid,
-    fetch: Fetch,
-    taken: list[SourceFile],
-    reasons: set[str],
-) -> dict[str, Floats]:
-    """Layers of an acquisition on the grid."""
+@dataclass(frozen=True)
+class _OpenItem:
+    """An item's bands on the grid. add: to stored numbers, BOA_ADD_OFFSET of Sentinel-2."""
 
-    def read(name: str, resampling: str) -> Floats:
-        bands = [bands[name] for bands in one.bands]
-        places = {}
-        for item, band in zip(one.items, bands, strict=True):
-            asset = asset_of(item, asset_name(item, band))
+    name: str
+    bands: Mapping[str, tuple[Raster, int, Validity]]
+    files: tuple[SourceFile, ...]
+    simulated: str
+    add: float
+
+    def read(self, band: str, window: Window) -> Floats:
+        """(H, W) float64 as stored; missing is NaN."""
+        source, number, rule = self.bands[band]
+        return source.stored(number, window, rule)
+
+
+def _opened(
+    one: ItemGroup, grid: Grid, fetch: Fetch, opened: ExitStack
+) -> tuple[list[_OpenItem], dict[str, str]]:
+    """Fetch and open an acquisition's items; those whose numbers are of another kind are named."""
+    names = {layer.partition("_")[0] for layer in _layers(one)}
+    if one.kind != "radar":
+        names = {"red", "nir", "quality"}
+    # decibels are only moved: their mean is not the decibel of the mean power
+    average = one.kind == "radar" and not one.form.endswith("db")
+    items, unusable = [], {}
+    for item, bands, add in zip(one.items, one.bands, one.offsets, strict=True):
+        read, files, simulated, why = {}, [], "", ""
+        for name in sorted(names):
+            asset = asset_of(item, asset_name(item, bands[name]))
             local = fetch(asset)
-            places[asset.href] = local.path
-            reasons.add(said_simulated(local.path))
-            taken.append(_taken(item, asset, local))
-        return _on_grid(one.items, bands, places, grid, resampling)
-
-    if one.kind == "radar":
-        found = {}
-        for layer in _layers(one):
-            name = layer.partition("_")[0]
-            # decibels are only moved: their mean is not the decibel of the mean power
-            decibels = one.form.endswith("db")
-            values = read(name, "nearest" if decibels else "average")
-            if name != "angle" and not decibels:
-                values = np.where(values > 0, values, np.nan)
-            found[layer] = values
-        return found
-    stored = {name: read(name, "nearest") for name in ("red", "nir", "quality")}
-    product, add = PRODUCTS["landsat" if one.kind == "landsat" else "sentinel2"], 0.0
-    if one.kind == "sentinel-2":
-        add = _boa_offset(one.items[0])
-    bands = {name: reflectance(product, stored[name], add) for name in ("red", "nir")}
-    quality = np.nan_to_num(stored["quality"]).astype(np.int64)  # 0: no data, in both
-    clear = landsat_clear(quality) if one.kind == "landsat" else scl_clear(quality)
-    return {"ndvi": ndvi(bands, clear)}
-
-
-def _boa_offset(item: Any) -> float:
-    """BOA_ADD_OFFSET of a Sentinel-2 item, in stored numbers: -1000 since baseline 04.00, unless
-    the archive has added it already (Earth Search says so)."""
-    if item.properties.get("earthsearch:boa_offset_applied"):
-        return 0.0
-    said = item.properties.get("s2:processing_baseline", item.properties.get("processing:version"))
-    try:
-        return -1000.0 if float(str(said)) >= 4.0 else 0.0
-    except ValueError:
-        raise DataError(
-            f"{item.id}: does not say its processing baseline (s2:processing_baseline), and the "
-            "offset of its reflectance hangs on it"
-        ) from None
-
-
-def _on_grid(
-    items: Sequence[Any],
-    bands: Sequence[str],
-    places: Mapping[str, str],
-    grid: Grid,
-    resampling: str,
-) -> Floats:
-    """(H, W) of a band of several items on the grid, the first with a number; odc-stac."""
-    import rasterio
-    from odc.geo.geobox import GeoBox
-    from odc.stac import load
-
-    box = GeoBox((grid.height, grid.width), rasterio.Affine(*grid.transform), grid.crs)
-    merged = np.full((grid.height, grid.width), np.nan)
-    for item, band in zip(items, bands, strict=True):
-        try:
-            found = load(
-                [_with_footprint(item)],
-                bands=[band],
-                geobox=box,
-                resampling=resampling,
-                dtype="float32",
-                nodata=float("nan"),
-                patch_url=lambda href: places.get(href, href),
+            files.append(_taken(item, asset, local))
+            simulated = max(simulated, said_simulated(local.path))
+            source = open_raster(local.path)
+            opened.callback(source.close)
+            number = source.band(_band_number(item, bands[name]))
+            why = why or _other_kind(source, number, one.kind)
+            declared = source.dataset.nodatavals[number - 1]
+            rule = Validity(
+                nodata_of(item, bands[name]) if declared is None else None,
+                no_power=0.0 if average and name != "angle" else None,
             )
-        except rasterio.errors.RasterioError as error:
-            why = " ".join(str(error).split())[:160]
-            raise DataError(f"{item.id}: {band} cannot be read ({why}); half a download?") from None
-        except ValueError as error:
-            raise DataError(f"{item.id}: {band} cannot be read ({error})") from None
-        if found.sizes.get("time", 0):
-            values = found[band].values[0].astype(np.float64)
-            merged = np.where(np.isfinite(merged), merged, values)
+            read[name] = (source.on(grid, "average" if average else "nearest"), number, rule)
+        if why:
+            unusable[item.id] = why
+            continue
+        items.append(_OpenItem(item.id, read, tuple(files), simulated, add))
+    return items, unusable
+
+
+def _band_number(item: Any, band: str) -> int:
+    """2 of ``file.2``; 1 of an asset with one band."""
+    return 1 if band in item.assets else int(band.rpartition(".")[2])
+
+
+def _other_kind(source: Raster, number: int, kind: str) -> str:
+    """Why a band's numbers are not what a collection's are; "" where they may be."""
+    dtype = str(source.dataset.dtypes[number - 1])
+    if dtype.startswith("complex"):
+        return (
+            f"holds complex numbers ({dtype}), a product in radar geometry; detected power is read"
+        )
+    if kind != "radar" and dtype.startswith("float"):
+        return f"holds {dtype}, perhaps reflectance from 0 to 1; stored integers are read"
+    return ""
+
+
+def _block(one: ItemGroup, items: Sequence[_OpenItem], window: Window) -> dict[str, Floats]:
+    """Layers of an acquisition on a window: each item masked, then merged, the first counting."""
+    merged: dict[str, Floats] = {}
+    for item in items:
+        found = (
+            _radar_layers(one, item, window)
+            if one.kind == "radar"
+            else {"ndvi": _item_ndvi(one, item, window)}
+        )
+        for layer, values in found.items():
+            have = merged.get(layer)
+            merged[layer] = values if have is None else np.where(np.isfinite(have), have, values)
     return merged
 
 
-def _with_footprint(item: Any) -> Any:
-    """odc-stac wants a geometry; a box is one."""
-    if item.geometry is not None:
-        return item
-    west, south, east, north = flat_box(item.bbox)
-    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
-    copy = item.clone()
-    copy.geometry = {"type": "Polygon", "coordinates": [ring]}
-    return copy
+def _radar_layers(one: ItemGroup, item: _OpenItem, window: Window) -> dict[str, Floats]:
+    layers = {}
+    for layer in _layers(one):
+        name = layer.partition("_")[0]
+        values = item.read(name, window)
+        if name != "angle" and not one.form.endswith("db"):
+            with np.errstate(invalid="ignore"):
+                values = np.where(values > 0, values, np.nan)
+        layers[layer] = values
+    return layers
+
+
+def _item_ndvi(one: ItemGroup, item: _OpenItem, window: Window) -> Floats:
+    product = PRODUCTS["landsat" if one.kind == "landsat" else "sentinel2"]
+    bands = {
+        name: reflectance(product, item.read(name, window), item.add) for name in ("red", "nir")
+    }
+    quality = np.nan_to_num(item.read("quality", window)).astype(np.int64)  # 0: no data, in both
+    clear = landsat_clear(quality) if one.kind == "landsat" else scl_clear(quality)
+    return ndvi(bands, clear)
 
 
 def _taken(item: Any, asset: Asset, local: Local) -> SourceFile:

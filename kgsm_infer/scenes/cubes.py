@@ -121,6 +121,25 @@ class Cube:
         return masked(stored, rule, cf_declared(attributes, stored.dtype, *self.scaling(band)))
 
 
+def cube_attribute(file: str, variable: str, name: str) -> str:
+    """An attribute of a variable, else of its file; "" where neither has it."""
+    xarray = optional("xarray", what="NetCDF and Zarr")
+    group, _, variable = variable.rpartition("/")
+    try:
+        dataset = xarray.open_dataset(
+            file,
+            engine="zarr" if Path(file).is_dir() else "netcdf4",
+            group=group or None,
+            decode_cf=False,
+            cache=False,
+        )
+    except Exception:  # noqa: BLE001  the libraries underneath share no base
+        return ""  # the reader names the cause
+    with dataset:
+        own = dataset[variable].attrs if variable in dataset.variables else {}
+        return str(own.get(name, dataset.attrs.get(name, "")))
+
+
 def open_cube(path: str, file: str, variable: str, crs: str | None) -> Cube:
     """A variable of a NetCDF or Zarr file; an empty name is the only one there is.
 

@@ -120,8 +120,7 @@ def _other(path: Path, layer: str | None) -> tuple[Features, str]:
     pyogrio = optional("pyogrio", what=f"{path}: outlines other than GeoJSON")
     if not path.exists():
         raise DataError(f"{path}: no such file")
-    source, head = _inside(path) if path.suffix.lower() == ".zip" else (str(path), _head(path))
-    _check_content(path, source, head)
+    source = gdal_name(path)
     try:
         layers = [(str(name), kind) for name, kind in pyogrio.list_layers(source)]
         wanted = _layers(path, layers, layer)
@@ -157,6 +156,13 @@ def _layers(path: Path, layers: list[tuple[str, Any]], wanted: str | None) -> li
             f"{path}: has several layers with outlines, {', '.join(areas)}; name one with --layer"
         )
     return areas
+
+
+def gdal_name(path: Path) -> str:
+    """GDAL's name of a file of outlines, also in a zip file; DataError for suspicious content."""
+    source, head = _inside(path) if path.suffix.lower() == ".zip" else (str(path), _head(path))
+    _check_content(path, source, head)
+    return source
 
 
 def _head(path: Path) -> bytes:

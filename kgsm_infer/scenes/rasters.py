@@ -106,6 +106,11 @@ class Raster:
                 f"columns {window.col}-{window.col + window.width} ({reason_of(error)}); "
                 "a truncated download?"
             ) from None
+        if stored.dtype.kind == "c":
+            raise DataError(
+                f"{self.path}: band {band} holds complex numbers ({stored.dtype}), a product in "
+                "radar geometry; detected and terrain-corrected backscatter is read"
+            )
         nodata = self.dataset.nodatavals[band - 1]
         declared = Declared(() if nodata is None else (float(nodata),))
         return masked(stored, rule, declared, valid)

@@ -142,7 +142,6 @@ OPTIONAL = [
     "dask",
     "distributed",
     "pyarrow",
-    "odc",
     "pystac",
     "pystac_client",
     "sarsen",

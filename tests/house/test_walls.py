@@ -43,7 +43,6 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "starlette": ("kgsm_infer.gateway",),
     "hypercorn": ("kgsm_infer.gateway",),
     "pystac_client": ("kgsm_infer.prepare",),
-    "odc": ("kgsm_infer.prepare",),
     "sarsen": ("kgsm_infer.prepare",),
     "xarray_sentinel": ("kgsm_infer.prepare",),
     # clients of the network: inputs are downloaded in two places, and told to others in one

@@ -144,7 +144,7 @@ def test_albedo_of_a_grey_surface_is_its_reflectance():
 def test_landsat(tmp_path, sensor):
     """Band 4 is red of Landsat 8 and near infrared of Landsat 7."""
     scene = landsat(tmp_path, sensor=sensor, qa={(1, 2): 3, (0, 0): 5}, red={(5, 5): 0})
-    days = prepare_ndvi(find_products([scene]), tmp_path / "out", Wanted(albedo=True))
+    days = prepare_ndvi(find_products([scene]).images, tmp_path / "out", Wanted(albedo=True))
     ndvi = read(tmp_path / "out/ndvi_2020-01-10_landsat.tif")
     assert {tuple(at) for at in np.argwhere(np.isnan(ndvi)).tolist()} == {(1, 2), (0, 0), (5, 5)}
     assert_allclose(np.nanmean(ndvi), 0.6, atol=2e-4)
@@ -160,7 +160,7 @@ def test_landsat(tmp_path, sensor):
 def test_sentinel2_baselines_give_one_number(tmp_path, baseline, add):
     """The same surface before and after 2022-01-25: 1000 was added to every number."""
     sentinel2(tmp_path, baseline, 1000 + add, 4000 + add)
-    prepare_ndvi(find_products([tmp_path]), tmp_path / "out", Wanted())
+    prepare_ndvi(find_products([tmp_path]).images, tmp_path / "out", Wanted())
     ndvi = read(tmp_path / "out/ndvi_2024-03-04_sentinel2.tif")
     assert_allclose(np.nanmean(ndvi), 0.6, atol=1e-6)
     assert_array_equal(np.isnan(ndvi).nonzero(), ([0, 0, 1, 1], [2, 3, 2, 3]))  # cloud, 20 m
@@ -170,13 +170,13 @@ def test_sentinel2_metadata_counts_for_more_than_the_name(tmp_path):
     root = sentinel2(tmp_path, 9999, 2000, 5000)
     with pytest.raises(DataError, match="--boa-offset -1000"):
         find_products([tmp_path])
-    assert find_products([tmp_path], boa_offset=0.0)[0].add == 0
+    assert find_products([tmp_path], boa_offset=0.0).images[0].add == 0
     xml = (
         "<a><BOA_QUANTIFICATION_VALUE>10000</BOA_QUANTIFICATION_VALUE><BOA_ADD_OFFSET_VALUES_LIST>"
         '<BOA_ADD_OFFSET band_id="0">-1000</BOA_ADD_OFFSET></BOA_ADD_OFFSET_VALUES_LIST></a>'
     )
     (root / "MTD_MSIL2A.xml").write_text(xml)
-    assert find_products([tmp_path])[0].add == -1000
+    assert find_products([tmp_path]).images[0].add == -1000
     (root / "MTD_MSIL2A.xml").write_text(xml.replace(">10000<", ">1000<"))
     with pytest.raises(DataError, match="1000 is not 10000"):
         find_products([tmp_path])
@@ -187,13 +187,13 @@ def test_sentinel2_metadata_counts_for_more_than_the_name(tmp_path):
 
 def test_modis(tmp_path):
     modis(tmp_path)
-    days = prepare_ndvi(find_products([tmp_path]), tmp_path / "out", Wanted())
+    days = prepare_ndvi(find_products([tmp_path]).images, tmp_path / "out", Wanted())
     ndvi = read(tmp_path / "out/ndvi_2016-02-18_modis.tif")
     assert {tuple(at) for at in np.argwhere(np.isnan(ndvi)).tolist()} == {(0, 2), (2, 3)}
     assert_allclose(np.nanmean(ndvi), 0.5, atol=1e-6)
     assert days[0].note == ""
     modis(tmp_path / "other", snow=False)
-    days = prepare_ndvi(find_products([tmp_path / "other"]), tmp_path / "out2", Wanted())
+    days = prepare_ndvi(find_products([tmp_path / "other"]).images, tmp_path / "out2", Wanted())
     assert "snow is not masked" in days[0].note
 
 
@@ -206,7 +206,7 @@ def test_nbar_of_digital_earth_australia(tmp_path):
     fmask = np.ones((4, 4))
     fmask[0, :3] = 2, 3, 5
     write(tmp_path / stem.format("oa", "fmask"), fmask, 30, "uint8")
-    prepare_ndvi(find_products([tmp_path]), tmp_path / "out", Wanted())
+    prepare_ndvi(find_products([tmp_path]).images, tmp_path / "out", Wanted())
     ndvi = read(tmp_path / "out/ndvi_2016-02-05_nbar.tif")
     assert {tuple(at) for at in np.argwhere(np.isnan(ndvi)).tolist()} == {(0, 0), (0, 1), (3, 3)}
     assert_allclose(ndvi[1, 1], 0.6, rtol=1e-6)
@@ -222,7 +222,7 @@ def test_an_asked_grid_takes_the_mean_of_clear_pixels(tmp_path):
     clouds = {(0, 0): 3, (2, 2): 3, (2, 3): 3, (3, 2): 3}
     bright = round((0.9 + 0.2) / 2.75e-5)
     scene = landsat(tmp_path, qa=clouds, nir={(0, 1): bright})
-    prepare_ndvi(find_products([scene]), tmp_path / "out", Wanted(grid_of(60, 4, 5)))
+    prepare_ndvi(find_products([scene]).images, tmp_path / "out", Wanted(grid_of(60, 4, 5)))
     ndvi = read(tmp_path / "out/ndvi_2020-01-10_landsat.tif")
     assert ndvi.shape == (4, 5)
     assert_allclose(ndvi[0, 0], (0.6 + 0.6 + 0.8) / 3, atol=1e-3)
@@ -236,9 +236,9 @@ def test_two_images_of_a_day_become_one_on_a_grid(tmp_path):
         target = two / file.name.replace("092084", "092085")
         image = read(file)
         write(target, np.full_like(image, CLEAR_QA) if "QA" in file.name else image, 30)
-    found = find_products([tmp_path / "a", two])
-    with pytest.raises(DataError, match="both landsat of 2020-01-10"):
-        prepare_ndvi(found, tmp_path / "out", Wanted())
+    found = find_products([tmp_path / "a", two]).images
+    own = prepare_ndvi(found, tmp_path / "own", Wanted())
+    assert len(own) == 1 and own[0].clear == 1
     days = prepare_ndvi(found, tmp_path / "out", Wanted(grid_of(30, 8, 10)))
     assert len(days) == 1 and days[0].clear == 1
 
@@ -246,18 +246,22 @@ def test_two_images_of_a_day_become_one_on_a_grid(tmp_path):
 def test_finished_days_are_kept_and_changed_ones_made_again(tmp_path):
     scene = landsat(tmp_path, qa={(1, 2): 3})
     for kept in (False, True):
-        day = prepare_ndvi(find_products([scene]), tmp_path / "out", Wanted())[0]
+        day = prepare_ndvi(find_products([scene]).images, tmp_path / "out", Wanted())[0]
         assert (day.kept, day.clear) == (kept, 79 / 80)
-    assert not prepare_ndvi(find_products([scene]), tmp_path / "out", Wanted(snow=True))[0].kept
+    assert not prepare_ndvi(find_products([scene]).images, tmp_path / "out", Wanted(snow=True))[
+        0
+    ].kept
     landsat(tmp_path, qa={(1, 2): 3, (1, 3): 3})
-    assert prepare_ndvi(find_products([scene]), tmp_path / "out", Wanted())[0].clear == 78 / 80
+    assert (
+        prepare_ndvi(find_products([scene]).images, tmp_path / "out", Wanted())[0].clear == 78 / 80
+    )
 
 
 def test_simulated_images_make_simulated_vegetation(tmp_path):
     scene = landsat(tmp_path)
     with rasterio.open(next(scene.glob("*B5*")), "r+") as dataset:
         dataset.update_tags(SIMULATED="made by a test")
-    prepare_ndvi(find_products([scene]), tmp_path / "out", Wanted())
+    prepare_ndvi(find_products([scene]).images, tmp_path / "out", Wanted())
     with rasterio.open(tmp_path / "out/ndvi_2020-01-10_landsat.tif") as dataset:
         assert dataset.tags()["SIMULATED"] == "made by a test"
     assert read_scene(tmp_path / "out/vegetation_landsat.toml").simulated
@@ -279,7 +283,7 @@ def test_vwc_by_hand_and_as_files(tmp_path):
     cover[:, 5:] = 10
     write(tmp_path / "cover/worldcover.tif", cover, 30, "uint8")
     wanted = Wanted(grid_of(30, 8, 10), worldcover=tmp_path / "cover/worldcover.tif")
-    prepare_ndvi(find_products([tmp_path]), tmp_path / "out", wanted)
+    prepare_ndvi(find_products([tmp_path]).images, tmp_path / "out", wanted)
     low = read(tmp_path / "out/ndvi_2020-06-03_landsat.tif")[0, 0]
     vwc = read(tmp_path / "out/vwc_kg_m2_2020-01-10_landsat.tif")
     assert_allclose(vwc[0, 0], foliage + 1.5 * (0.6 - low) / (1 - low), rtol=2e-3)
@@ -302,17 +306,17 @@ def test_what_is_wrong_is_said_in_a_line(tmp_path):
     scene = landsat(tmp_path / "a")
     next(scene.glob("*B4*")).write_bytes(b"II*\x00 cut")
     with pytest.raises(DataError, match="cannot be opened as a raster"):
-        prepare_ndvi(find_products([scene]), tmp_path / "out", Wanted())
+        prepare_ndvi(find_products([scene]).images, tmp_path / "out", Wanted())
     next(scene.glob("*QA*")).unlink()
     with pytest.raises(DataError, match="has no mask band"):
         find_products([scene])
     scene = landsat(tmp_path / "b")
     far = Grid(grid_of(30, 1, 1).crs, (30.0, 0.0, 700000.0, 0.0, -30.0, NORTH), 4, 4)
     with pytest.raises(DataError, match="does not cover the place"):
-        prepare_ndvi(find_products([scene]), tmp_path / "out", Wanted(far))
+        prepare_ndvi(find_products([scene]).images, tmp_path / "out", Wanted(far))
     write(next(scene.glob("*B5*")), np.ones((4, 4)), 30)
     with pytest.raises(DataError, match="are they of one image"):
-        prepare_ndvi(find_products([scene]), tmp_path / "out", Wanted())
+        prepare_ndvi(find_products([scene]).images, tmp_path / "out", Wanted())
     assert not list((tmp_path / "out").glob("*"))  # nothing half written
 
 
@@ -324,3 +328,79 @@ def test_the_command(tmp_path):
     result = run(app, ["prepare", "ndvi", str(scene), "-o", str(tmp_path / "out"), "--albedo"])
     assert result.exit_code == 0, result.output
     assert "2020-01-10 landsat: 98.8% clear" in result.output
+
+
+def sentinel2_bands(folder, stem, red, nir, *, bands="B04 B08 SCL", west=4e5, dtype="uint16"):
+    """Bands of a Sentinel-2 image in a folder shared by several, 20 x 20 pixels of 10 m."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for band, value in (("B04", red), ("B08", nir), ("SCL", 4)):
+        if band in bands.split():
+            kind = "uint8" if band == "SCL" else dtype
+            with rasterio.open(
+                folder / f"{stem}_{band}_10m.tif", "w", driver="GTiff", width=20, height=20,
+                count=1, dtype=kind, crs="EPSG:32755",
+                transform=rasterio.Affine(10, 0, west, 0, -10, 6150000),
+            ) as file:  # fmt: skip
+                file.write(np.full((1, 20, 20), value, kind))
+
+
+def found_ndvi(tmp_path, source, offset=0.0):
+    """NDVI of every file made of a folder: name to sorted values."""
+    made = prepare_ndvi(find_products([source], offset).images, tmp_path / "out", Wanted())
+    values = {}
+    for day in made:
+        with rasterio.open(day.files[0]) as file:
+            plane = file.read(1)
+        finite = plane[np.isfinite(plane)].astype(float).round(4)
+        values[day.files[0].name] = sorted(set(finite.tolist()))
+    return values
+
+
+def test_dates_in_one_folder_are_images_of_their_own(tmp_path):
+    sentinel2_bands(tmp_path / "s2", "2022-06-01_Sentinel-2_L2A", 800, 3200)
+    sentinel2_bands(tmp_path / "s2", "2022-06-11_Sentinel-2_L2A", 1600, 2400)
+    assert found_ndvi(tmp_path, tmp_path / "s2") == {
+        "ndvi_2022-06-01_sentinel2.tif": [0.6],
+        "ndvi_2022-06-11_sentinel2.tif": [0.2],
+    }
+
+
+def test_a_date_that_lacks_a_band_is_left_out_by_name(tmp_path):
+    sentinel2_bands(tmp_path / "s2", "2022-06-01_Sentinel-2_L2A", 800, 3200, bands="B04 SCL")
+    sentinel2_bands(tmp_path / "s2", "2022-06-11_Sentinel-2_L2A", 1600, 2400)
+    search = find_products([tmp_path / "s2"], 0.0)
+    assert [image.day for image in search.images] == ["2022-06-11"]
+    assert search.left_out == {"s2 2022-06-01": "has no nir band; was it downloaded?"}
+
+
+@pytest.mark.parametrize("layout", ["flat", "safe"])
+def test_tiles_of_a_day_become_one_image(tmp_path, layout):
+    for tile, west, red, nir in (("T55HDV", 4e5, 800, 3200), ("T55HEV", 400200.0, 1600, 2400)):
+        if layout == "flat":
+            sentinel2_bands(tmp_path / "s", f"{tile}_20220616T001111", red, nir, west=west)
+            continue
+        safe = "S2A_USER_PRD_MSIL2A_PDMC_20220620T000000_R073_V20220616T001111_20220616T001111.SAFE"
+        granule = tmp_path / "s" / safe / "GRANULE" / f"S2A_USER_MSI_L2A_TL_{tile}_N02.04"
+        stem = f"S2A_USER_MSI_L2A_TL_SGS__20220620T001111_A005_{tile}"
+        sentinel2_bands(granule / "IMG_DATA" / "R10m", stem, red, nir, west=west)
+    assert found_ndvi(tmp_path, tmp_path / "s") == {"ndvi_2022-06-16_sentinel2.tif": [0.2, 0.6]}
+
+
+def test_the_baseline_of_a_granule_gives_the_offset(tmp_path):
+    safe = "S2A_USER_PRD_MSIL2A_PDMC_20220620T000000_R073_V20220616T001111_20220616T001111.SAFE"
+    granule = tmp_path / "s" / safe / "GRANULE" / "S2A_OPER_MSI_L2A_TL_A005_T55HDV_N04.00"
+    sentinel2_bands(granule / "IMG_DATA", "T55HDV_20220616T001111", 3000, 4000)
+    assert found_ndvi(tmp_path, tmp_path / "s", None) == {"ndvi_2022-06-16_sentinel2.tif": [0.2]}
+
+
+def test_reflectance_as_fractions_is_refused_by_its_type(tmp_path):
+    sentinel2_bands(tmp_path / "s2", "2022-06-01_Sentinel-2_L2A", 0.08, 0.32, dtype="float32")
+    with pytest.raises(DataError, match=r"B04_10m\.tif: holds float32, perhaps reflectance"):
+        found_ndvi(tmp_path, tmp_path / "s2")
+
+
+def test_far_images_of_a_day_ask_for_a_place(tmp_path):
+    sentinel2_bands(tmp_path / "s2", "T55HDV_20220616T001111", 800, 3200)
+    sentinel2_bands(tmp_path / "s2", "T55HEV_20220616T001111", 800, 3200, west=900000.0)
+    with pytest.raises(DataError, match="name the place with --fields or --bounds"):
+        found_ndvi(tmp_path, tmp_path / "s2")

@@ -24,7 +24,6 @@ from kgsm_infer.scenes.reader import Reader
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 pytest.importorskip("sarsen", reason="sarsen is not installed")
-pytest.importorskip("odc.stac", reason="odc-stac is not installed")
 
 WEST, SOUTH, EAST, NORTH = 12.485, 41.988, 12.497, 41.997
 FILLED = {"lines": (7950, 8400), "samples": (22000, 22450)}

@@ -415,8 +415,22 @@ def test_noise_vectors_of_length_1_and_of_different_length(tmp_path):
     noise = read_noise(path)
     got = noise.on(np.array([0.0, 25.0, 100.0]), np.array([0.0, 49.0, 50.0, 91.0]))
     ranged = [[10, 14.9, 15, 19.1], [15, 18.675, 18.75, 21.825], [30, 30, 30, 30]]
-    factor = [[2, 2, 1, np.nan], [2, 2, 2, np.nan], [2, 2, 1, np.nan]]
+    factor = [[2, 2, 1, 1], [2, 2, 2, 2], [2, 2, 1, 1]]  # sample 91: the nearest block's
     assert_allclose(got, np.multiply(ranged, factor))
+    assert noise.uncovered(101, 92) >= 0
+
+
+def test_the_last_azimuth_block_holds_to_the_end_of_the_image(tmp_path):
+    path = tmp_path / "noise.xml"
+    path.write_text(NOISE)
+    noise = read_noise(path)
+    last = max(block.bounds[1] for block in noise.azimuth)
+    lines, pixels = np.array([last, last + 500.0]), np.array([0.0])
+    ranged = noise.range_.on(lines, pixels)
+    at_end, beyond = noise.on(lines, pixels) / ranged
+    assert_allclose(beyond, at_end)
+    assert noise.uncovered(last + 501, 1) == 500
+    assert noise.uncovered(last + 1, 1) == 0
 
 
 def test_noise_before_ipf_2_9_and_of_zeros(tmp_path):

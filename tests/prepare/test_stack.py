@@ -27,7 +27,6 @@ from kgsm_infer.scenes.opening import open_stack
 from kgsm_infer.scenes.reader import Reader
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
-pytest.importorskip("odc.stac", reason="odc-stac is not installed")
 pytest.importorskip("pystac_client", reason="pystac-client is not installed")
 
 GRID = Grid(
