@@ -184,5 +184,28 @@ def fit(
     )
 
 
+@app.command("index-score")
+def index_score(
+    table: Annotated[Path, typer.Argument(help="table with vh_db and sm", metavar="TABLE")],
+    dry: Annotated[float, typer.Option(help="driest soil moisture, m3/m3")] = 0.05,
+    wet: Annotated[float, typer.Option(help="wettest soil moisture, m3/m3")] = 0.40,
+    drop: Annotated[
+        str, typer.Option(help="columns that mark labels to leave out, such as sm_copied")
+    ] = "",
+) -> None:
+    """Score the label-free index on a labelled table, pass by pass.
+
+    Prints R, RMSE and bias for the shipped typical place and for others, and the variances of the
+    index's error. Example: kgsm-train index-score dev.csv --drop sm_copied
+    """
+    from kgsm_infer.model.index import stated_limits
+
+    from .evaluation.index_score import as_text, score_index
+
+    stated_limits(dry, wet, None, None)
+    columns = [name.strip() for name in drop.split(",") if name.strip()]
+    say(as_text(score_index(table, dry, wet, columns), dry, wet))
+
+
 if __name__ == "__main__":
     main()

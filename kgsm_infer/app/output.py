@@ -115,18 +115,31 @@ def describe(file: ModelFile) -> str:
 
 
 def _index_in_words(file: ModelFile) -> str:
-    """The label-free index: nothing in it was fitted, so there is nothing to score."""
-    return "\n".join(
-        [
-            f"{file.path.name if file.path else 'model'}: wetness index, kgsm "
-            f"{file.card.kgsm_version}; nothing is fitted, no label was seen",
-            "gives: 0 to 1, no unit; half where the field's VH lies between its driest and its "
-            "wettest, half the mean of that over the scene",
-            "reads: VH sigma0 (dB), ndvi (for the flag of dense vegetation), field; an archive of "
-            "five dates or more, below that context_missing",
-            "m3/m3: only between limits that are stated, or made of texture: kgsm-infer wetness",
-        ]
+    """Describe the label-free index: nothing in it is fitted, so it has no validation scores."""
+    card = file.card
+    lines = [
+        f"{file.path.name if file.path else 'model'}: wetness index, kgsm {card.kgsm_version}; "
+        "nothing is fitted, no label was used",
+        "gives: 0 (driest) to 1 (wettest), no unit: the normal distribution function of 1/2 z + "
+        "1/2 z_scene",
+        "  z: VH above the usual VH of the place, in swings of the place; z_scene: mean over the "
+        "fields of the pass",
+        "reads: VH sigma0 (dB); optional: field, orbit, ndvi or vwc_kg_m2 (flag "
+        "dense_vegetation), temp_c, snow_cover (flag frozen_or_snow)",
+    ]
+    if card.head is not None and card.head.limits is not None:
+        low, high = card.head.limits
+        lines.append(f"limits: {low:g} to {high:g}")
+    lines += _history_in_words(card)
+    lines.append("fewer than five passes of a place: context_missing")
+    variances = card.error_variances
+    if variances:
+        parts = ", ".join(f"{name} {variances[name]:.4f}" for name in ("date", "field", "point"))
+        lines.append(f"error variances, index units squared: {parts} ({variances['source']})")
+    lines.append(
+        "m3/m3: only between limits that are stated, or given by texture: kgsm-infer wetness"
     )
+    return "\n".join(lines)
 
 
 def in_words(card: Card) -> list[str]:
@@ -134,13 +147,19 @@ def in_words(card: Card) -> list[str]:
     lines = []
     head = card.head
     if head is not None:
-        title = {"change": "change detection", "wcm": "the WCM"}[head.kind]
+        title = {"change": "change detection", "wcm": "the WCM", "index": "the index"}[head.kind]
         lines.append(f"physics: {title}; SM is {head.intercept:.3f} m3/m3")
         lines += [
             f"  {term.slope:+.3f} for each {_of_term(term.channel, term.lag)}"
             for term in head.terms
         ]
         lines.append(f"  {head.shrink:+.2f} of what the LSTM adds or takes away")
+    return [*lines, *_history_in_words(card)]
+
+
+def _history_in_words(card: Card) -> list[str]:
+    """Describe the passes that a place is compared with, and the typical place."""
+    lines = []
     histories = [
         name for name in (*card.names("dynamic"), *card.names("static")) if looks_back(name)
     ]

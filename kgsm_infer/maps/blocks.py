@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..context.definitions import CONTEXT
-from ..model.observations import Observations
+from ..model.observations import Observations, dense_vegetation
 from ..probes import shift
 from ..scenes.grid import Window
 from ..scenes.reader import Reader
-from ..tables.columns import FROZEN_BY, frost_of
+from ..tables.columns import FROZEN_BY, VEGETATION, frost_of, made_from
 from .context import BlockContext, Context, pixels_of
 from .plan import Plan
 
@@ -48,7 +48,7 @@ def retrieve_block(plan: Plan, reader: Reader, window: Window, context: Context)
         plan.targets,
         window.height * window.width,
         column,
-        [name for name in FROZEN_BY if name in plan.stack.layers],
+        [name for name in plan.model.card.optional_columns if made_from(name, plan.stack.layers)],
     )
     if plan.effects:
         parts = [
@@ -70,14 +70,14 @@ def retrieve_columns(
     targets: Sequence[int],
     pixels: int,
     column: Column,
-    frozen_by: Sequence[str] = (),
+    optional: Sequence[str] = (),
 ) -> list[Retrieval]:
     """Retrievals of N pixels at each of ``targets``, indices into ``dates`` (D,), ascending.
 
     column: of a name and an index into dates, (N,) values as a table has them, and where
     (N,) a context among them is made of too little. Each is asked for once, isolation is
     done once per acquisition, however many targets look back on it.
-    frozen_by: ``temp_c`` or ``snow_cover`` where column has them.
+    optional: those of the card's optional columns that ``column`` has.
     """
     card = model.card
     acquisitions = range(max(0, targets[0] - card.steps + 1), targets[-1] + 1)
@@ -92,7 +92,9 @@ def retrieve_columns(
             lacking[a] |= too_little
         return out.reshape(-1)
 
-    frozen, frost_unknown = frost_of({name: acquired(name) for name in frozen_by}, count)
+    frozen, frost_unknown = frost_of(
+        {name: acquired(name) for name in optional if name in FROZEN_BY}, count
+    )
     since = (dates - dates[0]) / np.timedelta64(86400, "s")
     dynamic = [acquired(name) for name in card.names("dynamic")]
     statics = [acquired(name) for name in card.names("static")]
@@ -107,6 +109,7 @@ def retrieve_columns(
         frozen=frozen,
         frost_unknown=frost_unknown,
         context_missing=lacking.reshape(-1),
+        dense=dense_vegetation({name: acquired(name) for name in optional if name in VEGETATION}),
     )
     parts = []
     for target in targets:

@@ -12,6 +12,7 @@ with its worker is done again elsewhere and gives the same bits.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from ..base.errors import DataError
 from ..base.extras import optional
 from ..context.definitions import CONTEXT, SharedBy, first_given, needed
 from ..tables.averaging import mean_of, to_power
-from ..tables.columns import FROM_DATE, FROZEN_BY, made_from, make, possible
+from ..tables.columns import FROM_DATE, made_from, make, possible
 from ..tables.dates import is_future
 from ..tables.passes import number_passes
 from .attributes import VARIABLES, cf_attributes
@@ -62,7 +63,7 @@ def retrieve(
     loaded = _model(str(model), engine)
     card = loaded.card
     names = [f"{card.polarisation}_db", *model_columns(loaded)]
-    used, made = _variables(stack, names)
+    used, made = _variables(stack, names, card.optional_columns)
     flat = xarray.Dataset({name: stack[name] for name in used}, coords=stack.coords)
     order = [dim for dim in ("time", "y", "x") if dim in flat.dims]
     if order != ["time", "y", "x"]:
@@ -101,7 +102,9 @@ def _loaded(path: str, engine: str, changed: int) -> Model:
     return load(path, engine=engine)
 
 
-def _variables(stack: Any, names: list[str]) -> tuple[list[str], list[str]]:
+def _variables(
+    stack: Any, names: list[str], optional_columns: Sequence[str]
+) -> tuple[list[str], list[str]]:
     """The dataset's variables that are read, and the scene contexts to make of them."""
     used: dict[str, None] = {}
     contexts = needed(names, lambda name: name in stack)
@@ -119,7 +122,8 @@ def _variables(stack: Any, names: list[str]) -> tuple[list[str], list[str]]:
         used.update(dict.fromkeys(found))
         if name in CONTEXT and name not in stack:  # what it departs from is not all it needs
             used.update(dict.fromkeys(made_from(first_given(name, ()), stack)))
-    used.update({name: None for name in FROZEN_BY if name in stack})
+    for name in optional_columns:
+        used.update(dict.fromkeys(made_from(name, stack)))
     return [*used], made
 
 
@@ -224,7 +228,7 @@ def _block(flat: Any, *, model: str, engine: str, every: bool) -> Any:
         targets,
         sizes[0] * sizes[1],
         column,
-        [name for name in FROZEN_BY if name in flat],
+        [name for name in loaded.card.optional_columns if made_from(name, flat)],
     )
     results = dict(zip(VARIABLES, ("sm", "lower", "upper", "flags"), strict=True))
     return xarray.Dataset(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from ..scenes.manifest import Scene
 from ..scenes.match import nearest_date, within_reach
 from ..scenes.opening import open_stack
 from ..scenes.stack import Stack
+from ..tables.columns import VEGETATION, made_from
 from ..tables.dates import asked_time, is_future, utc_seconds
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def plan_map(
     if every and date is not None:
         raise UsageError("one date or all dates, not both")
     card = model.card
-    stack = open_stack(scene, card.polarisation, model_columns(model))
+    stack = open_stack(scene, card.polarisation, model_columns(model), card.optional_columns)
     notes: tuple[str, ...] = ()
     if not allow_future:
         stack, notes = _without_future(stack)
@@ -102,7 +103,7 @@ def plan_map(
     else:
         targets = (_target(stack, date),)
     if not every:
-        _all_within_reach(stack, targets[0])
+        _all_within_reach(stack, targets[0], model_columns(model))
     grid = stack.grid
     plan = Plan(model, stack, targets, (), notes=notes)
     read = max(len(plan.remembered), len(plan.acquisitions))
@@ -170,11 +171,17 @@ def _target(stack: Stack, date: str) -> int:
     return int(np.flatnonzero(stack.dates == found)[0])
 
 
-def _all_within_reach(stack: Stack, target: int) -> None:
-    """DataError where a layer has nothing for the mapped date: the map would be empty."""
+def _all_within_reach(stack: Stack, target: int, columns: Sequence[str]) -> None:
+    """Refuse a date that a layer has nothing for: the map would be empty (DataError).
+
+    columns: the inputs of the model. Vegetation that is none of them takes no number away.
+    """
     when = stack.dates[target]
+    spare = {
+        item for name in VEGETATION if name not in columns for item in made_from(name, stack.layers)
+    }
     for layer in stack.layers.values():
-        if within_reach(layer, when):
+        if layer.name in spare or within_reach(layer, when):
             continue
         date, days = nearest_date(layer, when) or (when, 0.0)
         rule = (

@@ -4,7 +4,8 @@ A card is JSON in the ONNX metadata key ``kgsm.card``; both files of a model car
 same one. It pins the graph of each file by its sha256, so a file that was cut, edited
 or swapped for another is refused, and each file names its sibling.
 
-Formats: 2 has a range for every channel. Cards of format 1 have none, and are refused.
+Formats: 3 adds heads of kind ``index`` and ``error_variances``; 2 has a range for every channel.
+Both are read. Cards of format 1 have no ranges and are refused.
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ from ..kernels.domain import Domain, domain_of
 from ..kernels.head import Head, Readout, readout_of
 from ..kernels.wcm import Limits, Wcm
 from ..kernels.window import Layout, bounded
+from ..tables.columns import FROZEN_BY, VEGETATION
 from .date_effect import variances_of
 from .interval import interval_of
 
 CARD_KEY = "kgsm.card"
-CARD_FORMAT = 2
+CARD_FORMAT = 3
+#: The oldest format that is read.
+OLDEST_FORMAT = 2
 KINDS = ("kg-lstm", "lstm")
 ROLES = ("backscatter", "dynamic", "static", "gap")
 #: A card has a few thousand characters, mostly its domain's points.
@@ -83,6 +87,8 @@ class Card:
     interval: None, or offsets added to SM as :func:`kgsm_infer.model.interval.interval_of` reads
         them, for points and for field means. domain: None, or the domain reference.
     probes: None, or the variances a few sensors are weighed by (:mod:`kgsm_infer.probes`).
+    error_variances: None, or of a label-free index the variances of its error, in units of the
+        index: ``date`` (shared by a pass), ``field`` and ``point``, and ``source``.
     no_skill: why the model's numbers say nothing; empty where they do. Every number of such a
         model carries the flag ``no_skill``.
     validation, training_data: scores and provenance, plain JSON objects.
@@ -108,6 +114,7 @@ class Card:
     interval: Mapping[str, Any] | None = None
     domain: Mapping[str, Any] | None = None
     probes: Mapping[str, Any] | None = None
+    error_variances: Mapping[str, Any] | None = None
     no_skill: str = ""
     validation: Mapping[str, Any] = field(default_factory=dict)
     training_data: Mapping[str, Any] = field(default_factory=dict)
@@ -137,6 +144,15 @@ class Card:
     def longest_gap_days(self) -> float:
         """The longest gap between two acquisitions that training had."""
         return float(self.ranges("gap")[1][0])
+
+    @property
+    def optional_columns(self) -> tuple[str, ...]:
+        """Columns that are read where they are present, and are not an input.
+
+        Frozen soil and snow of every model; dense vegetation of a label-free index.
+        """
+        dense = VEGETATION if _has_index(self) else ()
+        return (*FROZEN_BY, *dense)
 
     @property
     def layout(self) -> Layout:
@@ -211,7 +227,7 @@ def card_from_json(text: str, source: str) -> Card:
             f"its model card has format {number:.6g}, this kgsm reads format {CARD_FORMAT}; "
             "update kgsm"
         )
-    if number < CARD_FORMAT:
+    if number < OLDEST_FORMAT:
         raise refuse(
             f"its model card has format {number:.6g}, of an older kgsm, without the ranges of "
             "its inputs; export the model again"
@@ -230,6 +246,8 @@ def _check(card: Card) -> None:  # noqa: C901  one rule after another, none insi
         raise ValueError(f"kind {card.kind[:40]!r} is none of {', '.join(KINDS)}")
     if (card.wcm is None) != (card.kind == "lstm"):
         raise ValueError(f"kind {card.kind!r} {'without' if card.wcm is None else 'with'} a WCM")
+    if card.format < CARD_FORMAT and (card.error_variances is not None or _has_index(card)):
+        raise ValueError(f"format {card.format} has no head of kind index")
     if card.quantity not in RETRIEVED:
         raise ValueError(f"quantity {card.quantity[:40]!r} is none of {', '.join(RETRIEVED)}")
     if card.polarisation not in ("vh", "vv"):
@@ -255,12 +273,18 @@ def _check(card: Card) -> None:  # noqa: C901  one rule after another, none insi
             build(float, card.domain[key], f"domain.{key}")
     if card.probes is not None:
         variances_of(card.probes)  # raises where they cannot be
+    if card.error_variances is not None:
+        variances_of(card.error_variances)
     if not isinstance(card.no_skill, str):
         raise ValueError("no_skill is not a sentence")
     card_domain(card)  # raises where it cannot be one
     if not card.layout.channels == len(card.channels) + 1:  # the layout checks the scaling
         raise ValueError("channels and scaling do not fit")
     _ = card.readout  # raises where the head names a channel that is not there
+
+
+def _has_index(card: Card) -> bool:
+    return card.head is not None and card.head.kind == "index"
 
 
 def card_domain(card: Card) -> Domain | None:

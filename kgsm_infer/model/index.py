@@ -1,20 +1,24 @@
-"""A number without a probe: how wet a paddock is between its driest and its wettest.
+"""Label-free wetness index: how wet a place is by its own past, from VH alone.
 
-    between = (VH of the field - its driest) / (its wettest - its driest), in dB
-    wetness = 1/2 between + 1/2 (mean of between over the scene)             0 driest, 1 wettest
+    z       = (vh_db - usual_db) / swing_db    usual and swing of the place's own passes so far
+    index   = Phi(1/2 z + 1/2 z_scene)         0 driest, 1 wettest; Phi the normal distribution
+    z_scene = mean over the fields of the pass of the mean z within each field
 
-Change detection (Wagner, Lemoine & Rott 1999, Remote Sens. Environ. 70, 191) with nothing
-fitted: no label was seen. The field's half is what happened there; the scene's half what
-happened to all fields, and steadier, since speckle averages out over it. It is a model file like
-any other (``wetness.onnx``, made by :mod:`kgsm_train.export.wetness`): ``wetness`` is its name
-where a command wants a model.
+Usual and swing are shrunk to a typical place, which counts as three passes
+(:class:`kgsm_infer.context.definitions.Typical`), so there is a value from the first pass on. With
+fewer than five passes of a place it is flagged ``context_missing``. Later passes are never used.
+For a single field z_scene is the field's own mean z.
 
-Soil moisture in m3 m-3 is made of it only between limits that somebody states, or that the
-soil's texture gives:
+This is change detection (Wagner, Lemoine & Rott 1999, Remote Sens. Environ. 70, 191) on a
+standardised anomaly. Nothing is fitted and no label is used. The index is a model file like any
+other (``wetness.onnx``, written by :mod:`kgsm_train.export.wetness`); ``wetness`` is its name where
+a command takes a model.
 
-    SM = dry + (wet - dry) wetness
+Soil moisture in m3 m-3 follows only between limits that are stated, or given by soil texture:
 
-What it is worth was measured where labels are: README, "A number without a probe".
+    SM = dry (1 - index) + wet index
+
+``kgsm-train index-score`` measures it against labels.
 """
 
 from __future__ import annotations
@@ -85,9 +89,10 @@ def limits_of_table(table: Table) -> SoilLimits | None:
 
 
 def wetness_model(limits: SoilLimits | None = None) -> Model:
-    """The shipped model; with limits (two numbers) it gives soil moisture between them.
+    """Load the shipped index; with limits (two numbers) it gives soil moisture between them.
 
-    The limits stand in no file: the native engine makes its line of the card.
+    The limits replace those of the head on the card, which the native engine reads. The file
+    itself stays as it is.
     """
     from .model import load, with_card
 
@@ -96,21 +101,15 @@ def wetness_model(limits: SoilLimits | None = None) -> Model:
         return model
     head, (dry, wet) = model.card.head, (float(limits.dry), float(limits.wet))
     assert head is not None, "the shipped model has a head"
-    head = replace(
-        head,
-        intercept=dry + (wet - dry) * head.intercept,
-        terms=tuple(replace(term, slope=(wet - dry) * term.slope) for term in head.terms),
-    )
     bounds = replace(model.card.limits, sm=(dry, wet))
+    head = replace(head, limits=(dry, wet))
     card = replace(model.card, head=head, quantity="sm", limits=bounds)
     return with_card(model, card, "native")
 
 
 def wetness_of(table: Table, limits: SoilLimits | None = None) -> Retrieval:
-    """The index of each row (with limits: SM), and its flags.
+    """Compute the index of each row (with limits: SM), and its flags.
 
-    A table without the column ``field`` has fields of one site each.
+    Every site is a field of its own in a table without the column ``field``.
     """
-    if "field" not in table.text:
-        table = replace(table, text={**table.text, "field": tuple(table.site.tolist())})
     return wetness_model(limits).predict(table)

@@ -23,7 +23,13 @@ from ..tables.table import Table, table_from_columns
 from .arrays import blocks_given, days_given, filled
 from .card import Card, card_domain
 from .engines import Engine, engine_of
-from .observations import Observations, columns_to_read, frost_flags, observe
+from .observations import (
+    Observations,
+    columns_to_read,
+    dense_vegetation,
+    frost_flags,
+    observe,
+)
 from .onnx_reader import ModelFile, read_model_file
 from .result import Retrieval, finish, outside_domain
 
@@ -144,6 +150,11 @@ class Model:
         static = blocks_given(statics, self.card.names("static"), shape[:1], "statics", {})
         vegetation = plane(wcm.vegetation_name) if wcm else None
         angle = plane("angle_deg") if wcm and wcm.needs_angle else None
+        seen = {
+            name: np.broadcast_to(filled(given[name]), shape)
+            for name in self.card.optional_columns
+            if given.get(name) is not None
+        }
         frost = np.broadcast_to(filled(False if frozen is None else frozen), shape)
 
         def block(some: slice) -> Retrieval:
@@ -160,6 +171,7 @@ class Model:
                 frozen=(frost[some] > 0).ravel(),
                 frost_unknown=np.isnan(frost[some]).ravel(),
                 context_missing=np.zeros(size, bool),  # the caller's features hold it
+                dense=dense_vegetation({name: part[some].ravel() for name, part in seen.items()}),
             )
             rows = np.arange(size).reshape(windows.shape)[:, -self.card.steps :]
             padding = np.full((len(windows), self.card.steps - rows.shape[1]), -1)
@@ -204,6 +216,7 @@ class Model:
             dynamic=card.names("dynamic"),
             statics=card.names("static"),
             history=card.history,
+            optional=card.optional_columns,
         )
         if thin is not None:
             observed = replace(observed, context_missing=observed.context_missing | thin)
@@ -275,6 +288,9 @@ class Model:
         last = rows[:, -1]
         # of frozen soil nothing else is asked: the engines cannot differ in what they saw
         mask |= observed.context_missing[last] * np.uint16(flags.CONTEXT_MISSING)
+        if observed.dense is not None:
+            dense = observed.dense[last] & ((mask & flags.NO_NUMBER) == 0)
+            mask |= dense * np.uint16(flags.DENSE_VEGETATION)
         frost = frost_flags(observed)[last]
         mask = np.where(frost > 0, (mask & flags.SHORT_HISTORY) | frost, mask)
         return finish(card, sm, soil_db, mask, observed.dynamic[last])

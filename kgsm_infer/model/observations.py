@@ -6,19 +6,20 @@ when learnt and another when used.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .. import kernels
 from ..base import flags
 from ..base.errors import DataError
 from ..context.definitions import CONTEXT, WHOLE_ARCHIVE, HistoryRule
 from ..context.from_tables import TableContext
-from ..tables.columns import FROM_DATE, frost_of
+from ..kernels.wcm import default_limits, vwc_from_ndvi
+from ..tables.columns import FROM_DATE, FROZEN_BY, frost_of, possible
 
 if TYPE_CHECKING:
     from ..kernels.wcm import Isolated, Wcm
@@ -35,6 +36,8 @@ class Observations:
     frozen: (R,) True where the soil is frozen or under snow.
     frost_unknown: (R,) True where that should be told and is not: a missing input.
     context_missing: (R,) True where a context was made of too few rows.
+    dense: (R,) True under dense vegetation, of a model that does not isolate the soil; None where
+        it is not known.
     """
 
     site: NDArray[np.str_]
@@ -47,6 +50,7 @@ class Observations:
     frozen: NDArray[np.bool_]
     frost_unknown: NDArray[np.bool_]
     context_missing: NDArray[np.bool_]
+    dense: NDArray[np.bool_] | None = None
 
     def take(self, index: NDArray[np.int64]) -> Observations:
         """The acquisitions of ``index``, in its order."""
@@ -62,6 +66,7 @@ class Observations:
             frozen=self.frozen[index],
             frost_unknown=self.frost_unknown[index],
             context_missing=self.context_missing[index],
+            dense=None if self.dense is None else self.dense[index],
         )
 
 
@@ -96,11 +101,13 @@ def observe(
     dynamic: Sequence[str] = (),
     statics: Sequence[str] = (),
     history: HistoryRule = WHOLE_ARCHIVE,
+    optional: Sequence[str] = FROZEN_BY,
 ) -> Observations:
     """The arrays a model of these inputs reads from ``table``, rows in table order.
 
     polarisation: None reads no radar, and sigma0_db is all NaN.  history: how contexts are made
-    that look at a place's other dates.
+    that look at a place's other dates.  optional: as
+    :attr:`kgsm_infer.model.card.Card.optional_columns`.
     """
 
     context = TableContext(table, history)
@@ -124,7 +131,30 @@ def observe(
         frozen=frozen,
         frost_unknown=frost_unknown,
         context_missing=context.missing([*dynamic, *statics]),
+        dense=dense_vegetation(
+            {name: table.numbers[name] for name in optional if name in table.numbers}
+        ),
     )
+
+
+def dense_vegetation(columns: Mapping[str, ArrayLike]) -> NDArray[np.bool_] | None:
+    """Find acquisitions whose vegetation water content is above the limit of its column.
+
+    columns: (R,) each of VEGETATION that is known; a missing or impossible value is not dense.
+    Limits: 1.0 kg m-2 of the foliage rule from NDVI, 5.0 kg m-2 of a given water content
+    (:func:`kgsm_infer.kernels.wcm.default_limits`). None without either column.
+
+    >>> dense_vegetation({"ndvi": [0.9, 0.3, float("nan")]}).tolist()
+    [True, False, False]
+    """
+    found: NDArray[np.bool_] | None = None
+    for name, rule in (("ndvi", "foliage"), ("vwc_kg_m2", "column")):
+        if name in columns:
+            values = possible(name, columns[name])
+            vwc_kg_m2 = vwc_from_ndvi(values) if rule == "foliage" else values
+            dense = np.asarray(vwc_kg_m2 > default_limits(rule).dense_vwc_kg_m2, np.bool_)
+            found = dense if found is None else found | dense
+    return found
 
 
 def frost_flags(observed: Observations) -> NDArray[np.uint16]:

@@ -37,8 +37,8 @@ MOST_BYTES = 256 * 2**20
 OPERATORS = frozenset(
     name
     for line in (
-        "Add And Cast Clip Concat Div Equal Exp Gather Gemm Greater GreaterOrEqual Identity IsInf",
-        "IsNaN LSTM Less LessOrEqual Log MatMul Max Min Mul Neg Not Or Pad Pow ReduceMax",
+        "Add And Cast Clip Concat Div Equal Erf Exp Gather Gemm Greater GreaterOrEqual Identity",
+        "IsInf IsNaN LSTM Less LessOrEqual Log MatMul Max Min Mul Neg Not Or Pad Pow ReduceMax",
         "ReduceMean ReduceMin ReduceSum Sin Slice Sqrt Squeeze Sub Tanh Transpose Unsqueeze Where",
     )
     for name in line.split()

@@ -21,18 +21,21 @@ from .stack import Stack
 SAMPLE = 256
 
 
-def open_stack(scene: Scene, polarisation: str, columns: Sequence[str]) -> Stack:
+def open_stack(
+    scene: Scene, polarisation: str, columns: Sequence[str], optional: Sequence[str] = FROZEN_BY
+) -> Stack:
     """Look at a scene: dates, grid, what each of ``columns`` is made of, and its units.
 
     columns: as a model names them (``vh_db``, ``ndvi``, ``angle_deg``, features, statics);
-    those made from date or context need no layer. DataError where one cannot be made, a
+    those made from date or context need no layer.  optional: columns read where a layer has them.
+    DataError where one cannot be made, a
     file cannot be read, a grid differs although ``resample`` is "refuse", or the numbers of
     a layer cannot be of its unit.
     """
     name = scene.backscatter(polarisation)
     wanted = [f"{polarisation}_db", *columns]
     wanted += [first_given(column, scene.layers) for column in wanted]
-    wanted += [column for column in FROZEN_BY if column in scene.layers]
+    wanted += [column for column in optional if made_from(column, scene.layers)]
     layers: dict[str, Layer] = {}
     for column in dict.fromkeys(wanted):
         if column in FROM_DATE or (column in CONTEXT and column not in scene.layers):

@@ -24,6 +24,8 @@ POLARISATIONS = ("vh", "vv")
 
 #: Optional columns that tell frozen soil or snow.
 FROZEN_BY = ("temp_c", "snow_cover")
+#: Vegetation, which a label-free index reads for the flag of dense vegetation only.
+VEGETATION = ("ndvi", "vwc_kg_m2")
 DAYS_PER_YEAR = 365.2425
 
 #: What files write where nothing was measured; so is anything beyond 1e15 (1e20, 3.4e38).

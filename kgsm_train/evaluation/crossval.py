@@ -184,7 +184,7 @@ def run_part(
     if MODELS[model].network:
         trained = train(samples, config, model, train_rows, step)
         sm, learnt = estimate(trained.network, samples, test_rows), trained.learnt
-    elif model == "wetness":  # nothing is fitted: the shipped index between fixed limits
+    elif model == "wetness":  # the shipped index, past only, between fixed limits
         sm = wetness_of(source.table, WETNESS_LIMITS).sm[test_rows]
         learnt = Learnt()
         step(1, 1, math.nan)

@@ -227,8 +227,10 @@ def test_files_are_held_against_their_card(tmp_path):
         onnx.helper.set_model_props(model, {CARD_KEY: json.dumps({**card, **changes})})
         return sealed(model.SerializeToString())
 
-    refused(with_card(format=3), "format 3, this kgsm reads format 2; update kgsm")
+    refused(with_card(format=4), "format 4, this kgsm reads format 3; update kgsm")
     refused(with_card(format=1), "format 1, of an older kgsm")
+    assert read_model_file(with_card(format=2)).card.format == 2, "the format before is read"
+    refused(with_card(format=2, error_variances={}), "format 2 has no head of kind index")
     refused(with_card(kind="oracle"), "inconsistent .kind 'oracle'")
     refused(with_card(wcm=None), "inconsistent")
     refused(with_card(steps=0), "inconsistent")

@@ -136,7 +136,11 @@ def _table(loaded: Loaded, rows: Sequence[Observed]) -> Any:
     }
     if any(row.orbit for row in rows):
         columns["orbit"] = [row.orbit for row in rows]
-    optional = [name for name in ("temp_c", "snow_cover") if any(name in r.numbers for r in rows)]
+    optional = [
+        name
+        for name in loaded.model.card.optional_columns
+        if name not in loaded.inputs and any(name in row.numbers for row in rows)
+    ]
     for name in (*loaded.inputs, *optional):
         columns[name] = np.asarray([row.numbers.get(name, np.nan) for row in rows], np.float64)
         if not np.isfinite(columns[name]).any() and name in loaded.statics:
