@@ -1,1 +1,1 @@
-"""The inputs the method stands on: backscatter with its angle, vegetation, daily images."""
+"""Prepare inputs: backscatter with its incidence angle, vegetation and daily images."""
