@@ -58,11 +58,18 @@ def measure(model_path: str, engine: str, scene_path: str, threads: int) -> dict
     from kgsm_infer.scenes.manifest import read_scene
 
     class Timed(kgsm_infer.Model):
-        def estimate(self, *arguments: Any) -> Any:
+        def over(self, observed: Any) -> Any:
             began = time.thread_time()
-            result = super().estimate(*arguments)
+            retrieve = super().over(observed)
             inside.append(time.thread_time() - began)
-            return result
+
+            def timed(*arguments: Any) -> Any:
+                began = time.thread_time()
+                result = retrieve(*arguments)
+                inside.append(time.thread_time() - began)
+                return result
+
+            return timed
 
     inside: list[float] = []
     plain, scene = kgsm_infer.load(model_path, engine=engine), read_scene(scene_path)

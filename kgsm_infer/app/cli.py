@@ -137,9 +137,9 @@ def predict(
 
         corrected = correct_rows(loaded.card, observations, result, read_probes(probes))
         result, beside = corrected.result, corrected.columns()
-        for sentence in corrected.said:
-            note(sentence)
-    write_retrieval(output, observations, result, beside=beside, **_told(loaded))
+        for text in corrected.notes:
+            note(text)
+    write_retrieval(output, observations, result, beside=beside, simulated=loaded.card.simulated)
     if past is not None:  # after the numbers: a call that is cut off may be made again
         from ..context.state_file import write_past
 
@@ -296,11 +296,12 @@ def paddocks(
         found, said = correct_paddocks(loaded.card, outlines, found, read_probes(probes))
         for sentence in said:
             note(sentence)
-    write_paddocks(output, outlines, found, **_told(loaded, made_up))
+    simulated = loaded.card.simulated or made_up
+    write_paddocks(output, outlines, found, simulated=simulated)
     if quicklook is not None:
         from ..paddocks.picture import draw_paddocks
 
-        draw_paddocks(quicklook, outlines, found, **_told(loaded, made_up))
+        draw_paddocks(quicklook, outlines, found, simulated=simulated)
     say(f"{output}: {paddock_summary(found)}", output)
     _simulated(loaded, made_up)
 
@@ -385,11 +386,6 @@ def _counted(output: Path, counts: Mapping[str, int]) -> str:
         f"{output}: {counts['dates']} dates, {counts['pixels']} pixels, "
         f"{counts['numbers']} with a number"
     )
-
-
-def _told(model: Model, scene: bool = False) -> dict[str, Any]:
-    """What every output says of its model."""
-    return {"simulated": model.card.simulated or scene, "quantity": model.card.quantity}
 
 
 def _simulated(model: Model, scene: bool = False) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..base import flags
+from ..base.quantities import SOIL_MOISTURE
 from ..context.definitions import looks_back
 from ..kernels.wcm import Isolated
 from ..model.card import Card
@@ -24,26 +25,17 @@ def write_retrieval(
     result: Retrieval,
     *,
     simulated: bool = False,
-    quantity: str = "sm",
     beside: Mapping[str, ArrayLike] | None = None,
 ) -> None:
-    """``site,date,sm,sm_lower,sm_upper,soil_db,flags``, one line per row of the file read.
+    """Write ``site,date,sm,sm_lower,sm_upper,soil_db,flags``, one line per row of the file read.
 
-    With ``simulated`` a column ``source`` says so in every line. Of an index of another
-    ``quantity`` only ``site,date,QUANTITY,flags``: it has neither interval nor soil.
-    beside: further columns.
+    An index has neither interval nor soil: its table is ``site,date,wetness,flags``.
+    simulated: adds a column ``source`` that says so in every line.  beside: further columns.
     """
-    if quantity != "sm":
-        write_columns(path, table, {quantity: result.sm}, result.flags, simulated)
-        return
-    columns: dict[str, ArrayLike] = {
-        "sm": result.sm,
-        "sm_lower": result.lower,
-        "sm_upper": result.upper,
-        "soil_db": result.soil_db,
-        **(beside or {}),
-    }
-    write_columns(path, table, columns, result.flags, simulated)
+    columns: dict[str, ArrayLike] = {**result.columns()}
+    if result.quantity is not SOIL_MOISTURE:
+        columns = {result.quantity.column: result.sm}
+    write_columns(path, table, {**columns, **(beside or {})}, result.flags, simulated)
 
 
 def write_isolated(path: Path, table: Table, soil: Isolated) -> None:
@@ -80,7 +72,7 @@ def describe(file: ModelFile) -> str:
     lines = [
         f"{(file.path.name if file.path else 'model')}: {card.kind}, {file.role} graph, "
         f"kgsm {card.kgsm_version}, {card.created}",
-        f"reads: {', '.join(dict.fromkeys(_reads(card)))}; windows of {card.steps} acquisitions",
+        f"reads: {_reads(card)}; windows of {card.steps} acquisitions",
         f"network: {card.members} LSTM of {card.hidden} hidden units, averaged",
     ]
     if card.wcm:
@@ -191,15 +183,9 @@ def _of_term(channel: str, lag: int) -> str:
     return words + (" at the look before" if lag == 1 else f" {lag} looks before" * (lag > 1))
 
 
-def _reads(card: Card) -> list[str]:
-    wcm = card.wcm
-    return [
-        f"{card.polarisation.upper()} sigma0 (dB)",
-        *([wcm.vegetation_name] if wcm else []),
-        *(["angle_deg"] if wcm and wcm.needs_angle else []),
-        *card.names("dynamic"),
-        *card.names("static"),
-    ]
+def _reads(card: Card) -> str:
+    columns = card.inputs.columns[1:]
+    return ", ".join([f"{card.polarisation.upper()} sigma0 (dB)", *columns])
 
 
 def _scores(validation: Mapping[str, object]) -> str:

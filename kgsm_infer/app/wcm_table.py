@@ -7,7 +7,9 @@ import numpy as np
 from .. import kernels
 from ..base import flags
 from ..base.errors import UsageError
+from ..base.quantities import SOIL_MOISTURE
 from ..kernels.wcm import Isolated, Wcm, default_limits
+from ..model.inputs import Inputs
 from ..model.observations import frost_flags, isolate_observed, observe
 from ..model.result import Retrieval
 from ..tables.table import Table
@@ -51,12 +53,8 @@ def isolate_table(table: Table, wcm: Wcm, polarisation: str) -> Isolated:
     """Isolation of every row. DataError where a column the WCM reads is absent."""
     if polarisation not in ("vh", "vv"):
         raise UsageError(f"--polarisation {polarisation!r} is neither vh nor vv")
-    observed = observe(
-        table,
-        polarisation=polarisation,
-        vegetation=wcm.vegetation_name,
-        needs_angle=wcm.needs_angle,
-    )
+    angle = "angle_deg" if wcm.needs_angle else None
+    observed = observe(table, Inputs(f"{polarisation}_db", wcm.vegetation_name, angle))
     soil = isolate_observed(wcm, observed)
     without, nan = observed.frozen | observed.frost_unknown, np.float32(np.nan)
     return Isolated(
@@ -78,4 +76,11 @@ def invert_table(table: Table, wcm: Wcm, polarisation: str, c_db: float, d_db: f
         clipped = (sm < low) | (sm > high)
     nan = np.full_like(sm, np.nan)
     mask = soil.flags | clipped * np.uint16(flags.SM_CLIPPED)
-    return Retrieval(np.clip(sm, np.float32(low), np.float32(high)), nan, nan, soil.soil_db, mask)
+    return Retrieval(
+        sm=np.clip(sm, np.float32(low), np.float32(high)),
+        lower=nan,
+        upper=nan,
+        soil_db=soil.soil_db,
+        flags=mask,
+        quantity=SOIL_MOISTURE,
+    )

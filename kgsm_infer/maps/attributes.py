@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import __version__
 from ..base.flags import FLAG_MASKS, FLAG_MEANINGS
+from ..base.quantities import SOIL_MOISTURE, WETNESS, Quantity
 from .plan import Plan
 
 if TYPE_CHECKING:
@@ -30,8 +31,14 @@ LONG_NAMES: Mapping[str, str] = {
 }
 
 
-#: Of an index that is no soil moisture: it has no standard name.
-WETNESS = "label-free wetness index: 0 driest, 1 wettest that the field has shown"
+#: Long name of the wetness index, which has no CF standard name.
+_INDEX_NAME = "label-free wetness index: 0 driest, 1 wettest that the field has shown"
+
+
+_TITLES: Mapping[Quantity, str] = {
+    SOIL_MOISTURE: "Surface soil moisture",
+    WETNESS: "Wetness index (no unit)",
+}
 
 
 def cf_attributes(name: str, card: Card) -> dict[str, Any]:
@@ -43,8 +50,8 @@ def cf_attributes(name: str, card: Card) -> dict[str, Any]:
             "flag_masks": np.asarray(FLAG_MASKS, np.uint16),
             "flag_meanings": FLAG_MEANINGS,
         }
-    if card.quantity != "sm":
-        return {"long_name": LONG_NAMES[name].replace(LONG_NAMES["sm"], WETNESS), "units": "1"}
+    if card.retrieves is not SOIL_MOISTURE:
+        return {"long_name": LONG_NAMES[name].replace(LONG_NAMES["sm"], _INDEX_NAME), "units": "1"}
     return {
         "long_name": LONG_NAMES[name],
         "standard_name": "volume_fraction_of_condensed_water_in_soil",
@@ -59,7 +66,7 @@ def global_attributes(plan: Plan) -> dict[str, Any]:
     if plan.stack.simulated:
         simulated += "SIMULATED: the scene holds simulated data. "
     name = plan.stack.title or Path(plan.stack.source).stem
-    what = "Surface soil moisture" if card.quantity == "sm" else "Wetness index (no unit)"
+    what = _TITLES[card.retrieves]
     interval = (
         "none on the model's card"
         if card.interval is None
@@ -82,6 +89,8 @@ def global_attributes(plan: Plan) -> dict[str, Any]:
         "history": f"kgsm-infer map, kgsm {__version__}",
         "references": "Yu, Filippi, Bishop: knowledge-guided deep learning of soil moisture",
         "comment": f"interval: {interval}; see flags before use",
+        "kgsm_quantity": card.retrieves.name,
+        "kgsm_unit": card.retrieves.unit,
         "kgsm_model_sha256": str(card.graph_sha256.get(plan.model.role, "")),
         "kgsm_simulated": "true" if simulated else "false",
     }

@@ -1,31 +1,49 @@
-"""A model on one block: columns of each acquisition in, soil moisture and flags out."""
+"""Run a model on one block of pixels: columns of each acquisition in, one plane per date out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ..context.definitions import CONTEXT
+from ..model.date_effect import DateEffect
 from ..model.observations import Observations, dense_vegetation
+from ..model.result import Retrieval
 from ..probes import shift
 from ..scenes.grid import Window
 from ..scenes.reader import Reader
 from ..tables.columns import FROZEN_BY, VEGETATION, frost_of, made_from
+from .attributes import VARIABLES
 from .context import BlockContext, Context, pixels_of
 from .plan import Plan
 
 if TYPE_CHECKING:
     from ..model.model import Model
-    from ..model.result import Retrieval
-
-Column = Callable[[str, int], tuple[NDArray[np.float64], ArrayLike]]
 
 
-class Block(NamedTuple):
-    """What a model says of a window: (K, height, width) of each of VARIABLES."""
+@dataclass(frozen=True)
+class PixelBlock:
+    """N pixels on D dates, of a scene or of a chunk of a Dataset.
+
+    context: their columns.  dates: (D,) ascending.  targets: indices into dates to retrieve,
+    ascending.  optional: those of the card's optional columns that are there.
+    effects: a correction by probes for each target, or empty.
+    """
+
+    context: BlockContext
+    dates: NDArray[np.datetime64]
+    targets: Sequence[int]
+    optional: tuple[str, ...] = ()
+    effects: tuple[DateEffect, ...] = ()
+
+
+@dataclass(frozen=True)
+class Block:
+    """Results of a window of a scene: (K, height, width) of each of VARIABLES."""
 
     sm: NDArray[np.float32]
     sm_lower: NDArray[np.float32]
@@ -34,86 +52,83 @@ class Block(NamedTuple):
 
 
 def retrieve_block(plan: Plan, reader: Reader, window: Window, context: Context) -> Block:
-    """One block of the map: (K, height, width)."""
-    shared = BlockContext(pixels_of(plan, reader, window), context)
-
-    def column(name: str, acquisition: int) -> tuple[NDArray[np.float64], ArrayLike]:
-        if name in CONTEXT and not plan.stack.has(name):
-            return shared.value(name, acquisition)
-        return reader.column(name, acquisition, window).ravel(), False
-
-    parts = retrieve_columns(
-        plan.model,
-        plan.stack.dates,
-        plan.targets,
-        window.height * window.width,
-        column,
-        [name for name in plan.model.card.optional_columns if made_from(name, plan.stack.layers)],
+    """Retrieve one block of a map."""
+    block = PixelBlock(
+        context=BlockContext(pixels_of(plan, reader, window), context),
+        dates=plan.stack.dates,
+        targets=plan.targets,
+        optional=tuple(
+            name for name in plan.model.card.optional_columns if made_from(name, plan.stack.layers)
+        ),
+        effects=plan.effects,
     )
-    if plan.effects:
-        parts = [
-            shift(plan.model.card, part, np.full(len(part.sm), effect.correction, np.float32))
-            for part, effect in zip(parts, plan.effects, strict=True)
-        ]
     shape = (len(plan.targets), window.height, window.width)
-    return Block(
-        *(
-            np.concatenate([getattr(part, name) for part in parts]).reshape(shape)
-            for name in ("sm", "lower", "upper", "flags")
-        )
-    )
+    found = retrieve_pixels(plan.model, block)
+    return Block(**{name: plane.reshape(shape) for name, plane in found.items()})
 
 
-def retrieve_columns(
-    model: Model,
-    dates: NDArray[np.datetime64],
-    targets: Sequence[int],
-    pixels: int,
-    column: Column,
-    optional: Sequence[str] = (),
-) -> list[Retrieval]:
-    """Retrievals of N pixels at each of ``targets``, indices into ``dates`` (D,), ascending.
+def retrieve_pixels(model: Model, block: PixelBlock) -> dict[str, NDArray[Any]]:
+    """Retrieve a block of pixels on its target dates: (K, N) of each of VARIABLES.
 
-    column: of a name and an index into dates, (N,) values as a table has them, and where
-    (N,) a context among them is made of too little. Each is asked for once, isolation is
-    done once per acquisition, however many targets look back on it.
-    optional: those of the card's optional columns that ``column`` has.
+    Block map and lazy map both end here. Each column of an acquisition is read once, and each
+    acquisition is checked and isolated once, however many targets look back on it.
     """
-    card = model.card
-    acquisitions = range(max(0, targets[0] - card.steps + 1), targets[-1] + 1)
+    acquisitions = range(max(0, block.targets[0] - model.card.steps + 1), block.targets[-1] + 1)
+    pixels = block.context.pixels
+    observed = _observe_pixels(model, block, acquisitions)
+    retrieve = model.over(observed)
+    effects = block.effects or [None] * len(block.targets)
+    parts: list[Retrieval] = []
+    for target, effect in zip(block.targets, effects, strict=True):
+        back = np.arange(target - model.card.steps + 1, target + 1) - acquisitions[0]
+        rows = np.where(back >= 0, back * pixels + np.arange(pixels)[:, None], -1)
+        part = retrieve(rows, observed.statics[rows[:, -1]])
+        if effect is not None:
+            part = shift(model.card, part, np.full(pixels, effect.correction, np.float32))
+        parts.append(part)
+    fields = dict(zip(VARIABLES, ("sm", "lower", "upper", "flags"), strict=True))
+    return {
+        name: np.stack([getattr(part, field) for part in parts]) for name, field in fields.items()
+    }
+
+
+def _observe_pixels(model: Model, block: PixelBlock, acquisitions: range) -> Observations:
+    """Return A acquisitions of N pixels as A * N observations, one acquisition after another."""
+    pixels, inputs = block.context.pixels, model.card.inputs
     count = len(acquisitions) * pixels
     lacking = np.zeros((len(acquisitions), pixels), bool)
 
     def acquired(name: str) -> NDArray[np.float32]:
-        """(A * N,) of one column, one acquisition after the other."""
         out = np.empty((len(acquisitions), pixels), np.float32)
         for a, acquisition in enumerate(acquisitions):
-            out[a], too_little = column(name, acquisition)
-            lacking[a] |= too_little
+            if name in CONTEXT and not block.context.has(name):
+                out[a], too_little = block.context.value(name, acquisition)
+                lacking[a] |= too_little
+            else:
+                out[a] = block.context.column(name, acquisition)
         return out.reshape(-1)
 
+    def matrix(names: Sequence[str]) -> NDArray[np.float32]:
+        columns = [acquired(name) for name in names]
+        return np.stack(columns, axis=1) if columns else np.zeros((count, 0), np.float32)
+
+    assert inputs.backscatter is not None, "every card names its backscatter"
     frozen, frost_unknown = frost_of(
-        {name: acquired(name) for name in optional if name in FROZEN_BY}, count
+        {name: acquired(name) for name in block.optional if name in FROZEN_BY}, count
     )
-    since = (dates - dates[0]) / np.timedelta64(86400, "s")
-    dynamic = [acquired(name) for name in card.names("dynamic")]
-    statics = [acquired(name) for name in card.names("static")]
-    observed = Observations(
-        site=np.empty(0, np.str_),  # windows are given, no site is looked at
+    since = (block.dates - block.dates[0]) / np.timedelta64(86400, "s")
+    return Observations(
+        site=np.empty(0, np.str_),  # the windows are known, no site is read
         day=np.repeat(since[list(acquisitions)], pixels),
-        sigma0_db=acquired(f"{card.polarisation}_db"),
-        vegetation=acquired(card.wcm.vegetation_name) if card.wcm else None,
-        angle_deg=acquired("angle_deg") if card.wcm and card.wcm.needs_angle else None,
-        dynamic=np.stack(dynamic, axis=1) if dynamic else np.zeros((count, 0), np.float32),
-        statics=np.stack(statics, axis=1) if statics else np.zeros((count, 0), np.float32),
+        sigma0_db=acquired(inputs.backscatter),
+        vegetation=acquired(inputs.vegetation) if inputs.vegetation else None,
+        angle_deg=acquired(inputs.angle) if inputs.angle else None,
+        dynamic=matrix(inputs.dynamic),
+        statics=matrix(inputs.statics),
         frozen=frozen,
         frost_unknown=frost_unknown,
         context_missing=lacking.reshape(-1),
-        dense=dense_vegetation({name: acquired(name) for name in optional if name in VEGETATION}),
+        dense=dense_vegetation(
+            {name: acquired(name) for name in block.optional if name in VEGETATION}
+        ),
     )
-    parts = []
-    for target in targets:
-        back = np.arange(target - card.steps + 1, target + 1) - acquisitions[0]
-        rows = np.where(back >= 0, back * pixels + np.arange(pixels)[:, None], -1)
-        parts.append(model.estimate(observed, rows, observed.statics[rows[:, -1]]))
-    return parts

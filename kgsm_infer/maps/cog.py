@@ -104,7 +104,7 @@ def _vrt(work: Work, level: int, size: tuple[int, int], overviews: Iterable[int]
     }
     items = "".join(f"<MDI key={quoteattr(k)}>{escape(str(v))}</MDI>" for k, v in tags.items())
     card, bands = work.plan.model.card, []
-    unit = "m3 m-3" if card.quantity == "sm" else "1"
+    unit = card.retrieves.unit
     for number, (name, dtype) in enumerate(VARIABLES.items(), start=1):
         raw = (
             f'<SourceFilename relativeToVRT="1">{name}{_level(level)}</SourceFilename>'

@@ -167,6 +167,10 @@ class BlockContext:
         """Number of pixels, N."""
         return self._pixels.count
 
+    def has(self, name: str) -> bool:
+        """Return True for a column that is read, not made."""
+        return self._pixels.has(name)
+
     def column(self, name: str, acquisition: int) -> Values:
         """Return a column (N,), computed where the pixels lack it."""
         if name in CONTEXT and not self._pixels.has(name):

@@ -28,9 +28,8 @@ from ..tables.columns import FROM_DATE, made_from, make, possible
 from ..tables.dates import is_future
 from ..tables.passes import number_passes
 from .attributes import VARIABLES, cf_attributes
-from .blocks import retrieve_columns
+from .blocks import PixelBlock, retrieve_pixels
 from .context import BlockContext, Context, Pixels
-from .plan import model_columns
 
 if TYPE_CHECKING:
     from ..model.card import Card
@@ -62,8 +61,7 @@ def retrieve(
     xarray = optional("xarray", what="retrieval on a Dataset", extra="cluster")
     loaded = _model(str(model), engine)
     card = loaded.card
-    names = [f"{card.polarisation}_db", *model_columns(loaded)]
-    used, made = _variables(stack, names, card.optional_columns)
+    used, made = _variables(stack, card.inputs.columns, card.optional_columns)
     flat = xarray.Dataset({name: stack[name] for name in used}, coords=stack.coords)
     order = [dim for dim in ("time", "y", "x") if dim in flat.dims]
     if order != ["time", "y", "x"]:
@@ -103,7 +101,7 @@ def _loaded(path: str, engine: str, changed: int) -> Model:
 
 
 def _variables(
-    stack: Any, names: list[str], optional_columns: Sequence[str]
+    stack: Any, names: Sequence[str], optional_columns: Sequence[str]
 ) -> tuple[list[str], list[str]]:
     """The dataset's variables that are read, and the scene contexts to make of them."""
     used: dict[str, None] = {}
@@ -214,31 +212,22 @@ def _block(flat: Any, *, model: str, engine: str, every: bool) -> Any:
     loaded = _model(model, engine)
     sizes = (flat.sizes["y"], flat.sizes["x"])
     dates = flat["time"].values.astype("datetime64[s]")
-    context = _context_of(flat, loaded)
-
-    def column(name: str, acquisition: int) -> tuple[NDArray[np.float64], Any]:
-        if name in CONTEXT and (name not in flat or f"{name}_count" in flat):
-            return context.value(name, acquisition)
-        return context.column(name, acquisition), False
-
     targets = range(len(dates)) if every else range(len(dates) - 1, len(dates))
-    parts = retrieve_columns(
-        loaded,
-        dates,
-        targets,
-        sizes[0] * sizes[1],
-        column,
-        [name for name in loaded.card.optional_columns if made_from(name, flat)],
+    block = PixelBlock(
+        context=_context_of(flat, loaded),
+        dates=dates,
+        targets=targets,
+        optional=tuple(name for name in loaded.card.optional_columns if made_from(name, flat)),
     )
-    results = dict(zip(VARIABLES, ("sm", "lower", "upper", "flags"), strict=True))
+    found = retrieve_pixels(loaded, block)
     return xarray.Dataset(
         {
             loaded.card.retrieves.column_of(name): (
                 ("time", "y", "x"),
-                np.stack([getattr(part, key).reshape(sizes) for part in parts]),
+                plane.reshape(len(targets), *sizes),
                 cf_attributes(name, loaded.card),
             )
-            for name, key in results.items()
+            for name, plane in found.items()
         },
         coords={dim: flat[dim] for dim in ("y", "x") if dim in flat.coords}
         | {"time": flat["time"][list(targets)]},

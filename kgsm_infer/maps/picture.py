@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..base.extras import optional
 from ..base.files import whole
+from ..base.quantities import Quantity
 from ..scenes.grid import Window
 from .work import Work
 
@@ -22,11 +23,6 @@ from .work import Work
 SIDE = 1200
 #: Colours from dry to wet, the same in every picture so that two can be compared.
 COLOURS = "YlGnBu"
-ENDS: Mapping[str, tuple[float, float]] = {"sm": (0.0, 0.5), "wetness": (0.0, 1.0)}
-LABELS: Mapping[str, str] = {
-    "sm": "soil moisture, 0-5 cm (m³/m³)",
-    "wetness": "wetness index: 0 driest, 1 wettest (no unit)",
-}
 NO_NUMBER_GREY = "#d0d0d0"
 
 
@@ -36,12 +32,11 @@ def draw_map(path: str | Path, work: Work) -> None:
     west, south, east, north = plan.stack.grid.bounds
     figure, axes = new_figure()
     k = len(plan.targets) - 1
-    dry, wet = ENDS[plan.model.card.quantity]
     image = axes.imshow(
         np.ma.masked_invalid(plan.stack.grid.north_up(_thinned(work, k))),
         cmap=COLOURS,
-        vmin=dry,
-        vmax=wet,
+        vmin=0.0,
+        vmax=plan.model.card.retrieves.upper_end,
         extent=(west, east, south, north),
         interpolation="nearest",
     )
@@ -57,7 +52,7 @@ def draw_map(path: str | Path, work: Work) -> None:
     date = np.datetime_as_string(plan.dates[k], "D")
     title = f"{plan.stack.title or Path(plan.stack.source).stem}, {date}"
     simulated = plan.model.card.simulated or plan.stack.simulated
-    finish(path, figure, axes, image, title, simulated, plan.model.card.quantity)
+    finish(path, figure, axes, image, title, simulated, plan.model.card.retrieves)
 
 
 def finish(
@@ -67,11 +62,11 @@ def finish(
     coloured: Any,
     title: str,
     simulated: bool,
-    quantity: str,
+    quantity: Quantity,
 ) -> None:
     """Colour bar, title and legend, then the file, whole or not at all."""
     bar = figure.colorbar(coloured, ax=axes, shrink=0.8, extend="max")
-    bar.set_label(LABELS[quantity])
+    bar.set_label(quantity.label)
     axes.set_title(f"{'SIMULATED: ' if simulated else ''}{title}")
     patch, line = matplotlib_or_reason().patches.Patch, matplotlib_or_reason().lines.Line2D
     figure.legend(

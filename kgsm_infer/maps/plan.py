@@ -92,7 +92,7 @@ def plan_map(
     if every and date is not None:
         raise UsageError("one date or all dates, not both")
     card = model.card
-    stack = open_stack(scene, card.polarisation, model_columns(model), card.optional_columns)
+    stack = open_stack(scene, card.polarisation, card.inputs.columns[1:], card.optional_columns)
     notes: tuple[str, ...] = ()
     if not allow_future:
         stack, notes = _without_future(stack)
@@ -103,23 +103,12 @@ def plan_map(
     else:
         targets = (_target(stack, date),)
     if not every:
-        _all_within_reach(stack, targets[0], model_columns(model))
+        _all_within_reach(stack, targets[0], card.inputs.columns[1:])
     grid = stack.grid
     plan = Plan(model, stack, targets, (), notes=notes)
     read = max(len(plan.remembered), len(plan.acquisitions))
     windows = tuple(block_windows(grid.height, grid.width, stack.tile, read))
     return replace(plan, windows=windows)
-
-
-def model_columns(model: Model) -> list[str]:
-    """The columns a model reads beside its backscatter."""
-    card = model.card
-    return [
-        *([card.wcm.vegetation_name] if card.wcm else []),
-        *(["angle_deg"] if card.wcm and card.wcm.needs_angle else []),
-        *card.names("dynamic"),
-        *card.names("static"),
-    ]
 
 
 def block_windows(

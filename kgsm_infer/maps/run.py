@@ -72,11 +72,11 @@ def map_scene(
         if output.suffix.lower() in (".tif", ".tiff") and len(plan.targets) > 1:
             raise UsageError(f"{output}: a COG holds one date; name a .nc or .zarr file for all")
         if probes is not None:
-            from .probed import corrected_plan
+            from .probed import correct_plan
 
-            plan, said = corrected_plan(plan, probes, threads)
-            for sentence in said:
-                tell(sentence)
+            plan, notes = correct_plan(plan, probes, threads)
+            for note in notes:
+                tell(note)
         room = _bytes_at_most(plan, output)
         with worked_out(plan, output, threads=threads, progress=progress, room=room) as work:
             write(work, output)

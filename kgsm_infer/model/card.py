@@ -29,6 +29,7 @@ from ..kernels.wcm import Limits, Wcm
 from ..kernels.window import Layout, bounded
 from ..tables.columns import FROZEN_BY, VEGETATION
 from .date_effect import variances_of
+from .inputs import Inputs
 from .interval import interval_of
 
 CARD_KEY = "kgsm.card"
@@ -124,6 +125,19 @@ class Card:
     def retrieves(self) -> Quantity:
         """The quantity of the model's values, with its name and unit."""
         return RETRIEVED[self.quantity]
+
+    @property
+    def inputs(self) -> Inputs:
+        """The columns the model reads."""
+        wcm = self.wcm
+        return Inputs(
+            backscatter=f"{self.polarisation}_db",
+            vegetation=wcm.vegetation_name if wcm else None,
+            angle="angle_deg" if wcm and wcm.needs_angle else None,
+            dynamic=self.names("dynamic"),
+            statics=self.names("static"),
+            optional=tuple(self.optional_columns),
+        )
 
     def names(self, role: str) -> tuple[str, ...]:
         """Channel names of one role, in order."""

@@ -16,9 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..base import flags
 from ..base.errors import DataError, ModelError, UsageError
-from ..context.definitions import looks_back
+from ..context.definitions import CONTEXT, first_given, looks_back
 from ..kernels.domain import Domain
 from ..kernels.window import whole_history, window_rows
+from ..tables.columns import FROM_DATE
 from ..tables.table import Table, table_from_columns
 from .arrays import blocks_given, days_given, filled
 from .card import Card, card_domain
@@ -180,11 +181,7 @@ class Model:
         # block by block, so that what is held beside inputs and results does not grow
         one_thread = replace(self, threads=1)
         blocks = self._in_order(block, _tiles(shape[0], BLOCK)) or [block(slice(0, 0))]
-        return (
-            blocks[0]
-            if len(blocks) == 1
-            else Retrieval(*map(np.concatenate, zip(*blocks, strict=True)))
-        )
+        return blocks[0] if len(blocks) == 1 else Retrieval.concatenate(blocks)
 
     def predict(
         self,
@@ -205,19 +202,9 @@ class Model:
             read = self.table_of(table)
             result = self.predict(read)
             given = read.as_given(np.arange(len(read)))  # rows of one pass are one acquisition
-            rows = given if only is None else given[only]
-            return Retrieval._make(values[rows] for values in result)
+            return result.take(given if only is None else given[only])
         card = self.card
-        observed = observe(
-            table,
-            polarisation=card.polarisation,
-            vegetation=card.wcm.vegetation_name if card.wcm else None,
-            needs_angle=bool(card.wcm and card.wcm.needs_angle),
-            dynamic=card.names("dynamic"),
-            statics=card.names("static"),
-            history=card.history,
-            optional=card.optional_columns,
-        )
+        observed = observe(table, card.inputs, card.history)
         if thin is not None:
             observed = replace(observed, context_missing=observed.context_missing | thin)
         rows = window_rows(table.codes("site"), table.day, card.steps)
@@ -246,6 +233,14 @@ class Model:
         """A table of columns in memory, with all that this model reads."""
         return table_from_columns(columns, features=self.table_features())
 
+    @property
+    def source_columns(self) -> tuple[str, ...]:
+        """The columns a row must bring: those not made from the date or from other rows."""
+        names = self.card.inputs.columns
+        made_of = {first_given(name, ()) for name in names if name in CONTEXT}
+        own = [name for name in names if name not in CONTEXT and name not in FROM_DATE]
+        return tuple(dict.fromkeys([*own, *sorted(made_of)]))
+
     def looks_back(self) -> tuple[str, ...]:
         """The columns it reads that are made of a place's other dates."""
         names = (*self.card.names("dynamic"), *self.card.names("static"))
@@ -258,42 +253,57 @@ class Model:
     def estimate(
         self, observed: Observations, rows: NDArray[np.int64], statics: NDArray[np.float32]
     ) -> Retrieval:
-        """Retrievals of N windows over R observations; what both calls above end in.
+        """Retrieve N windows over R observations.
 
         rows: (N, T) indices into the observations, -1 is padding.  statics: (N, Fs).
         """
+        return self.over(observed)(rows, statics)
+
+    def over(
+        self, observed: Observations
+    ) -> Callable[[NDArray[np.int64], NDArray[np.float32]], Retrieval]:
+        """Check and isolate R observations once; the result retrieves windows over them.
+
+        It takes rows (N, T) and statics (N, Fs) as :meth:`estimate` does, as often as wanted:
+        a map calls it once per date.
+        """
         card = self.card
-        # what is out of range is so for every engine, and the same goes for the history
+        # inputs out of range are so for every engine, and so is the history
         observed = replace(observed, dynamic=card.in_range("dynamic", observed.dynamic))
-        statics = card.in_range("static", statics)
         windows = self.runs_on.over(observed)
-        n = len(rows)
-        sm, soil_db = np.empty(n, np.float32), np.empty(n, np.float32)
-        mask = np.empty(n, np.uint16)
+        frost = frost_flags(observed)
 
-        def work(tile: slice) -> None:
-            some, outside = whole_history(rows[tile], observed.day, card.longest_gap_days)
-            found = windows(some, statics[tile])
-            if self.domain is not None:
-                outside |= outside_domain(
-                    card, self.domain, observed, some[:, -1], statics[tile], found.soil_db
-                )
-            outside &= (found.flags & flags.NO_NUMBER) == 0
-            sm[tile], soil_db[tile] = found.sm, found.soil_db
-            mask[tile] = found.flags | outside * np.uint16(flags.OUTSIDE_DOMAIN)
+        def retrieve(rows: NDArray[np.int64], statics: NDArray[np.float32]) -> Retrieval:
+            statics = card.in_range("static", statics)
+            n = len(rows)
+            sm, soil_db = np.empty(n, np.float32), np.empty(n, np.float32)
+            mask = np.empty(n, np.uint16)
 
-        # the same tiles for any number of threads, and each writes its own part of the
-        # results, so the numbers are the same too
-        self._in_order(work, _tiles(n))
-        last = rows[:, -1]
-        # of frozen soil nothing else is asked: the engines cannot differ in what they saw
-        mask |= observed.context_missing[last] * np.uint16(flags.CONTEXT_MISSING)
-        if observed.dense is not None:
-            dense = observed.dense[last] & ((mask & flags.NO_NUMBER) == 0)
-            mask |= dense * np.uint16(flags.DENSE_VEGETATION)
-        frost = frost_flags(observed)[last]
-        mask = np.where(frost > 0, (mask & flags.SHORT_HISTORY) | frost, mask)
-        return finish(card, sm, soil_db, mask, observed.dynamic[last])
+            def work(tile: slice) -> None:
+                some, outside = whole_history(rows[tile], observed.day, card.longest_gap_days)
+                found = windows(some, statics[tile])
+                if self.domain is not None:
+                    outside |= outside_domain(
+                        card, self.domain, observed, some[:, -1], statics[tile], found.soil_db
+                    )
+                outside &= (found.flags & flags.NO_NUMBER) == 0
+                sm[tile], soil_db[tile] = found.sm, found.soil_db
+                mask[tile] = found.flags | outside * np.uint16(flags.OUTSIDE_DOMAIN)
+
+            # the tiles do not depend on the number of threads and each writes its own part of
+            # the results, so the numbers do not depend on it either
+            self._in_order(work, _tiles(n))
+            last = rows[:, -1]
+            # frozen soil gets no other flag: the engines cannot differ in what they saw
+            raised = mask | observed.context_missing[last] * np.uint16(flags.CONTEXT_MISSING)
+            if observed.dense is not None:
+                dense = observed.dense[last] & ((raised & flags.NO_NUMBER) == 0)
+                raised = raised | dense * np.uint16(flags.DENSE_VEGETATION)
+            frozen = frost[last]
+            raised = np.where(frozen > 0, (raised & flags.SHORT_HISTORY) | frozen, raised)
+            return finish(card, sm, soil_db, raised, observed.dynamic[last])
+
+        return retrieve
 
     def _in_order(self, work: Callable[[slice], _T], parts: Iterable[slice]) -> list[_T]:
         """The results of ``work`` on parts, which ``threads`` threads share."""

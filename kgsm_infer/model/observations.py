@@ -19,7 +19,8 @@ from ..base.errors import DataError
 from ..context.definitions import CONTEXT, WHOLE_ARCHIVE, HistoryRule
 from ..context.from_tables import TableContext
 from ..kernels.wcm import default_limits, vwc_from_ndvi
-from ..tables.columns import FROM_DATE, FROZEN_BY, frost_of, possible
+from ..tables.columns import FROM_DATE, frost_of, possible
+from .inputs import Inputs
 
 if TYPE_CHECKING:
     from ..kernels.wcm import Isolated, Wcm
@@ -94,22 +95,14 @@ def column(
 
 def observe(
     table: Table,
-    *,
-    polarisation: str | None,
-    vegetation: str | None,
-    needs_angle: bool,
-    dynamic: Sequence[str] = (),
-    statics: Sequence[str] = (),
+    inputs: Inputs,
     history: HistoryRule = WHOLE_ARCHIVE,
-    optional: Sequence[str] = FROZEN_BY,
 ) -> Observations:
-    """The arrays a model of these inputs reads from ``table``, rows in table order.
+    """Return the arrays a model reads from ``table``, rows in table order.
 
-    polarisation: None reads no radar, and sigma0_db is all NaN.  history: how contexts are made
-    that look at a place's other dates.  optional: as
-    :attr:`kgsm_infer.model.card.Card.optional_columns`.
+    inputs: without backscatter, sigma0_db is all NaN.  history: rule for contexts made of a
+    place's other dates.  DataError where the table lacks a column.
     """
-
     context = TableContext(table, history)
 
     def single(name: str) -> NDArray[np.float32]:
@@ -123,16 +116,16 @@ def observe(
     return Observations(
         site=table.site,
         day=table.day,
-        sigma0_db=single(f"{polarisation}_db") if polarisation else no_radar(len(table)),
-        vegetation=single(vegetation) if vegetation else None,
-        angle_deg=single("angle_deg") if needs_angle else None,
-        dynamic=matrix(dynamic),
-        statics=matrix(statics),
+        sigma0_db=single(inputs.backscatter) if inputs.backscatter else no_radar(len(table)),
+        vegetation=single(inputs.vegetation) if inputs.vegetation else None,
+        angle_deg=single(inputs.angle) if inputs.angle else None,
+        dynamic=matrix(inputs.dynamic),
+        statics=matrix(inputs.statics),
         frozen=frozen,
         frost_unknown=frost_unknown,
-        context_missing=context.missing([*dynamic, *statics]),
+        context_missing=context.missing([*inputs.dynamic, *inputs.statics]),
         dense=dense_vegetation(
-            {name: table.numbers[name] for name in optional if name in table.numbers}
+            {name: table.numbers[name] for name in inputs.optional if name in table.numbers}
         ),
     )
 

@@ -1,8 +1,10 @@
-"""What a model says of a window: the number, its interval, and the reasons beside it."""
+"""Results of a model: values with their quantity, interval and quality flags."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from .. import kernels
 from ..base import flags
 from ..base.errors import ModelError
+from ..base.quantities import Quantity
 from ..kernels.domain import Domain, outside
 from ..kernels.wcm import in_own_terms, isolate_to_fit
 from .card import Card
@@ -17,13 +20,15 @@ from .interval import ends, interval_of, known_of
 from .observations import Observations
 
 
-class Retrieval(NamedTuple):
-    """N retrievals. Where ``flags`` has a reason of NO_NUMBER, all numbers are NaN.
+@dataclass(frozen=True, eq=False)
+class Retrieval:
+    """N retrievals of one quantity. Where ``flags`` has a reason of NO_NUMBER, all numbers are NaN.
 
-    sm, lower, upper: (N,) float32, m3 m-3; lower and upper are NaN in a model whose
-        card has no interval.
+    sm, lower, upper: (N,) float32, values of ``quantity`` in its unit and the ends of their
+        interval; lower and upper are NaN in a model whose card has no interval.
     soil_db: (N,) float32, sigma_soil of the target acquisition (of a plain LSTM: NaN).
     flags: (N,) uint16, bits of :mod:`kgsm_infer.base.flags`.
+    quantity: soil moisture (m3 m-3) or the wetness index (no unit).
     """
 
     sm: NDArray[np.float32]
@@ -31,26 +36,74 @@ class Retrieval(NamedTuple):
     upper: NDArray[np.float32]
     soil_db: NDArray[np.float32]
     flags: NDArray[np.uint16]
+    quantity: Quantity
 
-    def record(self, i: int) -> dict[str, Any]:
-        """Retrieval ``i`` as plain JSON values: None where there is no number, flags by name.
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        """Iterate over the arrays: sm, lower, upper, soil_db, flags = model.predict(table)."""
+        return iter(self.arrays)
 
-        >>> one, nan = np.float32([0.25]), np.float32([np.nan])
-        >>> Retrieval(one, nan, nan, nan, np.uint16([flags.SHORT_HISTORY])).record(0)["flags"]
-        ['short_history']
-        """
+    def __len__(self) -> int:
+        return len(self.sm)
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """sm, lower, upper, soil_db and flags."""
+        return self.sm, self.lower, self.upper, self.soil_db, self.flags
+
+    def take(self, rows: Any) -> Retrieval:
+        """Return the retrievals at ``rows``, an index array, a mask or a slice."""
+        return Retrieval(
+            sm=self.sm[rows],
+            lower=self.lower[rows],
+            upper=self.upper[rows],
+            soil_db=self.soil_db[rows],
+            flags=self.flags[rows],
+            quantity=self.quantity,
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[Retrieval]) -> Retrieval:
+        """Join retrievals of one quantity. ValueError where there are none, or of two."""
+        if len({part.quantity for part in parts}) != 1:
+            raise ValueError("retrievals to join must be of one quantity, and at least one")
+        return Retrieval(
+            sm=np.concatenate([part.sm for part in parts]),
+            lower=np.concatenate([part.lower for part in parts]),
+            upper=np.concatenate([part.upper for part in parts]),
+            soil_db=np.concatenate([part.soil_db for part in parts]),
+            flags=np.concatenate([part.flags for part in parts]),
+            quantity=parts[0].quantity,
+        )
+
+    def columns(self) -> dict[str, NDArray[np.float32]]:
+        """Return the numbers by published name, after the quantity: ``sm``, ``sm_lower``, ..."""
         numbers = {
             "sm": self.sm,
             "sm_lower": self.lower,
             "sm_upper": self.upper,
             "soil_db": self.soil_db,
         }
-        told: dict[str, Any] = {
-            name: float(values[i]) if np.isfinite(values[i]) else None
-            for name, values in numbers.items()
-        }
+        return {self.quantity.column_of(name): values for name, values in numbers.items()}
+
+    def record(self, i: int) -> dict[str, Any]:
+        """Return retrieval ``i`` as plain JSON values: None without a number, flags by name.
+
+        >>> from kgsm_infer.base.quantities import WETNESS
+        >>> one, nan = np.float32([0.25]), np.float32([np.nan])
+        >>> found = Retrieval(one, nan, nan, nan, np.uint16([flags.SHORT_HISTORY]), WETNESS)
+        >>> found.record(0)["wetness"], found.record(0)["unit"], found.record(0)["flags"]
+        (0.25, '1', ['short_history'])
+        """
         raised = flags.names(int(self.flags[i]))
-        return {**told, "flags": raised.split(";") if raised else []}
+        return {
+            "quantity": self.quantity.name,
+            "unit": self.quantity.unit,
+            **{
+                name: float(values[i]) if np.isfinite(values[i]) else None
+                for name, values in self.columns().items()
+            },
+            "flags": raised.split(";") if raised else [],
+        }
 
 
 def finish(
@@ -86,7 +139,14 @@ def finish(
         width = interval_of(card.interval, channels).point
         lower, upper = ends(width, sm, known_of(mask, dynamic, channels), card.limits.sm)
     no_soil = without if card.wcm else np.ones_like(without)  # a plain LSTM sees no soil
-    return Retrieval(sm, lower, upper, np.where(no_soil, nan, soil_db), mask)
+    return Retrieval(
+        sm=sm,
+        lower=lower,
+        upper=upper,
+        soil_db=np.where(no_soil, nan, soil_db),
+        flags=mask,
+        quantity=card.retrieves,
+    )
 
 
 def outside_domain(

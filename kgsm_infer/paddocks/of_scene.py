@@ -1,4 +1,4 @@
-"""Paddocks on rasters: which share of each pixel lies inside, and what the map says there.
+"""Values of paddocks on a scene, with the spread of the pixels in each.
 
 Shares are exact areas (exactextract), so a pixel on the fence counts by what is inside.
 
@@ -21,16 +21,21 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError
 from ..base.extras import optional
+from ..context.definitions import CONTEXT, SharedBy
 from ..maps.plan import Plan, plan_map
 from ..maps.work import Progress, Work, worked_out
 from ..scenes.gdal import gdal
 from ..scenes.grid import Grid, Window
 from ..scenes.manifest import Scene
 from ..scenes.outlines import Outlines, Reason, on_grid
-from .summary import MIN_VALID, Paddock, summarise, without_number
+from ..tables.columns import FROZEN_BY
+from ..tables.table import table_from_columns
+from .averages import average_paddocks
+from .summary import MIN_VALID, Members, Paddock, summarise_average, without_number
 
 if TYPE_CHECKING:
     from ..model.model import Model
+    from ..model.result import Retrieval
 
 #: Less of a paddock than this inside pixels, and it is a sliver.
 MIN_PIXELS = 1.0
@@ -78,16 +83,57 @@ def paddocks_of_scene(
             item if isinstance(item, Reason) else coverage(plan.stack.grid, item)
             for item in geometries
         ]
-        windows = [item.window for item in covers if isinstance(item, Coverage)]
-        wanted = _touched(plan, windows)
+        known = {
+            name: cover
+            for name, cover in zip(outlines.ids, covers, strict=True)
+            if isinstance(cover, Coverage)
+        }
+        averages = retrieve_averages(plan, known, min_valid)
+        wanted = _touched(plan, [cover.window for cover in known.values()])
         with worked_out(
             plan, Path(output), threads=threads, windows=wanted, progress=progress
         ) as work:
             return [
-                _paddock(work, name, cover, k, min_valid)
+                _paddock(work, name, cover, k, averages, min_valid)
                 for name, cover in zip(outlines.ids, covers, strict=True)
                 for k in range(len(plan.targets))
             ]
+
+
+def retrieve_averages(
+    plan: Plan, covers: Mapping[str, Coverage], min_valid: float = MIN_VALID
+) -> dict[tuple[str, int], Retrieval]:
+    """Retrieve each paddock's averaged inputs; by id and index of the target date.
+
+    The rows are those the gateway stores for the scene, and the result is what ``predict`` gives
+    on a table of them, each paddock one site and one field.
+    """
+    if not covers:
+        return {}
+    stack, model = plan.stack, plan.model
+    first = 0 if len(plan.remembered) else plan.acquisitions.start
+    acquisitions = range(first, max(plan.acquisitions.stop, plan.remembered.stop))
+    names = [name for name in (*model.source_columns, *FROZEN_BY) if stack.has(name)]
+    averages = average_paddocks(stack, covers, names, acquisitions, min_valid)
+    places = np.repeat([*covers], len(acquisitions))
+    columns: dict[str, Any] = {
+        "site": places,
+        "field": places,
+        "date": np.tile(stack.dates[list(acquisitions)].astype("datetime64[s]"), len(covers)),
+    }
+    for name in names:
+        columns[name] = np.concatenate([averages[place].numbers[name] for place in covers])
+    for name, context in CONTEXT.items():  # an average is the mean of its field
+        if context.shared_by is SharedBy.FIELD and context.base in columns:
+            columns.setdefault(name, columns[context.base])
+    extra = [name for name in columns if name not in ("site", "field", "date", "vh_db", "vv_db")]
+    table = table_from_columns(columns, stack.source, features=extra, once=False)
+    found = {}
+    for at, place in enumerate(covers):
+        for k, target in enumerate(plan.targets):
+            found[place, k] = at * len(acquisitions) + target - first
+    result = model.predict(table, np.asarray([*found.values()], np.int64))
+    return {key: result.take(slice(row, row + 1)) for row, key in enumerate(found)}
 
 
 def coverage(grid: Grid, geometry: Mapping[str, Any]) -> Coverage | Reason:
@@ -127,24 +173,28 @@ def coverage(grid: Grid, geometry: Mapping[str, Any]) -> Coverage | Reason:
     return Coverage(window, share.reshape(window.height, window.width), area)
 
 
-def _paddock(work: Work, name: str, cover: Coverage | Reason, k: int, min_valid: float) -> Paddock:
+def _paddock(
+    work: Work,
+    name: str,
+    cover: Coverage | Reason,
+    k: int,
+    averages: Mapping[tuple[str, int], Retrieval],
+    min_valid: float,
+) -> Paddock:
+    card = work.plan.model.card
     when = work.plan.dates[k]
     midnight = when == when.astype("datetime64[D]")
-    date = np.datetime_as_string(when, "D") if midnight else f"{when}Z"
+    date = str(np.datetime_as_string(when, "D") if midnight else f"{when}Z")
     if isinstance(cover, Reason):
-        return without_number(name, str(date), cover)
+        return without_number(name, date, cover, quantity=card.retrieves)
     inside = cover.share > 0
-    sm = work.read("sm", k, cover.window)[inside]
-    mask = work.read("flags", k, cover.window)[inside]
-    return summarise(
-        name,
-        str(date),
-        (sm, mask),
-        cover.share[inside],
-        cover.area,
-        work.plan.model.card,
-        min_valid,
+    members = Members(
+        sm=work.read("sm", k, cover.window)[inside],
+        flags=work.read("flags", k, cover.window)[inside],
+        weight=cover.share[inside],
+        area=cover.area,
     )
+    return summarise_average(name, date, averages[name, k], members, card, min_valid)
 
 
 def _touched(plan: Plan, windows: Sequence[Window]) -> list[int]:

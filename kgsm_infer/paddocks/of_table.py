@@ -14,11 +14,10 @@ from ..scenes.outlines import Outlines, Reason, plain_id
 from ..tables.dates import asked_time
 from ..tables.passes import pass_starts
 from ..tables.table import Table
-from .summary import MIN_VALID, Paddock, summarise, without_number
+from .summary import MIN_VALID, Members, Paddock, summarise, without_number
 
 if TYPE_CHECKING:
     from ..model.model import Model
-    from ..model.result import Retrieval
 
 
 def paddocks_of_table(
@@ -60,7 +59,7 @@ def paddocks_of_table(
             times = start[rows]
         if not len(rows):
             reason = Reason("no rows in the table" if date is None else f"no rows of {date}")
-            found.append(without_number(name, date or "", reason))
+            found.append(without_number(name, date or "", reason, quantity=model.card.retrieves))
             continue
         days = np.unique(times) if every else [times.max()]
         for day in days:
@@ -68,9 +67,7 @@ def paddocks_of_table(
             line = summarise(
                 name,
                 table.date_text[there[0]],
-                _rows_of(result, there),
-                np.ones(len(there)),
-                float(len(there)),
+                Members.of_rows(result.take(there)),
                 model.card,
                 min_valid,
             )
@@ -117,9 +114,3 @@ def _join_column(table: Table, column: str | None) -> NDArray[np.str_]:
         have = ", ".join(["site", *table.text, *table.numbers])
         raise UsageError(f"{table.source}: no column {column!r}; it has {have}")
     return np.asarray([plain_id(cell) for cell in cells], np.str_)
-
-
-def _rows_of(
-    result: Retrieval, rows: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-    return result.sm[rows], result.flags[rows]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..base.quantities import SOIL_MOISTURE
 from ..maps.picture import (
     COLOURS,
-    ENDS,
     NO_NUMBER_GREY,
     finish,
     matplotlib_or_reason,
@@ -27,7 +27,6 @@ def draw_paddocks(
     paddocks: Sequence[Paddock],
     *,
     simulated: bool = False,
-    quantity: str = "sm",
 ) -> None:
     """Outlines filled with their soil moisture (of several dates the last); grey has none."""
     matplotlib = matplotlib_or_reason()
@@ -46,7 +45,8 @@ def draw_paddocks(
         patches, cmap=colours, edgecolor="black", linewidth=0.6
     )
     filled.set_array(np.ma.masked_invalid(np.asarray(values, np.float64)))
-    filled.set_clim(*ENDS[quantity])
+    quantity = paddocks[0].quantity if paddocks else SOIL_MOISTURE
+    filled.set_clim(0.0, quantity.upper_end)
     axes.add_collection(filled)
     axes.autoscale_view()
     if outlines.crs == LON_LAT:

@@ -1,4 +1,4 @@
-"""Paddocks with the level of their date corrected by a few sensors (:mod:`kgsm_infer.probes`)."""
+"""Correct paddocks by soil moisture sensors (:mod:`kgsm_infer.probes`)."""
 
 from __future__ import annotations
 
@@ -11,66 +11,69 @@ import numpy as np
 
 from ..base import flags
 from ..model.card import Card
-from ..probes import Reading, effects
+from ..model.date_effect import DateEffect
+from ..probes import Retrieved, compare_passes, shift_numbers
 from ..scenes.outlines import LON_LAT, Outlines
+from ..tables.dates import utc_seconds
+from ..tables.passes import pass_starts
 from ..tables.table import Table
 from .summary import Paddock
 
 
 def correct_paddocks(
     card: Card, outlines: Outlines, paddocks: Sequence[Paddock], probes: Table
-) -> tuple[list[Paddock], list[str]]:
-    """The lines, each date's level corrected, and what must be told of probes not used.
+) -> tuple[list[Paddock], tuple[str, ...]]:
+    """Return the lines corrected pass by pass, and notes about sensors that were not used.
 
-    A probe belongs to the paddock that its ``field`` or ``site`` names, or whose outline it
-    lies in. What it is compared with is the paddock's mean.
+    A sensor belongs to the paddock that its ``field`` or ``site`` names, or whose outline it
+    lies in, and is compared with the paddock's value.
     """
-    readings, lost = [], 0
-    for i in np.flatnonzero(np.isfinite(probes.numbers["sm"])):
-        name, day = _paddock_of(outlines, probes, int(i)), probes.date[i].astype("datetime64[D]")
-        there = [
-            line
-            for line in paddocks
-            if line.id == name and math.isfinite(line.sm) and _day(line) == day
-        ]
-        if not there:
-            lost += 1
-            continue
-        predicted = float(np.mean([line.sm for line in there]))
-        readings.append(Reading(str(name), day, float(probes.numbers["sm"][i]), predicted))
-    found, said = effects(card, readings)
-    if lost:
-        said.append(f"{lost} probes not used: no paddock with a number at their place on their day")
-    low, high = card.limits.sm
-    corrected = []
-    for line in paddocks:
-        effect = found.get(str(_day(line))) if line.date else None
-        if effect is None or not math.isfinite(line.sm):
-            corrected.append(line)
-            continue
-        names = ("sm", "sm_median", "sm_p10", "sm_p90", "sm_lower", "sm_upper")
-        moved: dict[str, Any] = {
-            name: round(min(max(getattr(line, name) + effect.correction, low), high), 6)
-            for name in names
-            if math.isfinite(getattr(line, name))
-        }
-        beside: dict[str, Any] = {
-            "sm_correction": round(effect.correction, 6),
-            "probes": effect.probes,
-        }
-        beside["probe_weight"] = round(effect.weight, 6)
-        if not low <= line.sm + effect.correction <= high:
-            beside["flags"] = flags.names(flags.mask_of(line.flags) | flags.SM_CLIPPED)
-        corrected.append(replace(line, **moved, **beside))
-    return corrected, said
+    dated = [line for line in paddocks if line.date]
+    times = np.asarray([utc_seconds(line.date) or 0 for line in dated]).astype("datetime64[s]")
+    starts, number = np.unique(pass_starts(times), return_inverse=True)
+    values: dict[tuple[str, int], list[float]] = {}
+    for line, p in zip(dated, number.tolist(), strict=True):
+        if math.isfinite(line.sm):
+            values.setdefault((line.id, p), []).append(line.sm)
+
+    def retrieved_at(i: int, p: int) -> Retrieved | None:
+        name = _paddock_of(outlines, probes, i)
+        found = values.get((name, p)) if name is not None else None
+        return None if not found else Retrieved(str(name), float(np.mean(found)))
+
+    found = compare_passes(card, probes, starts, retrieved_at, "paddock")
+    effect_of = {
+        id(line): found.by_pass[p]
+        for line, p in zip(dated, number.tolist(), strict=True)
+        if p in found.by_pass and math.isfinite(line.sm)
+    }
+    corrected = [
+        _shifted(card, line, effect_of[id(line)]) if id(line) in effect_of else line
+        for line in paddocks
+    ]
+    return corrected, found.notes
 
 
-def _day(line: Paddock) -> np.datetime64:
-    return np.datetime64(line.date[:10], "D")
+def _shifted(card: Card, line: Paddock, effect: DateEffect) -> Paddock:
+    names = ("sm", "sm_median", "sm_p10", "sm_p90", "sm_lower", "sm_upper")
+    numbers = {name: getattr(line, name) for name in names}
+    shifted = shift_numbers(card, numbers, effect.correction)
+    mask = flags.mask_of(line.flags) | int(shifted.clipped) * flags.SM_CLIPPED
+    moved: dict[str, Any] = {
+        name: round(float(value), 6) for name, value in shifted.numbers.items()
+    }
+    return replace(
+        line,
+        **moved,
+        flags=flags.names(mask),
+        sm_correction=round(effect.correction, 6),
+        probe_weight=round(effect.weight, 6),
+        probes=effect.probes,
+    )
 
 
 def _paddock_of(outlines: Outlines, probes: Table, i: int) -> str | None:
-    """The id of the paddock a probe is in, None where that cannot be told."""
+    """Return the id of the paddock a sensor is in, None where it is in none."""
     named = [probes.text["field"][i]] if "field" in probes.text else []
     for name in (*named, str(probes.site[i])):
         if name in outlines.ids:
@@ -85,7 +88,7 @@ def _paddock_of(outlines: Outlines, probes: Table, i: int) -> str | None:
 
 
 def _inside(geometry: Mapping[str, Any], x: float, y: float) -> bool:
-    """Whether a point lies in a (multi)polygon: a ray crosses its rings an odd number of times."""
+    """Return True for a point in a (multi)polygon, by the parity of ring crossings."""
     polygons = geometry["coordinates"]
     if geometry["type"] == "Polygon":
         polygons = [polygons]

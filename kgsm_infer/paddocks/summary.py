@@ -1,21 +1,21 @@
-"""One number per paddock: statistics of the pixels or points in it, and the files they go to.
+"""Lines of paddocks: value, spread, interval, flags and reason, and the files they go to.
 
-Nothing here needs more than NumPy. :mod:`kgsm_infer.paddocks.of_table` takes rows of a table,
-:mod:`kgsm_infer.paddocks.of_scene` pixels of a scene, weighted where partly covered.
+:mod:`kgsm_infer.paddocks.of_table` makes them of rows of a table and
+:mod:`kgsm_infer.paddocks.of_scene` of the pixels of a scene, weighted where partly covered.
 
-What a paddock's line says:
-
-    sm              weighted mean of the pixels with a number
-    sm_median, sm_p10, sm_p90   weighted quantiles of them: how the paddock varies
-    sm_lower, sm_upper          interval of ``sm``: the card's offsets for means of fields; where
-                    it has none, those for one pixel. Errors of pixels in one paddock go
-                    together (same pass, same crop, same model), so nothing is divided by the
-                    root of their number. That errs to the wide side.
+    sm              of a scene: the retrieval of the paddock's averaged inputs
+                    (:mod:`kgsm_infer.paddocks.averages`); of a table: the mean of its rows
+    sm_median, sm_p10, sm_p90   weighted quantiles of the pixels' retrievals, the spread in the
+                    paddock
+    sm_lower, sm_upper          interval of ``sm``: the card's offsets for means of fields, or
+                    those for one pixel where it has none. Errors of pixels in one paddock go
+                    together (same pass, same crop, same model), so the offsets are not divided
+                    by the root of their number. The interval is rather too wide.
     valid_share     share of the paddock's area (or rows) that has a number
-    pixels          how many pixels (sum of their shares inside), or rows
-    flags           those on at least a tenth of what ``sm`` is the mean of; without
-                    a number, the reasons on at least a tenth of the paddock
-    reason          why there is no number, in words; empty where there is one
+    pixels          number of pixels (sum of their shares inside), or rows
+    flags           those of the averaged row, and those on at least a tenth of the pixels with a
+                    number; without a value, the reasons on at least a tenth of the paddock
+    reason          why there is no number; empty where there is one
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +34,14 @@ from numpy.typing import ArrayLike, NDArray
 from ..base import flags
 from ..base.errors import UsageError
 from ..base.files import whole
+from ..base.quantities import SOIL_MOISTURE, Quantity
+from ..model.interval import Width, ends, interval_of
 from ..scenes.outlines import LON_LAT, Outlines, Reason, json_value
 from ..tables.table import write_csv
 
 if TYPE_CHECKING:
     from ..model.card import Card
-from ..model.interval import Width, ends, interval_of
+    from ..model.result import Retrieval
 
 #: A flag stands for a paddock from this share of its pixels on.
 FLAG_SHARE = 0.1
@@ -71,78 +73,157 @@ class Paddock:
     sm_correction: float = math.nan
     probe_weight: float = math.nan
     probes: int = 0
+    quantity: Quantity = SOIL_MOISTURE
+
+
+@dataclass(frozen=True)
+class Members:
+    """What a paddock's line is made of: N pixels of a scene, or rows of a table.
+
+    sm, flags: (N,) of each.  weight: (N,) share of each inside the paddock, 0 to 1.  area: of the
+    whole paddock in pixels (or rows); what lies off the scene has no number.
+    """
+
+    sm: NDArray[np.float32]
+    flags: NDArray[np.uint16]
+    weight: NDArray[np.float64]
+    area: float
+
+    @classmethod
+    def of_rows(cls, result: Retrieval) -> Members:
+        """Rows of a table, which count alike."""
+        n = len(result)
+        return cls(result.sm, result.flags, np.ones(n), float(n))
+
+    @property
+    def valid_share(self) -> float:
+        """Share of the area that has a number."""
+        share = float(self.weight[np.isfinite(self.sm)].sum() / self.area) if self.area > 0 else 0.0
+        return round(min(share, 1.0), 6)
+
+    @property
+    def pixels(self) -> float:
+        """Number of pixels or rows, by their shares."""
+        return round(float(self.weight.sum()), 3)
 
 
 def summarise(
+    name: str, date: str, members: Members, card: Card, min_valid: float = MIN_VALID
+) -> Paddock:
+    """Return a paddock's line with the weighted mean of its members' retrievals as the value."""
+    valid = members.valid_share
+    there = np.isfinite(members.sm)
+    if not there.any() or valid < min_valid:
+        return _without_enough(name, date, members, card)
+    inside = members.weight[there]
+    mean = float(np.average(members.sm[there].astype(np.float64), weights=inside))
+    return _line(name, date, mean, members, card)
+
+
+def summarise_average(
     name: str,
     date: str,
-    result: tuple[NDArray[np.float32], NDArray[np.uint16]],
-    weight: ArrayLike,
-    area: float,
+    average: Retrieval,
+    members: Members,
     card: Card,
     min_valid: float = MIN_VALID,
 ) -> Paddock:
-    """One paddock's line from its pixels.
+    """Return a paddock's line with the retrieval of its averaged inputs as the value.
 
-    result: sm and flags, (N,).  weight: (N,) share of each pixel inside, 0 to 1.
-    area: of the whole paddock, in pixels; what lies off the scene counts as without a number.
+    average: one retrieval, of the averaged row.  members: the pixels; they give the quantiles,
+    the share with a number and the flags beside those of the average.
     """
-    sm, mask = result
-    share = np.asarray(weight, np.float64)
-    there = np.isfinite(sm)
-    valid = float(share[there].sum() / area) if area > 0 else 0.0
-    valid = round(min(valid, 1.0), 6)
-    pixels = round(float(share.sum()), 3)
-    if not there.any() or valid < min_valid:
-        gaps = flag_shares(mask[~there], share[~there], area)
-        off = max(0.0, 1 - float(share.sum()) / area)
-        told = [(what, part) for what, part in (*gaps, ("outside the scene", off)) if part >= 0.005]
-        cause = told[0][0] if told else "no reason given"
-        why = ", ".join(f"{what} {part:.0%}" for what, part in told) or cause
-        has = "nothing" if not there.any() else f"only {valid:.0%}"
-        return without_number(
-            name,
-            date,
-            Reason(cause, f"{has} of it has a number ({why})"),
-            valid,
-            pixels,
-            ";".join(flag for flag, part in gaps if part >= FLAG_SHARE),
-        )
-    values = sm[there].astype(np.float64)
-    inside = share[there]
-    mean = float(np.average(values, weights=inside))
-    low, high = card.limits.sm
-    lower = upper = math.nan
+    mask = int(average.flags[0])
+    if math.isfinite(float(average.sm[0])):
+        line = _line(name, date, float(average.sm[0]), members, card)
+        return replace(line, flags=flags.names(flags.mask_of(line.flags) | mask))
+    line = _without_enough(name, date, members, card)
+    if members.valid_share < min_valid:
+        return line
+    cause = flags.names(mask & flags.NO_NUMBER).split(";")[0] or "no reason given"
+    reason = Reason(cause, f"the average of its pixels has no number ({cause})")
+    return without_number(
+        name, date, reason, members.valid_share, members.pixels, flags.names(mask), card.retrieves
+    )
+
+
+def _without_enough(name: str, date: str, members: Members, card: Card) -> Paddock:
+    there, share, area = np.isfinite(members.sm), members.weight, members.area
+    gaps = flag_shares(members.flags[~there], share[~there], area)
+    off = max(0.0, 1 - float(share.sum()) / area)
+    causes = [(what, part) for what, part in (*gaps, ("outside the scene", off)) if part >= 0.005]
+    cause = causes[0][0] if causes else "no reason given"
+    why = ", ".join(f"{what} {part:.0%}" for what, part in causes) or cause
+    has = "nothing" if not there.any() else f"only {members.valid_share:.0%}"
+    return without_number(
+        name,
+        date,
+        Reason(cause, f"{has} of it has a number ({why})"),
+        members.valid_share,
+        members.pixels,
+        ";".join(flag for flag, part in gaps if part >= FLAG_SHARE),
+        card.retrieves,
+    )
+
+
+def _line(name: str, date: str, value: float, members: Members, card: Card) -> Paddock:
+    """Return the line of a paddock with a value; quantiles and flags come from its members."""
+    there = np.isfinite(members.sm)
+    inside = members.weight[there]
+    lower = upper = middle = p10 = p90 = math.nan
     if card.interval is not None:
         interval = interval_of(card.interval, card.names("dynamic"))
         # a card of single points knows nothing of means: their offsets are wide enough
         width = interval.field or Width(interval.point.lower, interval.point.upper)
-        lower, upper = (float(end) for end in ends(width, mean, {}, (low, high)))
-    middle, p10, p90 = weighted_quantile(values, inside, [0.5, 0.1, 0.9])
-    doubts = flag_shares(mask[there], inside, float(inside.sum()))
+        lower, upper = (float(end) for end in ends(width, value, {}, card.limits.sm))
+    doubts: list[tuple[str, float]] = []
+    if there.any():
+        values = members.sm[there].astype(np.float64)
+        middle, p10, p90 = weighted_quantile(values, inside, [0.5, 0.1, 0.9])
+        doubts = flag_shares(members.flags[there], inside, float(inside.sum()))
     return Paddock(
         id=name,
         date=date,
-        sm=round(mean, 6),
+        sm=round(value, 6),
         sm_median=round(middle, 6),
         sm_p10=round(p10, 6),
         sm_p90=round(p90, 6),
         sm_lower=round(lower, 6),
         sm_upper=round(upper, 6),
-        valid_share=valid,
-        pixels=pixels,
+        valid_share=members.valid_share,
+        pixels=members.pixels,
         flags=";".join(flag for flag, part in doubts if part >= FLAG_SHARE),
         reason="",
+        quantity=card.retrieves,
     )
 
 
 def without_number(
-    name: str, date: str, reason: Reason, valid: float = 0.0, pixels: float = 0.0, mask: str = ""
+    name: str,
+    date: str,
+    reason: Reason,
+    valid: float = 0.0,
+    pixels: float = 0.0,
+    mask: str = "",
+    quantity: Quantity = SOIL_MOISTURE,
 ) -> Paddock:
-    """A paddock that has no number, and why."""
+    """Return the line of a paddock without a number, with the reason."""
     nan = math.nan
     return Paddock(
-        name, date, nan, nan, nan, nan, nan, nan, valid, pixels, mask, reason.text, reason.cause
+        id=name,
+        date=date,
+        sm=nan,
+        sm_median=nan,
+        sm_p10=nan,
+        sm_p90=nan,
+        sm_lower=nan,
+        sm_upper=nan,
+        valid_share=valid,
+        pixels=pixels,
+        flags=mask,
+        reason=reason.text,
+        cause=reason.cause,
+        quantity=quantity,
     )
 
 
@@ -183,18 +264,24 @@ def write_paddocks(
     paddocks: Sequence[Paddock],
     *,
     simulated: bool = False,
-    quantity: str = "sm",
 ) -> None:
-    """GeoJSON (outlines and their properties, ours added) or CSV/Parquet, whole or not at all.
+    """Write GeoJSON (outlines, their properties and ours) or CSV/Parquet, whole or not at all.
 
-    quantity: of the model's card; the numbers are named after it.
+    The numbers are named after the paddocks' quantity; GeoJSON names quantity and unit too.
+    ValueError where the paddocks are of two quantities.
     """
     path = Path(path)
+    quantities = {paddock.quantity for paddock in paddocks} or {SOIL_MOISTURE}
+    if len(quantities) > 1:
+        raise ValueError(f"{path}: paddocks of two quantities do not go into one file")
+    (quantity,) = quantities
     probed = any(paddock.probes for paddock in paddocks)
-    left_out = {"cause"} if probed else {"cause", "sm_correction", "probe_weight", "probes"}
+    left_out = {"cause", "quantity"}
+    if not probed:
+        left_out |= {"sm_correction", "probe_weight", "probes"}
     records = [
         {
-            quantity + key.removeprefix("sm") if key.startswith("sm") else key: value
+            quantity.column_of(key): value
             for key, value in asdict(paddock).items()
             if key not in left_out
         }
@@ -217,6 +304,8 @@ def write_paddocks(
                 **json_value(outlines.properties[place[record["id"]]]),
                 **{key: json_value(value) for key, value in record.items()},
                 "id": own_ids[place[record["id"]]],
+                "quantity": quantity.name,
+                "unit": quantity.unit,
             },
             "geometry": outlines.geometries[place[record["id"]]],
         }

@@ -28,6 +28,7 @@ from kgsm_infer.context.definitions import (
 from kgsm_infer.context.from_tables import group_rows
 from kgsm_infer.kernels.wcm import Limits, Wcm
 from kgsm_infer.kernels.window import bounded, whole_history, window_rows
+from kgsm_infer.model.inputs import Inputs
 from kgsm_infer.model.observations import Observations, columns_to_read, isolate_observed, observe
 from kgsm_infer.tables.columns import POLARISATIONS, range_of
 from kgsm_infer.tables.reading import Sheet, read_sheet
@@ -206,15 +207,14 @@ def samples_of(
     if not radar:
         dynamic = tuple(name for name in dynamic if not is_radar(name))
         statics = tuple(name for name in statics if not is_radar(name))
-    observed = observe(
-        source.table,
-        polarisation=config.inputs.polarisation if radar else None,
+    inputs = Inputs(
+        backscatter=f"{config.inputs.polarisation}_db" if radar else None,
         vegetation=wcm.vegetation_name if wcm else None,
-        needs_angle=bool(wcm and wcm.needs_angle),
-        dynamic=dynamic if reads != "nothing" else (),
-        statics=statics if reads != "nothing" else (),
-        history=history,
+        angle="angle_deg" if wcm and wcm.needs_angle else None,
+        dynamic=tuple(dynamic) if reads != "nothing" else (),
+        statics=tuple(statics) if reads != "nothing" else (),
     )
+    observed = observe(source.table, inputs, history)
     if not radar:  # a channel that never changes tells nothing
         observed = replace(observed, sigma0_db=np.zeros(len(source.table), np.float32))
     if reads != "nothing":  # as at inference

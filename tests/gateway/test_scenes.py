@@ -11,6 +11,9 @@ from made_gateways import made_gateway, made_model, scanned, stored
 from made_scenes import DATES, NORTH, STEP, WEST, make_pixels, write_scene
 
 from kgsm_infer import load
+from kgsm_infer.paddocks.of_scene import paddocks_of_scene
+from kgsm_infer.scenes.manifest import read_scene
+from kgsm_infer.scenes.outlines import read_outlines
 from kgsm_infer.tables.table import table_from_columns
 
 pytest.importorskip("rasterio", reason="scenes need kgsm[raster]")
@@ -49,6 +52,13 @@ def gateway(tmp_path):
 def test_a_scene_is_the_means_of_its_paddocks(gateway):
     pixels = make_pixels()
     manifest = write_scene(gateway.spool, pixels)
+    lines = paddocks_of_scene(
+        load(gateway.model),
+        read_scene(manifest),
+        read_outlines(gateway.outlines),
+        gateway.spool.parent / "lines.csv",
+        every=True,
+    )
     events = scanned(gateway)
     assert events.named("stored"), events
     rows = {"site": [], "date": [], "vh_db": [], "ndvi": [], "angle_deg": []}
@@ -68,6 +78,14 @@ def test_a_scene_is_the_means_of_its_paddocks(gateway):
     for at, (name, date) in enumerate(zip(rows["site"], rows["date"], strict=True)):
         key = (name, int(np.datetime64(date, "s").astype(np.int64)), "")
         assert found[key].sm == pytest.approx(float(expected.sm[at]), abs=5e-6)
+    for line in lines:  # the command gives the same value as the gateway
+        if line.id == "off":
+            assert np.isnan(line.sm)
+            continue
+        key = (line.id, int(np.datetime64(line.date, "s").astype(np.int64)), "")
+        assert found[key].sm == pytest.approx(line.sm, abs=1e-6)
+        assert found[key].sm_lower == pytest.approx(line.sm_lower, abs=1e-6)
+        assert line.sm_p10 < line.sm_p90
     # the manifest and its rasters are gone from the spool; the archive is enough
     assert not manifest.exists()
     assert not list(gateway.spool.rglob("*.tif"))

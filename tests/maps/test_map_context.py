@@ -21,7 +21,7 @@ from kgsm_infer.maps.context import make_context
 from kgsm_infer.maps.plan import plan_map
 from kgsm_infer.maps.run import map_scene
 from kgsm_infer.model.card import Channel
-from kgsm_infer.model.model import Model, Retrieval
+from kgsm_infer.model.model import Model
 from kgsm_infer.scenes.grid import Window
 from kgsm_infer.scenes.manifest import read_scene
 from kgsm_infer.scenes.reader import Reader
@@ -72,7 +72,7 @@ def test_a_fields_context_is_that_of_the_paddocks_pixels(
     columns = {**pixels.columns(), "field": field.ravel().tolist() * 4}
     table = table_from_columns(columns, features=["clay"])
     last = table.date == np.datetime64("2024-04-09")
-    expected = Retrieval(*(part[last] for part in model.predict(table)))
+    expected = model.predict(table).take(last)
     few = (expected.flags & flags.CONTEXT_MISSING) != 0
     known = (field != "").ravel() if name == "vh_field_db" else np.full(600, enough < 4)
     assert not few[known & np.isfinite(expected.sm)].any()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
-from made_scenes import make_pixels, write_scene
+from made_scenes import DATES, make_pixels, write_scene
 from map_checks import assert_equal_to_predict, predicted, read_map
 from other_cards import with_card
 
@@ -100,3 +102,21 @@ def test_an_old_output_is_replaced(model: Model, scene: Path, tmp_path: Path) ->
             map_scene(model, read_scene(scene), path, date=date)
         assert path.exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.nc", "m.tif", "m.zarr", "scene"]
+
+
+def test_each_acquisition_is_isolated_once_however_many_dates_are_mapped(
+    model: Model, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kgsm_infer import kernels
+    from kgsm_infer.model import observations
+
+    isolated: list[int] = []
+
+    def counted(wcm: Any, sigma0_db: Any, *others: Any) -> Any:
+        isolated.append(len(sigma0_db))
+        return kernels.isolate(wcm, sigma0_db, *others)
+
+    monkeypatch.setattr(observations, "kernels", SimpleNamespace(isolate=counted))
+    map_scene(model, read_scene(scene), tmp_path / "all.nc", every=True)
+    height, width = make_pixels().shape
+    assert sum(isolated) == len(DATES) * height * width

@@ -45,7 +45,7 @@ def predicted(path: Path, pixels: Pixels, date: int) -> Retrieval:
     model = kgsm_infer.load(path)
     table = table_from_columns(pixels.columns(), features=model.table_features())
     rows = np.flatnonzero(table.date == np.datetime64(pixels.dates[date]))
-    return Retrieval(*(part[rows] for part in model.predict(table)))
+    return model.predict(table).take(rows)
 
 
 def assert_same(cube: Any, k: int, expected: Retrieval) -> None:

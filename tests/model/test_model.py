@@ -128,7 +128,7 @@ def test_both_files_give_the_same_table(paths):
     results = [load(paths[role]).predict(table) for role in ROLES]
     assert len(results[0].sm) == n
     assert np.array_equal(results[0].flags, results[1].flags)
-    for a, b in zip(results[0][:4], results[1][:4], strict=True):
+    for a, b in zip(results[0].arrays[:4], results[1].arrays[:4], strict=True):
         assert np.array_equal(np.isnan(a), np.isnan(b))
         assert np.nanmax(np.abs(a - b), initial=0) <= 1e-4  # soil_db in dB; SM far closer
     assert np.nanmax(np.abs(results[0].sm - results[1].sm)) <= 1e-5

@@ -9,8 +9,10 @@ import pytest
 
 from kgsm_infer.base import flags
 from kgsm_infer.base.errors import UsageError
+from kgsm_infer.base.quantities import SOIL_MOISTURE
 from kgsm_infer.model.date_effect import Variances, date_effect, variances_of
 from kgsm_infer.model.model import load
+from kgsm_infer.model.result import Retrieval
 from kgsm_infer.paddocks.probed import correct_paddocks
 from kgsm_infer.paddocks.summary import Paddock, write_paddocks
 from kgsm_infer.probes import correct_rows
@@ -86,12 +88,41 @@ def test_the_level_of_one_date_is_corrected_and_nothing_else(retrieved):
     here = (day == day[row]) & np.isfinite(result.sm)
     expected = 0.1 * SPREAD["date"] / sum(SPREAD.values())
     np.testing.assert_allclose((found.result.sm - result.sm)[here], expected, atol=1e-6)
-    for before, after in zip(result, found.result, strict=True):
+    for name in ("sm", "lower", "upper", "soil_db", "flags"):
+        before, after = getattr(result, name), getattr(found.result, name)
         assert np.array_equal(before[day != day[row]], after[day != day[row]], equal_nan=True)
     assert found.probes[here].tolist() == [1] * here.sum()
     assert found.weight[row] == pytest.approx(SPREAD["date"] / sum(SPREAD.values()))
-    assert not found.said
+    assert not found.notes
     assert np.isnan(found.result.sm[np.isnan(result.sm)]).all(), "a correction makes no number"
+
+
+def test_each_pass_of_a_day_is_compared_with_the_reading_nearest_to_it(retrieved):
+    card, *_ = retrieved
+    times = ["2030-05-01T05:30", "2030-05-01T17:40"] * 2
+    table = table_from_columns({"site": ["A", "A", "B", "B"], "date": times, "ndvi": [0.3] * 4})
+    sm = np.float32([0.20, 0.30, 0.22, 0.28])
+    nan = np.full(4, np.nan, np.float32)
+    result = Retrieval(sm, nan, nan, nan, np.zeros(4, np.uint16), SOIL_MOISTURE)
+    readings = {"2030-05-01T05:00": 0.30, "2030-05-01T11:00": 0.9, "2030-05-01T18:00": 0.25}
+    probes = table_from_columns(
+        {"site": ["A"] * 3, "date": [*readings], "sm": [*readings.values()]}, require=("sm",)
+    )
+    found = correct_rows(card, table, result, probes)
+    weight = SPREAD["date"] / sum(SPREAD.values())
+    order = np.argsort(table.date_text, kind="stable")
+    morning, evening = order[:2], order[2:]
+    np.testing.assert_allclose(found.correction[morning], 0.10 * weight, atol=1e-6)
+    np.testing.assert_allclose(found.correction[evening], -0.05 * weight, atol=1e-6)
+    assert found.probes.tolist() == [1] * 4 and not found.notes
+
+
+def test_an_index_is_not_corrected_by_soil_moisture(retrieved):
+    card, table, result = retrieved
+    row = int(np.flatnonzero(np.isfinite(result.sm))[0])
+    index = dataclasses.replace(card, quantity="wetness")
+    with pytest.raises(UsageError, match=r"retrieves wetness \(unit 1\)"):
+        correct_rows(index, table, result, probes_at(table, [row], [0.2]))
 
 
 def test_dates_of_the_training_are_not_corrected(retrieved):
@@ -100,10 +131,8 @@ def test_dates_of_the_training_are_not_corrected(retrieved):
     known = {**card.training_data, "dates": [str(np.datetime64(table.date[row], "D"))]}
     card = dataclasses.replace(card, training_data=known)
     found = correct_rows(card, table, result, probes_at(table, [row], [0.9]))
-    assert all(map(np.array_equal, found.result, result, [True] * 5)) or np.array_equal(
-        found.result.sm, result.sm, equal_nan=True
-    )
-    assert "trained on that date" in found.said[0]
+    assert np.array_equal(found.result.sm, result.sm, equal_nan=True)
+    assert "trained on that date" in found.notes[0]
 
 
 def test_probes_that_belong_nowhere_are_told(retrieved):
@@ -111,7 +140,7 @@ def test_probes_that_belong_nowhere_are_told(retrieved):
     lost = table_from_columns({"site": ["x"], "date": ["1999-01-01"], "sm": [0.2]}, require=("sm",))
     found = correct_rows(card, table, result, lost)
     assert np.array_equal(found.result.sm, result.sm, equal_nan=True) and not found.probes.any()
-    assert "1 probes not used" in found.said[0]
+    assert "1 probes not used" in found.notes[0]
 
 
 def test_a_card_without_variances_cannot_weigh_probes(retrieved):

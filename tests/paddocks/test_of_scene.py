@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made_outlines import every_kind, polygon, write_geojson
-from made_scenes import CRS, NORTH, STEP, WEST
+from made_scenes import CRS, NORTH, STEP, WEST, Pixels, make_pixels
 
 from kgsm_infer.base.errors import DataError
 from kgsm_infer.model.model import Model
@@ -16,6 +16,20 @@ from kgsm_infer.paddocks.summary import paddock_summary
 from kgsm_infer.scenes.grid import Grid
 from kgsm_infer.scenes.manifest import read_scene
 from kgsm_infer.scenes.outlines import read_outlines
+from kgsm_infer.tables.table import table_from_columns
+
+
+def retrieved_mean(model: Model, pixels: Pixels, share: Any) -> float:
+    """predict on one row per date: each column averaged over the pixels, dB in linear power."""
+    columns: dict[str, Any] = {"site": ["a"] * 4, "date": list(pixels.dates)}
+    for name, plane in pixels.planes.items():
+        full = np.broadcast_to(plane, (4, *pixels.shape))
+        power = 10 ** (full / 10) if name.endswith("_db") else full
+        weight = np.where(np.isfinite(power), share, 0.0)
+        mean = np.nansum(np.nan_to_num(power) * weight, axis=(1, 2)) / weight.sum(axis=(1, 2))
+        columns[name] = 10 * np.log10(mean) if name.endswith("_db") else mean
+    table = table_from_columns(columns, features=model.table_features())
+    return float(model.predict(table).sm[-1])
 
 
 def test_shares_of_pixels_are_the_areas_shapely_finds() -> None:
@@ -56,29 +70,35 @@ def test_every_kind_of_outline_on_a_raster(
     }
     assert list(found) == list(every_kind())
 
+    def value_of(share: Any) -> Any:
+        return pytest.approx(retrieved_mean(interval_model, make_pixels(), share), abs=2e-6)
+
+    def rectangle(rows: slice, cols: slice) -> Any:
+        share = np.zeros(sm.shape)
+        share[rows, cols] = 1
+        return share
+
     part = sm[3:9, 2:12]
-    assert found["whole"].sm == pytest.approx(np.nanmean(part, dtype=float), abs=1e-6)
+    assert found["whole"].sm == value_of(rectangle(slice(3, 9), slice(2, 12)))
     assert found["whole"].pixels == 60
     assert found["whole"].valid_share == pytest.approx(np.isfinite(part).mean(), abs=1e-6)
     median = np.quantile(part[np.isfinite(part)].astype(float), 0.5, method="hazen")
     assert found["whole"].sm_median == pytest.approx(median, abs=1e-6)
 
     weight = np.outer([0.75, *[1] * 5, 0.5], [0.5, *[1] * 9, 0.75])
-    part = sm[3:10, 2:13].astype(float)
-    there = np.isfinite(part)
-    assert found["partial"].sm == pytest.approx(
-        np.average(part[there], weights=weight[there]), abs=1e-6
-    )
+    share = np.zeros(sm.shape)
+    share[3:10, 2:13] = weight
+    assert found["partial"].sm == value_of(share)
     assert found["partial"].pixels == pytest.approx(weight.sum(), abs=1e-3)
 
     inside = np.zeros(sm.shape, bool)
     inside[2:12, 14:24] = True
     inside[4:10, 16:22] = False
-    assert found["hole"].sm == pytest.approx(np.nanmean(sm[inside], dtype=float), abs=1e-6)
+    assert found["hole"].sm == value_of(inside.astype(float))
     assert found["hole"].pixels == 64
-    both = np.r_[sm[12:15, 1:5].ravel(), sm[13:18, 20:25].ravel()]
-    assert found["multi"].sm == pytest.approx(np.nanmean(both, dtype=float), abs=1e-6)
-    assert found["overlap"].sm == pytest.approx(np.nanmean(sm[3:9, 8:18], dtype=float), abs=1e-6)
+    both = rectangle(slice(12, 15), slice(1, 5)) + rectangle(slice(13, 18), slice(20, 25))
+    assert found["multi"].sm == value_of(both)
+    assert found["overlap"].sm == value_of(rectangle(slice(3, 9), slice(8, 18)))
 
     reasons = {name: paddock.reason for name, paddock in found.items()}
     assert reasons["sliver"] == "smaller than a pixel (0.2 pixels)"
@@ -116,8 +136,10 @@ def test_only_blocks_with_paddocks_are_computed(
         progress=lambda *now: told.append(now),
     )
     assert told[-1] == (256, 256)  # the first of four blocks
-    expected = np.nanmean(scene_and_map[1][3:9, 2:12], dtype=float)
-    assert found.sm == pytest.approx(expected, abs=1e-6)
+    share = np.zeros((20, 30))
+    share[3:9, 2:12] = 1
+    expected = retrieved_mean(interval_model, make_pixels(), share)
+    assert found.sm == pytest.approx(expected, abs=2e-6)
 
 
 def test_outlines_in_lon_lat_and_in_a_geopackage_fall_on_the_same_pixels(

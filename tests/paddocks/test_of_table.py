@@ -101,6 +101,8 @@ def test_geojson_keeps_outlines_and_properties_and_csv_is_empty_where_there_is_n
     assert first["geometry"] == shapes["1"] and first["id"] == "1"
     assert first["properties"]["farm"] == "x" and first["properties"]["source"] == "simulated"
     assert first["properties"]["sm"] == found[0].sm
+    assert (first["properties"]["quantity"], first["properties"]["unit"]) == (
+        "soil_moisture", "m3 m-3")  # fmt: skip
     assert second["properties"]["sm"] is None and second["geometry"] is None
     again = read_outlines(tmp_path / "o.geojson")
     assert again.ids == outlines.ids
@@ -108,7 +110,9 @@ def test_geojson_keeps_outlines_and_properties_and_csv_is_empty_where_there_is_n
     with (tmp_path / "o.csv").open() as file:
         records = list(csv.DictReader(file))
     probed = ("sm_correction", "probe_weight", "probes")  # there where probes are
-    names = [name for name in Paddock.__dataclass_fields__ if name not in ("cause", *probed)]
+    names = [
+        name for name in Paddock.__dataclass_fields__ if name not in ("cause", "quantity", *probed)
+    ]
     assert list(records[0]) == names
     assert float(records[0]["sm"]) == found[0].sm
     assert (records[1]["sm"], records[1]["reason"]) == ("", "no rows in the table")

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
 from ...base import flags
 from ...model.card import Card
 from ...model.date_effect import DateEffect
-from ...probes import Reading, effects
+from ...probes import Comparison, estimate_effects, nearest_readings, shift_numbers
 from ..store.rows import Observed, Sensed, Value
 from ..store.used_readings import day_of
 from .retrieval import Key
@@ -64,9 +65,11 @@ def corrected(
             passes.setdefault(pass_of(key), {})[key] = value
     for _, own in sorted(passes.items()):
         moved = own.keys() & values.keys()
-        by_day, more = effects(card, _compared(own, by_paddock)) if moved else ({}, [])
-        said += more
-        for effect in by_day.values():
+        if not moved:
+            continue
+        effects = estimate_effects(card, {None: _compared(own, by_paddock)})
+        said += effects.notes
+        for effect in effects.by_pass.values():
             found.update({key: _moved(own[key], effect, card) for key in moved})
     return found, list(dict.fromkeys(said))
 
@@ -80,21 +83,20 @@ def _uncorrected(values: Mapping[Key, Value]) -> dict[Key, Value]:
 
 
 def nearest(readings: Iterable[Sensed], acquired: int) -> list[Sensed]:
-    """Of each sensor the reading that counts for an acquisition: nearest on its UTC day.
+    """Return the readings that count for an acquisition, see kgsm_infer.probes.nearest_readings.
 
     >>> nearest([Sensed("p", "a", at, 0.2) for at in (50, 90, 86400)], 70)[0].at
     50
     """
-    found: dict[str, Sensed] = {}
-    for reading in sorted(readings, key=lambda item: (abs(item.at - acquired), item.at)):
-        if day_of(reading.at) == day_of(acquired):
-            found.setdefault(reading.sensor, reading)
-    return list(found.values())
+    known = list(readings)
+    seconds = [reading.at for reading in known]
+    sensors = [reading.sensor for reading in known]
+    return [known[i] for i in nearest_readings(sensors, seconds, acquired)]
 
 
 def _compared(
     values: Mapping[Key, Value], readings: Mapping[str, Sequence[Sensed]]
-) -> list[Reading]:
+) -> list[Comparison]:
     """Each sensor of a pass once: the mean over its paddock's acquisitions in it."""
     there: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for key in sorted(values):
@@ -105,7 +107,7 @@ def _compared(
                 there.setdefault(place, []).append((reading.sm, value.sm))
     day = np.datetime64(day_of(next(iter(values))[1]), "s").astype("datetime64[D]")
     return [
-        Reading(paddock, day, fmean(pair[0] for pair in pairs), fmean(pair[1] for pair in pairs))
+        Comparison(day, paddock, fmean(pair[0] for pair in pairs), fmean(pair[1] for pair in pairs))
         for (paddock, _), pairs in there.items()
     ]
 
@@ -114,18 +116,17 @@ def _moved(value: Value, effect: DateEffect, card: Card) -> Value:
     """A value moved within the limits; without a number, or probes, as it is."""
     if value.sm is None or not effect.probes:
         return value
-    low, high = card.limits.sm
-
-    def add(number: float | None) -> float | None:
-        return None if number is None else round(min(max(number + effect.correction, low), high), 6)
-
-    beyond = not low <= value.sm + effect.correction <= high
+    numbers = {"sm": value.sm, "sm_lower": value.sm_lower, "sm_upper": value.sm_upper}
+    known = {name: number for name, number in numbers.items() if number is not None}
+    shifted = shift_numbers(card, known, effect.correction)
+    mask = flags.mask_of(value.flags) | int(shifted.clipped) * flags.SM_CLIPPED
+    moved: dict[str, Any] = {
+        name: round(float(number), 6) for name, number in shifted.numbers.items()
+    }
     return replace(
         value,
-        sm=add(value.sm),
-        sm_lower=add(value.sm_lower),
-        sm_upper=add(value.sm_upper),
-        flags=flags.names(flags.mask_of(value.flags) | beyond * flags.SM_CLIPPED),
+        **moved,
+        flags=flags.names(mask),
         sm_correction=round(effect.correction, 6) + 0.0,  # no -0.0
         probes=effect.probes,
     )

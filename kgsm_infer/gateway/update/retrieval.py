@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...base import flags
 from ...base.errors import DataError
-from ...context.definitions import CONTEXT, first_given, needed
+from ...context.definitions import CONTEXT, needed
 from ...model.model import load
-from ...paddocks.summary import summarise
-from ...tables.columns import FROM_DATE
+from ...paddocks.summary import Members, summarise
 from ...tables.table import table_from_columns
 from ..intake.spool import digest_of
 from ..store.rows import Observed, Value
@@ -27,6 +25,7 @@ from .history import Bases, with_context
 
 if TYPE_CHECKING:
     from ...model.model import Model
+    from ...model.result import Retrieval
 
 Key = tuple[str, int, str]  # paddock, acquired, orbit
 
@@ -41,19 +40,12 @@ class Loaded:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns it reads, contract's, context and features alike."""
-        card = self.model.card
-        base = [f"{card.polarisation}_db"]
-        if card.wcm:
-            base.append(card.wcm.vegetation_name)
-            base += ["angle_deg"] if card.wcm.needs_angle else []
-        return tuple(dict.fromkeys([*base, *card.names("dynamic"), *card.names("static")]))
+        return self.model.card.inputs.columns
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The columns rows must bring: those not made from the date or from other rows."""
-        made_of = {first_given(name, ()) for name in self.columns if name in CONTEXT}
-        own = [name for name in self.columns if name not in CONTEXT and name not in FROM_DATE]
-        return tuple(dict.fromkeys([*own, *sorted(made_of)]))
+        return self.model.source_columns
 
     @property
     def statics(self) -> tuple[str, ...]:
@@ -101,15 +93,15 @@ def retrieved(
         groups.setdefault((row.paddock, row.acquired, row.orbit), []).append(at)
     found = {}
     for key, places in groups.items():
-        value = _value(loaded, key, result.sm[places], mask[places])
+        value = _value(loaded, key, replace(result, flags=mask).take(places))
         why = [rows[wanted[at]].why for at in places if rows[wanted[at]].why]
         found[key] = replace(value, reason=why[0]) if value.reason and why else value
     return found
 
 
-def _value(loaded: Loaded, key: Key, sm: NDArray[np.float32], mask: NDArray[np.uint16]) -> Value:
+def _value(loaded: Loaded, key: Key, result: Retrieval) -> Value:
     card = loaded.model.card
-    line = summarise(key[0], "", (sm, mask), np.ones(len(sm)), float(len(sm)), card)
+    line = summarise(key[0], "", Members.of_rows(result), card)
     return Value(
         *key,
         revision=0,
@@ -123,7 +115,7 @@ def _value(loaded: Loaded, key: Key, sm: NDArray[np.float32], mask: NDArray[np.u
         model=loaded.hash,
         simulated=int(card.simulated),
         sequence=0,
-        quantity=card.retrieves.name,
+        quantity=result.quantity.name,
     )
 
 
