@@ -1,1 +1,1 @@
-"""From a scene to a map: planned, worked out block by block, proven, written."""
+"""Map a scene: plan, retrieve block by block, verify and write."""

@@ -1,4 +1,4 @@
-"""What a map holds, and what its attributes say of it (CF 1.11)."""
+"""Variables of a map and their attributes (CF 1.11)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LONG_NAMES: Mapping[str, str] = {
     "sm": "volumetric soil moisture, 0-5 cm",
     "sm_lower": "lower end of the soil moisture interval",
     "sm_upper": "upper end of the soil moisture interval",
-    "flags": "reasons to doubt, or why there is no number",
+    "flags": "quality flags: reasons for doubt or for a missing value",
 }
 
 
@@ -42,7 +42,7 @@ _TITLES: Mapping[Quantity, str] = {
 
 
 def cf_attributes(name: str, card: Card) -> dict[str, Any]:
-    """CF attributes of one of VARIABLES, whatever file it goes to."""
+    """Return the CF attributes of one of VARIABLES, for every format."""
     if name == "flags":
         return {
             "long_name": LONG_NAMES[name],
@@ -60,7 +60,7 @@ def cf_attributes(name: str, card: Card) -> dict[str, Any]:
 
 
 def global_attributes(plan: Plan) -> dict[str, Any]:
-    """Of the whole file: what it is, of what, and by what. Nothing that changes by the hour."""
+    """Return the attributes of the whole file. They hold no time of writing."""
     card = plan.model.card
     simulated = "SIMULATED: the model was trained on simulated data. " if card.simulated else ""
     if plan.stack.simulated:

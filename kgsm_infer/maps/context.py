@@ -44,7 +44,7 @@ class Context:
 class Pixels:
     """N pixels and the source of their columns.
 
-    has: whether a column is there, and need not be made.  column: (name, acquisition) ->
+    has: returns True for a column that is read, not computed.  column: (name, acquisition) ->
     (N,) values.  remembered: the acquisitions that make histories, ascending.
     labels: (N,) index of the paddock each pixel lies in, -1 in none; None without field context.
     """

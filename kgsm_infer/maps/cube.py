@@ -36,7 +36,7 @@ def write_netcdf(work: Work, output: Path) -> None:
                 variable[...] = values
             for name, dtype in VARIABLES.items():
                 variable = file.createVariable(
-                    work.told(name),
+                    work.name_of(name),
                     dtype,
                     ("time", "y", "x"),
                     zlib=True,
@@ -53,7 +53,9 @@ def write_netcdf(work: Work, output: Path) -> None:
             os.fsync(written.fileno())
         with netcdf.Dataset(part) as file:
             file.set_auto_maskandscale(False)
-            prove(work, output, lambda name, k, window: file[work.told(name)][(k, *window.slices)])
+            prove(
+                work, output, lambda name, k, window: file[work.name_of(name)][(k, *window.slices)]
+            )
     except (RuntimeError, OSError) as error:
         raise not_written(output, error) from None
     into_place(part, output)
@@ -76,7 +78,7 @@ def write_zarr(work: Work, output: Path) -> None:
         size = dimensions(work)
         for name, dtype in VARIABLES.items():
             array = group.create_array(
-                work.told(name),
+                work.name_of(name),
                 shape=(size["time"], size["y"], size["x"]),
                 dtype=dtype,
                 chunks=_chunks(work),
@@ -89,7 +91,7 @@ def write_zarr(work: Work, output: Path) -> None:
                 array[(k, *window.slices)] = work.read(name, k, window)
         zarr.consolidate_metadata(part, zarr_format=2)
         group = zarr.open_group(part, mode="r")
-        prove(work, output, lambda name, k, window: group[work.told(name)][(k, *window.slices)])
+        prove(work, output, lambda name, k, window: group[work.name_of(name)][(k, *window.slices)])
     except (RuntimeError, OSError, ValueError) as error:
         raise not_written(output, error) from None
     into_place(part, output)
@@ -166,7 +168,7 @@ def attributes_of(work: Work, name: str) -> dict[str, Any]:
         return attributes
     if name == "sm":
         attributes["ancillary_variables"] = " ".join(
-            map(work.told, ("sm_lower", "sm_upper", "flags"))
+            map(work.name_of, ("sm_lower", "sm_upper", "flags"))
         )
     low, high = work.plan.model.card.limits.sm
     return {**attributes, "valid_range": np.asarray([low, high], np.float32)}

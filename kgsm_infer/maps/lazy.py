@@ -44,7 +44,7 @@ def retrieve(
     engine: str = "auto",
     allow_future: bool = False,
 ) -> Any:
-    """Soil moisture of a Dataset, lazily where it is made of dask arrays.
+    """Retrieve a Dataset, lazily where it is made of dask arrays.
 
     model: a model file that every worker can read; each process loads it once.
     stack: an ``xarray.Dataset`` with variables named as a table's columns (``vh_db``,
@@ -53,9 +53,10 @@ def retrieve(
     every: each acquisition; otherwise the last.
     allow_future: use acquisitions later than tomorrow; otherwise they are left out with a warning.
 
-    Returns a Dataset of sm, sm_lower, sm_upper and flags, (time, y, x). Scene context is the
-    mean over all of (y, x), of backscatter in linear power; field context has to be a variable,
-    or every pixel is a field of its own and flagged ``context_missing``.
+    Returns a Dataset of sm, sm_lower, sm_upper (named after the quantity) and flags,
+    (time, y, x). Scene context is the mean over all of (y, x), of backscatter in linear power.
+    Field context has to be a variable, otherwise each pixel is one field and flagged
+    ``context_missing``.
     DataError where a variable is missing, MissingError without xarray.
     """
     xarray = optional("xarray", what="retrieval on a Dataset", extra="cluster")
@@ -195,7 +196,7 @@ def _remembered(flat: Any, name: str, model: str, engine: str) -> Any:
 
 
 def _column(flat: Any, name: str) -> Any:
-    """A column as a table holds it, made of the variables at hand; float64."""
+    """Return a column as a table has it, computed from the variables present; float64."""
     xarray = optional("xarray", what="retrieval on a Dataset", extra="cluster")
     names = made_from(name, flat)
     return xarray.apply_ufunc(
@@ -265,7 +266,7 @@ def _context_of(flat: Any, model: Model) -> BlockContext:
 
 
 def _template(xarray: Any, flat: Any, every: bool, card: Card) -> Any:
-    """What the result will look like, nothing computed."""
+    """Return an empty Dataset with the shape of the result."""
     if not flat.chunks:
         return None
     import dask.array

@@ -1,6 +1,6 @@
-"""Quick look of a map: a PNG with a legend and the paddocks' outlines, for the eye only.
+"""Quick look of a map: a PNG with a legend and the outlines of the paddocks.
 
-What every quick look shares stands here too; :mod:`kgsm_infer.paddocks.picture` uses it.
+:mod:`kgsm_infer.paddocks.picture` uses the parts that all quick looks share.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is to be mapped, decided before anything is computed: acquisitions, blocks, paddocks."""
+"""Plan a map before anything is computed: acquisitions, blocks and paddocks."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Plan:
 
     @property
     def acquisitions(self) -> range:
-        """Those that are read: the targets and what their windows look back on."""
+        """Acquisitions that are read: the targets and the earlier steps of their windows."""
         return range(max(0, self.targets[0] - self.model.card.steps + 1), self.targets[-1] + 1)
 
     @property

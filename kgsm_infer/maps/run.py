@@ -55,7 +55,8 @@ def map_scene(
 
     date, every, allow_future: as :func:`plan_map`.  threads: blocks worked on at a time.
     outlines: paddocks, for a model that takes context from fields and for the quick look.
-    probes: sensors that correct the level of their date; tell: hears of those not used.
+    probes: sensors that correct the pass they measured in; tell: called with notes, also
+    about sensors that were not used.
     quicklook: a PNG of the last mapped date.  Returns pixels, pixels with a number and
     dates. The output appears whole or not at all; a stopped run is continued by the same
     call.
@@ -92,7 +93,10 @@ def map_scene(
 
 
 def _writer_for(output: Path) -> Callable[[Work, Path], None]:
-    """The writer of an extension, its library at hand; UsageError for another extension."""
+    """Return the writer of an extension.
+
+    UsageError for an unknown one, MissingError without its library.
+    """
     suffix = output.suffix.lower()
     if suffix in (".tif", ".tiff"):
         rasterio_or_reason()
@@ -107,7 +111,7 @@ def _writer_for(output: Path) -> Callable[[Work, Path], None]:
 
 
 def _bytes_at_most(plan: Plan, output: Path) -> int:
-    """What the output can need beside the work files, if nothing in it can be compressed."""
+    """Return the bytes the output needs besides the work files if nothing can be compressed."""
     pixels = len(plan.targets) * plan.stack.grid.height * plan.stack.grid.width
     stored = sum(dtype.itemsize for dtype in VARIABLES.values())
     if output.suffix.lower() in (".tif", ".tiff"):  # float32 flags, and both with overviews

@@ -1,4 +1,4 @@
-"""Blocks worked on in threads, each thread with a reader of its own."""
+"""Process blocks in threads; each thread opens its own reader."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def over_blocks(
     work: Callable[[Reader, Window], Any],
     threads: int,
 ) -> Iterator[tuple[int, Any]]:
-    """Work on blocks in threads, at most two per thread at hand; results in their order."""
+    """Process blocks in threads, at most two queued per thread, and yield results in order."""
     mine = local()
     readers: list[Reader] = []
 

@@ -1,7 +1,7 @@
-"""Work files: every block is brought to the disk and marked, so that a stopped run goes on.
+"""Work files of a map: every finished block is synced and marked, so a stopped run can continue.
 
-They lie beside the output in ``.NAME.work``. A run that is killed is continued by the same
-call, and ends with the same bytes.
+They are in ``.NAME.work`` in the folder of the output. The same call continues a run that was
+killed, and the output has the same bytes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .context import make_context
 from .plan import Plan
 from .threads import over_blocks
 
-#: Finished blocks are brought to the disk and marked this often, s.
+#: Interval at which finished blocks are synced and marked, s.
 SYNC_EVERY_S = 2.0
 Progress = Callable[[int, int], None]
 #: A block's entry in the file ``done``: 0, or a bit and its checksum.
@@ -46,21 +46,21 @@ _MARK = np.dtype("<u8")
 
 @dataclass(frozen=True)
 class Work:
-    """The result of a plan, finished, in files: (K, H, W) of each of VARIABLES.
+    """The finished result of a plan in files: (K, H, W) of each of VARIABLES.
 
-    threads: how many may write them out.
+    threads: number of threads that may write the output.
     """
 
     folder: Path
     plan: Plan
     threads: int = 1
 
-    def told(self, variable: str) -> str:
-        """The variable's name in the output."""
+    def name_of(self, variable: str) -> str:
+        """Return the variable's name in the output."""
         return self.plan.model.card.retrieves.column_of(variable)
 
     def read(self, variable: str, k: int, window: Window) -> NDArray[Any]:
-        """A window of one variable and target."""
+        """Read a window of one variable and target."""
         grid, dtype = self.plan.stack.grid, VARIABLES[variable]
         rows = np.empty((window.height, window.width), dtype)
         with open(self.folder / variable, "rb") as file:
@@ -81,11 +81,13 @@ def worked_out(
     progress: Progress | None = None,
     room: int = 0,
 ) -> Iterator[Work]:
-    """Compute every block of a plan into work files beside ``output``, or go on where a
-    run before ended; the work files are removed when the body is done.
+    """Compute every block of a plan into work files, or continue an earlier run.
+
+    The work files are removed when the body ends.
 
     windows: indices of the blocks that are wanted; None for all.  room: bytes the output needs.
-    MissingError where the disk cannot hold them, UsageError where another run is at it.
+    MissingError where the disk cannot hold them, UsageError where another run writes the same
+    output.
     """
     output = Path(os.path.realpath(output))
     if output.is_dir() and output.suffix != ".zarr":
@@ -249,7 +251,7 @@ def _remove(item: Path) -> None:
 
 
 def _mark_of(plan: Plan, folder: Path, index: int) -> np.uint64:
-    """What stands in ``done`` for a block as it lies on the disk."""
+    """Return the entry of ``done`` for a block as it is on the disk."""
     work, window = Work(folder, plan), plan.windows[index]
     planes = {
         name: np.stack([work.read(name, k, window) for k in range(len(plan.targets))])
@@ -267,7 +269,7 @@ def _mark(planes: Mapping[str, NDArray[Any]]) -> np.uint64:
 
 
 def fingerprint(plan: Plan, wanted: Sequence[int]) -> str:
-    """What a run depends on; a work folder of any other job is not continued."""
+    """Return a digest of all that a run depends on; it decides if a work folder is continued."""
     content = {
         "kgsm": [__version__, code_digest()],
         "engine": engine_in_words(plan.model.engine),
@@ -327,10 +329,10 @@ def code_digest() -> str:
 
 @contextmanager
 def _locked(folder: Path, output: Path) -> Iterator[None]:
-    """The work folder, for one process at a time; the kernel lets go when it dies.
+    """Lock the work folder for one process; the kernel releases the lock when it dies.
 
-    The lock stands beside the folder, so that it does not go with it. UsageError where
-    another process holds it, or where the folder is somebody else's.
+    The lock file is outside the folder, so removing the folder keeps it. UsageError where
+    another process holds the lock, or where the folder was not made by kgsm.
     """
     lock = folder.with_suffix(".lock")
     with _held(lock, output):
@@ -340,8 +342,8 @@ def _locked(folder: Path, output: Path) -> Iterator[None]:
             (folder / MARKER).touch()
         elif folder.is_symlink() or not (folder / MARKER).is_file():
             raise UsageError(
-                f"{output}: {folder.name} stands beside it, where its work files would be, and "
-                f"has no {MARKER} file of ours; move it away"
+                f"{output}: {folder.name} is where its work files would be, and "
+                f"has no {MARKER} file of kgsm; move it away"
             )
         try:
             yield
@@ -354,7 +356,7 @@ def _locked(folder: Path, output: Path) -> Iterator[None]:
 
 @contextmanager
 def _held(path: Path, output: Path) -> Iterator[None]:
-    """A lock file, removed while it is held: who waited for it looks whether it still stands."""
+    """Hold a lock file, removed before its release: a waiting process checks it again."""
     import fcntl
 
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -1,4 +1,4 @@
-"""Windows that a caller gives as arrays: days, features and statics in the card's order."""
+"""Check windows passed as arrays: days, features and statics in the card's order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..tables.columns import FROM_DATE
 
-#: Days beyond this from their origin are no days: 27,000 years.
+#: Largest distance of a day from its origin: 27,000 years.
 MOST_DAYS = 1e7
 
 

@@ -1,4 +1,4 @@
-"""The model card: what a model is, what it reads and how far it can be trusted.
+"""The model card: kind, inputs, limits and validation of a model.
 
 A card is JSON in the ONNX metadata key ``kgsm.card``; both files of a model carry the
 same one. It pins the graph of each file by its sha256, so a file that was cut, edited
@@ -64,7 +64,7 @@ class Channel:
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
-            raise ValueError(f"role {self.role!r} is none of {', '.join(ROLES)}")
+            raise ValueError(f"role {self.role!r} is unknown; expected {', '.join(ROLES)}")
         if self.role == "backscatter":
             if self.low is not None or self.high is not None:
                 raise ValueError(f"{self.name} has a range, which belongs into limits")
@@ -74,7 +74,7 @@ class Channel:
 
 @dataclass(frozen=True)
 class Card:
-    """Everything an engine needs besides the weights, and everything a reader asks.
+    """Everything an engine needs besides the weights, and the provenance of the model.
 
     kind: ``kg-lstm`` (WCM in front) or ``lstm`` (no WCM; ``wcm`` is None).
     polarisation: ``vh`` or ``vv``, the backscatter the first channel comes from.
@@ -83,14 +83,14 @@ class Card:
     limits: physical ranges (also for a plain LSTM).
     quantity: ``sm``, soil moisture in m3 m-3, or ``wetness``, an index from 0 to 1; every output
         is named after it.
-    head: the physics head beside the LSTM; None where the LSTM stands alone.
+    head: the physics head added to the LSTM; None without one.
     history: which acquisitions a history is made of, and the typical place.
     interval: None, or offsets added to SM as :func:`kgsm_infer.model.interval.interval_of` reads
         them, for points and for field means. domain: None, or the domain reference.
     probes: None, or the variances a few sensors are weighed by (:mod:`kgsm_infer.probes`).
     error_variances: None, or of a label-free index the variances of its error, in units of the
         index: ``date`` (shared by a pass), ``field`` and ``point``, and ``source``.
-    no_skill: why the model's numbers say nothing; empty where they do. Every number of such a
+    no_skill: why the model has no skill; empty where it has. Every number of such a
         model carries the flag ``no_skill``.
     validation, training_data: scores and provenance, plain JSON objects.
     simulated: True when any of the training data was simulated.
@@ -196,12 +196,12 @@ class GraphInput(NamedTuple):
 
     name: str
     shape: tuple[int | str, ...]
-    told: str
+    unit: str
 
 
 def graph_inputs(card: Card, role: str) -> tuple[GraphInput, ...]:
-    """What the complete graph (windows of T acquisitions, NaN where missing) or the core graph
-    (the packed tile) is fed, in its order; the graph is made and checked by this."""
+    """Return the inputs of the complete graph (windows of T acquisitions, NaN where missing) or of
+    the core graph (the packed tile), in order. The export makes graphs by them."""
     if role == "core":
         shape = (card.steps, "N", card.layout.channels)
         return (GraphInput("tile", shape, "packed LSTM input"),)
@@ -257,13 +257,15 @@ def card_from_json(text: str, source: str) -> Card:
 def _check(card: Card) -> None:  # noqa: C901  one rule after another, none inside another
     """ValueError where a card contradicts itself."""
     if card.kind not in KINDS:
-        raise ValueError(f"kind {card.kind[:40]!r} is none of {', '.join(KINDS)}")
+        raise ValueError(f"kind {card.kind[:40]!r} is unknown; expected {', '.join(KINDS)}")
     if (card.wcm is None) != (card.kind == "lstm"):
         raise ValueError(f"kind {card.kind!r} {'without' if card.wcm is None else 'with'} a WCM")
     if card.format < CARD_FORMAT and (card.error_variances is not None or _has_index(card)):
         raise ValueError(f"format {card.format} has no head of kind index")
     if card.quantity not in RETRIEVED:
-        raise ValueError(f"quantity {card.quantity[:40]!r} is none of {', '.join(RETRIEVED)}")
+        raise ValueError(
+            f"quantity {card.quantity[:40]!r} is unknown; expected {', '.join(RETRIEVED)}"
+        )
     if card.polarisation not in ("vh", "vv"):
         raise ValueError(f"polarisation {card.polarisation[:40]!r} is neither vh nor vv")
     roles = [channel.role for channel in card.channels]

@@ -1,16 +1,16 @@
-"""What all fields of a date are wrong by, found from a few probes of that very day.
+"""Estimate the error that all fields of a date share from a few sensors of the same pass.
 
-On a date that no model has seen all fields are wrong by much the same amount: the model does not
-know the rain. That shared part is a random effect d, estimated by best linear unbiased
+On a date outside the training data the errors of all fields share a large part, since the model
+does not know the rain. The shared part is a random effect d, estimated by best linear unbiased
 prediction (Henderson 1975):
 
     d = sum_k (r_k / v_k) / (1 / V_date + sum_k 1 / v_k)
     v_k = V_field + V_point / n_k
 
-r_k is the mean of observed minus predicted over the n_k probes of field k; the variances stand on
-the card and come from residuals on new dates. With few probes d is drawn towards 0, and with none
-it is 0. A field's own offset is never corrected: a field's past errors say less about its next one
-than chance does.
+r_k is the mean of observed minus predicted over the n_k probes of field k. The card holds the
+variances, which come from residuals on new dates. Few probes shrink d towards 0; without any it is
+0. The offset of a single field is never corrected: past errors of a field did not predict its next
+one.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True)
 class Variances:
-    """Of observed - predicted on new dates, (m3 m-3)**2.
+    """Variances of observed - predicted on new dates, (m3 m-3)**2.
 
-    date: what all fields of a date share.  field: of a field's mean around that.  point: of
-    the points of a field around its mean.
+    date: of the part all fields of a date share.  field: of a field's mean around that part.
+    point: of the points of a field around its mean.
     """
 
     date: float
@@ -40,7 +40,7 @@ class Variances:
 
 @dataclass(frozen=True)
 class DateEffect:
-    """What probes say of one date: added to SM, m3 m-3; the weight they have, 0..1; how many."""
+    """Correction of one pass, m3 m-3, the weight of its probes (0 to 1) and their number."""
 
     correction: float
     weight: float
@@ -49,14 +49,14 @@ class DateEffect:
 
 
 def variances_of(raw: Mapping[str, Any]) -> Variances:
-    """The ``probes`` entry of a card; ValueError where it is none."""
+    """Read the ``probes`` entry of a card. ValueError where it is invalid."""
     found = {}
     for key in ("date", "field", "point"):
         value = raw.get(key)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError(f"probes {key} is not a number")
         if not (math.isfinite(value) and 0 <= value <= 1):
-            raise ValueError(f"probes {key} {value!r} is no variance of soil moisture")
+            raise ValueError(f"probes {key} {value!r} is not a variance of soil moisture")
         found[key] = float(value)
     return Variances(**found)
 
@@ -64,7 +64,7 @@ def variances_of(raw: Mapping[str, Any]) -> Variances:
 def date_effect(
     variances: Variances, residual: ArrayLike, field: Sequence[str] | NDArray[np.str_]
 ) -> DateEffect:
-    """The effect of a date from its probes.
+    """Estimate the effect of a pass from its probes.
 
     residual: (P,) observed - predicted, m3 m-3.  field: (P,) the field of each.
 

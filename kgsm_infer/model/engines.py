@@ -1,11 +1,11 @@
-"""The three ways from observations to soil moisture, one behind the other's face.
+"""Three engines, one interface: observations to the retrieved quantity.
 
     native     isolation, packing and the LSTM in the C core (or its NumPy twins)
     core       isolation and packing there, the LSTM of NAME.core.onnx in onnxruntime
     complete   all of it in the graph of NAME.onnx, in onnxruntime
 
-They give the same flags, and numbers within 1e-5 of each other. What is the same for all
-(limits, interval, domain) is :mod:`kgsm_infer.model.model`'s.
+They give the same flags, and numbers within 1e-5 of each other. :mod:`kgsm_infer.model.model`
+applies what is common to all: limits, interval and domain.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ENGINES = ("auto", "native", "onnxruntime")
 
 
 class Estimate(NamedTuple):
-    """What an engine makes of N windows.
+    """Raw output of an engine for N windows.
 
     sm: (N,) float32, neither clipped nor masked; anything where ``flags`` has a reason.
     soil_db: (N,) float32, of the target acquisition (of a plain LSTM: its sigma0).
@@ -118,21 +118,21 @@ class Complete:
             sm, soil_db, mask = self.session.run(["sm", "soil_db", "flags"], feed)
             if card.wcm is None:
                 soil_db = observed.sigma0_db[rows[:, -1]]
-            # whether it is outside the domain is decided in one place for all engines
+            # Model checks the domain, for all engines
             return Estimate(sm, soil_db, np.asarray(mask & ~flags.OUTSIDE_DOMAIN, np.uint16))
 
         return windows
 
 
 def engine_of(file: ModelFile, name: str = "auto") -> Engine:
-    """The engine of that name for a model file.
+    """Return the engine of that name for a model file.
 
     ``auto`` is native where the C core has a tier for this processor or onnxruntime is not
     installed (docs/performance.md has the measurements behind that). ModelError where the
     file does not hold what its card says, MissingError where onnxruntime is not there.
     """
     if name not in ENGINES:
-        raise UsageError(f"engine {name!r} is none of {', '.join(ENGINES)}")
+        raise UsageError(f"engine {name!r} is unknown; choose {', '.join(ENGINES)}")
     if name == "auto":
         vectors = kernels.tier_name() not in ("portable", "numpy")
         name = "native" if vectors or find_spec("onnxruntime") is None else "onnxruntime"
@@ -154,7 +154,7 @@ def engine_of(file: ModelFile, name: str = "auto") -> Engine:
 def backscatter_channel(
     card: Card, observed: Observations
 ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-    """The LSTM's first channel, dB, and the flags of each of R acquisitions."""
+    """Return the LSTM's first channel, dB, and the flags of each of R acquisitions."""
     if card.wcm is None:
         channel_db, mask = kernels.screen(observed.sigma0_db, card.limits)
     else:
@@ -163,7 +163,7 @@ def backscatter_channel(
 
 
 def _session(file: ModelFile) -> Any:
-    """onnxruntime with one thread of its own and no spinning: the threads are ours."""
+    """Open an onnxruntime session with one thread and no spinning; kgsm makes the threads."""
     # from 1.32 on it writes a device id and an event store into HOME when imported, unless
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:

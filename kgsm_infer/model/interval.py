@@ -1,11 +1,11 @@
-"""How far the truth may lie from a number: offsets, scaled by what is known beforehand.
+"""Intervals around a retrieved value: offsets, scaled by what is known beforehand.
 
     sm_lower = sm + lower * factor,   sm_upper = sm + upper * factor
     factor   = intercept + slope_1 x_1 + ..., kept within bounds
 
 Each x is known before any label: ``sm`` itself, a dynamic channel of the target acquisition
 (``ndvi`` ...), or a flag (``short_history`` ...), 1 where it is raised. A point and the mean of a
-field have offsets of their own. The numbers stand on the card; training finds them
+field have separate offsets. The card holds the numbers; training estimates them
 (:mod:`kgsm_train.evaluation.conformal`).
 """
 
@@ -51,7 +51,7 @@ class Interval:
 
 
 def interval_of(raw: Mapping[str, Any], channels: Sequence[str]) -> Interval:
-    """The ``interval`` entry of a card; ValueError where it is none.
+    """Read the ``interval`` entry of a card. ValueError where it is invalid.
 
     channels: names of the card's dynamic channels, which a point's width may read.
     ``{"level": 0.9, "lower": -0.1, "upper": 0.1}`` is the least; ``intercept``, ``terms`` and
@@ -88,7 +88,7 @@ def _width(raw: Mapping[str, Any], known: Sequence[str]) -> Width:
     ends = {"low": bounds[0], "high": bounds[1]}
     low, high = _number(ends, "low"), _number(ends, "high")
     if not 0 < low <= high:
-        raise ValueError(f"interval bounds {low!r} to {high!r} are no range above 0")
+        raise ValueError(f"interval bounds {low!r} to {high!r} are not a range above 0")
     intercept = _number(raw, "intercept") if "intercept" in raw else 1.0
     return Width(lower, upper, intercept, tuple(terms), (low, high))
 
@@ -132,9 +132,9 @@ def ends(
 def known_of(
     mask: NDArray[np.integer], dynamic: NDArray[np.float32] | None, channels: Sequence[str]
 ) -> dict[str, ArrayLike]:
-    """What a width may read of N retrievals: flags as 0 and 1, and the target's channels.
+    """Return what a width may read of N retrievals: flags as 0 and 1, and the target's channels.
 
-    mask: (N,).  dynamic: (N, Fd) in the order of ``channels``, or None where there are none.
+    mask: (N,).  dynamic: (N, Fd) in the order of ``channels``, or None without any.
     """
     found: dict[str, ArrayLike] = {
         name: ((mask >> bit) & 1).astype(np.float32) for bit, name in enumerate(flags.NAMES)

@@ -1,6 +1,6 @@
-"""A model in use: load it, give it observations, get soil moisture with reasons.
+"""Load a model and retrieve its quantity, with interval and quality flags, from observations.
 
-One observation flows one way: window -> isolation -> tile -> LSTM -> retrieval. An engine
+Order of steps: window, isolation, tile, LSTM, retrieval. An engine
 (:mod:`kgsm_infer.model.engines`) does all but the last, which is the same for every engine.
 """
 
@@ -46,8 +46,8 @@ BLOCK = 4 * TILE
 class Model:
     """A loaded model; :func:`load` makes one. Safe to share between threads and processes.
 
-    Two models are equal that are of one file's content, one card and one engine. A pickled one
-    is loaded again from its path, and refused where the file has changed since.
+    Two models are equal if file content, card and engine are equal. A pickled model is loaded
+    again from its path, and refused where the file has changed since.
     """
 
     file: ModelFile
@@ -57,7 +57,7 @@ class Model:
 
     @property
     def card(self) -> Card:
-        """What the model is."""
+        """The model card."""
         return self.file.card
 
     @property
@@ -67,7 +67,7 @@ class Model:
 
     @property
     def path(self) -> Path | None:
-        """Where it was loaded from; None of bytes."""
+        """The file it was loaded from; None for bytes."""
         return self.file.path
 
     def __repr__(self) -> str:
@@ -112,7 +112,7 @@ class Model:
         vwc_kg_m2: ArrayLike | None = None,
         frozen: ArrayLike | None = None,
     ) -> Retrieval:
-        """Soil moisture of the last acquisition of N sequences.
+        """Retrieve the last acquisition of N sequences.
 
         sigma0_db: (N, T), sigma0 in dB of the card's polarisation, oldest first. Fewer
             than the card's T are padded in front (``short_history``), of more the last
@@ -126,7 +126,7 @@ class Model:
         frozen: (N, T) true where the soil is frozen or under snow.
 
         Missing is NaN, or masked, and gives NaN with a flag. ValueError where shapes do not
-        fit, or days are no days.
+        fit, or days are not valid days.
         """
         sigma0_db = filled(sigma0_db)
         if sigma0_db.ndim != 2:
@@ -162,7 +162,7 @@ class Model:
             windows = sigma0_db[some]
             size = windows.size
             observed = Observations(
-                site=np.empty(0, np.str_),  # windows are given, no site is looked at
+                site=np.empty(0, np.str_),  # the windows are known, no site is read
                 day=day[some].ravel(),
                 sigma0_db=windows.ravel(),
                 vegetation=None if vegetation is None else vegetation[some].ravel(),
@@ -178,7 +178,7 @@ class Model:
             padding = np.full((len(windows), self.card.steps - rows.shape[1]), -1)
             return one_thread.estimate(observed, np.hstack([padding, rows]), observed.statics)
 
-        # block by block, so that what is held beside inputs and results does not grow
+        # block by block, so that memory beyond inputs and results does not grow
         one_thread = replace(self, threads=1)
         blocks = self._in_order(block, _tiles(shape[0], BLOCK)) or [block(slice(0, 0))]
         return blocks[0] if len(blocks) == 1 else Retrieval.concatenate(blocks)
@@ -189,7 +189,7 @@ class Model:
         only: NDArray[np.int64] | None = None,
         thin: NDArray[np.bool_] | None = None,
     ) -> Retrieval:
-        """One retrieval per row of ``table``, in its order; windows stay within a site.
+        """Retrieve every row of ``table``, in its order; windows stay within a site.
 
         table: a :class:`kgsm_infer.Table`, or columns in memory: a mapping of arrays or lists,
             or a data frame of pandas, polars or pyarrow, checked as a file is.
@@ -212,8 +212,9 @@ class Model:
         return self.estimate(observed, rows[wanted], observed.statics[wanted])
 
     def newest(self, table: Any, site: str | None = None) -> list[dict[str, Any]]:
-        """The newest acquisition of every site, or of one: ``site``, ``date`` and a
-        :meth:`Retrieval.record` each. The earlier rows are its history.
+        """Return the newest acquisition of every site, or of one, as a dict each.
+
+        Keys: ``site``, ``date`` and those of :meth:`Retrieval.record`. Earlier rows are history.
 
         table: as in :meth:`predict`. DataError where it has no such site.
         """
@@ -230,7 +231,7 @@ class Model:
         ]
 
     def table_of(self, columns: Any) -> Table:
-        """A table of columns in memory, with all that this model reads."""
+        """Return a table of columns in memory with all columns that this model reads."""
         return table_from_columns(columns, features=self.table_features())
 
     @property
@@ -306,7 +307,7 @@ class Model:
         return retrieve
 
     def _in_order(self, work: Callable[[slice], _T], parts: Iterable[slice]) -> list[_T]:
-        """The results of ``work`` on parts, which ``threads`` threads share."""
+        """Return the results of ``work`` on parts; ``threads`` threads share them."""
         if self.threads == 1:
             return [work(part) for part in parts]
         from concurrent.futures import ThreadPoolExecutor  # a cold start does without
@@ -335,7 +336,7 @@ def load(source: str | Path | bytes, *, engine: str = "auto", threads: int = 1) 
 def _load_again(
     source: Path | bytes, sha256: str, card: Card | None, engine: str, threads: int
 ) -> Model:
-    """A model that was pickled, in another process; with the card it had, if not its file's."""
+    """Load a pickled model in another process, with its card where that is not its file's."""
     model = load(source, engine=engine, threads=threads)
     if model.file.sha256 != sha256:
         raise ModelError(f"{model.file.name}: not the file it was when the model was pickled")
@@ -343,7 +344,7 @@ def _load_again(
 
 
 def with_card(model: Model, card: Card, engine: str) -> Model:
-    """The model with another card, and an engine that goes by it."""
+    """Return the model with another card, and an engine for that card."""
     file = replace(model.file, card=card)
     return replace(model, file=file, runs_on=engine_of(file, engine))
 

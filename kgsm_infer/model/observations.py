@@ -1,4 +1,4 @@
-"""From a table to the arrays a model reads: the one place where columns get a meaning.
+"""Convert a table to the arrays a model reads.
 
 Training and inference call the same functions, so a feature cannot mean one thing
 when learnt and another when used.
@@ -35,7 +35,7 @@ class Observations:
     sigma0_db: (R,) float32.  vegetation: (R,) float32 NDVI or VWC (kg m-2), or None.
     angle_deg: (R,) float32, or None.  dynamic: (R, Fd).  statics: (R, Fs).
     frozen: (R,) True where the soil is frozen or under snow.
-    frost_unknown: (R,) True where that should be told and is not: a missing input.
+    frost_unknown: (R,) True where a column for frost is there and has no value: a missing input.
     context_missing: (R,) True where a context was made of too few rows.
     dense: (R,) True under dense vegetation, of a model that does not isolate the soil; None where
         it is not known.
@@ -54,7 +54,7 @@ class Observations:
     dense: NDArray[np.bool_] | None = None
 
     def take(self, index: NDArray[np.int64]) -> Observations:
-        """The acquisitions of ``index``, in its order."""
+        """Return the acquisitions at ``index``, in its order."""
         vegetation, angle_deg = self.vegetation, self.angle_deg
         return Observations(
             site=self.site[index],
@@ -72,7 +72,7 @@ class Observations:
 
 
 def columns_to_read(features: Sequence[str]) -> tuple[str, ...]:
-    """The features a table itself must hold (those from date or context are made)."""
+    """Return the features a table itself must hold; those from date or context are computed."""
     return tuple(name for name in features if name not in FROM_DATE and name not in CONTEXT)
 
 
@@ -82,7 +82,7 @@ def column(
     history: HistoryRule = WHOLE_ARCHIVE,
     context: TableContext | None = None,
 ) -> NDArray[np.float64]:
-    """A numeric column by name, or one made from date or context. DataError if neither."""
+    """Return a numeric column, or one computed from date or context. DataError if neither."""
     if name in table.numbers:
         return np.asarray(table.numbers[name], np.float64)
     if name in FROM_DATE:
@@ -151,7 +151,7 @@ def dense_vegetation(columns: Mapping[str, ArrayLike]) -> NDArray[np.bool_] | No
 
 
 def frost_flags(observed: Observations) -> NDArray[np.uint16]:
-    """(R,) what frost and snow, or not knowing of them, say against each acquisition."""
+    """Return the flags (R,) of frost, snow and unknown frost of each acquisition."""
     return np.asarray(
         observed.frozen * np.uint16(flags.FROZEN_OR_SNOW)
         | observed.frost_unknown * np.uint16(flags.MISSING_INPUT),
@@ -160,12 +160,12 @@ def frost_flags(observed: Observations) -> NDArray[np.uint16]:
 
 
 def no_radar(rows: int) -> NDArray[np.float32]:
-    """The backscatter (R,) of a model that reads none: NaN, never a number."""
+    """Return the backscatter (R,) of a model that reads no radar: NaN."""
     return np.full(rows, np.nan, np.float32)
 
 
 def isolate_observed(wcm: Wcm, observed: Observations) -> Isolated:
-    """Isolation of every acquisition. ValueError where they hold no vegetation."""
+    """Isolate every acquisition. ValueError without vegetation."""
     if observed.vegetation is None:
         raise ValueError(f"isolation needs {wcm.vegetation_name}, which was not read")
     return kernels.isolate(wcm, observed.sigma0_db, observed.vegetation, observed.angle_deg)

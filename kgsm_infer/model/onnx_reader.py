@@ -1,13 +1,13 @@
-"""The little of an ONNX file the light side must see for itself, before any engine does.
+"""Minimal, strict ONNX reader: checks a model file before any engine reads it.
 
 An ONNX file is one protobuf message (ModelProto of onnx.proto3): field 7 holds the graph,
 each field 14 a metadata entry (key = 1, value = 2). Its top level and the graph's are walked
-without the ``onnx`` package, strictly: nothing may stand there that kgsm-train does not write.
+without the ``onnx`` package, strictly: fields that kgsm-train does not write are refused.
 So no engine ever sees a second graph (a parser may merge two), another operator (a loop may
 never end), a nested graph, or weights that lie in another file.
 
-The last entry is a seal, the sha256 of every byte before it: a flipped bit is noticed wherever
-it is, also in the card.
+The last entry is a seal, the sha256 of every byte before it, so a flipped bit is found anywhere
+in the file.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from ..base.schema import parse_json
 from .card import CARD_KEY, Card, card_from_json, graph_inputs
 
 SEAL_KEY = "kgsm.sha256"
-#: Models that come with the package, by the name that stands for their file.
+#: Models that come with the package, by name.
 SHIPPED = {"wetness": Path(__file__).with_name("wetness.onnx")}
-#: No model of kgsm comes near; a device or a wrong file soon passes it.
+#: Upper limit of a model file; models of kgsm are far smaller.
 MOST_BYTES = 256 * 2**20
 
-#: What kgsm's graphs are made of. A new head that needs another operator names it here.
+#: Operators of kgsm's graphs. A head that needs another operator adds it here.
 OPERATORS = frozenset(
     name
     for line in (
@@ -44,7 +44,7 @@ OPERATORS = frozenset(
     for name in line.split()
 )
 
-# field numbers of onnx.proto3, and those that may stand in each message
+# field numbers of onnx.proto3, and the fields allowed in each message
 _GRAPH, _METADATA, _OPSET = 7, 14, 8
 _NODE, _INITIALIZER, _INPUT = 1, 5, 11
 _DIMS, _DATA_TYPE, _NAME, _RAW_DATA = 1, 2, 8, 9
@@ -77,7 +77,7 @@ class ModelFile:
 
     @property
     def name(self) -> str:
-        """For messages: the path, or that there is none."""
+        """The path for messages, or a phrase for a model given as bytes."""
         return str(self.path) if self.path is not None else "the model given as bytes"
 
     @property
@@ -87,13 +87,13 @@ class ModelFile:
 
 
 def read_model_file(source: str | Path | bytes) -> ModelFile:
-    """Read a model, or take one read already, and hold it against its card.
+    """Read a model file or its content, and verify it against its card.
 
     ``wetness``, where no file has that name, is the one of SHIPPED.
 
     The card must be there and readable, the graph must be the one the card names and of its
-    shapes, nothing may have changed since export, and a sibling beside it, if there is one,
-    must carry the same card. ModelError says what is wrong.
+    shapes, nothing may have changed since export, and a sibling in the same folder must carry
+    the same card. ModelError says what is wrong.
     """
     path = None if isinstance(source, bytes) else _shipped_or(Path(source))
     content = source if isinstance(source, bytes) else _content(_shipped_or(Path(source)))
@@ -137,13 +137,13 @@ def read_quantity(path: Path) -> Quantity:
 
 
 def sibling_path(path: Path, role: str) -> Path:
-    """Where the other file of the model would be: NAME.onnx and NAME.core.onnx."""
+    """Return the path of the other file of the model: NAME.onnx or NAME.core.onnx."""
     stem = path.name.removesuffix(".onnx").removesuffix(".core")
     return path.with_name(f"{stem}.core.onnx" if role == "complete" else f"{stem}.onnx")
 
 
 def sealed(content: bytes) -> bytes:
-    """A serialised model with its seal as the last metadata entry."""
+    """Return a serialised model with its seal as the last metadata entry."""
     digest = hashlib.sha256(content).hexdigest().encode()
     key = SEAL_KEY.encode()
     entry = b"\x0a%c%s\x12%c%s" % (len(key), key, len(digest), digest)
@@ -151,7 +151,7 @@ def sealed(content: bytes) -> bytes:
 
 
 def card_and_graph(content: bytes, source: str) -> tuple[str | None, memoryview]:
-    """The card's text (None where there is none) and the graph's bytes."""
+    """Return the card's text (None without a card) and the graph's bytes."""
     card_text, graph = None, None
     try:
         for field, value in once(content, _MODEL_FIELDS, {_OPSET, _METADATA}):
@@ -200,7 +200,7 @@ def initializers(graph: memoryview) -> dict[str, NDArray[Any]]:
                 parts[number] = value
         name = text_of(parts[_NAME])
         if name in found:
-            raise ValueError(f"{name} stands there twice")
+            raise ValueError(f"{name} occurs twice")
         kind = _TYPES.get(_number(parts[_DATA_TYPE]))
         if kind is None:
             raise ValueError(f"{name} is of a type kgsm does not write")
@@ -216,9 +216,9 @@ def once(
     seen = set()
     for field, value, _ in _walk(message):
         if field not in allowed:
-            raise ValueError(f"field {field} is none that kgsm writes")
+            raise ValueError(f"field {field} is not one that kgsm writes")
         if field in seen and field not in repeated:
-            raise ValueError(f"field {field} stands there twice")
+            raise ValueError(f"field {field} occurs twice")
         seen.add(field)
         yield field, value
 
@@ -229,7 +229,7 @@ def _shipped_or(path: Path) -> Path:
 
 
 def _content(path: Path) -> bytes:
-    """A file's bytes; ModelError where it is no regular file, or far too large."""
+    """Read a file. ModelError where it is not a regular file, or far too large."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ModelError(f"{path}: not a regular file; no model can be read from it")
@@ -251,13 +251,13 @@ def _check_sibling(path: Path, role: str, card_text: str) -> None:
     other, _ = card_and_graph(_content(sibling), str(sibling))
     if other != card_text:
         raise ModelError(
-            f"{path}: {sibling.name} beside it belongs to another model; "
+            f"{path}: {sibling.name} in the same folder belongs to another model; "
             "copy both files from one export"
         )
 
 
 def _before_seal(content: bytes) -> int:
-    """Where the last top-level field begins."""
+    """Return the offset of the last top-level field."""
     return max((start for _, _, start in _walk(content)), default=0)
 
 
@@ -270,7 +270,7 @@ def _check_node(node: memoryview) -> None:
                 pass
     operator = text_of(parts.get(_NODE_OP, memoryview(b"")))
     if operator not in OPERATORS or text_of(parts.get(_NODE_DOMAIN, memoryview(b""))):
-        raise ValueError(f"operator {operator[:40]!r} is none of kgsm's")
+        raise ValueError(f"operator {operator[:40]!r} is not supported")
 
 
 def _input_shape(value_info: memoryview) -> tuple[str, tuple[int | str, ...]]:

@@ -63,7 +63,7 @@ class Retrieval:
 
     @staticmethod
     def concatenate(parts: Sequence[Retrieval]) -> Retrieval:
-        """Join retrievals of one quantity. ValueError where there are none, or of two."""
+        """Join retrievals. ValueError for an empty list, or for two quantities."""
         if len({part.quantity for part in parts}) != 1:
             raise ValueError("retrievals to join must be of one quantity, and at least one")
         return Retrieval(
@@ -113,7 +113,7 @@ def finish(
     mask: NDArray[np.uint16],
     dynamic: NDArray[np.float32] | None = None,
 ) -> Retrieval:
-    """Limits, interval and NaN, the same after every engine.
+    """Apply limits, interval and NaN, the same after every engine.
 
     dynamic: (N, Fd) of the target acquisitions, which the interval may read.
 
@@ -123,7 +123,7 @@ def finish(
     low, high = np.float32(card.limits.sm[0]), np.float32(card.limits.sm[1])
     without = (mask & flags.NO_NUMBER) != 0
     broken = ~np.isfinite(raw) & ~without
-    if broken.any():  # an engine fault must not pass for "missing input" without a word
+    if broken.any():  # an engine fault must not look like a missing input
         raise ModelError(
             f"the engine returned no finite number for {int(broken.sum())} valid windows; "
             "the model file or the runtime is broken"
@@ -157,9 +157,9 @@ def outside_domain(
     statics: NDArray[np.float32],
     channel_db: NDArray[np.float32],
 ) -> NDArray[np.bool_]:
-    """(N,) where the targets ``last`` are unlike the training data, the same for all engines.
+    """Return (N,) True where the targets ``last`` are outside the domain, for every engine alike.
 
-    channel_db: (N,) the targets' backscatter channel, as the engine at hand has it.
+    channel_db: (N,) the targets' backscatter channel, as the engine computed it.
     """
     layout, dynamic = card.layout, observed.dynamic[last]
     mean, inv_std = np.asarray(layout.mean[:-1], np.float32), layout.inv_std[:-1]

@@ -1,9 +1,9 @@
-"""The LSTM's weights out of a model file, without the ``onnx`` package or any engine.
+"""Read the LSTM's weights from a model file, without the ``onnx`` package or any engine.
 
 Both files of a model hold them, as initializers kgsm-train named: ``member0_w``,
 ``member0_r``, ``member0_b``, ``member0_head_weight``, ``member0_head_bias``, ``member1_w`` ...
-The graph's hash stands on the card and was checked when the file was read, so that what
-is here is what kgsm-train wrote.
+The card holds the graph's hash, which was checked when the file was read, so these are the
+weights kgsm-train wrote.
 """
 
 from __future__ import annotations

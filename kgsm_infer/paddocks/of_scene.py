@@ -4,8 +4,8 @@ Shares are exact areas (exactextract), so a pixel on the fence counts by what is
 
     hole            not part of the paddock        multipolygon   one paddock
     overlap         each paddock by itself; a shared pixel counts in both
-    sliver          less than one pixel inside: no number, for its pixels are its neighbours'
-    off the scene   no number; partly off: that part counts as without a number
+    sliver          less than one pixel inside: no number, since its pixels belong to its neighbours
+    off the scene   no number; partly off: that part has no number
     invalid         an outline that crosses itself: no number, and where it does
 """
 
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from ..model.model import Model
     from ..model.result import Retrieval
 
-#: Less of a paddock than this inside pixels, and it is a sliver.
+#: Smallest area of a paddock, pixels; a smaller one is a sliver.
 MIN_PIXELS = 1.0
 OUTSIDE = Reason("outside the scene")
 
 
 class Coverage(NamedTuple):
-    """The pixels of one paddock.
+    """Pixels of one paddock.
 
     window: around them.  share: (height, width) of each pixel that lies inside.
     area: of the whole paddock, on the scene or not, pixels.
@@ -68,10 +68,10 @@ def paddocks_of_scene(
     tell: Callable[[str], None] = lambda text: None,
     allow_future: bool = False,
 ) -> list[Paddock]:
-    """One line per paddock and date. Only blocks that hold a paddock are computed.
+    """Return one line per paddock and date. Only blocks with a paddock are computed.
 
-    output: what the caller will write; work files stand beside it, so that a run that is
-    stopped can be continued.
+    output: file the caller will write; the work files are in its folder, so a stopped run can be
+    continued.
     """
     with gdal():
         plan = plan_map(model, scene, date=date, every=every, allow_future=allow_future)
@@ -137,9 +137,9 @@ def retrieve_averages(
 
 
 def coverage(grid: Grid, geometry: Mapping[str, Any]) -> Coverage | Reason:
-    """The share of each pixel inside a polygon of the grid's CRS, or why there is none.
+    """Compute the share of each pixel inside a polygon of the grid's CRS.
 
-    DataError on a rotated grid.
+    Returns the reason where no pixel is inside. DataError on a rotated grid.
     """
     exactextract = optional("exactextract", "raster", what="the share of a pixel in a paddock")
     shapely = optional("shapely", "geometry", what="outlines on rasters")
@@ -198,7 +198,7 @@ def _paddock(
 
 
 def _touched(plan: Plan, windows: Sequence[Window]) -> list[int]:
-    """Indices of the plan's blocks that any of the windows reaches into."""
+    """Return the indices of the plan's blocks that meet any of the windows."""
     return [
         index
         for index, block in enumerate(plan.windows)

@@ -1,4 +1,4 @@
-"""Paddocks of a table: its rows are points, pixels or paddocks that name the one they lie in."""
+"""Values of paddocks from a table of points, pixels or paddocks that name their paddock."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def paddocks_of_table(
     every: bool = False,
     min_valid: float = MIN_VALID,
 ) -> list[Paddock]:
-    """One line per paddock (and date), from a table of points, pixels or paddocks.
+    """Return one line per paddock (and date) of a table of points, pixels or paddocks.
 
     column: the table's column that holds the outlines' ids; by default ``field``, or
-    ``site`` where there is none. date: the day; None for each paddock's last, ``every`` for
+    ``site`` without it. date: the day; None for each paddock's last, ``every`` for
     all, not both. Rows count alike. DataError where no row belongs to any paddock.
     """
     if every and date is not None:
@@ -81,7 +81,7 @@ def _contradicting(line: Paddock, why: str) -> Paddock:
 
 
 def rows_without_outline(table: Table, outlines: Outlines, column: str | None = None) -> str:
-    """What must be told of rows whose paddock no outline names; "" where there are none."""
+    """Return a note about rows whose paddock no outline names, or ""."""
     rows_of = _by_name(_join_column(table, column))
     strange = {name: len(rows) for name, rows in rows_of.items() if name not in set(outlines.ids)}
     if not strange:
@@ -94,7 +94,7 @@ def rows_without_outline(table: Table, outlines: Outlines, column: str | None = 
 
 
 def _by_name(names: NDArray[np.str_]) -> dict[str, NDArray[np.int64]]:
-    """The rows of each name, ascending."""
+    """Return the rows of each name, ascending."""
     order = np.argsort(names, kind="stable")
     distinct, starts = np.unique(names[order], return_index=True)
     return dict(zip(distinct.tolist(), np.split(order, starts[1:]), strict=True))

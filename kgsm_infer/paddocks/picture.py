@@ -1,4 +1,4 @@
-"""Quick look of paddocks: their outlines in the colour of their soil moisture."""
+"""Quick look of paddocks: their outlines in the colour of their value."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def draw_paddocks(
     *,
     simulated: bool = False,
 ) -> None:
-    """Outlines filled with their soil moisture (of several dates the last); grey has none."""
+    """Draw outlines in the colour of their value (of several dates the last); grey has none."""
     matplotlib = matplotlib_or_reason()
     figure, axes = new_figure()
     last = {paddock.id: paddock for paddock in sorted(paddocks, key=lambda item: item.date)}

@@ -15,7 +15,7 @@
     pixels          number of pixels (sum of their shares inside), or rows
     flags           those of the averaged row, and those on at least a tenth of the pixels with a
                     number; without a value, the reasons on at least a tenth of the paddock
-    reason          why there is no number; empty where there is one
+    reason          why the paddock has no number; empty where it has one
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ if TYPE_CHECKING:
     from ..model.card import Card
     from ..model.result import Retrieval
 
-#: A flag stands for a paddock from this share of its pixels on.
+#: Least share of the pixels with a flag for the paddock to get it.
 FLAG_SHARE = 0.1
-#: Less of a paddock than this with a number, and the paddock has none.
+#: Least share of a paddock with a number for the paddock to have one.
 MIN_VALID = 0.5
 
 
 @dataclass(frozen=True)
 class Paddock:
-    """One paddock on one date; the module's text says what each number is. NaN: none.
+    """One paddock on one date. The module describes each field; NaN is missing.
 
     cause: what ``reason`` comes down to, to be counted; not written to files.
     sm_correction, probe_weight, probes: of the date, where probes were given; written then only.
@@ -78,7 +78,7 @@ class Paddock:
 
 @dataclass(frozen=True)
 class Members:
-    """What a paddock's line is made of: N pixels of a scene, or rows of a table.
+    """Members of a paddock: N pixels of a scene, or rows of a table.
 
     sm, flags: (N,) of each.  weight: (N,) share of each inside the paddock, 0 to 1.  area: of the
     whole paddock in pixels (or rows); what lies off the scene has no number.
@@ -131,7 +131,7 @@ def summarise_average(
     """Return a paddock's line with the retrieval of its averaged inputs as the value.
 
     average: one retrieval, of the averaged row.  members: the pixels; they give the quantiles,
-    the share with a number and the flags beside those of the average.
+    the share with a number and further flags.
     """
     mask = int(average.flags[0])
     if math.isfinite(float(average.sm[0])):
@@ -230,7 +230,7 @@ def without_number(
 def weighted_quantile(
     values: ArrayLike, weight: ArrayLike, q: Sequence[float]
 ) -> tuple[float, ...]:
-    """Quantiles of weighted values: linear between the middles of their weights.
+    """Compute quantiles of weighted values: linear between the middles of their weights.
 
     With equal weights this is Hazen's rule (``numpy.quantile(..., method="hazen")``).
 
@@ -249,7 +249,7 @@ def weighted_quantile(
 def flag_shares(
     mask: NDArray[np.uint16], weight: NDArray[np.float64], whole_weight: float
 ) -> list[tuple[str, float]]:
-    """Each flag raised anywhere and the share of ``whole_weight`` it is raised on."""
+    """Return each flag raised anywhere and its share of ``whole_weight``."""
     shares = []
     for bit, name in enumerate(flags.NAMES):
         raised = (mask >> bit & 1).astype(bool)
@@ -321,7 +321,7 @@ def write_paddocks(
 
 
 def paddock_summary(paddocks: Sequence[Paddock]) -> str:
-    """Lines with and without a number, and the reasons of those without."""
+    """Count lines with and without a number, and the reasons of the latter."""
     causes = Counter(paddock.cause for paddock in paddocks if paddock.cause)
     told = ", ".join(f"{cause} {count}" for cause, count in sorted(causes.items()))
     return (

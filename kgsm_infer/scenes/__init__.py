@@ -1,1 +1,1 @@
-"""What lies on the ground: manifests of rasters, their grid and dates, and paddock outlines."""
+"""Read scenes: manifests of rasters, their grid and dates, and paddock outlines."""

@@ -1,8 +1,8 @@
-"""One variable of a NetCDF or Zarr file: its axes by what they are, not by where they stand.
+"""Read one variable of a NetCDF or Zarr file, with its axes in any order.
 
-xarray opens the file (NetCDF 3 and 4, Zarr 2 and 3) and decodes times; dimensions may come in
-any order and run in any direction. What the reader sees is always north up, x to the east,
-one band a date.
+xarray opens the file (NetCDF 3 and 4, Zarr 2 and 3) and decodes times. Axes are recognised by
+their attributes and may run in either direction. Values are returned north up, x to the east,
+one band per date.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class Cube:
 
     @property
     def grid(self) -> Grid:
-        """Of what is read: its own, or that of its view."""
+        """Grid of the values read: the file's, or that of the view."""
         return self.own if self.view is None else self.view[0]
 
     @property
     def extent(self) -> Grid:
-        """Of the file itself, on whatever grid it is seen."""
+        """Grid of the file itself, whatever the view."""
         return self.own
 
     @property
@@ -141,10 +141,10 @@ def cube_attribute(file: str, variable: str, name: str) -> str:
 
 
 def open_cube(path: str, file: str, variable: str, crs: str | None) -> Cube:
-    """A variable of a NetCDF or Zarr file; an empty name is the only one there is.
+    """Open a variable of a NetCDF or Zarr file; an empty name selects the only one.
 
-    path: for messages.  crs: what the manifest says where the file does not. DataError where
-    an axis or the CRS cannot be told, or the coordinates are uneven.
+    path: for messages.  crs: of the manifest, where the file has none. DataError where
+    an axis or the CRS is unknown, or the coordinates are uneven.
     """
     xarray = optional("xarray", what="NetCDF and Zarr")
     zarr = Path(file).is_dir()
@@ -226,7 +226,7 @@ def _dimension(dataset: Any, array: Any, axis: str) -> Any:
 
 def _positions(dataset: Any, array: Any, dim: Any, path: str) -> NDArray[np.float64]:
     if dim not in dataset.variables or dataset[dim].ndim != 1:
-        raise DataError(f"{path}: has no coordinates along {dim}, so nobody can say where it lies")
+        raise DataError(f"{path}: has no coordinates along {dim}, so its position is unknown")
     positions = np.asarray(dataset[dim].values, np.float64)
     attributes = dataset[dim].attrs
     positions = positions * float(attributes.get("scale_factor", 1.0))
@@ -234,18 +234,18 @@ def _positions(dataset: Any, array: Any, dim: Any, path: str) -> NDArray[np.floa
 
 
 def _forward(positions: NDArray[np.float64]) -> slice:
-    """The order in which positions rise; they are checked to be even later."""
+    """Return the slice that makes positions ascend; their spacing is checked later."""
     return slice(None, None, 1 if len(positions) < 2 or positions[1] > positions[0] else -1)
 
 
 def _spacing(positions: NDArray[np.float64], path: str) -> float:
-    """The step of rising positions; DataError where they are too few or uneven."""
+    """Return the step of ascending positions. DataError where they are too few or uneven."""
     if len(positions) < 2:
-        raise DataError(f"{path}: is one pixel wide or high, so its pixel size cannot be told")
+        raise DataError(f"{path}: is one pixel wide or high, so its pixel size is unknown")
     step = float((positions[-1] - positions[0]) / (len(positions) - 1))
     even = positions[0] + step * np.arange(len(positions))
     if not (np.isfinite(positions).all() and step > 0):
-        raise DataError(f"{path}: its coordinates are not finite, or stand there twice")
+        raise DataError(f"{path}: its coordinates are not finite, or repeat")
     if np.abs(positions - even).max() > _UNEVEN * step:
         raise DataError(f"{path}: its coordinates are not evenly spaced; bring it to a grid first")
     return step
@@ -267,7 +267,7 @@ def _crs(dataset: Any, array: Any, axes: Mapping[str, Any], path: str, stated: s
                 )
             except Exception as error:  # noqa: BLE001  pyproj's CRSError and KeyError
                 raise DataError(
-                    f"{path}: its grid mapping {name} is none ({reason_of(error)})"
+                    f"{path}: its grid mapping {name} cannot be read ({reason_of(error)})"
                 ) from None
     if stated is not None:
         return stated
@@ -280,7 +280,7 @@ def _crs(dataset: Any, array: Any, axes: Mapping[str, Any], path: str, stated: s
     if all(degrees):
         return crs_of("EPSG:4326", path)
     raise DataError(
-        f"{path}: has no CRS, so nobody can say where it lies (no grid_mapping, no latitude and "
+        f"{path}: has no CRS, so its position is unknown (no grid_mapping, no latitude and "
         'longitude); if it is known, say crs = "EPSG:…" in its layer'
     )
 

@@ -74,8 +74,8 @@ def check_local(path: str, source: str) -> None:
             target = file.parent / name if relative else Path(name)
             if not target.is_file():
                 raise UsageError(
-                    f"{source}: {file} reads {name[:100]}, which is no local file; allow addresses "
-                    "with --allow-network, or download it"
+                    f"{source}: {file} reads {name[:100]}, which is not a local file; allow "
+                    "addresses with --allow-network, or download it"
                 )
             if target.suffix.lower() == ".vrt":
                 waiting.append(target)
@@ -97,6 +97,6 @@ def _sources_of(file: Path) -> list[tuple[str, bool]]:
 
 
 def reason_of(error: BaseException) -> str:
-    """What a library says went wrong, on one line."""
+    """Return the message of a library's error on one line."""
     reason = str(error) or (str(error.__cause__) if error.__cause__ else "")
     return " ".join(reason.split())[:200] or type(error).__name__

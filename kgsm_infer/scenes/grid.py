@@ -34,7 +34,7 @@ class Window(NamedTuple):
         )
 
     def meets(self, other: Window) -> bool:
-        """Whether the two have a pixel in common."""
+        """Return True where the two have a pixel in common."""
         return (
             self.row < other.row + other.height
             and other.row < self.row + self.height
@@ -178,13 +178,14 @@ class Grid:
 
 
 def crs_of(text: str, place: str) -> str:
-    """A CRS by name, code or WKT as WKT; DataError names ``place`` where it is none."""
+    """Return a CRS, given by name, code or WKT, as WKT. DataError names ``place``."""
     rasterio = rasterio_or_reason()
     try:
         return str(rasterio.crs.CRS.from_user_input(text).to_wkt())
     except (rasterio.errors.RasterioError, ValueError) as error:
         raise DataError(
-            f"{place}: {text[:60]!r} is no CRS ({reason_of(error)}); write one such as EPSG:32631"
+            f"{place}: {text[:60]!r} is not a CRS ({reason_of(error)}); "
+            "write one such as EPSG:32631"
         ) from None
 
 

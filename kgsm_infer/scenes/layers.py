@@ -42,7 +42,7 @@ class Slice:
     """One band of one file; band: number from 1, or its name; date: None where static.
 
     also: further frames of the same pass, in time order; where one has no value the next is
-    looked at.
+    read.
     """
 
     path: str
@@ -62,8 +62,8 @@ class Layer:
 
     A stored number becomes ``scale * stored + offset`` (None: as the file declares), or
     20 log10(stored) + amplitude_db where that is given. nodata: None as the file declares.
-    slices: what to read; ``cube``: a file whose dates stand in it, not resolved yet.
-    crs: of files that do not say it themselves.
+    slices: what to read; ``cube``: a file that holds its dates, not opened yet.
+    crs: of files without one.
     value, values: numbers instead of files, for all dates or by date.
     """
 
@@ -96,16 +96,18 @@ def layer_from(name: str, keys: Mapping[str, Any], source: str, folder: Path) ->
     if "match" in keys:
         options["match"] = keys["match"]
         if keys["match"] not in MATCHES:
-            raise DataError(f"{place}.match: {keys['match']!r} is none of {', '.join(MATCHES)}")
+            raise DataError(
+                f"{place}.match: {keys['match']!r} is unknown; choose {', '.join(MATCHES)}"
+            )
         if keys["match"] != "exact" and "max_gap_days" not in keys:
             raise DataError(f"{place}: match = {keys['match']!r} needs max_gap_days")
     if keys["resample"] not in RESAMPLINGS:
         raise DataError(
-            f"{place}.resample: {keys['resample']!r} is none of {', '.join(RESAMPLINGS)}"
+            f"{place}.resample: {keys['resample']!r} is unknown; choose {', '.join(RESAMPLINGS)}"
         )
     if "crs" in keys:
         if not isinstance(keys["crs"], str):
-            raise DataError(f"{place}.crs: {keys['crs']!r} is no name of a CRS such as EPSG:32631")
+            raise DataError(f"{place}.crs: {keys['crs']!r} is not a CRS such as EPSG:32631")
         options["crs"] = keys["crs"]
     if "amplitude_db" in keys and not name.endswith("_db"):
         raise DataError(f"{place}: amplitude_db makes dB, so the layer's name must end in _db")
@@ -169,9 +171,10 @@ def _single(
 
 
 def in_passes(slices: Sequence[Slice], place: str) -> tuple[Slice, ...]:
-    """Slices of one pass each, ascending: frames of a pass follow each other within seconds.
+    """Group slices into passes, ascending; frames of a pass follow each other within seconds.
 
-    DataError where two files bear one day and no time: two frames, or two passes, nobody knows.
+    DataError where two files have the same day and no time: they may
+    be two frames or two passes.
     """
     ordered = sorted(slices, key=lambda item: item.date or np.datetime64(0, "s"))
     if any(item.date is None for item in ordered):
@@ -200,12 +203,12 @@ def _matching(folder: Path, pattern: str, place: str) -> list[str]:
         found = base.glob(pattern[len(root) :])
         return sorted(str(item) for item in found if item.is_file())
     except (ValueError, NotImplementedError, OSError) as error:
-        raise DataError(f"{place}.files: {pattern!r} is no pattern of files ({error})") from None
+        raise DataError(f"{place}.files: {pattern!r} is not a pattern of files ({error})") from None
 
 
 def _path(folder: Path, name: Any, place: str) -> str:
     if not isinstance(name, str) or not name.strip() or "\0" in name:
-        raise DataError(f"{place}: {name!r} is no name of a file")
+        raise DataError(f"{place}: {name!r} is not a file name")
     return name if "://" in name or name.startswith("/vsi") else str(folder / name)
 
 
@@ -229,7 +232,7 @@ def _number(value: Any, place: str, finite: bool = True) -> float:
     try:
         number = float(value)
     except OverflowError:  # an integer of hundreds of digits
-        raise DataError(f"{place}: {str(value)[:20]}… is no number that fits a raster") from None
+        raise DataError(f"{place}: {str(value)[:20]}… does not fit a raster") from None
     if finite and not math.isfinite(number):
         raise DataError(f"{place}: {value!r} is not a finite number")
     return number

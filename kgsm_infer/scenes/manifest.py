@@ -121,7 +121,9 @@ def scene_from(raw: Mapping[str, Any], source: str, folder: str | Path = ".") ->
     layers: dict[str, dict[str, Any]] = {}
     if "preset" in raw:
         if not isinstance(raw["preset"], str) or raw["preset"] not in PRESETS:
-            raise DataError(f"{source}: preset {raw['preset']!r} is none of {', '.join(PRESETS)}")
+            raise DataError(
+                f"{source}: preset {raw['preset']!r} is unknown; choose {', '.join(PRESETS)}"
+            )
         if not isinstance(raw.get("files"), str):
             raise DataError(f'{source}: preset {raw["preset"]!r} needs files = "folder/pattern"')
         for name, keys in PRESETS[raw["preset"]].items():
@@ -130,7 +132,7 @@ def scene_from(raw: Mapping[str, Any], source: str, folder: str | Path = ".") ->
                 for key, value in keys.items()
             }
     elif "files" in raw:
-        raise DataError(f"{source}: files stands in a layer, or beside a preset")
+        raise DataError(f"{source}: files belongs in a layer, or to a preset")
     given = raw.get("layers", {})
     if not isinstance(given, Mapping):
         raise DataError(f"{source}: layers must be tables, [layers.vh_db] and so on")
@@ -138,7 +140,7 @@ def scene_from(raw: Mapping[str, Any], source: str, folder: str | Path = ".") ->
         if not isinstance(keys, Mapping):
             raise DataError(f"{source}: layers.{name} must be a table")
         base = layers.get(name, {})
-        if _where(keys):  # a layer's own files stand instead of the preset's
+        if _where(keys):  # a layer's files replace those of the preset
             base = {key: value for key, value in base.items() if key not in _where(base)}
         layers[name] = {**base, **keys}
     for polarisation in POLARISATIONS:

@@ -1,4 +1,4 @@
-"""Matching in time: what a layer says at an acquisition that has a date of its own.
+"""Match a layer in time to an acquisition of another date.
 
 Rules, pixel by pixel:
 
@@ -31,7 +31,7 @@ def nearest_date(layer: Layer, when: np.datetime64) -> tuple[np.datetime64, floa
 
 
 def within_reach(layer: Layer, when: np.datetime64) -> bool:
-    """Whether a layer has anything for ``when``, by its own matching rule."""
+    """Return True where a layer has a slice for ``when`` by its matching rule."""
     nearest = nearest_date(layer, when)
     if nearest is None:
         return True
@@ -46,7 +46,7 @@ def matched(
     read: Callable[[Any], Plane],
     when: np.datetime64 | None,
 ) -> Plane:
-    """What a layer says at ``when`` by its rule of matching.
+    """Return a layer's values at ``when`` by its matching rule.
 
     dates: of what there is to read, ascending; [None] of what has no date.
     """

@@ -1,4 +1,4 @@
-"""Opening a scene: every file is looked at once, before anything is computed."""
+"""Open a scene: inspect every file once, before anything is computed."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _no_layer(scene: Scene, column: str) -> str:
 
 
 def _resolved(source: str, layer: Layer) -> Layer:
-    """The layer with its CRS as WKT, and of a cube the bands' dates as its time axis tells."""
+    """Return the layer with its CRS as WKT, and for a cube the dates of its time axis."""
     if layer.crs is not None:
         layer = replace(layer, crs=crs_of(layer.crs, f"{source}: layers.{layer.name}.crs"))
     if layer.cube is None:
@@ -238,7 +238,7 @@ def _check_numbers(stack: Stack, layer: Layer, item: Slice, reader: Reader) -> N
     fill = values[is_fill(values)]
     if len(fill):
         raise DataError(
-            f"{place}: holds {fill[0]:.6g}, which stands for missing in many files; "
+            f"{place}: holds {fill[0]:.6g}, a common fill value; "
             f"name it: nodata = {fill[0]:.6g} (in stored numbers)"
         )
     _check_unit(layer, place, float(np.median(values)))

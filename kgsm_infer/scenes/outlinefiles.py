@@ -47,7 +47,7 @@ def read_features(path: Path, layer: str | None = None) -> tuple[Features, str]:
 
 
 def json_value(value: Any) -> Any:
-    """A property as JSON has it: what is no number is null, at any depth.
+    """Convert a property to JSON; NaN and infinity become null, at any depth.
 
     >>> json_value({"a": [1.5, float("nan")], "b": np.int64(3)})
     {'a': [1.5, None], 'b': 3}
@@ -132,7 +132,7 @@ def _other(path: Path, layer: str | None) -> tuple[Features, str]:
         raise DataError(f"{path}: cannot be read as outlines ({str(error)[:200]})") from None
     crs = {str(meta["crs"] or "") for meta, *_ in read}
     if crs == {""}:
-        raise DataError(f"{path}: has no CRS, so nobody can say where the paddocks lie")
+        raise DataError(f"{path}: has no CRS, so the position of the paddocks is unknown")
     if len(crs) > 1:
         raise DataError(f"{path}: its layers are of several CRS; name one with --layer")
     features = [feature for one in read for feature in _features(*one)]
@@ -186,8 +186,8 @@ def _check_content(path: Path, source: str, head: bytes) -> None:
     if text.startswith(b"<") and (root is None or root[1].lower() not in _XML_KINDS):
         kind = root[1].decode("ascii", "replace") if root else "XML"
         raise DataError(
-            f"{path}: holds {kind}, which is no file of outlines; a file that refers to others or "
-            "to addresses is not read"
+            f"{path}: holds {kind}, which is not a file of outlines; a file that refers to others "
+            "or to addresses is not read"
         )
 
 

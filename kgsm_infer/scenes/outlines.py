@@ -26,7 +26,7 @@ class Outlines:
     """P paddocks as read.
 
     crs: of the coordinates, x first.  ids: as text, to join by.  geometries: GeoJSON polygons
-    of (x, y), or None.  problems: why a geometry is None, "" where it is not.  own_ids: as the
+    of (x, y), or None.  problems: reason of a missing geometry, or "".  own_ids: as the
     file has them, numbers too.
     """
 
@@ -57,11 +57,11 @@ def read_outlines(
     """Read paddock outlines: GeoJSON, or what pyogrio reads (GeoPackage, Shapefile, KML, ...).
 
     id_property: the property that names a paddock; by default the feature's own id, else its
-    property ``id``, in every format. Rows are never numbered. What is no outline and has no
-    id either (a gate, a track) is left out.
-    layer: of a file that holds several.
-    DataError where the file is not what it should be, an id stands there twice, or no outline
-    is one; an outline that cannot be used is told by its paddock.
+    property ``id``, in every format. Rows are never numbered. A feature without an outline
+    and without an id (a gate, a track) is left out.
+    layer: of a file with several.
+    DataError where the file is invalid, an id occurs twice, or no outline can be used. A single
+    invalid outline costs its paddock the value, with the reason.
     """
     path = Path(path)
     features, crs = read_features(path, layer)
@@ -91,7 +91,7 @@ def read_outlines(
         raise DataError(f"{path}: {told[0] if told else 'holds no polygon with an id'}")
     twice = [name for name, count in Counter(ids).items() if count > 1]
     if twice:
-        raise DataError(f"{path}: paddock {twice[0]} stands there twice; ids must differ")
+        raise DataError(f"{path}: paddock {twice[0]} occurs twice; ids must differ")
     _check_degrees(path, crs, ids, geometries)
     return Outlines(
         str(path), crs, ids, tuple(properties), tuple(geometries), tuple(problems), tuple(names)
@@ -99,7 +99,7 @@ def read_outlines(
 
 
 def on_grid(outlines: Outlines, grid: Grid, source: str) -> list[dict[str, Any] | Reason]:
-    """Each outline as a GeoJSON geometry in the grid's CRS, or why it cannot be used.
+    """Return each outline as a GeoJSON geometry in the grid's CRS, or why it cannot be used.
 
     source: of the grid, for messages. DataError where no outline can be brought there, or
     where all lie outside the grid and would lie inside with latitude and longitude swapped.
@@ -109,7 +109,7 @@ def on_grid(outlines: Outlines, grid: Grid, source: str) -> list[dict[str, Any] 
     problems = outlines.problems or ("",) * len(outlines.ids)
     for geometry, problem in zip(outlines.geometries, problems, strict=True):
         if geometry is None:
-            cause = "its outline is no polygon" if problem else "it has no outline"
+            cause = "its outline is not a polygon" if problem else "it has no outline"
             found.append(Reason(cause, f"its outline {problem}" if problem else ""))
             continue
         shape = shapely.geometry.shape(geometry)
@@ -138,7 +138,7 @@ def plain_id(value: Any) -> str:
 
 
 def _id_of(feature: Mapping[str, Any], own: Mapping[str, Any], id_property: str | None) -> Any:
-    """What names a paddock, or None."""
+    """Return the id of a paddock, or None."""
     if id_property is None:  # of ID and Id the first
         spelt = [value for key, value in own.items() if str(key).lower() == "id"]
         candidates = [feature.get("id"), own.get("id"), *spelt]
@@ -179,7 +179,7 @@ def _check_degrees(
             else "are the coordinates projected? then the file must say so in a crs member"
         )
         raise DataError(
-            f"{path}: paddock {name}: {x:g}, {y:g} is no longitude and latitude; {cause}"
+            f"{path}: paddock {name}: {x:g}, {y:g} is not a longitude and latitude; {cause}"
         )
 
 
@@ -196,7 +196,7 @@ def _moved(crs: str, grid: Grid, geometry: Mapping[str, Any], source: str) -> di
 
 
 def _meets(grid: Grid, geometry: Mapping[str, Any]) -> bool:
-    """Whether a geometry's bounds reach into the grid's."""
+    """Return True where a geometry's bounds meet the grid's."""
     points = np.asarray([point[:2] for point in points_of(geometry)])
     west, south, east, north = grid.bounds
     (left, bottom), (right, top) = points.min(axis=0), points.max(axis=0)

@@ -1,7 +1,7 @@
-"""One outline's geometry: what is a polygon of finite coordinates, and what is wrong with others.
+"""Check the geometry of one outline: a polygon of finite coordinates, or the reason it is not.
 
-Heights and measures are left out; a ring that does not end where it began is closed. A single
-bad outline is no reason to refuse a file: it is told, and costs that paddock its number.
+Heights and measures are left out; an open ring is closed. A single invalid outline does not
+refuse the file: its paddock has no value, with the reason.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Polygon = list[list[list[float]]]
 
 
 class NotNumbers(ValueError):
-    """Coordinates that are no numbers at all: the file is not what it says."""
+    """Coordinates that are not numbers, which refuses the file."""
 
 
 def polygons_of(raw: Any) -> tuple[dict[str, Any] | None, str]:

@@ -1,4 +1,4 @@
-"""What people download: the layers of known products, in the words of a manifest."""
+"""Layers of known products, as keys of a manifest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 #: Product -> layer -> the layer's keys. ``{files}`` is the manifest's own ``files``; its
 #: layers may be changed or added to by ``[layers.…]``.
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    # COPERNICUS/S1_GRD exported as GeoTIFF: sigma0 in dB, the angle beside it; masked is 0
+    # COPERNICUS/S1_GRD exported as GeoTIFF: sigma0 in dB, with the angle; masked is 0
     "earthengine-grd": {
         "vh_db": {"files": "{files}", "band": "VH", "nodata": 0},
         "vv_db": {"files": "{files}", "band": "VV", "nodata": 0},
@@ -64,7 +64,7 @@ _SCALE = {"p": "linear", "d": "db", "a": "amplitude"}
 
 
 def form_in_name(path: str) -> str | None:
-    """What a product's name says its backscatter is; None where it says nothing.
+    """Return the form of backscatter by a product's name; None where the name does not say.
 
     One of BACKSCATTER_FORMS, or ``amplitude`` or ``gamma0_amplitude``, whose square is linear.
 

@@ -14,10 +14,10 @@ from .manifest import Scene
 
 
 def scene_with_weather(scene: Scene, weather: Weather, names: Sequence[str]) -> Scene:
-    """The scene with a layer for each weather feature among ``names`` that it lacks.
+    """Return the scene with a layer for each weather feature among ``names`` that it lacks.
 
-    A day's number stands one second before its local noon and reaches half a day, so that every
-    acquisition of a day has that day's, one whose date is a day alone (midnight) too. Missing
+    A day's value is dated one second before its local noon and reaches half a day, so every
+    acquisition of a day gets that day's value, also one dated without a time (midnight). Missing
     weather is NaN, and so is the map. DataError where the file has several places.
     """
     wanted = [name for name in names if is_weather(name) and name not in scene.layers]

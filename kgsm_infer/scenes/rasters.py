@@ -15,7 +15,7 @@ from .grid import Grid, Window
 from .resampling import plane_on
 from .validity import Declared, Plane, Validity, masked
 
-#: Where band names stand that are not the band's description.
+#: Tags that may name a band besides its description.
 _BAND_NAMES = ("description", "band_name", "name", "long_name")
 
 
@@ -75,7 +75,7 @@ class Raster:
         return next((str(tags[key]) for key in _BAND_NAMES if tags.get(key)), "")
 
     def time(self, band: int) -> np.datetime64 | None:
-        """A raster's bands have no times of their own."""
+        """Return None: the bands of a raster have no times."""
         return None
 
     def scaling(self, band: int) -> tuple[float, float]:
@@ -149,7 +149,7 @@ def _grid_of(dataset: Any, path: str, crs: str | None) -> Grid:
     stated = dataset.crs.to_wkt() if dataset.crs is not None else crs
     if stated is None:
         raise DataError(
-            f"{path}: has no CRS, so nobody can say where it lies; is it a product that was "
+            f"{path}: has no CRS, so its position is unknown; is it a product that was "
             'not terrain-corrected? If it is known, say crs = "EPSG:…" in its layer'
         )
     return Grid(stated, tuple(dataset.transform)[:6], dataset.width, dataset.height)

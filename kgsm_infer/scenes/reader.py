@@ -166,7 +166,7 @@ def _scaling(layer: Layer, source: BandSource, band: int) -> tuple[float, float]
 
 
 def _validity(layer: Layer, scale: float, offset: float) -> Validity:
-    """What a stored number of a layer must not be to count as a measurement."""
+    """Return the rule that separates measurements from fill values of a layer."""
     if layer.amplitude_db is not None:
         return Validity(layer.nodata, no_power=0.0)
     if is_backscatter(layer.name) and layer.name.endswith("_linear") and scale:

@@ -111,7 +111,7 @@ def lies_over(own: Grid, target: Grid) -> bool:
 
 
 def covering(own: Grid, part: Grid, margin: int | None = None) -> Window | None:
-    """The pixels of ``own`` below ``part`` of another grid; None where there are none.
+    """Return the pixels of ``own`` below ``part`` of another grid, or None.
 
     margin: in pixels; None for the reach of the widest kernel.
     """

@@ -42,9 +42,9 @@ class BandSource(Protocol):
 
 
 def opened(path: str, crs: str | None = None) -> BandSource:
-    """A raster or a cube's variable, open; DataError where it is none.
+    """Open a raster or a variable of a cube. DataError where it cannot be read.
 
-    crs: what the manifest says of a file that does not say it itself.
+    crs: of the manifest, for a file without one.
     """
     cube = cube_named(path)
     if cube is not None and Path(cube[0]).exists():

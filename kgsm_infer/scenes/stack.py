@@ -1,4 +1,4 @@
-"""A scene that was looked at, ready to be read: one grid, dates, and what each column is of."""
+"""An opened scene: one grid, its dates and the layer of each column."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ class Stack:
     notes: tuple[str, ...] = ()
 
     def has(self, column: str) -> bool:
-        """Whether a column can be read (or made) from the layers."""
+        """Return True for a column that can be read or computed from the layers."""
         return bool(made_from(column, self.layers)) or column in FROM_DATE

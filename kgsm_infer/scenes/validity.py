@@ -50,7 +50,7 @@ def masked(
     declared: Declared = Declared(),
     valid: NDArray[np.bool_] | None = None,
 ) -> Plane:
-    """Return stored numbers as float64, NaN where they are no measurement.
+    """Return stored numbers as float64, NaN where they are not measurements.
 
     stored: (height, width) of the file's own type.  valid: the file's mask or alpha, where it has
     one.

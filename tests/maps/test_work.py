@@ -305,7 +305,7 @@ def test_folders_of_others_are_left_alone(model: Model, scene: Path, tmp_path: P
     theirs.mkdir()
     (theirs / "thesis.txt").write_text("years of work")
     with pytest.raises(
-        UsageError, match=r"\.m\.tif\.work stands beside it.*no \.kgsm file of ours"
+        UsageError, match=r"\.m\.tif\.work is where its work files would be.*no \.kgsm file of kgsm"
     ):
         map_scene(model, read_scene(scene), tmp_path / "m.tif")
     store = tmp_path / "m.zarr"

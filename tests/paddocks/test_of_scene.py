@@ -198,7 +198,7 @@ def test_bad_outlines_cost_their_own_paddock_only(
     assert found["empty hole"].reason == "its outline has an empty ring"
     assert found["gate"].reason.startswith("its outline is a Point; a paddock is a Polygon")
     assert paddock_summary([*found.values()]) == (
-        "5 paddocks, 2 with a number; its outline is no polygon 3"
+        "5 paddocks, 2 with a number; its outline is not a polygon 3"
     )
 
 

@@ -157,7 +157,7 @@ def test_latitude_and_longitude_are_a_crs_and_another_can_be_stated(tmp_path: Pa
         opened(tmp_path, "n.nc")
     stated = opened(tmp_path, "n.nc", crs="EPSG:32631")
     assert "UTM zone 31N" in stated.grid.crs
-    with pytest.raises(DataError, match=r"layers.vh_db.crs: 'EPSG:moon' is no CRS"):
+    with pytest.raises(DataError, match=r"layers.vh_db.crs: 'EPSG:moon' is not a CRS"):
         opened(tmp_path, "n.nc", crs="EPSG:moon")
 
 
@@ -183,7 +183,7 @@ def test_a_cube_is_brought_to_a_stated_grid(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda d: d.assign_coords(x=X[[0, 1, 2, 2]]), "stand there twice|evenly spaced"),
+        (lambda d: d.assign_coords(x=X[[0, 1, 2, 2]]), "or repeat|evenly spaced"),
         (lambda d: d.assign_coords(x=X + np.asarray([0, 0, 3, 0])), "not evenly spaced"),
         (lambda d: d.rename(x="column", y="row"), "is a x axis"),
         (lambda d: d.expand_dims(depth=[0.0, 1.0]), r"a further dimension, depth \(2\)"),

@@ -94,15 +94,15 @@ def test_what_is_no_date_is_not_taken_for_one(name: str) -> None:
         ),
         ({"layers": {"vh_db": {"value": 1}, "vh_linear": {"value": 1}}}, "one backscatter twice"),
         ({"layers": {"ndvi": {"file": "n.tif", "match": "nearest"}}}, "needs max_gap_days"),
-        ({"layers": {"ndvi": {"file": "n.tif", "match": "closest"}}}, "'closest' is none of"),
-        ({"layers": {"ndvi": {"file": "n.tif", "resample": "lanczos"}}}, "'lanczos' is none of"),
+        ({"layers": {"ndvi": {"file": "n.tif", "match": "closest"}}}, "'closest' is unknown"),
+        ({"layers": {"ndvi": {"file": "n.tif", "resample": "lanczos"}}}, "'lanczos' is unknown"),
         ({"layers": {"ndvi": {"file": "n.tif", "scale": "1e-4"}}}, "'1e-4' is not a number"),
         (
             {"layers": {"ndvi": {"file": "n.tif", "dates": ["4 March"]}}},
             "'4 March' is not an ISO 8601 date",
         ),
         ({"layers": {"vh_linear": {"file": "n.tif", "amplitude_db": -83}}}, "must end in _db"),
-        ({"preset": "sentinel"}, "'sentinel' is none of"),
+        ({"preset": "sentinel"}, "'sentinel' is unknown"),
         ({"preset": "cdse"}, 'needs files = "folder/pattern"'),
         ({"preset": "cdse", "files": "*.none"}, "no file matches '*.none'"),
         ({"layers": {"vh_db": {"value": 1}}, "grid": {"crs": "EPSG:4326"}}, "needs crs, bounds"),
@@ -226,5 +226,5 @@ def test_an_integer_of_hundreds_of_digits_is_refused_in_one_line() -> None:
     """It does not fit a float: `make fuzz` found it as scale = 1000…0."""
     for key in ("scale", "nodata", "max_gap_days", "value"):
         layer = {key: 10**400} if key == "value" else {"files": "*.tif", key: 10**400}
-        with pytest.raises(DataError, match="is no number that fits a raster"):
+        with pytest.raises(DataError, match="does not fit a raster"):
             scene_from({"layers": {"vh_db": layer}}, "huge")

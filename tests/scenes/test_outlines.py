@@ -32,7 +32,7 @@ def test_lon_lat_and_a_named_crs_are_read(tmp_path: Path) -> None:
     ("shape", "crs", "words"),
     [
         ({"type": "Point", "coordinates": [5, 50]}, None, "a: is a Point; a paddock is a Polygon"),
-        (polygon(square(0, 0, 9, 9)), None, "is no longitude and latitude; are the coordinates"),
+        (polygon(square(0, 0, 9, 9)), None, "is not a longitude and latitude; are the coordinates"),
         (polygon(square(0, 0, 9, 9)), "moon", "its CRS 'moon' is not known"),
         ({"type": "Polygon", "coordinates": [[["x", 1]]]}, None, "are not numbers in rings"),
         ({"type": "Polygon", "coordinates": [[[float("nan"), 1]] * 4]}, None, "are not finite"),
@@ -53,7 +53,7 @@ def test_ids_are_named_not_guessed(tmp_path: Path) -> None:
     assert read_outlines(path).ids == ("a", "b")
     with pytest.raises(UsageError, match=r"feature 1 has no 'name', the property.*it has id, farm"):
         read_outlines(path, "name")
-    with pytest.raises(DataError, match="paddock x stands there twice"):
+    with pytest.raises(DataError, match="paddock x occurs twice"):
         read_outlines(path, "farm")
     for content, words in (("{", "not readable GeoJSON"), ("[]", "not a GeoJSON Feature"),
                            ('{"features": []}', "holds no paddock")):  # fmt: skip
