@@ -44,7 +44,7 @@ def test_a_channel_of_the_target_can_be_read():
         ({"terms": [{"name": "lai", "slope": 1.0}]}, "reads 'lai'"),
         ({"terms": [{"name": "sm"}]}, "slope"),
         ({"terms": {"sm": 1}}, "lists"),
-        ({"bounds": [2.0, 1.0]}, "no range"),
+        ({"bounds": [2.0, 1.0]}, "not a range"),
         ({"bounds": [1.0]}, "two numbers"),
         ({"field": [1]}, "field"),
         ({"field": {**GOOD, "terms": [{"name": "ndvi", "slope": 1.0}]}}, "reads 'ndvi'"),

@@ -83,7 +83,7 @@ def test_a_vrt_with_an_address_needs_the_network_allowed(tmp_path, listener, inn
     name = inner.format(url=listener).replace("<", "&lt;")
     (tmp_path / "deep.vrt").write_text(vrt_of(name))
     (tmp_path / "vh.vrt").write_text(vrt_of(name if depth == 1 else "deep.vrt", depth - 1))
-    with pytest.raises(UsageError, match="no local file"):
+    with pytest.raises(UsageError, match="not a local file"):
         read_scene(scene_of(tmp_path, "vh.vrt"))
 
 
