@@ -28,7 +28,6 @@ from ..scenes.gdal import gdal
 from ..scenes.grid import Grid, Window
 from ..scenes.manifest import Scene
 from ..scenes.outlines import Outlines, Reason, on_grid
-from ..tables.columns import FROZEN_BY
 from ..tables.table import table_from_columns
 from .averages import average_paddocks
 from .summary import MIN_VALID, Members, Paddock, summarise_average, without_number
@@ -113,7 +112,9 @@ def retrieve_averages(
     stack, model = plan.stack, plan.model
     first = 0 if len(plan.remembered) else plan.acquisitions.start
     acquisitions = range(first, max(plan.acquisitions.stop, plan.remembered.stop))
-    names = [name for name in (*model.source_columns, *FROZEN_BY) if stack.has(name)]
+    names = [
+        name for name in (*model.source_columns, *model.card.optional_columns) if stack.has(name)
+    ]
     averages = average_paddocks(stack, covers, names, acquisitions, min_valid)
     places = np.repeat([*covers], len(acquisitions))
     columns: dict[str, Any] = {

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...base.errors import DataError
-from ...tables.columns import FROZEN_BY
 from ..store.rows import Observed
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def _means(
     known = {name for own in outlines.properties for name in own}
     columns = [name for name in loaded.columns if name not in statics or name not in known]
     with gdal():
-        stack = open_stack(scene, polarisation, columns)
+        stack = open_stack(scene, polarisation, columns, loaded.model.card.optional_columns)
         covers = {
             paddock: cover
             for paddock, shape in zip(
@@ -70,7 +69,11 @@ def _means(
             for cover in [shape if isinstance(shape, Reason) else coverage(stack.grid, shape)]
             if isinstance(cover, Coverage)  # not off the scene, and not smaller than a pixel
         }
-        names = [name for name in (*loaded.inputs, *FROZEN_BY) if stack.has(name)]
+        names = [
+            name
+            for name in (*loaded.inputs, *loaded.model.card.optional_columns)
+            if stack.has(name)
+        ]
         averages = average_paddocks(stack, covers, names, range(len(stack.dates)))
     rows = []
     for paddock, own in zip(outlines.ids, outlines.properties, strict=True):
