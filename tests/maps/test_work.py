@@ -317,7 +317,7 @@ def test_folders_of_others_are_left_alone(model: Model, scene: Path, tmp_path: P
         assert (folder / "thesis.txt").read_text() == "years of work"
     (tmp_path / ".n.tif.work").symlink_to(theirs)
     (theirs / ".kgsm").touch()
-    with pytest.raises(UsageError, match=r"has no \.kgsm file of ours"):
+    with pytest.raises(UsageError, match=r"has no \.kgsm file of kgsm"):
         map_scene(model, read_scene(scene), tmp_path / "n.tif")
 
 

@@ -102,9 +102,9 @@ def test_a_weight_given_twice_or_in_another_form_is_refused(paths):
         model.graph.sparse_initializer.add()
 
     refused(rewritten(paths["core"], twice), "twice")
-    refused(rewritten(paths["core"], elsewhere), "none that kgsm writes")
-    refused(rewritten(paths["core"], as_floats), "none that kgsm writes")
-    refused(rewritten(paths["core"], sparse), "none that kgsm writes")
+    refused(rewritten(paths["core"], elsewhere), "not one that kgsm writes")
+    refused(rewritten(paths["core"], as_floats), "not one that kgsm writes")
+    refused(rewritten(paths["core"], sparse), "not one that kgsm writes")
 
 
 def test_operators_that_are_not_kgsms_are_refused(paths):
@@ -120,7 +120,7 @@ def test_operators_that_are_not_kgsms_are_refused(paths):
 
     refused(rewritten(paths["core"], endless), "kgsm")
     refused(rewritten(paths["core"], foreign), "operator .* is not supported")
-    refused(rewritten(paths["core"], function), "none that kgsm writes")
+    refused(rewritten(paths["core"], function), "not one that kgsm writes")
 
 
 def test_kgsm_writes_no_other_operators():
