@@ -207,5 +207,33 @@ def index_score(
     say(as_text(score_index(table, dry, wet, columns), dry, wet))
 
 
+@app.command("fit-daily")
+def fit_daily(
+    table: Annotated[Path, typer.Argument(help="daily labels: site,date,sm", metavar="TABLE")],
+    weather: Annotated[Path, typer.Option("--weather", help="daily file: site, date, rain_mm")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write")],
+    name: Annotated[str, typer.Option(help="of the set; the file's name by default")] = "",
+    licence: Annotated[str, typer.Option(help="of the labels")] = "not stated",
+    citation: Annotated[str, typer.Option(help="of the labels")] = "not stated",
+    hemisphere: Annotated[str, typer.Option(help="south or north")] = "south",
+    utc_offset_hours: Annotated[float, typer.Option(help="of labels with a time")] = 0.0,
+) -> None:
+    """Fit the daily model to labelled daily series and their rain.
+
+    Sites are scored with parameters fitted without their fold, on passes simulated from the labels.
+    """
+    from kgsm_infer.base.command import note
+
+    from .daily import fit_and_score, read_labelled, source_of, write_parameters
+    from .evaluation.daily import markdown
+
+    preflight([output], [table, weather], suffixes=(".json",), what="parameters")
+    source = source_of(name or output.stem, licence, citation, hemisphere, table, weather)
+    fitted = fit_and_score(read_labelled(table, weather, utc_offset_hours), source, tell=note)
+    write_parameters(output, fitted.parameters)
+    say(markdown(fitted.boards))
+    say(f"{output}: parameters {fitted.parameters.name}")
+
+
 if __name__ == "__main__":
     main()

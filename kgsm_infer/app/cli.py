@@ -12,6 +12,7 @@ from ..base.command import note, notes, run, say
 from ..base.files import RESULTS, preflight
 from ..gateway.cli import serve, watch
 from ..prepare.cli import app as prepare_app
+from .daily import daily
 from .wcm_commands import OutOption, TableArgument, invert, isolate
 
 if TYPE_CHECKING:
@@ -370,7 +371,7 @@ def info(
     say(file.card.to_json() if as_json else describe(file))
 
 
-for command in (isolate, invert, watch, serve):
+for command in (daily, isolate, invert, watch, serve):
     app.command()(command)
 
 

@@ -1,1 +1,1 @@
-"""Prepare inputs: backscatter with its incidence angle, vegetation and daily images."""
+"""The inputs the method stands on: backscatter with its angle, vegetation, daily images."""

@@ -1,7 +1,7 @@
-"""Find the items of a STAC catalogue over a place and within dates.
+"""Items of a STAC catalogue that lie over a place and within dates.
 
-A STAC API is searched with pystac-client. A static catalogue, a file or a URL without search, is
-read item by item and filtered here.
+A STAC API is asked (pystac-client). A static catalogue, a file or a URL without a search, is
+read item by item, and its items are filtered here.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Search:
-    """Search terms. box: west, south, east, north, degrees. start, end: days, inclusive.
-    collections: ids; () for all of the catalogue."""
+    """What is wanted. box: west, south, east, north, degrees. start, end: days, both in it.
+    collections: ids; () for all the catalogue has."""
 
     box: Box
     start: np.datetime64
@@ -50,7 +50,7 @@ class Found:
 
 
 def day(text: str, option: str) -> np.datetime64:
-    """Parse the day of an option; UsageError for anything else."""
+    """A day of an option; UsageError where it is none."""
     try:
         if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
             return np.datetime64(text, "D")
@@ -60,7 +60,7 @@ def day(text: str, option: str) -> np.datetime64:
 
 
 def find(source: str | Path, search: Search) -> Found:
-    """Find items. DataError where the source is not a catalogue, is broken or has no match;
+    """Items of a catalogue. DataError where it is none, is broken, or holds nothing that fits;
     MissingError where it cannot be reached."""
     pystac_client = optional("pystac_client", what="reading a catalogue")
     if search.start > search.end:
@@ -99,9 +99,9 @@ def time_of(item: Any) -> np.datetime64:
 
 
 def signer(source: str | Path, url: str | None = None) -> Callable[[str], str]:
-    """Return a function that signs an href: ``GET url?href=…`` answers with the signed one.
+    """What makes an href fit to be fetched: ``GET url?href=…`` answers with a signed one.
 
-    Planetary Computer's signer needs no account and is the default for its catalogue.
+    Planetary Computer's needs no account and is used for its catalogue without being named.
     """
     if url is None and "planetarycomputer.microsoft.com" in str(source):
         url = "https://planetarycomputer.microsoft.com/api/sas/v1/sign"
@@ -220,7 +220,7 @@ def _read(client: Any, search: Search) -> tuple[list[Any], int]:
 
 
 def _fits(item: Any, search: Search) -> bool:
-    """True for an item over the place, within the days and in a requested collection."""
+    """Whether an item lies over the place, within the days, in a collection asked for."""
     if search.collections and item.collection_id not in search.collections:
         return False
     if item.bbox is None:

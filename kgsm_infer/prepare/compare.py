@@ -1,4 +1,4 @@
-"""Compare methods of fusion: leave a fine image out, predict it from the others, score it.
+"""What each method of fusion is worth: leave a fine image out, make it from the others, compare.
 
 An image with fine neighbours on both sides is made from those two. Where there are only two
 fine images each is made from the other alone, given as both days of the pair; that is an

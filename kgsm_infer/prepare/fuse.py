@@ -47,7 +47,7 @@ from .pairs import Images, Pairs
 DAYS_TOGETHER = 32
 #: What a block of images may take, bytes; a wide image is fused fewer days at a time.
 MEMORY = 320 * 2**20
-#: A fine image with a smaller share of valid pixels is not used for fusion.
+#: A fine image with a smaller share of its pixels present is no partner for fusion.
 LEAST_PRESENT = 0.05
 
 Progress = Callable[[int, int], None]
@@ -56,7 +56,7 @@ Day = np.datetime64
 
 @dataclass(frozen=True)
 class Run:
-    """Options of a fusion. start, end: first and last day; None for all."""
+    """How to fuse. start, end: first and last day wanted; None for all there are."""
 
     method: str = DEFAULT_METHOD
     start: Day | None = None
@@ -68,7 +68,7 @@ class Run:
     def rule(self, pairs: Pairs) -> Fusion:
         """The rule of the fusion kernels; UsageError for what it cannot be."""
         if self.method not in METHODS:
-            raise UsageError(f"--method {self.method!r} is not one of {', '.join(METHODS)}")
+            raise UsageError(f"--method {self.method!r} is none of {', '.join(METHODS)}")
         try:
             return Fusion(self.radius, self.patch, *pairs.limits)
         except ValueError as error:
@@ -86,7 +86,7 @@ class ImageGap:
 
 @dataclass(frozen=True)
 class FusionPlan:
-    """Days to make. measured: indices into ``fine_days``; skipped: why days are not made."""
+    """What will be made. measured: places in ``fine_days``; skipped: why days are not made."""
 
     intervals: tuple[ImageGap, ...]
     measured: tuple[int, ...]
@@ -108,7 +108,7 @@ class FusedDay:
 
 
 def make_plan(pairs: Pairs, run: Run, present: Sequence[float]) -> FusionPlan:
-    """Choose the fine images that each day is made from.
+    """Which day is made from which fine images.
 
     present: share of pixels of each fine image, see :func:`present_shares`.
     """
@@ -201,7 +201,7 @@ def fuse_series(
 
 
 def days_together(pairs: Pairs, run: Run) -> int:
-    """Return the number of days of an interval that fit into the memory of a block."""
+    """How many days of an interval fit into the memory of a block."""
     rows = min(run.patch + 2 * run.radius, pairs.grid.height)
     # of each pixel: the pair, its nine planes, and for each day image, plane and result, most of
     # them twice: one block is read while the last is written
@@ -353,7 +353,7 @@ def _inside(days: NDArray[np.datetime64], run: Run) -> NDArray[np.bool_]:
 
 
 def _stamps(stack: Stack, days: Sequence[Day]) -> list[object]:
-    """Return what changes when the files of some days, or how they are read, change."""
+    """What tells that the files of some days, or how they are read, have changed."""
     said: list[object] = []
     for layer in stack.layers.values():
         said.append([layer.name, layer.scale, layer.offset, repr(layer.nodata), layer.resample])

@@ -140,7 +140,7 @@ def finer(grid: Grid, parts: int, rows: slice, columns: slice, margin: int = 0) 
 
 @contextmanager
 def workshop(folder: Path) -> Iterator[Path]:
-    """Yield a hidden folder for unfinished files; it is removed in any case."""
+    """A hidden folder beside the results for what is not whole yet; it goes in any case."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
@@ -227,7 +227,7 @@ class Draft:
 
 
 def finished(file: Path, key: str) -> bool:
-    """True for a complete file made from the inputs that ``key`` is a digest of."""
+    """Whether a file is whole and was made from the inputs that ``key`` is a digest of."""
     rasterio = rasterio_or_reason()
     if not file.is_file():
         return False
@@ -248,7 +248,7 @@ def said_simulated(path: str | Path) -> str:
         with open_dataset(path) as dataset:
             return str(dataset.tags().get("SIMULATED", ""))
     except rasterio.errors.RasterioIOError:
-        return ""  # reading it reports the cause
+        return ""  # told when it is read
 
 
 def into_place(part: Path, folder: Path) -> list[Path]:

@@ -165,7 +165,7 @@ class Images:
         return Window(rows.start, 0, rows.stop - rows.start, self._pairs.grid.width)
 
     def _plausible(self, image: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Set values outside the limits to missing: fill that the manifest does not declare."""
+        """What cannot be is missing; a day the manifest's nodata does not mark, say."""
         low, high = self._pairs.limits
         with np.errstate(invalid="ignore"):
             return np.where((image >= low) & (image <= high), image, np.nan).astype(np.float32)
@@ -196,7 +196,7 @@ def _scene(raw: Mapping[str, Any], quantity: str, source: str, folder: Path) -> 
 
 
 def _says_so(stack: Stack) -> bool:
-    """True where a stack, or one of its files, is simulated."""
+    """Whether a stack, or one of its files, is simulated."""
     return stack.simulated or any(said_simulated(file) for file in stack.files)
 
 
@@ -217,7 +217,7 @@ def _limits(raw: Mapping[str, Any], quantity: str, source: str) -> tuple[float, 
     given = raw.get("limits", LIMITS.get(quantity))
     if given is None:
         raise DataError(
-            f"{source}: quantity {quantity!r} is not one of {', '.join(LIMITS)}; state its range "
+            f"{source}: quantity {quantity!r} is none of {', '.join(LIMITS)}; say what it can be "
             "with limits = [low, high]"
         )
     try:

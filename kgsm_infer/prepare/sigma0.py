@@ -38,7 +38,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class PassReport:
-    """Result of one pass. share: of the grid's pixels with a number, by polarisation;
+    """What became of one pass. share: of the grid's pixels with a number, by polarisation;
     below_noise: of the pixels seen, those whose mean is not above zero."""
 
     pass_id: str
@@ -155,7 +155,7 @@ def _blocks(grid: Grid, looks: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _polarisations(frames: Sequence[Product], options: Options) -> tuple[str, ...]:
-    """Return the requested polarisations, or those of every frame."""
+    """Those asked for, or those of every frame."""
     common = [name for name in ("vv", "vh") if all(name in frame.channels for frame in frames)]
     for name in options.polarisations:
         for frame in frames:
@@ -206,7 +206,7 @@ def _key(
 def _tags(
     frames: Sequence[Frame], options: Options, looks: int, surface: Surface, key: str
 ) -> dict[str, str]:
-    """Return the tags of a file."""
+    """What a reader of the file should know."""
     first = frames[0].product
     denoised = options.denoise and all(
         calibration.noise.removed for f in frames for calibration in f.calibrations.values()
@@ -241,7 +241,7 @@ def _layer_tags(name: str, kind: str, tally: Tally) -> dict[str, str]:
 
 
 def _notes(frames: Sequence[Frame], options: Options) -> Iterator[str]:
-    """Yield notes for the person who ran it."""
+    """What the person who ran it should know."""
     for frame in frames:
         if frame.product.simulated:
             yield frame.product.simulated

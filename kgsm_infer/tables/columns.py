@@ -1,7 +1,8 @@
-"""Data contract: names, units and ranges of columns, and their computation (design §3).
+"""The data contract: what a column is called, what it can hold, how it is made (design §3).
 
-Tables, layers of a scene and variables of an xarray Dataset share these names and units. Values
-are float64 arrays of any shape.
+A table, a scene's layers and an xarray Dataset name the same quantities in the same units.
+Each of them finds here the range of a column, and the arithmetic that makes a column of
+others. Values are float64 arrays of any shape.
 
     vh_db, vv_db        sigma0, dB: as given, from linear power, or from gamma0 with the angle
     ndvi                as given, or from red and nir
@@ -27,7 +28,7 @@ FROZEN_BY = ("temp_c", "snow_cover")
 VEGETATION = ("ndvi", "vwc_kg_m2")
 DAYS_PER_YEAR = 365.2425
 
-#: Common nodata values; anything beyond 1e15 (1e20, 3.4e38) is nodata too.
+#: What files write where nothing was measured; so is anything beyond 1e15 (1e20, 3.4e38).
 FILL_VALUES = (
     *(-99.0, -999.0, -9999.0, -99999.0, 9999.0, 99999.0),
     *(-32768.0, -32767.0, 32767.0, 65535.0, -2147483648.0, 2147483647.0),
@@ -36,7 +37,7 @@ FILL_CAUSE = "nodata value? leave the cell empty"
 
 
 def is_fill(values: ArrayLike) -> NDArray[np.bool_]:
-    """Find nodata values, of any unit.
+    """Where a value is one that stands for none, whatever the unit.
 
     >>> is_fill([-9999.0, -3.4e38, 12.0, np.nan]).tolist()
     [True, True, False, False]
@@ -48,9 +49,9 @@ def is_fill(values: ArrayLike) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Rule:
-    """Valid closed range of a column, its description, and the likely cause of a value outside.
+    """What a column can hold: closed range, what it is, and why a value may miss it.
 
-    below: the upper end itself is invalid (an unmasked fill value leaves 0 dB).
+    below: the upper end itself is no value (0 dB is what an unmasked fill leaves).
     """
 
     low: float
@@ -60,14 +61,14 @@ class Rule:
     below: bool = False
 
     def outside(self, values: ArrayLike) -> NDArray[np.bool_]:
-        """Find values outside the range; NaN is missing, not outside."""
+        """Where values cannot be; NaN is missing, not outside."""
         values = np.asarray(values, np.float64)
         with np.errstate(invalid="ignore"):
             above = values >= self.high if self.below else values > self.high
             return (values < self.low) | above
 
     def why(self, value: float) -> str:
-        """Return the likely cause of a value outside."""
+        """The likely cause of a value outside."""
         return FILL_CAUSE if is_fill(value) else self.cause(value)
 
 
@@ -159,7 +160,7 @@ def _reflectance_cause(value: float) -> str:
     return "numbers as stored? state the layer's scale (1e-4) and offset (-0.1 from baseline 04.00)"
 
 
-#: Rules of layers: the columns of a table, and the bands of NDVI.
+#: What layers can be beyond the columns of a table: the bands that make NDVI.
 LAYER_RULES: Mapping[str, Rule] = {
     **RULES,
     **{
@@ -168,7 +169,7 @@ LAYER_RULES: Mapping[str, Rule] = {
     },
 }
 
-#: Other common names of the contract's columns; messages suggest them.
+#: Names people give to the contract's columns; they are suggested, never guessed.
 OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "site": ("station", "sitename", "id", "point", "location"),
     "date": ("time", "datetime", "timestamp", "day"),
@@ -192,7 +193,7 @@ def possible(column: str, values: ArrayLike) -> NDArray[np.float64]:
 
 
 def range_of(column: str) -> tuple[float, float] | None:
-    """Return the closed range of a column of the contract; None for another column.
+    """What a column of the contract can hold, closed; None of a free one.
 
     >>> range_of("ndvi"), range_of("doy_sin"), range_of("clay")
     ((-1.0, 1.0), (-1.0, 1.0), None)
@@ -213,16 +214,16 @@ def forms_given(polarisation: str, names: Container[str]) -> list[str]:
 
 
 def is_backscatter(name: str) -> bool:
-    """Return True for a backscatter column, in any form."""
+    """Whether a column gives backscatter, in any of its forms."""
     polarisation, _, form = name.partition("_")
     return polarisation in POLARISATIONS and form in BACKSCATTER_FORMS
 
 
 def made_from(column: str, names: Container[str]) -> tuple[str, ...]:
-    """List the columns among ``names`` that ``column`` is read or computed from; empty without.
+    """Which of ``names`` a column is read or made from; empty where they do not make it.
 
-    Columns from the date or from other rows (:mod:`kgsm_infer.context.definitions`) are not
-    considered.
+    What is made from the date, or of other rows (:mod:`kgsm_infer.context.definitions`), is not
+    asked here.
 
     >>> made_from("vh_db", ["vh_gamma0_linear", "angle_deg"])
     ('vh_gamma0_linear', 'angle_deg')

@@ -1,11 +1,11 @@
-"""Merge the rows of one acquisition.
+"""One acquisition that stands in several rows of a table becomes one.
 
-Frames (slices, bursts) of one pass are some seconds apart, and a site in their overlap is in both:
-they are averaged, in linear power. Exports repeat a site and time: rows that complete each other
-are merged, equal ones dropped, and :data:`KEEP` resolves conflicting ones. The table's notes list
-the changes.
+Two kinds of it are common. Frames (slices, bursts) of one pass lie some seconds apart, and a
+site in their overlap is in both: their mean, in linear power. And exports repeat a site and
+time: rows that complete each other are merged, equal ones dropped, and where they contradict
+each other somebody has to choose (:data:`KEEP`). What was done is said in the table's notes.
 
-A row with a label and without backscatter is a probe reading, never a frame.
+A row without backscatter that carries a label is a probe's reading, and never part of a pass.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ..base.errors import DataError, UsageError
 from .averaging import mean_of, to_power
 from .columns import POLARISATIONS
 from .passes import in_one_pass
-from .text_column import TextColumn, shown, text_codes
+from .text_column import Cells, shown, text_codes
 
-#: How to resolve conflicting duplicate rows: refuse the table, leave the differing cells empty,
-#: or take the first, the last or the mean.
+#: What to do with rows that contradict each other: refuse the table, leave their cells
+#: empty, or take one of them or their mean.
 KEEP = ("refuse", "empty", "first", "last", "mean")
-#: Columns that number the rows of an export.
+#: Columns that number the rows of an export and say nothing of the acquisition.
 _ROW_LABELS = ("", "system:index", ".geo", "id", "index", "row", "fid", "ogc_fid")
 
 
@@ -46,10 +46,7 @@ class Merged:
 
 @dataclass(frozen=True)
 class Rows:
-    """R rows before they are merged.
-
-    row_number: (R,) in the file.  site_code: (R,) a number for each site, where it is known.
-    """
+    """R rows before they are merged. row_number: (R,) in the file."""
 
     source: str
     site: NDArray[np.str_]
@@ -57,13 +54,12 @@ class Rows:
     numbers: Mapping[str, NDArray[np.float64]]
     text: Mapping[str, Any]
     row_number: NDArray[np.int64]
-    site_code: NDArray[np.int64] | None = None
 
 
 def check_keep(keep: str) -> None:
-    """Raise UsageError where ``keep`` is not in KEEP."""
+    """UsageError where ``keep`` is none of KEEP."""
     if keep not in KEEP:
-        raise UsageError(f"--keep {keep!r} must be first, last or mean")
+        raise UsageError(f"--keep {keep!r} is none of first, last, mean")
 
 
 def merge(rows: Rows, keep: str, weight: NDArray[np.float64] | None = None) -> Merged | None:
@@ -112,7 +108,7 @@ def merge(rows: Rows, keep: str, weight: NDArray[np.float64] | None = None) -> M
 def _groups(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(R,) acquisition of each row, in order of first appearance, and their first rows."""
     seconds = rows.date.astype(np.int64)
-    codes = [text_codes(rows.site) if rows.site_code is None else rows.site_code]
+    codes = [text_codes(rows.site)]
     if "orbit" in rows.text:
         codes.append(text_codes(rows.text["orbit"]))
     order = np.lexsort([seconds, *reversed(codes)])
@@ -123,7 +119,7 @@ def _groups(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     frame = _frames(rows)[order]
     near = same_place & ((gap == 0) | (in_one_pass(gap) & frame[1:] & frame[:-1]))
     starts = np.concatenate([[True], ~near]) if len(order) else np.zeros(0, bool)
-    # a chain of rows longer than a pass is a series that is dense in time
+    # a chain of rows longer than a pass is no pass: a series that is dense in time
     run = np.cumsum(starts) - 1
     begin = seconds[order][starts]
     too_long = np.zeros(len(begin), bool)
@@ -185,7 +181,7 @@ def _number(
         step = 1 if keep == "last" else -1
         chosen = np.full(count, np.nan)
         rows = np.flatnonzero(there)[::step]
-        chosen[group[rows]] = values[rows]  # the last assignment wins
+        chosen[group[rows]] = values[rows]  # the last assignment stands
         merged = np.where(contradicts, chosen, merged)
     return merged, contradicts, np.isnan(values[first]) & known
 
@@ -199,7 +195,7 @@ def _text(
     one_pass: NDArray[np.bool_],
     keep: str,
 ) -> tuple[Any, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Merge a text column, as :func:`_number`; a conflict is two different words."""
+    """As :func:`_number`, of text: the one word its rows have, if they do not contradict."""
     differs, added = np.zeros(len(first), bool), np.zeros(len(first), bool)
     words: dict[int, list[str]] = {int(at): [] for at in several}
     for row in np.flatnonzero(np.isin(group, several)).tolist():
@@ -214,7 +210,7 @@ def _text(
             given = [word for word in found if word]
             chosen[at] = {"empty": "", "last": given[-1]}.get(keep, given[0])
     texts = [chosen[i] if i in chosen else values[int(row)] for i, row in enumerate(first)]
-    return TextColumn.of(texts, getattr(values, "label", name)), differs, added
+    return Cells.of(texts, getattr(values, "label", name)), differs, added
 
 
 def _note_difference(

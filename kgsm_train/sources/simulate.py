@@ -128,7 +128,8 @@ def simulate_with_weather(twin: Twin) -> tuple[Columns, Columns]:
     weather: Columns = {
         "site": np.repeat([part["site"][0] for part in parts], len(every_day)),
         "date": _dates(first, every_day) * len(parts),
-        "rain_mm": np.round(np.concatenate([rain_mm for _, rain_mm in made]), 2),
+        "rain_mm": np.round(np.concatenate([water.rain_mm for _, water in made]), 2),
+        "sm_true": np.round(np.concatenate([water.sm for _, water in made]), 5),
     }
     table["source"] = ["simulated"] * len(site)
     weather["source"] = ["simulated"] * len(weather["site"])
@@ -206,6 +207,14 @@ def oracle(twin: Twin, columns: Columns) -> Array:
     return sm
 
 
+@dataclass(frozen=True)
+class SoilWater:
+    """Rain in mm and moisture in m3 m-3 of one site on every day, (D,)."""
+
+    rain_mm: Array
+    sm: Array
+
+
 def _site(
     twin: Twin,
     rng: np.random.Generator,
@@ -213,11 +222,11 @@ def _site(
     days: int,
     season: Array,
     regional_mm: Array,
-) -> tuple[Columns, Array]:
-    """The rows of one site, and its rain on every day."""
+) -> tuple[Columns, SoilWater]:
+    """The rows of one site, and its rain and moisture on every day."""
     clay = rng.uniform(0.08, 0.5)
-    rain_mm, water = _soil_water(rng, season, regional_mm, clay)
-    sm_day = water[_SPIN_UP_DAYS:]
+    water = _soil_water(rng, season, regional_mm, clay)
+    sm_day = water.sm[_SPIN_UP_DAYS:]
     ndvi_day = _crop_ndvi(rng, days)
     roughness_db = twin.roughness_db * rng.standard_normal()
 
@@ -249,7 +258,7 @@ def _site(
         "sm_true": sm,
         "vh_noise_free_db": np.round(clean_db, 6),
     }
-    return {name: values[day_kept] for name, values in columns.items()}, rain_mm
+    return {name: values[day_kept] for name, values in columns.items()}, water
 
 
 def _rain_mm(rng: np.random.Generator, season: Array) -> Array:
@@ -264,8 +273,8 @@ def _rain_mm(rng: np.random.Generator, season: Array) -> Array:
 
 def _soil_water(
     rng: np.random.Generator, season: Array, regional_mm: Array, clay: float
-) -> tuple[Array, Array]:
-    """Daily rain, and SM of the top 100 mm: rain in, exponential dry-down, quick drainage.
+) -> SoilWater:
+    """Rain and SM of the top 100 mm on every day: rain in, exponential dry-down, quick drainage.
 
     Clay holds more water and gives it up more slowly (porosity, wilting point and field
     capacity rise with clay roughly as in Saxton and Rawls 2006).
@@ -283,7 +292,7 @@ def _soil_water(
         water -= 0.12 * max(water - capacity, 0.0)
         water = min(max(water, SM_RANGE[0]), porosity)
         sm[day] = water
-    return rain_mm, sm
+    return SoilWater(rain_mm, sm)
 
 
 def _crop_ndvi(rng: np.random.Generator, days: int) -> Array:

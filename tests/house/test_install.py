@@ -148,8 +148,9 @@ def test_wheel_has_the_packages_and_no_sources(built: Built) -> None:
         assert top == {"kgsm_infer", "kgsm_train"}
         endings = {Path(name).suffix for name in names if ".dist-info/" not in name}
         # beside the modules: the extension, the marker of types, the shipped model, the page
-        assert endings - {".so", ".pyd"} == {".py", ".typed", ".onnx", ".css", ".js"}
-        assert {"kgsm_infer/model/wetness.onnx", "kgsm_infer/gateway/http/page.js"} <= names
+        assert endings - {".so", ".pyd"} == {".py", ".typed", ".onnx", ".json", ".css", ".js"}
+        shipped = ("model/wetness.onnx", "daily/oznet.json", "gateway/http/page.js")
+        assert {f"kgsm_infer/{name}" for name in shipped} <= names
         expected = {
             f"{package}/{path.name}"
             for package in ("kgsm_infer", "kgsm_train")

@@ -340,12 +340,12 @@ def _only(request: Request, *known: str) -> None:
 def _since(text: str | None) -> int:
     import numpy as np
 
-    from ...tables.parsing import CellParser
+    from ...tables.parsing import Refusal
 
     if text is None:
         return -(2**62)
     try:
-        return int(CellParser("since", np.ones(1, np.int64)).dates([text])[0].astype(np.int64))
+        return int(Refusal("since", np.ones(1, np.int64)).dates([text])[0].astype(np.int64))
     except DataError:
         raise HTTPException(422, f"since {text[:40]!r} is not an ISO 8601 date") from None
 

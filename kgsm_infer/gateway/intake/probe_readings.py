@@ -18,7 +18,7 @@ import numpy as np
 
 from ...base.errors import DataError, MissingError
 from ...base.files import whole
-from ...tables.parsing import CellParser
+from ...tables.parsing import Refusal
 from ..farm import Paddocks
 from ..records import canonical, iso
 from ..store.rows import Sensed
@@ -84,5 +84,5 @@ def _reading(item: Any, place: str, paddocks: Paddocks) -> Sensed:
         raise DataError(f"{place}: sm {sm:g} is not a soil moisture in m3/m3 (0 to 1); in percent?")
     if not isinstance(at, str):
         raise DataError(f"{place}: at must be an ISO 8601 time")
-    when = CellParser(place, np.ones(1, np.int64)).dates([at], "at")[0]
+    when = Refusal(place, np.ones(1, np.int64)).dates([at], "at")[0]
     return Sensed(paddock, sensor or "", int(when.astype(np.int64)), float(sm))

@@ -1,8 +1,9 @@
-"""Context columns of a paddock from the store's acquisitions.
+"""The past of a paddock as the store remembers it, made into the columns a model reads.
 
-A paddock is compared with its acquisitions up to the target, of one orbit. Those in the store
-are counted one by one; pruned ones are summed in a
-:class:`~kgsm_infer.context.history.PlaceState`.
+A gateway has no future: usual, driest, wettest and swing are over the acquisitions up to and
+including the one asked for, of one orbit (context.History has the arithmetic). Acquisitions
+still in the store are counted one by one; those pruned from it have left a
+:class:`~kgsm_infer.context.history.PlaceState` behind.
 A context column in a row overrides the computed one.
 """
 
@@ -25,14 +26,14 @@ from ..store.rows import Observed
 #: Columns whose past is kept when an acquisition is pruned.
 KEPT = ("vh_db", "vv_db")
 
-#: (paddock, orbit, site, column) -> state; site '' is the paddock's mean.
+#: (paddock, orbit, site, column) -> what is left; site '' is the paddock's mean.
 Bases = Mapping[tuple[str, str, str, str], PlaceState]
 
 
 def with_context(
     table: Table, rows: Sequence[Observed], names: Sequence[str], bases: Bases, rule: HistoryRule
 ) -> tuple[Table, NDArray[np.bool_]]:
-    """Add the context columns among ``names``; also return (R,) True for too few rows.
+    """The table with the context columns among ``names``, and (R,) True where one is too thin.
 
     table: of ``rows``, in their order, without context columns.  rule: of the card; its span is
     taken as ``past``.
@@ -70,7 +71,7 @@ def compared_with_past(
     *,
     whole: bool,
 ) -> ContextValues:
-    """Compute context ``name`` of each row against the past of its place, (R,).
+    """Context ``name`` of each row against its own past, and of how many acquisitions; (R,).
 
     value_db: (R,). whole: the past is the paddock's (whose mean all its rows share), else the
     site's.
@@ -91,7 +92,7 @@ def compared_with_past(
 def left_behind(
     rows: Sequence[Observed], bases: Bases
 ) -> dict[tuple[str, str, str, str], PlaceState]:
-    """Add one acquisition of a paddock to the states of its pruned acquisitions."""
+    """What the rows of one paddock's acquisition leave behind, added to what was left before."""
     paddock, orbit = rows[0].paddock, rows[0].orbit
     found = {}
     for column in KEPT:

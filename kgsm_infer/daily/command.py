@@ -1,0 +1,169 @@
+"""Run ``kgsm-infer daily`` from files to a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..base.errors import UsageError
+from ..model.card import Card
+from ..model.date_effect import variances_of
+from ..model.model import load
+from ..tables.weather import read_weather, table_with_weather
+from .daily import Daily, Settings, estimate_daily
+from .forcing import day_text, read_irrigation
+from .parameters import HEMISPHERES, SHIPPED, Parameters, PassErrors, read_parameters
+from .table import write_daily
+from .units import Stated, read_settings
+from .values import NoValues, Values, read_values, values_of
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of the command, by their names there."""
+
+    values: Path
+    output: Path
+    weather: Path | None = None
+    parameters: str = SHIPPED[0]
+    model: Path | None = None
+    sd_point: float | None = None
+    sd_date: float | None = None
+    irrigation: Path | None = None
+    today: str | None = None
+    utc_offset_hours: float = 0.0
+    rain_day_ends: float = 24.0
+    hemisphere: str | None = None
+    smooth: bool = False
+    settings: Path | None = None
+    soil: Stated = field(default_factory=Stated)
+    learn_limits: bool = False
+
+
+@dataclass(frozen=True)
+class Done:
+    """Rows written for how many paddocks, first and last day, and remarks for the user."""
+
+    rows: int
+    paddocks: int
+    first: str
+    last: str
+    notes: tuple[str, ...]
+
+
+def run_daily(request: Request) -> Done:
+    """Read the files, estimate and write the table."""
+    if request.hemisphere not in (None, *HEMISPHERES):
+        raise UsageError(f"--hemisphere {request.hemisphere!r} must be south or north")
+    parameters = read_parameters(request.parameters)
+    read = _read(request)
+    values = read.values
+    weather = None
+    if request.weather is not None:
+        weather = read_weather(request.weather, request.utc_offset_hours)
+    irrigation = None
+    if request.irrigation is not None:
+        irrigation = read_irrigation(request.irrigation, values.paddocks)
+    settings = Settings(
+        today=request.today,
+        utc_offset_hours=request.utc_offset_hours,
+        rain_day_ends=request.rain_day_ends,
+        errors=_errors(request, read.card, parameters),
+        north=None if request.hemisphere is None else request.hemisphere == "north",
+        smooth=request.smooth,
+        soil=request.soil,
+        paddocks={} if request.settings is None else read_settings(request.settings),
+        learn=request.learn_limits,
+    )
+    result = estimate_daily(values, weather, parameters, settings, irrigation)
+    rows = write_daily(request.output, result)
+    period = result.forcing.period
+    return Done(
+        rows,
+        len(values.paddocks),
+        str(day_text(int(values.day.min()))),
+        str(day_text(period.last)),
+        (*result.notes, *_remarks(result, request)),
+    )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Values of passes, and the card of the model where one is named."""
+
+    values: Values
+    card: Card | None
+
+
+def _read(request: Request) -> _Read:
+    """Read values, or a table and retrieve them with the model."""
+    if request.model is None:
+        return _Read(read_values(request.values, request.utc_offset_hours), None)
+    model = load(request.model)
+    try:
+        return _Read(read_values(request.values, request.utc_offset_hours), model.card)
+    except NoValues:
+        pass
+    table = table_with_weather(
+        request.values,
+        model.table_features(),
+        "empty",
+        request.weather,
+        request.utc_offset_hours,
+    )
+    result = model.predict(table)
+    values = values_of(
+        table,
+        model.card.quantity,
+        result.sm,
+        result.lower,
+        result.upper,
+        np.asarray(result.flags, np.int64),
+        request.utc_offset_hours,
+    )
+    return _Read(replace(values, simulated=values.simulated or model.card.simulated), model.card)
+
+
+def _errors(request: Request, card: Card | None, parameters: Parameters) -> PassErrors | None:
+    """Errors of a pass from the options or the card; None for those of the file.
+
+    The card's variances are of observed minus predicted on new dates: ``date`` is shared,
+    ``field`` and ``point`` belong to the paddock.
+    """
+    point, date = request.sd_point, request.sd_date
+    if card is not None and card.probes is not None:
+        found = variances_of(card.probes)
+        point = (found.field + found.point) ** 0.5 if point is None else point
+        date = found.date**0.5 if date is None else date
+    if point is None and date is None:
+        return None
+    own = parameters.errors
+    try:
+        return replace(
+            own,
+            point=own.point if point is None else max(point, 1e-4),
+            date=own.date if date is None else max(date, 1e-4),
+        )
+    except ValueError as error:
+        raise UsageError(f"--sd-point, --sd-date: {error}") from None
+
+
+def _remarks(result: Daily, request: Request) -> list[str]:
+    """What the user should know of the result."""
+    remarks = []
+    parameters, errors = result.parameters, result.errors
+    if request.parameters in SHIPPED:
+        remarks.append(
+            f"parameters {parameters.name!r} were fitted on {parameters.citation}; fit your own "
+            "with kgsm-train fit-daily"
+        )
+    if request.weather is None:
+        remarks.append("no --weather: between passes the values go back to each paddock's mean")
+    remarks.append(
+        f"error of a pass: {errors.point:.3f} of a paddock, {errors.date:.3f} shared by its date"
+    )
+    if result.simulated:
+        remarks.append("the values come from simulated data")
+    return remarks

@@ -1,0 +1,221 @@
+"""Estimate moisture on every day from values of passes and rain: the room's one entrance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..base.errors import UsageError
+from ..tables.weather import Weather
+from .filter import Array
+from .forcing import Forcing, Irrigation, forcing_of, period_of
+from .parameters import Parameters, PassErrors
+from .run import Drive, Estimates, Floats, Observations, drive, estimate
+from .smoother import smooth
+from .units import HORIZON, SoilWater, Stated, learn_limits, soil_water
+from .values import Values, errors_of_values, observations
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to estimate.
+
+    today: ISO day; None for the local date.  utc_offset_hours: of local days.  rain_day_ends:
+    local hour, 24 or 9 for SILO.  errors: of a pass, m3 m-3; None for those of the file.  north:
+    the paddocks are on the northern hemisphere; None for that of the parameters.  smooth: use
+    later passes too.  soil: numbers for all paddocks; paddocks: those of each.  learn: learn
+    missing limits from the paddock's own values.
+    """
+
+    today: str | None = None
+    utc_offset_hours: float = 0.0
+    rain_day_ends: float = 24.0
+    errors: PassErrors | None = None
+    north: bool | None = None
+    smooth: bool = False
+    soil: Stated = field(default_factory=Stated)
+    paddocks: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    learn: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rain_day_ends <= 24:
+            raise UsageError(f"rain day ends at {self.rain_day_ends:g} h; give above 0 to 24")
+
+
+@dataclass(frozen=True)
+class Daily:
+    """Estimates of N paddocks on D days, in the quantity of the values.
+
+    mean, lower, upper, weight: (D, N) float32, NaN where there is no pass and no rain to go by.
+    seen: (D, N) mean value of a day's passes, NaN without.  irrigated: with the planned irrigation
+    too, or None.  water: limits of the farm units, or None.  days_left: (N,) from today, or None.
+    """
+
+    values: Values
+    forcing: Forcing
+    parameters: Parameters
+    errors: PassErrors
+    mean: Floats
+    lower: Floats
+    upper: Floats
+    weight: Floats
+    seen: Array
+    irrigated: Estimates | None = None
+    water: SoilWater | None = None
+    days_left: Array | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def simulated(self) -> bool:
+        """Do the values come from simulated data?"""
+        return self.values.simulated or self.parameters.simulated
+
+
+def estimate_daily(
+    values: Values,
+    weather: Weather | None,
+    parameters: Parameters,
+    settings: Settings = Settings(),
+    irrigation: Irrigation | None = None,
+) -> Daily:
+    """Estimate every paddock on every day.
+
+    UsageError where there is no value up to today, or farm units are asked of an index.
+    """
+    period = period_of(values, weather, settings.today, settings.utc_offset_hours)
+    notes = list(values.notes)
+    later = int((values.day > period.today).sum())
+    if later:
+        notes.append(f"{values.source}: {later} values after today are left out")
+    forcing = forcing_of(values.paddocks, period, weather, irrigation, parameters)
+    if forcing.without:
+        few = ", ".join(forcing.without[:3])
+        notes.append(f"{len(forcing.without)} paddocks have no rain in the weather file: {few}")
+    errors = settings.errors or errors_of_values(values, parameters)
+    seen = observations(values, errors, parameters, period.first, settings.rain_day_ends)
+    seen = up_to(seen, period.today - period.first)
+    if not len(seen):
+        raise UsageError(f"{values.source}: no value up to today; nothing to estimate from")
+    rain = _drive(parameters, forcing, settings, planned=False)
+    made = _run(parameters, rain, seen, settings)
+    irrigated = None
+    if forcing.planned_mm.any():
+        with_plan = _drive(parameters, forcing, settings, planned=True)
+        irrigated = in_quantity(_run(parameters, with_plan, seen, settings), values, parameters)
+    shown = in_quantity(made, values, parameters)
+    _clear_unknown(shown, forcing, seen)
+    water, days_left = _farm_units(values, parameters, forcing, settings, seen, shown)
+    return Daily(
+        values,
+        forcing,
+        parameters,
+        errors,
+        shown.mean,
+        shown.lower,
+        shown.upper,
+        shown.weight,
+        _seen_by_day(values, seen, forcing),
+        irrigated,
+        water,
+        days_left,
+        tuple(notes),
+    )
+
+
+def up_to(seen: Observations, day: int) -> Observations:
+    """Keep the observations up to a day of the drive."""
+    count = int(np.searchsorted(seen.day, day, "right"))
+    rows = slice(0, count)
+    return Observations(
+        seen.day[rows],
+        seen.passed[rows],
+        seen.paddock[rows],
+        seen.value[rows],
+        seen.error_var[rows],
+        seen.date_var[rows],
+        seen.elapsed[rows],
+        seen.bias_var,
+    )
+
+
+def in_quantity(made: Estimates, values: Values, parameters: Parameters) -> Estimates:
+    """Turn moisture into the index where the values are one: 0 is an empty bucket, 1 a full."""
+    if values.quantity != "wetness":
+        return made
+    low, span = np.float32(parameters.bucket.dry), np.float32(parameters.bucket.span)
+    mean = np.clip((made.mean - low) / span, 0, 1)
+    return Estimates(mean, made.sd / span, made.weight, (0.0, 1.0))
+
+
+def _drive(
+    parameters: Parameters, forcing: Forcing, settings: Settings, planned: bool, dry_days: int = 0
+) -> Drive:
+    """Run the rain model; ``dry_days`` without rain are added at the end."""
+    water = forcing.irrigation_mm + (forcing.planned_mm if planned else 0.0)
+    rain, missing = forcing.rain_mm, forcing.missing
+    if dry_days:
+        none = np.zeros((dry_days, rain.shape[1]))
+        rain, missing, water = (np.vstack([part, none]) for part in (rain, missing, water))
+    return drive(
+        parameters, forcing.period.first, rain, forcing.series, missing, settings.north, water
+    )
+
+
+def _run(parameters: Parameters, rain: Drive, seen: Observations, settings: Settings) -> Estimates:
+    return smooth(parameters, rain, seen) if settings.smooth else estimate(parameters, rain, seen)
+
+
+def _clear_unknown(made: Estimates, forcing: Forcing, seen: Observations) -> None:
+    """Leave no number where a paddock has had neither a pass nor a day of rain, in place."""
+    passed = np.zeros(made.mean.shape, bool)
+    passed[seen.day, seen.paddock] = True
+    rained = np.logical_or.accumulate(np.isfinite(forcing.rain_mm), axis=0)[:, forcing.series]
+    nothing = ~(np.logical_or.accumulate(passed, axis=0) | rained)
+    for part in (made.mean, made.sd):
+        part[nothing] = np.nan
+
+
+def _seen_by_day(values: Values, seen: Observations, forcing: Forcing) -> Array:
+    """Mean value of each day's passes (D, N) in the quantity of the file."""
+    shape = (forcing.period.count, len(values.paddocks))
+    total, count = np.zeros(shape), np.zeros(shape)
+    day = values.day - forcing.period.first
+    rows = np.isfinite(values.value) & (values.day <= forcing.period.today)
+    at = (day[rows], values.paddock[rows])
+    np.add.at(total, at, values.value[rows])
+    np.add.at(count, at, 1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _farm_units(
+    values: Values,
+    parameters: Parameters,
+    forcing: Forcing,
+    settings: Settings,
+    seen: Observations,
+    shown: Estimates,
+) -> tuple[SoilWater | None, Array | None]:
+    """Limits of the paddocks, and the days until their thresholds; None where not asked for."""
+    if not (settings.learn or settings.paddocks or settings.soil != Stated()):
+        return None, None
+    if values.quantity != "sm":
+        raise UsageError(
+            f"{values.source}: farm units need soil moisture, not an index; run wetness with "
+            "--dry and --wet, or --sand and --clay"
+        )
+    water = soil_water(values.paddocks, settings.paddocks, settings.soil)
+    if settings.learn:
+        today = forcing.period.today - forcing.period.first
+        water = learn_limits(water, shown.mean[: today + 1])
+    if not water.known:
+        raise UsageError(
+            "no paddock has a wilting point and a field capacity: state both, state sand and "
+            "clay, or learn them from a year of values (--learn-limits)"
+        )
+    if not np.isfinite(water.refill_percent).any():
+        return water, None
+    rain = _drive(parameters, forcing, settings, planned=False, dry_days=HORIZON)
+    ahead = estimate(parameters, rain, seen).mean[forcing.period.today - forcing.period.first :]
+    return water, water.days_left(ahead[: HORIZON + 1])

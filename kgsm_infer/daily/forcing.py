@@ -1,0 +1,208 @@
+"""Rain and irrigation on the days of the estimate.
+
+A row of the weather file belongs to its date, the local day in which its rain day ends. Rows after
+today are forecast: 7 days at most, each counting as missing to a share that grows with its lead.
+Irrigation counts as rain of one paddock; that after today is the plan of the outlook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..base.errors import DataError, UsageError
+from ..tables.columns import Rule
+from ..tables.dates import asked_day
+from ..tables.reading import read_sheet
+from ..tables.table import have
+from ..tables.weather import Weather
+from .filter import Array
+from .parameters import Parameters
+from .values import SECONDS_PER_DAY, Values, named_sites
+
+#: Days after today of which a forecast is used.
+LONGEST_FORECAST = 7
+#: Days of rain before the first pass that are used to fill the bucket, at most.
+SPIN_UP = 730
+#: A file whose last pass and last rain are older than this is an archive: it ends with them.
+RECENT = 60
+_MM = Rule(0.0, 1000.0, "an irrigation in mm (0 to 1000)", lambda _: "a volume? divide by the area")
+
+
+@dataclass(frozen=True)
+class Irrigation:
+    """M irrigations. paddock: names (M,).  day: (M,) since 1970.  mm: (M,)."""
+
+    source: str
+    paddock: tuple[str, ...]
+    day: NDArray[np.int64]
+    mm: Array
+
+
+@dataclass(frozen=True)
+class Period:
+    """Days since 1970: of the first day, of today, and of the last day, which may be forecast."""
+
+    first: int
+    today: int
+    last: int
+
+    @property
+    def count(self) -> int:
+        """Days from first to last, both included."""
+        return self.last - self.first + 1
+
+
+@dataclass(frozen=True)
+class Forcing:
+    """Water on D days for S series, and the series of each of N paddocks.
+
+    rain_mm: (D, S), NaN where missing.  missing: (D, S) share of a day's rain that is unknown.
+    irrigation_mm: (D, S) up to today.  planned_mm: (D, S) after today.  series: (N,).
+    without: names of paddocks the weather file does not have.
+    """
+
+    period: Period
+    rain_mm: Array
+    missing: Array
+    irrigation_mm: Array
+    planned_mm: Array
+    series: NDArray[np.int64]
+    without: tuple[str, ...] = ()
+
+
+def read_irrigation(path: str | Path, paddocks: Sequence[str]) -> Irrigation:
+    """Read ``paddock,date,mm``; DataError names a row with an unknown paddock or value."""
+    sheet = named_sites(read_sheet(path))
+    name = "paddock" if "paddock" in sheet.columns else "site"
+    for column in (name, "date", "mm"):
+        if column not in sheet.columns:
+            raise DataError(f"{path}: no column {column!r}; {have(sheet.columns, column)}")
+    check = sheet.check
+    paddock = check.names(sheet.columns[name], name)
+    check.first(
+        ~np.isin(paddock, list(paddocks)),
+        name,
+        paddock,
+        f"is not a paddock of the values, which have {', '.join(list(paddocks)[:3])}",
+    )
+    mm = check.numbers("mm", sheet.columns["mm"], _MM)
+    check.first(np.isnan(mm), "mm", mm, "is missing; delete the row or give the amount")
+    day = check.dates(sheet.columns["date"]).astype("datetime64[D]").astype(np.int64)
+    return Irrigation(str(path), tuple(paddock.tolist()), day, mm)
+
+
+def period_of(
+    values: Values, weather: Weather | None, today: str | None, utc_offset_hours: float
+) -> Period:
+    """Decide on the days of the estimate.
+
+    today: ISO day, or None for the local date of the clock. Where the newest value and the newest
+    rain are more than RECENT days before the clock's date, today is the newest of them.
+    """
+    days = values.day
+    places = [] if weather is None else list(weather.places.values())
+    newest_rain = max((one.first + len(one.rain_mm) - 1 for one in places), default=-(2**40))
+    if today is None:
+        clock = datetime.now(UTC) + timedelta(hours=utc_offset_hours)
+        now = clock.date().toordinal() - datetime(1970, 1, 1, tzinfo=UTC).toordinal()
+        newest = max(int(days.max()), newest_rain)
+        at = now if newest >= now - RECENT else newest
+    else:
+        at = int(asked_day(today).astype(np.int64))
+    if at < int(days.min()):
+        raise UsageError(f"{values.source}: every value is after today; check --today")
+    oldest_rain = min((one.first for one in places), default=2**40)
+    first = min(int(days.min()), max(oldest_rain, int(days.min()) - SPIN_UP))
+    last = max(at, min(newest_rain, at + LONGEST_FORECAST))
+    return Period(first, at, last)
+
+
+def forcing_of(
+    paddocks: Sequence[str],
+    period: Period,
+    weather: Weather | None,
+    irrigation: Irrigation | None,
+    parameters: Parameters,
+) -> Forcing:
+    """Lay rain and irrigation on the days of ``period``; equal series are kept once."""
+    rain, series, without = _rain(paddocks, period, weather)
+    lead = np.maximum(np.arange(period.count) - (period.today - period.first), 0)
+    missing = np.where(
+        np.isnan(rain), 1.0, np.minimum(parameters.forecast_unknown * lead, 1.0)[:, None]
+    )
+    if irrigation is None:
+        none = np.zeros_like(rain)
+        return Forcing(period, rain, missing, none, none, series, without)
+    # a paddock with irrigation has a series of its own
+    place = {name: i for i, name in enumerate(paddocks)}
+    column: dict[int, int] = {}
+    for name in dict.fromkeys(irrigation.paddock):
+        column[place[name]] = rain.shape[1] + len(column)
+    own = np.asarray(list(column), np.int64)
+    rain = np.hstack([rain, rain[:, series[own]]])
+    missing = np.hstack([missing, missing[:, series[own]]])
+    series = series.copy()
+    series[own] = [column[int(i)] for i in own]
+    water, plan = np.zeros_like(rain), np.zeros_like(rain)
+    for name, day, mm in zip(irrigation.paddock, irrigation.day, irrigation.mm, strict=True):
+        if period.first <= day <= period.last:
+            to = water if day <= period.today else plan
+            to[day - period.first, column[place[name]]] += mm
+    return Forcing(period, rain, missing, water, plan, series, without)
+
+
+def _rain(
+    paddocks: Sequence[str], period: Period, weather: Weather | None
+) -> tuple[Array, NDArray[np.int64], tuple[str, ...]]:
+    """Rain (D, S), the series of each paddock (N,), and the paddocks without any."""
+    if weather is None:
+        return np.full((period.count, 1), np.nan), np.zeros(len(paddocks), np.int64), ()
+    if weather.by == "cell":
+        raise DataError(
+            f"{weather.source}: has a column cell; name it site, with the names of the paddocks, "
+            "or give one series without either"
+        )
+    if not weather.by:
+        return _days(period, weather, "")[:, None], np.zeros(len(paddocks), np.int64), ()
+    without = tuple(name for name in paddocks if name not in weather.places)
+    if len(without) == len(paddocks):
+        raise DataError(
+            f"{weather.source}: has none of the paddocks; it has "
+            f"{', '.join(sorted(weather.places)[:3])}, the values {', '.join(list(paddocks)[:3])}"
+        )
+    found: dict[bytes, int] = {}
+    columns: list[Array] = []
+    series = np.empty(len(paddocks), np.int64)
+    for i, name in enumerate(paddocks):
+        days = _days(period, weather, name)
+        key = days.tobytes()
+        if key not in found:
+            found[key] = len(columns)
+            columns.append(days)
+        series[i] = found[key]
+    return np.stack(columns, axis=1), series, without
+
+
+def _days(period: Period, weather: Weather, name: str) -> Array:
+    """Rain of one place on the days of the period (D,)."""
+    days = np.full(period.count, np.nan)
+    series = weather.places.get(name)
+    if series is None:
+        return days
+    start, stop = series.first, series.first + len(series.rain_mm)
+    low, high = max(start, period.first), min(stop, period.last + 1)
+    if low < high:
+        days[low - period.first : high - period.first] = series.rain_mm[low - start : high - start]
+    return days
+
+
+def day_text(day: NDArray[np.int64] | int) -> NDArray[np.str_]:
+    """ISO dates of days since 1970."""
+    seconds = np.asarray(day, np.int64) * SECONDS_PER_DAY
+    return np.datetime_as_string(seconds.astype("datetime64[s]").astype("datetime64[D]"))

@@ -1,0 +1,159 @@
+"""Daily estimates of all paddocks: rain model, passes and filter put together.
+
+Days count from the first day of the drive. The filter sees the past only; the smoother
+(:mod:`kgsm_infer.daily.smoother`) sees the later passes too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bucket import run_bucket, unknown
+from .filter import Array, Day, Filter, Pass
+from .parameters import Parameters
+
+#: Quantile of the normal distribution for the ends of a 90 % band.
+Z90 = 1.6448536269514722
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Drive:
+    """The rain model on D days for S series of rain, and the series of each of N paddocks.
+
+    first: days since 1970 of day 0.  expected: (D, S) moisture of the bucket, m3 m-3.
+    unknown: (D, S) variance that missing rain adds.  series: (N,) index into S.
+    """
+
+    first: int
+    expected: Array
+    unknown: Array
+    series: NDArray[np.int64]
+
+    @property
+    def shared(self) -> bool:
+        """Do all paddocks share one rain series?"""
+        return bool(self.expected.shape[1] == 1)
+
+
+@dataclass(frozen=True)
+class Observations:
+    """M values of passes, sorted by day and pass.
+
+    day: (M,) day of the drive.  passed: (M,) number of the pass, ascending.  paddock: (M,).
+    value: (M,) m3 m-3.  error_var: (M,) variance of the paddock's own error, without its
+    persistent part.  date_var: (M,) variance shared in a pass.  elapsed: (M,) share of the day's
+    rain that had fallen at the pass, 0 to 1.  bias_var: (N,) variance of the persistent error.
+    """
+
+    day: NDArray[np.int64]
+    passed: NDArray[np.int64]
+    paddock: NDArray[np.int64]
+    value: Array
+    error_var: Array
+    date_var: Array
+    elapsed: Array
+    bias_var: Array
+
+    def __len__(self) -> int:
+        return len(self.day)
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Moisture of N paddocks on D days: (D, N) float32 each, m3 m-3.
+
+    mean.  sd: half the 90 % band divided by 1.645.  weight: share of the rain model's variance
+    that the passes removed.  limits: of the mean and the band.
+    """
+
+    mean: Floats
+    sd: Floats
+    weight: Floats
+    limits: tuple[float, float]
+
+    @property
+    def lower(self) -> Floats:
+        """Lower end of the 90 % band, within the limits."""
+        low, high = map(np.float32, self.limits)
+        return np.clip(self.mean - np.float32(Z90) * self.sd, low, high)
+
+    @property
+    def upper(self) -> Floats:
+        """Upper end of the 90 % band, within the limits."""
+        low, high = map(np.float32, self.limits)
+        return np.clip(self.mean + np.float32(Z90) * self.sd, low, high)
+
+
+def drive(
+    parameters: Parameters,
+    first: int,
+    rain_mm: Array,
+    series: NDArray[np.int64],
+    missing: Array | None = None,
+    north: bool | None = None,
+    irrigation_mm: Array | float = 0.0,
+) -> Drive:
+    """Run the rain model.
+
+    first: days since 1970 of day 0.  rain_mm: (D, S), NaN where missing.  series: (N,) rain
+    series of each paddock.  missing: (D, S) share of each day's rain that is not known; by
+    default 1 where rain_mm is NaN, else 0.  north: the paddocks are on the northern hemisphere;
+    None for that of the parameters.  irrigation_mm: (D, S) water on top of the rain.
+    """
+    day = first + np.arange(len(rain_mm))
+    if missing is None:
+        missing = np.isnan(rain_mm).astype(np.float64)
+    swap = north is not None and north != (parameters.hemisphere == "north")
+    expected = run_bucket(parameters.bucket, rain_mm, day, swap, irrigation_mm)
+    return Drive(first, expected, unknown(parameters.bucket, parameters.residual, missing), series)
+
+
+def filtered(parameters: Parameters, rain: Drive, seen: Observations) -> Iterator[Day]:
+    """Yield the estimate of every day in turn, each from passes up to that day."""
+    state = Filter(parameters.residual, len(rain.series), seen.bias_var)
+    state.forget_start(parameters.bucket.variance, rain.shared)
+    bounds = np.searchsorted(seen.day, np.arange(len(rain.expected) + 1))
+    for t, expected in enumerate(rain.expected):
+        state.step(rain.unknown[t], rain.expected[t], rain.series)
+        here = expected[rain.series]
+        for one in passes_of_day(rain, seen, t, slice(bounds[t], bounds[t + 1])):
+            state.update(one)
+        yield state.estimate(here)
+
+
+def passes_of_day(rain: Drive, seen: Observations, t: int, rows: slice) -> Iterator[Pass]:
+    """Yield the passes of day ``t``, which are the observations ``rows``, in their order."""
+    number = seen.passed[rows]
+    if not len(number):
+        return
+    before = rain.expected[max(t - 1, 0)]
+    for part in np.split(np.arange(rows.start, rows.stop), np.flatnonzero(np.diff(number)) + 1):
+        paddock = seen.paddock[part]
+        series, elapsed = rain.series[paddock], seen.elapsed[part]
+        expected = (1 - elapsed) * before[series] + elapsed * rain.expected[t][series]
+        yield Pass(
+            paddock, seen.value[part], expected, seen.error_var[part], float(seen.date_var[part[0]])
+        )
+
+
+def estimate(parameters: Parameters, rain: Drive, seen: Observations) -> Estimates:
+    """Estimate all days from the passes up to each (:func:`filtered`), as arrays."""
+    shape = (len(rain.expected), len(rain.series))
+    mean, sd, weight = (np.empty(shape, np.float32) for _ in range(3))
+    for t, day in enumerate(filtered(parameters, rain, seen)):
+        mean[t], sd[t], weight[t] = day.mean, day.variance, day.weight
+    return finished(parameters, mean, sd, weight)
+
+
+def finished(parameters: Parameters, mean: Floats, variance: Floats, weight: Floats) -> Estimates:
+    """Clip means to the limits and turn variances into standard deviations, in place."""
+    low, high = parameters.limits
+    np.clip(mean, low, high, out=mean)
+    np.sqrt(variance, out=variance)
+    variance *= np.float32(parameters.band_scale)
+    return Estimates(mean, variance, weight, parameters.limits)

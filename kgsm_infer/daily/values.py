@@ -1,0 +1,201 @@
+"""Read the values of passes: what ``predict``, ``paddocks --all-dates`` or ``wetness`` wrote.
+
+Columns: ``site`` (or ``id``), ``date``, ``sm`` in m3/m3 or ``wetness`` (index), optionally
+``sm_lower`` and ``sm_upper`` (or those of the index), and ``flags``. A value counts unless it is
+missing or its flags say that the retrieval has none. Rows of one paddock and time are one value
+if they agree; where they differ the value is missing, with a note.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..base import flags
+from ..base.errors import DataError, UsageError
+from ..tables.columns import RULES, Rule
+from ..tables.dates import is_day_only
+from ..tables.passes import number_passes
+from ..tables.reading import Sheet, read_sheet
+from ..tables.table import Table, have, table_of
+from .filter import Array
+from .parameters import Parameters, PassErrors
+from .run import Z90, Observations
+
+
+class NoValues(DataError):
+    """A table without values of passes; a model may retrieve them."""
+
+
+QUANTITIES = ("sm", "wetness")
+SECONDS_PER_DAY = 86400
+#: A range narrower than this says nothing of the error (a clipped or rounded interval).
+LEAST_SD = 0.005
+_WETNESS = Rule(0.0, 1.0, "a wetness index (0 to 1)", lambda _: "in percent? divide by 100")
+
+
+@dataclass(frozen=True)
+class Values:
+    """R values of passes.
+
+    source: the file, for messages.  quantity: ``sm`` or ``wetness``.  paddocks: (N,) names in
+    the order of the file.  paddock: (R,) index of each row's.  day: (R,) local day, since 1970.
+    hour: (R,) local hour of the pass, NaN where the file gives the day only.  passed: (R,) number
+    of the pass.  value, lower, upper: (R,), NaN where missing.  flags: (R,) bit mask.
+    simulated: the file says so.
+    """
+
+    source: str
+    quantity: str
+    paddocks: tuple[str, ...]
+    paddock: NDArray[np.int64]
+    day: NDArray[np.int64]
+    hour: Array
+    passed: NDArray[np.int64]
+    value: Array
+    lower: Array
+    upper: Array
+    flags: NDArray[np.int64]
+    simulated: bool = False
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.day)
+
+
+def read_values(path: str | Path, utc_offset_hours: float = 0.0) -> Values:
+    """Read the values of passes from a CSV or Parquet file; DataError names row and cause."""
+    sheet = named_sites(read_sheet(path))
+    found = [name for name in QUANTITIES if name in sheet.columns]
+    if not found:
+        raise NoValues(
+            f"{path}: no column sm or wetness; {have(sheet.columns, 'sm')}; give what predict, "
+            "paddocks --all-dates or wetness wrote, or a table with --model"
+        )
+    quantity = found[0]
+    ends = [name for name in (f"{quantity}_lower", f"{quantity}_upper") if name in sheet.columns]
+    table = table_of(sheet, (quantity, *ends), (), True, "empty")
+    rule = RULES.get(quantity, _WETNESS)
+    sheet.check.first(
+        rule.outside(table.as_given(table.numbers[quantity])),
+        quantity,
+        table.as_given(table.numbers[quantity]),
+        f"is not {rule.what}",
+    )
+    nan = np.full(len(table), np.nan)
+    lower, upper = (table.numbers.get(f"{quantity}_{end}", nan) for end in ("lower", "upper"))
+    return values_of(
+        table, quantity, table.numbers[quantity], lower, upper, _masks(table), utc_offset_hours
+    )
+
+
+def values_of(
+    table: Table,
+    quantity: str,
+    value: ArrayLike,
+    lower: ArrayLike,
+    upper: ArrayLike,
+    mask: NDArray[np.int64],
+    utc_offset_hours: float = 0.0,
+) -> Values:
+    """Turn retrievals of a table's rows (R,) into values on local days."""
+    if not -14 <= utc_offset_hours <= 14:
+        raise UsageError(f"UTC offset {utc_offset_hours:g} h must be within ±14 h")
+    names, first, code = np.unique(table.site, return_index=True, return_inverse=True)
+    order = np.argsort(first, kind="stable")
+    rank = np.argsort(order, kind="stable")
+    by_day = is_day_only(list(table.date_text), table.site)
+    seconds = table.date.astype("datetime64[s]").astype(np.int64)
+    local = seconds + np.where(by_day, 0, round(utc_offset_hours * 3600))
+    value = np.where(mask & flags.NO_NUMBER, np.nan, np.asarray(value, np.float64))
+    source = np.asarray(table.text.get("source", [""]), np.str_)
+    return Values(
+        table.source,
+        quantity,
+        tuple(names[order].tolist()),
+        rank[code].astype(np.int64),
+        local // SECONDS_PER_DAY,
+        np.where(by_day, np.nan, local % SECONDS_PER_DAY / 3600),
+        number_passes(table.date),
+        value,
+        np.asarray(lower, np.float64),
+        np.asarray(upper, np.float64),
+        mask,
+        bool((source == "simulated").any()),
+        table.notes,
+    )
+
+
+def named_sites(sheet: Sheet) -> Sheet:
+    """Call the column ``id``, which ``paddocks`` writes, ``site``."""
+    if "site" in sheet.columns or "id" not in sheet.columns:
+        return sheet
+    columns = {("site" if name == "id" else name): of for name, of in sheet.columns.items()}
+    return replace(sheet, columns=columns)
+
+
+def errors_of_values(values: Values, parameters: Parameters) -> PassErrors:
+    """Estimate the errors of a pass from the file's 90 % intervals, in m3 m-3.
+
+    The median half width over 1.645, the longer side of each interval because the shorter may be
+    clipped, is divided between paddock and date as in the parameters. Without intervals the
+    parameters' own errors are returned.
+    """
+    half = np.fmax(values.upper - values.value, values.value - values.lower)
+    half = half[np.isfinite(half)]
+    sd = float(np.median(half)) / Z90 if len(half) else 0.0
+    if values.quantity == "wetness":
+        sd *= parameters.bucket.span
+    if sd < LEAST_SD:
+        return parameters.errors
+    scale = sd / parameters.errors.variance**0.5
+    own = parameters.errors
+    return replace(own, point=min(own.point * scale, 1.0), date=min(own.date * scale, 1.0))
+
+
+def observations(
+    values: Values, errors: PassErrors, parameters: Parameters, first: int, rain_day_ends: float
+) -> Observations:
+    """Sort the values into observations of a drive that begins on day ``first``.
+
+    errors: of the whole file, m3 m-3.  rain_day_ends: local hour at which a rain day ends; a pass
+    before it has seen that share of the day's rain. An index becomes moisture between the
+    bucket's empty and full state.
+    """
+    known = np.flatnonzero(np.isfinite(values.value))
+    rows = known[np.lexsort((values.paddock[known], values.passed[known], values.day[known]))]
+    value, count = values.value[rows], len(values.paddocks)
+    if values.quantity == "wetness":
+        value = parameters.bucket.dry + parameters.bucket.span * value
+    elapsed = np.clip((values.hour[rows] + 24 - rain_day_ends) / 24, 0, 1)
+    white = errors.point**2 * (1 - errors.persistent_share)
+    return Observations(
+        values.day[rows] - first,
+        values.passed[rows],
+        values.paddock[rows],
+        value,
+        np.full(len(rows), white),
+        np.full(len(rows), errors.date**2),
+        np.where(np.isnan(elapsed), 1.0, elapsed),
+        np.full(count, errors.point**2 * errors.persistent_share),
+    )
+
+
+def _masks(table: Table) -> NDArray[np.int64]:
+    """Bit masks (R,) of the column ``flags``; DataError for an unknown name."""
+    cells = table.text.get("flags")
+    if cells is None:
+        return np.zeros(len(table), np.int64)
+    known: dict[str, int] = {}
+    for i, cell in enumerate(cells):
+        if cell not in known:
+            try:
+                known[cell] = flags.mask_of(cell)
+            except ValueError as error:
+                raise DataError(
+                    f"{table.source}: row {table.row(i)}, column flags: {error}"
+                ) from None
+    return np.asarray([known[cell] for cell in cells], np.int64)

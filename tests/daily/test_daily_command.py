@@ -1,0 +1,132 @@
+"""kgsm-infer daily from files to a file."""
+
+import csv
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_series import SET
+
+from kgsm_infer.base.errors import DataError, UsageError
+from kgsm_infer.daily.command import Request, run_daily
+from kgsm_infer.daily.parameters import read_parameters
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Values of two paddocks and a rain file."""
+    days = np.datetime64("2024-01-01") + np.arange(80)
+    rng = np.random.default_rng(0)
+    with open(tmp_path / "rain.csv", "w") as out:
+        out.write("date,rain_mm\n")
+        out.writelines(f"{day},{8.0 if i % 7 == 0 else 0.0}\n" for i, day in enumerate(days))
+    with open(tmp_path / "values.csv", "w") as out:
+        out.write("site,date,sm,sm_lower,sm_upper,soil_db,flags\n")
+        for i in range(10, 70, 12):
+            for site in ("north", "south"):
+                sm = 0.2 + rng.normal(0, 0.03)
+                out.write(f"{site},{days[i]},{sm:.4f},{sm - 0.13:.4f},{sm + 0.13:.4f},-12,\n")
+    return tmp_path
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def request(folder, **changes):
+    made = Request(
+        folder / "values.csv", folder / "daily.csv", folder / "rain.csv", today="2024-03-10"
+    )
+    return replace(made, **changes)
+
+
+def test_a_row_per_paddock_and_day(files):
+    done = run_daily(request(files))
+    read = rows(files / "daily.csv")
+    assert done.paddocks == 2 and done.rows == len(read) == 2 * 67  # 11 January to 17 March
+    assert list(read[0])[:5] == ["site", "date", "sm", "sm_lower", "sm_upper"]
+    assert [read[0]["site"], read[0]["date"], read[-1]["date"]] == [
+        "north",
+        "2024-01-11",
+        "2024-03-17",
+    ]
+    for row in read:
+        assert float(row["sm_lower"]) <= float(row["sm"]) <= float(row["sm_upper"])
+    assert any("'oznet'" in note for note in done.notes)
+
+
+def test_stated_errors_weigh_the_passes(files):
+    run_daily(request(files, sd_point=0.01, sd_date=0.01))
+    exact = rows(files / "daily.csv")
+    run_daily(request(files, sd_point=0.3, sd_date=0.3))
+    vague = rows(files / "daily.csv")
+    day = [i for i, row in enumerate(exact) if row["pass_sm"]]
+    off = [
+        np.mean([abs(float(r[i]["sm"]) - float(r[i]["pass_sm"])) for i in day])
+        for r in (exact, vague)
+    ]
+    assert off[0] < 0.015 < off[1]
+    assert all(float(exact[i]["radar_weight"]) > float(vague[i]["radar_weight"]) for i in day)
+
+
+def test_simulated_data_says_so(files):
+    text = (files / "values.csv").read_text().splitlines()
+    marked = [text[0] + ",source", *(line + ",simulated" for line in text[1:])]
+    (files / "values.csv").write_text("\n".join(marked) + "\n")
+    done = run_daily(request(files))
+    assert any("simulated" in note for note in done.notes)
+    assert {row["source"] for row in rows(files / "daily.csv")} == {"simulated"}
+
+
+def test_own_parameters(files):
+    (files / "own.json").write_text(SET.to_json())
+    assert read_parameters(files / "own.json") == SET
+    done = run_daily(request(files, parameters=str(files / "own.json")))
+    assert not any("fitted on" in note for note in done.notes)
+    (files / "own.json").write_text(SET.to_json().replace('"format": 1', '"format": 9'))
+    with pytest.raises(DataError, match=r"own.json: .*format 9"):
+        read_parameters(files / "own.json")
+    (files / "own.json").write_text(
+        SET.to_json().replace('"capacity_mm": 35.0', '"capacity_mm": -1')
+    )
+    with pytest.raises(DataError, match="capacity_mm"):
+        read_parameters(files / "own.json")
+    with pytest.raises(UsageError, match="shipped: oznet"):
+        read_parameters(files / "none.json")
+
+
+def test_the_other_hemisphere(files):
+    run_daily(request(files))
+    south = rows(files / "daily.csv")
+    run_daily(request(files, hemisphere="north"))
+    north = rows(files / "daily.csv")
+    assert sum(float(r["sm"]) for r in north) > sum(float(r["sm"]) for r in south)
+    with pytest.raises(UsageError, match="--hemisphere 'east'"):
+        run_daily(request(files, hemisphere="east"))
+
+
+def test_a_table_and_a_model(files, tiny_model):
+    table = tiny_model / "twin.csv"
+    done = run_daily(
+        Request(table, files / "daily.csv", model=tiny_model / "model.onnx", sd_point=0.05)
+    )
+    assert done.rows > 0 and any("simulated" in note for note in done.notes)
+    assert {row["source"] for row in rows(files / "daily.csv")} == {"simulated"}
+
+
+def test_the_command(files):
+    command = [sys.executable, "-m", "kgsm_infer.app.cli", "daily", "values.csv"]
+    command += ["--weather", "rain.csv", "-o", "out.csv", "--today", "2024-03-10"]
+    command += ["--wilting-point", "0.08", "--field-capacity", "0.3", "--root-depth-mm", "600"]
+    done = subprocess.run(command, cwd=files, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "134 rows of 2 paddocks" in done.stdout and "note: parameters" in done.stderr
+    read = rows(files / "out.csv")
+    assert 0 <= float(read[-1]["available_percent"]) <= 100 and read[-1]["refill_mm"]
+    again = subprocess.run(
+        [*command[:-2], "-o", "values.csv"], cwd=files, capture_output=True, text=True
+    )
+    assert again.returncode == 2 and "is also read" in again.stderr

@@ -1,0 +1,119 @@
+"""Files of passes as predict, paddocks and wetness write them, and what people do to them."""
+
+import numpy as np
+import pytest
+from made_series import SET
+
+from kgsm_infer.base.errors import DataError, UsageError
+from kgsm_infer.daily.values import NoValues, errors_of_values, observations, read_values
+
+
+@pytest.fixture
+def write(tmp_path):
+    def to(text, name="values.csv"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return to
+
+
+def test_predict(write):
+    path = write(
+        "site,date,sm,sm_lower,sm_upper,soil_db,flags\n"
+        "b,2024-05-01,0.2,0.1,0.3,-12,\n"
+        "a,2024-05-01,0.3,0.2,0.4,-11,dense_vegetation\n"
+        "b,2024-05-13,,,,,soil_signal_lost\n"
+    )
+    values = read_values(path)
+    assert values.paddocks == ("b", "a") and values.quantity == "sm"
+    assert values.day.tolist() == [19844, 19844, 19856]
+    assert np.isnan(values.value[2]) and values.flags.tolist() == [0, 8, 4]
+
+
+def test_paddocks_with_id(write):
+    path = write("id,date,sm,sm_lower,sm_upper,flags\n7,2024-05-01T09:10:00Z,0.2,0.1,0.3,\n")
+    values = read_values(path, utc_offset_hours=10)
+    assert values.paddocks == ("7",) and values.hour.tolist() == [19 + 10 / 60]
+
+
+def test_local_day_of_an_evening_pass(write):
+    path = write("site,date,sm\na,2024-05-01T19:30:00Z,0.2\n")
+    assert read_values(path, 10).day.tolist() == [19845]
+    assert read_values(path, 0).day.tolist() == [19844]
+    with pytest.raises(UsageError, match="±14"):
+        read_values(path, 15)
+
+
+def test_index_stays_an_index(write):
+    path = write("site,date,wetness,flags\na,2024-05-01,1.0,\na,2024-05-13,0.0,\n")
+    values = read_values(path)
+    assert values.quantity == "wetness"
+    seen = observations(values, SET.errors, SET, 19844, 24.0)
+    wanted = [SET.bucket.dry + SET.bucket.span, SET.bucket.dry]
+    np.testing.assert_allclose(seen.value, wanted)
+
+
+@pytest.mark.parametrize("flag", ["frozen_or_snow", "missing_input", "soil_signal_lost"])
+def test_a_flag_takes_the_value_away(write, flag):
+    path = write(f"site,date,sm,flags\na,2024-05-01,0.2,{flag}\na,2024-05-02,0.2,sm_clipped\n")
+    assert np.isnan(read_values(path).value).tolist() == [True, False]
+
+
+def test_duplicate_rows(write):
+    same = "site,date,sm\na,2024-05-01,0.2\na,2024-05-01,0.2\n"
+    assert len(read_values(write(same))) == 1
+    values = read_values(write(same.replace("01,0.2\n", "01,0.25\n", 1)))
+    assert len(values) == 1 and np.isnan(values.value[0]) and values.notes
+
+
+def test_two_passes_a_day(write):
+    path = write("site,date,sm\na,2024-05-01T05:30Z,0.2\na,2024-05-01T17:30Z,0.3\n")
+    seen = observations(read_values(path), SET.errors, SET, 19844, 24.0)
+    assert seen.day.tolist() == [0, 0] and len(set(seen.passed.tolist())) == 2
+    np.testing.assert_allclose(seen.elapsed, [5.5 / 24, 17.5 / 24])
+    gauge = observations(read_values(path), SET.errors, SET, 19844, 9.0)
+    np.testing.assert_allclose(gauge.elapsed, [20.5 / 24, 1.0])
+
+
+def test_frames_of_one_overpass_share_their_error(write):
+    path = write("site,date,sm\na,2024-05-01T05:30:00Z,0.2\nb,2024-05-01T05:30:25Z,0.3\n")
+    seen = observations(read_values(path), SET.errors, SET, 19844, 24.0)
+    assert len(set(seen.passed.tolist())) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("site,date,vh_db\na,2024-05-01,-12\n", "no column sm or wetness"),
+        ("site,date,sm\na,2024-05-01,23\n", "row 2, column sm: 23"),
+        ("site,date,wetness\na,2024-05-01,23\n", "column wetness: 23"),
+        ("site,date,sm\na,2024-05-01,wet\n", "row 2, column sm: wet"),
+        ("site,date,sm\n,2024-05-01,0.2\n", "row 2, column site"),
+        ("site,date,sm,flags\na,2024-05-01,0.2,odd\n", "row 2, column flags: unknown flag 'odd'"),
+        ("date,sm\n2024-05-01,0.2\n", "no column 'site'"),
+        ("site,date,sm\n", "no rows"),
+    ],
+)
+def test_refusals(write, text, what):
+    with pytest.raises(DataError, match=what):
+        read_values(write(text))
+
+
+def test_a_table_for_a_model_is_told_apart(write):
+    with pytest.raises(NoValues):
+        read_values(write("site,date,vh_db\na,2024-05-01,-12\n"))
+
+
+def test_errors_of_the_interval(write):
+    half = 1.6448536 * np.hypot(SET.errors.point, SET.errors.date)
+    rows = [
+        f"a,2024-05-{d:02d},{sm},{max(sm - half, 0)},{sm + half}" for d, sm in ((1, 0.05), (9, 0.3))
+    ]
+    values = read_values(write("site,date,sm,sm_lower,sm_upper\n" + "\n".join(rows) + "\n"))
+    errors = errors_of_values(values, SET)
+    np.testing.assert_allclose(
+        [errors.point, errors.date], [SET.errors.point, SET.errors.date], rtol=1e-5
+    )
+    plain = read_values(write("site,date,sm\na,2024-05-01,0.2\n"))
+    assert errors_of_values(plain, SET) == SET.errors
