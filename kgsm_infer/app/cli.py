@@ -328,6 +328,7 @@ def wetness(
     every: Annotated[
         bool, typer.Option("--all-dates", help="every acquisition of a scene")
     ] = False,
+    allow_future: AllowFuture = False,
     threads: Threads = 2,
 ) -> None:
     """How wet each field is by its own standard; no probe needed.
@@ -349,13 +350,21 @@ def wetness(
         preflight([output], [source, *scene.files()], suffixes=MAPS, what="maps")
         with pixels_bar(output.name) as progress:
             counts = map_scene(
-                model, scene, output, date=date, every=every, threads=threads, progress=progress
+                model,
+                scene,
+                output,
+                date=date,
+                every=every,
+                threads=threads,
+                progress=progress,
+                tell=note,
+                allow_future=allow_future,
             )
         say(_counted(output, counts))
         _simulated(model, scene.simulated)
         return
     preflight([output], [source], suffixes=RESULTS)
-    say(f"{output}: {wetness_of_table(source, output, limits, note)}", output)
+    say(f"{output}: {wetness_of_table(source, output, limits, note, allow_future)}", output)
 
 
 @app.command()

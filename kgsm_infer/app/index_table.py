@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from ..model.index import SoilLimits, limits_of_table, wetness_model, wetness_of
 from ..tables.reading import read_sheet
-from ..tables.table import table_of
+from ..tables.table import leave_out_future, table_of
 
 
 def wetness_of_table(
@@ -18,13 +18,14 @@ def wetness_of_table(
     output: str | Path,
     limits: SoilLimits | None = None,
     tell: Callable[[str], None] = lambda text: None,
+    allow_future: bool = False,
 ) -> str:
     """``site,date,wetness,flags`` of a table, and ``sm,sm_dry,sm_wet`` where there are limits:
     those stated, or those of its columns ``sand`` and ``clay``. Returns what was written, in
     words. A table without ``field`` has fields of one site each.
 
-    tell: hears what was decided in reading the table. Rows that contradict each other cost their
-    own acquisition its number, as in ``predict``.
+    tell: called with each note on reading the table. The differing cells of conflicting duplicate
+    rows are left empty, and acquisitions of the future left out, as in ``predict``.
     """
     from ..app.output import summary, write_columns
 
@@ -33,6 +34,8 @@ def wetness_of_table(
         features = (*features, "sand", "clay")
     # read once: standard input has nothing to say a second time
     table = table_of(sheet, features, (), once=True, keep="empty")
+    if not allow_future:
+        table = leave_out_future(table)
     for note in table.notes:
         tell(note)
     limits = limits_of_table(table) if limits is None else limits

@@ -100,9 +100,10 @@ def write_outlines(path: Path, cube: Any) -> Path:
     return path
 
 
-def call(*arguments: Any) -> None:
+def call(*arguments: Any) -> str:
     run = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert run.exit_code == 0, run.output
+    return run.output
 
 
 def results(path: Path, passes: int = PASSES) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -182,6 +183,47 @@ def test_two_passes_a_day_give_the_same_numbers_on_every_path(
     scene = tmp_path / "s.toml"
     call("paddocks", model, scene, outlines, "-o", tmp_path / "ps.csv", "--all-dates")
     assert_same(*results(tmp_path / "ps.csv"), expected)
+
+
+def test_every_path_leaves_a_pass_of_the_future_out(model: Path, tmp_path: Path) -> None:
+    import kgsm_infer.xarray
+
+    cube = made_cube()
+    times = cube.time.values.copy()
+    times[-1] = np.datetime64("2099-06-01T05:30:12")
+    cube, before = cube.assign_coords(time=times), PASSES - 1
+    right = write_table(tmp_path / "right.csv", rows_of(cube, range(before), True))
+    call("predict", model, right, "-o", tmp_path / "o.csv", "--past", tmp_path / "past.csv")
+    expected, past = (tmp_path / "o.csv").read_text(), (tmp_path / "past.csv").read_text()
+    (tmp_path / "past.csv").unlink()
+    table = write_table(tmp_path / "t.csv", rows_of(cube, range(PASSES), True))
+    options = ("-o", tmp_path / "o.csv", "--past", tmp_path / "past.csv")
+    noted = call("predict", model, table, *options)
+    assert "t.csv: row 222, column date: 2099-06-01T05:30:12Z: 20 rows are of the future" in noted
+    made = (tmp_path / "o.csv").read_text()
+    assert made.startswith(expected) and (tmp_path / "past.csv").read_text() == past
+    assert np.isnan(results(tmp_path / "o.csv")[0][-1]).all()
+    (tmp_path / "past.csv").unlink()
+    call("predict", model, table, *options, "--allow-future")
+    assert np.isfinite(results(tmp_path / "o.csv")[0][-1]).any()
+
+    outlines = write_outlines(tmp_path / "f.geojson", cube)
+    call("paddocks", model, table, outlines, "-o", tmp_path / "p.csv")
+    assert "2099" not in (tmp_path / "p.csv").read_text()
+    noted = call("wetness", table, "-o", tmp_path / "w.csv")
+    assert "20 rows are of the future" in noted
+
+    cube.to_netcdf(tmp_path / "cube.nc")
+    names = ("vh_db", "ndvi", "angle_deg")
+    layers = [f'[layers.{name}]\nfile = "cube.nc"\nvariable = "{name}"\n' for name in names]
+    (tmp_path / "s.toml").write_text("".join(layers))
+    noted = call("map", model, tmp_path / "s.toml", "-o", tmp_path / "o.nc", "--all-dates")
+    assert "the acquisition of 2099-06-01 is of the future and left out" in noted
+    with pytest.warns(UserWarning, match="2099-06-01 is of the future"):
+        lazy = kgsm_infer.xarray.retrieve(model, cube.drop_vars("spatial_ref"), every=True)
+    with xr.open_dataset(tmp_path / "o.nc", mask_and_scale=False) as made_map:
+        assert made_map.sizes["time"] == lazy.sizes["time"] == before
+        np.testing.assert_allclose(made_map["sm"].values, lazy["sm"].values, rtol=0, atol=1e-6)
 
 
 def by_pass(values: Any) -> dict[tuple[int, int], Any]:
