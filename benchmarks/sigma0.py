@@ -28,11 +28,11 @@ TRUE = 0.02  # σ⁰, -17 dB
 def make(product: Path, folder: Path, side: int, corner: tuple[float, float]) -> None:
     """The oracle product, and a DEM that already lies on the grid (sarsen wants it so)."""
     import rasterio
+    from made_safe import simulated_safe
 
     from kgsm_infer.prepare.geometry import earth_fixed, orbit_of, seen
     from kgsm_infer.prepare.grids import grid_of
     from kgsm_infer.prepare.heights import lon_lat
-    from kgsm_infer.prepare.oracle import simulated_safe
     from kgsm_infer.prepare.safe import read_product
     from kgsm_infer.scenes.grid import Grid
 

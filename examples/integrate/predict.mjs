@@ -4,7 +4,8 @@ import { readFileSync } from "node:fs";
 import * as ort from "onnxruntime-web";
 
 const FLAGS = ["missing_input", "input_out_of_range", "soil_signal_lost", "dense_vegetation",
-  "frozen_or_snow", "outside_domain", "short_history", "context_missing", "sm_clipped"];
+  "frozen_or_snow", "outside_domain", "short_history", "context_missing", "sm_clipped", "no_skill",
+  "vegetation_old", "wet_without_rain"];
 
 // {"sigma0_db": [[...T]], "ndvi": [[...T]], "day": [[...T]], "statics": [[...]], ...}, null where missing
 export async function retrieve(model, planes) {

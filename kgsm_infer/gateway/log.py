@@ -16,7 +16,3 @@ def log_line(event: str, **details: Any) -> None:
     line = json.dumps({"event": event, **details}, ensure_ascii=False, default=str)
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
-
-
-def silent(event: str, **details: Any) -> None:
-    """Say nothing; for callers inside a process that talks otherwise."""

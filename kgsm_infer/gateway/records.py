@@ -24,8 +24,10 @@ WORDS: Mapping[str, str] = {
     "outside_domain": "Conditions here are unlike any the model was trained on.",
     "short_history": "There are few earlier passes of the satellite to compare with.",
     "context_missing": "There is too little to compare this paddock with yet.",
-    "no_skill": "Where it was tried, this model was no better than a plain average.",
     "sm_clipped": "The estimate ran past the possible range and was cut off there.",
+    "no_skill": "Where it was tried, this model was no better than a plain average.",
+    "vegetation_old": "The last look at the crop was many days before this pass.",
+    "wet_without_rain": "The soil seems wetter, but no rain was recorded.",
 }
 
 

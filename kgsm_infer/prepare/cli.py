@@ -48,8 +48,8 @@ Method = Annotated[
         "unbiased-window"
     ),
 ]
-FirstDay = Annotated[str | None, typer.Option("--start", help="first day, 2016-02-05")]
-LastDay = Annotated[str | None, typer.Option("--end", help="last day")]
+FirstDay = Annotated[str | None, typer.Option("--from", help="first day, 2016-02-05")]
+LastDay = Annotated[str | None, typer.Option("--to", help="last day")]
 Radius = Annotated[int, typer.Option("--radius", help="half the window, pixels")]
 Patch = Annotated[int, typer.Option("--patch", help="pixels that similar values are judged over")]
 
@@ -198,7 +198,7 @@ def fuse(
     from .pairs import read_pairs
 
     opened = read_pairs(pairs)
-    run = Run(method, _day(start, "--start"), _day(end, "--end"), radius, patch, threads)
+    run = Run(method, _day(start, "--from"), _day(end, "--to"), radius, patch, threads)
     run.rule(opened)
     plan = make_plan(opened, run, present_shares(opened))
     for reason in plan.skipped:

@@ -32,8 +32,8 @@ def oznet(
     folder: Annotated[Path, typer.Argument(help="copy of OzNet_AOA", metavar="FOLDER")],
     output: OutOption,
     every: Annotated[int, typer.Option(min=1, help="keep every n-th day, 6 or 12 as radar")] = 1,
-    since: Annotated[str, typer.Option(help="first day, such as 2016-01-01")] = "",
-    until: Annotated[str, typer.Option(help="last day")] = "",
+    since: Annotated[str, typer.Option("--from", help="first day, such as 2016-01-01")] = "",
+    until: Annotated[str, typer.Option("--to", help="last day")] = "",
     without: Annotated[str, typer.Option(help="stations to leave out, such as y7,y8,y9")] = "",
     swap_clay_sand: Annotated[
         bool, typer.Option("--swap-clay-sand", help="exchange the columns clay and sand")

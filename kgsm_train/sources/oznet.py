@@ -191,7 +191,7 @@ def few_stations_note(columns: Columns) -> list[str]:
     if 2 * len(after) >= len(names) or not len(after):
         return []
     return [
-        f"after {end} only {len(after)} of {len(names)} stations have labels: --until {end} "
+        f"after {end} only {len(after)} of {len(names)} stations have labels: --to {end} "
         "leaves that time out"
     ]
 

@@ -23,7 +23,7 @@ from kgsm_infer import load
 from kgsm_infer.gateway.farm import load_paddocks
 from kgsm_infer.gateway.http import limits
 from kgsm_infer.gateway.http.api import Api
-from kgsm_infer.gateway.http.limits import Limits
+from kgsm_infer.gateway.http.limits import RequestLimits
 from kgsm_infer.gateway.http.openapi import document
 from kgsm_infer.gateway.http.serve import Server
 from kgsm_infer.gateway.store.database import Store
@@ -43,7 +43,7 @@ def gateway(tmp_path_factory):
 def application(gateway, **changes):
     api = Api(gateway, load_paddocks(gateway), Events())
     options = {"token": None, "hosts": frozenset(), "body_bytes": 10_000, "requests_per_s": 0.0}
-    return Limits(api.application(), **{**options, **changes})
+    return RequestLimits(api.application(), **{**options, **changes})
 
 
 @pytest.fixture

@@ -313,8 +313,8 @@ def test_what_is_wrong_is_said_in_a_line(manifest, tmp_path):
         Run("magic").rule(pairs)
     with pytest.raises(UsageError, match="1 to 1024"):
         Run(radius=0).rule(pairs)
-    result = run("fuse", manifest, "-o", tmp_path / "x", "--start", "tomorrow")
-    assert result.exception is not None and "--start" in str(result.exception)
+    result = run("fuse", manifest, "-o", tmp_path / "x", "--from", "tomorrow")
+    assert result.exception is not None and "--from" in str(result.exception)
     with pytest.raises(DataError, match="no such file"):
         read_pairs(tmp_path / "none.toml")
     (tmp_path / f"coarse/{FINE[0]}_ndvi.tif").unlink()
@@ -325,7 +325,7 @@ def test_what_is_wrong_is_said_in_a_line(manifest, tmp_path):
 
 
 def test_dry_run_writes_nothing(manifest, tmp_path):
-    result = run("fuse", manifest, "-o", tmp_path / "x", "--dry-run", "--end", "2016-02-28")
+    result = run("fuse", manifest, "-o", tmp_path / "x", "--dry-run", "--to", "2016-02-28")
     assert f"2016-02-05 to 2016-02-21: 2 days by {DEFAULT_METHOD}" in result.output
     assert not (tmp_path / "x").exists()
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_catalogue import static_catalogue
+from made_safe import simulated_safe
 from numpy.testing import assert_allclose
 from typer.testing import CliRunner
 
 from kgsm_infer.app.cli import app
 from kgsm_infer.base.errors import UsageError
-from kgsm_infer.prepare.oracle import simulated_safe
 from kgsm_infer.scenes.grid import Window
 from kgsm_infer.scenes.manifest import read_scene
 from kgsm_infer.scenes.opening import open_stack

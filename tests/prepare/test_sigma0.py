@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_safe import simulated_safe
 from numpy.testing import assert_allclose
 from typer.testing import CliRunner
 
@@ -21,7 +22,6 @@ from kgsm_infer.prepare.calibration import BORDER, border, read_calibration, rea
 from kgsm_infer.prepare.geometry import earth_fixed, orbit_of, seen
 from kgsm_infer.prepare.grids import grid_of
 from kgsm_infer.prepare.heights import Terrain, ellipsoid_heights, lon_lat, surface_of
-from kgsm_infer.prepare.oracle import simulated_safe
 from kgsm_infer.prepare.safe import Product, read_product
 from kgsm_infer.prepare.sampling import Options
 from kgsm_infer.prepare.sigma0 import passes_of, prepare_pass

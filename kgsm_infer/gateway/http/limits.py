@@ -41,7 +41,7 @@ SECURITY = [
 
 
 @dataclass
-class Limits:
+class RequestLimits:
     """The application within its limits.
 
     token: what a request must bring (Bearer, or the password of Basic); None asks for none.

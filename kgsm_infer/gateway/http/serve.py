@@ -155,14 +155,14 @@ class Server:
 
 def _application(gateway: Gateway, paddocks: Paddocks, log: Log, probed: Callable[[], None]) -> Any:
     from .api import Api
-    from .limits import Limits
+    from .limits import RequestLimits
 
     serve = gateway.serve
     local = is_loopback(serve.host)
     counts: dict[str, int] = {}
     api = Api(gateway, paddocks, log, counts, probed)
     names = {"127.0.0.1", "localhost", "[::1]", serve.host.lower()}
-    return Limits(
+    return RequestLimits(
         api.application(),
         serve.token,
         frozenset(names) if local else frozenset(),

@@ -1,9 +1,8 @@
-"""A SAFE product whose σ⁰ is known: real annotation, a measurement written from it.
+"""SAFE products of known σ⁰: real annotation, and a measurement written from it.
 
     DN = round(√(σ⁰ · A_σ² + noise))
 
-For tests, and for seeing what ``prepare sigma0`` does without a download. Everything made from
-it says SIMULATED.
+Everything made from such a product says SIMULATED.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.errors import UsageError
-from ..scenes.gdal import rasterio_or_reason
-from .calibration import read_calibration
-from .safe import SIMULATED, Floats, read_product
+from kgsm_infer.base.errors import UsageError
+from kgsm_infer.prepare.calibration import read_calibration
+from kgsm_infer.prepare.safe import SIMULATED, Floats, read_product
+from kgsm_infer.scenes.gdal import rasterio_or_reason
 
 #: Lines written at a time.
 LINES = 1024
