@@ -86,6 +86,11 @@ def text_core() -> Any:
     return _core
 
 
+def in_use() -> str:
+    """Return engine and tier in words: results of two of them agree to 1e-5, not to the bit."""
+    return f"{engine_name()} {tier_name()}"
+
+
 def db_to_linear(db: ArrayLike) -> NDArray[np.float32]:
     """Power from decibels, any shape; see :func:`kgsm_infer.kernels.wcm.db_to_linear`."""
     if _core is None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError
 from ..base.extras import optional
+from ..base.fingerprint import file_stamp
 from ..context.definitions import CONTEXT, SharedBy, first_given, needed
 from ..tables.averaging import mean_of, to_power
 from ..tables.columns import FROM_DATE, made_from, make, possible
@@ -89,13 +90,12 @@ def retrieve(
 
 
 def _model(path: str, engine: str) -> Model:
-    """Loaded once in a process, and again where the file has changed since."""
-    changed = Path(path).stat().st_mtime_ns if Path(path).exists() else 0
-    return _loaded(path, engine, changed)
+    """Return the model, loaded once in a process and again after its file has changed."""
+    return _loaded(path, engine, tuple(file_stamp(path)))
 
 
 @lru_cache(maxsize=4)
-def _loaded(path: str, engine: str, changed: int) -> Model:
+def _loaded(path: str, engine: str, changed: tuple[int, ...]) -> Model:
     from ..model.model import load
 
     return load(path, engine=engine)

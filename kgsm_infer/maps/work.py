@@ -7,8 +7,6 @@ killed, and the output has the same bytes.
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import os
 import shutil
 import stat
@@ -17,7 +15,6 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,9 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import __version__, kernels
+from .. import kernels
 from ..base.errors import KgsmError, MissingError, UsageError
 from ..base.files import MARKER
+from ..base.fingerprint import code_digest, file_stamp
+from ..base.fingerprint import fingerprint as fingerprint_of
 from ..scenes.grid import Window
 from ..scenes.layers import cube_named
 from ..scenes.reader import Reader
@@ -268,38 +267,31 @@ def _mark(planes: Mapping[str, NDArray[Any]]) -> np.uint64:
     return np.uint64(1 << 32 | check)
 
 
+#: Rooms that compute a map.
+CODE = tuple(
+    f"kgsm_infer.{room}"
+    for room in ("base", "kernels", "tables", "context", "model", "scenes", "probes", "maps")
+)
+
+
 def fingerprint(plan: Plan, wanted: Sequence[int]) -> str:
-    """Return a digest of all that a run depends on; it decides if a work folder is continued."""
+    """Return the key of a run; a work folder with another key is not continued."""
     content = {
-        "kgsm": [__version__, code_digest()],
+        "code": code_digest(*CODE),
         "engine": engine_in_words(plan.model.engine),
         "model": [plan.model.role, dict(plan.model.card.graph_sha256), plan.model.card.to_json()],
         "grid": [plan.stack.grid.crs, plan.stack.grid.transform],
         "size": [plan.stack.grid.height, plan.stack.grid.width],
         "dates": [str(date) for date in plan.dates],
         "layers": {name: repr(layer) for name, layer in plan.stack.layers.items()},
-        "inputs": [[name, *_state_of(name)] for name in plan.stack.files],
+        "inputs": [
+            [name, *file_stamp((cube_named(name) or (name, ""))[0])] for name in plan.stack.files
+        ],
         "blocks": [tuple(plan.windows[index]) for index in wanted],
         "paddocks": plan.paddocks,
         "effects": [asdict(effect) for effect in plan.effects],
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _state_of(name: str) -> list[int]:
-    """Size and time of an input file; of a folder (Zarr) of all that is in it."""
-    path = Path((cube_named(name) or (name, ""))[0])
-    try:
-        if not path.is_dir():
-            return [path.stat().st_size, path.stat().st_mtime_ns]
-        inside = [item.stat() for item in path.rglob("*") if item.is_file()]
-        return [
-            len(inside),
-            sum(item.st_size for item in inside),
-            max((item.st_mtime_ns for item in inside), default=0),
-        ]
-    except OSError:
-        return []
+    return fingerprint_of(content)
 
 
 def engine_in_words(engine: str) -> str:
@@ -307,24 +299,11 @@ def engine_in_words(engine: str) -> str:
 
     They agree to 1e-5, not to the bit, so what one began no other may end.
     """
-    words = f"{engine}, kernels {kernels.engine_name()} {kernels.tier_name()}"
+    words = f"{engine}, kernels {kernels.in_use()}"
     if engine == "onnxruntime":
         with suppress(PackageNotFoundError):
             words += f", onnxruntime {version('onnxruntime')}"
     return words
-
-
-@cache
-def code_digest() -> str:
-    """One hash of the code that makes a map: rows, kernels (the built core too), scenes, maps."""
-    home = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
-    for part in (".", "base", "kernels", "tables", "context", "model", "scenes", "maps"):
-        for path in sorted((home / part).glob("*")):
-            if path.suffix in (".py", ".so", ".pyd"):
-                digest.update(f"\0{part}/{path.name}\0".encode())
-                digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 @contextmanager

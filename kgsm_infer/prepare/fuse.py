@@ -10,9 +10,6 @@ stopped run goes on where it was.
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -24,12 +21,13 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..base.errors import DataError, UsageError
 from ..base.files import whole
-from ..kernels import fusion, tier_name
+from ..base.fingerprint import code_digest, file_stamp, fingerprint
+from ..kernels import in_use
 from ..kernels.fusion import Fusion, Pair
 from ..scenes.gdal import gdal, open_dataset, rasterio_or_reason
 from ..scenes.layers import cube_named
 from ..scenes.stack import Stack
-from . import methods
+from . import CODE
 from .grids import Draft, into_place, workshop
 from .manifests import manifest_text
 from .methods import (
@@ -271,7 +269,7 @@ class _Days:
     ) -> list[FusedDay]:
         grid = self.pairs.grid
         files = [self.folder / f"{self.pairs.quantity}_{day}.tif" for day in self.days]
-        code = _code()
+        code = fingerprint(code_digest(*CODE, "kgsm_infer.kernels"), in_use())
         keys = [self._key(day, code) for day in self.days]
         found = [_present_in(file, key) for file, key in zip(files, keys, strict=True)]
         wanted = [i for i, present in enumerate(found) if present is None]
@@ -331,7 +329,7 @@ class _Days:
         return tags
 
     def _key(self, day: Day, code: str) -> str:
-        """Digest of what a day depends on, the code included."""
+        """Return the key of a day: code, images, method and grid."""
         pairs, run = self.pairs, self.run
         said: list[object] = [code, str(day), pairs.limits, repr(pairs.made), repr(pairs.grid)]
         days = [day]
@@ -340,7 +338,7 @@ class _Days:
             days += [pairs.fine_days[i] for i in (self.interval.before, self.interval.after)]
         for stack in (pairs.fine, pairs.coarse):
             said.append(None if stack is None else _stamps(stack, days))
-        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+        return fingerprint(said)
 
 
 def _inside(days: NDArray[np.datetime64], run: Run) -> NDArray[np.bool_]:
@@ -353,24 +351,16 @@ def _inside(days: NDArray[np.datetime64], run: Run) -> NDArray[np.bool_]:
 
 
 def _stamps(stack: Stack, days: Sequence[Day]) -> list[object]:
-    """What tells that the files of some days, or how they are read, have changed."""
+    """Return the stamps of the files of some days, and how they are read."""
     said: list[object] = []
     for layer in stack.layers.values():
         said.append([layer.name, layer.scale, layer.offset, repr(layer.nodata), layer.resample])
-        for item in layer.slices:
-            if item.date is not None and item.date.astype("datetime64[D]") in days:
-                stat = Path((cube_named(item.path) or (item.path, ""))[0]).stat()
-                said.append([item.path, str(item.band), stat.st_size, stat.st_mtime_ns])
+        said.extend(
+            [item.path, str(item.band), file_stamp((cube_named(item.path) or (item.path, ""))[0])]
+            for item in layer.slices
+            if item.date is not None and item.date.astype("datetime64[D]") in days
+        )
     return said
-
-
-def _code() -> str:
-    """Digest of the code that makes the numbers, the C core included."""
-    digest = hashlib.sha256(tier_name().encode())
-    core = sys.modules.get("kgsm_infer.kernels._core")
-    for module in (fusion, methods, *([core] if core is not None else [])):
-        digest.update(Path(str(module.__file__)).read_bytes())
-    return f"{__version__} {digest.hexdigest()}"
 
 
 def _present_in(file: Path, key: str) -> int | None:

@@ -7,8 +7,6 @@ than half is missing.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,11 +20,11 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..base.errors import DataError, UsageError
 from ..base.files import whole
+from ..base.fingerprint import code_digest, file_stamp, fingerprint
 from ..scenes.gdal import gdal, open_dataset
 from ..scenes.grid import Grid, Window
 from ..scenes.resampling import plane_on
-from . import products
-from . import reflectance as reflectances
+from . import CODE
 from .grids import Draft, finished, into_place, said_simulated, workshop
 from .landcover import write_vwc
 from .manifests import manifest_text
@@ -351,14 +349,16 @@ def _common_grid(grids: Sequence[Grid], items: Sequence[OpticalImage]) -> Grid:
 
 
 def _key(items: Sequence[OpticalImage], wanted: Wanted) -> str:
-    """Digest of what a day depends on, the code included."""
-    said: list[object] = [__version__, repr(wanted.grid), wanted.albedo, wanted.snow]
-    said += [Path(str(module.__file__)).read_text("utf-8") for module in (reflectances, products)]
-    for item in items:
-        said.append([item.name, item.add])
-        for name, file in sorted(item.files.items()):
-            said.append([name, file.name, file.stat().st_size, file.stat().st_mtime_ns])
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+    """Return the key of a day: code, images and settings."""
+    files = [
+        [
+            item.name,
+            item.add,
+            [[name, file.name, file_stamp(file)] for name, file in sorted(item.files.items())],
+        ]
+        for item in items
+    ]
+    return fingerprint(code_digest(*CODE), repr(wanted.grid), wanted.albedo, wanted.snow, files)
 
 
 def _tags(items: Sequence[OpticalImage], layer: str) -> dict[str, str]:

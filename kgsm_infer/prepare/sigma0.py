@@ -8,8 +8,6 @@ Work goes block by block of the output grid (sampling.py).
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +16,11 @@ import numpy as np
 
 from .. import __version__
 from ..base.errors import DataError, UsageError
+from ..base.fingerprint import code_digest, file_stamp, fingerprint
 from ..scenes.gdal import GDAL_CACHE_MB, rasterio_or_reason
 from ..scenes.grid import Grid
 from ..tables.passes import in_one_pass
+from . import CODE
 from .grids import Draft, finished, into_place, workshop
 from .heights import Surface, Terrain, surface_of
 from .safe import Product, read_product
@@ -192,15 +192,11 @@ def _key(
     options: Options,
     polarisations: Sequence[str],
 ) -> str:
-    """Digest of what the result depends on."""
+    """Return the key of a result: code, measurements, terrain, grid and options."""
     files = [frame.channels[name].measurement for frame in frames for name in polarisations]
     files += [*terrain.dems, *([terrain.geoid] if terrain.geoid else [])]
-    stamps = [
-        (file.name, file.stat().st_size, file.stat().st_mtime_ns) if file.exists() else file.name
-        for file in files
-    ]
-    said = [__version__, stamps, terrain.system, repr(grid), repr(options)]
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+    stamps = [[file.name, file_stamp(file)] for file in files]
+    return fingerprint(code_digest(*CODE), stamps, terrain.system, repr(grid), repr(options))
 
 
 def _tags(

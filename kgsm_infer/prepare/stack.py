@@ -9,7 +9,6 @@ place; the same call goes on after the last finished one.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,10 +22,12 @@ import numpy as np
 from .. import __version__
 from ..base.errors import DataError
 from ..base.files import whole
+from ..base.fingerprint import code_digest, fingerprint
 from ..scenes.gdal import gdal
 from ..scenes.grid import Grid, Window
 from ..scenes.rasters import Raster, open_raster
 from ..scenes.validity import Validity
+from . import CODE
 from .catalogue import Found, session
 from .download import WHOLE_MB, Asset, Local, asset_of, at_hand
 from .grids import Draft, finished, into_place, said_simulated, workshop
@@ -343,9 +344,9 @@ def _taken(item: Any, asset: Asset, local: Local) -> SourceFile:
 
 
 def _key(one: ItemGroup, grid: Grid) -> str:
-    """Digest of what an acquisition's files depend on."""
-    said = [
-        __version__,
+    """Return the key of an acquisition's files: code, items and grid."""
+    return fingerprint(
+        code_digest(*CODE),
         repr(grid),
         one.form,
         [
@@ -353,8 +354,7 @@ def _key(one: ItemGroup, grid: Grid) -> str:
             + [asset_of(item, asset_name(item, band)).checksum for band in bands.values()]
             for item, bands in zip(one.items, one.bands, strict=True)
         ],
-    ]
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+    )
 
 
 def _no_radar(left_out: Mapping[str, str]) -> str:

@@ -11,18 +11,16 @@ import json
 import zipfile
 import zlib
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import kgsm_infer
-import kgsm_train
 from kgsm_infer import kernels
 from kgsm_infer.base.errors import DataError
 from kgsm_infer.base.files import whole
+from kgsm_infer.base.fingerprint import code_digest, content_digest, fingerprint
 from kgsm_infer.base.schema import as_plain, build, parse_json
 from kgsm_infer.model.onnx_reader import SHIPPED
 
@@ -31,13 +29,12 @@ from ..learning.learnt import Learnt
 from ..learning.samples import Source
 from .splits import Design, Split
 
-#: Sources a part's numbers depend on: everything between a table and a prediction.
-CODE_OF_A_PART = {
-    kgsm_infer: ("tables/*.py", "context/*.py", "model/*.py", "kernels/*.py",
-                 "kernels/_core*.so", "kernels/_core*.pyd"),
-    kgsm_train: ("config.py", "models.py", "learning/*.py", "evaluation/folds.py",
-                 "evaluation/splits.py", "evaluation/crossval.py"),
-}  # fmt: skip
+#: Rooms between a table and a prediction.
+CODE = (
+    *(f"kgsm_infer.{room}" for room in ("base", "kernels", "tables", "context", "model")),
+    *(f"kgsm_train.{room}" for room in ("config", "models", "learning")),
+    *(f"kgsm_train.evaluation.{room}" for room in ("folds", "splits", "crossval")),
+)
 #: Bytes a part may have.
 MOST_BYTES = 256 * 2**20
 
@@ -58,32 +55,24 @@ class Part:
     seconds: float
 
 
-@cache
-def code_digest() -> str:
-    """Hash the sources a part depends on, and which kernels run."""
-    digest = hashlib.sha256(f"{kernels.engine_name()} {kernels.tier_name()}".encode())
-    for package, patterns in CODE_OF_A_PART.items():
-        home = Path(str(package.__file__)).parent
-        for pattern in patterns:
-            for path in sorted(home.glob(pattern)):
-                digest.update(f"\0{path.relative_to(home)}\0".encode())
-                digest.update(path.read_bytes())
-    return digest.hexdigest()
+def code_of_parts() -> str:
+    """Return the digest of the code a part depends on, and the kernels in use."""
+    return fingerprint(code_digest(*CODE), kernels.in_use())
 
 
 def part_key(config: Config, source: Source, design: Design, model: str, split: Split) -> str:
-    """What a finished part depends on, as one hash: rows, labels, configuration, code."""
+    """Return the key of a part: its rows, labels, configuration and code."""
     settings = as_json(config)
     settings["data"].pop("table")  # its content counts, not its name
     settings["crossval"] = {"train_groups": config.crossval.train_groups}
+    rows = [design.train_rows(split), design.test_rows(split)]
     digest = hashlib.sha256()
-    for rows in (design.train_rows(split), design.test_rows(split)):
-        digest.update(rows.tobytes() + b"\0")
-    digest.update(np.ascontiguousarray(source.label[design.train_rows(split)]).tobytes())
-    if model == "wetness":  # the shipped model file decides, not a training
-        digest.update(SHIPPED["wetness"].read_bytes())
-    what = [settings, source.sha256, code_digest(), model, split.name, digest.hexdigest()]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    for array in (*rows, source.label[rows[0]]):
+        digest.update(np.ascontiguousarray(array).tobytes() + b"\0")
+    shipped = content_digest(SHIPPED[model]) if model in SHIPPED else None
+    return fingerprint(
+        settings, source.sha256, code_of_parts(), model, split.name, digest.hexdigest(), shipped
+    )
 
 
 def part_path(parts: Path, model: str, split: Split) -> Path:

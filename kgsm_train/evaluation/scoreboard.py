@@ -33,7 +33,7 @@ from .crossval import Crossvalidation
 from .intervals import intervals
 from .means import days_of, group_means
 from .metrics import block_bootstrap, by_group, number, paired_difference, scores, within_date
-from .parts import code_digest
+from .parts import code_of_parts
 from .probed import variances_of_models, with_probes
 
 
@@ -62,7 +62,7 @@ def scoreboard(result: Crossvalidation, config: Config, probes: Sequence[int] = 
     regimes = {regime: _regime(result, regime, config, ours) for regime in result.regimes}
     return Board(
         kgsm_version=kgsm_infer.__version__,
-        code=code_digest(),
+        code=code_of_parts(),
         simulated=source.simulated,
         table_sha256=source.sha256,
         rows=len(source.label),

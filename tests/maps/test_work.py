@@ -292,7 +292,7 @@ def test_what_one_engine_or_version_began_no_other_ends(
         other = {"native": "onnxruntime", "onnxruntime": "native"}[model.engine]
         model = kgsm_infer.load(tiny_model / "model.core.onnx", engine=other)
     elif what == "tier":
-        monkeypatch.setattr(map_work.kernels, "tier_name", lambda: "another")
+        monkeypatch.setattr(map_work.kernels, "tier_name", lambda *rooms: "another")
     else:
         monkeypatch.setattr(map_work, "code_digest", lambda: "another")
     told: list[tuple[int, int]] = []
