@@ -249,10 +249,11 @@ def read(
     source: str | Path,
     error: type[KgsmError] = DataError,
     folder: Path | None = None,
+    where: str = "",
 ) -> _T:
     """Return plain JSON or TOML as ``kind``; ``error`` names the source, then as :func:`build`."""
     try:
-        return build(kind, value, folder=folder)
+        return build(kind, value, where, folder)
     except ValueError as reason:
         raise error(f"{source}: {reason}") from None
 
@@ -305,7 +306,7 @@ def _build(kind: Any, value: Any, place: _Place, inherited: tuple[Option, ...] =
     for item in metadata:
         if isinstance(item, Parse):
             return _parsed(item, value, place)
-    if Option.ONE_OR_MANY in metadata and not isinstance(value, list):
+    if Option.ONE_OR_MANY in metadata and not isinstance(value, (list, tuple)):
         value = [value]
     found = _of_type(kind, value, place, metadata)
     if found is not None:
@@ -327,11 +328,11 @@ def _of_type(kind: Any, value: Any, place: _Place, metadata: tuple[Any, ...]) ->
     if origin is tuple:
         return _tuple(get_args(kind), value, place)
     if origin is Mapping:
-        if not isinstance(value, dict):
+        if not isinstance(value, Mapping):
             raise _unfit(place, value, kind, metadata)
         key, of = get_args(kind)
         return {
-            _build(key, name, place): _build(of, item, place.at(name))
+            _build(key, name, place.at(name)): _build(of, item, place.at(name))
             for name, item in value.items()
         }
     return _scalar(kind, value, place, metadata)
@@ -351,12 +352,12 @@ def _same_shape(kind: Any, value: Any) -> bool:
     """Return True if a value has the outer type of ``kind``, whatever is inside."""
     kind, metadata = _split(kind)
     if any(isinstance(item, Parse) for item in metadata):
-        return not isinstance(value, (dict, list))
+        return not isinstance(value, (Mapping, list, tuple))
     origin = get_origin(kind)
     if dataclasses.is_dataclass(kind) or origin is Mapping:
-        return isinstance(value, dict)
+        return isinstance(value, Mapping)
     if origin is tuple:
-        return isinstance(value, list)
+        return isinstance(value, (list, tuple))
     if isinstance(value, bool) or kind is bool:
         return isinstance(value, bool) and kind is bool
     allowed: dict[Any, Any] = {float: (int, float), int: (int, float), str: str, Path: str}
@@ -369,9 +370,12 @@ def _scalar(kind: Any, value: Any, place: _Place, metadata: tuple[Any, ...]) -> 
             raise ValueError(f"{place} is {show(value)}, expected a path")
         return Path(value) if place.folder is None else place.folder / value
     if isinstance(value, int) and not isinstance(value, bool) and kind in (int, float):
-        if abs(value) > LARGEST_INT:
+        if abs(value) > LARGEST_INT and not (kind is float and Option.ANY_FLOAT in metadata):
             raise ValueError(f"{place} is {show(value)}, which is too large")
-        value = kind(value)
+        try:
+            value = kind(value)
+        except OverflowError:
+            raise ValueError(f"{place} is {show(value)}, which is too large") from None
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise _unfit(place, value, kind, metadata)
     if kind is float and not math.isfinite(value) and Option.ANY_FLOAT not in metadata:
@@ -380,7 +384,7 @@ def _scalar(kind: Any, value: Any, place: _Place, metadata: tuple[Any, ...]) -> 
 
 
 def _tuple(kinds: tuple[Any, ...], value: Any, place: _Place) -> tuple[Any, ...]:
-    if not isinstance(value, list):
+    if not isinstance(value, (list, tuple)):
         raise _unfit(place, value, tuple[kinds])  # type: ignore[valid-type]
     if len(kinds) == 2 and kinds[1] is Ellipsis:
         kinds = (kinds[0],) * len(value)
@@ -401,7 +405,7 @@ def _parsed(parse: Parse, value: Any, place: _Place) -> Any:
 
 
 def _dataclass(kind: Any, value: Any, place: _Place) -> Any:
-    if not isinstance(value, dict):
+    if not isinstance(value, Mapping):
         raise _unfit(place, value, kind)
     hints = _hints(kind)
     fields = [item for item in dataclasses.fields(kind) if item.init]
@@ -456,7 +460,7 @@ def _secret(kind: Any) -> Secret | None:
     return next((item for item in _split(kind)[1] if isinstance(item, Secret)), None)
 
 
-def _read_secret(name: str, secret: Secret, value: dict[str, Any], place: _Place) -> Any:
+def _read_secret(name: str, secret: Secret, value: Mapping[str, Any], place: _Place) -> Any:
     """Return a secret from its file or environment variable; None where neither is named."""
     file = build(str | None, value.get(f"{name}_file"), place.at(f"{name}_file").key)  # type: ignore[arg-type]
     variable = build(str | None, value.get(f"{name}_env"), place.at(f"{name}_env").key)  # type: ignore[arg-type]
@@ -544,8 +548,8 @@ def show(value: Any, most: int = 60) -> str:
     >>> show("x" * 100, 8), show({"a": 1}), show(2.5), show(True)
     ('xxxxxxx…', 'a table', '2.5', 'true')
     """
-    if isinstance(value, (dict, list)):
-        return "a table" if isinstance(value, dict) else "a list"
+    if isinstance(value, (Mapping, list, tuple)):
+        return "a table" if isinstance(value, Mapping) else "a list"
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**most:
         return "a number of many digits"
     text = json.dumps(value) if isinstance(value, (bool, types.NoneType)) else str(value)

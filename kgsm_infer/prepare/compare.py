@@ -135,8 +135,9 @@ def report_text(pairs: Pairs, found: Sequence[LeftOut]) -> str:
     """The table a command prints."""
     lines = []
     if pairs.made is not None:
+        side = pairs.made.block_mean
         lines.append(
-            f"SIMULATED coarse images: means of {pairs.made.block} x {pairs.made.block} fine "
+            f"SIMULATED coarse images: means of {side} x {side} fine "
             f"pixels, noise {pairs.made.noise:g}, bias {pairs.made.bias:g}"
         )
     elif pairs.simulated:

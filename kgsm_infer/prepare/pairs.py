@@ -18,16 +18,16 @@ The grid is that of the fine images; days are whole days.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError
+from ..base.schema import Range, SettingsFile, read
 from ..scenes.grid import Grid, Window
 from ..scenes.manifest import Scene, scene_from
 from ..scenes.opening import open_series
@@ -43,8 +43,6 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "lst_k": (250.0, 350.0),
 }
 
-_TOP = {"quantity", "limits", "simulated", "fine", "coarse"}
-_SIMULATED = {"block_mean", "noise", "bias"}
 Days = NDArray[np.datetime64]
 
 
@@ -55,9 +53,32 @@ class SimulatedCoarse:
     noise, bias: in the quantity's unit; the noise is one number for each block.
     """
 
-    block: int
-    noise: float = 0.0
+    block_mean: Annotated[int, Range(2)]
+    noise: Annotated[float, Range(0)] = 0.0
     bias: float = 0.0
+
+
+@dataclass(frozen=True)
+class _PairsFile:
+    """The keys of a manifest of pairs."""
+
+    quantity: str
+    fine: Mapping[str, Any]
+    coarse: Mapping[str, Any]
+    limits: tuple[float, float] | None = None
+    simulated: bool = False
+
+    def __post_init__(self) -> None:
+        if self.limits is None and self.quantity not in LIMITS:
+            raise ValueError(
+                f"quantity is {self.quantity}, expected one of {', '.join(LIMITS)}; state the "
+                "range of another quantity with limits = [low, high]"
+            )
+        if self.limits is not None and not self.limits[0] < self.limits[1]:
+            raise ValueError(f"limits is {list(self.limits)}, expected [low, high], low < high")
+
+
+_FILE = SettingsFile("manifest of pairs", hint="name a manifest of pairs (docs/fusion.md)")
 
 
 @dataclass(frozen=True)
@@ -91,38 +112,25 @@ class Pairs:
 def read_pairs(path: str | Path) -> Pairs:
     """Read and open a manifest of pairs; DataError names what is wrong."""
     path = Path(path)
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: no such file; name a manifest of pairs (docs/fusion.md)"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a manifest of pairs in TOML ({error})") from None
     source = str(path)
-    _known(raw, _TOP, source)
-    quantity = raw.get("quantity")
-    if not isinstance(quantity, str):
-        raise DataError(f'{source}: says no quantity; quantity = "ndvi", "albedo" or "lst_k"')
-    for side in ("fine", "coarse"):
-        if not isinstance(raw.get(side), Mapping):
-            raise DataError(f"{source}: needs a table [{side}] that names its images")
-    fine = open_series(_scene(raw["fine"], quantity, f"{source} [fine]", path.parent), quantity)
-    made = _simulated(raw["coarse"], source)
-    coarse = None
-    if made is None:
-        scene = _scene(raw["coarse"], quantity, f"{source} [coarse]", path.parent)
+    keys = read(_PairsFile, _FILE.load(path), path)
+    quantity = keys.quantity
+    fine = open_series(_scene(keys.fine, quantity, f"{source} [fine]", path.parent), quantity)
+    made = coarse = None
+    if "block_mean" in keys.coarse:
+        made = read(SimulatedCoarse, keys.coarse, source, where="coarse")
+    else:
+        scene = _scene(keys.coarse, quantity, f"{source} [coarse]", path.parent)
         coarse = open_series(scene, quantity, fine.grid)
     for side, stack in (("fine", fine), ("coarse", coarse)):
         days = [] if stack is None else stack.dates.astype("datetime64[D]").tolist()
         twice = sorted({str(day) for day in days if days.count(day) > 1})
         if twice:
             raise DataError(f"{source}: [{side}] has two images of {twice[0]}; keep one for a day")
-    simulated = raw.get("simulated", False)
-    if not isinstance(simulated, bool):
-        raise DataError(f"{source}: simulated is true or false, not {simulated!r}")
-    simulated |= made is not None or _says_so(fine) or (coarse is not None and _says_so(coarse))
-    return Pairs(source, quantity, _limits(raw, quantity, source), fine, coarse, made, simulated)
+    simulated = keys.simulated or made is not None
+    simulated |= any(_says_so(stack) for stack in (fine, coarse) if stack is not None)
+    limits = keys.limits or LIMITS[quantity]
+    return Pairs(source, quantity, limits, fine, coarse, made, simulated)
 
 
 class Images:
@@ -152,7 +160,7 @@ class Images:
             return self._plausible(self._coarse.column(self._pairs.quantity, index, window))
         made = self._pairs.made
         assert made is not None
-        block, height = made.block, self._pairs.grid.height
+        block, height = made.block_mean, self._pairs.grid.height
         first = rows.start // block * block
         last = min(-(-rows.stop // block) * block, height)
         fine = self.fine(index, slice(first, last)).astype(np.float64)
@@ -175,7 +183,7 @@ def _blocks_of(
     fine: NDArray[np.float64], made: SimulatedCoarse, day: int, first_line: int
 ) -> NDArray[np.float32]:
     """Block means of what is present; noise depends on day and place only."""
-    block, (height, width) = made.block, fine.shape
+    block, (height, width) = made.block_mean, fine.shape
     lines, across = -(-height // block), -(-width // block)
     padded = np.full((lines * block, across * block), np.nan)
     padded[:height, :width] = fine
@@ -198,40 +206,3 @@ def _scene(raw: Mapping[str, Any], quantity: str, source: str, folder: Path) -> 
 def _says_so(stack: Stack) -> bool:
     """Whether a stack, or one of its files, is simulated."""
     return stack.simulated or any(said_simulated(file) for file in stack.files)
-
-
-def _simulated(raw: Mapping[str, Any], source: str) -> SimulatedCoarse | None:
-    if "block_mean" not in raw:
-        return None
-    _known(raw, _SIMULATED, f"{source} [coarse]")
-    block = raw["block_mean"]
-    numbers = [raw.get("noise", 0.0), raw.get("bias", 0.0)]
-    if not isinstance(block, int) or isinstance(block, bool) or block < 2:
-        raise DataError(f"{source}: [coarse] block_mean is {block!r}, not 2 fine pixels or more")
-    if not all(isinstance(x, (int, float)) and np.isfinite(x) for x in numbers) or numbers[0] < 0:
-        raise DataError(f"{source}: [coarse] noise and bias must be numbers, noise not below 0")
-    return SimulatedCoarse(block, *(float(x) for x in numbers))
-
-
-def _limits(raw: Mapping[str, Any], quantity: str, source: str) -> tuple[float, float]:
-    given = raw.get("limits", LIMITS.get(quantity))
-    if given is None:
-        raise DataError(
-            f"{source}: quantity {quantity!r} is none of {', '.join(LIMITS)}; say what it can be "
-            "with limits = [low, high]"
-        )
-    try:
-        low, high = (float(x) for x in given)
-    except (TypeError, ValueError):
-        low, high = 0.0, 0.0
-    if not low < high:
-        raise DataError(f"{source}: limits {given!r} are not [low, high]")
-    return low, high
-
-
-def _known(raw: Mapping[str, Any], known: set[str], source: str) -> None:
-    unknown = sorted(set(raw) - known)
-    if unknown:
-        raise DataError(
-            f"{source}: {unknown[0]} is not a key here; known are {', '.join(sorted(known))}"
-        )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date as calendar_date
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from ..base.errors import DataError
+from ..base.schema import Choices, Length, Option, Parse, Pattern, Range, read
 from ..tables.columns import is_backscatter
 from ..tables.dates import utc_seconds, why_no_date
 from ..tables.passes import number_passes
@@ -31,10 +31,6 @@ _DATE = re.compile(
     r"(?<!\d)(\d{4})([-_]?)(0[1-9]|1[0-2])\2([0-2]\d|3[01])"
     r"(?:T(\d{2})[:_-]?(\d{2})[:_-]?(\d{2})(?:\.\d+)?)?(?!\d)"
 )
-_LAYER = {
-    *("files", "file", "variable", "band", "dates", "date", "value", "values", "nodata"),
-    *("scale", "offset", "amplitude_db", "match", "max_gap_days", "resample", "crs"),
-}
 
 
 @dataclass(frozen=True)
@@ -82,92 +78,113 @@ class Layer:
     crs: str | None = None
 
 
-def layer_from(name: str, keys: Mapping[str, Any], source: str, folder: Path) -> Layer | None:  # noqa: C901  one key after another
-    """One layer; None where a pattern matches no file."""
+def _date(value: Any) -> np.datetime64:
+    text = value.isoformat() if isinstance(value, calendar_date) else str(value)
+    seconds = utc_seconds(text)
+    if seconds is None:
+        raise ValueError(why_no_date(text))
+    return np.datetime64(seconds, "s")
+
+
+Day = Annotated[np.datetime64, Parse(_date, "a date such as 2024-03-04")]
+FileName = Annotated[str, Pattern(r"(?s)(?=.*\S)[^\0]+", "the name of a file")]
+
+
+@dataclass(frozen=True)
+class LayerKeys:
+    """A layer as a manifest states it; :class:`Layer` has the meaning of the keys.
+
+    files: a pattern, a list of names with their dates in them, or date -> name.
+    """
+
+    files: FileName | tuple[FileName, ...] | Mapping[Day, FileName] | None = None
+    file: FileName | None = None
+    variable: str | None = None
+    band: Annotated[int, Range(1)] | str = 1
+    dates: tuple[Day, ...] | None = None
+    date: Day | None = None
+    value: float | None = None
+    values: Annotated[Mapping[Day, float], Length(1)] | None = None
+    nodata: Annotated[float | None, Option.ANY_FLOAT] = None
+    scale: float | None = None
+    offset: float | None = None
+    amplitude_db: float | None = None
+    match: Annotated[str, Choices(MATCHES)] = "exact"
+    max_gap_days: Annotated[float, Range(0)] | None = None
+    resample: Annotated[str, Choices(RESAMPLINGS)] = "refuse"
+    crs: str | None = None
+
+    def __post_init__(self) -> None:
+        ways = (self.files, self.file, self.value, self.values)
+        if sum(way is not None for way in ways) != 1 or self.files == {}:
+            raise ValueError("give one of files, file, value or values")
+        if self.match != "exact" and self.max_gap_days is None:
+            raise ValueError(f"match = {self.match} needs max_gap_days")
+
+
+def layer_from(name: str, raw: Mapping[str, Any], source: str, folder: Path) -> Layer | None:
+    """Return one layer of a manifest; None where a pattern matches no file.
+
+    DataError names the source, the key and the value.
+    """
     place = f"{source}: layers.{name}"
-    check_keys(keys, _LAYER, source, f"layers.{name}.")
-    ways = [key for key in ("files", "file", "value", "values") if key in keys]
-    if len(ways) != 1:
-        raise DataError(f"{place}: give one of files, file, value or values")
-    options: dict[str, Any] = {"name": name, "resample": keys["resample"]}
-    for key in ("nodata", "scale", "offset", "amplitude_db", "max_gap_days"):
-        if key in keys:
-            options[key] = _number(keys[key], f"{place}.{key}", finite=key != "nodata")
-    if "match" in keys:
-        options["match"] = keys["match"]
-        if keys["match"] not in MATCHES:
-            raise DataError(
-                f"{place}.match: {keys['match']!r} is unknown; choose {', '.join(MATCHES)}"
-            )
-        if keys["match"] != "exact" and "max_gap_days" not in keys:
-            raise DataError(f"{place}: match = {keys['match']!r} needs max_gap_days")
-    if keys["resample"] not in RESAMPLINGS:
-        raise DataError(
-            f"{place}.resample: {keys['resample']!r} is unknown; choose {', '.join(RESAMPLINGS)}"
-        )
-    if "crs" in keys:
-        if not isinstance(keys["crs"], str):
-            raise DataError(f"{place}.crs: {keys['crs']!r} is not a CRS such as EPSG:32631")
-        options["crs"] = keys["crs"]
-    if "amplitude_db" in keys and not name.endswith("_db"):
+    keys = read(LayerKeys, raw, source, where=f"layers.{name}")
+    if keys.amplitude_db is not None and not name.endswith("_db"):
         raise DataError(f"{place}: amplitude_db makes dB, so the layer's name must end in _db")
-    band = keys.get("band", 1)
-    if not isinstance(band, (int, str)) or isinstance(band, bool):
-        raise DataError(f"{place}.band: {band!r} is neither a number from 1 nor a name")
-    if "value" in keys:
-        return Layer(value=_number(keys["value"], f"{place}.value"), **options)
-    if "values" in keys:
-        pairs = _by_date(keys["values"], f"{place}.values")
-        numbers = tuple((when, _number(item, f"{place}.values")) for when, item in pairs)
-        return Layer(values=numbers, **options)
-    if "file" in keys:
-        return _single(keys, place, folder, band, options)
-    files = keys["files"]
-    if isinstance(files, Mapping):
-        pairs = _by_date(files, f"{place}.files")
-        slices = [Slice(_path(folder, item, place), band, when) for when, item in pairs]
+    layer = Layer(
+        name,
+        value=keys.value,
+        values=tuple((keys.values or {}).items()),
+        nodata=keys.nodata,
+        scale=keys.scale,
+        offset=keys.offset,
+        amplitude_db=keys.amplitude_db,
+        match=keys.match,
+        max_gap_days=keys.max_gap_days or 0.0,
+        resample=keys.resample,
+        crs=keys.crs,
+    )
+    if keys.file is not None:
+        return _single(layer, keys, place, folder)
+    if keys.files is None:
+        return layer
+    if isinstance(keys.files, Mapping):
+        slices = [Slice(_path(folder, item), keys.band, when) for when, item in keys.files.items()]
+        return replace(layer, slices=in_passes(slices, place))
+    if isinstance(keys.files, str):
+        names = _matching(folder, keys.files, place)
+        if not names:
+            return None
     else:
-        if isinstance(files, str):
-            names = _matching(folder, files, place)
-            if not names:
-                return None
-        elif isinstance(files, Sequence):
-            names = [_path(folder, item, place) for item in files]
-        else:
-            raise DataError(f"{place}.files: a pattern, a list, or a table of dates and files")
-        slices = []
-        for item in names:
-            when = date_in(os.path.relpath(item, folder))
-            if when is None:
-                raise DataError(
-                    f"{place}: no date in the name of {item}; "
-                    'write files = {2024-03-04 = "name", ...}'
-                )
-            slices.append(Slice(item, band, when))
-    return Layer(slices=in_passes(slices, place), **options)
+        names = [_path(folder, item) for item in keys.files]
+    slices = [Slice(item, keys.band, _date_of_file(item, folder, place)) for item in names]
+    return replace(layer, slices=in_passes(slices, place))
 
 
-def _single(
-    keys: Mapping[str, Any], place: str, folder: Path, band: int | str, options: dict[str, Any]
-) -> Layer:
-    """A layer in one file: static, of stated dates by band, or a cube that knows its dates."""
-    path = _path(folder, keys["file"], place)
-    cube = "variable" in keys or Path(path).suffix.lower() in CUBES
+def _date_of_file(path: str, folder: Path, place: str) -> np.datetime64:
+    """Return the date in a file's name; DataError where it has none."""
+    when = date_in(os.path.relpath(path, folder))
+    if when is None:
+        raise DataError(
+            f'{place}: no date in the name of {path}; write files = {{2024-03-04 = "name", ...}}'
+        )
+    return when
+
+
+def _single(layer: Layer, keys: LayerKeys, place: str, folder: Path) -> Layer:
+    """Return a layer in one file: static, of stated dates by band, or a cube with its dates."""
+    path = _path(folder, keys.file or "")
+    cube = keys.variable is not None or Path(path).suffix.lower() in CUBES
     if cube:
         opener = "ZARR" if path.rstrip("/").endswith(".zarr") else "netcdf"
-        variable = str(keys.get("variable", "")).lstrip("/")
+        variable = (keys.variable or "").lstrip("/")
         path = f'{opener}:"{path}":{"/" if opener == "ZARR" else ""}{variable}'
-    if "dates" in keys:
-        if not isinstance(keys["dates"], (list, tuple)):
-            raise DataError(f"{place}.dates: must be a list of dates, one for each band")
-        dates = [_date(item, f"{place}.dates") for item in keys["dates"]]
-        slices = [Slice(path, number, when) for number, when in enumerate(dates, start=1)]
-        return Layer(slices=in_passes(slices, place), **options)
-    if "date" in keys:
-        return Layer(slices=(Slice(path, band, _date(keys["date"], f"{place}.date")),), **options)
-    if cube:
-        return Layer(cube=path, **options)
-    return Layer(slices=(Slice(path, band),), **options)
+    if keys.dates is not None:
+        slices = [Slice(path, number, when) for number, when in enumerate(keys.dates, start=1)]
+        return replace(layer, slices=in_passes(slices, place))
+    if keys.date is not None:
+        return replace(layer, slices=(Slice(path, keys.band, keys.date),))
+    return replace(layer, cube=path) if cube else replace(layer, slices=(Slice(path, keys.band),))
 
 
 def in_passes(slices: Sequence[Slice], place: str) -> tuple[Slice, ...]:
@@ -206,36 +223,8 @@ def _matching(folder: Path, pattern: str, place: str) -> list[str]:
         raise DataError(f"{place}.files: {pattern!r} is not a pattern of files ({error})") from None
 
 
-def _path(folder: Path, name: Any, place: str) -> str:
-    if not isinstance(name, str) or not name.strip() or "\0" in name:
-        raise DataError(f"{place}: {name!r} is not a file name")
+def _path(folder: Path, name: str) -> str:
     return name if "://" in name or name.startswith("/vsi") else str(folder / name)
-
-
-def _by_date(raw: Any, place: str) -> list[tuple[np.datetime64, Any]]:
-    if not isinstance(raw, Mapping) or not raw:
-        raise DataError(f"{place}: must be a table of dates, {{2024-03-04 = …}}")
-    return [(_date(key, place), item) for key, item in raw.items()]
-
-
-def _date(value: Any, place: str) -> np.datetime64:
-    text = value.isoformat() if isinstance(value, calendar_date) else str(value)
-    seconds = utc_seconds(text)
-    if seconds is None:
-        raise DataError(f"{place}: {text!r} {why_no_date(text)}")
-    return np.datetime64(seconds, "s")
-
-
-def _number(value: Any, place: str, finite: bool = True) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise DataError(f"{place}: {value!r} is not a number")
-    try:
-        number = float(value)
-    except OverflowError:  # an integer of hundreds of digits
-        raise DataError(f"{place}: {str(value)[:20]}… does not fit a raster") from None
-    if finite and not math.isfinite(number):
-        raise DataError(f"{place}: {value!r} is not a finite number")
-    return number
 
 
 def as_named(layer: Layer, source: str, *, of_preset: bool) -> Layer:
@@ -293,12 +282,3 @@ def cube_named(path: str) -> tuple[str, str] | None:
     """
     found = re.fullmatch(r'(?:netcdf|ZARR):"(.+)":/?(.*)', path, re.IGNORECASE)
     return None if found is None else (found[1], found[2])
-
-
-def check_keys(raw: Mapping[str, Any], known: set[str], source: str, where: str) -> None:
-    unknown = sorted(set(raw) - known)
-    if unknown:
-        raise DataError(
-            f"{source}: {where}{unknown[0]} is not a key of a scene manifest; "
-            f"known here: {', '.join(sorted(known))}"
-        )

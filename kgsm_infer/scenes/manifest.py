@@ -24,18 +24,17 @@ This module reads manifests only; :mod:`kgsm_infer.scenes.opening` opens what th
 
 from __future__ import annotations
 
-import json
 import re
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from ..base.errors import DataError, UsageError
+from ..base.schema import Choices, Range, SettingsFile, read
 from ..tables.columns import POLARISATIONS, forms_given
 from .gdal import check_local
-from .layers import Layer, as_named, check_keys, cube_named, layer_from
+from .layers import RESAMPLINGS, Layer, as_named, cube_named, layer_from
 from .presets import PRESETS
 
 #: No manifest is larger than this.
@@ -75,104 +74,101 @@ class Scene:
         return given[0]
 
 
-_TOP = {"title", "simulated", "preset", "files", "resample", "grid", "layers"}
-_GRID = {"crs", "bounds", "resolution"}
+@dataclass(frozen=True)
+class _GridKeys:
+    """``[grid]``: bounds are west, south, east, north, in units of the CRS as resolution is."""
+
+    crs: str
+    bounds: tuple[float, float, float, float]
+    resolution: Annotated[float, Range(above=0)]
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """The keys of a manifest. files: of the preset's layers."""
+
+    title: str = ""
+    simulated: bool = False
+    preset: Annotated[str, Choices(PRESETS)] | None = None
+    files: str | None = None
+    resample: Annotated[str, Choices(RESAMPLINGS)] = "refuse"
+    grid: _GridKeys | None = None
+    layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.preset is not None and self.files is None:
+            raise ValueError(f'preset {self.preset} needs files = "folder/pattern"')
+        if self.preset is None and self.files is not None:
+            raise ValueError("files belongs into a layer, or goes with a preset")
+
+
+_FILE = SettingsFile(
+    "scene manifest", hint="name a scene manifest (docs/maps.md)", max_bytes=MAX_BYTES
+)
 
 
 def read_scene(path: str | Path, *, allow_network: bool = False) -> Scene:
     """Read a manifest (``.toml`` or ``.json``); DataError names the key that is wrong.
 
     Paths in it are relative to the manifest's folder. allow_network: files may be addresses;
-    else nothing a manifest names is fetched.
+    otherwise nothing a manifest names is fetched.
     """
     path = Path(path)
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path}: not a scene manifest in TOML or JSON (it is too large)")
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: is a folder; name a scene manifest (TOML or JSON)") from None
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path}: not a scene manifest in TOML or JSON ({error}); a raster is named in one"
-        ) from None
-    try:
-        raw = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not a scene manifest in TOML or JSON ({error})") from None
-    if not isinstance(raw, dict):
-        raise DataError(f"{path}: a scene manifest is a table with [layers]")
-    scene = scene_from(raw, str(path), path.parent)
+    scene = scene_from(_FILE.load(path), str(path), path.parent)
     if not allow_network:
         _refuse_network(scene)
     return scene
 
 
-def scene_from(raw: Mapping[str, Any], source: str, folder: str | Path = ".") -> Scene:  # noqa: C901  one key after another
-    """A scene from a manifest's content; paths are relative to ``folder``.
+def scene_from(raw: Mapping[str, Any], source: str, folder: str | Path = ".") -> Scene:
+    """Return the scene of a manifest's content; paths are relative to ``folder``.
 
     >>> scene = scene_from({"layers": {"vh_db": {"value": -17.0}}}, "example")
     >>> scene.layers["vh_db"].value
     -17.0
     """
-    check_keys(raw, _TOP, source, "")
-    layers: dict[str, dict[str, Any]] = {}
-    if "preset" in raw:
-        if not isinstance(raw["preset"], str) or raw["preset"] not in PRESETS:
-            raise DataError(
-                f"{source}: preset {raw['preset']!r} is unknown; choose {', '.join(PRESETS)}"
-            )
-        if not isinstance(raw.get("files"), str):
-            raise DataError(f'{source}: preset {raw["preset"]!r} needs files = "folder/pattern"')
-        for name, keys in PRESETS[raw["preset"]].items():
-            layers[name] = {
-                key: value.replace("{files}", raw["files"]) if isinstance(value, str) else value
-                for key, value in keys.items()
-            }
-    elif "files" in raw:
-        raise DataError(f"{source}: files belongs in a layer, or to a preset")
-    given = raw.get("layers", {})
-    if not isinstance(given, Mapping):
-        raise DataError(f"{source}: layers must be tables, [layers.vh_db] and so on")
-    for name, keys in given.items():
-        if not isinstance(keys, Mapping):
-            raise DataError(f"{source}: layers.{name} must be a table")
-        base = layers.get(name, {})
-        if _where(keys):  # a layer's files replace those of the preset
-            base = {key: value for key, value in base.items() if key not in _where(base)}
-        layers[name] = {**base, **keys}
+    keys = read(_Manifest, raw, source)
+    preset = PRESETS[keys.preset] if keys.preset is not None else {}
+    layers = _with_preset(keys, preset)
     for polarisation in POLARISATIONS:
         twice = forms_given(polarisation, layers)
         if len(twice) > 1:
             raise DataError(f"{source}: layers {' and '.join(twice)} give one backscatter twice")
     if not layers:
         raise DataError(f"{source}: names no layers; add [layers.vh_db] and the others")
-    grid = raw.get("grid", {})
-    if not isinstance(grid, Mapping):
-        raise DataError(f"{source}: grid must be a table, [grid]")
-    if grid:
-        check_keys(grid, _GRID, source, "grid.")
-        if set(grid) != _GRID:
-            raise DataError(f"{source}: [grid] needs crs, bounds and resolution")
-    resample = raw.get("resample", "refuse")
     built: dict[str, Layer] = {}
-    preset = PRESETS.get(raw.get("preset", ""), {})
-    for name, keys in layers.items():
-        layer = layer_from(name, {"resample": resample, **keys}, source, Path(folder))
-        if layer is None and name in preset and name not in given:
-            continue  # a preset names more than everybody downloads
+    for name, of_layer in layers.items():
+        of_preset = name in preset and name not in keys.layers
+        layer = layer_from(name, {"resample": keys.resample, **of_layer}, source, Path(folder))
+        if layer is None and of_preset:
+            continue  # a preset names more layers than most downloads have
         if layer is None:
-            raise DataError(f"{source}: layers.{name}: no file matches {keys['files']!r}")
-        layer = as_named(layer, source, of_preset=name in preset and name not in given)
+            raise DataError(f"{source}: layers.{name}: no file matches {of_layer['files']!r}")
+        layer = as_named(layer, source, of_preset=of_preset)
         built[layer.name] = layer
     if not built:
-        raise DataError(f"{source}: no file matches {raw.get('files')!r}")
-    simulated = raw.get("simulated", False)
-    if not isinstance(simulated, bool):
-        raise DataError(f"{source}: simulated is true or false, not {simulated!r}")
-    return Scene(source, built, str(raw.get("title", "")), dict(grid), simulated)
+        raise DataError(f"{source}: no file matches {keys.files!r}")
+    grid = {} if keys.grid is None else asdict(keys.grid)
+    return Scene(source, built, keys.title, grid, keys.simulated)
+
+
+def _with_preset(
+    keys: _Manifest, preset: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return the keys of every layer: the preset's, replaced by those of the manifest."""
+    layers: dict[str, dict[str, Any]] = {
+        name: {
+            key: value.replace("{files}", keys.files or "") if isinstance(value, str) else value
+            for key, value in of_layer.items()
+        }
+        for name, of_layer in preset.items()
+    }
+    for name, of_layer in keys.layers.items():
+        base = layers.get(name, {})
+        if _where(of_layer):  # a layer's own files replace those of the preset
+            base = {key: value for key, value in base.items() if key not in _where(base)}
+        layers[name] = {**base, **of_layer}
+    return layers
 
 
 def _refuse_network(scene: Scene) -> None:

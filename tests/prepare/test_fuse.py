@@ -296,12 +296,15 @@ def test_a_clouded_fine_image_is_no_partner(manifest):
 def test_what_is_wrong_is_said_in_a_line(manifest, tmp_path):
     good = manifest.read_text()
     for bad, reason in (
-        (good.replace('quantity = "ndvi"', ""), "says no quantity"),
+        (good.replace('quantity = "ndvi"', ""), "quantity is missing"),
         (good.replace('"ndvi"\n', '"lai"\n'), "limits = "),
-        (good + "[extra]\n", "extra is not a key"),
-        (good.replace("[coarse]", "[other]"), "other is not a key"),
+        (good + "[extra]\n", "extra is not a known key"),
+        (good.replace("[coarse]", "[other]"), "other is not a known key"),
         (good.replace("coarse/*", "nothing/*"), "no file matches"),
-        (good.replace('files = "coarse/*_ndvi.tif"', "block_mean = 1"), "2 fine pixels or more"),
+        (
+            good.replace('files = "coarse/*_ndvi.tif"', "block_mean = 1"),
+            "coarse.block_mean is 1, expected a whole number of at least 2",
+        ),
         ("quantity = [", "not a manifest of pairs"),
     ):
         manifest.write_text(bad)
