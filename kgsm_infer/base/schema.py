@@ -191,7 +191,7 @@ class Secret:
 
 @dataclass(frozen=True)
 class Help:
-    """A description for JSON Schema."""
+    """A description, for messages and for JSON Schema."""
 
     text: str
 
@@ -514,6 +514,8 @@ def _words(kind: Any, metadata: tuple[Any, ...] = ()) -> str:
             return item.what
         if isinstance(item, _Constraint):
             text = item.describe(text)
+        if isinstance(item, Help):
+            text = f"{text} ({item.text})"
     if kind is float and Option.ANY_FLOAT not in metadata and not _has_bounds(metadata):
         text = "a finite number"
     return text

@@ -169,7 +169,7 @@ def test_probes_stand_beside_the_value(client):
     for wrong in ({**good, "sm": 25}, {**good, "paddock": "x"}, {**good, "at": "now"}, {}, 3):
         answer = client.post("/v1/probes", json={"readings": [wrong]})
         assert answer.status_code == 422
-        assert "reading 1" in answer.json()["error"]
+        assert "readings[0]" in answer.json()["error"]
 
 
 def test_a_body_is_of_its_type_and_size(client):

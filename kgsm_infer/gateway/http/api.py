@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -30,6 +29,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ...base.errors import DataError, KgsmError
+from ...base.schema import build_from_text, parse_json
 from ..config import Gateway
 from ..farm import Paddocks
 from ..log import Log
@@ -37,13 +37,13 @@ from ..records import canonical, iso, record
 from ..store.database import Store
 from ..store.failures import StoreBroken
 from ..store.rows import Sensed, Value
+from .parameters import HistoryParameters, LatestParameters, NoParameters
 from .queries import Queries, as_csv
 
 if TYPE_CHECKING:
     from ..update.retrieval import Loaded
 
-#: Most values one answer holds.
-MOST = 10_000
+_Parameters = TypeVar("_Parameters")
 JSON, CSV, GEOJSON = "application/json", "text/csv; charset=utf-8", "application/geo+json"
 
 
@@ -113,8 +113,7 @@ class Api:
 
     async def latest(self, kind: str, request: Request) -> Response:
         """Present states; of one paddock with ``paddock``."""
-        _only(request, "paddock")
-        paddock = request.query_params.get("paddock")
+        paddock = _read_parameters(LatestParameters, request).paddock
         if paddock is not None:
             self._known(paddock)
             return _sent(request, self._form(kind, self.queries.latest(paddock)), kind)
@@ -125,23 +124,14 @@ class Api:
 
     async def history(self, kind: str, request: Request) -> Response:
         """One paddock's series, oldest first."""
-        _only(request, "paddock", "since", "limit", "revisions")
-        asked = request.query_params
-        paddock = asked.get("paddock")
-        if paddock is None:
-            raise HTTPException(422, "paddock is missing: /v1/history?paddock=7")
-        self._known(paddock)
-        values = self.queries.history(
-            paddock,
-            _since(asked.get("since")),
-            _whole_number(asked.get("limit"), MOST),
-            _truth(asked.get("revisions")),
-        )
+        asked = _read_parameters(HistoryParameters, request)
+        self._known(asked.paddock)
+        values = self.queries.history(asked.paddock, asked.since, asked.limit, asked.revisions)
         return _sent(request, self._form(kind, [record(value) for value in values]), kind)
 
     async def arrivals(self, request: Request) -> Response:
         """The newest files taken."""
-        _only(request)
+        _read_parameters(NoParameters, request)
         store = self.queries.reader.store()
         found = [] if store is None else store.arrivals()
         for item in found:
@@ -153,7 +143,7 @@ class Api:
         """Entities of the paddocks that have an outline, which the data model requires."""
         from ..publish.ngsi_ld import agri_parcel_record
 
-        _only(request)
+        _read_parameters(NoParameters, request)
 
         def make() -> bytes:
             outlined, names = self.paddocks.outlines_lon_lat, self.paddocks.titles
@@ -175,7 +165,7 @@ class Api:
         """Things with their Datastreams, as a collection."""
         from ..publish.sensorthings import thing
 
-        _only(request)
+        _read_parameters(NoParameters, request)
 
         def make() -> bytes:
             outlined, names = self.paddocks.outlines_lon_lat, self.paddocks.titles
@@ -191,13 +181,13 @@ class Api:
         """For Prometheus."""
         from .metrics import exposition
 
-        _only(request)
+        _read_parameters(NoParameters, request)
         body, kind = exposition(self.queries, self.counts)
         return _sent(request, body, kind)
 
     async def health(self, request: Request) -> Response:
         """For a monitor; 503 where the store cannot be read."""
-        _only(request)
+        _read_parameters(NoParameters, request)
         return _sent(request, canonical(self.queries.health()), JSON)
 
     async def openapi(self, request: Request) -> Response:
@@ -329,39 +319,17 @@ async def _kgsm_error(request: Request, error: KgsmError) -> Response:
     return _refusal(503, "the gateway cannot do this now; its log says why")
 
 
-def _only(request: Request, *known: str) -> None:
-    """Refuse parameters nobody reads: a typing error must not pass for an answer."""
-    names = [name for name, _ in request.query_params.multi_items()]
+def _read_parameters(kind: type[_Parameters], request: Request) -> _Parameters:
+    """Return the parameters of a request; 422 names one that is unknown, wrong or given twice."""
+    pairs = request.query_params.multi_items()
+    names = [name for name, _ in pairs]
     for name in names:
-        if name not in known or names.count(name) > 1:
-            raise HTTPException(422, f"parameter {name[:64]!r}: not known here, or given twice")
-
-
-def _since(text: str | None) -> int:
-    import numpy as np
-
-    from ...tables.parsing import Refusal
-
-    if text is None:
-        return -(2**62)
+        if names.count(name) > 1:
+            raise HTTPException(422, f"parameter {name[:64]!r} is given twice")
     try:
-        return int(Refusal("since", np.ones(1, np.int64)).dates([text])[0].astype(np.int64))
-    except DataError:
-        raise HTTPException(422, f"since {text[:40]!r} is not an ISO 8601 date") from None
-
-
-def _whole_number(text: str | None, most: int) -> int:
-    if text is None:
-        return most
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most or len(text) > 9:
-        raise HTTPException(422, f"limit {text[:40]!r} is not a number from 1 to {most}")
-    return int(text)
-
-
-def _truth(text: str | None) -> bool:
-    if text not in (None, "true", "false"):
-        raise HTTPException(422, f"revisions {text[:40] if text else text!r}: true or false")
-    return text == "true"
+        return build_from_text(kind, dict(pairs))
+    except ValueError as error:
+        raise HTTPException(422, f"parameter {error}") from None
 
 
 def _media(request: Request) -> str:
@@ -370,8 +338,8 @@ def _media(request: Request) -> str:
 
 def _json(body: bytes) -> Any:
     try:
-        return json.loads(body, parse_constant=lambda name: (_ for _ in ()).throw(ValueError(name)))
-    except (ValueError, RecursionError) as error:
+        return parse_json(body)
+    except ValueError as error:
         raise HTTPException(400, f"not JSON ({error})") from None
 
 

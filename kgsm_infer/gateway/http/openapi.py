@@ -1,4 +1,4 @@
-"""The API in OpenAPI 3.1: what clients are made from, and what the tests hold the API against."""
+"""Generate the OpenAPI 3.1 document of the API, from the dataclasses that read its requests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any
 from ... import __version__
 from ...base.flags import NAMES
 from ...base.quantities import RETRIEVED, UNKNOWN
+from ...base.schema import json_schema
+from ..intake.probe_readings import ProbeMessage
+from .parameters import HistoryParameters, LatestParameters
 
 _NUMBER = {"type": ["number", "null"]}
 _TEXT = {"type": "string"}
@@ -76,17 +79,6 @@ _VALUES = {
     "properties": {"values": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}}},
     "required": ["values"],
 }
-_READING = {
-    "type": "object",
-    "properties": {
-        "paddock": {"type": "string", "minLength": 1, "maxLength": 256},
-        "sensor": {"type": "string", "maxLength": 256},
-        "at": {**_TEXT, "description": "ISO 8601"},
-        "sm": {"type": "number", "minimum": 0, "maximum": 1},
-    },
-    "required": ["paddock", "at", "sm"],
-    "additionalProperties": False,
-}
 _REFUSALS = {
     "400": "not readable",
     "401": "a token is needed",
@@ -102,15 +94,8 @@ _REFUSALS = {
 
 
 def document(title: str) -> dict[str, Any]:
-    """The document, for a gateway of this title."""
-    paddock = _parameter("paddock", {**_TEXT, "maxLength": 256}, "its id")
-    needed = {**paddock, "required": True}
-    series = [
-        needed,
-        _parameter("since", _TEXT, "the first date wanted, ISO 8601"),
-        _parameter("limit", {"type": "integer", "minimum": 1, "maximum": 10_000}, "at most"),
-        _parameter("revisions", {"type": "boolean"}, "earlier revisions too"),
-    ]
+    """Return the document of a gateway of this title."""
+    latest, series = _parameters(LatestParameters), _parameters(HistoryParameters)
     json = {"application/json": {"schema": _VALUES}}
     table = {
         "required": True,
@@ -129,13 +114,7 @@ def document(title: str) -> dict[str, Any]:
         "/v1/probes": {
             "post": _operation("Readings of sensors", 201, _of({"readings": _COUNT}), body={
                 "required": True,
-                "content": {"application/json": {"schema": {
-                    "type": "object",
-                    "properties": {"readings": {
-                        "type": "array", "items": _READING, "minItems": 1, "maxItems": 10_000,
-                    }},
-                    "required": ["readings"],
-                }}},
+                "content": {"application/json": {"schema": json_schema(ProbeMessage)}},
             }),
         },
         "/v1/arrivals": {"get": _operation("The newest files taken", 200, _of({
@@ -171,7 +150,7 @@ def document(title: str) -> dict[str, Any]:
     }  # fmt: skip
     for end, content in forms.items():
         paths[f"/v1/latest{end}"] = {
-            "get": _operation("Present states", 200, content, parameters=[paddock])
+            "get": _operation("Present states", 200, content, parameters=latest)
         }
         paths[f"/v1/history{end}"] = {
             "get": _operation("One paddock's series", 200, content, parameters=series)
@@ -188,8 +167,16 @@ def document(title: str) -> dict[str, Any]:
     }
 
 
-def _parameter(name: str, schema: dict[str, Any], what: str) -> dict[str, Any]:
-    return {"name": name, "in": "query", "schema": schema, "description": what}
+def _parameters(kind: type) -> list[dict[str, Any]]:
+    """Return the parameters of an address from the dataclass that reads them."""
+    schema = json_schema(kind)
+    found = []
+    for name, of in schema["properties"].items():
+        if isinstance(of["type"], list):  # a text of a URL is never null
+            of = {**of, "type": of["type"][0]}
+        required = name in schema["required"]
+        found.append({"name": name, "in": "query", "schema": of, "required": required})
+    return found
 
 
 def _of(properties: dict[str, Any]) -> dict[str, Any]:

@@ -8,17 +8,17 @@ Every reading is shown beside the value. Those of the day of a pass also correct
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from ...base.errors import DataError, MissingError
 from ...base.files import whole
-from ...tables.parsing import Refusal
+from ...base.schema import Help, Length, Parse, Range, parse_json, read
+from ...tables.parsing import CellParser
 from ..farm import Paddocks
 from ..records import canonical, iso
 from ..store.rows import Sensed
@@ -28,15 +28,50 @@ from .spool import PROBES, Archived, sync_folder
 MOST = 10_000
 
 
-def readings_of(content: Any, paddocks: Paddocks) -> list[Sensed]:
-    """The readings of ``{"readings": [...]}``.
+def _time(value: Any) -> int:
+    """Return the seconds since 1970 of an ISO 8601 time."""
+    if not isinstance(value, str):
+        raise ValueError("not text")
+    try:
+        when = CellParser("probes", np.ones(1, np.int64)).dates([value], "at")[0]
+    except DataError as error:
+        raise ValueError(str(error)) from None
+    return int(when.astype(np.int64))
 
-    DataError names the reading that cannot be one.
-    """
-    items = content.get("readings") if isinstance(content, dict) else None
-    if not isinstance(items, list) or not 1 <= len(items) <= MOST:
-        raise DataError(f'probes: send {{"readings": [1 to {MOST} of them]}}')
-    return [_reading(item, f"probes: reading {at}", paddocks) for at, item in enumerate(items, 1)]
+
+@dataclass(frozen=True)
+class ProbeReading:
+    """A reading as it is sent. at: seconds since 1970, sent as ISO 8601.  sm: m3 m-3."""
+
+    paddock: Annotated[str, Length(1, 256)]
+    at: Annotated[int, Parse(_time, "an ISO 8601 time")]
+    sm: Annotated[float, Range(0, 1), Help("soil moisture in m3/m3; in percent?")]
+    sensor: Annotated[str, Length(0, 256)] | None = None
+
+
+@dataclass(frozen=True)
+class ProbeMessage:
+    """A message of readings."""
+
+    readings: Annotated[tuple[ProbeReading, ...], Length(1, MOST)]
+
+
+@dataclass(frozen=True)
+class ArchivedReadings(ProbeMessage):
+    """Readings as the archive holds them. number: of their arrival."""
+
+    number: int = 0
+
+
+def readings_of(
+    content: Any, paddocks: Paddocks, kind: type[ProbeMessage] = ProbeMessage
+) -> list[Sensed]:
+    """Return the readings of ``{"readings": [...]}``; DataError names a reading that is wrong."""
+    message = read(kind, content, "probes")
+    for at, item in enumerate(message.readings):
+        if not paddocks.known(item.paddock):
+            raise DataError(f"probes: readings[{at}].paddock: no paddock {item.paddock[:64]!r}")
+    return [Sensed(item.paddock, item.sensor or "", item.at, item.sm) for item in message.readings]
 
 
 def keep(readings: Iterable[Sensed], number: int, archive: Path) -> Archived:
@@ -57,32 +92,9 @@ def keep(readings: Iterable[Sensed], number: int, archive: Path) -> Archived:
 def kept(item: Archived) -> list[Sensed]:
     """The readings of an arrival; DataError where the file is not what was written."""
     try:
-        content = json.loads(item.path.read_bytes())
+        content = parse_json(item.path.read_bytes())
     except OSError as error:
         raise MissingError(f"{item.path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise DataError(f"{item.path}: not the readings it was written with ({error})") from None
-    return readings_of(content, Paddocks())
-
-
-def _reading(item: Any, place: str, paddocks: Paddocks) -> Sensed:
-    if not isinstance(item, dict):
-        raise DataError(f"{place}: not an object")
-    unknown = sorted(set(item) - {"paddock", "at", "sm", "sensor"})
-    if unknown:
-        raise DataError(f"{place}: {str(unknown[0])[:64]!r} is not a key of a reading")
-    paddock, sensor, at, sm = (item.get(key) for key in ("paddock", "sensor", "at", "sm"))
-    if not isinstance(paddock, str) or not 1 <= len(paddock) <= 256:
-        raise DataError(f"{place}: paddock must be a text")
-    if not paddocks.known(paddock):
-        raise DataError(f"{place}: no paddock {paddock[:64]!r}")
-    if sensor is not None and (not isinstance(sensor, str) or not len(sensor) <= 256):
-        raise DataError(f"{place}: sensor must be a text")
-    if isinstance(sm, bool) or not isinstance(sm, (int, float)) or not math.isfinite(sm):
-        raise DataError(f"{place}: sm must be a number, m3/m3")
-    if not 0 <= sm <= 1:
-        raise DataError(f"{place}: sm {sm:g} is not a soil moisture in m3/m3 (0 to 1); in percent?")
-    if not isinstance(at, str):
-        raise DataError(f"{place}: at must be an ISO 8601 time")
-    when = Refusal(place, np.ones(1, np.int64)).dates([at], "at")[0]
-    return Sensed(paddock, sensor or "", int(when.astype(np.int64)), float(sm))
+    return readings_of(content, Paddocks(), ArchivedReadings)

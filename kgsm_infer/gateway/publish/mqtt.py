@@ -13,7 +13,6 @@ state and discovery are sent again at every connect and when Home Assistant says
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import socket
@@ -25,6 +24,7 @@ from contextlib import suppress
 from typing import Any
 
 from ...base.errors import KgsmError, MissingError
+from ...base.schema import parse_json
 from ..config import Gateway
 from ..farm import Paddocks
 from ..keys import slug
@@ -225,7 +225,7 @@ class MqttTeller:
 
         sender = message.topic.removeprefix(f"{self._root}/probe/")
         try:
-            raw = json.loads(message.payload[:10_000])
+            raw = parse_json(message.payload[:10_000])
             known = {slug(name): name for name in self._names()}
             one = {"paddock": known.get(sender, sender), **raw}
             readings = readings_of({"readings": [one]}, self._paddocks)
