@@ -20,9 +20,8 @@ import numpy as np
 
 from ..base.errors import DataError, MissingError, UsageError
 from ..base.extras import optional
+from ..base.network import open_session, retry
 
-#: Times a request is tried again when a server does not answer or says 429 or 5xx.
-RETRIES = 4
 #: Seconds to wait for an answer.
 TIMEOUT_S = 60.0
 
@@ -107,7 +106,7 @@ def signer(source: str | Path, url: str | None = None) -> Callable[[str], str]:
         url = "https://planetarycomputer.microsoft.com/api/sas/v1/sign"
     if url is None:
         return lambda href: href
-    http = session()
+    http = open_session("prepare")
 
     def signed(href: str) -> str:
         with told(url):
@@ -128,22 +127,11 @@ def flat_box(box: Sequence[float]) -> Box:
     return box[0], box[1], box[half], box[half + 1]
 
 
-def session() -> Any:
-    """A requests session that tries again."""
-    import requests
-    from requests.adapters import HTTPAdapter
-
-    made = requests.Session()
-    for scheme in ("http://", "https://"):
-        made.mount(scheme, HTTPAdapter(max_retries=_retry()))
-    return made
-
-
 def stac_io() -> Any:
     """pystac-client's reader with retries and a time limit."""
     from pystac_client.stac_api_io import StacApiIO
 
-    return StacApiIO(max_retries=_retry(), timeout=TIMEOUT_S)
+    return StacApiIO(max_retries=retry(), timeout=TIMEOUT_S)
 
 
 @contextmanager
@@ -179,17 +167,6 @@ def told(source: object) -> Iterator[None]:
         raise DataError(f"{named[1]}: not a STAC object, or not whole JSON") from None
     except (pystac.STACTypeError, ClientTypeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{source}: not a STAC catalogue ({_why(error)})") from None
-
-
-def _retry() -> Any:
-    from urllib3.util.retry import Retry
-
-    return Retry(
-        total=RETRIES,
-        backoff_factor=0.2,
-        status_forcelist=(429, 500, 502, 503, 504),
-        allowed_methods=None,
-    )
 
 
 def _asked(client: Any, search: Search) -> tuple[list[Any], int]:

@@ -23,12 +23,13 @@ from .. import __version__
 from ..base.errors import DataError
 from ..base.files import whole
 from ..base.fingerprint import code_digest, fingerprint
+from ..base.network import open_session
 from ..scenes.gdal import gdal
 from ..scenes.grid import Grid, Window
 from ..scenes.rasters import Raster, open_raster
 from ..scenes.validity import Validity
 from . import CODE
-from .catalogue import Found, session
+from .catalogue import Found
 from .download import WHOLE_MB, Asset, Local, asset_of, at_hand
 from .grids import Draft, finished, into_place, said_simulated, workshop
 from .items import ItemGroup, asset_name, nodata_of, sort_items
@@ -117,7 +118,11 @@ def prepare_stack(
     if len(forms) > 1:
         raise DataError(f"{source}: its radar items hold {' and '.join(forms)}; name a collection")
     fetch = partial(
-        at_hand, cache=folder / ".cache", session=session(), sign=sign, whole_mb=whole_mb
+        at_hand,
+        cache=folder / ".cache",
+        session=open_session("prepare stack"),
+        sign=sign,
+        whole_mb=whole_mb,
     )
     for number, one in enumerate(chosen):
         done = _prepared(one, grid, folder, fetch)

@@ -1,9 +1,9 @@
-"""Fetch the tables of the authors' repository yuyi13/OzNet_AOA, at one commit, checked.
+"""Download the tables of the authors' repository yuyi13/OzNet_AOA at one commit.
 
 The commit is the one whose demo.R (last changed 2026-04-07) reads exactly these files. The
-checksums were taken from the copy kgsm was tested on, which came without its commit; that the
-two belong together could not be tried where this was written (no network there). Should a
-file at that commit differ, it is refused, nothing is kept of it, and ``--commit`` names another.
+checksums are those of the copy kgsm was tested on, which came without its commit; without a
+network it could not be verified that the two belong together. A file at that commit with
+another checksum is refused and not written; ``--commit`` names another commit.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
 
 from kgsm_infer.base.errors import DataError, MissingError, UsageError
+from kgsm_infer.base.extras import optional
 from kgsm_infer.base.files import whole
+from kgsm_infer.base.network import open_session, reason_of
 
 from .oznet import SITES_FILE, STATION_FILE
 
@@ -62,12 +62,11 @@ Fetch = Callable[[str], bytes]
 def download_oznet(
     folder: str | Path, *, commit: str = COMMIT, fetch: Fetch | None = None
 ) -> tuple[int, int]:
-    """Put the repository's tables into ``folder``; returns how many were fetched, and kept.
+    """Download the repository's tables; return how many were fetched, and how many were there.
 
-    A file that is there with the right checksum is not fetched again, so a broken download
-    goes on where it stopped. fetch: URL -> bytes, the network by default.
-    MissingError where the network does not give a file, DataError where a file is not the
-    one that was tested.
+    A file with the right checksum is not fetched again, so an interrupted download resumes.
+    fetch: URL -> bytes, the network by default.
+    MissingError if a file cannot be fetched, DataError if a file is not the one tested.
     """
     folder = Path(folder)
     if len(commit) != 40 or not set(commit) <= set("0123456789abcdef"):
@@ -95,14 +94,15 @@ def download_oznet(
 
 
 def _from_network(url: str) -> bytes:
+    requests = optional("requests", what="data oznet --download", extra="train")
     try:
-        with urlopen(url, timeout=TIMEOUT_SECONDS) as answer:
-            return bytes(answer.read())
-    except HTTPError as error:
-        raise MissingError(f"{url}: the server says {error.code} {error.reason}") from None
-    except (URLError, TimeoutError, OSError) as error:
-        reason = getattr(error, "reason", error)
+        with open_session("data oznet --download", extra="train") as session:
+            answer = session.get(url, timeout=TIMEOUT_SECONDS)
+    except requests.RequestException as error:
         raise MissingError(
-            f"{url}: cannot be reached ({reason}); without a network, copy the repository here "
-            "by other means and give its folder without --download"
+            f"{url}: cannot be reached ({reason_of(error)}); without a network, copy the "
+            "repository here by other means and give its folder without --download"
         ) from None
+    if not answer.ok:
+        raise MissingError(f"{url}: the server says {answer.status_code} {answer.reason}")
+    return bytes(answer.content)

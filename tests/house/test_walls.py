@@ -46,10 +46,12 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "sarsen": ("kgsm_infer.prepare",),
     "xarray_sentinel": ("kgsm_infer.prepare",),
     # clients of the network: inputs are downloaded in two places, and told to others in one
-    "requests": ("kgsm_infer.prepare",),
-    "http": ("kgsm_infer.prepare", "kgsm_infer.gateway"),
-    "httpx": ("kgsm_infer.prepare", "kgsm_infer.gateway"),
-    "urllib": ("kgsm_infer.prepare", "kgsm_infer.gateway", "kgsm_train.sources.oznet_download"),
+    "requests": ("kgsm_infer.base.network", "kgsm_infer.prepare", "kgsm_infer.gateway.publish",
+                 "kgsm_train.sources.oznet_download"),
+    "urllib3": ("kgsm_infer.base.network", "kgsm_infer.prepare", "kgsm_infer.gateway.publish"),
+    "http": (),
+    "httpx": (),
+    "urllib": ("kgsm_infer.prepare.download", "kgsm_infer.gateway.publish"),  # urllib.parse
     "socket": ("kgsm_infer.gateway",),
 }  # fmt: skip
 

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from kgsm_infer.app.cli import app
 from kgsm_infer.base.errors import DataError, KgsmError, MissingError, UsageError
-from kgsm_infer.prepare.catalogue import Search, find, session, signer
+from kgsm_infer.base.network import open_session
+from kgsm_infer.prepare.catalogue import Search, find, signer
 from kgsm_infer.prepare.download import Asset, at_hand
 from kgsm_infer.prepare.items import sort_items
 from kgsm_infer.prepare.stack import prepare_stack
@@ -104,7 +105,7 @@ def test_a_download_that_breaks_off_is_taken_up_again(catalogue, tmp_path, quick
     faults = Faults(cut=4000, cut_times=3, ranges=ranges)
     with served(catalogue, faults) as url:
         asset = Asset(url + str(file.relative_to(catalogue.parent)))
-        local = at_hand(asset, tmp_path, session())
+        local = at_hand(asset, tmp_path, open_session("a test"))
     assert Path(local.path).read_bytes() == file.read_bytes()
     again = [asked for asked in faults.asked if "bytes=" in asked]
     assert [asked.split("bytes=")[1] for asked in again] == (

@@ -7,15 +7,16 @@ arithmetic done here. Real data take part where they stand beside the project.
 from __future__ import annotations
 
 import csv
-import io
 import os
 import re
+import socket
 import subprocess
 import sys
+import threading
 import zipfile
 from datetime import UTC, date, datetime, timedelta
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.error import HTTPError, URLError
 
 import numpy as np
 import pytest
@@ -354,21 +355,21 @@ def test_download_refuses_other_bytes_and_keeps_nothing(tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize(
-    ("failure", "says"),
-    [
-        (URLError("Name or service not known"), "cannot be reached"),
-        (TimeoutError("timed out"), "cannot be reached"),
-        (HTTPError("u", 404, "Not Found", {}, io.BytesIO()), "says 404 Not Found"),
-    ],
-)
-def test_download_without_network_is_a_missing_resource(tmp_path, monkeypatch, failure, says):
-    def fail(url, timeout):
-        raise failure
-
-    monkeypatch.setattr("kgsm_train.sources.oznet_download.urlopen", fail)
-    with pytest.raises(MissingError, match=says):
+def test_download_without_network_is_a_missing_resource(tmp_path, monkeypatch):
+    """A port nobody listens on; and a server that has no such file."""
+    module = "kgsm_train.sources.oznet_download"
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    monkeypatch.setattr("kgsm_infer.base.network.RETRIES", 0)
+    monkeypatch.setattr(f"{module}.REPOSITORY", f"http://127.0.0.1:{port}")
+    with pytest.raises(MissingError, match=r"cannot be reached \(Connection refused\)"):
         download_oznet(tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(f"{module}.REPOSITORY", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(MissingError, match="the server says 404"):
+            download_oznet(tmp_path)
+        server.shutdown()
 
 
 def test_download_refuses_a_commit_that_is_none(tmp_path):

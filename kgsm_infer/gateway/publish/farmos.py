@@ -7,14 +7,14 @@ so before a POST is repeated whose answer was lost, the stream is asked whether 
 
 from __future__ import annotations
 
-import http.client
 import json
-import ssl
 import threading
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote
 
+from ...base.extras import optional
+from ...base.network import open_session, reason_of
 from ...base.quantities import UNKNOWN, quantity_named
 from ..config import Farmos, Gateway
 from ..log import Log
@@ -124,13 +124,13 @@ class FarmosTeller:
                         if not (tried and has_it(self._farmos, value)):
                             post(self._farmos, value)
                         store.mark_sent([entry])
-                    except (OSError, http.client.HTTPException, ValueError) as error:
+                    except (OSError, ValueError) as error:
                         refused = f"paddock {value.paddock}: {_said(error)}"
             return refused
 
 
 def post(farmos: Farmos, value: Value) -> None:
-    """Post one value; OSError, HTTPException or ValueError where farmOS did not take it."""
+    """Post one value; OSError or ValueError where farmOS did not take it."""
     status, _ = _asked(farmos, value.paddock, "POST", {}, message(farmos.name, value))
     if status not in (200, 201):
         raise ValueError(f"farmOS answers {status} to a POST")
@@ -154,22 +154,25 @@ def _asked(
     farmos: Farmos, paddock: str, method: str, parameters: dict[str, Any], body: bytes | None
 ) -> tuple[int, bytes]:
     """One request; redirects are not followed, for the key would go with them."""
-    url = urlsplit(farmos.url.replace("{stream}", quote(farmos.streams[paddock], safe="")))
-    assert url.hostname is not None
-    query = urlencode({"private_key": farmos.keys[paddock], **parameters})
-    if url.scheme == "https":
-        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-            url.hostname, url.port, timeout=TIMEOUT_S, context=ssl.create_default_context()
-        )
-    else:
-        connection = http.client.HTTPConnection(url.hostname, url.port, timeout=TIMEOUT_S)
-    try:
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        connection.request(method, f"{url.path}?{query}", body, headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read(1_000_000)
-    finally:
-        connection.close()
+    url = farmos.url.replace("{stream}", quote(farmos.streams[paddock], safe=""))
+    with open_session("farmOS", retries=False, extra="gateway") as session:
+        from urllib3.exceptions import HTTPError
+
+        requests = optional("requests", what="farmOS", extra="gateway")
+        try:
+            answer = session.request(
+                method,
+                url,
+                params={"private_key": farmos.keys[paddock], **parameters},
+                data=body,
+                headers={"Content-Type": "application/json", "Accept": "application/json"},
+                timeout=TIMEOUT_S,
+                allow_redirects=False,
+                stream=True,
+            )
+            return answer.status_code, answer.raw.read(1_000_000, decode_content=True)
+        except (requests.RequestException, HTTPError) as error:
+            raise ValueError(reason_of(error)) from None
 
 
 def _said(error: Exception) -> str:
