@@ -30,7 +30,7 @@ ConfigArgument = Annotated[Path, typer.Argument(help="experiment, a TOML file", 
 TableOption = Annotated[
     Path | None, typer.Option("--table", help="table to use instead of the configuration's")
 ]
-#: What the commands write into a folder for results, beside what is theirs alone.
+#: Files and folders each command writes into its results folder.
 CROSSVAL = ("parts", "metrics.json", "predictions.csv", "figures", "report.html")
 FIT = ("model.onnx", "model.core.onnx", "card.json", "MODEL_CARD.md", "model.stac.json")
 EXPERIMENTS = ("experiments.json", "experiments.md")
@@ -120,7 +120,7 @@ def crossval(
     print_scores(board)
     print_times(result.seconds)
     say(f"{output}: report.html, metrics.json, predictions.csv, figures/")
-    if board.ours in board.no_skill:  # what must be read is said last
+    if board.ours in board.no_skill:  # printed last, where it is read
         say(board.no_skill[board.ours])
 
 

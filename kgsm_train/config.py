@@ -1,6 +1,6 @@
 """Read an experiment, one TOML file, into frozen dataclasses.
 
-The constraints of each key stand beside its field; :mod:`kgsm_infer.base.schema` checks them.
+Constraints are declared with each field; :mod:`kgsm_infer.base.schema` checks them.
 Unknown keys are refused, because an ignored misspelt option makes a different experiment.
 """
 
@@ -120,7 +120,7 @@ class WcmOptions:
             raise ValueError(f'learn is {list(self.learn)}, expected ["a"] or ["a", "b"]')
 
     def with_learnt(self, found: Mapping[str, float | None]) -> Wcm:
-        """Return the water cloud model with the A and B found; this one's where there is none."""
+        """Return the water cloud model with the A and B found; its own where none was found."""
         a, b = found.get("A"), found.get("B")
         wcm = self.with_a(self.a if a is None else a)
         return wcm if b is None else dataclasses.replace(wcm, b=b)

@@ -33,17 +33,17 @@ def fit_and_export(
     kind: str | None = None,
 ) -> Exported:
     """Train on all labelled rows of the table and export into ``folder``, with
-    ``MODEL_CARD.md`` and ``model.stac.json`` beside it.
+    ``MODEL_CARD.md`` and ``model.stac.json``.
 
     kind: the model to train; None for the one the configuration asks for.
 
     The scores of a cross-validation of the same experiment in the same folder go on the
-    card; without one the card says that there are none.
+    card; without one the card states that it has no scores.
     """
     kind = kind or config.shipped
     crossval = replace(config.crossval, models=(kind,))
     source = read_source(replace(config, crossval=crossval))
-    asked = config  # as the configuration stands; what is fitted to the labels is named now
+    asked = config  # as read; fitted settings are named below
     config, _ = with_fitted_rain(config, source.table, source.weather, source.label)
     samples = samples_of(source, config, kind)
 
@@ -98,7 +98,7 @@ def same_experiment(folder: Path, config: Config, source: Source, kind: str) -> 
 
 
 def evidence_of(board: Board, kind: str) -> Evidence:
-    """What a cross-validation of the same experiment says of a model."""
+    """Return the evidence of a cross-validation for a model's card."""
     return Evidence(
         validation=card_scores(board, kind),
         interval=board.intervals.get(kind),
@@ -108,7 +108,7 @@ def evidence_of(board: Board, kind: str) -> Evidence:
 
 
 def card_scores(board: Board, kind: str) -> dict[str, Any]:
-    """What the card says of a cross-validation: its scores, and on how much they rest.
+    """Return a cross-validation's scores for the card, with the numbers of folds and blocks.
 
     The headline's first; those of the other regimes under ``other``.
     """

@@ -1,4 +1,4 @@
-"""Every model that is set side by side, once: its name, its title, what it reads."""
+"""List of the models that are compared: name, title and inputs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class ComparedModel:
         ``nothing`` (labels and dates alone).
     network: trained by gradient, with early stopping.
     reference: knows what no model may, labels of the day it predicts or the simulator's truth.
-    head: kind of the physics head (``change``, ``wcm``) it is or has beside its network.
-    usual: stands in a configuration that names no models.
+    head: kind of the physics head (``change``, ``wcm``) it is, or adds to its network.
+    usual: compared by a configuration that names no models.
     """
 
     name: str
@@ -29,7 +29,7 @@ class ComparedModel:
     usual: bool = True
 
 
-#: In the order they are told in. The networks come last.
+#: In the order of tables and figures. The networks come last.
 MODELS: Mapping[str, ComparedModel] = {
     model.name: model
     for model in (
@@ -76,7 +76,7 @@ MODELS: Mapping[str, ComparedModel] = {
 
 
 def title(name: str) -> str:
-    """How a model is called where people read it.
+    """Return the title of a model for tables and figures.
 
     >>> title("kg-lstm"), title("same-date-mean")
     ('KG-LSTM', 'Same-date mean (reference)')

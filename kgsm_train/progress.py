@@ -1,4 +1,4 @@
-"""How long work says how far it is."""
+"""Type of the progress callback."""
 
 from __future__ import annotations
 

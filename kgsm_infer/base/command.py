@@ -1,7 +1,7 @@
-"""What both commands share: reasons in one line, exit codes, signals, and standard output.
+"""Shared code of both commands: one-line errors, exit codes, signals, standard output.
 
 Exit codes (design §3): 0 ok, 2 usage, 3 bad data, 4 bad model, 5 missing extra or resource;
-130 and 143 stopped by Ctrl-C and SIGTERM; 1 a fault of kgsm itself, its traceback behind --debug.
+130 and 143 stopped by Ctrl-C and SIGTERM; 1 an error in kgsm itself, with a traceback if --debug.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .files import is_stdout
 
 
 class Stopped(BaseException):
-    """Ctrl-C or SIGTERM. No Exception and no KeyboardInterrupt: nothing on the way catches it."""
+    """Ctrl-C or SIGTERM. A BaseException, so that no handler on the way catches it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -27,10 +27,10 @@ class Stopped(BaseException):
 
 
 def run(commands: Any, name: str) -> None:
-    """Run a typer application; whatever ends it, it ends in one line and an exit code."""
+    """Run a typer application; exit with a code, and with a one-line reason if it failed."""
     arguments = [item for item in sys.argv[1:] if item != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no fault
+    for stream in (sys.stdout, sys.stderr):  # escape names the terminal cannot show
         with suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     code: int = 0
@@ -52,7 +52,7 @@ def run(commands: Any, name: str) -> None:
 
 
 def say(text: str, output: str | Path | None = None) -> None:
-    """Print what was done; on stderr where standard output holds the result itself."""
+    """Print a message; on stderr if the result itself goes to standard output."""
     aside = output is not None and is_stdout(output)
     for line in text.splitlines():
         print(printable(line), file=sys.stderr if aside else sys.stdout)
@@ -64,7 +64,7 @@ def note(text: str) -> None:
 
 
 def notes(lines: Iterable[str]) -> None:
-    """Print what was decided in reading something."""
+    """Print remarks on stderr, one a line."""
     for line in lines:
         note(line)
 
@@ -97,7 +97,7 @@ def _tell(name: str, reason: str) -> None:
 
 
 def _flushed(name: str, code: int) -> int:
-    """The exit code when all that was printed has left, or could not."""
+    """Flush standard output; return the exit code, or that of a failed flush."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -119,7 +119,7 @@ def _stopped_by_signals() -> Iterator[None]:
 
     before: dict[int, Any] = {}
     for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(ValueError):  # not in the main thread: signals are somebody else's
+        with suppress(ValueError):  # not in the main thread, where signals cannot be set
             before[number] = signal.signal(number, stop)
     try:
         yield

@@ -1,11 +1,11 @@
-"""What can go wrong, and the exit code the commands give it (design §3).
+"""Errors and the exit codes of the commands (design §3).
 
 0 ok, 2 usage, 3 bad data, 4 bad model, 5 missing extra or resource.
 """
 
 
 def printable(text: str) -> str:
-    """Text of a file as a terminal may show it: control and format characters escaped.
+    """Escape control and format characters of a text, for terminals.
 
     >>> printable("Lot 7\\x1b[2J"), printable("Łąka")
     ('Lot 7\\\\x1b[2J', 'Łąka')
@@ -16,7 +16,7 @@ def printable(text: str) -> str:
 
 
 class KgsmError(Exception):
-    """A reason in one line, meant for the person who ran the command."""
+    """Base of the expected errors; its text is one line for the user."""
 
     exit_code = 1
 
@@ -28,18 +28,18 @@ class UsageError(KgsmError):
 
 
 class DataError(KgsmError):
-    """A table or scene that cannot be what it says it is."""
+    """A table, scene or other input file is invalid."""
 
     exit_code = 3
 
 
 class ModelError(KgsmError):
-    """A model file that is broken, foreign, newer, or not what its card says."""
+    """A model file is damaged, foreign, too new, or contradicts its card."""
 
     exit_code = 4
 
 
 class MissingError(KgsmError):
-    """An optional package or a resource (disk, file) that is not there."""
+    """An optional package or a resource (disk, file) is missing."""
 
     exit_code = 5

@@ -1,4 +1,4 @@
-"""Optional packages: at hand, or the extra of kgsm that brings them."""
+"""Import optional packages, or name the extra of kgsm that installs them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ BROUGHT_BY: Mapping[str, str] = {
 
 
 def optional(package: str, *modules: str, what: str, extra: str | None = None) -> Any:
-    """A package, with those of its ``modules`` that must be loaded by name.
+    """Import a package, and those of its ``modules`` that must be loaded by name.
 
-    what: that needs it, for the reason.  extra: that brings it, where not the usual one.
-    MissingError names the extra where the package is
-    not there, and the cause where it is and does not load.
+    what: the feature that needs it, for the error.  extra: if not the one in BROUGHT_BY.
+    MissingError names the extra if the package is not installed, and the cause if it is but
+    does not load.
 
     >>> optional("shapeless", what="a doctest")
     Traceback (most recent call last):

@@ -1,8 +1,8 @@
-"""Outputs appear whole or not at all, and never in the place of something else.
+"""Write outputs whole or not at all, and never over something else.
 
-A file is written beside its place, brought to the disk and renamed. :func:`preflight` looks at
+A file is written under a temporary name, synced to disk and renamed. :func:`preflight` checks
 every output of a command before anything is computed: it must not be an input, a device, or
-somebody's folder. ``-`` and ``/dev/stdout`` are standard output.
+a folder kgsm did not make. ``-`` and ``/dev/stdout`` are standard output.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import IO, Any
 
 from .errors import MissingError, UsageError
 
-#: What stands in a folder that a command of kgsm made for itself, and may empty again.
+#: Marks a folder that a command of kgsm made, and may empty again.
 MARKER = ".kgsm"
 #: Files of a table of results.
 RESULTS = (".csv", ".parquet", ".pq")
 
 
 def is_stdout(path: str | Path) -> bool:
-    """Whether a path means standard output.
+    """Return True if a path means standard output.
 
     >>> is_stdout("-"), is_stdout("/dev/stdout"), is_stdout("./-")
     (True, True, False)
@@ -113,7 +113,7 @@ def own_folder(folder: str | Path, names: Sequence[str]) -> Path:
     """Make a folder for results, or go on in one that kgsm made; returns it.
 
     names: files and folders that will be written in it. UsageError where one of them is
-    there already and the folder carries no marker of ours: it is somebody else's.
+    there already and the folder has no marker: kgsm did not make it.
     """
     folder = Path(folder)
     try:
@@ -135,7 +135,7 @@ def own_folder(folder: str | Path, names: Sequence[str]) -> Path:
 
 
 def sweep(folder: Path) -> None:
-    """Remove temporary files of processes that died: those nobody holds the lock of."""
+    """Remove temporary files of processes that died: those that are not locked."""
     try:
         import fcntl
     except ImportError:  # not on Windows
@@ -207,7 +207,7 @@ def _check_suffix(path: Path, suffixes: Sequence[str], what: str) -> None:
 
 
 def _lock(file: IO[Any]) -> None:
-    """Hold the file as long as this process lives, so that nobody sweeps it away."""
+    """Lock the file while this process lives, so that no other process removes it."""
     with suppress(ImportError, OSError):
         import fcntl
 

@@ -40,7 +40,7 @@ def code_digest(*rooms: str) -> str:
     """Return the SHA-256 of the code of packages and modules, such as ``kgsm_infer.maps``.
 
     Packages count with everything below them, built extensions included. Nothing is imported
-    but the parents of a room. ModuleNotFoundError where there is no such room.
+    but the parents of a room. ModuleNotFoundError if a room does not exist.
     """
     digest = hashlib.sha256()
     for room in rooms:
@@ -62,7 +62,7 @@ def content_digest(path: str | Path) -> str:
 
 
 def file_stamp(path: str | Path) -> list[int]:
-    """Return size and time of change of a file, ns; empty if there is none.
+    """Return size and time of change of a file, ns; empty if it does not exist.
 
     Of a folder (Zarr): the number of its files, their total size, and the latest change.
     """

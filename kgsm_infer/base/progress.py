@@ -1,4 +1,4 @@
-"""A progress bar on a terminal: how far, how fast, how long still."""
+"""Progress bar on a terminal, with speed and remaining time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 def pixels_bar(what: str) -> Iterator[Callable[[int, int], None] | None]:
     """A callback (pixels done, of how many) that draws a bar on stderr; None without rich.
 
-    Nothing is drawn where stderr is no terminal.
+    Nothing is drawn if stderr is not a terminal.
     """
     try:
         from rich.console import Console
@@ -29,7 +29,7 @@ def pixels_bar(what: str) -> Iterator[Callable[[int, int], None] | None]:
         task = bar.add_task(what, total=None, rate="")
 
         def progress(done: int, total: int) -> None:
-            if bar.tasks[0].total is None:  # what an earlier run did is no speed of this one
+            if bar.tasks[0].total is None:  # work of an earlier run does not count for the speed
                 bar.reset(task, completed=done, total=total)
             speed = bar.tasks[0].speed
             rate = f"{speed / 1e3:,.0f} kpx/s" if speed else ""

@@ -1,6 +1,6 @@
 """Read TOML and JSON into frozen dataclasses, and describe them in JSON Schema.
 
-A field's type and the constraints beside it state what the field may hold:
+The type of a field and its constraints state what it may hold:
 
     @dataclass(frozen=True)
     class Server:
@@ -61,7 +61,7 @@ class Range:
     below: float | None = None
 
     def accepts(self, value: Any) -> bool:
-        """Return True if a number lies inside the bounds (or is no number)."""
+        """Return True if a number lies inside the bounds; other values pass."""
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return True
         return not (
@@ -214,7 +214,7 @@ _Constraint = Range | Choices | Length | Pattern
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a value is: its dotted key, and the folder its relative paths start from."""
+    """Position of a value: its dotted key, and the folder its relative paths start from."""
 
     key: str = ""
     folder: Path | None = None
@@ -600,7 +600,7 @@ class SettingsFile:
     """A kind of settings file.
 
     what: such as "gateway configuration".  error: raised for anything wrong with the file.
-    hint: what to do if there is no such file.  max_bytes: larger files are refused.
+    hint: what to do if the file is missing.  max_bytes: larger files are refused.
     """
 
     what: str
