@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kgsm_infer.base import flags
-from kgsm_infer.model.index import wetness_of
+from kgsm_infer.model.index import wetness_model, wetness_of
 from kgsm_infer.tables.table import table_from_columns
 
 GROWING_C, THAWED_C = 5.0, 0.0
@@ -92,7 +92,8 @@ def main(path: str) -> None:
         f"({int((known & (temp_c > GROWING_C)).sum())} looks of {len(np.unique(site))} fields)"
     )
     columns = {name: looks[name] for name in ("site", "date", "vh_db", "vv_db", "ndvi", "temp_c")}
-    table = table_from_columns(columns, path)
+    reads = wetness_model().columns_read()
+    table = table_from_columns(columns, path, reads=reads)
     for note in table.notes:
         print(note)
     result = wetness_of(table)

@@ -411,7 +411,9 @@ def _read_for(
     """A table with what a model reads, the weather file's features among it."""
     from ..tables.weather import table_with_weather
 
-    table = table_with_weather(path, model.table_features(), keep or "empty", weather, clock)
+    table = table_with_weather(
+        path, model.table_features(), keep or "empty", weather, clock, model.columns_read()
+    )
     notes(table.notes)
     return table
 

@@ -29,11 +29,12 @@ def wetness_of_table(
     """
     from ..app.output import summary, write_columns
 
-    sheet, features = read_sheet(path), wetness_model().table_features()
+    sheet, model = read_sheet(path), wetness_model()
+    features = model.table_features()
     if limits is None and {"sand", "clay"} <= set(sheet.columns):
         features = (*features, "sand", "clay")
     # read once: standard input has nothing to say a second time
-    table = table_of(sheet, features, (), once=True, keep="empty")
+    table = table_of(sheet, features, (), once=True, keep="empty", reads=model.columns_read())
     if not allow_future:
         table = leave_out_future(table)
     for note in table.notes:

@@ -232,7 +232,18 @@ class Model:
 
     def table_of(self, columns: Any) -> Table:
         """Return a table of columns in memory with all columns that this model reads."""
-        return table_from_columns(columns, features=self.table_features())
+        return table_from_columns(
+            columns, features=self.table_features(), reads=self.columns_read()
+        )
+
+    def columns_read(self) -> tuple[str, ...]:
+        """Return the columns of a table that are read, with those behind a context."""
+        names = [*self.card.inputs.columns, *self.card.optional_columns]
+        for name in list(names):
+            while name in CONTEXT:
+                name = CONTEXT[name].base
+                names.append(name)
+        return tuple(dict.fromkeys(names))
 
     @property
     def source_columns(self) -> tuple[str, ...]:

@@ -52,6 +52,8 @@ class Rule:
     """What a column can hold: closed range, what it is, and why a value may miss it.
 
     below: the upper end itself is no value (0 dB is what an unmasked fill leaves).
+    outlier: closed range that physics allows for single measurements, such as a building at
+        +0.8 dB; None where a value outside low .. high can only be a wrong unit or a fill value.
     """
 
     low: float
@@ -59,6 +61,21 @@ class Rule:
     what: str
     cause: Callable[[float], str]
     below: bool = False
+    outlier: tuple[float, float] | None = None
+
+    def is_outlier(self, values: ArrayLike) -> NDArray[np.bool_]:
+        """Find single physical outliers: outside the range, of the right unit, no fill value.
+
+        >>> RULES["vh_db"].is_outlier([0.8, -150.0, -9999.0, 0.0, -15.0]).tolist()
+        [True, False, False, False, False]
+        """
+        values = np.asarray(values, np.float64)
+        if self.outlier is None:
+            return np.zeros(values.shape, bool)
+        low, high = self.outlier
+        at_end = (values == self.high) & self.below
+        inside = (values >= low) & (values <= high)
+        return np.asarray(self.outside(values) & inside & ~is_fill(values) & ~at_end, np.bool_)
 
     def outside(self, values: ArrayLike) -> NDArray[np.bool_]:
         """Where values cannot be; NaN is missing, not outside."""
@@ -106,13 +123,16 @@ def _linear_cause(value: float) -> str:
 
 
 # Below -60 dB nothing comes back that a radar could tell from its own noise (-22 to -30 dB).
-_DB = Rule(-60.0, 0.0, "a backscatter in dB (-60 to below 0)", _db_cause, below=True)
-_LINEAR = Rule(0.0, 1.0, "a linear backscatter (0 to below 1)", _linear_cause, below=True)
+# A building or a reflector reaches +20 dB. Noise removal can leave a small negative power.
+_DB = Rule(-60.0, 0.0, "a backscatter in dB (-60 to below 0)", _db_cause, True, (-60.0, 20.0))
+_LINEAR = Rule(0.0, 1.0, "a linear backscatter (0 to below 1)", _linear_cause, True, (-0.01, 100.0))
 RULES: Mapping[str, Rule] = {
     **{f"{pol}_{form}": _DB for pol in POLARISATIONS for form in ("db", "gamma0_db")},
     **{f"{pol}_{form}": _LINEAR for pol in POLARISATIONS for form in ("linear", "gamma0_linear")},
-    "angle_deg": Rule(1.6, 89.9, "an incidence angle in degrees (1.6 to 89.9)", _angle_cause),
-    "ndvi": Rule(-1.0, 1.0, "an NDVI (-1 to 1)", _ndvi_cause),
+    "angle_deg": Rule(
+        1.6, 89.9, "an incidence angle in degrees (1.6 to 89.9)", _angle_cause, outlier=(1.6, 180.0)
+    ),
+    "ndvi": Rule(-1.0, 1.0, "an NDVI (-1 to 1)", _ndvi_cause, outlier=(-2.0, 2.0)),
     "vwc_kg_m2": Rule(
         0.0, 50.0, "a vegetation water content in kg/m2 (0 to 50)", lambda _: "in g/m2 or percent?"
     ),

@@ -65,13 +65,7 @@ class Refusal:
         cells: an array of numbers, :class:`Cells`, or any column in memory.
         """
         column = column_of(cells)
-        if isinstance(column, Cells):
-            values = self._parsed(name, column)
-        else:
-            values = np.asarray(column, np.float64)
-        self.first(
-            np.isinf(values), name, column, "is infinite; leave the cell empty where missing"
-        )
+        values = self._finite(name, column)
         if rule is None:
             self.first(is_fill(values), name, column, f"is no measurement; {FILL_CAUSE}")
             return values
@@ -80,6 +74,43 @@ class Refusal:
             name,
             column,
             lambda at: f"is not {rule.what}; {rule.why(values[at])}",
+        )
+        return values
+
+    def numbers_with_outliers(self, name: str, cells: Any, rule: Rule) -> NDArray[np.float64]:
+        """Parse a column as :meth:`numbers`; a single physical outlier becomes infinite.
+
+        Every engine flags an infinite input ``input_out_of_range``, and no mean or past contains
+        it. DataError for fill values, for values of another unit, and where more than half of the
+        cells with a value are outside the range.
+        """
+        column = column_of(cells)
+        values = self._finite(name, column)
+        outlier, outside = rule.is_outlier(values), rule.outside(values)
+        most = 2 * np.count_nonzero(outside) > np.count_nonzero(~np.isnan(values))
+        refused = outside if most else outside & ~outlier
+        self.first(refused, name, column,
+                   lambda at: f"is not {rule.what}; {rule.why(values[at])}")  # fmt: skip
+        return np.where(outlier, np.inf, values)
+
+    def numbers_or_missing(self, cells: Any, rule: Rule | None) -> NDArray[np.float64]:
+        """Parse a column that the model does not read; a cell without a possible value is NaN."""
+        column = column_of(cells)
+        if isinstance(column, Cells):
+            values = self._parsed("", column, refuse=False)
+        else:
+            values = np.asarray(column, np.float64)
+        outside = is_fill(values) if rule is None else rule.outside(values)
+        return np.where(np.isfinite(values) & ~outside, values, np.nan)
+
+    def _finite(self, name: str, column: Any) -> NDArray[np.float64]:
+        """Parse a column of cells or numbers; DataError for text and infinities."""
+        if isinstance(column, Cells):
+            values = self._parsed(name, column)
+        else:
+            values = np.asarray(column, np.float64)
+        self.first(
+            np.isinf(values), name, column, "is infinite; leave the cell empty where missing"
         )
         return values
 
@@ -116,21 +147,23 @@ class Refusal:
         )
         return texts.names()
 
-    def _parsed(self, name: str, cells: Cells) -> NDArray[np.float64]:
+    def _parsed(self, name: str, cells: Cells, refuse: bool = True) -> NDArray[np.float64]:
         if not self.decimal_commas and (core := text_core()) is not None:
-            return self._parsed_fast(core, name, cells)
+            return self._parsed_fast(core, name, cells, refuse)
         values = np.empty(len(cells), np.float64)
         start = 0
         for block in cells.blocks():
             for i, cell in enumerate(block, start):
                 values[i] = np.nan if cell in MISSING else self._number(cell)
             start += len(block)
+        if not refuse:
+            return values
         bad = np.isnan(values) & _neither(cells, values)
         self.first(bad, name, cells, lambda at: self._why_not(cells[at]))
         return values
 
-    def _parsed_fast(self, core: Any, name: str, cells: Cells) -> NDArray[np.float64]:
-        """As :meth:`_parsed`: C parses plain numbers, Python the irregular cells."""
+    def _parsed_fast(self, core: Any, name: str, cells: Cells, refuse: bool) -> NDArray[np.float64]:
+        """Parse as :meth:`_parsed`: plain numbers in C, irregular cells in Python."""
         values, irregular = np.empty(len(cells), np.float64), np.empty(len(cells), np.uint8)
         core.text_floats(*cells.packed, values, irregular)
         at = np.flatnonzero(irregular)
@@ -144,6 +177,8 @@ class Refusal:
         made = np.asarray([np.nan if c in MISSING else self._number(c) for c in distinct])
         refused = np.asarray([c.lower() not in _MISSING for c in distinct]) & np.isnan(made)
         values[at] = made[codes]
+        if not refuse:
+            return values
         bad = np.zeros(len(cells), bool)
         bad[at] = refused[codes]
         self.first(bad, name, cells, lambda i: self._why_not(cells[i]))

@@ -9,7 +9,7 @@ missing stays missing. Files are read in :mod:`kgsm_infer.tables.reading`, cells
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +19,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..base.errors import DataError, MissingError
-from .columns import OTHER_NAMES, POLARISATIONS, RULES, forms_given, is_backscatter, made_from, make
+from .columns import (
+    OTHER_NAMES,
+    POLARISATIONS,
+    RULES,
+    Rule,
+    forms_given,
+    is_backscatter,
+    made_from,
+    make,
+)
 from .dates import asked_day, is_future
 from .duplicates import Rows, check_keep, merge
 from .parsing import MISSING
 from .reading import Sheet, read_sheet, sheet_of, write_csv
-from .text_column import Cells, shown, text_codes, texts_of
+from .text_column import Cells, column_of, shown, text_codes, texts_of
 
 __all__ = [
     "MISSING",
@@ -128,6 +137,7 @@ def read_table(
     require: Sequence[str] = (),
     once: bool = True,
     keep: str = "refuse",
+    reads: Collection[str] | None = None,
 ) -> Table:
     """Read a CSV or Parquet table; ``-`` is standard input.
 
@@ -137,10 +147,13 @@ def read_table(
         would be guesswork. Row by row (isolation) they do no harm.
     keep: what to do with rows of one time that contradict each other: ``refuse`` the table,
         leave what differs ``empty``, or take the ``first``, ``last`` or ``mean``.
+    reads: contract columns whose cells are checked, beside ``features`` and ``require``; None for
+        all. In a column read, a fill value or a wrong unit refuses the table, and a single
+        physical outlier is infinite, with a note. A cell of any other column never refuses it.
     DataError names file, row, column, value and likely cause.
     """
     check_keep(keep)
-    return table_of(read_sheet(path), features, require, once, keep)
+    return table_of(read_sheet(path), features, require, once, keep, reads)
 
 
 def table_from_columns(
@@ -152,11 +165,13 @@ def table_from_columns(
     once: bool = True,
     keep: str = "refuse",
     row_number: NDArray[np.int64] | None = None,
+    reads: Collection[str] | None = None,
 ) -> Table:
-    """A table from columns in memory, checked as a file is.
+    """Check columns in memory as a file is checked.
 
     columns: a mapping of arrays or lists, or a data frame of pandas, polars or pyarrow.
     row_number: (R,) the rows messages name; from 1 where not given.
+    Other arguments as :func:`read_table`.
 
     >>> columns = {"site": ["a"], "date": ["2024-05-01"], "vh_linear": [0.01], "ndvi": [None]}
     >>> table = table_from_columns(columns)
@@ -164,7 +179,7 @@ def table_from_columns(
     ([-20.0], [nan])
     """
     check_keep(keep)
-    return table_of(sheet_of(columns, source, row_number), features, require, once, keep)
+    return table_of(sheet_of(columns, source, row_number), features, require, once, keep, reads)
 
 
 def leave_out_future(table: Table, *, drop: bool = False) -> Table:
@@ -189,26 +204,32 @@ def leave_out_future(table: Table, *, drop: bool = False) -> Table:
 
 
 def table_of(
-    sheet: Sheet, features: Sequence[str], require: Sequence[str], once: bool, keep: str
+    sheet: Sheet,
+    features: Sequence[str],
+    require: Sequence[str],
+    once: bool,
+    keep: str,
+    reads: Collection[str] | None = None,
 ) -> Table:
     """Check the columns of a file and give them their meaning; as :func:`read_table`."""
     try:
-        return _merged(_checked(sheet, features, require), once, keep)
+        return _merged(_checked(sheet, features, require, reads), once, keep)
     except MemoryError:
         raise MissingError(f"{sheet.source}: not enough memory for its {len(sheet)} rows") from None
 
 
-def _checked(sheet: Sheet, features: Sequence[str], require: Sequence[str]) -> Table:
+def _checked(
+    sheet: Sheet, features: Sequence[str], require: Sequence[str], reads: Collection[str] | None
+) -> Table:
     source, columns, check = sheet.source, sheet.columns, sheet.check
     for name in ("site", "date"):
         if name not in columns:
             raise DataError(f"{source}: no column {name!r}; {have(columns, name)}")
     if len(sheet) == 0:
         raise DataError(f"{source}: no rows, only a header")
-    numbers: dict[str, NDArray[np.float64]] = {}
-    for name in (*RULES, *features):
-        if name in columns and name not in numbers:
-            numbers[name] = check.numbers(name, columns[name], RULES.get(name))
+    numbers, notes = _numbers_of(
+        sheet, features, None if reads is None else {*reads, *features, *require}
+    )
     for polarisation in POLARISATIONS:
         to_sigma0_db(polarisation, numbers, source)
     for name in (*features, *require):
@@ -228,7 +249,51 @@ def _checked(sheet: Sheet, features: Sequence[str], require: Sequence[str]) -> T
             if name not in ("site", "date") and name not in numbers and not is_backscatter(name)
         },
         sheet.row_number,
-        notes=(f"{source}: decimal commas are read as points",) if sheet.decimal_commas else (),
+        notes=tuple(notes),
+    )
+
+
+def _numbers_of(
+    sheet: Sheet, features: Sequence[str], reads: Collection[str] | None
+) -> tuple[dict[str, NDArray[np.float64]], list[str]]:
+    """Parse the numeric columns by name, with notes on what was decided."""
+    columns, check = sheet.columns, sheet.check
+    numbers: dict[str, NDArray[np.float64]] = {}
+    notes = [f"{sheet.source}: decimal commas are read as points"] if sheet.decimal_commas else []
+    for name in (*RULES, *features):
+        if name not in columns or name in numbers:
+            continue
+        cells, rule = columns[name], RULES.get(name)
+        if reads is None or (rule is None and name in reads):
+            numbers[name] = check.numbers(name, cells, rule)
+        elif rule is None or not _is_read(name, reads, columns):
+            numbers[name] = check.numbers_or_missing(cells, rule)
+        else:
+            values = check.numbers_with_outliers(name, cells, rule)
+            numbers[name] = values
+            if np.isinf(values).any():
+                notes.append(_outliers(sheet, name, rule, np.isinf(values)))
+    return numbers, notes
+
+
+def _is_read(name: str, reads: Collection[str], columns: Container[str]) -> bool:
+    """True for a column of ``reads``, and for one that such a column is computed from."""
+    return name in reads or any(
+        name in made_from(column, columns)
+        for column in ("vh_db", "vv_db", "ndvi")
+        if column in reads
+    )
+
+
+def _outliers(sheet: Sheet, name: str, rule: Rule, rows: NDArray[np.bool_]) -> str:
+    """Describe the single outliers of a column for a note."""
+    at = int(np.argmax(rows))
+    count = int(rows.sum())
+    cell = shown(column_of(sheet.columns[name])[at])
+    return (
+        f"{sheet.source}: row {int(sheet.row_number[at])}, column {name}: {cell} is not "
+        f"{rule.what}; {'this row is' if count == 1 else f'{count} such rows are'} flagged "
+        "input_out_of_range"
     )
 
 

@@ -22,7 +22,7 @@ and a full one would hold the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -133,12 +133,13 @@ def table_with_weather(
     keep: str = "empty",
     weather: str | Path | None = None,
     utc_offset_hours: float = 0.0,
+    reads: Collection[str] | None = None,
 ) -> Table:
     """Read a table with ``features``, those of a weather file made from it where one is given."""
     if weather is None:
-        return read_table(path, features=features, keep=keep)
+        return read_table(path, features=features, keep=keep, reads=reads)
     own = [name for name in features if not is_weather(name)]
-    table = read_table(path, features=own, keep=keep)
+    table = read_table(path, features=own, keep=keep, reads=reads)
     return with_weather(table, read_weather(weather, utc_offset_hours), features)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import DataError
-from ...tables.columns import RULES
+from ...tables.columns import FROZEN_BY, RULES
 from ...tables.reading import read_sheet
 from ...tables.table import Table, table_from_columns
 from ..farm import Paddocks
@@ -79,7 +79,14 @@ def rows_of_columns(
         for name, values in cells.items()
         if name not in _NAMES and name not in RULES and _all_numbers(values)
     ]
-    table = table_from_columns(cells, source, features=extra, keep=keep, row_number=row_number)
+    table = table_from_columns(
+        cells,
+        source,
+        features=extra,
+        keep=keep,
+        row_number=row_number,
+        reads=(*needed, *statics, *FROZEN_BY) if needed else None,
+    )
     named = _paddock_of_rows(table)
     properties = paddocks.properties
     outside = tuple(sorted({name for name in named if not paddocks.known(name)}))
