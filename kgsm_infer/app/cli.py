@@ -373,10 +373,12 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="the card as JSON")] = False,
 ) -> None:
     """What a model is, what it reads, and how well it did."""
-    from ..model.onnx_reader import read_model_file
+    from ..model.onnx_reader import other_sibling, read_model_file
     from .output import describe
 
     file = read_model_file(model)
+    if name := other_sibling(file):
+        note(f"{name} is of another export; copy both files from one, or use this one alone")
     say(file.card.to_json() if as_json else describe(file))
 
 

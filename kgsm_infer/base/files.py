@@ -13,6 +13,7 @@ import os
 import shutil
 import stat
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,8 +21,15 @@ from typing import IO, Any
 
 from .errors import MissingError, UsageError
 
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is locked, and nothing swept
+    fcntl = None  # type: ignore[assignment]
+
 #: Marks a folder that a command of kgsm made, and may empty again.
 MARKER = ".kgsm"
+#: Do not wait for the other end of a pipe.
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 #: Files of a table of results.
 RESULTS = (".csv", ".parquet", ".pq")
 
@@ -53,13 +61,11 @@ def whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     try:
         target = _target(Path(path))
         sweep(target.parent)
-        part = target.with_name(f".kgsm-{os.urandom(6).hex()}.part")  # short: names have a limit
-        text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+        part, file = _new_part(target.parent, mode)
     except OSError as error:
         raise _explained(Path(path), error) from None
     try:
-        with open(part, mode.replace("w", "x"), **text) as file:  # type: ignore[call-overload]
-            _lock(file)
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -134,15 +140,79 @@ def own_folder(folder: str | Path, names: Sequence[str]) -> Path:
     return folder
 
 
-def sweep(folder: Path) -> None:
-    """Remove temporary files of processes that died: those that are not locked."""
+@contextmanager
+def workshop(folder: str | Path) -> Iterator[Path]:
+    """Yield a hidden folder for unfinished files of ``folder``, which is made if needed.
+
+    It is removed in any case; that of a killed process is removed by the next call. MissingError
+    where the folder cannot be written.
+    """
+    folder = Path(folder)
     try:
-        import fcntl
-    except ImportError:  # not on Windows
-        return
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
+        part = folder / f".kgsm-{os.urandom(6).hex()}.parts"
+        part.mkdir(mode=0o700)
+        lock = open(part / _LOCK, "wb")  # noqa: SIM115  held as long as the folder
+        _lock(lock)
+    except OSError as error:
+        raise _explained(folder / "results", error) from None
+    try:
+        yield part
+    finally:
+        lock.close()
+        shutil.rmtree(part, ignore_errors=True)
+
+
+#: The file in a workshop whose lock says that its process is alive.
+_LOCK = ".lock"
+#: Seconds after which a workshop without a lock file was left by a killed process.
+_NO_LOCK_S = 60.0
+
+
+def sweep(folder: Path) -> None:
+    """Remove temporary files and folders of dead processes: those whose lock is free."""
     for part in folder.glob(".kgsm-*.part"):
-        with suppress(OSError), open(part, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(OSError), _held(part):
+            part.unlink()
+    for part in folder.glob(".kgsm-*.parts"):
+        with suppress(OSError):
+            if (part / _LOCK).is_file():
+                with _held(part / _LOCK):
+                    shutil.rmtree(part, ignore_errors=True)
+            elif time.time() - part.stat().st_mtime > _NO_LOCK_S:
+                shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Hold the lock of a regular file; OSError where another process holds it."""
+    # neither a link nor a pipe may stop or mislead the sweep
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | _NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        if fcntl is None:
+            raise OSError(errno.ENOLCK, "no locks on this system")
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _new_part(folder: Path, mode: str) -> tuple[Path, IO[Any]]:
+    """Create and lock a temporary file.
+
+    Between the two a sweep of another process may remove it; then the next name is tried.
+    """
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    while True:
+        part = folder / f".kgsm-{os.urandom(6).hex()}.part"  # short: names have a limit
+        file = open(part, mode.replace("w", "x"), **text)  # type: ignore[call-overload]  # noqa: SIM115
+        if _lock(file) and os.fstat(file.fileno()).st_nlink > 0:
+            return part, file
+        file.close()
+        with suppress(OSError):
             part.unlink()
 
 
@@ -206,12 +276,17 @@ def _check_suffix(path: Path, suffixes: Sequence[str], what: str) -> None:
         raise UsageError(f"{path}: {what} are written as {told}")
 
 
-def _lock(file: IO[Any]) -> None:
-    """Lock the file while this process lives, so that no other process removes it."""
-    with suppress(ImportError, OSError):
-        import fcntl
-
+def _lock(file: IO[Any]) -> bool:
+    """Lock a file as long as this process lives; False where another process holds it."""
+    if fcntl is None:
+        return True
+    try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: nothing is swept there either
+        return True
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -92,8 +92,8 @@ def read_model_file(source: str | Path | bytes) -> ModelFile:
     ``wetness``, where no file has that name, is the one of SHIPPED.
 
     The card must be there and readable, the graph must be the one the card names and of its
-    shapes, nothing may have changed since export, and a sibling in the same folder must carry
-    the same card. ModelError says what is wrong.
+    shapes, and nothing may have changed since export. Each file is complete by itself; see
+    :func:`other_sibling` for the second one. ModelError says what is wrong.
     """
     path = None if isinstance(source, bytes) else _shipped_or(Path(source))
     content = source if isinstance(source, bytes) else _content(_shipped_or(Path(source)))
@@ -117,8 +117,6 @@ def read_model_file(source: str | Path | bytes) -> ModelFile:
         check_graph(graph, card, roles[0])
     except (IndexError, KeyError, ValueError) as error:
         raise ModelError(f"{name}: not a graph of kgsm ({error})") from None
-    if path is not None:
-        _check_sibling(path, roles[0], card_text)
     return ModelFile(path, roles[0], card, content, hashlib.sha256(content).hexdigest())
 
 
@@ -140,6 +138,24 @@ def sibling_path(path: Path, role: str) -> Path:
     """Return the path of the other file of the model: NAME.onnx or NAME.core.onnx."""
     stem = path.name.removesuffix(".onnx").removesuffix(".core")
     return path.with_name(f"{stem}.core.onnx" if role == "complete" else f"{stem}.onnx")
+
+
+def other_sibling(file: ModelFile) -> str:
+    """Name the model's second file where it is of another export, or damaged; "" where it is not.
+
+    An export that was stopped between its two files leaves such a pair; each file still works.
+    """
+    if file.path is None:
+        return ""
+    sibling = sibling_path(file.path, file.role)
+    if not sibling.is_file():
+        return ""
+    try:
+        card_text, _ = card_and_graph(_content(sibling), str(sibling))
+        same = card_text is not None and card_from_json(card_text, str(sibling)) == file.card
+    except ModelError:
+        same = False
+    return "" if same else sibling.name
 
 
 def sealed(content: bytes) -> bytes:
@@ -242,18 +258,6 @@ def _content(path: Path) -> bytes:
     if len(content) > MOST_BYTES:
         raise ModelError(f"{path}: larger than {MOST_BYTES >> 20} MiB; not a model of kgsm")
     return content
-
-
-def _check_sibling(path: Path, role: str, card_text: str) -> None:
-    sibling = sibling_path(path, role)
-    if not sibling.is_file():
-        return
-    other, _ = card_and_graph(_content(sibling), str(sibling))
-    if other != card_text:
-        raise ModelError(
-            f"{path}: {sibling.name} in the same folder belongs to another model; "
-            "copy both files from one export"
-        )
 
 
 def _before_seal(content: bytes) -> int:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..base.errors import DataError, UsageError
-from ..base.files import whole
+from ..base.files import whole, workshop
 from ..base.fingerprint import code_digest, file_stamp, fingerprint
 from ..kernels import in_use
 from ..kernels.fusion import Fusion, Pair
@@ -28,7 +28,7 @@ from ..scenes.gdal import gdal, open_dataset, rasterio_or_reason
 from ..scenes.layers import cube_named
 from ..scenes.stack import Stack
 from . import CODE
-from .grids import Draft, into_place, workshop
+from .grids import Draft, into_place
 from .manifests import manifest_text
 from .methods import (
     DEFAULT_METHOD,

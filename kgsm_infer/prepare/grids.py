@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -138,20 +136,6 @@ def finer(grid: Grid, parts: int, rows: slice, columns: slice, margin: int = 0) 
     )
 
 
-@contextmanager
-def workshop(folder: Path) -> Iterator[Path]:
-    """A hidden folder beside the results for what is not whole yet; it goes in any case."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
-    except OSError as error:
-        raise MissingError(f"{folder}: cannot be written ({error.strerror or error})") from None
-    try:
-        yield part
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
 class Draft:
     """A float32 raster that is written block by block, each once, then becomes a COG.
 
@@ -254,7 +238,7 @@ def said_simulated(path: str | Path) -> str:
 def into_place(part: Path, folder: Path) -> list[Path]:
     """Move finished files from the workshop to where they belong, all after all are whole."""
     moved = []
-    for file in sorted(part.iterdir()):
+    for file in sorted(item for item in part.iterdir() if not item.name.startswith(".")):
         file.replace(folder / file.name)
         moved.append(folder / file.name)
     return moved

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..base.errors import DataError
+from ..base.files import workshop
 from ..scenes.gdal import open_dataset
 from ..scenes.grid import Grid
-from .grids import Draft, into_place, said_simulated, workshop
+from .grids import Draft, into_place, said_simulated
 from .vegetation import of_cover, vwc_of
 
 

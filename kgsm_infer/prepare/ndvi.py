@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..base.errors import DataError, UsageError
-from ..base.files import whole
+from ..base.files import whole, workshop
 from ..base.fingerprint import code_digest, file_stamp, fingerprint
 from ..scenes.gdal import gdal, open_dataset
 from ..scenes.grid import Grid, Window
 from ..scenes.resampling import plane_on
 from . import CODE
-from .grids import Draft, finished, into_place, said_simulated, workshop
+from .grids import Draft, finished, into_place, said_simulated
 from .landcover import write_vwc
 from .manifests import manifest_text
 from .products import OpticalImage

@@ -16,12 +16,13 @@ import numpy as np
 
 from .. import __version__
 from ..base.errors import DataError, UsageError
+from ..base.files import workshop
 from ..base.fingerprint import code_digest, file_stamp, fingerprint
 from ..scenes.gdal import GDAL_CACHE_MB, rasterio_or_reason
 from ..scenes.grid import Grid
 from ..tables.passes import in_one_pass
 from . import CODE
-from .grids import Draft, finished, into_place, workshop
+from .grids import Draft, finished, into_place
 from .heights import Surface, Terrain, surface_of
 from .safe import Product, read_product
 from .sampling import Frame, Options, Tally, block_of, open_frame

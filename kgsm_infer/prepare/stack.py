@@ -21,7 +21,7 @@ import numpy as np
 
 from .. import __version__
 from ..base.errors import DataError
-from ..base.files import whole
+from ..base.files import whole, workshop
 from ..base.fingerprint import code_digest, fingerprint
 from ..base.network import open_session
 from ..scenes.gdal import gdal
@@ -31,7 +31,7 @@ from ..scenes.validity import Validity
 from . import CODE
 from .catalogue import Found
 from .download import WHOLE_MB, Asset, Local, asset_of, at_hand
-from .grids import Draft, finished, into_place, said_simulated, workshop
+from .grids import Draft, finished, into_place, said_simulated
 from .items import ItemGroup, asset_name, nodata_of, sort_items
 from .manifests import write_pass_manifests
 from .reflectance import PRODUCTS, landsat_clear, ndvi, reflectance, scl_clear

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,7 +23,7 @@ from onnx.reference import ReferenceEvaluator
 import kgsm_infer
 from kgsm_infer.base import flags
 from kgsm_infer.base.errors import ModelError
-from kgsm_infer.base.files import whole
+from kgsm_infer.base.files import whole, workshop
 from kgsm_infer.kernels.domain import Domain
 from kgsm_infer.kernels.wcm import Limits, isolate
 from kgsm_infer.kernels.window import whole_history
@@ -102,16 +101,17 @@ def write_files(network: KnowledgeGuidedLSTM, card: Card, folder: Path, name: st
     }
     card = dataclasses.replace(card, graph_sha256=digests)
     names = {"complete": f"{name}.onnx", "core": f"{name}.core.onnx"}
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as workshop:
+    with workshop(folder) as part:
         for role, model in graphs.items():
             content = with_card(model, card)
             if read_model_file(content).role != role:
                 raise ModelError(f"{names[role]}: the card does not describe the graph written")
-            (Path(workshop) / names[role]).write_bytes(content)
-        worst, windows = prove(network, Path(workshop) / names["complete"])
+            (part / names[role]).write_bytes(content)
+        worst, windows = prove(network, part / names["complete"])
+        # each file is valid by itself, so a stop between the two leaves two models that work
         for file in names.values():
             with whole(folder / file, "wb") as out:
-                out.write((Path(workshop) / file).read_bytes())
+                out.write((part / file).read_bytes())
     with whole(folder / "card.json") as out:
         out.write(card.to_json() + "\n")
     return Exported(

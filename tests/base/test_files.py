@@ -71,3 +71,70 @@ def test_a_full_disk_is_said(tmp_path, monkeypatch):
     with pytest.raises(MissingError, match="the disk is full"), whole(tmp_path / "a.csv") as file:
         file.write("x")
     assert os.listdir(tmp_path) == []
+
+
+WRITER = """
+import sys
+from kgsm_infer.base.files import whole
+for n in range(300):
+    with whole(f"out{sys.argv[1]}.csv") as file:
+        file.write("x" * 100)
+"""
+
+
+def test_processes_that_write_different_files_do_not_disturb_each_other(tmp_path):
+    """A sweep may meet a part between its creation and its lock; then the writer tries again."""
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(n)], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        )
+        for n in range(4)
+    ]
+    assert [
+        (writer.communicate(timeout=PATIENCE_S)[1], writer.returncode) for writer in writers
+    ] == [("", 0)] * 4
+    assert sorted(os.listdir(tmp_path)) == [f"out{n}.csv" for n in range(4)]
+
+
+def test_a_part_swept_before_its_lock_is_made_again(tmp_path, monkeypatch):
+    lock, swept = files._lock, []
+
+    def late(file):
+        if not swept:  # another process sweeps just now
+            swept.append(file.name)
+            files.sweep(tmp_path)
+        return lock(file)
+
+    monkeypatch.setattr(files, "_lock", late)
+    with whole(tmp_path / "out.csv") as file:
+        file.write("all")
+    assert swept and (tmp_path / "out.csv").read_text() == "all"
+    assert os.listdir(tmp_path) == ["out.csv"]
+
+
+def test_a_pipe_or_a_link_named_like_a_part_stops_no_command(tmp_path):
+    os.mkfifo(tmp_path / ".kgsm-000000000000.part")
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / ".kgsm-111111111111.part").symlink_to(tmp_path / "mine.txt")
+    with whole(tmp_path / "out.csv") as file:
+        file.write("all")
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+    assert (tmp_path / "out.csv").read_text() == "all"
+
+
+KILLED = """
+import os, signal, sys
+from kgsm_infer.base.files import workshop
+with workshop(sys.argv[1]) as part:
+    (part / "half.tif").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_workshop_of_a_killed_process_goes_with_the_next_call(tmp_path):
+    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=False)
+    assert done.returncode == -signal.SIGKILL and os.listdir(tmp_path)
+    with files.workshop(tmp_path) as mine, files.workshop(tmp_path) as another:
+        assert mine.is_dir() and another.is_dir(), "a living one stays"
+        assert len(os.listdir(tmp_path)) == 2
+    assert os.listdir(tmp_path) == []

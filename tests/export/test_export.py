@@ -19,7 +19,7 @@ from kgsm_infer.kernels.window import days_apart
 from kgsm_infer.model.card import CARD_KEY, card_from_json
 from kgsm_infer.model.model import load
 from kgsm_infer.model.observations import frost_flags
-from kgsm_infer.model.onnx_reader import card_and_graph, read_model_file, sealed
+from kgsm_infer.model.onnx_reader import card_and_graph, other_sibling, read_model_file, sealed
 from kgsm_train.export import files as export_module
 from kgsm_train.export.graph import complete_graph, core_graph
 from kgsm_train.export.nodes import IR_VERSION, OPSET
@@ -234,7 +234,12 @@ def test_files_are_held_against_their_card(tmp_path):
     refused(with_card(kind="oracle"), "inconsistent .kind 'oracle'")
     refused(with_card(wcm=None), "inconsistent")
     refused(with_card(steps=0), "inconsistent")
-    refused(with_card(created="2020"), "belongs to another model")
+    paths["complete"].write_bytes(with_card(created="2020"))
+    apart = read_model_file(paths["complete"])  # a stop between the two files of an export
+    assert other_sibling(apart) == paths["core"].name
+    assert other_sibling(read_model_file(paths["core"])) == paths["complete"].name
+    paths["complete"].write_bytes(good)
+    assert other_sibling(read_model_file(paths["complete"])) == ""
     paths["core"].unlink()
     paths["complete"].write_bytes(good)
     assert read_model_file(paths["complete"]).role == "complete"  # one file is enough
