@@ -16,7 +16,7 @@ from ..model.card import Card
 from ..model.onnx_reader import ModelFile
 from ..model.result import Retrieval
 from ..tables.table import Table, write_csv
-from ..tables.text_column import Cells
+from ..tables.text_column import TextColumn
 
 
 def write_retrieval(
@@ -228,11 +228,11 @@ def write_columns(
 ) -> None:
     """``site,date``, the columns (R,) and ``flags``, one line per row of the file read."""
     values, code = np.unique(table.as_given(mask), return_inverse=True)
-    words = Cells.of(flags.names(int(value)) for value in values).take(code)
+    words = TextColumn.of(flags.names(int(value)) for value in values).take(code)
     date_text = table.date_text if table.given is None else table.given.date_text
     written: dict[str, ArrayLike] = {"site": table.as_given(table.site), "date": date_text}
     written |= {name: table.as_given(values) for name, values in columns.items()}
     written["flags"] = words
     if simulated:
-        written["source"] = Cells.of(["simulated"]).take(np.zeros(len(words), np.int64))
+        written["source"] = TextColumn.of(["simulated"]).take(np.zeros(len(words), np.int64))
     write_csv(path, written)

@@ -1,4 +1,4 @@
-"""What a row takes from other rows: its field and its scene on that date, and its past.
+"""Definitions of context: columns of a row computed from its field, its scene and its past.
 
 Speckle averages out over a field, and the scene's level on a date carries what all fields
 share (rain, dew, the sensor). A field's own usual and driest state take out what does not
@@ -19,14 +19,13 @@ linear power, before any logarithm or isolation; NDVI as it is.
                                              vh_anomaly within each field
     ndvi_over_scene                          ndvi less its mean over the scene
 
-Which dates make a history is a :class:`HistoryRule`: those up to the row's own date, as
-in operation, or all of the table, later ones too. To be used as in training, give the
-archive of a field with its newest acquisition.
+A :class:`HistoryRule` sets the passes that make a past: those up to the row's own, as in
+operation, or all of the table, later ones too. A model needs the archive of a field, or its
+state file, with the newest acquisition.
 
-A table that has such a column is believed, and so a gateway that sees one paddock at a
-time, or a raster whose pixels are averaged elsewhere, brings its own. Otherwise the context
-is made of the rows at hand. Fewer of them than training had the habit of seeing are flagged
-``context_missing``: the number is then made with a context that is not one.
+A context column in a table overrides the computed one; a gateway that sees one paddock at a
+time, or a raster whose pixels were averaged before, can provide it. Values computed from fewer
+rows than ``ContextColumn.minimum_rows`` are flagged ``context_missing``.
 """
 
 from __future__ import annotations
@@ -124,15 +123,15 @@ CONTEXT: Mapping[str, ContextColumn] = {
 #: A count that satisfies every context column, for columns that the input provides.
 ENOUGH = max(column.minimum_rows for column in CONTEXT.values())
 
-#: Passes that enter a place's past: those up to the row's own, or all at hand.
+#: Passes that enter a place's past: those up to the row's own, or all of the input.
 SPANS = ("past", "all")
 
 
 @dataclass(frozen=True)
 class Typical:
-    """The typical place of a region, which stands in where a place's own past is short.
+    """Typical place of a region; it replaces a place's own past where that is short.
 
-    looks: so many acquisitions of it stand before a place's own (k below).
+    looks: weight of the typical place, in acquisitions (k below).
     usual_db: mean backscatter, dB.  swing_db: standard deviation in time, dB, above 0.
 
     With n acquisitions of a place, of mean m and standard deviation s,
@@ -157,10 +156,10 @@ class Typical:
 
 @dataclass(frozen=True)
 class HistoryRule:
-    """How a history is made.
+    """Passes and typical places that a place is compared with.
 
     span: ``past``, the acquisitions up to the one asked for, which is all that a user has in
-        operation, or ``all`` of those at hand.
+        operation, or ``all`` of the input.
     typical: polarisation (``vh``, ``vv``) -> the typical place of the training data, which
         the anomalies need.
     """
@@ -173,16 +172,16 @@ class HistoryRule:
             raise ValueError(f"history {self.span!r} is neither past nor all")
 
     def typical_of(self, name: str) -> Typical:
-        """The typical place context ``name`` is compared with; DataError where none is known."""
+        """Return the typical place for context ``name``; DataError without one."""
         if name[:2] not in self.typical:
             raise DataError(
-                f"{name} is made with the typical place of a training table, and none is given"
+                f"{name} needs the typical place of a training table, and the rule has none"
             )
         return self.typical[name[:2]]
 
 
 def needed(names: Sequence[str], given: Callable[[str], bool]) -> list[str]:
-    """The contexts among ``names`` that are not given, and those they are made of, bases first.
+    """List the contexts among ``names`` that are not given, and their bases, bases first.
 
     >>> needed(["ndvi_over_scene", "vv_db"], given=lambda name: name == "ndvi")
     ['ndvi_scene', 'ndvi_over_scene']
@@ -197,12 +196,12 @@ def needed(names: Sequence[str], given: Callable[[str], bool]) -> list[str]:
     return [*found]
 
 
-#: As models were before there was a choice.
+#: Rule of models whose card names none.
 WHOLE_ARCHIVE = HistoryRule()
 
 
 def looks_back(name: str) -> bool:
-    """Whether a column is made of other dates of a place, now or in the end.
+    """Return True for a column computed, directly or not, from other passes of a place.
 
     >>> [looks_back(name) for name in ("vh_anomaly_scene", "vh_over_usual_db", "vh_scene_db")]
     [True, True, False]
@@ -215,7 +214,7 @@ def looks_back(name: str) -> bool:
 
 
 def first_given(name: str, names: Container[str]) -> str:
-    """The column a context is made of that is at hand, or the plain one it comes from.
+    """Return the first of ``names`` that a context is computed from, or its observed column.
 
     >>> first_given("vh_over_usual_db", ["vh_field_db"]), first_given("vh_over_usual_db", [])
     ('vh_field_db', 'vh_db')
@@ -226,5 +225,5 @@ def first_given(name: str, names: Container[str]) -> str:
 
 
 def too_few(name: str, count: Any) -> Any:
-    """Where a context of ``count`` rows (of a history: dates) is none."""
+    """Return True where ``count`` rows (of a past: passes) are too few for a context."""
     return count < CONTEXT[name].minimum_rows

@@ -44,7 +44,7 @@ class TableContext:
     def column(self, name: str) -> ContextValues:
         """Return context column ``name`` of every row.
 
-        A row without a value of its own still gets the mean of the others. NaN with 0 rows where
+        A row whose own value is missing gets the mean of the others. NaN with 0 rows where
         no row has a value. DataError where the table lacks the base column or ``field``.
         """
         if name not in self._columns:
@@ -62,7 +62,7 @@ class TableContext:
     def groups(self, shared_by: SharedBy) -> NDArray[np.int64]:
         """Number the groups of rows that share one value, from 0, (R,).
 
-        A row without a field is a field of its own. With an ``orbit`` column, rows of two orbits
+        Each row without a field is a separate field. With an ``orbit`` column, rows of two orbits
         share nothing. DataError where a field context has no ``field`` column.
         """
         if shared_by not in self._groups:

@@ -124,7 +124,7 @@ class Compared:
 
 
 def read_past(path: str | Path, *, allow_future: bool = False) -> StateFile:
-    """Read a state file; an empty past where there is no file.
+    """Read a state file; an empty past where the file does not exist.
 
     DataError names file, row, column and value that cannot be of a state file, or the format
     where it is newer than this program.
@@ -138,7 +138,7 @@ def read_past(path: str | Path, *, allow_future: bool = False) -> StateFile:
         row = _Row(sheet, at, allow_future)
         key = row.key()
         if key in past:
-            raise row.error("name", f"{key.kind} {shown(key.name)} stands in an earlier row too")
+            raise row.error("name", f"{key.kind} {shown(key.name)} also occurs in an earlier row")
         past[key] = row.record()
     notes = []
     if converted and past:
@@ -322,7 +322,7 @@ def _cells(key: Key, record: PlaceRecord) -> list[str]:
 
 
 def _check_columns(sheet: Sheet) -> bool:
-    """Return True for a file of format 1. DataError where it is no state file of any format."""
+    """Return True for a file of format 1. DataError for any other file."""
     wanted = COLUMNS if "format" in sheet.columns else _FORMAT_1
     if lacking := [name for name in wanted if name not in sheet.columns]:
         raise DataError(

@@ -83,7 +83,7 @@ def window_rows(site: ArrayLike, day: ArrayLike, steps: int) -> NDArray[np.int64
     site, day = np.asarray(site), np.asarray(day)
     n = len(site)
     code = np.unique(site, return_inverse=True)[1]
-    order = np.lexsort((np.arange(n), day, code))
+    order = np.lexsort((day, code))  # stable
     starts = np.flatnonzero(np.r_[True, np.diff(code[order]) != 0]) if n else np.empty(0, int)
     first = np.repeat(starts, np.diff(np.r_[starts, n]))  # where each row's site begins
     place = np.arange(n)[:, None] - np.arange(steps - 1, -1, -1)

@@ -1,9 +1,8 @@
-"""What the pixels of a map take from their scene, their paddock and their past.
+"""Context columns of a map's pixels.
 
-The arithmetic is that of :mod:`kgsm_infer.context.definitions`, as on the rows of a table; here
-are only
-the passes over the raster that bring the values to it: one for the means of what was observed,
-and, where a scene's mean is of something that is itself made of a past, one more.
+The equations are those of :mod:`kgsm_infer.context.definitions`. One pass over the raster computes
+the means of observed columns. A second one computes the scene means of columns that compare a
+pixel with its past.
 """
 
 from __future__ import annotations
@@ -32,8 +31,7 @@ Means = tuple[Values, NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Context:
-    """What pixels take from their scene and their paddock (see
-    :mod:`kgsm_infer.context.definitions`).
+    """Means of the scene and of paddocks (see :mod:`kgsm_infer.context.definitions`).
 
     scenes, fields: name -> (mean, count), of shape (D,) and (D, paddocks).
     """
@@ -44,11 +42,11 @@ class Context:
 
 @dataclass(frozen=True)
 class Pixels:
-    """N pixels and where their columns come from.
+    """N pixels and the source of their columns.
 
     has: returns True for a column that is read, not computed.  column: (name, acquisition) ->
     (N,) values.  remembered: the acquisitions that make histories, ascending.
-    labels: (N,) index of the paddock each pixel lies in, -1 in none; None: nobody asked.
+    labels: (N,) index of the paddock each pixel lies in, -1 in none; None without field context.
     """
 
     count: int
@@ -97,7 +95,7 @@ def _over_fields(name: str, mean: Values, count: NDArray[np.int64]) -> Means:
 
 
 def _observed(plan: Plan, name: str) -> bool:
-    """Whether a context is made of a column that was observed, or is given as a layer."""
+    """Return True where a context's base is observed or given as a layer."""
     return CONTEXT[name].base not in CONTEXT or plan.stack.has(CONTEXT[name].base)
 
 
@@ -158,7 +156,7 @@ def pixels_of(plan: Plan, reader: Reader, window: Window) -> Pixels:
 
 
 class BlockContext:
-    """Context columns of one block; a pixel in no paddock is a field of its own."""
+    """Context columns of one block; each pixel outside all paddocks is a separate field."""
 
     def __init__(self, pixels: Pixels, context: Context) -> None:
         self._pixels, self._context = pixels, context
@@ -174,13 +172,13 @@ class BlockContext:
         return self._pixels.has(name)
 
     def column(self, name: str, acquisition: int) -> Values:
-        """(N,) of any column, made where it is not there."""
+        """Return a column (N,), computed where the pixels lack it."""
         if name in CONTEXT and not self._pixels.has(name):
             return self.value(name, acquisition)[0]
         return self._pixels.column(name, acquisition)
 
     def value(self, name: str, acquisition: int) -> tuple[Values, NDArray[np.bool_]]:
-        """(N,) of a context, and where it is made of too little."""
+        """Compute a context (N,), and (N,) True where it has too few rows."""
         base = CONTEXT[name].base
         match CONTEXT[name].shared_by:
             case SharedBy.SCENE | SharedBy.FIELDS:
@@ -255,7 +253,7 @@ def _labels(plan: Plan, window: Window) -> NDArray[np.int64]:
     labels = np.full((window.height, window.width), -1, np.int64)
     if plan.paddocks:
         rasterio = optional("rasterio", "features", what="field context")
-        backwards = list(enumerate(plan.paddocks))[::-1]  # what is burnt last stands
+        backwards = list(enumerate(plan.paddocks))[::-1]  # the last geometry wins
         rasterio.features.rasterize(
             [(geometry, index) for index, geometry in backwards],
             out=labels,

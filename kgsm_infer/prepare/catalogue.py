@@ -1,7 +1,7 @@
-"""Items of a STAC catalogue that lie over a place and within dates.
+"""Find the items of a STAC catalogue over a place and within dates.
 
-A STAC API is asked (pystac-client). A static catalogue, a file or a URL without a search, is
-read item by item, and its items are filtered here.
+A STAC API is searched with pystac-client. A static catalogue, a file or a URL without search, is
+read item by item and filtered here.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Search:
-    """What is wanted. box: west, south, east, north, degrees. start, end: days, both in it.
-    collections: ids; () for all the catalogue has."""
+    """Search terms. box: west, south, east, north, degrees. start, end: days, inclusive.
+    collections: ids; () for all of the catalogue."""
 
     box: Box
     start: np.datetime64
@@ -49,7 +49,7 @@ class Found:
 
 
 def day(text: str, option: str) -> np.datetime64:
-    """A day of an option; UsageError where it is none."""
+    """Parse the day of an option; UsageError for anything else."""
     try:
         if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
             return np.datetime64(text, "D")
@@ -59,7 +59,7 @@ def day(text: str, option: str) -> np.datetime64:
 
 
 def find(source: str | Path, search: Search) -> Found:
-    """Items of a catalogue. DataError where it is none, is broken, or holds nothing that fits;
+    """Find items. DataError where the source is not a catalogue, is broken or has no match;
     MissingError where it cannot be reached."""
     pystac_client = optional("pystac_client", what="reading a catalogue")
     if search.start > search.end:
@@ -98,9 +98,9 @@ def time_of(item: Any) -> np.datetime64:
 
 
 def signer(source: str | Path, url: str | None = None) -> Callable[[str], str]:
-    """What makes an href fit to be fetched: ``GET url?href=…`` answers with a signed one.
+    """Return a function that signs an href: ``GET url?href=…`` answers with the signed one.
 
-    Planetary Computer's needs no account and is used for its catalogue without being named.
+    Planetary Computer's signer needs no account and is the default for its catalogue.
     """
     if url is None and "planetarycomputer.microsoft.com" in str(source):
         url = "https://planetarycomputer.microsoft.com/api/sas/v1/sign"
@@ -197,7 +197,7 @@ def _read(client: Any, search: Search) -> tuple[list[Any], int]:
 
 
 def _fits(item: Any, search: Search) -> bool:
-    """Whether an item lies over the place, within the days, in a collection asked for."""
+    """True for an item over the place, within the days and in a requested collection."""
     if search.collections and item.collection_id not in search.collections:
         return False
     if item.bbox is None:

@@ -238,9 +238,9 @@ def fuse_methods(
     radius: Radius = 25,
     patch: Patch = 200,
 ) -> None:
-    """How near each method of fusion comes.
+    """Compare the methods of fusion.
 
-    Each fine image is left out, made by every method, and compared.
+    Each fine image is left out, predicted by every method, and compared.
     """
     from ..base.progress import pixels_bar
     from .compare import leave_one_out, report_text, write_scores

@@ -1,4 +1,4 @@
-"""What each method of fusion is worth: leave a fine image out, make it from the others, compare.
+"""Compare methods of fusion: leave a fine image out, predict it from the others, score it.
 
 An image with fine neighbours on both sides is made from those two. Where there are only two
 fine images each is made from the other alone, given as both days of the pair; that is an

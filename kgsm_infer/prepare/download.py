@@ -42,7 +42,7 @@ class Asset:
 
 @dataclass(frozen=True)
 class Local:
-    """Where it can be read. checked: whether its checksum was compared. fetched: bytes."""
+    """A readable file. checked: its checksum was compared. fetched: bytes."""
 
     path: str
     checked: bool
@@ -64,8 +64,10 @@ def at_hand(
     sign: Callable[[str], str] = lambda href: href,
     whole_mb: float = WHOLE_MB,
 ) -> Local:
-    """A file ready to be read. DataError where it is not what its catalogue says, MissingError
-    where it cannot be had."""
+    """Make a file readable.
+
+    DataError where it differs from what its catalogue states, MissingError where it cannot be
+    downloaded."""
     if "://" not in asset.href or asset.href.startswith("file://"):
         path = Path(asset.href.removeprefix("file://"))
         if not path.is_file():
@@ -172,7 +174,7 @@ def _check_size(asset: Asset, path: Path) -> None:
 
 
 def _check_sum(asset: Asset, path: Path, name: Path) -> bool:
-    """Compare with ``file:checksum``; False where there is none of a kind known here."""
+    """Compare with ``file:checksum``; False without a checksum of a known kind."""
     if not asset.checksum:
         return False
     try:

@@ -45,7 +45,7 @@ from .pairs import Images, Pairs
 DAYS_TOGETHER = 32
 #: What a block of images may take, bytes; a wide image is fused fewer days at a time.
 MEMORY = 320 * 2**20
-#: A fine image with a smaller share of its pixels present is no partner for fusion.
+#: A fine image with a smaller share of valid pixels is not used for fusion.
 LEAST_PRESENT = 0.05
 
 Progress = Callable[[int, int], None]
@@ -54,7 +54,7 @@ Day = np.datetime64
 
 @dataclass(frozen=True)
 class Run:
-    """How to fuse. start, end: first and last day wanted; None for all there are."""
+    """Options of a fusion. start, end: first and last day; None for all."""
 
     method: str = DEFAULT_METHOD
     start: Day | None = None
@@ -66,7 +66,7 @@ class Run:
     def rule(self, pairs: Pairs) -> Fusion:
         """The rule of the fusion kernels; UsageError for what it cannot be."""
         if self.method not in METHODS:
-            raise UsageError(f"--method {self.method!r} is none of {', '.join(METHODS)}")
+            raise UsageError(f"--method {self.method!r} is not one of {', '.join(METHODS)}")
         try:
             return Fusion(self.radius, self.patch, *pairs.limits)
         except ValueError as error:
@@ -84,7 +84,7 @@ class ImageGap:
 
 @dataclass(frozen=True)
 class FusionPlan:
-    """What will be made. measured: places in ``fine_days``; skipped: why days are not made."""
+    """Days to make. measured: indices into ``fine_days``; skipped: why days are not made."""
 
     intervals: tuple[ImageGap, ...]
     measured: tuple[int, ...]
@@ -106,7 +106,7 @@ class FusedDay:
 
 
 def make_plan(pairs: Pairs, run: Run, present: Sequence[float]) -> FusionPlan:
-    """Which day is made from which fine images.
+    """Choose the fine images that each day is made from.
 
     present: share of pixels of each fine image, see :func:`present_shares`.
     """
@@ -199,7 +199,7 @@ def fuse_series(
 
 
 def days_together(pairs: Pairs, run: Run) -> int:
-    """How many days of an interval fit into the memory of a block."""
+    """Return the number of days of an interval that fit into the memory of a block."""
     rows = min(run.patch + 2 * run.radius, pairs.grid.height)
     # of each pixel: the pair, its nine planes, and for each day image, plane and result, most of
     # them twice: one block is read while the last is written

@@ -1,4 +1,4 @@
-"""Where a point on the ground lies in a GRD image, and at what angle the radar saw it.
+"""Locate points on the ground in a GRD image, and compute the incidence angle.
 
 Guide to Sentinel-1 Geocoding, UZH-S1-GC-AD 1.10: the zero-Doppler time of a point is where
 (X − S(t)) · V(t) = 0. sarsen fits the orbit (degree 5; residual of the state vectors below

@@ -211,7 +211,7 @@ class Draft:
 
 
 def finished(file: Path, key: str) -> bool:
-    """Whether a file is whole and was made from the inputs that ``key`` is a digest of."""
+    """True for a complete file made from the inputs that ``key`` is a digest of."""
     rasterio = rasterio_or_reason()
     if not file.is_file():
         return False
@@ -232,7 +232,7 @@ def said_simulated(path: str | Path) -> str:
         with open_dataset(path) as dataset:
             return str(dataset.tags().get("SIMULATED", ""))
     except rasterio.errors.RasterioIOError:
-        return ""  # told when it is read
+        return ""  # reading it reports the cause
 
 
 def into_place(part: Path, folder: Path) -> list[Path]:

@@ -42,7 +42,7 @@ class Terrain:
 
 @dataclass(frozen=True)
 class Surface:
-    """A terrain that was looked at. undulations: for each DEM how N is had: nothing to add
+    """A checked terrain. undulations: the source of N for each DEM: nothing to add
     (ellipsoid), a raster, or a transformer of PROJ. how: in words."""
 
     terrain: Terrain
@@ -58,7 +58,7 @@ def surface_of(terrain: Terrain) -> Surface:
         raise UsageError("name a DEM with --dem; the terrain decides where a pixel lies")
     if terrain.system not in (None, "ellipsoid", *GEOIDS):
         names = ", ".join(("ellipsoid", *GEOIDS))
-        raise UsageError(f"--heights {terrain.system!r} is none of {names}")
+        raise UsageError(f"--heights {terrain.system!r} is not one of {names}")
     if terrain.geoid is not None:
         with _opened(rasterio, terrain.geoid) as dataset:
             if dataset.crs is None:
@@ -184,7 +184,7 @@ def _geoid_of_proj(vertical: Any, path: Path) -> Any:
 
     source = CompoundCRS("WGS 84 and a geoid", ["EPSG:4326", vertical])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a missing grid, which is told below
+        warnings.simplefilter("ignore", UserWarning)  # a missing grid, reported below
         group = TransformerGroup(source, "EPSG:4979", always_xy=True, allow_ballpark=False)
     wanted = [grid for way in group.unavailable_operations for grid in way.grids]
     missing = [grid for grid in wanted if not grid.available]
@@ -209,7 +209,7 @@ def _on_grid(rasterio: Any, dataset: Any, path: Path, grid: Grid) -> Floats:
     import pyproj
 
     flat = pyproj.CRS.from_wkt(dataset.crs.to_wkt()).to_2d()
-    if flat.is_compound:  # GDAL would shift heights by a geoid of its own choice
+    if flat.is_compound:  # GDAL would shift heights by a geoid it chooses
         flat = next(part for part in flat.sub_crs_list if not part.is_vertical)
     nodata = dataset.nodata
     try:

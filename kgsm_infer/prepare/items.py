@@ -1,7 +1,7 @@
-"""What a STAC item is: a radar pass with γ⁰ or σ⁰, or a vegetation image; and what it is not.
+"""Classify STAC items: a radar pass with γ⁰ or σ⁰, a vegetation image, or neither.
 
-Nothing is guessed: a radar item of an unknown collection needs to be told what its numbers are,
-and one that does not say its relative orbit is left out, with the reason.
+Nothing is guessed: state the form of a radar collection that is not known here. An item that does
+not state its relative orbit is left out with the reason.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def sort_items(
     do not state their processing baseline.
     """
     if radar is not None and radar not in FORMS:
-        raise UsageError(f"--radar {radar!r} is none of {', '.join(FORMS)}")
+        raise UsageError(f"--radar {radar!r} is not one of {', '.join(FORMS)}")
     left_out: dict[str, str] = {}
     groups: dict[tuple[str, ...], list[tuple[Any, dict[str, str], str]]] = {}
     for item in sorted(items, key=lambda item: (time_of(item), item.id)):
@@ -92,7 +92,7 @@ def sort_items(
 def band_named(item: Any, names: Sequence[str]) -> str | None:
     """The band of an item by any of its names: an asset, or ``asset.2`` of one with several.
 
-    Names of bands stand in ``bands`` (STAC 1.1) or ``eo:bands``.
+    Band names are read from ``bands`` (STAC 1.1) or ``eo:bands``.
     """
     for key in item.assets:
         if key.lower() in names:
@@ -204,7 +204,7 @@ def boa_offset_of(item: Any, stated: float | None = None) -> float | None:
 
 
 def _no_level_2(item: Any) -> str:
-    """Why a Landsat item is no surface reflectance; "" where it is."""
+    """Explain why a Landsat item is not surface reflectance; "" where it is."""
     correction = str(item.properties.get("landsat:correction", ""))
     level = str(item.properties.get("processing:level", ""))
     names = [correction, level, str(item.collection_id or ""), item.id]

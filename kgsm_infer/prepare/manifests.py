@@ -26,7 +26,7 @@ _ANGLES = {"angle": "angle_deg", "local_angle": "local_angle_deg"}
 NDVI_GAP_DAYS = 16
 #: Fused days, in a folder below the scene's.
 DAILY = "daily"
-#: Of two images of one day the first of these stands.
+#: Of two images of one day the first in this order is used.
 _PREFERRED = ("sentinel2", "nbar", "landsat", "modis")
 _IMAGE = re.compile(r"ndvi_(\d{4}-\d{2}-\d{2})_(\w+)\.tif")
 

@@ -50,7 +50,7 @@ def reach(method: str, rule: Fusion) -> int:
 
 
 def needs_coarse(method: str) -> bool:
-    """Whether a method reads coarse images at all."""
+    """True for a method that reads coarse images."""
     return method != "linear"
 
 
@@ -76,7 +76,7 @@ def fuse_block(
     if method == "unbiased-window":
         return np.stack([_by_window(rule, pair, image, at) for image in coarse])
     if method not in METHODS:
-        raise ValueError(f"method {method!r} is none of {', '.join(METHODS)}")
+        raise ValueError(f"method {method!r} is not one of {', '.join(METHODS)}")
     fine1, coarse1, fine2, coarse2 = (np.asarray(image, np.float32)[at] for image in pair)
     t = when.astype(np.float32)[:, None, None]
     fused = fine1 + t * (fine2 - fine1)
@@ -134,7 +134,7 @@ def box_sum(x: NDArray[np.float64], radius: int) -> NDArray[np.float64]:
 
 
 def detail(image: NDArray[np.floating], radius: int) -> NDArray[np.float64]:
-    """What a fine image adds to its mean over +-radius pixels; NaN where it is missing."""
+    """Subtract a fine image's mean over +-radius pixels; NaN where it is missing."""
     image = np.asarray(image, np.float64)
     present = np.isfinite(image)
     n = box_sum(present.astype(np.float64), radius)
@@ -144,7 +144,7 @@ def detail(image: NDArray[np.floating], radius: int) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Score:
-    """How near a fused image came to the one left out, over the pixels both have.
+    """Scores of a fused image against the one left out, over their common pixels.
 
     bias, rmse: in the quantity's unit.  r: Pearson's.  detail_kept: standard deviation of the
     fused image's detail (see :func:`detail`) over that of the true one; 1 is all of it.

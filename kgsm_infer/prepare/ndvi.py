@@ -45,7 +45,7 @@ from .reflectance import (
 BLOCK = 512
 #: Share of an asked pixel that must be clear.
 LEAST_CLEAR = 0.5
-#: A grid that holds a day's images may have so many times their pixels.
+#: The grid that holds a day's images may have this many times their pixels.
 MOST_EMPTY = 50
 
 Progress = Callable[[int, int], None]
@@ -53,7 +53,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to make. worldcover: a land-cover map; with it VWC and B are made too.
+    """Options of a run. worldcover: a land-cover map, from which VWC and B are made too.
 
     grid: to bring it to; None for each product's own.  snow: keep pixels under snow.
     """
@@ -195,14 +195,14 @@ class _Bands:
                 raise DataError(f"{item.name}: has no {band} band, which albedo needs")
         self.note = ""
         if item.product.name == "modis" and "snow" not in item.files:
-            self.note = "no MCD43A2 snow layer beside it: snow is not masked"
+            self.note = "no MCD43A2 snow layer in the folder: snow is not masked"
         self._open: dict[str, Any] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> _Bands:
         red = self._opened(self._item.files["red"])
         if red.crs is None:
-            raise DataError(f"{self._item.files['red']}: has no CRS, so nobody can place it")
+            raise DataError(f"{self._item.files['red']}: has no CRS, so its place is unknown")
         window = self._rasterio.windows.Window(0, 0, red.width, red.height)
         if self._wanted.grid is not None:
             window = _around(self._rasterio, red, self._wanted.grid, self._item)

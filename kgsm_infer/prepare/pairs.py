@@ -173,7 +173,7 @@ class Images:
         return Window(rows.start, 0, rows.stop - rows.start, self._pairs.grid.width)
 
     def _plausible(self, image: NDArray[np.float64]) -> NDArray[np.float32]:
-        """What cannot be is missing; a day the manifest's nodata does not mark, say."""
+        """Set values outside the limits to missing: fill that the manifest does not declare."""
         low, high = self._pairs.limits
         with np.errstate(invalid="ignore"):
             return np.where((image >= low) & (image <= high), image, np.nan).astype(np.float32)
@@ -204,5 +204,5 @@ def _scene(raw: Mapping[str, Any], quantity: str, source: str, folder: Path) -> 
 
 
 def _says_so(stack: Stack) -> bool:
-    """Whether a stack, or one of its files, is simulated."""
+    """True where a stack, or one of its files, is simulated."""
     return stack.simulated or any(said_simulated(file) for file in stack.files)

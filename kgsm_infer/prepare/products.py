@@ -70,7 +70,7 @@ def find_products(paths: Sequence[str | Path], boa_offset: float | None = None) 
     left_out: dict[str, str] = {}
     for path in map(Path, paths):
         if not path.is_dir():
-            raise DataError(f"{path}: is no folder; name the folder of a product")
+            raise DataError(f"{path}: not a folder; name the folder of a product")
         found = _in_folder(path, boa_offset)
         left_out |= found.left_out
         if not found.images:
@@ -126,7 +126,7 @@ def _in_folder(folder: Path, boa_offset: float | None) -> FoundImages:
             kind = "snow" if what.startswith("Snow") else _MODIS_BANDS.get(band or "", "")
             if quality in ("1", "2"):
                 kind = "mask" if quality == "1" else "mask2"
-            # AppEEARS numbers the areas of a request; another download has a folder of its own
+            # AppEEARS numbers the areas of a request; another download lies in another folder
             area = _AREA.search(stem)
             place = " ".join(filter(None, (_beside(file, folder), area[0] if area else "")))
             key = _Key("modis", day, place, f"MCD43A4 {day} {place}".strip())
@@ -163,7 +163,7 @@ def _beside(file: Path, folder: Path) -> str:
 
 
 def _s2_root(file: Path, folder: Path) -> Path:
-    """The folder that stands for a Sentinel-2 image: the SAFE, else where the file lies."""
+    """Return the folder of a Sentinel-2 image: the SAFE, else the file's folder."""
     for parent in file.parents:
         if parent.suffix == ".SAFE":
             return parent

@@ -171,7 +171,7 @@ def xml(path: Path) -> Element:
 
 
 def text(element: Element, where: str, place: Path) -> str:
-    """Text of a child; DataError where there is none."""
+    """Return the text of a child; DataError without one."""
     found = element.find(where)
     if found is None or not (found.text or "").strip():
         raise DataError(f"{place}: has no {where}; a truncated or foreign annotation")
@@ -283,7 +283,7 @@ def _own_measurement(product: Product, channel: PolarisationFiles, manifest: Ele
 
 
 def _relative_orbit(root: Element, manifest: Element, place: Path) -> int:
-    """From the manifest; else from the absolute number, by mission.
+    """Read the manifest, else compute it from the absolute number, by mission.
 
     Relative = (absolute - shift) mod 175 + 1, shift 73 for Sentinel-1A and 27 for 1B.
     """
@@ -310,7 +310,7 @@ def _tie_points(root: Element, place: Path) -> TiePoints:
     rows, i = np.unique(lines, return_inverse=True)
     columns, j = np.unique(pixels, return_inverse=True)
     if len(rows) * len(columns) != len(points):
-        raise DataError(f"{place}: its {len(points)} geolocation grid points are no grid")
+        raise DataError(f"{place}: its {len(points)} geolocation grid points do not form a grid")
 
     def grid(name: str) -> Grid2D:
         values = np.empty((len(rows), len(columns)))

@@ -45,7 +45,7 @@ Bar = Callable[[str], AbstractContextManager[Any]]
 
 @dataclass(frozen=True)
 class Sources:
-    """Where a scene's parts come from.
+    """Sources of a scene's parts.
 
     safes: SAFE folders, with their terrain.  catalogue: a STAC API or a static catalogue; its
     radar is left out where there are SAFE folders.  optical, coarse: folders of optical
@@ -157,7 +157,7 @@ def prepare_scene(  # noqa: C901  one input after another
 
 
 def pass_lines(report: PassReport) -> Iterator[str]:
-    """What became of a pass, in words."""
+    """Describe the result of a pass."""
     if report.kept:
         yield f"{report.pass_id}: finished before, kept"
     for name, share in report.share.items():

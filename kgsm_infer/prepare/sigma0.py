@@ -39,7 +39,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class PassReport:
-    """What became of one pass. share: of the grid's pixels with a number, by polarisation;
+    """Result of one pass. share: of the grid's pixels with a number, by polarisation;
     below_noise: of the pixels seen, those whose mean is not above zero."""
 
     pass_id: str
@@ -156,7 +156,7 @@ def _blocks(grid: Grid, looks: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _polarisations(frames: Sequence[Product], options: Options) -> tuple[str, ...]:
-    """Those asked for, or those of every frame."""
+    """Return the requested polarisations, or those of every frame."""
     common = [name for name in ("vv", "vh") if all(name in frame.channels for frame in frames)]
     for name in options.polarisations:
         for frame in frames:
@@ -203,7 +203,7 @@ def _key(
 def _tags(
     frames: Sequence[Frame], options: Options, looks: int, surface: Surface, key: str
 ) -> dict[str, str]:
-    """What a reader of the file should know."""
+    """Return the tags of a file."""
     first = frames[0].product
     denoised = options.denoise and all(
         calibration.noise.removed for f in frames for calibration in f.calibrations.values()
@@ -238,7 +238,7 @@ def _layer_tags(name: str, kind: str, tally: Tally) -> dict[str, str]:
 
 
 def _notes(frames: Sequence[Frame], options: Options) -> Iterator[str]:
-    """What the person who ran it should know."""
+    """Yield notes for the person who ran it."""
     for frame in frames:
         if frame.product.simulated:
             yield frame.product.simulated

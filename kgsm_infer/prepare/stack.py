@@ -1,10 +1,10 @@
 """A scene from a STAC catalogue: radar passes and vegetation on one grid, with their manifests.
 
-    catalogue ─► items ─► acquisitions ─► files at hand ─► on the grid ─► COGs ─► scene_022D.toml
+    catalogue ─► items ─► acquisitions ─► local files ─► on the grid ─► COGs ─► scene_022D.toml
                                                                        └► report.json
 
-Each relative orbit gets a manifest of its own. An acquisition is finished when its COGs are in
-place; the same call goes on after the last finished one.
+Each relative orbit gets one manifest. An acquisition is finished when its COGs are in place;
+calling again continues after the last finished one.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Done:
 
 @dataclass
 class Report:
-    """What was made, from where, and what was left out and why."""
+    """Result of a run: files made, their sources, and items left out with the reason."""
 
     catalogue: str
     looked_at: int
@@ -102,10 +102,10 @@ def prepare_stack(
 
     radar: what the numbers of unknown radar collections are (manifests.FORMS). boa_offset: of
     Sentinel-2 items that do not state their processing baseline. angle_deg: one
-    incidence angle for items without their own. sign: makes an href fit to be fetched.
+    incidence angle for items without one. sign: signs an href for download.
     whole_mb: remote files up to this size are fetched whole. vegetation_only: leave radar out.
-    Stops at the first file that is not what its catalogue says, or cannot be had; what is
-    finished stays. DataError where no radar pass has a number on the grid.
+    Stops at the first file that differs from what its catalogue states or cannot be downloaded;
+    finished files stay. DataError where no radar pass has a number on the grid.
     """
     folder = Path(folder)
     wanted = sort_items(found.items, radar, boa_offset)

@@ -79,7 +79,7 @@ def vwc_of(ndvi: ArrayLike, n_max: ArrayLike, n_min: ArrayLike, worldcover: Arra
     """
     ndvi, n_max, n_min = (np.asarray(x, np.float64) for x in (ndvi, n_max, n_min))
     own = np.isin(worldcover, [cover.code for cover in WORLDCOVER if cover.own_stem])
-    low = np.maximum(n_min, 0.0)  # water and snow are no vegetation's least
+    low = np.maximum(n_min, 0.0)  # the least NDVI of vegetation is not water's or snow's
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.clip((np.where(own, ndvi, n_max) - low) / (1 - low), 0, 1)
         stem = of_cover(worldcover, "stem_kg_m2") * share

@@ -11,7 +11,7 @@ from ..kernels.wcm import DB_TO_NEPER
 
 
 def to_power(name: str, values: Any) -> Any:
-    """What may be averaged of a column: linear power of dB, other values as they are.
+    """Convert a column to the quantity that is averaged: dB to linear power, others unchanged.
 
     values: float64, an array or what NumPy's functions know (xarray).
     """
@@ -34,7 +34,7 @@ def sums_by_group(
 
 
 def mean_of(name: str, total: Any, count: Any) -> Any:
-    """The mean of a column, in its own unit; NaN of nothing.
+    """Compute the mean of a column in its own unit; NaN where the count is 0.
 
     total: sum of :func:`to_power` over ``count`` values, both arrays as there.
     """

@@ -1,8 +1,7 @@
-"""The data contract: what a column is called, what it can hold, how it is made (design §3).
+"""Data contract: names, units and ranges of columns, and their computation (design §3).
 
-A table, a scene's layers and an xarray Dataset name the same quantities in the same units.
-Each of them finds here the range of a column, and the arithmetic that makes a column of
-others. Values are float64 arrays of any shape.
+Tables, layers of a scene and variables of an xarray Dataset share these names and units. Values
+are float64 arrays of any shape.
 
     vh_db, vv_db        sigma0, dB: as given, from linear power, or from gamma0 with the angle
     ndvi                as given, or from red and nir
@@ -28,7 +27,7 @@ FROZEN_BY = ("temp_c", "snow_cover")
 VEGETATION = ("ndvi", "vwc_kg_m2")
 DAYS_PER_YEAR = 365.2425
 
-#: What files write where nothing was measured; so is anything beyond 1e15 (1e20, 3.4e38).
+#: Common nodata values; anything beyond 1e15 (1e20, 3.4e38) is nodata too.
 FILL_VALUES = (
     *(-99.0, -999.0, -9999.0, -99999.0, 9999.0, 99999.0),
     *(-32768.0, -32767.0, 32767.0, 65535.0, -2147483648.0, 2147483647.0),
@@ -37,7 +36,7 @@ FILL_CAUSE = "nodata value? leave the cell empty"
 
 
 def is_fill(values: ArrayLike) -> NDArray[np.bool_]:
-    """Where a value is one that stands for none, whatever the unit.
+    """Find nodata values, of any unit.
 
     >>> is_fill([-9999.0, -3.4e38, 12.0, np.nan]).tolist()
     [True, True, False, False]
@@ -49,9 +48,9 @@ def is_fill(values: ArrayLike) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Rule:
-    """What a column can hold: closed range, what it is, and why a value may miss it.
+    """Valid closed range of a column, its description, and the likely cause of a value outside.
 
-    below: the upper end itself is no value (0 dB is what an unmasked fill leaves).
+    below: the upper end itself is invalid (an unmasked fill value leaves 0 dB).
     outlier: closed range that physics allows for single measurements, such as a building at
         +0.8 dB; None where a value outside low .. high can only be a wrong unit or a fill value.
     """
@@ -78,14 +77,14 @@ class Rule:
         return np.asarray(self.outside(values) & inside & ~is_fill(values) & ~at_end, np.bool_)
 
     def outside(self, values: ArrayLike) -> NDArray[np.bool_]:
-        """Where values cannot be; NaN is missing, not outside."""
+        """Find values outside the range; NaN is missing, not outside."""
         values = np.asarray(values, np.float64)
         with np.errstate(invalid="ignore"):
             above = values >= self.high if self.below else values > self.high
             return (values < self.low) | above
 
     def why(self, value: float) -> str:
-        """The likely cause of a value outside."""
+        """Return the likely cause of a value outside."""
         return FILL_CAUSE if is_fill(value) else self.cause(value)
 
 
@@ -180,7 +179,7 @@ def _reflectance_cause(value: float) -> str:
     return "numbers as stored? state the layer's scale (1e-4) and offset (-0.1 from baseline 04.00)"
 
 
-#: What layers can be beyond the columns of a table: the bands that make NDVI.
+#: Rules of layers: the columns of a table, and the bands of NDVI.
 LAYER_RULES: Mapping[str, Rule] = {
     **RULES,
     **{
@@ -189,7 +188,7 @@ LAYER_RULES: Mapping[str, Rule] = {
     },
 }
 
-#: Names people give to the contract's columns; they are suggested, never guessed.
+#: Other common names of the contract's columns; messages suggest them.
 OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "site": ("station", "sitename", "id", "point", "location"),
     "date": ("time", "datetime", "timestamp", "day"),
@@ -213,7 +212,7 @@ def possible(column: str, values: ArrayLike) -> NDArray[np.float64]:
 
 
 def range_of(column: str) -> tuple[float, float] | None:
-    """What a column of the contract can hold, closed; None of a free one.
+    """Return the closed range of a column of the contract; None for another column.
 
     >>> range_of("ndvi"), range_of("doy_sin"), range_of("clay")
     ((-1.0, 1.0), (-1.0, 1.0), None)
@@ -234,16 +233,16 @@ def forms_given(polarisation: str, names: Container[str]) -> list[str]:
 
 
 def is_backscatter(name: str) -> bool:
-    """Whether a column gives backscatter, in any of its forms."""
+    """Return True for a backscatter column, in any form."""
     polarisation, _, form = name.partition("_")
     return polarisation in POLARISATIONS and form in BACKSCATTER_FORMS
 
 
 def made_from(column: str, names: Container[str]) -> tuple[str, ...]:
-    """Which of ``names`` a column is read or made from; empty where they do not make it.
+    """List the columns among ``names`` that ``column`` is read or computed from; empty without.
 
-    What is made from the date, or of other rows (:mod:`kgsm_infer.context.definitions`), is not
-    asked here.
+    Columns from the date or from other rows (:mod:`kgsm_infer.context.definitions`) are not
+    considered.
 
     >>> made_from("vh_db", ["vh_gamma0_linear", "angle_deg"])
     ('vh_gamma0_linear', 'angle_deg')

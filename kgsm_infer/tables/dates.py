@@ -1,7 +1,7 @@
 """Dates as files write them: ISO 8601, extended or basic, as UTC seconds.
 
-A date without a time is a day. Which day, of which clock, is nobody's guess: it stays the day
-that is written, and joins other days (:func:`is_day_only`).
+A date without a time is a day. It stays the day as written, in no time zone, and joins other days
+(:func:`is_day_only`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..base.errors import UsageError
 
-#: No radar and no probe is of another time.
+#: Years of radar and probe measurements.
 YEARS = (1900, 2100)
 #: Day this version was made; a clock that is earlier is wrong.
 RELEASED = np.datetime64("2026-11-30", "s")
@@ -30,7 +30,7 @@ _EPOCH = date(1970, 1, 1).toordinal()
 
 
 def utc_seconds(text: str) -> int | None:
-    """Seconds since 1970 of an ISO 8601 date; None where it is none, or of no year we know.
+    """Parse an ISO 8601 date to seconds since 1970; None for other text or a year outside YEARS.
 
     A day alone is its midnight, and a time without a zone is UTC.
 
@@ -58,7 +58,7 @@ def utc_seconds(text: str) -> int | None:
 
 
 def states_zone(text: str) -> bool:
-    """Whether a date says which clock it is of.
+    """Return True for a date with a time zone.
 
     >>> states_zone("2022-06-10T05:30Z"), states_zone("2022-06-10 05:30"), states_zone("2022-06-10")
     (True, False, False)
@@ -68,7 +68,7 @@ def states_zone(text: str) -> bool:
 
 
 def is_day(text: str) -> bool:
-    """Whether a date is a day alone.
+    """Return True for a date without a time.
 
     >>> is_day("2022-06-10"), is_day("20220610"), is_day("2022-06-10T00:00")
     (True, True, False)
@@ -99,7 +99,7 @@ def is_day_only(texts: Iterable[str], site: NDArray[np.str_]) -> NDArray[np.bool
 
 
 def wall_clock(text: str) -> int | None:
-    """Seconds since 1970 of the clock a date is written in, whatever its zone.
+    """Return the seconds since 1970 of a date as written, without its zone.
 
     >>> wall_clock("2022-06-10T01:00+10:00") == utc_seconds("2022-06-10T01:00")
     True
@@ -111,7 +111,7 @@ def wall_clock(text: str) -> int | None:
 
 
 def asked_day(text: str) -> np.datetime64:
-    """The day somebody asks for; UsageError where it is none.
+    """Parse the day of an option; UsageError for other text.
 
     >>> asked_day("2024-03-04"), asked_day("20240304")
     (np.datetime64('2024-03-04'), np.datetime64('2024-03-04'))
@@ -123,10 +123,10 @@ def asked_day(text: str) -> np.datetime64:
 
 
 def asked_time(text: str, times: NDArray[np.datetime64], source: str) -> np.datetime64 | None:
-    """The acquisition somebody asks for by its day, or by its time to the minute or second.
+    """Find the acquisition that an option names by its day, or its time to the minute or second.
 
-    times: (N,) UTC there are.  None where there is none of it; UsageError where ``text`` is no
-    date, or where the day has several and the time is not said.
+    times: (N,) UTC of all acquisitions.  Returns None where none matches. UsageError where ``text``
+    cannot be parsed, or where the day has several acquisitions and ``text`` has no time.
 
     >>> passes = np.asarray(["2024-03-04T05:30:12", "2024-03-04T17:02:40"], "datetime64[s]")
     >>> asked_time("2024-03-04T17:02", passes, "t.csv")
@@ -139,9 +139,9 @@ def asked_time(text: str, times: NDArray[np.datetime64], source: str) -> np.date
     wanted = np.datetime64(seconds, "s").astype(f"datetime64[{unit}]")
     found = np.unique(times[times.astype(f"datetime64[{unit}]") == wanted])
     if len(found) > 1:
-        told = ", ".join(f"{str(time)[11:]}" for time in found)
+        times_of_day = ", ".join(f"{str(time)[11:]}" for time in found)
         raise UsageError(
-            f"{source}: {len(found)} acquisitions on {text}, at {told}; name one: "
+            f"{source}: {len(found)} acquisitions on {text}, at {times_of_day}; name one: "
             f"--date {str(found[0])[:16]}"
         )
     return found[0] if len(found) else None
@@ -166,7 +166,7 @@ def is_future(
 
 
 def why_no_date(text: str) -> str:
-    """What a cell is that should be a date."""
+    """Explain why a cell is not a date."""
     found = _DATE.fullmatch(text)
     if found and not YEARS[0] <= int(found.group(1)) <= YEARS[1]:
         return f"is of the year {int(found.group(1))}, of which nothing was measured; {WRITE}"
@@ -190,11 +190,11 @@ def _offset_seconds(zone: str | None) -> int | None:
 
 
 def _time_parts(text: str) -> tuple[str, ...] | None:
-    """Hour, minute and second of a date as written; () of a day, None of what is no date."""
+    """Hour, minute and second of a date as written; () for a day, None for other text."""
     found = _DATE.fullmatch(text)
     return None if found is None else tuple(part for part in found.groups()[5:10] if part)
 
 
 def _digits(part: str) -> bool:
-    """Whether a part of a time is anything but zero."""
+    """Return True where a part of a time is not zero."""
     return part.strip("0") != ""

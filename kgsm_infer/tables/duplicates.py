@@ -1,11 +1,11 @@
-"""One acquisition that stands in several rows of a table becomes one.
+"""Merge the rows of one acquisition.
 
-Two kinds of it are common. Frames (slices, bursts) of one pass lie some seconds apart, and a
-site in their overlap is in both: their mean, in linear power. And exports repeat a site and
-time: rows that complete each other are merged, equal ones dropped, and where they contradict
-each other somebody has to choose (:data:`KEEP`). What was done is said in the table's notes.
+Frames (slices, bursts) of one pass are some seconds apart, and a site in their overlap is in both:
+they are averaged, in linear power. Exports repeat a site and time: rows that complete each other
+are merged, equal ones dropped, and :data:`KEEP` resolves conflicting ones. The table's notes list
+the changes.
 
-A row without backscatter that carries a label is a probe's reading, and never part of a pass.
+A row with a label and without backscatter is a probe reading, never a frame.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ..base.errors import DataError, UsageError
 from .averaging import mean_of, to_power
 from .columns import POLARISATIONS
 from .passes import in_one_pass
-from .text_column import Cells, shown, text_codes
+from .text_column import TextColumn, shown, text_codes
 
-#: What to do with rows that contradict each other: refuse the table, leave their cells
-#: empty, or take one of them or their mean.
+#: How to resolve conflicting duplicate rows: refuse the table, leave the differing cells empty,
+#: or take the first, the last or the mean.
 KEEP = ("refuse", "empty", "first", "last", "mean")
-#: Columns that number the rows of an export and say nothing of the acquisition.
+#: Columns that number the rows of an export.
 _ROW_LABELS = ("", "system:index", ".geo", "id", "index", "row", "fid", "ogc_fid")
 
 
@@ -46,7 +46,10 @@ class Merged:
 
 @dataclass(frozen=True)
 class Rows:
-    """R rows before they are merged. row_number: (R,) in the file."""
+    """R rows before they are merged.
+
+    row_number: (R,) in the file.  site_code: (R,) a number for each site, where it is known.
+    """
 
     source: str
     site: NDArray[np.str_]
@@ -54,12 +57,13 @@ class Rows:
     numbers: Mapping[str, NDArray[np.float64]]
     text: Mapping[str, Any]
     row_number: NDArray[np.int64]
+    site_code: NDArray[np.int64] | None = None
 
 
 def check_keep(keep: str) -> None:
-    """UsageError where ``keep`` is none of KEEP."""
+    """Raise UsageError where ``keep`` is not in KEEP."""
     if keep not in KEEP:
-        raise UsageError(f"--keep {keep!r} is none of first, last, mean")
+        raise UsageError(f"--keep {keep!r} must be first, last or mean")
 
 
 def merge(rows: Rows, keep: str, weight: NDArray[np.float64] | None = None) -> Merged | None:
@@ -108,7 +112,7 @@ def merge(rows: Rows, keep: str, weight: NDArray[np.float64] | None = None) -> M
 def _groups(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(R,) acquisition of each row, in order of first appearance, and their first rows."""
     seconds = rows.date.astype(np.int64)
-    codes = [text_codes(rows.site)]
+    codes = [text_codes(rows.site) if rows.site_code is None else rows.site_code]
     if "orbit" in rows.text:
         codes.append(text_codes(rows.text["orbit"]))
     order = np.lexsort([seconds, *reversed(codes)])
@@ -119,7 +123,7 @@ def _groups(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     frame = _frames(rows)[order]
     near = same_place & ((gap == 0) | (in_one_pass(gap) & frame[1:] & frame[:-1]))
     starts = np.concatenate([[True], ~near]) if len(order) else np.zeros(0, bool)
-    # a chain of rows longer than a pass is no pass: a series that is dense in time
+    # a chain of rows longer than a pass is a series that is dense in time
     run = np.cumsum(starts) - 1
     begin = seconds[order][starts]
     too_long = np.zeros(len(begin), bool)
@@ -181,7 +185,7 @@ def _number(
         step = 1 if keep == "last" else -1
         chosen = np.full(count, np.nan)
         rows = np.flatnonzero(there)[::step]
-        chosen[group[rows]] = values[rows]  # the last assignment stands
+        chosen[group[rows]] = values[rows]  # the last assignment wins
         merged = np.where(contradicts, chosen, merged)
     return merged, contradicts, np.isnan(values[first]) & known
 
@@ -195,7 +199,7 @@ def _text(
     one_pass: NDArray[np.bool_],
     keep: str,
 ) -> tuple[Any, NDArray[np.bool_], NDArray[np.bool_]]:
-    """As :func:`_number`, of text: the one word its rows have, if they do not contradict."""
+    """Merge a text column, as :func:`_number`; a conflict is two different words."""
     differs, added = np.zeros(len(first), bool), np.zeros(len(first), bool)
     words: dict[int, list[str]] = {int(at): [] for at in several}
     for row in np.flatnonzero(np.isin(group, several)).tolist():
@@ -210,7 +214,7 @@ def _text(
             given = [word for word in found if word]
             chosen[at] = {"empty": "", "last": given[-1]}.get(keep, given[0])
     texts = [chosen[i] if i in chosen else values[int(row)] for i, row in enumerate(first)]
-    return Cells.of(texts, getattr(values, "label", name)), differs, added
+    return TextColumn.of(texts, getattr(values, "label", name)), differs, added
 
 
 def _note_difference(

@@ -1,4 +1,4 @@
-"""Cells become numbers and dates, or a refusal: file, row, column, value, likely cause."""
+"""Parse cells to numbers and dates; errors name file, row, column, value and likely cause."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..base.errors import DataError
 from ..kernels import text_core
 from .columns import FILL_CAUSE, Rule, is_fill
 from .dates import utc_seconds, why_no_date
-from .text_column import NAME_LENGTH, Cells, column_of, shown, texts_of
+from .text_column import NAME_LENGTH, TextColumn, column_of, shown, texts_of
 
 MISSING = (
     *("", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "null", "NULL", "None", "none"),
     *("#N/A", "#NA", "<NA>", "NaT"),
 )
 
-#: What stands for a minus sign in spreadsheets and word processors; a number follows.
+#: Characters that spreadsheets and word processors write for a minus sign.
 _MINUS = str.maketrans(dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\ufe63\uff0d", "-"))
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}([, '\u00a0\u202f\u2009.]\d{3})+([.,]\d+)?")
@@ -30,8 +30,8 @@ _NO_NUMBER = "is not a number; leave the cell empty where it is missing"
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """Finds the first offending row of a column and words the refusal.
+class CellParser:
+    """Parser of a table's columns; errors name the first invalid row.
 
     row_number: (R,) row in the file of each row.  decimal_commas: the file is separated by
     something else and writes -15,5.
@@ -48,7 +48,7 @@ class Refusal:
         cells: Sequence[Any] | NDArray[Any],
         why: str | Callable[[int], str],
     ) -> None:
-        """DataError at the first row of ``bad``; how many more there are."""
+        """Raise DataError for the first row of ``bad``, with the number of other rows."""
         where = np.flatnonzero(bad)
         if not len(where):
             return
@@ -60,9 +60,9 @@ class Refusal:
         raise DataError(f"{place}: {cell}{' ' if cell else ''}{reason}{others}")
 
     def numbers(self, name: str, cells: Any, rule: Rule | None) -> NDArray[np.float64]:
-        """The column as float64, checked: text, infinities, fill values, what the unit forbids.
+        """Parse a column to float64; refuse text, infinities, nodata and values out of range.
 
-        cells: an array of numbers, :class:`Cells`, or any column in memory.
+        cells: an array of numbers, :class:`TextColumn`, or any column in memory.
         """
         column = column_of(cells)
         values = self._finite(name, column)
@@ -96,7 +96,7 @@ class Refusal:
     def numbers_or_missing(self, cells: Any, rule: Rule | None) -> NDArray[np.float64]:
         """Parse a column that the model does not read; a cell without a possible value is NaN."""
         column = column_of(cells)
-        if isinstance(column, Cells):
+        if isinstance(column, TextColumn):
             values = self._parsed("", column, refuse=False)
         else:
             values = np.asarray(column, np.float64)
@@ -105,7 +105,7 @@ class Refusal:
 
     def _finite(self, name: str, column: Any) -> NDArray[np.float64]:
         """Parse a column of cells or numbers; DataError for text and infinities."""
-        if isinstance(column, Cells):
+        if isinstance(column, TextColumn):
             values = self._parsed(name, column)
         else:
             values = np.asarray(column, np.float64)
@@ -115,7 +115,7 @@ class Refusal:
         return values
 
     def dates(self, cells: Any, name: str = "date") -> NDArray[np.datetime64]:
-        """(R,) UTC seconds of ISO 8601 dates."""
+        """Parse ISO 8601 dates to UTC seconds, (R,)."""
         texts = texts_of(cells)
         known: dict[str, int | None] = {}
         found = np.zeros(len(texts), np.int64)
@@ -135,7 +135,7 @@ class Refusal:
         return found.astype("datetime64[s]")
 
     def names(self, cells: Any, name: str = "site") -> NDArray[np.str_]:
-        """(R,) names, none of them empty or too long for a name."""
+        """Return the names (R,); refuse empty and very long ones."""
         texts = texts_of(cells)
         lengths = texts.lengths()
         self.first(lengths == 0, name, texts, f"empty; every row needs its {name}")
@@ -143,11 +143,11 @@ class Refusal:
             lengths > 4 * NAME_LENGTH,
             name,
             texts,
-            f"is no name: it has more than {NAME_LENGTH} characters; an unclosed quote?",
+            f"is not a name: it has more than {NAME_LENGTH} characters; an unclosed quote?",
         )
         return texts.names()
 
-    def _parsed(self, name: str, cells: Cells, refuse: bool = True) -> NDArray[np.float64]:
+    def _parsed(self, name: str, cells: TextColumn, refuse: bool = True) -> NDArray[np.float64]:
         if not self.decimal_commas and (core := text_core()) is not None:
             return self._parsed_fast(core, name, cells, refuse)
         values = np.empty(len(cells), np.float64)
@@ -162,7 +162,9 @@ class Refusal:
         self.first(bad, name, cells, lambda at: self._why_not(cells[at]))
         return values
 
-    def _parsed_fast(self, core: Any, name: str, cells: Cells, refuse: bool) -> NDArray[np.float64]:
+    def _parsed_fast(
+        self, core: Any, name: str, cells: TextColumn, refuse: bool
+    ) -> NDArray[np.float64]:
         """Parse as :meth:`_parsed`: plain numbers in C, irregular cells in Python."""
         values, irregular = np.empty(len(cells), np.float64), np.empty(len(cells), np.uint8)
         core.text_floats(*cells.packed, values, irregular)
@@ -185,14 +187,14 @@ class Refusal:
         return values
 
     def _number(self, cell: str) -> float:
-        """A cell's number; NaN where it is none, which :func:`_neither` then tells."""
+        """Parse a cell; NaN for other text, which :func:`_neither` finds."""
         return _float(self._plain(cell))
 
     def _plain(self, cell: str) -> str:
         cell = cell if cell.isascii() else cell.translate(_MINUS)
         if not self.decimal_commas or ("." not in cell and "," not in cell):
             return cell
-        if "." in cell:  # thousands, or a decimal point among decimal commas: nobody's guess
+        if "." in cell:  # thousands, or a decimal point among decimal commas: ambiguous
             return "?"
         return cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else "?"
 
@@ -225,7 +227,7 @@ def _float(cell: str) -> float:
         return np.nan
 
 
-def _neither(cells: Cells, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _neither(cells: TextColumn, values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(R,) cells without a number that are not written as missing ones."""
     neither = np.zeros(len(cells), bool)
     start = 0

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels import text_core
-from .text_column import Cells
+from .text_column import TextColumn
 
 BLOCK_BYTES = 1 << 22
 _SEPARATORS = (",", ";", "\t", "|")
@@ -33,7 +33,7 @@ class Header:
     separator: str
 
 
-#: The cells of a header line, and what is above it; raises where it is no header.
+#: Reads a header line; raises where it cannot be one.
 HeaderReader = Callable[[IO[str]], Header]
 
 
@@ -42,7 +42,7 @@ class PlainCsv:
     """Content of a plain CSV file. columns: in the order of the header, R cells each."""
 
     header: Header
-    columns: list[Cells]
+    columns: list[TextColumn]
 
     @property
     def rows(self) -> int:
@@ -129,17 +129,17 @@ class _Blocks:
             lengths.append(own)
         return True
 
-    def done(self) -> list[Cells]:
+    def done(self) -> list[TextColumn]:
         """Return the columns."""
         columns = []
         for raw, lengths in self._parts:
             ends = np.cumsum(np.concatenate([np.zeros(0, np.int64), *lengths]), dtype=np.int64)
-            columns.append(Cells(b"".join(raw), ends))
+            columns.append(TextColumn(b"".join(raw), ends))
             raw.clear()
         return columns
 
 
-def plain_lines(columns: Sequence[Cells | NDArray[Any]]) -> str | None:
+def plain_lines(columns: Sequence[TextColumn | NDArray[Any]]) -> str | None:
     """Write some rows of a CSV; None where a cell needs quotes or another care.
 
     columns: (N,) text columns, or arrays of numbers or strings. Floats get the shortest digits
@@ -150,8 +150,11 @@ def plain_lines(columns: Sequence[Cells | NDArray[Any]]) -> str | None:
         return None
     texts = []
     for values in columns:
-        text = values if isinstance(values, Cells) else _number_text(core, values)
-        if text is None or not core.text_is_plain(*text.packed):
+        text = values if isinstance(values, TextColumn) else _text_of(core, values)
+        if text is None:
+            return None
+        is_text = isinstance(values, TextColumn) or values.dtype.kind == "U"
+        if is_text and not core.text_is_plain(*text.packed):
             return None
         texts.append(text)
     lengths = np.sum([text.lengths() for text in texts], axis=0) + len(texts)
@@ -162,14 +165,14 @@ def plain_lines(columns: Sequence[Cells | NDArray[Any]]) -> str | None:
     return out.tobytes().decode("utf-8")
 
 
-def _number_text(core: Any, values: NDArray[Any]) -> Cells | None:
-    """Return the cells of an array; numbers and dates of numbers need no quotes."""
+def _text_of(core: Any, values: NDArray[Any]) -> TextColumn | None:
+    """Return the cells of an array; None for another kind than numbers and strings."""
     if values.dtype == np.float32:
         values = np.ascontiguousarray(values)
         buffer = np.empty(len(values) * core.FLOAT_TEXT, np.uint8)
         ends, irregular = np.empty(len(values), np.int64), np.empty(len(values), np.uint8)
         core.float_text(values, buffer, ends, irregular)
-        text = Cells(buffer[: int(ends[-1]) if len(ends) else 0].tobytes(), ends)
+        text = TextColumn(buffer[: int(ends[-1]) if len(ends) else 0].tobytes(), ends)
         if not irregular.any():
             return text
         at = np.flatnonzero(irregular)
@@ -177,10 +180,10 @@ def _number_text(core: Any, values: NDArray[Any]) -> Cells | None:
     if values.dtype.kind == "f":
         if values.dtype != np.float64:
             return None
-        return Cells.of("" if item != item else repr(item) for item in values.tolist())
+        return TextColumn.of("" if item != item else repr(item) for item in values.tolist())
     if values.dtype.kind in "iu":
-        return Cells.of(map(str, values.tolist()))
-    return Cells.of_array(values) if values.dtype.kind == "U" else None
+        return TextColumn.of(map(str, values.tolist()))
+    return TextColumn.of_array(values) if values.dtype.kind == "U" else None
 
 
 def header_cells(line: str, separator: str) -> list[str]:

@@ -1,10 +1,10 @@
 """Table files: CSV and Parquet into columns, and columns into files.
 
-A CSV is read in blocks of rows, each column packed (:mod:`kgsm_infer.tables.text_column`): what is
-held is
-about what the file has in bytes. What spreadsheets do to a CSV is read where it can mean one
-thing only: a byte order mark, UTF-16, ``sep=;``, semicolons or tabs with decimal commas, empty
-columns and rows at the end. What it is otherwise is said.
+A CSV is read in blocks of rows, each column packed (:mod:`kgsm_infer.tables.text_column`), so that
+memory is about the size of the file. Variants that spreadsheets write are read where they are
+unambiguous: a byte order mark, UTF-16, ``sep=;``, semicolons or tabs with decimal commas, empty
+columns and rows at the end. Other variants are refused with the cause. Plain files take a faster
+way (:mod:`kgsm_infer.tables.plain_csv`).
 
 Text that a spreadsheet would run as a formula is written with an apostrophe before it, the
 spreadsheets' own sign for text, and read without it.
@@ -31,15 +31,15 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError, MissingError
 from ..base.files import whole
-from .parsing import Refusal
+from .parsing import CellParser
 from .plain_csv import Header, PlainCsv, header_cells, plain_lines, read_plain
-from .text_column import Cells, Packing, column_of, named_columns, shown
+from .text_column import TextColumn, TextColumnBuilder, column_of, named_columns, shown
 
 BLOCK_ROWS = 2048
 WRITTEN_ROWS = 1 << 16
-#: No cell and no line of a table is longer, in characters (outlines of a .geo column are long).
+#: Longest cell and line, characters (outlines of a .geo column are long).
 LONGEST_CELL = 2**24
-#: More rows than this are no table for one machine.
+#: Most rows of a table that is read.
 MOST_ROWS = 2**27
 
 _COMMA_NUMBER = re.compile(r"[+\-\u2212]?\d*,\d+")
@@ -48,7 +48,7 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _GUARDED = re.compile(r"''*[=+\-@\t\r]")
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
-#: First bytes of files that are no text -> what they are.
+#: First bytes of other files -> their kind.
 _OTHER_FILES = {
     b"PK\x03\x04": "an Excel workbook or another zip",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook",
@@ -63,9 +63,9 @@ _NOT_TABLES = {"<": "HTML or XML, perhaps a page that asks to log in", "{": "JSO
 
 @dataclass(frozen=True)
 class Sheet:
-    """The columns of a file as they stand, for files that are not tables of the contract yet.
+    """Columns of a file, not yet checked against the contract.
 
-    columns: name -> (R,) array of numbers, or :class:`Cells`.  row_number: (R,) row in the
+    columns: name -> (R,) array of numbers, or :class:`TextColumn`.  row_number: (R,) row in the
     file; a CSV's header is row 1.  decimal_commas: how its numbers are written.
     """
 
@@ -78,9 +78,9 @@ class Sheet:
         return len(self.row_number)
 
     @property
-    def check(self) -> Refusal:
-        """What turns its cells into numbers and dates, or refuses them."""
-        return Refusal(self.source, self.row_number, self.decimal_commas)
+    def check(self) -> CellParser:
+        """Parser of its cells."""
+        return CellParser(self.source, self.row_number, self.decimal_commas)
 
 
 def read_sheet(path: str | Path) -> Sheet:
@@ -126,7 +126,7 @@ def write_csv(path: str | Path, columns: Mapping[str, Any]) -> None:
     if path.suffix.lower() in (".parquet", ".pq"):
         _write_parquet(path, columns)
         return
-    values = [v if isinstance(v, Cells) else np.asarray(v) for v in columns.values()]
+    values = [v if isinstance(v, TextColumn) else np.asarray(v) for v in columns.values()]
     lengths = {len(v) for v in values}
     if len(lengths) > 1:
         raise ValueError(f"columns of different lengths: {sorted(lengths)}")
@@ -170,7 +170,7 @@ def open_text(path: Path) -> Iterator[IO[str]]:
 
 
 def _header_of(source: str, file: IO[str]) -> Header:
-    """Read the header's line; DataError where it is no header."""
+    """Read the header's line; DataError where it cannot be one."""
     above, first, separator = _first_line(source, iter(file.readline, ""))
     names = header_cells(first, separator)
     _check_header(source, above, names)
@@ -183,7 +183,9 @@ def _sheet_of_plain(source: str, plain: PlainCsv) -> Sheet:
     return Sheet(source, columns, np.arange(above + 2, above + 2 + plain.rows))
 
 
-def _named(source: str, above: int, header: list[str], cells: Sequence[Cells]) -> dict[str, Any]:
+def _named(
+    source: str, above: int, header: list[str], cells: Sequence[TextColumn]
+) -> dict[str, Any]:
     """Name -> column; empty columns without a name, which spreadsheets leave, are left out."""
     columns: dict[str, Any] = {}
     for name, column in zip(header, cells, strict=True):
@@ -206,7 +208,7 @@ def _read_csv(source: str, file: IO[str]) -> Sheet:
     try:
         header = [cell.strip() for cell in next(reader)]
         _check_header(source, above, header)
-        packings = [Packing() for _ in header]
+        packings = [TextColumnBuilder() for _ in header]
         rows, decimal_commas = array("q"), False
         records = enumerate(reader, start=above + 2)
         while block := list(islice(records, BLOCK_ROWS)):
@@ -248,7 +250,7 @@ def _lines(source: str, file: IO[str]) -> Iterator[str]:
 
 
 def _first_line(source: str, lines: Iterator[str]) -> tuple[int, str, str]:
-    """How many lines stand above the header, the header's first line, and the separator."""
+    """Return the number of lines above the header, its first line, and the separator."""
     declared = ""
     for above, line in enumerate(lines):
         text = line.strip("\r\n")
@@ -268,16 +270,16 @@ def _first_line(source: str, lines: Iterator[str]) -> tuple[int, str, str]:
 
 
 def _check_header(source: str, above: int, header: list[str]) -> None:
-    """DataError where this is no header of a table."""
+    """Raise DataError where this cannot be a table's header."""
     if header[0] in ("TOA5", "TOB1", "TOACI1") or header[0].startswith("Plot Title"):
         kind = "a HOBO" if header[0].startswith("Plot") else "a Campbell Scientific"
         raise DataError(
-            f"{source}: {kind} logger's file, its header stands on line {above + 2}; give it to "
+            f"{source}: {kind} logger's file, its header is on line {above + 2}; give it to "
             "kgsm-train data gee --in-situ, or make a table with site, date and sm of it"
         )
     twice = sorted(name for name, count in Counter(header).items() if name and count > 1)
     if twice:
-        raise DataError(f"{source}: row {above + 1}: column {shown(twice[0])!r} stands there twice")
+        raise DataError(f"{source}: row {above + 1}: column {shown(twice[0])!r} is a duplicate")
 
 
 def _whole_rows(
@@ -292,7 +294,7 @@ def _whole_rows(
         if len(record) != width:
             title = width < len(record) and number == header_row + 1
             why = (
-                f"is row {header_row} a title? the header seems to stand on row {number}: delete "
+                f"is row {header_row} a title? the header seems to be row {number}: delete "
                 "what is above it"
                 if title and width <= 2
                 else "an unquoted comma, or a truncated file?"
@@ -315,7 +317,7 @@ def _read_parquet(path: Path) -> Sheet:
                 raise DataError(f"{path}: {rows} rows are more than this reads")
             names = file.schema_arrow.names
             if twice := sorted(shown(name) for name, n in Counter(names).items() if n > 1):
-                raise DataError(f"{path}: column {twice[0]!r} stands there twice")
+                raise DataError(f"{path}: column {twice[0]!r} is a duplicate")
             for name in names:
                 label = f"{path}: column {shown(name)}"
                 content = file.read(columns=[name]).column(0)
@@ -345,15 +347,21 @@ def _from_arrow(content: Any, label: str) -> Any:
         values = column_of(content.to_numpy(), label)
         return values.changed(lambda cell: cell and f"{cell}Z") if of.tz else values
     if kind.is_dictionary(of):
+        if kind.is_string(of.value_type) or kind.is_large_string(of.value_type):
+            return _from_dictionary(content.unify_dictionaries(), label)
         return _from_arrow(content.cast(of.value_type), label)
     if kind.is_string(of) or kind.is_large_string(of):
-        packing = Packing()
-        for chunk in content.chunks:
-            for start in range(0, len(chunk), BLOCK_ROWS):
-                part = chunk[start : start + BLOCK_ROWS].to_pylist()
-                packing.add(["" if cell is None else cell.strip() for cell in part])
-        return packing.done(label)
+        return _from_dictionary(content.dictionary_encode(), label)
     return column_of(content, label)
+
+
+def _from_dictionary(content: Any, label: str) -> TextColumn:
+    """Return the cells of a column of dictionary codes; null is an empty cell."""
+    chunks = content.chunks
+    words = chunks[0].dictionary.to_pylist() if chunks else []
+    distinct = TextColumn.of(["" if word is None else word for word in (*words, None)], label)
+    codes = [chunk.indices.fill_null(len(words)).to_numpy() for chunk in chunks]
+    return distinct.take(np.concatenate([np.zeros(0, np.int64), *codes]))
 
 
 def _write_parquet(path: Path, columns: Mapping[str, Any]) -> None:
@@ -362,7 +370,7 @@ def _write_parquet(path: Path, columns: Mapping[str, Any]) -> None:
 
     arrays = {}
     for name, values in columns.items():
-        if isinstance(values, Cells):
+        if isinstance(values, TextColumn):
             arrays[name] = pyarrow.array(list(values))
             continue
         array = np.asarray(values)
@@ -385,9 +393,9 @@ def _pyarrow(path: Path) -> Any:
     return pyarrow.parquet
 
 
-def _written(values: Cells | NDArray[Any]) -> list[str]:
-    """Cells of a column: shortest digits that read back the same, NaN empty."""
-    if isinstance(values, Cells):
+def _written(values: TextColumn | NDArray[Any]) -> list[str]:
+    """TextColumn of a column: shortest digits that read back the same, NaN empty."""
+    if isinstance(values, TextColumn):
         return [_guarded(cell) for cell in values]
     if values.dtype.kind == "f":
         return list(np.where(np.isnan(values), "", values.astype(np.str_)))

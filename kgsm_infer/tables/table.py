@@ -1,10 +1,9 @@
-"""Tables of observations: read and refused, or written whole (design §3).
+"""Tables of observations, one row per site and acquisition (design §3).
 
-One row per site and acquisition. Names carry units and nothing is guessed: a value that
-cannot be of the declared unit is refused with file, row, column, value and likely cause;
-missing stays missing. Files are read in :mod:`kgsm_infer.tables.reading`, cells become numbers in
-:mod:`kgsm_infer.tables.parsing`, and rows of one acquisition become one in
-:mod:`kgsm_infer.tables.duplicates`.
+Column names carry units. A value outside the range of its unit is refused with file, row, column,
+value and likely cause; missing stays missing. :mod:`kgsm_infer.tables.reading` reads files,
+:mod:`kgsm_infer.tables.parsing` parses cells, and :mod:`kgsm_infer.tables.duplicates` merges the
+rows of one acquisition.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from .dates import asked_day, is_future
 from .duplicates import Rows, check_keep, merge
 from .parsing import MISSING
 from .reading import Sheet, read_sheet, sheet_of, write_csv
-from .text_column import Cells, column_of, shown, text_codes, texts_of
+from .text_column import TextColumn, column_of, shown, text_codes, texts_of
 
 __all__ = [
     "MISSING",
@@ -47,8 +46,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Given:
-    """The F rows as they stand in the file. row: (F,) which row of the table each became.
-    date_text: (F,) as written."""
+    """Rows of the file. row: (F,) of the table that each became.  date_text: (F,) as written."""
 
     row: NDArray[np.int64]
     date_text: Sequence[str]
@@ -143,11 +141,11 @@ def read_table(
 
     features: columns beyond the contract's that must be there and numeric.
     require: contract columns that must be there (backscatter by its canonical name).
-    once: a site stands once at one time (and orbit): in a window the order of two such rows
-        would be guesswork. Row by row (isolation) they do no harm.
-    keep: what to do with rows of one time that contradict each other: ``refuse`` the table,
-        leave what differs ``empty``, or take the ``first``, ``last`` or ``mean``.
-    reads: contract columns whose cells are checked, beside ``features`` and ``require``; None for
+    once: merge the rows of one site, time and orbit. Windows need one row per acquisition; row by
+        row (isolation) they do not matter.
+    keep: how to resolve conflicting duplicate rows: ``refuse`` the table, leave differing cells
+        ``empty``, or take the ``first``, ``last`` or ``mean``.
+    reads: contract columns whose cells are checked, with ``features`` and ``require``; None for
         all. In a column read, a fill value or a wrong unit refuses the table, and a single
         physical outlier is infinite, with a note. A cell of any other column never refuses it.
     DataError names file, row, column, value and likely cause.
@@ -299,8 +297,18 @@ def _outliers(sheet: Sheet, name: str, rule: Rule, rows: NDArray[np.bool_]) -> s
 
 def _merged(table: Table, once: bool, keep: str) -> Table:
     """The table with one row per acquisition."""
-    rows = Rows(table.source, table.site, table.date, table.numbers, table.text, table.row_number)
-    merged = merge(rows, keep) if once else None
+    if not once:
+        return table
+    rows = Rows(
+        table.source,
+        table.site,
+        table.date,
+        table.numbers,
+        table.text,
+        table.row_number,
+        table.codes("site"),
+    )
+    merged = merge(rows, keep)
     if merged is None:
         return table
     index = merged.index
@@ -308,7 +316,7 @@ def _merged(table: Table, once: bool, keep: str) -> Table:
     return Table(
         source=table.source,
         site=table.site[index],
-        date_text=Cells.of(texts),
+        date_text=TextColumn.of(texts),
         date=table.date[index],
         numbers=merged.numbers,
         text=merged.text,
@@ -338,7 +346,7 @@ def to_sigma0_db(polarisation: str, numbers: dict[str, NDArray[np.float64]], sou
 
 
 def have(columns: Iterable[str], missing: str) -> str:
-    """What a file has instead of a missing column, and a likely other name."""
+    """List the columns of a file that lacks one, and a likely other name."""
     names = [shown(name) for name in columns]
     likely = [
         name
@@ -349,7 +357,7 @@ def have(columns: Iterable[str], missing: str) -> str:
     return f"it has {shown(', '.join(names), 400) or 'none'}{hint}"
 
 
-def _words(cells: Cells) -> Cells:
+def _words(cells: TextColumn) -> TextColumn:
     """Text with '' for what is written as missing."""
     missing = frozenset(MISSING)
     return cells.changed(lambda cell: "" if cell in missing else cell)

@@ -1,8 +1,7 @@
-"""A column of text, packed: it takes the memory its bytes take in the file.
+"""Text columns packed in one buffer of UTF-8, about the size of the file.
 
-A list of Python strings takes five times a file's size, and a NumPy array of strings as many
-bytes a row as its longest cell has: one cell of 130 kB among 20,000 rows asks for 10 GB. Here
-all cells of a column lie in one run of UTF-8, and are cut out when they are read.
+A list of Python strings needs five times a file's size, and a NumPy array of strings the bytes of
+the longest cell for every row: one cell of 130 kB among 20,000 rows needs 10 GB.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from numpy.typing import DTypeLike, NDArray
 from ..base.errors import DataError
 from ..kernels import text_core
 
-#: A name, a word or a date is no longer than this; what is longer is no such thing.
+#: Longest name, word or date, characters.
 NAME_LENGTH = 100
 BLOCK = 4096
 
 
-class Cells(Sequence[str]):
+class TextColumn(Sequence[str]):
     """R cells of text, stripped of blanks around them.
 
     buffer: all cells in UTF-8.  ends: (R,) where each ends in it.  label: file and column,
@@ -35,14 +34,14 @@ class Cells(Sequence[str]):
         self._buffer, self._ends, self.label = buffer, np.ascontiguousarray(ends), label
 
     @classmethod
-    def of(cls, texts: Iterable[str], label: str = "") -> Cells:
-        """Cells of any strings.
+    def of(cls, texts: Iterable[str], label: str = "") -> TextColumn:
+        """TextColumn of any strings.
 
-        >>> cells = Cells.of(["a", " b "])
+        >>> cells = TextColumn.of(["a", " b "])
         >>> list(cells), cells == ("a", "b"), cells[-1]
         (['a', 'b'], True, 'b')
         """
-        packing = Packing()
+        packing = TextColumnBuilder()
         packing.add([text.strip() for text in texts])
         return packing.done(label)
 
@@ -52,8 +51,8 @@ class Cells(Sequence[str]):
     @overload
     def __getitem__(self, at: int) -> str: ...
     @overload
-    def __getitem__(self, at: slice) -> Cells: ...
-    def __getitem__(self, at: int | slice) -> str | Cells:
+    def __getitem__(self, at: slice) -> TextColumn: ...
+    def __getitem__(self, at: int | slice) -> str | TextColumn:
         if isinstance(at, slice):
             start, stop, step = at.indices(len(self))
             if step != 1:
@@ -61,7 +60,7 @@ class Cells(Sequence[str]):
             low = int(self._ends[start - 1]) if start else 0
             ends = self._ends[start : max(stop, start)] - low
             high = int(ends[-1]) if len(ends) else 0
-            return Cells(self._buffer[low : low + high], ends, self.label)
+            return TextColumn(self._buffer[low : low + high], ends, self.label)
         i = operator.index(at)
         i += len(self) if i < 0 else 0
         if not 0 <= i < len(self):
@@ -82,7 +81,7 @@ class Cells(Sequence[str]):
 
     def __repr__(self) -> str:
         first = ", ".join(repr(self[i]) for i in range(min(3, len(self))))
-        return f"Cells({first}{', ...' if len(self) > 3 else ''})"
+        return f"TextColumn({first}{', ...' if len(self) > 3 else ''})"
 
     def blocks(self) -> Iterator[list[str]]:
         """The cells in order, some thousand at a time."""
@@ -97,21 +96,21 @@ class Cells(Sequence[str]):
                 places = [0, *(ends - low).tolist()]
                 yield [_text(raw[a:b]) for a, b in pairwise(places)]
 
-    def take(self, index: NDArray[np.int64]) -> Cells:
+    def take(self, index: NDArray[np.int64]) -> TextColumn:
         """Return the cells of ``index`` (N,), not below 0, in its order."""
         index = np.asarray(index, np.int64)
         lengths = self.lengths()[index]
         ends = np.cumsum(lengths)
         shift = self._ends[index] - ends  # from a place in the result to one in the buffer
         at = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(shift, lengths)
-        return Cells(np.frombuffer(self._buffer, np.uint8)[at].tobytes(), ends, self.label)
+        return TextColumn(np.frombuffer(self._buffer, np.uint8)[at].tobytes(), ends, self.label)
 
-    def replaced(self, at: NDArray[np.int64], texts: Sequence[str]) -> Cells:
+    def replaced(self, at: NDArray[np.int64], texts: Sequence[str]) -> TextColumn:
         """Return the column with other cells at the rows ``at``, ascending."""
         index = np.arange(len(self))
         index[at] = len(self) + np.arange(len(at))
-        other = Cells.of(texts)
-        both = Cells(
+        other = TextColumn.of(texts)
+        both = TextColumn(
             self._buffer + other._buffer,
             np.concatenate([self._ends, other._ends + len(self._buffer)]),
             self.label,
@@ -124,20 +123,22 @@ class Cells(Sequence[str]):
         return self._buffer, self._ends
 
     @classmethod
-    def of_array(cls, values: NDArray[np.str_], label: str = "") -> Cells:
+    def of_array(cls, values: NDArray[np.str_], label: str = "") -> TextColumn:
         """Pack an array of strings (R,) as they are.
 
-        >>> list(Cells.of_array(np.asarray(["a", "", "bcd"])))
+        >>> list(TextColumn.of_array(np.asarray(["a", "", "bcd"])))
         ['a', '', 'bcd']
         """
         wide = np.ascontiguousarray(values).view(np.uint32).reshape(len(values), -1)
         if wide.size and wide.max() > 127:
-            packing = Packing()
+            packing = TextColumnBuilder()
             packing.add(values.tolist())
             return packing.done(label)
         filled = wide != 0
-        filled = filled[:, ::-1].cumsum(axis=1)[:, ::-1] > 0  # a zero within counts
-        return cls(wide[filled].astype(np.uint8).tobytes(), np.cumsum(filled.sum(axis=1)), label)
+        if (filled[:, 1:] > filled[:, :-1]).any():  # a zero within the text
+            filled = filled[:, ::-1].cumsum(axis=1)[:, ::-1] > 0
+        lengths = np.count_nonzero(filled, axis=1)
+        return cls(wide[filled].astype(np.uint8).tobytes(), np.cumsum(lengths), label)
 
     def codes(self) -> NDArray[np.int64]:
         """Number the distinct cells from 0, in order of first appearance, (R,)."""
@@ -159,13 +160,13 @@ class Cells(Sequence[str]):
         wide[np.arange(width) < lengths[:, None]] = np.frombuffer(self._buffer, np.uint8)
         return wide.view(f"U{width}").ravel()
 
-    def changed(self, change: Callable[[str], str]) -> Cells:
+    def changed(self, change: Callable[[str], str]) -> TextColumn:
         """Every cell through a function of text."""
         codes = self.codes()
         first = np.full(int(codes.max(initial=-1)) + 1, len(self), np.int64)
         np.minimum.at(first, codes, np.arange(len(self)))
         before = self.take(first)
-        after = Packing()
+        after = TextColumnBuilder()
         after.add([change(cell) for cell in before])
         distinct = after.done(self.label)
         return self if distinct == before else distinct.take(codes)
@@ -185,13 +186,13 @@ class Cells(Sequence[str]):
         if len(long):
             length = int(self.lengths()[long[0]])
             raise DataError(
-                f"{self.label}: a cell of {length} bytes where a name or a word stands "
+                f"{self.label}: a cell of {length} bytes where a name or a word belongs "
                 f"(at most {NAME_LENGTH} characters); an unclosed quote?"
             )
 
 
-class Packing:
-    """Cells on their way into a column, block by block."""
+class TextColumnBuilder:
+    """TextColumn on their way into a column, block by block."""
 
     def __init__(self) -> None:
         self._raw: list[bytes] = []
@@ -206,19 +207,19 @@ class Packing:
         self._lengths.append(np.fromiter(sizes, np.int32, len(texts)))
         self._raw.append(raw)
 
-    def done(self, label: str = "") -> Cells:
-        """The column; the parts are let go."""
+    def done(self, label: str = "") -> TextColumn:
+        """Return the column and release the parts."""
         lengths = np.concatenate(self._lengths) if self._lengths else np.zeros(0, np.int32)
         buffer = b"".join(self._raw)
         self._raw.clear()
         self._lengths.clear()
-        return Cells(buffer, np.cumsum(lengths, dtype=np.int64), label)
+        return TextColumn(buffer, np.cumsum(lengths, dtype=np.int64), label)
 
 
 def named_columns(columns: Any) -> dict[str, Any]:
     """Name -> values of a mapping or a data frame (pandas, polars, pyarrow, structured array).
 
-    TypeError where it is none of them, DataError where a name stands there twice.
+    TypeError for another type, DataError for a duplicate name.
     """
     if isinstance(columns, Mapping):
         return {str(name): values for name, values in columns.items()}
@@ -232,17 +233,17 @@ def named_columns(columns: Any) -> dict[str, Any]:
     labels = [str(name) for name in names]
     for label, count in Counter(labels).items():
         if count > 1:
-            raise DataError(f"table: column {label!r} stands there twice")
+            raise DataError(f"table: column {label!r} is a duplicate")
     return {label: columns[name] for label, name in zip(labels, names, strict=True)}
 
 
 def column_of(values: Any, label: str = "") -> Any:
-    """Values in memory as a column: an array of numbers, or :class:`Cells`.
+    """Values in memory as a column: an array of numbers, or :class:`TextColumn`.
 
     Arrays, lists, masked arrays, and the columns of pandas (nullable types too), polars and
     pyarrow. None, NA, NaT and what a mask hides are empty cells; dates become ISO 8601.
     """
-    if isinstance(values, Cells):
+    if isinstance(values, TextColumn):
         return values
     if isinstance(values, np.ma.MaskedArray):
         hidden = np.ma.getmaskarray(values).tolist()
@@ -258,7 +259,8 @@ def column_of(values: Any, label: str = "") -> Any:
         if array.dtype.kind in "fiu":
             return array
         if array.dtype.kind == "M":
-            return Cells.of(_iso(array), label)
+            distinct, code = np.unique(array, return_inverse=True)
+            return TextColumn.of(_iso(distinct), label).take(code)
         values = array.tolist()
     items = [None if _is_missing(item) else item for item in values]
     numbers = [item for item in items if item is not None and item != ""]
@@ -271,39 +273,39 @@ def column_of(values: Any, label: str = "") -> Any:
         return np.asarray([_as_float(item) for item in items], np.float64)
     if not numbers and all(item is None for item in items):
         return np.full(len(items), np.nan)
-    return Cells.of(map(_written, items), label)
+    return TextColumn.of(map(_written, items), label)
 
 
-def texts_of(column: Any, label: str = "") -> Cells:
+def texts_of(column: Any, label: str = "") -> TextColumn:
     """A column as text: whole numbers without a point, as ids and days are written.
 
     >>> list(texts_of(np.asarray([1.0, 20220610.0, np.nan])))
     ['1', '20220610', '']
     """
-    if isinstance(column, Cells):
+    if isinstance(column, TextColumn):
         return column
     if isinstance(column, np.ndarray) and column.dtype.kind in "fiu":
-        return Cells.of(
+        return TextColumn.of(
             ("" if v != v else f"{int(v)}" if _is_whole(v) else repr(v) for v in column.tolist()),
             label,
         )
     made = column_of(column, label)
-    return made if isinstance(made, Cells) else texts_of(made, label)
+    return made if isinstance(made, TextColumn) else texts_of(made, label)
 
 
 def text_codes(values: Any) -> NDArray[np.int64]:
     """Number the distinct texts of a column of names from 0, (R,).
 
-    values: :class:`Cells`, an array or a sequence of strings. DataError where a cell is too long
-    for a name.
+    values: :class:`TextColumn`, an array or a sequence of strings. DataError where a cell is
+    too long for a name.
 
     >>> text_codes(["b", "a", "b"]).tolist()
     [0, 1, 0]
     """
     if isinstance(values, np.ndarray):
-        values = Cells.of_array(values.astype(np.str_))
-    elif not isinstance(values, Cells):
-        packing = Packing()
+        values = TextColumn.of_array(values.astype(np.str_))
+    elif not isinstance(values, TextColumn):
+        packing = TextColumnBuilder()
         packing.add(list(values))
         values = packing.done()
     values.check_lengths()
@@ -311,7 +313,7 @@ def text_codes(values: Any) -> NDArray[np.int64]:
 
 
 def shown(text: object, length: int = 60) -> str:
-    """Text of a file as it may stand in a message: one line, no control codes, not long.
+    """Return text for a message: one line, no control codes, shortened.
 
     >>> shown("red \\x1b[31m\\n" + 80 * "x", 20)
     'red \\\\x1b[31m xxxx...'

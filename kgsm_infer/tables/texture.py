@@ -1,11 +1,11 @@
-"""Driest and wettest soil moisture that a soil's texture allows, where nobody has measured them.
+"""Driest and wettest soil moisture of a soil's texture, for fields without measured limits.
 
 Saxton & Rawls (2006), *Soil Water Characteristic Estimates by Texture and Organic Matter for
 Hydrologic Solutions*, Soil Science Society of America Journal 70, 1569-1578, equations 1-5 of its
 Table 1: a regression on 1,722 samples of US soils. S and C are mass fractions of sand and clay
 (0-1), OM is organic matter in percent of mass; all water contents are m3 m-3.
 
-The wilting point (1500 kPa) stands for the driest a field's top 5 cm becomes, saturation for the
+The wilting point (1500 kPa) represents the driest a field's top 5 cm becomes, saturation for the
 wettest. The top dries below the wilting point in a long drought and rarely saturates: these are
 limits of a kind, not measurements.
 """

@@ -2,7 +2,7 @@
 
 The file has one row per place and day: ``date`` (a day), ``rain_mm`` (its total), optionally
 ``et0_mm`` (reference evapotranspiration) and ``temp_c``; and ``site``, or ``cell`` where the
-table has that column too, or neither where one series stands for all. A day counts up to and
+table has that column too, or neither where one series is used for all. A day counts up to and
 including the acquisition's own, in the local day of ``utc_offset_hours``.
 
     rain_day_mm       the day's rain
@@ -15,7 +15,7 @@ including the acquisition's own, in the local day of ``utc_offset_hours``.
                       W_t = min(30, W_{t-1} exp(-ET0_t / 30) + P_t)
 
 Missing weather is missing, never zero: an index is NaN while more than 2 % of its weight lies
-on days nobody measured, a dry spell while a day in it is missing, a bucket until an empty one
+on days without a measurement, a dry spell while a day in it is missing, a bucket until an empty one
 and a full one would hold the same.
 """
 
@@ -66,7 +66,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Weather:
-    """A weather file. by: ``site``, ``cell``, or '' where one series stands for all places."""
+    """A weather file. by: ``site``, ``cell``, or '' for one series for all places."""
 
     source: str
     by: str
@@ -75,7 +75,7 @@ class Weather:
 
 
 def is_weather(name: str) -> bool:
-    """Whether a feature is made of a weather file.
+    """Return True for a feature computed from a weather file.
 
     >>> [is_weather(name) for name in ("rain_api_k90_mm", "rain_dry_days", "rain_7d_mm")]
     [True, True, False]
@@ -144,9 +144,9 @@ def table_with_weather(
 
 
 def with_weather(table: Table, weather: Weather, names: Sequence[str]) -> Table:
-    """The table with the weather features among ``names``; a column it has is believed.
+    """The table with the weather features among ``names``; a column of the table overrides them.
 
-    FITTED stands for the index with every decay, one of which a fit then chooses.
+    FITTED names the index with every decay, one of which a fit then chooses.
 
     DataError where no place of it has any weather, or a feature needs what the file lacks.
     """
@@ -193,7 +193,7 @@ def feature(
 
 
 def decay_of(name: str) -> float:
-    """The decay an index names; NaN where it is none.
+    """Return the decay that an index names; NaN for another name.
 
     >>> decay_of("rain_api_k90_mm")
     0.9

@@ -28,10 +28,10 @@ from kgsm_infer.tables.columns import (
 )
 from kgsm_infer.tables.dates import is_day_only
 from kgsm_infer.tables.duplicates import Rows, merge
-from kgsm_infer.tables.parsing import MISSING, Refusal
+from kgsm_infer.tables.parsing import MISSING, CellParser
 from kgsm_infer.tables.reading import Sheet, read_sheet
 from kgsm_infer.tables.table import have, to_sigma0_db
-from kgsm_infer.tables.text_column import Cells, texts_of
+from kgsm_infer.tables.text_column import TextColumn, texts_of
 
 from .columns import Seconds, Sourced
 from .join import IN_UTC, Join, first_of, iso_dates, join_in_situ, with_ndvi
@@ -95,7 +95,7 @@ def read_backscatter(path: str | Path, unit: str = "db", keep: str = "refuse") -
         site[seen],
         time[seen],
         {name: values[seen] for name, values in numbers.items()},
-        {name: Cells.of(np.asarray(words)[seen].tolist()) for name, words in text.items()},
+        {name: TextColumn.of(np.asarray(words)[seen].tolist()) for name, words in text.items()},
         sheet.row_number[seen],
     )
     by_day = by_day[seen]
@@ -169,7 +169,7 @@ def place_and_time(sheet: Sheet) -> tuple[NDArray[np.str_], Seconds, NDArray[np.
     return site, _from_milliseconds(check, counted, cells[counted]), np.zeros(len(site), bool)
 
 
-def _from_milliseconds(check: Refusal, name: str, cells: Any) -> Seconds:
+def _from_milliseconds(check: CellParser, name: str, cells: Any) -> Seconds:
     since_1970 = check.numbers(name, cells, None)
     texts = texts_of(cells)
     check.first(np.isnan(since_1970), name, texts, "empty; every row needs its time")

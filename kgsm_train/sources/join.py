@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kgsm_infer.base.errors import DataError, UsageError
 from kgsm_infer.tables.dates import is_day_only, states_zone, utc_seconds, wall_clock
 from kgsm_infer.tables.table import Table
-from kgsm_infer.tables.text_column import NAME_LENGTH, Cells
+from kgsm_infer.tables.text_column import NAME_LENGTH, TextColumn
 
 from .columns import Columns, Seconds, Sourced, keep_rows, nearest, taken, used_once
 
@@ -259,7 +259,7 @@ def _carried(table: Table) -> list[tuple[str, NDArray[Any]]]:
     words = [
         (name, np.asarray(cells, np.str_))
         for name, cells in table.text.items()
-        if not (isinstance(cells, Cells) and (cells.lengths() > NAME_LENGTH).any())
+        if not (isinstance(cells, TextColumn) and (cells.lengths() > NAME_LENGTH).any())
     ]
     return numbers + words
 

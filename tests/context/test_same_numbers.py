@@ -228,3 +228,31 @@ def test_every_path_leaves_a_pass_of_the_future_out(model: Path, tmp_path: Path)
 
 def by_pass(values: Any) -> dict[tuple[int, int], Any]:
     return {(key[1], int(key[0][1:])): value for key, value in values.items()}
+
+
+def test_each_context_and_each_code_is_computed_once(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counts the comparisons with a past and the codes of text columns of one predict."""
+    import kgsm_infer
+    from kgsm_infer.context import from_tables
+    from kgsm_infer.tables import table as tables
+
+    calls: list[str] = []
+
+    def counted(name: str, function: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            calls.append(f"{name} {arguments[0]}" if name == "past" else name)
+            return function(*arguments, **options)
+
+        return call
+
+    compare, codes = from_tables.compare_with_past, tables.text_codes
+    monkeypatch.setattr(from_tables, "compare_with_past", counted("past", compare))
+    monkeypatch.setattr(tables, "text_codes", counted("codes", codes))
+    loaded = kgsm_infer.load(model)
+    columns = rows_of(made_cube(), range(PASSES), orbits=True)
+    loaded.predict(loaded.table_of({name: np.asarray(cells) for name, cells in columns.items()}))
+    pasts = [call for call in calls if call != "codes"]
+    assert sorted(pasts) == ["past vh_anomaly", "past vh_between", "past vh_over_usual_db"]
+    assert calls.count("codes") == 3  # site, field, orbit

@@ -224,7 +224,9 @@ def test_a_table_is_no_state_file(tmp_path):
 
 def test_a_place_twice_is_refused(tmp_path):
     path = written(tmp_path / "past.csv", GOOD, GOOD)
-    with pytest.raises(DataError, match="row 3, column name: '1A': site 1A stands in an earlier"):
+    with pytest.raises(
+        DataError, match="row 3, column name: '1A': site 1A also occurs in an earlier"
+    ):
         read_past(path)
 
 

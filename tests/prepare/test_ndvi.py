@@ -295,7 +295,7 @@ def test_vwc_by_hand_and_as_files(tmp_path):
 
 
 def test_what_is_wrong_is_said_in_a_line(tmp_path):
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="not a folder"):
         find_products([tmp_path / "none"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no Landsat Collection 2"):

@@ -212,7 +212,7 @@ def test_what_is_left_out_says_why(catalogue, tmp_path):
         prepare_stack(catalogue, found, GRID, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert len(sort_items([one], "sigma0_db").acquisitions) == 1
-    with pytest.raises(UsageError, match="is none of"):
+    with pytest.raises(UsageError, match="is not one of"):
         sort_items([one], "power")
 
 

@@ -99,7 +99,7 @@ def test_contradicting_rows_are_refused_or_chosen_and_cost_only_their_own():
     assert table.numbers["ndvi"].tolist() == [0.3, 0.1]
     assert table.text["field"] == ("", "3")
     assert list(table.contradicts) == [0]
-    with pytest.raises(UsageError, match="--keep 'best' is none of first, last, mean"):
+    with pytest.raises(UsageError, match="--keep 'best' must be first, last or mean"):
         table_from_columns(columns, keep="best")
 
 

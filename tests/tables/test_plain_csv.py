@@ -18,7 +18,7 @@ from kgsm_infer.kernels import text_core
 from kgsm_infer.tables import parsing, plain_csv, reading, text_column
 from kgsm_infer.tables.dates import utc_seconds
 from kgsm_infer.tables.table import read_table
-from kgsm_infer.tables.text_column import Cells
+from kgsm_infer.tables.text_column import TextColumn
 
 pytestmark = pytest.mark.skipif(text_core() is None, reason="compares the C core")
 
@@ -129,7 +129,7 @@ def test_plain_files_take_the_fast_path(tmp_path) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.one_of(st.floats().map(repr), CELLS), min_size=1, max_size=30))
 def test_numbers_have_the_bits_of_float(texts: list[str]) -> None:
-    cells = Cells.of(texts)
+    cells = TextColumn.of(texts)
     values, irregular = np.empty(len(cells)), np.empty(len(cells), np.uint8)
     text_core().text_floats(*cells.packed, values, irregular)
     for cell, value, unknown in zip(cells, values, irregular, strict=True):
@@ -141,7 +141,7 @@ def test_numbers_have_the_bits_of_float(texts: list[str]) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.one_of(st.datetimes().map(lambda d: d.isoformat()), CELLS), max_size=30))
 def test_dates_are_those_of_the_parser(texts: list[str]) -> None:
-    cells = Cells.of(texts)
+    cells = TextColumn.of(texts)
     seconds, irregular = np.empty(len(cells), np.int64), np.empty(len(cells), np.uint8)
     text_core().text_dates(*cells.packed, seconds, irregular)
     for cell, value, unknown in zip(cells, seconds, irregular, strict=True):
@@ -153,7 +153,7 @@ def float_texts(values: NDArray[np.float32]) -> tuple[list[str], NDArray[np.uint
     buffer, ends = np.empty(n * core.FLOAT_TEXT, np.uint8), np.empty(n, np.int64)
     irregular = np.empty(n, np.uint8)
     core.float_text(values, buffer, ends, irregular)
-    return list(Cells(buffer[: ends[-1]].tobytes(), ends)), irregular
+    return list(TextColumn(buffer[: ends[-1]].tobytes(), ends)), irregular
 
 
 def test_floats_get_the_text_of_numpy() -> None:
@@ -179,7 +179,7 @@ COLUMNS = st.one_of(
     st.lists(st.floats(), min_size=4, max_size=4).map(lambda v: np.asarray(v, np.float64)),
     st.lists(st.integers(-99, 99), min_size=4, max_size=4).map(np.asarray),
     st.lists(CELLS, min_size=4, max_size=4).map(lambda v: np.asarray(v, np.str_)),
-    st.lists(CELLS, min_size=4, max_size=4).map(Cells.of),
+    st.lists(CELLS, min_size=4, max_size=4).map(TextColumn.of),
 )
 
 

@@ -16,7 +16,7 @@ import pytest
 from kgsm_infer.base.errors import DataError, MissingError
 from kgsm_infer.tables.reading import read_sheet, write_csv
 from kgsm_infer.tables.table import read_table, table_from_columns
-from kgsm_infer.tables.text_column import Cells, column_of, shown
+from kgsm_infer.tables.text_column import TextColumn, column_of, shown
 
 HEAD = "site,date,vh_db,angle_deg,ndvi"
 ROW = "p1,2022-06-10,-17.0,38.2,0.3"
@@ -94,7 +94,7 @@ SEMICOLONS = f"{HEAD}\n".replace(",", ";")
         ),
         (
             f"Site survey 2022\n{HEAD}\n{ROW}\n",
-            "is row 1 a title? the header seems to stand on row",
+            "is row 1 a title? the header seems to be row",
         ),
         (f"{HEAD}\n{ROW}\np2,2022-06-11\n", "row 3: 2 cells, the header has 5"),
         (f"{HEAD},,\n{ROW},1,2\n", "two columns have cells but no name"),
@@ -104,7 +104,7 @@ SEMICOLONS = f"{HEAD}\n".replace(",", ";")
         ),
         (
             '\ufeff"Plot Title: A"\n"#","Date Time, GMT+10:00"\n',
-            "a HOBO logger's file, its header st",
+            "a HOBO logger's file, its header is on",
         ),
         (b"PK\x03\x04\x14\x00\x06\x00", "not a text file but an Excel workbook"),
         (b"\x1f\x8b\x08\x00abc", "not a text file but compressed with gzip"),
@@ -343,7 +343,7 @@ def test_whole_numbers_as_site_and_date():
 
 
 def test_cells_are_a_sequence():
-    cells = Cells.of(["a", "", "\u00fc", "d" * 5000] * 3000)
+    cells = TextColumn.of(["a", "", "\u00fc", "d" * 5000] * 3000)
     assert len(cells) == 12_000
     assert (cells[2], cells[-2], cells[11_999]) == ("\u00fc", "\u00fc", "d" * 5000)
     assert cells[1:3] == ("", "\u00fc")

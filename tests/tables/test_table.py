@@ -181,7 +181,7 @@ def test_missing_and_named_columns(tmp_path):
         (b"", "the file is empty"),
         (b"site,date,vh_db\n", "no rows, only a header"),
         (b"site,date,vh_db\na,2024-01-01\n", "row 2: 2 cells, the header has 3"),
-        (b"site,date,date\na,2024-01-01,2024-01-01\n", "column 'date' stands there twice"),
+        (b"site,date,date\na,2024-01-01,2024-01-01\n", "column 'date' is a duplicate"),
         (b"PK\x03\x04\x00\x00site,date\n", "not a text file"),
         ("site,date\nCañón,2024-01-01\n".encode("latin-1"), "not a UTF-8 text file"),
         (b'site,date\n"a,2024-01-01\n', "not valid CSV"),

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...base.errors import DataError
 from ...base.schema import Help, Length, Parse, Range
-from ...tables.parsing import Refusal
+from ...tables.parsing import CellParser
 
 #: Most values of one answer.
 MOST = 10_000
@@ -18,7 +18,7 @@ _ALWAYS = -(2**62)
 
 def _seconds(text: Any) -> int:
     try:
-        return int(Refusal("since", np.ones(1, np.int64)).dates([text])[0].astype(np.int64))
+        return int(CellParser("since", np.ones(1, np.int64)).dates([text])[0].astype(np.int64))
     except DataError:
         raise ValueError("") from None
 

@@ -18,7 +18,7 @@ import numpy as np
 from ...base.errors import DataError, MissingError
 from ...base.files import whole
 from ...base.schema import Help, Length, Parse, Range, parse_json, read
-from ...tables.parsing import Refusal
+from ...tables.parsing import CellParser
 from ..farm import Paddocks
 from ..records import canonical, iso
 from ..store.rows import Sensed
@@ -33,7 +33,7 @@ def _time(value: Any) -> int:
     if not isinstance(value, str):
         raise ValueError("not text")
     try:
-        when = Refusal("probes", np.ones(1, np.int64)).dates([value], "at")[0]
+        when = CellParser("probes", np.ones(1, np.int64)).dates([value], "at")[0]
     except DataError as error:
         raise ValueError(str(error)) from None
     return int(when.astype(np.int64))

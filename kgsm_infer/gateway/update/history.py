@@ -1,9 +1,8 @@
-"""The past of a paddock as the store remembers it, made into the columns a model reads.
+"""Context columns of a paddock from the store's acquisitions.
 
-A gateway has no future: usual, driest, wettest and swing are over the acquisitions up to and
-including the one asked for, of one orbit (context.History has the arithmetic). Acquisitions
-still in the store are counted one by one; those pruned from it have left a
-:class:`~kgsm_infer.context.history.PlaceState` behind.
+A paddock is compared with its acquisitions up to the target, of one orbit. Those in the store
+are counted one by one; pruned ones are summed in a
+:class:`~kgsm_infer.context.history.PlaceState`.
 A context column in a row overrides the computed one.
 """
 
@@ -26,14 +25,14 @@ from ..store.rows import Observed
 #: Columns whose past is kept when an acquisition is pruned.
 KEPT = ("vh_db", "vv_db")
 
-#: (paddock, orbit, site, column) -> what is left; site '' is the paddock's mean.
+#: (paddock, orbit, site, column) -> state; site '' is the paddock's mean.
 Bases = Mapping[tuple[str, str, str, str], PlaceState]
 
 
 def with_context(
     table: Table, rows: Sequence[Observed], names: Sequence[str], bases: Bases, rule: HistoryRule
 ) -> tuple[Table, NDArray[np.bool_]]:
-    """The table with the context columns among ``names``, and (R,) True where one is too thin.
+    """Add the context columns among ``names``; also return (R,) True for too few rows.
 
     table: of ``rows``, in their order, without context columns.  rule: of the card; its span is
     taken as ``past``.
@@ -71,7 +70,7 @@ def compared_with_past(
     *,
     whole: bool,
 ) -> ContextValues:
-    """Context ``name`` of each row against its own past, and of how many acquisitions; (R,).
+    """Compute context ``name`` of each row against the past of its place, (R,).
 
     value_db: (R,). whole: the past is the paddock's (whose mean all its rows share), else the
     site's.
@@ -92,7 +91,7 @@ def compared_with_past(
 def left_behind(
     rows: Sequence[Observed], bases: Bases
 ) -> dict[tuple[str, str, str, str], PlaceState]:
-    """What the rows of one paddock's acquisition leave behind, added to what was left before."""
+    """Add one acquisition of a paddock to the states of its pruned acquisitions."""
     paddock, orbit = rows[0].paddock, rows[0].orbit
     found = {}
     for column in KEPT:
