@@ -30,6 +30,7 @@ from .columns import (
 )
 from .dates import asked_day, is_future
 from .duplicates import Rows, check_keep, merge
+from .earth_engine import under_contract_names
 from .parsing import MISSING
 from .reading import Sheet, read_sheet, sheet_of, write_csv
 from .text_column import TextColumn, column_of, shown, text_codes, texts_of
@@ -211,6 +212,7 @@ def table_of(
 ) -> Table:
     """Check the columns of a file and give them their meaning; as :func:`read_table`."""
     try:
+        sheet = under_contract_names(sheet)
         return _merged(_checked(sheet, features, require, reads), once, keep)
     except MemoryError:
         raise MissingError(f"{sheet.source}: not enough memory for its {len(sheet)} rows") from None

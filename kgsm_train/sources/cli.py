@@ -111,10 +111,11 @@ def ismn(
 @app.command()
 def gee(
     backscatter: Annotated[Path, typer.Argument(help="Earth Engine export", metavar="EXPORT")],
-    in_situ: Annotated[
-        Path, typer.Option("--in-situ", help="table with site, date, sm; or a logger's own file")
-    ],
     output: OutOption,
+    in_situ: Annotated[
+        Path | None,
+        typer.Option("--in-situ", help="labels: table with site, date, sm; or a logger's file"),
+    ] = None,
     ndvi: Annotated[Path | None, typer.Option(help="Earth Engine export of NDVI")] = None,
     ndvi_gap_days: Annotated[float, typer.Option(help="greatest gap to an NDVI")] = 16.0,
     unit: UnitOption = "db",
@@ -129,9 +130,10 @@ def gee(
     in_situ_column: Annotated[str, typer.Option(help="of a logger's file, with the water")] = "",
     date_order: Annotated[str, typer.Option(help="of a logger's 06/10/22: mdy or dmy")] = "",
 ) -> None:
-    """Earth Engine exports with labels in situ.
+    """Make a table of Earth Engine exports of Sentinel-1 at points.
 
-    Sentinel-1 at points, joined with soil moisture by site and time.
+    --in-situ adds soil moisture by site and time; --ndvi adds vegetation.
+    Example: kgsm-train data gee kgsm_s1.csv --in-situ in_situ.csv -o table.csv
     """
     from .earth_engine import read_earth_engine
     from .join import Join

@@ -120,20 +120,23 @@ def read_backscatter(path: str | Path, unit: str = "db", keep: str = "refuse") -
 
 def read_earth_engine(
     backscatter: str | Path,
-    in_situ: str | Path,
+    in_situ: str | Path | None = None,
     ndvi: str | Path | None = None,
     unit: str = "db",
     join: Join = IN_UTC,
     keep: str = "refuse",
     logger: Logger = AS_IT_SAYS,
 ) -> Sourced:
-    """The three exports as one table: acquisitions, their labels, their NDVI.
+    """Join the exports to one table: acquisitions, their labels, their NDVI.
 
-    in_situ: a table with site, date and sm, or a logger's own file (:mod:`.loggers`).
+    in_situ: a table with site, date and sm, or a logger's own file (:mod:`.loggers`); None for
+        acquisitions without labels.
     """
-    labels, notes = read_in_situ(in_situ, logger, keep)
-    table = join_in_situ(read_backscatter(backscatter, unit, keep), labels, join)
-    table = Sourced(table.columns, (*labels.notes, *notes, *table.notes))
+    table = read_backscatter(backscatter, unit, keep)
+    if in_situ is not None:
+        labels, notes = read_in_situ(in_situ, logger, keep)
+        table = join_in_situ(table, labels, join)
+        table = Sourced(table.columns, (*labels.notes, *notes, *table.notes))
     return table if ndvi is None else with_ndvi(table, *ndvi_of(ndvi), join)
 
 
