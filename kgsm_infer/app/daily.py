@@ -66,6 +66,9 @@ def daily(
     learn_limits: Annotated[
         bool, typer.Option("--learn-limits", help="limits from a year of the paddock's values")
     ] = False,
+    allow_future: Annotated[
+        bool, typer.Option("--allow-future", help="accept passes later than tomorrow")
+    ] = False,
 ) -> None:
     """Soil moisture of every paddock on every day, from passes and rain.
 
@@ -94,6 +97,7 @@ def daily(
             settings,
             Stated(wilting_point, field_capacity, root_depth_mm, refill_percent, sand, clay),
             learn_limits,
+            allow_future,
         )
     )
     notes(done.notes)

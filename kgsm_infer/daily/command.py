@@ -11,6 +11,7 @@ from ..base.errors import UsageError
 from ..model.card import Card
 from ..model.date_effect import variances_of
 from ..model.model import load
+from ..tables.table import leave_out_future
 from ..tables.weather import read_weather, table_with_weather
 from .daily import Daily, Settings, estimate_daily
 from .forcing import day_text, read_irrigation
@@ -40,6 +41,7 @@ class Request:
     settings: Path | None = None
     soil: Stated = field(default_factory=Stated)
     learn_limits: bool = False
+    allow_future: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,13 @@ class _Read:
 
 def _read(request: Request) -> _Read:
     """Read values, or a table and retrieve them with the model."""
-    if request.model is None:
-        return _Read(read_values(request.values, request.utc_offset_hours), None)
-    model = load(request.model)
+    model = None if request.model is None else load(request.model)
     try:
-        return _Read(read_values(request.values, request.utc_offset_hours), model.card)
+        values = read_values(request.values, request.utc_offset_hours, request.allow_future)
+        return _Read(values, None if model is None else model.card)
     except NoValues:
-        pass
+        if model is None:
+            raise
     table = table_with_weather(
         request.values,
         model.table_features(),
@@ -113,6 +115,8 @@ def _read(request: Request) -> _Read:
         request.weather,
         request.utc_offset_hours,
     )
+    if not request.allow_future:
+        table = leave_out_future(table, drop=True)
     result = model.predict(table)
     values = values_of(
         table,

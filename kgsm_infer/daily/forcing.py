@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,8 @@ from .filter import Array
 from .parameters import Parameters
 from .values import SECONDS_PER_DAY, Values, named_sites
 
+_EPOCH = date(1970, 1, 1).toordinal()
+_FAR = 2**40
 #: Days after today of which a forecast is used.
 LONGEST_FORECAST = 7
 #: Days of rain before the first pass that are used to fill the bucket, at most.
@@ -106,18 +108,19 @@ def period_of(
     rain are more than RECENT days before the clock's date, today is the newest of them.
     """
     days = values.day
+    clock = datetime.now(UTC) + timedelta(hours=utc_offset_hours)
+    now = clock.date().toordinal() - _EPOCH
+    at = None if today is None else int(asked_day(today).astype(np.int64))
     places = [] if weather is None else list(weather.places.values())
-    newest_rain = max((one.first + len(one.rain_mm) - 1 for one in places), default=-(2**40))
-    if today is None:
-        clock = datetime.now(UTC) + timedelta(hours=utc_offset_hours)
-        now = clock.date().toordinal() - datetime(1970, 1, 1, tzinfo=UTC).toordinal()
+    rained = [one.first + np.flatnonzero(np.isfinite(one.rain_mm)) for one in places]
+    latest = (now if at is None else at) + LONGEST_FORECAST  # a later row is a mistyped year
+    newest_rain = max((int(d[d <= latest].max(initial=-_FAR)) for d in rained), default=-_FAR)
+    oldest_rain = min((int(d.min(initial=_FAR)) for d in rained), default=_FAR)
+    if at is None:
         newest = max(int(days.max()), newest_rain)
         at = now if newest >= now - RECENT else newest
-    else:
-        at = int(asked_day(today).astype(np.int64))
     if at < int(days.min()):
         raise UsageError(f"{values.source}: every value is after today; check --today")
-    oldest_rain = min((one.first for one in places), default=2**40)
     first = min(int(days.min()), max(oldest_rain, int(days.min()) - SPIN_UP))
     last = max(at, min(newest_rain, at + LONGEST_FORECAST))
     return Period(first, at, last)

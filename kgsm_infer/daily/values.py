@@ -20,7 +20,7 @@ from ..tables.columns import RULES, Rule
 from ..tables.dates import is_day_only
 from ..tables.passes import number_passes
 from ..tables.reading import Sheet, read_sheet
-from ..tables.table import Table, have, table_of
+from ..tables.table import Table, have, leave_out_future, table_of
 from .filter import Array
 from .parameters import Parameters, PassErrors
 from .run import Z90, Observations
@@ -66,8 +66,13 @@ class Values:
         return len(self.day)
 
 
-def read_values(path: str | Path, utc_offset_hours: float = 0.0) -> Values:
-    """Read the values of passes from a CSV or Parquet file; DataError names row and cause."""
+def read_values(
+    path: str | Path, utc_offset_hours: float = 0.0, allow_future: bool = False
+) -> Values:
+    """Read the values of passes from a CSV or Parquet file; DataError names row and cause.
+
+    allow_future: accept passes later than tomorrow, which are left out otherwise.
+    """
     sheet = named_sites(read_sheet(path))
     found = [name for name in QUANTITIES if name in sheet.columns]
     if not found:
@@ -85,6 +90,8 @@ def read_values(path: str | Path, utc_offset_hours: float = 0.0) -> Values:
         table.as_given(table.numbers[quantity]),
         f"is not {rule.what}",
     )
+    if not allow_future:
+        table = leave_out_future(table, drop=True)
     nan = np.full(len(table), np.nan)
     lower, upper = (table.numbers.get(f"{quantity}_{end}", nan) for end in ("lower", "upper"))
     return values_of(

@@ -225,6 +225,14 @@ def test_an_archive_ends_with_its_data():
     assert made.forcing.period.today == FIRST + 99
 
 
+def test_a_mistyped_year_in_the_rain_moves_no_day():
+    rain = np.full(40000, np.nan)
+    rain[: len(RAIN)] = RAIN
+    rain[-1] = 3.0
+    made = estimate_daily(values_of(ROWS), weather_of(rain), SET, Settings(errors=ERRORS))
+    assert made.forcing.period.today == FIRST + 99 and len(made.mean) == 100
+
+
 def test_first_columns():
     columns = list(daily_columns(estimate_daily(values_of(ROWS), weather_of(RAIN), SET, today(60))))
     assert columns[:5] == ["site", "date", "sm", "sm_lower", "sm_upper"]

@@ -117,3 +117,8 @@ def test_errors_of_the_interval(write):
     )
     plain = read_values(write("site,date,sm\na,2024-05-01,0.2\n"))
     assert errors_of_values(plain, SET) == SET.errors
+
+
+def test_a_mistyped_year_is_left_out_with_a_note(write):
+    values = read_values(write("site,date,sm\na,2024-05-01,0.2\na,2094-05-13,0.3\n"))
+    assert values.day.tolist() == [19844] and any("2094" in note for note in values.notes)
