@@ -259,7 +259,7 @@ def measured(folder: Path, broker: Broker, seconds: float) -> None:
     with Running("watch", gateway.source) as watched:
         pid = watched.process.pid
         port = int(watched.until("serving")["url"].rstrip("/").rpartition(":")[2])
-        watched.until("told_all")
+        watched.until("states_published")
         took = arrivals(gateway, watched, listener, range(0, 60, 6))
         figure("file closed -> published, 1,000 paddocks, median of 10",
                f"{statistics.median(took):.2f} s", "<= 1 s")  # fmt: skip
@@ -289,7 +289,7 @@ def measured(folder: Path, broker: Broker, seconds: float) -> None:
     listener.close()
     with Running("watch", gateway.source) as watched:
         pid = watched.process.pid
-        watched.until("told_all")
+        watched.until("states_published")
         time.sleep(65)  # the first backup is over
         before, began = switches(pid), time.monotonic()
         time.sleep(seconds)

@@ -29,7 +29,7 @@ from made_gateways import DAY, columns_of, drop, made_gateway, made_model, scann
 from running import Running, wait_for
 
 from kgsm_infer.base.errors import MissingError
-from kgsm_infer.gateway.intake.spool import archived
+from kgsm_infer.gateway.intake.archive import list_archive
 from kgsm_infer.gateway.records import record_bytes
 from kgsm_infer.gateway.store.database import Store
 from kgsm_infer.gateway.store.used_readings import unused
@@ -133,11 +133,11 @@ def interrupted(  # noqa: C901  one way to die after another
     for at, day in waiting:
         drop(gateway, columns_of(day, paddocks=paddocks), f"{at:04d}.csv")
     with Running("watch", gateway.source) as watched:  # it mends what is damaged
-        watched.until("told_all")
+        watched.until("states_published")
         watched.stop()
     _sense(gateway, readings)
     with Running("watch", gateway.source) as watched:
-        watched.until("told_all")
+        watched.until("states_published")
         wait_for(lambda: _settled(gateway), lambda: watched.text)
         watched.stop()
     listener.catch_up()
@@ -194,7 +194,7 @@ def _harm(gateway: Any, kind: str, dice: random.Random) -> None:
         shm = gateway.database.with_name("gateway.db-shm")
         shm.unlink(missing_ok=True)  # memory: gone with the power
     if kind == "move":
-        items = archived(gateway.archive) if gateway.archive.is_dir() else []
+        items = list_archive(gateway.archive) if gateway.archive.is_dir() else []
         last = items[-1] if items else None
         if last and last.number not in written and last.kind == "probes":
             last.path.unlink()  # it was never anywhere else

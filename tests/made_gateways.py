@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,7 @@ from made_models import card_of, network_of, write_pair
 
 from kgsm_infer.gateway.config import Gateway, read_gateway
 from kgsm_infer.gateway.farm import load_paddocks
+from kgsm_infer.gateway.intake.settling import FolderEvents
 from kgsm_infer.gateway.service.watch import Watch
 from kgsm_infer.gateway.store.database import Store
 from kgsm_infer.kernels.wcm import Wcm
@@ -129,7 +131,9 @@ def scanned(gateway: Gateway, *, log=None) -> Events:
     watch = Watch(gateway, load_paddocks(gateway), log)
     watch.open()
     try:
-        watch.guarded(lambda: watch.scan(first=True))
+        names = os.listdir(gateway.spool)  # each was closed after writing, as inotify reports
+        events = FolderEvents(tuple((name, True) for name in names))
+        watch.guarded(lambda: watch.scan(events, first=True))
     finally:
         watch.close()
     return log

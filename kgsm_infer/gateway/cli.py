@@ -1,4 +1,4 @@
-"""``kgsm-infer watch`` and ``serve``: parse, call one function of this wing, print."""
+"""Define the commands ``kgsm-infer watch`` and ``serve``."""
 
 from __future__ import annotations
 
@@ -15,20 +15,27 @@ Proxy = Annotated[bool, typer.Option("--behind-proxy", help="a proxy on this net
 
 def watch(
     gateway: GatewayArgument,
-    once: Annotated[bool, typer.Option("--once", help="take what is there, then end")] = False,
+    once: Annotated[bool, typer.Option("--once", help="process what is there, then end")] = False,
     proxy: Proxy = False,
-    back: Annotated[bool, typer.Option("--roll-back", help="use the model before again")] = False,
+    back: Annotated[bool, typer.Option("--roll-back", help="restore the previous model")] = False,
+    remove: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--remove", metavar="PADDOCK DATE", help="remove an acquisition"),
+    ] = None,
 ) -> None:
-    """The field gateway: what arrives is retrieved and told.
+    """Process incoming scenes and tables, and publish the results.
 
-    Scenes and tables dropped into a folder are checked, retrieved, stored, published and served.
+    Files dropped into a folder are checked, retrieved, stored, published and served.
     """
     from .config import read_gateway
-    from .service.loop import roll_back_model, watch
+    from .service.loop import remove_acquisition, roll_back_model, watch
 
     config = read_gateway(gateway)
     if back:
         say(f"{roll_back_model(config)} is in use again; a running gateway must be restarted")
+    elif remove is not None:
+        request = remove_acquisition(config, *remove)
+        say(f"{request} asks for it; a running watch, or the next one, removes the acquisition")
     elif bad := watch(config, once=once, behind_proxy=proxy):
         note(f"{bad} files went to {config.quarantine}, each with its reason")
         if once:
@@ -36,7 +43,7 @@ def watch(
 
 
 def serve(gateway: GatewayArgument, proxy: Proxy = False) -> None:
-    """The gateway's API and page alone.
+    """Serve the API and the page of a gateway alone.
 
     For a gateway whose watch runs without them (with_watch = false).
     """

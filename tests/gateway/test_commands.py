@@ -83,7 +83,7 @@ def test_a_dropped_file_is_taken_at_once_and_sigterm_ends_it(tmp_path):
         assert watched.until("stored")["values"] == 4
         with (gateway.spool / "b.csv").open("w") as file:  # written in place: close says it
             file.write(
-                Path(next(gateway.archive.glob("*-a.csv"))).read_text().replace("-01-01", "-01-07")
+                Path(next(gateway.archive.glob("*.csv"))).read_text().replace("-01-01", "-01-07")
             )
         watched.until("stored")
         assert watched.stop() == 0
@@ -95,7 +95,7 @@ def test_a_dropped_file_is_taken_at_once_and_sigterm_ends_it(tmp_path):
 def test_once_says_by_its_exit_code_that_something_was_bad(tmp_path):
     gateway = made_gateway(tmp_path)
     gateway.spool.mkdir()
-    (gateway.spool / "bad.csv").write_text("x")
+    (gateway.spool / "bad.csv").write_text("x\n")
     done = run("watch", gateway.source, "--once")
     assert done.returncode == 3
     assert "1 files went to" in done.stderr

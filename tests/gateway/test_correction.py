@@ -20,14 +20,15 @@ from running import COMMAND, PATIENCE_S, Running
 from kgsm_infer import load
 from kgsm_infer.base import flags
 from kgsm_infer.gateway.farm import load_paddocks
-from kgsm_infer.gateway.intake.tables import rows_of_columns
+from kgsm_infer.gateway.intake.archive import list_archive
+from kgsm_infer.gateway.intake.tables import TableRules, rows_of_columns
 from kgsm_infer.gateway.records import record, record_bytes
 from kgsm_infer.gateway.service import recovery, watch
 from kgsm_infer.gateway.service.watch import Watch
 from kgsm_infer.gateway.store.database import Store
 from kgsm_infer.gateway.store.migrations import MIGRATIONS
 from kgsm_infer.gateway.store.rows import Sensed
-from kgsm_infer.gateway.update.arrival import tried_out
+from kgsm_infer.gateway.update.arrival import Updater, retrieve_without_storing
 from kgsm_infer.gateway.update.correction import corrected
 from kgsm_infer.tables.table import table_from_columns
 
@@ -192,9 +193,9 @@ def test_without_variances_nothing_changes_and_it_is_said_once(tmp_path, plain):
     drop(other, columns_of(6), "6.csv")
     scanned(other)
     assert every_revision(one) == every_revision(other)
-    assert len(list(one.archive.iterdir())) == 2
+    assert len(list_archive(one.archive)) == 2
     with Store(one.database) as store:
-        assert store.newest_probes()["p0"]["sm"] == 0.4  # it still stands beside the value
+        assert store.newest_probes()["p0"].sm == 0.4  # it still stands beside the value
 
 
 def test_a_later_model_with_variances_uses_what_is_kept(tmp_path, plain, model):
@@ -369,8 +370,11 @@ def test_a_lost_database_comes_to_the_same_keys_and_bytes(tmp_path, model, backu
     assert every_revision(gateway) == before
 
 
-@pytest.mark.parametrize("where", ["store_probes", "take", "store_arrival"])
-def test_killed_between_the_readings_and_their_pass(tmp_path, model, monkeypatch, where):
+@pytest.mark.parametrize(
+    ("owner", "where"),
+    [(Updater, "store_probes"), (watch, "move_to_archive"), (Updater, "store_rows")],
+)
+def test_killed_between_the_readings_and_their_pass(tmp_path, model, monkeypatch, owner, where):
     calm, hurt = (made_gateway(tmp_path / name, model=model) for name in "ab")
     for gateway in (calm, hurt):
         opened(gateway).close()
@@ -382,9 +386,9 @@ def test_killed_between_the_readings_and_their_pass(tmp_path, model, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(watch, where, killed)
+        patch.setattr(owner, where, killed)
         scanned(hurt)
-    assert [path.name[:6] for path in hurt.archive.glob("*-probes.json")] == ["000001"]
+    assert [path.name[:6] for path in hurt.archive.glob("*.probes")] == ["000001"]
     scanned(hurt)
     assert every_revision(hurt) == every_revision(calm)
     assert sorted(p.name for p in hurt.archive.iterdir()) == sorted(
@@ -402,7 +406,7 @@ def test_readings_that_cannot_be_used_do_not_come_round_for_ever(tmp_path, model
     def faulty(*_, **__):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(watch, "store_probes", faulty)
+    monkeypatch.setattr(Updater, "store_probes", faulty)
     for _ in range(3):
         work.scan()
     assert len(work.log.named("fault")) == 1
@@ -439,9 +443,10 @@ def test_readings_go_at_the_age_of_values(tmp_path, model):
     scanned(gateway)
     with Store(gateway.database) as store:
         recovery.drop_old_values(store, gateway.keep)
-        assert [row[2] for row in store.probes()] == [at(36), at(42)]
+        # ten days before 18, the median of the passes
+        assert [row[2] for row in store.probes()] == [at(day) for day in range(12, 48, 6)]
         used = [row[0] for row in store.db.execute("SELECT at FROM used_probe ORDER BY at")]
-    assert used == [at(day) for day in (24, 30, 36, 42)]  # what may still be retrieved again
+    assert used == [at(day) for day in range(12, 48, 6)]
 
 
 # -- asked and told ------------------------------------------------------------------------
@@ -456,8 +461,10 @@ def test_retrieve_on_post_says_what_the_arrival_would(tmp_path, model):
     work = opened(gateway)
     for day, some in ((6, [0, 1, 2, 3]), (0, [2])):  # the second: its probe is not in the table
         columns = {key: [cells[i] for i in some] for key, cells in columns_of(day).items()}
-        intake = rows_of_columns(columns, "posted", work.paddocks, {}, work.loaded.inputs)
-        tried = tried_out(work.store, work.loaded, intake)
+        intake = rows_of_columns(
+            columns, "posted", TableRules(work.paddocks, {}, work.loaded.inputs)
+        )
+        tried = retrieve_without_storing(work.store, work.loaded, intake.rows)
         drop(gateway, columns, f"{day}-again.csv")
         work.scan()
         found = stored(gateway)
@@ -473,7 +480,7 @@ def test_probes_by_mqtt_and_http_correct_what_is_told(tmp_path, model, broker, l
     gateway = made_gateway(tmp_path, text, paddocks=4, model=model)
     bare = uncorrected(model, (0,))
     with Running("watch", gateway.source) as watched:
-        watched.until("told_all")
+        watched.until("states_published")
         url = watched.until("serving")["url"]
         drop(gateway, columns_of(0), "0.csv")
         watched.until("stored")

@@ -6,7 +6,6 @@ import pytest
 from made_gateways import columns_of, drop, made_gateway, made_model
 from running import Running, wait_for
 
-from kgsm_infer.gateway.publish import farmos
 from kgsm_infer.gateway.store.database import Store
 
 
@@ -17,7 +16,8 @@ def gateway(tmp_path, streams):
     return made_gateway(
         tmp_path,
         f'[farmos]\nurl = "http://127.0.0.1:{streams.server_port}/api/data_stream/{{stream}}/data"\n'
-        'keys_file = "keys.toml"\n[farmos.streams]\np0 = "uuid-0"\np1 = "uuid-1"\n',
+        'keys_file = "keys.toml"\n[farmos.streams]\np0 = "uuid-0"\np1 = "uuid-1"\n'
+        "[serve]\nport = 0\n",
         model=made_model(tmp_path / "m"),
     )
 
@@ -49,10 +49,9 @@ def test_each_value_reaches_its_stream_once(gateway, streams):
         )
 
 
-def test_a_lost_answer_is_not_posted_twice(gateway, streams, monkeypatch):
+def test_a_lost_answer_is_not_posted_twice(gateway, streams):
     streams.fail_after_keeping = 1
     drop(gateway, columns_of(0), "a.csv")
-    monkeypatch.setattr(farmos, "FIRST_WAIT_S", 0.2)
     with Running("watch", gateway.source) as watched:
         watched.until("farmos_waits")
         watched.stop()

@@ -68,7 +68,7 @@ def test_home_assistant_finds_a_device_per_paddock(tmp_path, model, broker, list
     columns["vh_db"][1] = ""
     drop(gateway, columns, "a.csv")
     with Running("watch", gateway.source) as watched:
-        watched.until("told_all")
+        watched.until("states_published")
         listener.until(lambda seen: len(seen.of("/config")) >= 4 and len(seen.of("/state")) >= 3)
         first = len(listener.of("/config"))
         listener.client.publish("homeassistant/status", b"online", qos=1)
@@ -120,7 +120,7 @@ def test_a_broker_that_forgot_everything_is_told_again(tmp_path, model, broker):
 def test_the_last_will_says_offline(tmp_path, model, broker, listener):
     gateway = made_gateway(tmp_path, broker.toml, model=model)
     with Running("watch", gateway.source) as watched:
-        watched.until("told_all")
+        watched.until("states_published")
         listener.until(lambda seen: seen.of("/status") and seen.of("/status")[-1][1] == b"online")
         watched.kill()
         listener.until(lambda seen: seen.of("/status")[-1][1] == b"offline")
@@ -149,7 +149,7 @@ def test_once_tells_before_it_ends(tmp_path, model, broker, listener):
 def test_probes_by_mqtt_stand_beside_the_value(tmp_path, model, broker, listener):
     gateway = made_gateway(tmp_path, broker.toml + "probes = true\n", paddocks=4, model=model)
     with Running("watch", gateway.source) as watched:
-        watched.until("told_all")
+        watched.until("states_published")
         send = listener.client.publish
         send("kgsm/farm/probe/p1", json.dumps({"sm": 0.31, "at": "2024-01-01T04:00:00Z"}), qos=1)
         send("kgsm/farm/probe/p2", json.dumps({"sm": 31, "at": "2024-01-01T04:00:00Z"}), qos=1)

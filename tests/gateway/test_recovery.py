@@ -17,7 +17,8 @@ from made_gateways import Events, columns_of, drop, made_gateway, made_model, sc
 
 from kgsm_infer.base.errors import MissingError, UsageError
 from kgsm_infer.gateway.farm import load_paddocks
-from kgsm_infer.gateway.intake import spool
+from kgsm_infer.gateway.intake import archive
+from kgsm_infer.gateway.intake.archive import list_archive
 from kgsm_infer.gateway.service import recovery
 from kgsm_infer.gateway.service.watch import Watch
 from kgsm_infer.gateway.store.database import MIGRATIONS, Store
@@ -66,7 +67,7 @@ def test_a_damaged_database_is_put_aside_restored_and_caught_up(tmp_path, model,
     (gateway.state / "running").touch()
     events = scanned(gateway)
     assert events.named("database_quarantined")
-    assert len(events.named("retaking")) == (2 if with_backup else 4)
+    assert len(events.named("processing_again")) == (2 if with_backup else 4)
     assert stored(gateway) == before  # revisions too: files are retaken in their order
     assert (gateway.quarantine / "database-1" / "gateway.db").exists()
 
@@ -175,7 +176,7 @@ def test_a_full_disk_stops_taking_and_not_telling(small_disk, model):
     filler = small_disk / "filler"
     filler.write_bytes(b"x" * int(shutil.disk_usage(small_disk).free - 300_000))
     watch.guarded(watch.scan)
-    assert "less than 0.5 MB" in events.named("taking_stopped")[-1]["reason"]
+    assert "less than 0.5 MB" in events.named("processing_stopped")[-1]["reason"]
     assert (gateway.spool / "b.csv").exists()
     assert len(watch.store.latest()) == 4  # it can still be told
     with Store(gateway.database) as reader:
@@ -198,7 +199,7 @@ def test_a_disk_that_fills_in_the_middle_stores_nothing_by_halves(small_disk, mo
         while file.write(b"x" * 4096):
             pass
     watch.guarded(watch.scan)
-    assert events.named("taking_stopped")
+    assert events.named("processing_stopped")
     assert watch.store.counts()["value"] == 4
     filler.unlink()
     watch.guarded(watch.scan)  # it is in the archive already: nothing new has to come
@@ -210,7 +211,7 @@ def test_a_disk_that_fills_in_the_middle_stores_nothing_by_halves(small_disk, mo
 def test_a_spool_that_may_not_be_written_is_read_once(tmp_path, model):
     gateway = made_gateway(tmp_path, model=model)
     drop(gateway, columns_of(0), "a.csv")
-    (gateway.spool / "bad.csv").write_text("x")
+    (gateway.spool / "bad.csv").write_text("x\n")
     done = subprocess.run(
         f"mount --bind {gateway.spool} {gateway.spool} && "
         f"mount -o remount,bind,ro {gateway.spool}", shell=True, capture_output=True,
@@ -252,7 +253,7 @@ def test_retention_keeps_the_present_and_what_a_restore_needs(tmp_path, model):
     )
     for day in (0, 6, 12, 18):
         drop(gateway, columns_of(day), f"{day}.csv")
-    (gateway.spool / "bad.csv").write_text("x")
+    (gateway.spool / "bad.csv").write_text("x\n")
     scanned(gateway)
     watch = opened(gateway)
     watch.keep_house()
@@ -262,8 +263,8 @@ def test_retention_keeps_the_present_and_what_a_restore_needs(tmp_path, model):
     recovery.limit_files(gateway)
     watch.close()
     days = {key[1] for key in stored(gateway)}
-    assert len(days) == 2  # 18 and 24: within ten days of the newest
-    assert [path.name[-6:] for path in gateway.archive.iterdir()] == ["24.csv"]  # not backed up
+    assert len(days) == 4  # from 6 on: within ten days of 12, the median of the newest passes
+    assert [item.name for item in list_archive(gateway.archive)] == ["24.csv"]  # not backed up
     assert list(gateway.quarantine.iterdir()) == []
     before = stored(gateway)
     damage(gateway.database)
@@ -349,8 +350,8 @@ def test_a_new_model_is_tried_and_swapped_and_says_so(tmp_path, model):
     for value in stored(gateway).values():
         by_day.setdefault(value.acquired, set()).add(value.model)
     old, young = (by_day[day] for day in sorted(by_day))
-    assert old == {spool.digest_of(model)[:16]}
-    assert young == {spool.digest_of(new)[:16]}
+    assert old == {archive.digest_of(model)[:16]}
+    assert young == {archive.digest_of(new)[:16]}
     with Store(gateway.database) as store:
         assert {roll_back(store, gateway)} == old
     drop(gateway, columns_of(12), "c.csv")

@@ -89,12 +89,12 @@ def test_a_scene_is_the_means_of_its_paddocks(gateway):
     # the manifest and its rasters are gone from the spool; the archive is enough
     assert not manifest.exists()
     assert not list(gateway.spool.rglob("*.tif"))
-    (kept,) = gateway.archive.iterdir()
+    (kept,) = gateway.archive.glob("*.csv")
     with kept.open() as file:
         assert len(list(csv.DictReader(file))) == 8
     for path in gateway.state.glob("gateway.db*"):
         path.unlink()
-    assert scanned(gateway).named("retaking")
+    assert scanned(gateway).named("processing_again")
     again = stored(gateway)
     assert {key: value.sm for key, value in again.items()} == pytest.approx(
         {key: value.sm for key, value in found.items()}, abs=2e-6

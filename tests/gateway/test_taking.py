@@ -24,10 +24,12 @@ from kgsm_infer.base.errors import MissingError
 from kgsm_infer.context.definitions import HistoryRule, Typical
 from kgsm_infer.context.history import PlaceState
 from kgsm_infer.gateway.farm import load_paddocks
+from kgsm_infer.gateway.intake.settling import FolderEvents
 from kgsm_infer.gateway.service import watch
 from kgsm_infer.gateway.service.watch import Watch
 from kgsm_infer.gateway.store.database import Store
 from kgsm_infer.gateway.store.rows import Observed
+from kgsm_infer.gateway.update.arrival import Updater
 from kgsm_infer.gateway.update.history import compared_with_past
 from kgsm_infer.tables.table import table_from_columns
 
@@ -229,17 +231,19 @@ def test_rows_that_contradict_each_other_cost_their_paddock_alone(tmp_path, mode
     assert (corrected.sm is None, corrected.reason, corrected.revision) == (False, "", 2)
 
 
-@pytest.mark.parametrize("where", ["rows_of_table", "store_arrival"])
-def test_a_fault_of_ours_costs_one_file_and_not_the_gateway(tmp_path, model, monkeypatch, where):
+@pytest.mark.parametrize(("owner", "where"), [(watch, "rows_of_table"), (Updater, "store_rows")])
+def test_a_fault_of_ours_costs_one_file_and_not_the_gateway(
+    tmp_path, model, monkeypatch, owner, where
+):
     gateway = made_gateway(tmp_path, model=model)
-    whole = getattr(watch, where)
+    whole = getattr(owner, where)
 
     def faulty(*given, **more):
-        if "6.csv" in (given[1], getattr(given[3], "name", "")):
+        if "6.csv" in (given[1], getattr(given[-1], "name", "")):
             raise ZeroDivisionError("made for the test")
         return whole(*given, **more)
 
-    monkeypatch.setattr(watch, where, faulty)
+    monkeypatch.setattr(owner, where, faulty)
     for day in (0, 6, 12):
         drop(gateway, columns_of(day), f"{day}.csv")
     events = scanned(gateway)
@@ -268,7 +272,7 @@ def test_a_foreign_file_and_an_unknown_paddock_are_refused(tmp_path, model):
     events = scanned(gateway)
     reasons = {item["file"]: item["reason"] for item in events.named("quarantined")}
     assert "not a table, scene or model" in reasons["notes.docx"]
-    assert "none of its paddocks (q) is one of" in reasons["elsewhere.csv"]
+    assert "none of its paddocks (q) is in" in reasons["elsewhere.csv"]
     assert [path.name for path in gateway.spool.iterdir()] == ["half.csv.part"]
     assert events.named("not_the_farms")[0]["count"] == 2
     assert {key[0] for key in stored(gateway)} == {"p0", "p1"}
@@ -282,7 +286,7 @@ def test_a_file_still_growing_is_left_until_it_stands_still(tmp_path, model):
     assert 0 < watch.scan() <= 0.3
     os.utime(path, (1, 1))  # it changed
     assert 0 < watch.scan() <= 0.3
-    assert watch.scan(closed=["a.csv"]) is None  # inotify says it is whole
+    assert watch.scan(FolderEvents((("a.csv", True),))) is None  # inotify says it is whole
     assert not path.exists()
     watch.close()
 
@@ -332,7 +336,7 @@ def test_what_was_taken_but_not_stored_is_worked_out_at_the_next_start(tmp_path,
     for path in gateway.state.glob("gateway.db*"):
         path.unlink()  # the power took the database, the names in the archive stayed
     events = scanned(gateway)
-    assert [item["number"] for item in events.named("retaking")] == [1, 2]
+    assert [item["number"] for item in events.named("processing_again")] == [1, 2]
     assert stored(gateway) == before
 
 
@@ -340,7 +344,7 @@ def test_a_lost_move_into_the_archive_is_made_again(tmp_path, model):
     gateway = made_gateway(tmp_path, model=model)
     drop(gateway, columns_of(0), "a.csv")
     scanned(gateway)
-    (kept,) = gateway.archive.iterdir()
+    (kept,) = gateway.archive.glob("*.csv")
     kept.rename(gateway.spool / "a.csv")  # stored, but the power took the new name
     assert scanned(gateway).named("seen_before")
     assert kept.exists()
@@ -351,7 +355,7 @@ def test_no_other_file_of_the_spool_is_touched_when_the_store_cannot_be_made(tmp
     gateway = made_gateway(tmp_path, model=model)
     drop(gateway, columns_of(0), "a.csv")
     gateway.state.write_text("a file where the folder should be")
-    with pytest.raises(MissingError, match="cannot be made"):
+    with pytest.raises(MissingError, match="cannot be created"):
         scanned(gateway)
     assert (gateway.spool / "a.csv").exists()
 

@@ -56,6 +56,7 @@ class Api:
     log: Log
     counts: Mapping[str, int] = field(default_factory=dict)
     probed: Callable[[], None] = lambda: None
+    status: Callable[[], Mapping[str, Any]] = dict
     queries: Queries = field(init=False)
     _loaded: tuple[str, Loaded] | None = None
 
@@ -188,7 +189,7 @@ class Api:
     async def health(self, request: Request) -> Response:
         """For a monitor; 503 where the store cannot be read."""
         _read_parameters(NoParameters, request)
-        return _sent(request, canonical(self.queries.health()), JSON)
+        return _sent(request, canonical(self.queries.health(self.status())), JSON)
 
     async def openapi(self, request: Request) -> Response:
         """This API's OpenAPI 3.1 document."""
@@ -230,22 +231,26 @@ class Api:
         self.probed()
 
     def _tried(self, cells: Mapping[str, Any]) -> list[Value]:
-        from ..update.arrival import tried_out
+        from ..update.arrival import retrieve_without_storing
 
         intake = self._intake(cells)
         with Store(self.gateway.database) as store:
-            found = tried_out(store, self._model(store), intake)
+            found = retrieve_without_storing(store, self._model(store), intake.rows)
         return [found[key] for key in sorted(found)]
 
     def _intake(self, cells: Mapping[str, Any]) -> Any:
-        from ..intake.tables import rows_of_columns
+        from ..intake.tables import TableRules, rows_of_columns
 
         with Store(self.gateway.database) as store:
             loaded = self._model(store)
-        return rows_of_columns(
-            *(cells, "the table", self.paddocks, self.gateway.columns),
-            *(loaded.inputs, loaded.statics, self.gateway.contradictions),
+        rules = TableRules(
+            paddocks=self.paddocks,
+            columns=self.gateway.columns,
+            needed=loaded.inputs,
+            statics=loaded.statics,
+            contradictions=self.gateway.contradictions,
         )
+        return rows_of_columns(cells, "the table", rules)
 
     def _drop(self, content: bytes, digest: str) -> None:
         from ...base.files import whole

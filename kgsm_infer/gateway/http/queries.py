@@ -13,7 +13,7 @@ from ..config import Gateway
 from ..farm import Paddocks
 from ..records import canonical, iso, record
 from ..store.reader import StoreReader
-from ..store.rows import Value
+from ..store.rows import NewestReading, Value
 
 
 def csv_columns(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -48,7 +48,7 @@ class Queries:
         else:
             one = store.latest_of(paddock)
             values = [] if one is None else [one]
-        probes = store.newest_probes()
+        probes = store.newest_probes(None if paddock is None else [paddock])
         return [self._beside(record(value), probes.get(value.paddock)) for value in values]
 
     def history(self, paddock: str, since: int, limit: int, revisions: bool) -> list[Value]:
@@ -64,17 +64,24 @@ class Queries:
         store = self.reader.store()
         return store is not None and store.latest_of(paddock) is not None
 
-    def health(self) -> dict[str, Any]:
-        """What a monitor asks: is there a store, how much is in it, what is still to be told."""
+    def health(self, status: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return what a monitor needs: the store, what is unsent, and the state of each thread.
+
+        status: of the process: ``threads`` -> name -> state, ``processing`` and ``left_behind``.
+        """
         store = self.reader.store()
         counts: Mapping[str, int] = {} if store is None else store.counts()
         newest = self.newest()
+        process = dict(status or {})
+        bad = [name for name, task in process.get("threads", {}).items() if task["state"] != "ok"]
+        degraded = bad or process.get("processing", "ok") != "ok"
         return {
-            "status": "ok" if store is not None else "empty",
+            "status": "empty" if store is None else "degraded" if degraded else "ok",
             "name": self.gateway.name,
             "newest_acquisition": None if newest is None else iso(newest),
             "stored": dict(counts),
             "unsent": {} if store is None else store.unsent_counts(),
+            **process,
         }
 
     def newest(self) -> int | None:
@@ -83,12 +90,12 @@ class Queries:
         values = [] if store is None else store.latest()
         return max((value.acquired for value in values), default=None)
 
-    def _beside(self, found: dict[str, Any], probe: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _beside(self, found: dict[str, Any], probe: NewestReading | None) -> dict[str, Any]:
         if probe is not None:
             found["probe"] = {
-                "at": iso(probe["at"]),
-                "sm": round(probe["sm"], 6),
-                "sensors": probe["sensors"],
+                "at": iso(probe.at),
+                "sm": round(probe.sm, 6),
+                "sensors": probe.sensors,
             }
         return found
 

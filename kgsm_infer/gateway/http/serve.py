@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,6 +20,7 @@ from ...base.errors import MissingError, UsageError
 from ..config import Gateway, Serve, is_loopback
 from ..farm import Paddocks
 from ..log import Log
+from ..threads import PATIENCE_S, Task
 
 #: Requests a second of one client on an open network, where the configuration does not say.
 OPEN_RATE = 50.0
@@ -84,10 +85,10 @@ def listening(serve: Serve) -> CappedSocket:
 
 
 class Server:
-    """The HTTP side in a thread of its own, which also loads its packages: a watch need not wait.
+    """The HTTP server in a thread of its own, which also loads its packages.
 
-    probed: called after readings of probes were stored.
-    UsageError or MissingError where it could not serve.
+    probed: called after readings of probes were stored.  status: what ``/health`` shows of the
+    other threads.  UsageError or MissingError if it cannot serve.
     """
 
     def __init__(
@@ -98,69 +99,94 @@ class Server:
         *,
         behind_proxy: bool = False,
         probed: Callable[[], None] = lambda: None,
+        status: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         check_exposed(gateway.serve, behind_proxy)
         for name in ("starlette", "hypercorn"):
             if find_spec(name) is None:
                 raise MissingError(f"serve needs {name}: pip install 'kgsm[gateway]'")
         if gateway.serve.cert_file is not None:
-            _hypercorn(gateway)  # a wrong certificate is said at the start
+            _hypercorn(gateway)  # report a wrong certificate at the start
         self._gateway, self._paddocks, self._log, self._probed = gateway, paddocks, log, probed
-        self._socket = listening(gateway.serve)
+        self._status = status
+        self._socket: CappedSocket | None = listening(gateway.serve)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="serve", daemon=True)
         self.port = int(self._socket.getsockname()[1])
+        self.task = Task("serve", self._run, log, failed=self._failed)
 
     def start(self) -> None:
-        """Begin to answer; who connects earlier waits for a moment."""
-        self._thread.start()
+        """Start to answer; a client that connects earlier waits for a moment."""
+        self.task.start()
 
     def close(self) -> None:
-        """Answer what is being asked, then no more."""
-        self._closing = True
+        """Finish the requests at hand, then end."""
+        self.task.stopping = True
         if self._loop is not None and self._stop is not None:
-            with suppress(RuntimeError):  # ended by itself
+            with suppress(RuntimeError):  # it ended by itself
                 self._loop.call_soon_threadsafe(self._stop.set)
-        # one that is still loading sees that it need not begin; left alone in the middle of an
-        # import it would hold that lock while Python ends, and Python would not end
-        self._thread.join(15)
+        # a thread left alone in the middle of an import would keep Python from ending
+        self.task.stop(15)
 
-    def _run(self) -> None:
+    def _failed(self, reason: str, wait_s: float) -> None:
+        self._log("serve_failed", reason=reason, wait_s=round(wait_s, 1))
+
+    def _run(self, task: Task) -> str | None:
+        task.expect(PATIENCE_S)
         try:
-            asyncio.run(self._serve())
-        except Exception as error:  # noqa: BLE001  the thread's last word goes to the log
-            self._log("serve_failed", reason=repr(error))
+            asyncio.run(self._serve(task))
+        finally:
+            self._socket = None  # closed with the server
+        return None if task.stopping else "the server ended"
 
-    async def _serve(self) -> None:
+    async def _serve(self, task: Task) -> None:
         from hypercorn.app_wrappers import ASGIWrapper
         from hypercorn.asyncio.run import worker_serve
         from hypercorn.config import Sockets
 
-        app = _application(self._gateway, self._paddocks, self._log, self._probed)
+        app = _application(self._gateway, self._paddocks, self._log, self._probed, self._status)
         config = _hypercorn(self._gateway)
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        if self._closing:
+        if task.stopping:
             return
+        if self._socket is None:  # after a failure
+            self._socket = listening(replace(self._gateway.serve, port=self.port))
         secure = config.ssl_enabled
         sockets = Sockets([self._socket] if secure else [], [] if secure else [self._socket], [])
         scheme, host = "https" if secure else "http", self._gateway.serve.host
         self._log("serving", url=f"{scheme}://{host}:{self.port}/")
-        await worker_serve(
-            ASGIWrapper(app), config, sockets=sockets, shutdown_trigger=self._stop.wait
-        )
+        alive = asyncio.create_task(_show_life(task))
+        try:
+            await worker_serve(
+                ASGIWrapper(app), config, sockets=sockets, shutdown_trigger=self._stop.wait
+            )
+        finally:
+            alive.cancel()
 
 
-def _application(gateway: Gateway, paddocks: Paddocks, log: Log, probed: Callable[[], None]) -> Any:
+async def _show_life(task: Task) -> None:
+    """Promise again and again that the event loop runs."""
+    while True:
+        task.succeeded()
+        task.expect(PATIENCE_S)
+        await asyncio.sleep(PATIENCE_S / 3)
+
+
+def _application(
+    gateway: Gateway,
+    paddocks: Paddocks,
+    log: Log,
+    probed: Callable[[], None],
+    status: Callable[[], Mapping[str, Any]],
+) -> Any:
     from .api import Api
     from .limits import RequestLimits
 
     serve = gateway.serve
     local = is_loopback(serve.host)
     counts: dict[str, int] = {}
-    api = Api(gateway, paddocks, log, counts, probed)
+    api = Api(gateway, paddocks, log, counts, probed, status)
     names = {"127.0.0.1", "localhost", "[::1]", serve.host.lower()}
     return RequestLimits(
         api.application(),

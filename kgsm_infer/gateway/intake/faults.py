@@ -1,27 +1,27 @@
-"""Faults of our own: nobody looks after the box, so one on a file costs that file alone."""
+"""Isolate unexpected errors to the file being processed."""
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from ...base.errors import DataError, KgsmError
-from ..log import Log
+from ..log import Log, place_of
 
 
 @contextmanager
 def contained(log: Log, name: str) -> Iterator[None]:
-    """What nobody foresaw at a file becomes a DataError, and is logged with its place."""
+    """Turn an unexpected exception into a DataError, and log its place.
+
+    OSError passes: the folder or the disk failed, and the file may be good.
+    """
     try:
         yield
     except (KgsmError, OSError):
         raise
     except Exception as error:
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        what = f"{type(error).__name__}: {error}"
-        log("fault", file=name, error=what, at=f"{Path(at.filename).name}:{at.lineno}")
+        text = f"{type(error).__name__}: {error}"[:500]
+        log("fault", file=name, error=text, at=place_of(error))
         raise DataError(
-            f"{name}: a fault of kgsm ({what}); report it, and drop the file in again later"
+            f"{name}: a fault of kgsm ({text}); report it, and drop the file again after an update"
         ) from error

@@ -1,13 +1,12 @@
-"""Readings of sensors in the ground: checked, and kept in the archive before they are used.
+"""Check readings of soil moisture probes, and archive those that correct a pass.
 
-Every reading is shown beside the value. Those of the day of a pass also correct it
-(:mod:`kgsm_infer.gateway.update.correction`); of these the archive gets an arrival of their own,
-``000124-DIGEST-probes.json``, numbered like every other.
+The newest reading of a paddock is part of its present state. Readings of the day of a pass also
+correct it (:mod:`kgsm_infer.gateway.update.correction`); these are archived as an arrival of their
+own, ``000124-DIGEST.probes``, before they are used.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,13 @@ from typing import Annotated, Any
 import numpy as np
 
 from ...base.errors import DataError, MissingError
-from ...base.files import whole
 from ...base.schema import Help, Length, Parse, Range, parse_json, read
-from ...tables.parsing import CellParser
+from ...tables.dates import is_future, utc_seconds
 from ..farm import Paddocks
+from ..keys import paddock_key
 from ..records import canonical, iso
 from ..store.rows import Sensed
-from .spool import PROBES, Archived, sync_folder
+from .archive import About, Archived, write_to_archive
 
 #: Most readings of one message.
 MOST = 10_000
@@ -30,13 +29,10 @@ MOST = 10_000
 
 def _time(value: Any) -> int:
     """Return the seconds since 1970 of an ISO 8601 time."""
-    if not isinstance(value, str):
-        raise ValueError("not text")
-    try:
-        when = CellParser("probes", np.ones(1, np.int64)).dates([value], "at")[0]
-    except DataError as error:
-        raise ValueError(str(error)) from None
-    return int(when.astype(np.int64))
+    seconds = utc_seconds(value.strip()) if isinstance(value, str) else None
+    if seconds is None:
+        raise ValueError("not an ISO 8601 time")
+    return seconds
 
 
 @dataclass(frozen=True)
@@ -63,38 +59,44 @@ class ArchivedReadings(ProbeMessage):
     number: int = 0
 
 
-def readings_of(
-    content: Any, paddocks: Paddocks, kind: type[ProbeMessage] = ProbeMessage
-) -> list[Sensed]:
-    """Return the readings of ``{"readings": [...]}``; DataError names a reading that is wrong."""
-    message = read(kind, content, "probes")
-    for at, item in enumerate(message.readings):
-        if not paddocks.known(item.paddock):
-            raise DataError(f"probes: readings[{at}].paddock: no paddock {item.paddock[:64]!r}")
-    return [Sensed(item.paddock, item.sensor or "", item.at, item.sm) for item in message.readings]
+def readings_of(content: Any, paddocks: Paddocks) -> list[Sensed]:
+    """Return the readings of ``{"readings": [...]}``; DataError names a reading that is wrong.
+
+    Readings of unknown paddocks and readings later than tomorrow are refused.
+    """
+    found = _sensed(read(ProbeMessage, content, "probes"))
+    future = is_future(np.asarray([reading.at for reading in found]).astype("datetime64[s]"))
+    for at, reading in enumerate(found):
+        if not paddocks.known(reading.paddock):
+            raise DataError(f"probes: readings[{at}].paddock: no paddock {reading.paddock[:64]!r}")
+        if future[at]:
+            raise DataError(f"probes: readings[{at}].at: {iso(reading.at)} is later than tomorrow")
+    return found
 
 
-def keep(readings: Iterable[Sensed], number: int, archive: Path) -> Archived:
+def archive_readings(readings: Iterable[Sensed], number: int, archive: Path) -> Archived:
     """Write readings into the archive under a number, durably, before they are used.
 
-    The number stands in the file too: the same readings may come again, after others.
+    The number is part of the content, so that equal readings sent again are another arrival.
     """
     items = [{**reading._asdict(), "at": iso(reading.at)} for reading in readings]
     content = canonical({"number": number, "readings": items})
-    digest = hashlib.sha256(content).hexdigest()
-    target = archive / f"{number:06d}-{digest}-{PROBES}"
-    with whole(target, "wb") as file:
-        file.write(content)
-    sync_folder(archive)
-    return Archived(target, number, digest, PROBES)
+    return write_to_archive(content, archive, number, About("probes.json", "probes"))
 
 
-def kept(item: Archived) -> list[Sensed]:
-    """The readings of an arrival; DataError where the file is not what was written."""
+def read_archived_readings(item: Archived) -> list[Sensed]:
+    """Read the readings of an arrival; DataError if the file was changed since."""
     try:
         content = parse_json(item.path.read_bytes())
     except OSError as error:
         raise MissingError(f"{item.path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
-        raise DataError(f"{item.path}: not the readings it was written with ({error})") from None
-    return readings_of(content, Paddocks(), ArchivedReadings)
+        raise DataError(f"{item.path}: not readings as they were archived ({error})") from None
+    return _sensed(read(ArchivedReadings, content, "probes"))
+
+
+def _sensed(message: ProbeMessage) -> list[Sensed]:
+    return [
+        Sensed(paddock_key(item.paddock), item.sensor or "", item.at, item.sm)
+        for item in message.readings
+    ]

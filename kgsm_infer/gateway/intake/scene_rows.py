@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...base.errors import DataError
+from ...tables.dates import is_future
 from ..store.rows import Observed
+from .tables import FileRows
 
 if TYPE_CHECKING:
     from ...scenes.manifest import Scene
@@ -22,15 +24,33 @@ if TYPE_CHECKING:
 
 
 def rows_of_scene(
-    path: Path, outlines: Outlines | None, loaded: Loaded, statics: Sequence[str]
-) -> list[Observed]:
-    """Rows of every date of a scene. MissingError without kgsm[raster], DataError as it is read."""
+    path: Path,
+    outlines: Outlines | None,
+    loaded: Loaded,
+    statics: Sequence[str],
+    now: int | None = None,
+) -> FileRows:
+    """Read one row per paddock and date of a scene; the date guard is at ``now``.
+
+    MissingError without kgsm[raster], DataError if the scene cannot be read.
+    """
     from ...scenes.manifest import read_scene
 
     if outlines is None:
         raise DataError(f"{path}: a scene needs paddocks; set outlines in [paddocks]")
     scene = read_scene(path)
-    return _means(path, scene, outlines, loaded, statics)
+    rows = _means(path, scene, outlines, loaded, statics)
+    times = np.asarray([row.acquired for row in rows]).astype("datetime64[s]")
+    future = is_future(times, now=None if now is None else np.datetime64(now, "s"))
+    refused = tuple(
+        f"{path.name}: date {when} is later than tomorrow; correct it and drop the scene again"
+        for when in np.unique(times[future]).astype("datetime64[s]").tolist()
+    )
+    if future.all():
+        raise DataError(refused[0])
+    return FileRows(
+        tuple(row for row, late in zip(rows, future, strict=True) if not late), refused=refused
+    )
 
 
 def rasters_beside(path: Path, spool: Path) -> list[Path]:

@@ -1,4 +1,10 @@
-"""Which files of the spool are whole: closed or renamed, or standing still for a while."""
+"""Decide which files of the spool are complete.
+
+A file is complete when it was closed after writing or renamed into the spool (inotify reports
+both). Of writes over NFS or SMB no event arrives: such a file is complete when its size and time
+have not changed for ``stable_s``. A file that was modified and not closed, or that lacks its end
+(:func:`~kgsm_infer.gateway.intake.spool.ends_whole`), waits for :data:`UNCLOSED_S` instead.
+"""
 
 from __future__ import annotations
 
@@ -7,46 +13,112 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .spool import stamp, waiting
+from .archive import Stamp, stamp_of
+from .spool import Listing, ends_whole, list_spool
+
+#: Seconds without a change after which a file that was not closed is processed all the same.
+UNCLOSED_S = 900.0
+
+
+@dataclass(frozen=True)
+class FolderEvents:
+    """What inotify reported, in its order: (name, True for closed or renamed into the folder)."""
+
+    events: tuple[tuple[str, bool], ...] = ()
+    overflow: bool = False
+
+    @property
+    def closed(self) -> bool:
+        """True if a file was closed or renamed into the folder."""
+        return any(is_closed for _, is_closed in self.events)
+
+
+NO_EVENTS = FolderEvents()
+
+
+@dataclass(frozen=True)
+class Complete:
+    """Files to process, in the order of their names.
+
+    again_s: seconds until a file that still changes should be looked at again, or None.
+    waiting: name -> reason, of files that wait to be closed.
+    """
+
+    files: tuple[Path, ...]
+    ignored: dict[str, str]
+    again_s: float | None = None
+    waiting: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class Settling:
-    """The spool as it was seen last. stable_s: how long a file stands still until it is whole."""
+    """The spool as it was seen last."""
 
     spool: Path
     stable_s: float
-    _stamps: dict[Path, tuple[tuple[int, int], float]] = field(default_factory=dict)
-    _left: set[tuple[Path, tuple[int, int]]] = field(default_factory=set)
+    _seen: dict[Path, tuple[Stamp, float]] = field(default_factory=dict)  # stamp, seen since
+    _closed: dict[Path, Stamp] = field(default_factory=dict)
+    _open: set[Path] = field(default_factory=set)
+    _left: set[tuple[Path, Stamp]] = field(default_factory=set)
 
-    def leave(self, path: Path, size: tuple[int, int] | None) -> None:
-        """Do not look again at a file that was taken and cannot be removed, until it changes."""
-        if size and path.exists():
-            self._left.add((path, size))
+    def leave(self, path: Path, stamp: Stamp | None) -> None:
+        """Ignore a file that was processed and cannot be removed, until it changes."""
+        if stamp and path.exists():
+            self._left.add((path, stamp))
 
-    def whole(self, closed: Iterable[str], first: bool) -> tuple[list[Path], float | None]:
-        """Files to be taken, and the seconds until one that still changes should be looked at.
-
-        closed: names inotify called whole; first: after a start.
-        """
-        ready, again = [], None
-        now = time.monotonic()
-        present = waiting(self.spool)
-        for path in present:
-            size = stamp(path)
-            if size is None or (path, size) in self._left:
+    def hear(self, events: FolderEvents) -> None:
+        """Note which files were modified, closed or renamed into the spool."""
+        for name, is_closed in events.events:
+            path = self.spool / name
+            if not is_closed:
+                self._open.add(path)
                 continue
-            if path.name not in closed:
-                before, since = self._stamps.get(path, (None, now))
-                if before != size:
-                    # what lay there before the start is as old as it says
-                    age = time.time() - size[1] / 1e9 if first else 0.0
-                    since = now - max(0.0, age)
-                    self._stamps[path] = (size, since)
-                left = self.stable_s - (now - since)
-                if left > 0:
-                    again = left if again is None else min(again, left)
-                    continue
-            ready.append(path)
-        self._stamps = {path: kept for path, kept in self._stamps.items() if path in present}
-        return ready, again
+            self._open.discard(path)
+            stamp = stamp_of(path)
+            if stamp is not None:
+                self._closed[path] = stamp
+
+    def look(self, first: bool) -> Complete:
+        """List the spool and choose the complete files. first: after a start."""
+        listing = list_spool(self.spool)
+        ready, waiting = [], {}
+        again_s: float | None = None
+        for path in listing.files:
+            stamp = stamp_of(path)
+            if stamp is None or (path, stamp) in self._left:
+                continue
+            if self._closed.get(path) == stamp and path not in self._open:
+                ready.append(path)
+                continue
+            still_s = self._still_s(path, stamp, first)
+            reason = ""
+            if path in self._open:
+                reason = "its writer has not closed it"
+            elif not ends_whole(path):
+                reason = "its end is missing: the last line break of a CSV, the footer of a Parquet"
+            left_s = (UNCLOSED_S if reason else self.stable_s) - still_s
+            if left_s <= 0:
+                ready.append(path)
+            elif reason:
+                waiting[path.name] = f"{reason}; processed after {UNCLOSED_S:g} s without a change"
+            else:
+                again_s = left_s if again_s is None else min(again_s, left_s)
+        self._forget(listing)
+        return Complete(tuple(ready), listing.ignored, again_s, waiting)
+
+    def _still_s(self, path: Path, stamp: Stamp, first: bool) -> float:
+        """Return the seconds for which a file has not changed."""
+        now = time.monotonic()
+        before, since = self._seen.get(path, (None, now))
+        if before != stamp:
+            # a file that was there before the start is as old as its time says
+            age_s = time.time() - stamp.mtime_ns / 1e9 if first else 0.0
+            since = now - max(0.0, age_s)
+            self._seen[path] = (stamp, since)
+        return now - since
+
+    def _forget(self, listing: Listing) -> None:
+        present: Iterable[Path] = set(listing.files)
+        self._seen = {path: seen for path, seen in self._seen.items() if path in present}
+        self._closed = {path: stamp for path, stamp in self._closed.items() if path in present}
+        self._open = {path for path in self._open if path in present}

@@ -1,34 +1,17 @@
-"""The spool and the archive: files come whole, get a number, and stay until retention.
-
-A file in the spool is whole when it was renamed into it or closed after writing (inotify says
-so), or when its size and time have not changed for ``stable_s``: of writes over NFS or SMB no
-event arrives. Names that begin with a dot or end in .part or .tmp are somebody's unfinished work.
-
-Taking a file is renaming it to ``archive/000123-DIGEST-NAME`` with both folders synced. That
-name is the log: it is there before anything is stored, and an arrival the database does not
-know (its transaction was lost with the power) is worked out again, in the order of the numbers.
-"""
+"""List the spool: files to process, and entries that are left alone with the reason."""
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
 import re
-import shutil
-from collections.abc import Iterable
-from contextlib import suppress
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ...base.errors import KgsmError, MissingError
-from ...base.files import whole
+from ...base.errors import MissingError
+from ...tables.dates import utc_seconds
 
-if TYPE_CHECKING:
-    from ..store.database import Store
-
-#: What kind of file a name says it is; anything else is refused into quarantine.
+#: Kind of a file by the suffix of its name; files of other kinds go to quarantine.
 KINDS = {
     ".csv": "table",
     ".parquet": "table",
@@ -36,167 +19,113 @@ KINDS = {
     ".toml": "scene",
     ".json": "scene",
     ".onnx": "model",
+    ".removal": "removal",
 }
-#: An arrival made here, of readings that correct a pass; nothing of this name comes in.
-PROBES = "probes.json"
-#: Rasters lie beside the manifest that names them and stay where they are until it is taken.
-BESIDE = (".tif", ".tiff", ".nc", ".zip", ".vrt", ".aux.xml")
-
-_ARCHIVED = re.compile(r"(\d{6,})-([0-9a-f]{64})-(.+)")
-#: Errors of a folder that may not be written, as opposed to a file that is gone.
-READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+#: Rasters lie beside the manifest that names them until it is processed.
+RASTERS = (".tif", ".tiff", ".nc", ".zip", ".vrt", ".aux.xml")
+#: Endings of names that programs give to files they have not finished: browsers, rsync and scp
+#: clients, FTP clients, BitTorrent clients, editors, Resilio, Syncthing, Nextcloud.
+TEMPORARY = (
+    *(".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".download", ".opdownload"),
+    *(".!sync", ".bts", ".!ut", ".!qb", ".aria2", ".swp", ".swx", ".lock", ".upload", ".uploading"),
+    *("~", ".bak", ".in.progress", ".inprogress", ".incomplete", ".unfinished"),
+)
+_NEXTCLOUD = re.compile(r"\.~[0-9a-z]+|\.octransferid\d+(\.part)?|\.ocupload.*", re.IGNORECASE)
+#: Seconds after which a temporary file is reported.
+ABANDONED_S = 3600.0
+_DATE = re.compile(rb"(?<!\d)(?:19|20)\d\d-?[01]\d-?[0-3]\d(?!\d)")
 
 
 @dataclass(frozen=True)
-class Archived:
-    """A taken file. number: its place in the order of taking."""
+class Listing:
+    """The spool at one time. ignored: name -> reason, of entries that are not processed."""
 
-    path: Path
-    number: int
-    digest: str
-    name: str
-
-    @property
-    def kind(self) -> str:
-        if self.name == PROBES:
-            return "probes"
-        return KINDS.get(self.path.suffix.lower(), "unknown")
+    files: tuple[Path, ...]
+    ignored: dict[str, str]
 
 
-def make_folders(*folders: Path) -> None:
-    """Make the folders a gateway works in; MissingError where that cannot be."""
-    for folder in folders:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise MissingError(f"{folder}: cannot be made ({error.strerror})") from None
-
-
-def waiting(spool: Path) -> list[Path]:
-    """Files of the spool that are not somebody's unfinished work, oldest name first."""
+def list_spool(spool: Path) -> Listing:
+    """List a spool by name; MissingError if it cannot be read."""
     try:
         entries = sorted(os.scandir(spool), key=lambda entry: entry.name)
     except OSError as error:
         raise MissingError(f"{spool}: cannot be read ({error.strerror})") from None
-    return [
-        Path(entry.path)
-        for entry in entries
-        if entry.is_file(follow_symlinks=False)
-        and not entry.name.startswith(".")
-        and not entry.name.lower().endswith((".part", ".tmp", ".filepart", *BESIDE))
-    ]
+    files, ignored = [], {}
+    for entry in entries:
+        reason = _why_ignored(entry)
+        if reason is None:
+            files.append(Path(entry.path))
+        elif reason:
+            ignored[entry.name] = reason
+    return Listing(tuple(files), ignored)
 
 
-def stamp(path: Path) -> tuple[int, int] | None:
-    """Size and time of a file, which stand still once it is whole; None where it is gone."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
+def is_temporary(name: str) -> bool:
+    """Return True for a name that a program gives to a file it has not finished.
+
+    >>> [is_temporary(name) for name in ("a.csv.part", ".a.csv", "a.csv~", "a.!sync", "a.csv")]
+    [True, True, True, True, False]
+    """
+    lower = name.lower()
+    return (
+        lower.startswith((".", "~"))
+        or lower.endswith(TEMPORARY)
+        or ".syncthing." in lower
+        or _NEXTCLOUD.search(lower) is not None
+    )
 
 
-def digest_of(path: Path) -> str:
-    """sha256 of a file; MissingError where it cannot be read."""
+def first_date(path: Path) -> int:
+    """Return the earliest date in the beginning of a file, seconds since 1970; 0 without one.
+
+    Only the order of processing depends on it, so the text is searched and not parsed.
+    """
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise MissingError(f"{path}: cannot be read ({error.strerror})") from None
+            head = file.read(65536)
+    except OSError:
+        return 0
+    dates = (utc_seconds(text.decode()) for text in set(_DATE.findall(head)))
+    return min((seconds for seconds in dates if seconds is not None), default=0)
 
 
-def archived(archive: Path) -> list[Archived]:
-    """The archive in the order of taking."""
-    found = []
-    for entry in os.scandir(archive):
-        match = _ARCHIVED.fullmatch(entry.name)
-        if match:
-            found.append(Archived(Path(entry.path), int(match[1]), match[2], match[3]))
-    return sorted(found, key=lambda item: item.number)
+def ends_whole(path: Path) -> bool:
+    """Return False for a file that lacks its end: the last line break, or Parquet's last bytes.
 
-
-def next_number(store: Store, archive: Path) -> int:
-    """The number of the next file to be taken."""
-    return max([item.number for item in archived(archive)] + [*store.sequences()], default=0) + 1
-
-
-def take(path: Path, digest: str, number: int, archive: Path) -> Archived:
-    """Move a file of the spool into the archive under its number, durably.
-
-    Where the spool may not be written, or is another file system, the file is copied; what
-    stays behind is known by its digest and not taken again.
+    A writer that stalls leaves such a file, in which the last cell may be cut.
     """
-    target = archive / f"{number:06d}-{digest}-{path.name}"
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".parquet", ".pq"):
+        return True
     try:
-        os.rename(path, target)
-    except OSError as error:
-        if error.errno not in (*READ_ONLY, errno.EXDEV):
-            raise MissingError(f"{path}: cannot be taken ({error.strerror})") from None
-        with whole(target, "wb") as copy, path.open("rb") as file:
-            shutil.copyfileobj(file, copy)
-        with suppress(OSError):
-            path.unlink()
-    sync_folder(archive)
-    sync_folder(path.parent)
-    return Archived(target, number, digest, path.name)
+        with path.open("rb") as file:
+            if not file.seek(0, os.SEEK_END):
+                return suffix == ".csv"
+            file.seek(-min(4, file.tell()), os.SEEK_END)
+            end = file.read()
+    except OSError:
+        return True
+    if suffix == ".csv":
+        return end.endswith((b"\n", b"\r", b"\n\x00", b"\r\x00"))
+    return end in (b"PAR1", b"PARE")
 
 
-def quarantine(path: Path, folder: Path, reason: str) -> Path:
-    """Move a bad file aside with ``NAME.reason.txt`` beside it; the reason is written first."""
-    name = _ARCHIVED.sub(r"\3", path.name)
-    target = _free_name(folder, name)
-    with whole(target.with_name(target.name + ".reason.txt")) as file:
-        file.write(reason + "\n")
-    try:
-        os.replace(path, target)
-    except OSError as error:
-        if error.errno not in (*READ_ONLY, errno.EXDEV):
-            raise MissingError(f"{path}: cannot be moved ({error.strerror})") from None
-        with suppress(OSError):
-            shutil.copyfile(path, target)
-            path.unlink()
-    sync_folder(folder)
-    return target
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    with suppress(OSError):  # a file system that cannot
-        handle = os.open(folder, os.O_RDONLY)
+def _why_ignored(entry: os.DirEntry[str]) -> str | None:
+    """Return the reason to leave an entry alone, '' for one that is not reported, else None."""
+    if is_temporary(entry.name):
         try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def free_mb(folder: Path) -> float:
-    """Free space of the disk a folder is on, MB."""
-    return shutil.disk_usage(folder).free / 1e6
-
-
-def limit_folder(paths: Iterable[Path], limit_mb: float) -> list[Path]:
-    """Delete the first of ``paths`` until the rest is within a limit; what was deleted."""
-    sizes = [(path, (stamp(path) or (0, 0))[0]) for path in paths]
-    over = sum(size for _, size in sizes) - limit_mb * 1e6
-    gone = []
-    for path, size in sizes:
-        if over <= 0:
-            break
-        with suppress(OSError):
-            path.unlink()
-            gone.append(path)
-            over -= size
-    return gone
-
-
-def reason_of(error: KgsmError, path: Path, name: str) -> str:
-    """An error's line with the file called as its sender called it."""
-    return " ".join(str(error).replace(str(path), name).split())
-
-
-def _free_name(folder: Path, name: str) -> Path:
-    number, target = 1, folder / name
-    while target.exists():
-        number += 1
-        target = folder / f"{number}-{name}"
-    return target
+            age_s = time.time() - entry.stat(follow_symlinks=False).st_mtime
+        except OSError:
+            return ""
+        if age_s < ABANDONED_S or entry.name.startswith(".kgsm"):
+            return ""
+        return "is named like a file that is not finished; rename it if it is"
+    if entry.is_symlink():
+        return "is a symbolic link; copy the file itself into the spool"
+    if entry.is_dir(follow_symlinks=False):
+        return "is a folder; put its files into the spool itself"
+    if not entry.is_file(follow_symlinks=False):
+        return "is not a regular file"
+    if entry.name.lower().endswith(RASTERS):
+        return "waits for the manifest of a scene that names it; tables are not read from it"
+    return None

@@ -8,8 +8,6 @@ so before a POST is repeated whose answer was lost, the stream is asked whether 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -17,11 +15,10 @@ from ...base.extras import optional
 from ...base.network import open_session, reason_of
 from ...base.quantities import UNKNOWN, quantity_named
 from ..config import Farmos, Gateway
-from ..log import Log
 from ..records import canonical, iso
 from ..store.database import Store
-from ..store.failures import StoreBroken, StoreFull
 from ..store.rows import Value
+from ..threads import Backoff, Task
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 10.0, 3600.0
 TIMEOUT_S = 20.0
@@ -59,64 +56,29 @@ def number_posted(value: Value) -> float | None:
     return round(100 * value.sm, 2) if quantity.in_percent else round(value.sm, 4)
 
 
-class FarmosTeller:
-    """The data streams' side, in a thread of its own."""
+class FarmosPublisher:
+    """Publish to the data streams of farmOS."""
 
-    def __init__(self, gateway: Gateway, log: Log, broken: Callable[[], None]) -> None:
+    name = "farmos"
+    waits_event = "farmos_waits"
+
+    def __init__(self, gateway: Gateway) -> None:
         assert gateway.farmos is not None
-        self._gateway, self._farmos = gateway, gateway.farmos
-        self._log, self._broken = log, broken
-        self._woken = threading.Event()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="farmos", daemon=True)
+        self._database, self._farmos = gateway.database, gateway.farmos
+        self.backoff = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S, 3.0)
 
-    def start(self) -> None:
-        """Begin with what is in the outbox."""
-        self._woken.set()
-        self._thread.start()
-
-    def wake(self) -> None:
-        """Something was stored."""
-        self._woken.set()
-
-    def close(self) -> None:
-        """Finish the request at hand, then end."""
-        self._stopping = True
-        self._woken.set()
-        self._thread.join(TIMEOUT_S + 1)
-
-    def _run(self) -> None:
-        wait_s: float | None = None
-        next_s = FIRST_WAIT_S
-        while True:
-            self._woken.wait(wait_s)
-            self._woken.clear()
-            if self._stopping:
-                return
-            try:
-                refused = self._tell()
-            except StoreBroken:
-                self._broken()
-                refused = "the store is being restored"
-            except StoreFull as error:
-                refused = str(error)
-            if refused is None:
-                wait_s, next_s = None, FIRST_WAIT_S
-                continue
-            self._log("farmos_waits", reason=refused, wait_s=next_s)
-            wait_s, next_s = next_s, min(LONGEST_WAIT_S, 3 * next_s)
-
-    def _tell(self) -> str | None:
-        """Post what is unsent; why not all of it, or None."""
-        with Store(self._gateway.database) as store:
+    def publish(self, task: Task) -> str | None:
+        """Post what is unsent; returns why not all of it, or None."""
+        with Store(self._database) as store:
             after, refused = 0, None
-            while entries := store.unsent("farmos", MANY, after):
+            while entries := store.unsent(self.name, MANY, after):
                 for entry, tried, value in entries:
                     after = entry
-                    if self._stopping:
+                    if task.stopping:
                         return None
+                    task.expect(4 * TIMEOUT_S)
                     if number_posted(value) is None or value.paddock not in self._farmos.streams:
-                        store.mark_sent([entry])  # no number is not a number
+                        store.mark_sent([entry])  # farmOS keeps numbers only
                         continue
                     if not tried:
                         store.mark_tried([entry])
@@ -124,8 +86,8 @@ class FarmosTeller:
                         if not (tried and has_it(self._farmos, value)):
                             post(self._farmos, value)
                         store.mark_sent([entry])
-                    except (OSError, ValueError) as error:
-                        refused = f"paddock {value.paddock}: {_said(error)}"
+                    except (OSError, ValueError, TypeError) as error:
+                        refused = f"paddock {value.paddock}: {_without_url(error)}"
             return refused
 
 
@@ -175,7 +137,7 @@ def _asked(
             raise ValueError(reason_of(error)) from None
 
 
-def _said(error: Exception) -> str:
+def _without_url(error: Exception) -> str:
     """An error without the URL, which holds the key."""
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__

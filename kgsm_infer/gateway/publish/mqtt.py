@@ -1,23 +1,22 @@
-"""MQTT: what is stored goes to the broker, and all of the present state at every connect.
+"""Publish to an MQTT broker: each stored record, and the present state of every paddock.
 
     TOPIC/NAME/status                 online or offline (the last will), retained
     TOPIC/NAME/paddock/ID/state       the present record, retained
     TOPIC/NAME/paddock/ID/record      every record once stored, revisions too
-    TOPIC/NAME/probe/ID               readings, read from here where [mqtt] probes is true
+    TOPIC/NAME/probe/ID               readings of probes, subscribed to if [mqtt] probes is true
     homeassistant/device/…/config     discovery (homeassistant.py)
 
-A broker's acknowledgement does not mean that it will remember: killed, Mosquitto kept 50 of 1,051
-acknowledged retained values. So an outbox entry is done at the acknowledgement, but retained
-state and discovery are sent again at every connect and when Home Assistant says it started.
+A message leaves the outbox when the broker acknowledged it. MQTT 5 brokers say in it whether they
+accepted the message; of one that the access rules deny, MQTT 3.1.1 brokers say nothing.
+A broker may forget what it acknowledged: killed, Mosquitto kept 50 of 1,051 acknowledged retained
+values. So present states and discovery are sent again at every connect, and when Home Assistant
+reports its start.
 """
 
 from __future__ import annotations
 
-import os
 import select
-import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,35 +26,38 @@ from ...base.errors import KgsmError, MissingError
 from ...base.schema import parse_json
 from ..config import Gateway
 from ..farm import Paddocks
+from ..intake.probe_readings import readings_of
 from ..keys import slug
 from ..log import Log
 from ..records import record_bytes
 from ..store.database import Store
-from ..store.failures import StoreBroken
 from ..store.reader import StoreReader
 from ..store.rows import Value
+from ..threads import Backoff, Task
 from ..update.models import quantities_of
 from . import homeassistant
 
 KEEP_ALIVE_S = 240
+CONNECT_S = 10.0
 #: Records sent and not acknowledged at a time.
 IN_FLIGHT = 200
-FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 300.0
+#: Largest message of a probe, bytes.
+MOST_BYTES = 10_000
+#: Seconds after which messages that the broker denied are sent again.
+DENIED_S = 300.0
 
 
-class MqttTeller:
-    """The broker's side, in a thread of its own; it sleeps until there is something to do.
+class MqttPublisher:
+    """Publish to a broker over a connection that is kept.
 
-    broken: called where the database is damaged.  probed: called after a reading was stored.
+    probed: called after a reading of a probe was stored.
     """
 
+    name = "mqtt"
+    waits_event = "broker_lost"
+
     def __init__(
-        self,
-        gateway: Gateway,
-        paddocks: Paddocks,
-        log: Log,
-        broken: Callable[[], None],
-        probed: Callable[[], None],
+        self, gateway: Gateway, paddocks: Paddocks, log: Log, probed: Callable[[], None]
     ) -> None:
         try:
             import paho.mqtt.client
@@ -64,101 +66,84 @@ class MqttTeller:
         self._paho = paho.mqtt.client
         assert gateway.mqtt is not None
         self._gateway, self._mqtt = gateway, gateway.mqtt
-        self._paddocks, self._log, self._broken, self._probed = paddocks, log, broken, probed
+        self._paddocks, self._log, self._probed = paddocks, log, probed
+        self.backoff = Backoff()
         self._root = homeassistant.topics(self._mqtt, gateway.name)
-        self._reader = StoreReader(gateway.database)
-        self._read, self._write = socket.socketpair()
-        self._write.setblocking(False)
-        self._stopping = False
-        self._again = False  # all of the state and discovery
+        self._version = self._paho.MQTTv5
+        self._begin()
+        try:
+            self._tls()
+        except MissingError as error:
+            log("certificate_unusable", reason=str(error))
+
+    def _begin(self) -> None:
+        """Forget the connection before."""
+        # a new one for this thread: SQLite's connections belong to the thread that opened them
+        self._reader = StoreReader(self._gateway.database)
+        self._all_due = False  # all present states and discovery
         self._connected = False
         self._refused = ""
-        self._flying: dict[int, int] = {}  # message id -> outbox id
+        self._denied: dict[str, str] = {}  # kind of message -> the broker's reason
+        self._denied_at = 0.0
+        self._topics: dict[int, str] = {}  # of all messages not acknowledged, by message id
+        self._flying: dict[int, int] = {}  # outbox ids of those that have one
         self._acked: list[int] = []
         self._last = 0  # the newest outbox id sent in this connection
-        self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
-    def start(self) -> None:
-        """Begin to connect."""
-        self._thread.start()
+    def publish(self, task: Task) -> str | None:
+        """Keep a connection and publish over it until it ends; returns why it did."""
+        self._begin()
+        client = self._client()
+        task.expect(3 * CONNECT_S + 60)
+        try:
+            client.connect(self._mqtt.host, self._mqtt.port, KEEP_ALIVE_S)
+            reason = self._while_connected(client, task)
+            if not self._connected and not self._refused:  # perhaps it does not know MQTT 5
+                paho = self._paho
+                self._version = paho.MQTTv311 if self._version == paho.MQTTv5 else paho.MQTTv5
+            return reason
+        finally:
+            with suppress(Exception):
+                client.disconnect()
+            self._reader.close()
 
-    def wake(self) -> None:
-        """Something was stored."""
-        with suppress(OSError):  # full: it is awake already
-            self._write.send(b"x")
-
-    def close(self) -> None:
-        """Say offline, and end."""
-        self._stopping = True
-        self.wake()
-        self._thread.join(10)
-
-    # -- the thread ------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        wait_s = FIRST_WAIT_S
-        while not self._stopping:
-            began = time.monotonic()
-            client = self._client()
-            try:
-                client.connect(self._mqtt.host, self._mqtt.port, KEEP_ALIVE_S)
-                reason = self._while_connected(client)
-            except (OSError, ValueError) as error:
-                reason = str(error) or type(error).__name__
-            except StoreBroken as error:
-                reason = str(error)
-                self._broken()
-            except KgsmError as error:
-                reason = str(error)
-            self._connected = False
-            if self._stopping:
-                break
-            if time.monotonic() - began > 60:
-                wait_s = FIRST_WAIT_S
-            self._log("broker_lost", host=self._mqtt.host, reason=reason, wait_s=round(wait_s, 1))
-            self._sleep(wait_s)
-            # no two gateways come back to a broker in step
-            wait_s = min(LONGEST_WAIT_S, wait_s * (1.5 + os.urandom(1)[0] / 256))
-        self._reader.close()
-
-    def _sleep(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while not self._stopping and (left := until - time.monotonic()) > 0:
-            select.select([self._read], [], [], left)
-            self._drained()
-
-    def _drained(self) -> bool:
-        """Whether somebody woke us."""
-        if not select.select([self._read], [], [], 0)[0]:
-            return False
-        self._read.recv(4096)
-        return True
+    def _tls(self) -> ssl.SSLContext | None:
+        """Return the TLS settings; MissingError if the certificate file cannot be used."""
+        if not self._mqtt.tls:
+            return None
+        ca_file = self._mqtt.ca_file
+        try:
+            return ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+        except (OSError, ssl.SSLError) as error:
+            why = error.strerror or str(error)
+            raise MissingError(f"mqtt.ca_file: {ca_file} is not a certificate ({why})") from None
 
     def _client(self) -> Any:
-        """A client for one connection: nothing of an earlier one is sent again by itself."""
+        """Create a client for one connection, which sends nothing of an earlier one again."""
         mqtt, paho = self._mqtt, self._paho
+        clean = {} if self._version == paho.MQTTv5 else {"clean_session": True}
         client = paho.Client(
-            paho.CallbackAPIVersion.VERSION2, client_id=f"kgsm-{self._gateway.name}",
-            clean_session=True,
-        )  # fmt: skip
-        client.connect_timeout = 10.0
+            paho.CallbackAPIVersion.VERSION2,
+            client_id=f"kgsm-{self._gateway.name}",
+            protocol=self._version,
+            **clean,
+        )
+        client.connect_timeout = CONNECT_S
         client.max_inflight_messages_set(IN_FLIGHT)
         if mqtt.username is not None:
             client.username_pw_set(mqtt.username, mqtt.password)
-        if mqtt.tls:
-            context = ssl.create_default_context(
-                cafile=None if mqtt.ca_file is None else str(mqtt.ca_file)
-            )
+        context = self._tls()
+        if context is not None:
             client.tls_set_context(context)
         client.will_set(f"{self._root}/status", b"offline", qos=1, retain=True)
         client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
         client.on_publish = self._on_publish
         client.on_message = self._on_message
-        self._flying, self._acked, self._last, self._refused = {}, [], 0, ""
         return client
 
-    def _while_connected(self, client: Any) -> str:  # noqa: C901  one event of the loop after another
-        """Read, write and tell until the connection ends; why it did."""
+    def _while_connected(self, client: Any, task: Task) -> str:  # noqa: C901  one event after another
+        """Read, write and publish until the connection ends; returns why it did."""
         paho = self._paho
         offline_until: float | None = None
         while True:
@@ -167,10 +152,11 @@ class MqttTeller:
                 return self._refused or "the connection ended"
             buffered = getattr(channel, "pending", lambda: 0)() > 0
             # an idle connection wakes once in a while for its keep-alive, a stop waits for acks
-            wait = 0.0 if buffered else KEEP_ALIVE_S * 0.4 if offline_until is None else 0.2
+            wait_s = 0.0 if buffered else KEEP_ALIVE_S * 0.4 if offline_until is None else 0.2
             writable = [channel] if client.want_write() else []
+            task.expect(wait_s + 120)
             try:
-                ready = select.select([channel, self._read], writable, [], wait)
+                ready = select.select([channel, task.signal], writable, [], wait_s)
             except (OSError, ValueError):
                 return "the connection ended"
             results = [client.loop_misc()]
@@ -178,111 +164,155 @@ class MqttTeller:
                 results.append(client.loop_read())
             if ready[1]:
                 results.append(client.loop_write())
-            woken = self._drained()
+            woken = task.signal.clear()
             if any(code != paho.MQTT_ERR_SUCCESS for code in results):
                 return self._refused or paho.error_string(max(results))
             if self._refused:
                 return self._refused
             if self._connected:
-                if self._again:
-                    self._again = False
-                    self._tell_all(client)
+                if self._all_due:
+                    self._all_due = False
+                    self._publish_all(client)
                 self._settle()
+                self._retry_denied()
                 if woken or not self._last or len(self._flying) < IN_FLIGHT // 2:
-                    self._tell_new(client)
-            if self._stopping:
+                    self._publish_new(client)
+                task.failures = 0
+                task.reason = self._denial()
+            if task.stopping:
                 if offline_until is None:
-                    client.publish(f"{self._root}/status", b"offline", qos=1, retain=True)
+                    self._send(client, f"{self._root}/status", b"offline", retain=True)
                     offline_until = time.monotonic() + 2.0
-                elif not client.want_write() or time.monotonic() > offline_until:
-                    self._settle()
+                elif not self._topics or time.monotonic() > offline_until:
+                    self._settle(all_of_them=True)
                     client.disconnect()
                     client.loop_write()
                     return "stopped"
 
+    def _send(
+        self, client: Any, topic: str, content: bytes, *, retain: bool, entry: int | None = None
+    ) -> None:
+        sent = client.publish(topic, content, qos=1, retain=retain)
+        self._topics[sent.mid] = topic
+        if entry is not None:
+            self._flying[sent.mid] = entry
+
+    # -- events ----------------------------------------------------------------------------
+
     def _on_connect(self, client: Any, _: Any, __: Any, code: Any, ___: Any) -> None:
         if code.is_failure:
+            if self._version == self._paho.MQTTv5 and "version" in str(code).lower():
+                self._version = self._paho.MQTTv311
             self._refused = f"the broker refuses ({code})"
             return
-        self._connected = self._again = True
-        client.publish(f"{self._root}/status", b"online", qos=1, retain=True)
-        if self._mqtt.discovery is not None:
-            client.subscribe(f"{self._mqtt.discovery}/status", 1)
-        if self._mqtt.probes:
-            client.subscribe(f"{self._root}/probe/+", 1)
+        self._connected = True
+        self._send(client, f"{self._root}/status", b"online", retain=True)
+        topics = [f"{self._mqtt.discovery}/status"] if self._mqtt.discovery is not None else []
+        topics += [f"{self._root}/probe/+"] if self._mqtt.probes else []
+        if topics:
+            client.subscribe([(topic, 1) for topic in topics])
+        else:
+            self._all_due = True
         self._log("broker_connected", host=self._mqtt.host, tls=self._mqtt.tls)
 
-    def _on_publish(self, _: Any, __: Any, message: int, ___: Any, ____: Any) -> None:
-        entry = self._flying.pop(message, None)
-        if entry is not None:
+    def _on_subscribe(self, _: Any, __: Any, ___: Any, codes: Any, ____: Any) -> None:
+        self._all_due = True
+        for code in codes:
+            if code.is_failure:
+                self._log("subscription_refused", reason=str(code))
+
+    def _on_publish(self, _: Any, __: Any, message: int, code: Any, ___: Any) -> None:
+        entry, topic = self._flying.pop(message, None), self._topics.pop(message, "")
+        if code is not None and code.is_failure:
+            self._deny(topic, str(code))
+        elif entry is not None:
             self._acked.append(entry)
 
+    def _deny(self, topic: str, why: str) -> None:
+        """Keep a message that the broker denied, and log the first of its kind."""
+        kind = topic.rpartition("/")[2]
+        if kind not in self._denied:
+            self._log("publish_refused", topic=topic, reason=why)
+        self._denied[kind] = why
+        self._denied_at = self._denied_at or time.monotonic()
+
+    def _denial(self) -> str:
+        if not self._denied:
+            return ""
+        kinds = ", ".join(sorted(self._denied))
+        return f"the broker denies messages ({kinds}): {next(iter(self._denied.values()))}"
+
+    def _retry_denied(self) -> None:
+        if self._denied and time.monotonic() - self._denied_at > DENIED_S and not self._flying:
+            self._denied, self._denied_at, self._last, self._all_due = {}, 0.0, 0, True
+
     def _on_message(self, _: Any, __: Any, message: Any) -> None:
-        if self._mqtt.discovery and message.topic == f"{self._mqtt.discovery}/status":
-            self._again = self._again or message.payload == b"online"
-            return
-        from ..intake.probe_readings import readings_of
-
-        sender = message.topic.removeprefix(f"{self._root}/probe/")
         try:
-            raw = parse_json(message.payload[:10_000])
-            known = {slug(name): name for name in self._names()}
-            one = {"paddock": known.get(sender, sender), **raw}
-            readings = readings_of({"readings": [one]}, self._paddocks)
-            with Store(self._gateway.database) as store:
-                store.put_probes(readings)
-            self._probed()
-        except (KgsmError, ValueError, TypeError) as error:
-            self._log("probe_refused", topic=message.topic, reason=str(error)[:200])
+            self._receive(message)
+        except Exception as error:  # noqa: BLE001  no message may end the connection
+            reason = str(error) if isinstance(error, KgsmError) else repr(error)
+            self._log("probe_refused", topic=message.topic[:200], reason=reason[:200])
 
-    # -- telling ---------------------------------------------------------------------------
+    def _receive(self, message: Any) -> None:
+        if self._mqtt.discovery and message.topic == f"{self._mqtt.discovery}/status":
+            self._all_due = self._all_due or message.payload == b"online"
+            return
+        sender = message.topic.removeprefix(f"{self._root}/probe/")
+        raw = parse_json(message.payload[:MOST_BYTES])
+        known = {slug(name): name for name in self._names()}
+        one = {"paddock": known.get(sender, sender), **raw}
+        readings = readings_of({"readings": [one]}, self._paddocks)
+        with Store(self._gateway.database) as store:
+            store.put_probes(readings)
+        self._probed()
+
+    # -- messages --------------------------------------------------------------------------
 
     def _names(self) -> dict[str, str]:
-        """Every paddock there is, in the outlines or in the store, and what people call it."""
+        """Return every paddock, in the outlines or in the store, and the name people use."""
         store = self._reader.store()
         known = {} if store is None else {value.paddock: value.paddock for value in store.latest()}
         return {**known, **self._paddocks.titles}
 
-    def _tell_all(self, client: Any) -> None:
-        """Discovery and the present state of every paddock, retained."""
+    def _publish_all(self, client: Any) -> None:
+        """Send discovery and the present state of every paddock, retained."""
         count = 0
         names = self._names()
         for topic, content in homeassistant.discovery(
             *(self._mqtt, self._gateway.name, self._gateway.title, names),
             quantities_of(self._reader.store(), self._gateway, names),
         ):
-            client.publish(topic, content, qos=1, retain=True)
+            self._send(client, topic, content, retain=True)
         store = self._reader.store()
         for value in [] if store is None else store.latest():
-            self._tell_state(client, value)
+            self._publish_state(client, value)
             count += 1
-        self._log("told_all", states=count)
+        self._log("states_published", states=count)
 
-    def _tell_state(self, client: Any, value: Value) -> None:
+    def _publish_state(self, client: Any, value: Value) -> None:
         topic = homeassistant.state_topic(self._mqtt, self._gateway.name, value.paddock)
-        client.publish(topic, record_bytes(value), qos=1, retain=True)
+        self._send(client, topic, record_bytes(value), retain=True)
 
-    def _tell_new(self, client: Any) -> None:
-        """The outbox: each record, and the state of a paddock where it is the newest."""
+    def _publish_new(self, client: Any) -> None:
+        """Send queued records, and the state of a paddock where a record is its newest."""
         store = self._reader.store()
         if store is None:
             return
-        room = IN_FLIGHT - len(self._flying)
-        entries = store.unsent("mqtt", room, after=self._last)
+        entries = store.unsent(self.name, max(0, IN_FLIGHT - len(self._flying)), after=self._last)
         latest: dict[str, Value] = {}
         if entries:
             latest = {value.paddock: value for value in store.latest()}
         for entry, _, value in entries:
             topic = f"{self._root}/paddock/{slug(value.paddock)}/record"
-            sent = client.publish(topic, record_bytes(value), qos=1)
-            self._flying[sent.mid] = entry
+            self._send(client, topic, record_bytes(value), retain=False, entry=entry)
             self._last = entry
             if latest.get(value.paddock) == value:
-                self._tell_state(client, value)
+                self._publish_state(client, value)
 
-    def _settle(self) -> None:
-        """Entries that were acknowledged leave the outbox, many in one transaction."""
-        if self._acked and (not self._flying or len(self._acked) >= IN_FLIGHT // 2):
+    def _settle(self, *, all_of_them: bool = False) -> None:
+        """Remove acknowledged messages from the outbox, many in one transaction."""
+        enough = all_of_them or not self._flying or len(self._acked) >= IN_FLIGHT // 2
+        if self._acked and enough:
             with Store(self._gateway.database) as store:
                 store.mark_sent(self._acked)
             self._acked = []

@@ -1,4 +1,4 @@
-"""The process around the watch: signals, inotify, timers, and those who tell and serve.
+"""Run the gateway: signals, inotify, timers, the publishers and the HTTP server.
 
 Nothing ticks: the loop sleeps until the folder, a signal or the nearest timer wakes it.
 """
@@ -9,34 +9,39 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ...base.errors import MissingError
 from ..config import Gateway
 from ..farm import load_paddocks
-from ..intake.spool import make_folders
+from ..intake.archive import make_folders
+from ..intake.removals import write_removal
+from ..intake.settling import FolderEvents
 from ..log import Log, log_line
 from ..store.database import Store
+from ..threads import Task
 from ..update import models
 from .systemd import notify, watchdog_s
 from .watch import Watch
 
 #: Readings come in bunches, one message a sensor: seconds until a bunch is used.
 BUNCH_S = 0.5
-#: Seconds ``--once`` waits for the broker and farmOS.
-TOLD_S = 30.0
+#: Seconds ``--once`` waits for the publishers.
+PUBLISH_S = 30.0
+#: Seconds between looks at the threads.
+THREADS_S = 60.0
 
 
 def watch(
     gateway: Gateway, *, once: bool = False, behind_proxy: bool = False, log: Log = log_line
 ) -> int:
-    """Watch until SIGTERM or SIGINT; with ``once`` until everything whole is taken and told.
+    """Watch until SIGTERM or SIGINT; with ``once`` until all complete files are published.
 
-    Returns the number of files that went to quarantine. KgsmError where it cannot begin.
+    Returns the number of files that went to quarantine. KgsmError if it cannot start.
     """
     bad = 0
 
@@ -48,100 +53,208 @@ def watch(
     with ExitStack() as stack:
         wake = stack.enter_context(_woken_by_signals())
         work = Watch(gateway, load_paddocks(gateway), counted)
-        folder = _folder_events(gateway, stack)
-        work.open()
         stack.callback(work.close)
-        _tellers(gateway, work, stack, counted, wake)
+        folder = _folder_events(gateway, stack)
+        service = Service(work, wake, folder, counted)
+        work.may_go_on = service.pulse
+        work.open()
+        _start_publishers(service, stack)
         if not once and gateway.serve.with_watch:
-            _serving(gateway, work, stack, counted, wake, behind_proxy)
+            _start_server(service, stack, behind_proxy)
         counted("ready", name=gateway.name, model=work.loaded.hash, sinks=list(work.sinks))
         notify("READY=1\nSTATUS=watching")
         if once:
-            _once(work, wake)
-            _all_told(work, wake)
+            service.run_once()
         else:
-            _forever(work, wake, folder)
+            service.run()
         counted("stopping")
         notify("STOPPING=1")
     return bad
 
 
-def _once(work: Watch, wake: Wake) -> None:
-    again = work.guarded(lambda: work.scan(first=True))
-    while again is not None and STOP not in wake.heard(again):
-        again = work.guarded(work.scan)
-    work.guarded(work.keep_house)
+STOP, DOUBT, PROBES = b"s", b"d", b"p"
 
 
-def _all_told(work: Watch, wake: Wake) -> None:
-    """Give those who tell a while to be done; what is left stays in the outbox."""
-    until = time.monotonic() + TOLD_S
-    while work.sinks and any(work.store.unsent_counts().values()) and time.monotonic() < until:
-        words = wake.heard(0.05)
-        if STOP in words:
-            return
-        if PROBES in words:
-            work.guarded(work.use_probes)
+@dataclass
+class Wake:
+    """Messages to the main loop from signal handlers and threads, through a pipe."""
+
+    read: int
+    write: int
+    stopped: bool = False
+    _pending: bytes = b""
+
+    def stop(self, *_: object) -> None:
+        """Ask the loop to end."""
+        self._send(STOP)
+
+    def doubt(self) -> None:
+        """Ask for a check of the database, which a thread found damaged."""
+        self._send(DOUBT)
+
+    def probed(self) -> None:
+        """Announce readings that a thread has stored."""
+        self._send(PROBES)
+
+    def poll(self, wait_s: float = 0.0) -> None:
+        """Read the pipe, after at most ``wait_s`` seconds; messages stay until :meth:`take`."""
+        if select.select([self.read], [], [], max(0.0, wait_s))[0]:
+            self._pending += os.read(self.read, 4096)
+        self.stopped = self.stopped or STOP in self._pending
+
+    def take(self) -> bytes:
+        """Return the pending messages."""
+        found, self._pending = self._pending, b""
+        return found
+
+    def _send(self, word: bytes) -> None:
+        with suppress(OSError):
+            os.write(self.write, word)
 
 
-def _forever(work: Watch, wake: Wake, folder: Any) -> None:
-    gateway = work.gateway
-    beat = watchdog_s()
-    due: dict[str, float] = {
-        "rescan": 0.0,
-        "backup": time.monotonic() + 60.0,  # soon after a start: the box may not live a day
-        "beat": time.monotonic() + beat if beat else float("inf"),
-        "probes": float("inf"),
-    }
-    first = True
-    while True:
-        closed, overflow = _whole_names(folder)
+@dataclass
+class Watched:
+    """inotify descriptors of the spool and of the archive."""
+
+    notifier: Any
+    spool: int
+    archive: int
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when an event waits."""
+        return int(self.notifier.fileno())
+
+
+@dataclass
+class Service:
+    """The main loop. tasks: the threads of the publishers and of the HTTP server."""
+
+    work: Watch
+    wake: Wake
+    folder: Watched | None
+    log: Log
+    tasks: list[Task] = field(default_factory=list)
+    _beat_s: float | None = field(default_factory=watchdog_s)
+    _due: dict[str, float] = field(default_factory=dict)
+    _unwell: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
         now = time.monotonic()
-        if closed or overflow or now >= due["rescan"]:
-            soon = work.guarded(partial(work.scan, closed=closed, first=first))
-            first = False
-            due["rescan"] = time.monotonic() + min(
-                gateway.rescan_s, float("inf") if soon is None else soon
-            )
-        if now >= due["backup"]:
-            work.guarded(work.keep_house)
-            due["backup"] = time.monotonic() + gateway.keep.backup_hours * 3600
-        if now >= due["probes"]:
-            due["probes"] = float("inf")
-            work.guarded(work.use_probes)
-        if beat and now >= due["beat"]:
-            notify("WATCHDOG=1")
-            due["beat"] = time.monotonic() + beat
-        wait = max(0.0, min(due.values()) - time.monotonic())
-        sources = [wake.read] if folder is None else [wake.read, folder]
-        if wake.read in select.select(sources, [], [], wait)[0]:
-            words = wake.heard()
-            if STOP in words:
+        self._due = {
+            "rescan": 0.0,
+            "backup": now + 60.0,  # soon after a start: the box may not live a day
+            "beat": now + self._beat_s if self._beat_s else float("inf"),
+            "probes": float("inf"),
+            "threads": now + THREADS_S,
+        }
+
+    def status(self) -> dict[str, Any]:
+        """Return what ``/health`` shows of this process."""
+        return {
+            "threads": {task.name: task.status() for task in self.tasks},
+            "processing": self.work.short or "ok",
+            "left_behind": self.work.left_behind,
+        }
+
+    def pulse(self) -> bool:
+        """Beat if a beat is due; returns False if the gateway is asked to stop."""
+        now = time.monotonic()
+        if now >= self._due["threads"]:
+            self._due["threads"] = now + THREADS_S
+            self._look_after_threads()
+        if self._beat_s and now >= self._due["beat"]:
+            self._due["beat"] = now + self._beat_s
+            if not self._unwell or self._look_after_threads():
+                notify("WATCHDOG=1")
+        self.wake.poll()
+        return not self.wake.stopped
+
+    def _look_after_threads(self) -> bool:
+        """Start threads that are gone again; returns True if all are well."""
+        for task in self.tasks:
+            task.ensure()
+        unwell = {task.name for task in self.tasks if not task.is_well()}
+        for name in unwell - self._unwell:
+            self.log("thread_stuck", thread=name)
+        self._unwell = unwell
+        return not unwell
+
+    def run_once(self) -> None:
+        """Process what is complete, publish it, and keep house."""
+        work, wake = self.work, self.wake
+        again_s = work.guarded(lambda: work.scan(self._events(), first=True))
+        while again_s is not None and not wake.stopped:
+            wake.poll(again_s)
+            again_s = work.guarded(lambda: work.scan(self._events()))
+        work.guarded(work.keep_house)
+        until = time.monotonic() + PUBLISH_S
+        while (
+            work.sinks
+            and any((work.guarded(work.store.unsent_counts) or {}).values())
+            and time.monotonic() < until
+            and not wake.stopped
+        ):
+            wake.poll(0.05)
+            if PROBES in wake.take():
+                work.guarded(work.use_probes)
+
+    def run(self) -> None:
+        """Work until the gateway is asked to stop."""
+        work, wake, due = self.work, self.wake, self._due
+        first = True
+        while True:
+            events = self._events()
+            now = time.monotonic()
+            if first or events.closed or events.overflow or now >= due["rescan"]:
+                is_first, first = first, False
+                again_s = work.guarded(lambda: work.scan(events, first=is_first))  # noqa: B023
+                due["rescan"] = time.monotonic() + min(
+                    work.gateway.rescan_s, float("inf") if again_s is None else again_s
+                )
+            else:
+                work.hear(events)
+            if now >= due["backup"]:
+                work.guarded(work.keep_house)
+                due["backup"] = time.monotonic() + work.gateway.keep.backup_hours * 3600
+            if now >= due["probes"]:
+                due["probes"] = float("inf")
+                work.guarded(work.use_probes)
+            if not self.pulse():
                 return
+            words = wake.take()
             if DOUBT in words:
                 work.guarded(work.check)
             if PROBES in words:
                 due["probes"] = min(due["probes"], time.monotonic() + BUNCH_S)
+            sources: Sequence[Any] = (
+                [wake.read] if self.folder is None else [wake.read, self.folder]
+            )
+            select.select(sources, [], [], max(0.0, min(due.values()) - time.monotonic()))
+
+    def _events(self) -> FolderEvents:
+        """Return the events of the spool since the last look, and handle those of the archive."""
+        if self.folder is None:
+            return FolderEvents()
+        from inotify_simple import flags
+
+        found, changed, overflow = [], [], False
+        for event in self.folder.notifier.read(timeout=0):
+            overflow = overflow or bool(event.mask & flags.Q_OVERFLOW)
+            if event.mask & flags.ISDIR:
+                continue
+            is_closed = bool(event.mask & (flags.CLOSE_WRITE | flags.MOVED_TO))
+            if event.wd == self.folder.spool:
+                found.append((event.name, is_closed))
+            elif event.wd == self.folder.archive and is_closed and not event.name.startswith("."):
+                changed.append(event.name)
+        if changed or overflow:
+            self.work.guarded(lambda: self.work.check_archive(None if overflow else changed))
+        return FolderEvents(tuple(found), overflow)
 
 
-def _whole_names(folder: Any) -> tuple[list[str], bool]:
-    """Names inotify calls whole since last asked, and whether it lost some."""
-    if folder is None:
-        return [], False
-    from inotify_simple import flags
-
-    events = folder.read(timeout=0)
-    whole = [
-        event.name
-        for event in events
-        if event.mask & (flags.CLOSE_WRITE | flags.MOVED_TO) and not event.mask & flags.ISDIR
-    ]
-    return whole, any(event.mask & flags.Q_OVERFLOW for event in events)
-
-
-def _folder_events(gateway: Gateway, stack: ExitStack) -> Any:
-    """inotify on the spool, begun before the first scan; None where the kernel has none."""
-    make_folders(gateway.spool)
+def _folder_events(gateway: Gateway, stack: ExitStack) -> Watched | None:
+    """Watch spool and archive with inotify, before the first scan; None if the kernel has none."""
+    make_folders(gateway.spool, gateway.archive)
     try:
         from inotify_simple import INotify, flags
     except ImportError:
@@ -149,50 +262,22 @@ def _folder_events(gateway: Gateway, stack: ExitStack) -> Any:
             "watch needs inotify_simple: pip install 'kgsm[gateway]' (Linux)"
         ) from None
     try:
-        folder = INotify()
-        folder.add_watch(str(gateway.spool), flags.CLOSE_WRITE | flags.MOVED_TO)
+        notifier = INotify()
+        written = flags.CLOSE_WRITE | flags.MODIFY
+        found = Watched(
+            notifier,
+            notifier.add_watch(str(gateway.spool), written | flags.MOVED_TO),
+            notifier.add_watch(str(gateway.archive), flags.CLOSE_WRITE),
+        )
     except OSError:  # too many watches, or a file system without: the rescan does it alone
         return None
-    stack.callback(folder.close)
-    return folder
-
-
-STOP, DOUBT, PROBES = b"s", b"d", b"p"
-
-
-@dataclass(frozen=True)
-class Wake:
-    """What wakes the loop besides the folder: a signal to stop, a thread's doubt, readings."""
-
-    read: int
-    write: int
-
-    def stop(self, *_: object) -> None:
-        """End the loop."""
-        self._say(STOP)
-
-    def doubt(self) -> None:
-        """Have the database looked at: a thread found it damaged."""
-        self._say(DOUBT)
-
-    def probed(self) -> None:
-        """Have readings used that a thread has stored."""
-        self._say(PROBES)
-
-    def heard(self, wait_s: float = 0.0) -> bytes:
-        """The words said since last asked; empty where none is said in ``wait_s`` seconds."""
-        if not select.select([self.read], [], [], wait_s)[0]:
-            return b""
-        return os.read(self.read, 4096)
-
-    def _say(self, word: bytes) -> None:
-        with suppress(OSError):
-            os.write(self.write, word)
+    stack.callback(notifier.close)
+    return found
 
 
 @contextmanager
 def _woken_by_signals() -> Iterator[Wake]:
-    """A wake that SIGTERM and SIGINT stop."""
+    """Create a wake that SIGTERM and SIGINT stop."""
     wake = Wake(*os.pipe())
     os.set_blocking(wake.write, False)
     signals = (signal.SIGTERM, signal.SIGINT)
@@ -206,53 +291,73 @@ def _woken_by_signals() -> Iterator[Wake]:
         os.close(wake.write)
 
 
-def _tellers(gateway: Gateway, work: Watch, stack: ExitStack, log: Log, wake: Wake) -> None:
-    """Those who tell, each in a thread of its own, woken after each commit."""
-    tellers: list[Any] = []
+def _start_publishers(service: Service, stack: ExitStack) -> None:
+    """Start the publishers, which wake after each commit."""
+    work, wake, gateway = service.work, service.wake, service.work.gateway
+    tasks: list[Task] = []
     if gateway.mqtt is not None:
-        from ..publish.mqtt import MqttTeller
+        from ..publish.mqtt import MqttPublisher
+        from ..publish.runner import run_publisher
 
-        tellers.append(MqttTeller(gateway, work.paddocks, log, wake.doubt, wake.probed))
+        mqtt = MqttPublisher(gateway, work.paddocks, service.log, wake.probed)
+        tasks.append(run_publisher(mqtt, service.log, wake.doubt))
     if gateway.farmos is not None:
-        from ..publish.farmos import FarmosTeller
+        from ..publish.farmos import FarmosPublisher
+        from ..publish.runner import run_publisher
 
-        tellers.append(FarmosTeller(gateway, log, wake.doubt))
-    for teller in tellers:
-        stack.callback(teller.close)
-        teller.start()
+        tasks.append(run_publisher(FarmosPublisher(gateway), service.log, wake.doubt))
+    for task in tasks:
+        stack.callback(task.stop, 30.0)
+        task.start()
+    service.tasks += tasks
 
-    def told() -> None:
-        for teller in tellers:
-            teller.wake()
+    def published() -> None:
+        for task in tasks:
+            task.wake()
 
-    work.told = told
+    work.published = published
 
 
-def _serving(
-    gateway: Gateway, work: Watch, stack: ExitStack, log: Log, wake: Wake, behind: bool
-) -> None:
-    """The HTTP side in a thread of this process."""
+def _start_server(service: Service, stack: ExitStack, behind_proxy: bool) -> None:
+    """Start the HTTP server in a thread of this process."""
     from ..http.serve import Server
 
-    server = Server(gateway, work.paddocks, log, behind_proxy=behind, probed=wake.probed)
+    work = service.work
+    server = Server(
+        work.gateway,
+        work.paddocks,
+        service.log,
+        behind_proxy=behind_proxy,
+        probed=service.wake.probed,
+        status=service.status,
+    )
     stack.callback(server.close)
     server.start()
+    service.tasks.append(server.task)
 
 
 def serve(gateway: Gateway, *, behind_proxy: bool = False, log: Log = log_line) -> None:
-    """The API and the page alone, until SIGTERM or SIGINT."""
+    """Serve the API and the page alone, until SIGTERM or SIGINT."""
     from ..http.serve import Server
 
     with _woken_by_signals() as wake:
         server = Server(gateway, load_paddocks(gateway), log, behind_proxy=behind_proxy)
         server.start()
         notify("READY=1")
-        select.select([wake.read], [], [])
+        while not wake.stopped:
+            wake.poll(THREADS_S)
+            server.task.ensure()
         notify("STOPPING=1")
         server.close()
 
 
 def roll_back_model(gateway: Gateway) -> str:
-    """Put the model before back in use; returns its name."""
+    """Use the previous model again; returns its name."""
     with Store(gateway.database) as store:
         return models.roll_back(store, gateway)
+
+
+def remove_acquisition(gateway: Gateway, paddock: str, date: str) -> Path:
+    """Ask the watch to remove an acquisition; returns the request in the spool."""
+    make_folders(gateway.spool)
+    return write_removal(gateway.spool, paddock, date)

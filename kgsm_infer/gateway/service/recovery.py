@@ -12,13 +12,39 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from ..config import Gateway, Keep
-from ..intake.spool import archived, limit_folder, sync_folder
+from ..intake.archive import free_mb, limit_folder, list_archive, remove_orphans, sync_folder
 from ..log import Log
 from ..store.database import Store
 from ..store.failures import StoreBroken, explained
 from ..store.lock import alone
 
+#: Days before the newest passes after which readings of probes are dropped.
+READINGS_DAYS = 90
+#: Most readings kept of one paddock.
+READINGS_PER_PADDOCK = 50_000
+#: Most files kept in quarantine, reasons included.
+QUARANTINED = 2000
+#: Room kept for the files beside the database, which a start on a full disk needs.
+RESERVE_BYTES = 262_144
+_RESERVE = "reserve"
 _BESIDE = ("", "-wal", "-shm")
+
+
+def reserve(gateway: Gateway) -> None:
+    """Keep some room for a start on a full disk, where there is room now."""
+    with suppress(OSError):
+        path = gateway.state / _RESERVE
+        if not path.exists() and free_mb(gateway.state) > max(1.0, gateway.keep.free_mb):
+            path.write_bytes(bytes(RESERVE_BYTES))
+
+
+def release(gateway: Gateway) -> bool:
+    """Give the reserved room free, for the files that SQLite needs; False if there was none."""
+    try:
+        (gateway.state / _RESERVE).unlink()
+    except OSError:
+        return False
+    return True
 
 
 def is_sound(path: Path) -> bool:
@@ -100,47 +126,56 @@ def _restored(gateway: Gateway, log: Log) -> Path | None:
 
 
 def drop_old_values(store: Store, keep: Keep) -> int:
-    """Drop values older than ``values_days`` before the newest acquisition; how many.
+    """Drop values older than ``values_days`` before the newest passes; returns how many.
 
-    Present states stay, and what has still to be told. Readings of probes go at the same age, and
-    used ones once no acquisition of their paddock and day can be retrieved again.
+    The newest passes are a median (:meth:`Store.newest_passes_time`), so that one wrong date
+    drops nothing. Present states and unsent values stay. Readings of probes are dropped after
+    :data:`READINGS_DAYS`, used ones once no acquisition of their paddock and day can be retrieved
+    again.
     """
+    newest = store.newest_passes_time()
+    store.limit_probes(
+        None if newest is None else newest - int(min(READINGS_DAYS, keep.values_days) * 86400),
+        READINGS_PER_PADDOCK,
+    )
+    if newest is None:
+        return 0
+    limit = newest - int(keep.values_days * 86400)
     with store.transaction():
-        limit = "(SELECT max(acquired) FROM value) - ?"
-        age = (int(keep.values_days * 86400),)
-        store.db.execute(f"DELETE FROM probe WHERE at < {limit}", age)
         store.db.execute(
-            f"DELETE FROM used_probe WHERE at < {limit} AND NOT EXISTS (SELECT 1 FROM observation "
+            "DELETE FROM used_probe WHERE at < ? AND NOT EXISTS (SELECT 1 FROM observation "
             "AS seen WHERE seen.paddock = used_probe.paddock "
             "AND acquired / 86400 = at / 86400)",
-            age,
+            (limit,),
         )
         return store.db.execute(
-            f"DELETE FROM value WHERE acquired < {limit} "
+            "DELETE FROM value WHERE acquired < ? "
             "AND (paddock, acquired, orbit) NOT IN (SELECT paddock, acquired, orbit FROM latest) "
             "AND (paddock, acquired, orbit, revision) NOT IN "
             "(SELECT paddock, acquired, orbit, revision FROM outbox)",
-            age,
+            (limit,),
         ).rowcount
 
 
 def limit_files(gateway: Gateway) -> dict[str, int]:
-    """Keep archive and quarantine within their limits, oldest first out; how many went.
+    """Keep archive and quarantine within their limits; returns how many files were deleted.
 
-    What the newest backup does not know stays in the archive: a restore needs it.
+    The oldest are deleted first. What the newest backup does not know stays in the archive: a
+    restore needs it.
     """
     keep = gateway.keep
     safe = _last_in(backups(gateway)[-1]) if backups(gateway) else 0
-    every = archived(gateway.archive)
+    every = list_archive(gateway.archive)
     pinned_mb = sum(item.path.stat().st_size for item in every if item.number > safe) / 1e6
     archive = limit_folder(
         [item.path for item in every if item.number <= safe], max(0.0, keep.archive_mb - pinned_mb)
     )
+    remove_orphans(gateway.archive)
     bad = sorted(
         (path for path in gateway.quarantine.rglob("*") if path.is_file()),
         key=lambda path: path.stat().st_mtime_ns,
     )
-    gone = limit_folder(bad, keep.quarantine_mb)
+    gone = limit_folder(bad, keep.quarantine_mb, QUARANTINED)
     return {"archived": len(archive), "quarantined": len(gone)}
 
 

@@ -1,184 +1,344 @@
-"""``kgsm-infer watch``: the loop that takes what arrives, in order, and survives.
+"""Process the files of the spool in order: archive, read, store.
 
-One thread waits for the folder (inotify and a slow rescan), takes and stores. Telling (MQTT,
-farmOS) and serving have threads of their own, read what is stored and never hold this one up.
+One thread does this. Publishers and the HTTP server have threads of their own; they read what is
+stored and never delay it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 from ...base.errors import DataError, KgsmError, MissingError, ModelError
+from ...base.files import whole
 from ..config import Gateway
 from ..farm import Paddocks
-from ..intake.faults import contained
-from ..intake.probe_readings import MOST, keep, kept
-from ..intake.settling import Settling
-from ..intake.spool import (
-    KINDS,
+from ..intake.archive import (
+    About,
     Archived,
-    archived,
     digest_of,
     free_mb,
+    list_archive,
     make_folders,
+    move_to_archive,
+    move_to_quarantine,
     next_number,
-    quarantine,
     reason_of,
-    stamp,
-    take,
+    stamp_of,
+    with_own_digest,
 )
-from ..intake.tables import FileRows, rows_of_table, table_columns
-from ..log import Log
+from ..intake.faults import contained
+from ..intake.probe_readings import MOST, archive_readings, read_archived_readings
+from ..intake.removals import read_removal
+from ..intake.settling import NO_EVENTS, FolderEvents, Settling
+from ..intake.spool import KINDS, first_date
+from ..intake.tables import FileRows, TableRules, rows_of_table, table_columns
+from ..keys import escape_name
+from ..log import Log, place_of
 from ..store.database import Store
 from ..store.failures import StoreBroken, StoreFull
+from ..store.lock import hold
 from ..store.rows import Observed, Sensed
 from ..store.used_readings import unused
 from ..update import models
-from ..update.arrival import store_arrival, store_probes
+from ..update.arrival import Interrupted, Outcome, Updater
 from ..update.retrieval import Loaded, load_model
 from . import recovery
+from .clock import guard_time
 
 _T = TypeVar("_T")
 
 
 @dataclass
 class Watch:
-    """A gateway at work. told: called after each commit, to wake those who tell."""
+    """A gateway at work.
+
+    published: called after each commit, to wake the publishers.
+    may_go_on: called between files and blocks of a file, with the watchdog's beat; False stops.
+    """
 
     gateway: Gateway
     paddocks: Paddocks
     log: Log
     store: Store = field(init=False)
     loaded: Loaded = field(init=False)
-    told: Callable[[], None] = lambda: None
+    published: Callable[[], None] = lambda: None
+    may_go_on: Callable[[], bool] = lambda: True
+    short: str = ""  # why nothing is processed now: no room on the disk
+    left_behind: int = 0  # files that stayed in the spool at the last scan
+    _updater: Updater = field(init=False)
     _entry: models.Entry | None = None
-    short: str = ""  # why nothing is taken now: no room on the disk
     _spool: Settling = field(init=False)
-    _left: set[Sensed] = field(default_factory=set)  # readings that could not be used
-    _unweighed: str = ""  # the model without variances that was told of
+    _lock: int | None = None
+    _reported: dict[str, str] = field(default_factory=dict)  # name -> why it is left alone
+    _refused: set[Sensed] = field(default_factory=set)  # readings that could not be used
+    _unweighed: str = ""  # the model without variances that was reported
 
     def __post_init__(self) -> None:
         self._spool = Settling(self.gateway.spool, self.gateway.stable_s)
 
     @property
     def sinks(self) -> tuple[str, ...]:
+        """The publishers that get a message for each value."""
         gateway = self.gateway
         return tuple(name for name in ("mqtt", "farmos") if getattr(gateway, name) is not None)
 
     # -- beginning and end -----------------------------------------------------------------
 
     def open(self) -> None:
-        """Open the store, sound or restored, load the model, work out what was left undone."""
+        """Lock the state folder, open the store, sound or restored, and load the model.
+
+        MissingError if another watch has the folder. A full disk keeps the gateway from
+        processing files, not from publishing and serving.
+        """
         gateway = self.gateway
         make_folders(
             *(gateway.spool, gateway.state, gateway.archive, gateway.quarantine),
             *(gateway.backups, gateway.models),
         )
+        self._lock = hold(gateway.state / "watch")
         running = gateway.state / "running"
         if running.exists() and gateway.database.exists():
             self.log("unclean_stop")
             if not recovery.is_sound(gateway.database):
                 recovery.restore(gateway, self.log)
-        with suppress(OSError):  # a full or read-only disk must not keep it from telling
+        with suppress(OSError):  # a full or read-only disk
             running.touch()
         try:
-            self.store = Store(gateway.database)
-            models.begin(self.store, gateway, self.log)
+            self._open_store()
         except StoreBroken as error:
             self._restore(error)
-        self.catch_up()
+        except StoreFull as error:
+            if not recovery.release(gateway):
+                raise
+            self._stop_processing(str(error))
+            self._open_store()
+        recovery.reserve(gateway)
+        self.follow_model()
+        self.guarded(self.catch_up)
+
+    def _open_store(self) -> None:
+        self.store = Store(self.gateway.database)
+        self._updater = Updater(
+            self.store, self.sinks, self.gateway.keep.steps, lambda: self.may_go_on()
+        )
+        models.begin(self.store, self.gateway, self.log)
 
     def close(self) -> None:
-        """Leave nothing half done; the marker goes last."""
-        with suppress(StoreBroken, StoreFull):
-            self.store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self.store.close()
-        with suppress(OSError):
-            (self.gateway.state / "running").unlink()
+        """Close the store and release the folder; the marker of a running gateway goes last."""
+        with suppress(AttributeError):
+            with suppress(KgsmError):
+                self.store.checkpoint()
+            self.store.close()
+            with suppress(OSError):
+                (self.gateway.state / "running").unlink()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _restore(self, error: StoreBroken) -> None:
         self.log("database_damaged", reason=str(error))
         with suppress(AttributeError):
             self.store.close()
         recovery.restore(self.gateway, self.log)
-        self.store = Store(self.gateway.database)
-        models.begin(self.store, self.gateway, self.log)
+        self._open_store()
 
     def guarded(self, step: Callable[[], _T]) -> _T | None:
-        """Run a step; a damaged database is restored, a full disk waited for. None: it failed."""
+        """Run a step and contain its failure; returns None if it failed.
+
+        A damaged database is restored, a full disk waited for, anything else logged.
+        """
         try:
             return step()
         except StoreBroken as error:
-            self._restore(error)
-            self.catch_up()
-            self.told()
+            try:
+                self._restore(error)
+                self.catch_up()
+                self.published()
+            except Interrupted:
+                pass
+            except StoreFull as full:
+                self._stop_processing(str(full))
+            except (KgsmError, OSError) as again:
+                self.log("restore_failed", reason=str(again))
         except StoreFull as error:
-            self._too_full(str(error))
-        except MissingError as error:
+            self._stop_processing(str(error))
+        except Interrupted:
+            pass
+        except (KgsmError, OSError) as error:
             self.log("step_failed", reason=str(error))
+        except Exception as error:  # noqa: BLE001  the main loop goes on
+            text = f"{type(error).__name__}: {error}"[:500]
+            self.log("fault", error=text, at=place_of(error))
         return None
 
-    def _too_full(self, reason: str) -> None:
+    def _stop_processing(self, reason: str) -> None:
         if not self.short:
-            self.log("taking_stopped", reason=reason)
+            self.log("processing_stopped", reason=reason)
         self.short = reason
 
     def check(self) -> None:
-        """Look at the database's structure; StoreBroken where it is damaged."""
+        """Check the structure of the database; StoreBroken if it is damaged."""
         if not recovery.is_sound(self.gateway.database):
             raise StoreBroken(f"{self.gateway.database}: the database is damaged")
 
-    # -- taking ----------------------------------------------------------------------------
+    # -- the archive -----------------------------------------------------------------------
 
     def catch_up(self) -> None:
-        """Work out archived files the store does not know, in the order they were taken."""
-        known = self.store.sequences()
-        for item in archived(self.gateway.archive):
-            if item.number not in known and self.store.sequence_of(item.digest) is None:
-                self.log("retaking", file=item.name, number=item.number)
-                self._use(models.entry_for(models.entries(self.gateway), item.number))
-                self._store(item)
+        """Process archived files that the store does not know, in their order."""
+        for item in list_archive(self.gateway.archive):
+            if self.store.has_arrival(item.number):
+                continue
+            self._continue()
+            if not item.path.exists():
+                continue
+            item = self._verified(item)
+            self.log("processing_again", file=item.name, number=item.number)
+            self._use(models.entry_for(models.entries(self.gateway), item.number))
+            self._store(item)
         self.follow_model()
+        self._rework()
+
+    def _verified(self, item: Archived) -> Archived:
+        """Give an archived file its own digest: a writer may have gone on after the move."""
+        stamp = stamp_of(item.path)
+        if item.earlier_name is not None or (stamp is not None and stamp == item.about.stamp):
+            return item
+        return with_own_digest(item, item.number)
+
+    def check_archive(self, names: Iterable[str] | None = None) -> None:
+        """Process archived files that changed after they were stored, as corrections.
+
+        names: of files that were written to; None compares size and time of all.
+        """
+        wanted = None if names is None else set(names)
+        for item in list_archive(self.gateway.archive):
+            if wanted is not None and item.path.name not in wanted:
+                continue
+            if item.earlier_name is not None or item.about.stamp in (None, stamp_of(item.path)):
+                continue
+            if not self.store.has_arrival(item.number) or digest_of(item.path) == item.digest:
+                self._verified(item)
+                continue
+            number = next_number(self.store, self.gateway.archive)
+            changed = with_own_digest(item, number)
+            self.log("archive_changed", file=item.name, before=item.number, number=number)
+            self._store(changed)
+
+    def _rework(self) -> None:
+        """Read the archived tables again where outlines, columns or rules changed since."""
+        rules = self._rules
+        known = self.gateway.state / "rules"
+        outlines = rules.paddocks.outlines
+        digest = hashlib.sha256(
+            json.dumps(
+                [
+                    None if outlines is None else [outlines.ids, outlines.properties],
+                    dict(rules.columns),
+                    rules.contradictions,
+                ],
+                sort_keys=True,
+                default=str,
+            ).encode()
+        ).hexdigest()
+        before = known.read_text().strip() if known.exists() else ""
+        if digest == before:
+            return
+        if before:
+            self.log("rules_changed", reason="outlines, columns or contradictions; the archived "
+                     "tables are read again")  # fmt: skip
+            for item in list_archive(self.gateway.archive):
+                self._continue()
+                if item.kind == "table" and self.store.has_arrival(item.number):
+                    self._use(models.entry_for(models.entries(self.gateway), item.number))
+                    self._store(item, again=True)
+            self.follow_model()
+        with whole(known) as file:
+            file.write(digest)
+
+    def _continue(self) -> None:
+        """Beat, and stop if the gateway is asked to."""
+        if not self.may_go_on():
+            raise Interrupted
+
+    # -- models ----------------------------------------------------------------------------
 
     def follow_model(self) -> None:
         """Use the newest model of the log, which a roll-back may have entered."""
         have = models.entries(self.gateway)
         if self._entry is None or not have or have[-1].path != self._entry.path:
             self._entry, self.loaded = models.newest(self.gateway, self.log)
+            self._updater.windows.clear()
 
     def _use(self, entry: models.Entry) -> None:
         if self._entry is not None and entry.path == self._entry.path:
             return
+        self._updater.windows.clear()
         try:
             self.loaded, self._entry = load_model(entry.path, self.gateway.engine), entry
         except KgsmError as error:
             self.log("model_unusable", model=entry.path.name, reason=str(error))
             self._entry, self.loaded = models.newest(self.gateway, self.log)
 
-    def scan(self, *, closed: Iterable[str] = (), first: bool = False) -> float | None:
-        """Take what is whole. closed: names inotify called whole; first: after a start.
-
-        Returns the seconds until a file that is still changing should be looked at again.
-        """
-        if self.short:
-            self._room()
-        ready, again = self._spool.whole(closed, first)
+    def _take_model(self, path: Path) -> None:
+        name = escape_name(path.name)
+        try:
+            with contained(self.log, name):
+                tried = models.try_model(path, self.store, self.loaded, self.gateway.engine)
+        except KgsmError as error:
+            self._quarantine(path, error, name)
+            return
+        before = self.loaded.hash
+        number = next_number(self.store, self.gateway.archive)
+        models.put_in_use(path, tried, self.gateway, number)
         self.follow_model()
-        self._take_in_order(ready)
-        self.use_probes()
-        return again
+        self._remove(path)
+        self.log("model_in_use", model=self.loaded.hash, before=before)
+        self.published()
 
-    def _room(self) -> bool:
-        """Whether the disk has room to take something; first of all what it had none for."""
+    # -- the spool -------------------------------------------------------------------------
+
+    def scan(self, events: FolderEvents = NO_EVENTS, *, first: bool = False) -> float | None:
+        """Process the complete files. first: after a start.
+
+        Returns the seconds until a file that still changes should be looked at again.
+        """
+        self._spool.hear(events)
+        if self.short:
+            self._has_room()
+        found = self._spool.look(first)
+        self._report(found.ignored, found.waiting)
+        self.follow_model()
+        self._process(found.files)
+        self.use_probes()
+        return found.again_s
+
+    def hear(self, events: FolderEvents) -> None:
+        """Note what inotify reported, without a scan."""
+        self._spool.hear(events)
+
+    def _report(self, ignored: dict[str, str], waiting: dict[str, str]) -> None:
+        """Log each entry that is left alone once, and again when the reason changes."""
+        now = {**ignored, **waiting}
+        for name, reason in now.items():
+            if self._reported.get(name) != reason:
+                event = "ignored" if name in ignored else "waiting"
+                self.log(event, file=escape_name(name), reason=reason)
+        self._reported = now
+        self.left_behind = len(now)
+
+    def _has_room(self) -> bool:
+        """Return True if the disk has room; first process what it had no room for."""
         free = self.gateway.keep.free_mb
         if free_mb(self.gateway.state) < free:
-            self._too_full(f"less than {free:g} MB are free")
+            self._stop_processing(f"less than {free:g} MB are free")
             return False
         if self.short:
             self.log("room_again")
@@ -187,161 +347,216 @@ class Watch:
         return True
 
     def use_probes(self, arriving: Iterable[Observed] = ()) -> None:
-        """Readings that count for a stored or an arriving acquisition become an arrival."""
-        while readings := [r for r in unused(self.store, arriving) if r not in self._left][:MOST]:
+        """Archive and use the readings that count for a stored or an arriving acquisition."""
+        arriving = list(arriving)
+        while readings := [r for r in unused(self.store, arriving) if r not in self._refused][
+            :MOST
+        ]:
             if self.loaded.model.card.probes is None:
                 if self._unweighed != self.loaded.hash:
                     self.log("probes_not_used", reason="the model's card has no variances to weigh "
                              "them by", model=self.loaded.hash)  # fmt: skip
                 self._unweighed = self.loaded.hash
                 return
-            if not self._room():
+            if not self._has_room():
                 return
             number = next_number(self.store, self.gateway.archive)
-            item = keep(readings, number, self.gateway.archive)
+            item = archive_readings(readings, number, self.gateway.archive)
             if not self._store(item, readings=readings):
-                self._left.update(readings)
+                self._refused.update(readings)
 
-    def _take_in_order(self, paths: list[Path]) -> None:
-        """Models first, then tables and scenes by their first acquisition."""
-        if paths and not self._room():
+    def _process(self, paths: Iterable[Path]) -> None:
+        """Process models first, then tables and scenes in the order of their first date."""
+        paths = list(paths)
+        if paths and not self._has_room():
+            self.left_behind += len(paths)
             return
-        first: list[tuple[int, str, Path, FileRows | None]] = []
-        for path in paths:
-            kind = KINDS.get(path.suffix.lower())
-            if kind == "model":
+        kinds = {path: KINDS.get(path.suffix.lower(), "unknown") for path in paths}
+        rest = [path for path in paths if kinds[path] != "model"]
+        if len(rest) > 1:
+            rest.sort(key=lambda path: (first_date(path), path.name))
+        for path in [*(path for path in paths if kinds[path] == "model"), *rest]:
+            self._continue()
+            if kinds[path] == "model":
                 self._take_model(path)
-                continue
-            try:
-                with contained(self.log, path.name):
-                    intake = self._read(path, path.name, kind)
-            except MissingError as error:
-                self.log("cannot_take", file=path.name, reason=reason_of(error, path, path.name))
-                if not isinstance(error, StoreFull) and path.exists():
-                    self._quarantine(path, error, path.name)
-                continue
-            except KgsmError as error:
-                self._quarantine(path, error, path.name)
-                continue
-            times = intake.times
-            # a farm's backlog may be long: what was read is kept only while it is short
-            first.append((times[0] if times else 0, path.name, path,
-                          intake if len(first) < 32 else None))  # fmt: skip
-        for _, _, path, read in sorted(first, key=lambda item: item[:2]):
-            try:
-                with contained(self.log, path.name):
-                    self._take(path, read)
-            except (DataError, ModelError) as error:
-                self._quarantine(path, error, path.name)
+            else:
+                self._process_one(path, kinds[path])
 
-    def _read(self, path: Path, source: str, kind: str | None) -> FileRows:
-        """The rows of a file. KgsmError says what is wrong with it."""
-        if kind == "table":
-            found = rows_of_table(
-                path,
-                source,
-                self.paddocks,
-                self.gateway.columns,
-                self.loaded.inputs,
-                self.loaded.statics,
-                self.gateway.contradictions,
-            )
-        elif kind == "scene":
-            from ..intake.scene_rows import rows_of_scene
+    def _process_one(self, path: Path, kind: str) -> None:
+        """Process one file; whatever is wrong with it costs this file alone."""
+        name = escape_name(path.name)
+        try:
+            with contained(self.log, name):
+                self._take(path, kind)
+        except (StoreBroken, StoreFull):
+            raise
+        except (DataError, ModelError) as error:
+            self._quarantine(path, error, name)
+        except MissingError as error:
+            if not path.exists():
+                return  # it was removed or renamed meanwhile
+            if free_mb(self.gateway.state) < max(1.0, self.gateway.keep.free_mb):
+                raise StoreFull(str(error)) from error
+            self.log("cannot_process", file=name, reason=reason_of(error, path, name))
+            self._quarantine(path, error, name)
+        except OSError as error:
+            self.log("cannot_process", file=name, reason=error.strerror or str(error))
+            self.left_behind += 1
 
-            outlines = self.paddocks.outlines
-            rows = rows_of_scene(path, outlines, self.loaded, self.loaded.statics)
-            found = FileRows(tuple(rows), ())
-        else:
+    def _take(self, path: Path, kind: str) -> None:
+        """Archive a complete file and store what is in it."""
+        name, archive = escape_name(path.name), self.gateway.archive
+        if kind == "unknown":
             known = ", ".join(KINDS)
-            raise DataError(f"{source}: not a table, scene or model; known: {known}")
-        if found.left_out:
-            self.log("not_the_farms", file=source, paddocks=list(found.left_out[:20]),
-                     count=len(found.left_out))  # fmt: skip
-        if found.notes:
-            self.log("rows_merged", file=source, notes=list(found.notes))
-        return found
-
-    def _take(self, path: Path, intake: FileRows | None) -> None:
-        kind = KINDS[path.suffix.lower()]
-        beside: list[Path] = []
+            raise DataError(f"{name}: is not a table, scene or model; known endings: {known}")
+        about = About(name, kind, clock_s=guard_time(self.store))
+        rasters: list[Path] = []
+        found: FileRows | None = None
         if kind == "scene":
             from ..intake.scene_rows import rasters_beside
 
-            scene = intake or self._read(path, path.name, kind)
-            beside = [path, *rasters_beside(path, self.gateway.spool)]
-            path, intake = self._as_table(path, scene), scene
-        digest, size = digest_of(path), stamp(path)
-        number = self.store.sequence_of(digest)
-        kept = [item.number for item in archived(self.gateway.archive) if item.digest == digest]
-        if number is not None or kept:
-            self.log("seen_before", file=path.name, number=number or kept[0])
-            if number is not None and not kept:  # its move into the archive was lost
-                take(path, digest, number, self.gateway.archive)
-            self._remove(path, *beside)
-            self._spool.leave(path, size)
+            rasters = [path, *rasters_beside(path, self.gateway.spool)]
+            found = self._read_scene(path, about)
+            path = self._as_table(found)
+        digest, stamp = digest_of(path), stamp_of(path)
+        rows = None if kind == "removal" else found or self._read(path, about)
+        if self._is_known(path, digest, about, rows):
+            self._remove(path, *rasters)
+            self._spool.leave(path, stamp)
             return
-        intake = intake or self._read(path, path.name, kind)
-        self.use_probes(intake.rows)
-        number = next_number(self.store, self.gateway.archive)
-        item = take(path, digest, number, self.gateway.archive)
-        self._remove(*beside)
-        self._store(item, intake, kind)
+        if rows is not None:
+            self.use_probes(rows.rows)
+        number = next_number(self.store, archive)
+        item = move_to_archive(path, archive, number, digest, about)
+        self._remove(*rasters)
+        # another file may have been renamed over this one: what is stored is what was hashed
+        self._store(item, rows if item.digest == digest else None)
+
+    def _is_known(self, path: Path, digest: str, about: About, rows: FileRows | None) -> bool:
+        """Return True for a file that arrived before and changes nothing now.
+
+        The last of several versions counts, so an earlier version may arrive again.
+        """
+        archive = self.gateway.archive
+        stored = self.store.sequences_of(digest)
+        archived = [item.number for item in list_archive(archive) if item.digest == digest]
+        if not stored and not archived:
+            return False
+        if stored and not archived:  # its move into the archive was lost with the power
+            move_to_archive(path, archive, stored[-1], digest, about)
+        elif all(number in stored for number in archived) and (
+            rows is None or self._updater.would_change(rows.rows)
+        ):
+            return False
+        self.log("seen_before", file=about.name, number=max([*stored, *archived]))
+        return True
 
     def _store(
         self,
         item: Archived,
-        intake: FileRows | None = None,
-        kind: str | None = None,
+        rows: FileRows | None = None,
+        *,
         readings: list[Sensed] | None = None,
+        again: bool = False,
     ) -> bool:
-        """Store an archived file and what comes of it; False where it went to quarantine.
+        """Store an archived file and its effects; returns False if it went to quarantine.
 
-        intake, readings: what is in it, where that was read already.
+        rows, readings: its content if that is known.  again: it was stored before, by other rules.
         """
         began = time.monotonic()
-        used = item.kind == "probes"
+        count, outcome = 0, Outcome()
         try:
             with contained(self.log, item.name):
-                if used:
-                    known = kept(item) if readings is None else readings
-                    rows, taken = len(known), store_probes(
-                        *(self.store, self.loaded, known, item, self.sinks), again=readings is None
-                    )  # fmt: skip
+                if item.kind == "probes":
+                    known = read_archived_readings(item) if readings is None else readings
+                    count = len(known)
+                    outcome = self._updater.store_probes(
+                        self.loaded, known, item, again=readings is None
+                    )
+                elif item.kind == "removal":
+                    removal = read_removal(item.path, item.name)
+                    outcome = self._updater.store_removal(self.loaded, removal, item)
                 else:
-                    intake = intake or self._read(item.path, item.name, item.kind)
-                    rows, taken = len(intake.rows), store_arrival(
-                        *(self.store, self.loaded, intake, item, kind or item.kind),
-                        *(self.sinks, self.gateway.keep.steps),
-                    )  # fmt: skip
+                    if rows is None:
+                        item, rows = self._read_archived(item)
+                    self._report_rows(item.name, rows)
+                    count = len(rows.rows)
+                    outcome = self._updater.store_rows(self.loaded, rows.rows, item)
         except (DataError, ModelError) as error:
+            if again or self.store.has_part(item.number):
+                self.log("partly_stored", file=item.name, number=item.number, reason=str(error))
+                self._updater.record_rejected(item)
+                return False
             self._quarantine(item.path, error, item.name)
+            item.remove()
             return False
+        event = {"probes": "probes_used", "removal": "removed"}.get(item.kind, "stored")
         self.log(
-            "probes_used" if used else "stored",
+            event,
             file=item.name,
             number=item.number,
-            rows=rows,
-            values=len(taken.values),
-            with_number=sum(value.sm is not None for value in taken.values),
-            revisions=taken.revisions,
-            too_old=taken.too_old,
+            rows=count,
+            values=outcome.values,
+            with_number=outcome.with_number,
+            revisions=outcome.revisions,
+            too_old=outcome.too_old,
             seconds=round(time.monotonic() - began, 3),
         )
-        for reason in taken.said:
+        for reason in outcome.unused:
             self.log("probes_not_used", reason=reason)
-        self.told()
+        self.published()
         return True
 
-    def _as_table(self, path: Path, intake: FileRows) -> Path:
-        """A scene's rows as the table the archive keeps, beside its manifest."""
+    # -- reading ---------------------------------------------------------------------------
+
+    @property
+    def _rules(self) -> TableRules:
+        gateway, loaded = self.gateway, self.loaded
+        return TableRules(
+            self.paddocks, gateway.columns, loaded.inputs, loaded.statics, gateway.contradictions
+        )
+
+    def _read(self, path: Path, about: About) -> FileRows:
+        """Read the rows of a table; KgsmError says what is wrong with it."""
+        rules = self._rules
+        if about.kind == "scene":  # rows of this gateway's own: by the contract
+            rules = replace(rules, columns={})
+        return rows_of_table(path, about.name, rules, about.clock_s)
+
+    def _read_archived(self, item: Archived) -> tuple[Archived, FileRows]:
+        """Read an archived table so that its digest is of what was read."""
+        while True:
+            found = self._read(item.path, item.about)
+            checked = item
+            if item.earlier_name is None:
+                checked = with_own_digest(item, item.number)
+            if checked.digest == item.digest:
+                return checked, found
+            item = checked  # a writer went on meanwhile
+
+    def _read_scene(self, path: Path, about: About) -> FileRows:
+        from ..intake.scene_rows import rows_of_scene
+
+        outlines = self.paddocks.outlines
+        return rows_of_scene(path, outlines, self.loaded, self.loaded.statics, about.clock_s)
+
+    def _report_rows(self, name: str, found: FileRows) -> None:
+        if found.left_out:
+            self.log("not_the_farms", file=name, paddocks=list(found.left_out[:20]),
+                     count=len(found.left_out))  # fmt: skip
+        if found.notes:
+            self.log("rows_merged", file=name, notes=list(found.notes))
+        if found.refused:
+            self.log("rows_refused", file=name, reasons=list(found.refused[:20]),
+                     count=len(found.refused))  # fmt: skip
+
+    def _as_table(self, found: FileRows) -> Path:
+        """Write a scene's rows as the table that the archive keeps, beside its manifest."""
         from ...tables.table import write_csv
 
-        target = self.gateway.archive / f".{path.stem}.scene.csv"
-        write_csv(target, table_columns(intake.rows))
-        final = target.with_name(f"{path.stem}.scene.csv")
-        os.replace(target, final)
-        return final
+        target = self.gateway.archive / f".scene-{os.getpid()}.csv"
+        write_csv(target, table_columns(found.rows))
+        return target
 
     def _remove(self, *paths: Path) -> None:
         for path in paths:
@@ -350,30 +565,22 @@ class Watch:
 
     def _quarantine(self, path: Path, error: KgsmError, name: str) -> None:
         reason = reason_of(error, path, name)
-        size = stamp(path)
-        place = quarantine(path, self.gateway.quarantine, reason)
-        self.log("quarantined", file=name, reason=reason, place=place.name)
-        self._spool.leave(path, size)
-
-    def _take_model(self, path: Path) -> None:
+        stamp = stamp_of(path)
         try:
-            tried = models.try_model(path, self.store, self.loaded, self.gateway.engine)
-        except KgsmError as error:
-            self._quarantine(path, error, path.name)
+            place = move_to_quarantine(path, self.gateway.quarantine, name, reason)
+        except (MissingError, OSError) as failure:
+            self.log("cannot_quarantine", file=name, reason=reason, because=str(failure))
+            self.left_behind += 1
             return
-        before = self.loaded.hash
-        number = next_number(self.store, self.gateway.archive)
-        models.put_in_use(path, tried, self.gateway, number)
-        self.follow_model()
-        self._remove(path)
-        self.log("model_in_use", model=self.loaded.hash, before=before)
-        self.told()
+        self.log("quarantined", file=name, reason=reason, place=place.name)
+        self._spool.leave(path, stamp)
 
-    # -- now and then ----------------------------------------------------------------------
+    # -- housekeeping ----------------------------------------------------------------------
 
     def keep_house(self) -> None:
         """Drop what is too old, back up, then keep the files within their limits."""
         values = recovery.drop_old_values(self.store, self.gateway.keep)
         backup = recovery.back_up(self.store, self.gateway)
         gone = recovery.limit_files(self.gateway)
+        recovery.reserve(self.gateway)
         self.log("backed_up", backup=backup.name, dropped={"values": values, **gone})

@@ -31,10 +31,11 @@ from ...context.history import PlaceState
 from .failures import explained
 from .lock import shared
 from .migrations import MIGRATIONS
-from .rows import Observed, Sensed, Value
+from .rows import NewestReading, Observed, Sensed, Value
 
 #: A value as a row; dataclasses.astuple copies deeply, a tenth of an arrival's time.
 _row_of_value = attrgetter(*(item.name for item in fields(Value)))
+_OBSERVED = "paddock, acquired, orbit, site, means, numbers, why, sequence"
 _VALUE = ", ".join(item.name for item in fields(Value))
 _PREFIXED = ", ".join(f"value.{item.name}" for item in fields(Value))
 
@@ -118,19 +119,28 @@ class Store:
 
     # -- the catalogue ---------------------------------------------------------------------
 
-    def sequence_of(self, digest: str) -> int | None:
-        """The sequence number a file was taken under, by its sha256."""
-        rows = self._all("SELECT sequence FROM arrival WHERE digest = ?", digest)
-        return rows[0][0] if rows else None
+    def sequences_of(self, digest: str) -> list[int]:
+        """Return the numbers under which a file arrived, by its sha256, oldest first."""
+        query = "SELECT sequence FROM arrival WHERE digest = ? ORDER BY sequence"
+        return [row[0] for row in self._all(query, digest)]
+
+    def has_arrival(self, sequence: int) -> bool:
+        """Return True if an arrival is stored."""
+        return bool(self._all("SELECT 1 FROM arrival WHERE sequence = ?", sequence))
 
     def sequences(self) -> set[int]:
+        """Return the numbers of the stored arrivals."""
         return {row[0] for row in self._all("SELECT sequence FROM arrival")}
+
+    def last_sequence(self) -> int:
+        """Return the highest number of a stored arrival, 0 without one."""
+        return int(self._all("SELECT coalesce(max(sequence), 0) FROM arrival")[0][0])
 
     def put_arrival(
         self, sequence: int, digest: str, name: str, kind: str, times: Sequence[int]
     ) -> None:
         self.db.execute(
-            "INSERT INTO arrival VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO arrival VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 *(sequence, digest, name, kind, len(times)),
                 *(min(times, default=None), max(times, default=None)),
@@ -148,45 +158,131 @@ class Store:
     # -- inputs ----------------------------------------------------------------------------
 
     def observations(self, paddocks: Iterable[str] | None = None) -> list[Observed]:
-        """Stored inputs in order of paddock and time; of all paddocks, or of some."""
-        columns = "paddock, acquired, orbit, site, means, numbers, why"
+        """Return stored inputs in order of paddock and time; of all paddocks, or of some."""
         order = "ORDER BY paddock, acquired, orbit, site"
         if paddocks is None:
-            rows = self._all(f"SELECT {columns} FROM observation {order}")
-        else:
-            rows = self._all(
-                f"SELECT {columns} FROM observation "
-                f"WHERE paddock IN (SELECT value FROM json_each(?)) {order}",
-                json.dumps(sorted(paddocks)),
-            )
-        return [
-            Observed(paddock, acquired, orbit, site, bool(means), json.loads(numbers), why)
-            for paddock, acquired, orbit, site, means, numbers, why in rows
-        ]
+            return _observed(self._all(f"SELECT {_OBSERVED} FROM observation {order}"))
+        query = (
+            f"SELECT {_OBSERVED} FROM observation "
+            f"WHERE paddock IN (SELECT value FROM json_each(?)) {order}"
+        )
+        return _observed(self._all(query, json.dumps(sorted(paddocks))))
 
-    def put_observations(self, observed: Iterable[Observed]) -> None:
+    def observations_between(self, paddock: str, since: int, until: int) -> list[Observed]:
+        """Return the stored inputs of a paddock from ``since`` to before ``until``, in order."""
+        query = (
+            f"SELECT {_OBSERVED} FROM observation WHERE paddock = ? AND acquired >= ? "
+            "AND acquired < ? ORDER BY acquired, orbit, site"
+        )
+        return _observed(self.db.execute(query, (paddock, since, until)))
+
+    def paddocks(self) -> list[str]:
+        """Return the paddocks with stored inputs."""
+        query = (
+            "WITH RECURSIVE found(name) AS (SELECT min(paddock) FROM observation UNION ALL "
+            "SELECT (SELECT min(paddock) FROM observation WHERE paddock > name) FROM found "
+            "WHERE name IS NOT NULL) SELECT name FROM found WHERE name IS NOT NULL"
+        )
+        return [row[0] for row in self._all(query)]
+
+    def newest_times(self, paddock: str, count: int) -> list[int]:
+        """Return the times of the newest acquisitions of a paddock with inputs, newest first."""
+        query = (
+            "SELECT DISTINCT acquired, orbit FROM observation WHERE paddock = ? "
+            "ORDER BY acquired DESC, orbit DESC LIMIT ?"
+        )
+        return [row[0] for row in self.db.execute(query, (paddock, count))]
+
+    def beyond(self, paddock: str, count: int) -> list[tuple[int, str]]:
+        """Return (acquired, orbit) of a paddock's inputs older than its newest ``count``."""
+        query = (
+            "SELECT DISTINCT acquired, orbit FROM observation WHERE paddock = ? "
+            "ORDER BY acquired DESC, orbit DESC LIMIT -1 OFFSET ?"
+        )
+        return self.db.execute(query, (paddock, count)).fetchall()
+
+    def has_older(self, paddock: str, site: str, before: int) -> bool:
+        """Return True if a site has stored inputs from before a time."""
+        query = "SELECT 1 FROM observation WHERE paddock = ? AND acquired < ? AND site = ? LIMIT 1"
+        return bool(self._all(query, paddock, before, site))
+
+    def put_observations(self, observed: Iterable[Observed], sequence: int = 0) -> None:
+        """Insert or replace inputs that came with the arrival ``sequence``."""
         self.db.executemany(
-            "INSERT OR REPLACE INTO observation VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO observation VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     *(row.paddock, row.acquired, row.orbit, row.site, int(row.means)),
                     json.dumps(row.numbers, sort_keys=True, allow_nan=False),
                     row.why,
+                    sequence,
                 )
                 for row in observed
             ),
         )
 
-    def drop_acquisition(self, paddock: str, acquired: int, orbit: str) -> None:
-        self.db.execute(
-            "DELETE FROM observation WHERE paddock = ? AND acquired = ? AND orbit = ?",
-            (paddock, acquired, orbit),
+    def drop_acquisitions(self, keys: Iterable[tuple[str, int, str]]) -> None:
+        """Delete the inputs of acquisitions (paddock, acquired, orbit)."""
+        self.db.executemany(
+            "DELETE FROM observation WHERE paddock = ? AND acquired = ? AND orbit = ?", keys
         )
 
-    def bases(self) -> dict[tuple[str, str, str, str], PlaceState]:
+    # -- removed acquisitions --------------------------------------------------------------
+
+    def keys_of(self, paddock: str, since: int, until: int) -> list[tuple[str, int, str]]:
+        """Return the acquisitions of a paddock with a value, from ``since`` to before ``until``."""
+        query = (
+            "SELECT DISTINCT paddock, acquired, orbit FROM value "
+            "WHERE paddock = ? AND acquired >= ? AND acquired < ?"
+        )
+        return [(row[0], row[1], row[2]) for row in self._all(query, paddock, since, until)]
+
+    def remove(self, keys: Sequence[tuple[str, int, str]], sequence: int) -> None:
+        """Delete acquisitions with values and messages; earlier arrivals cannot add them again."""
+        for table in ("observation", "value", "outbox"):
+            self.db.executemany(
+                f"DELETE FROM {table} WHERE paddock = ? AND acquired = ? AND orbit = ?", keys
+            )
+        self.db.executemany(
+            "INSERT OR REPLACE INTO removed VALUES (?, ?, ?, ?)",
+            [(*key, sequence) for key in keys],
+        )
+        names = sorted({key[0] for key in keys})
+        self.db.executemany("DELETE FROM latest WHERE paddock = ?", [(name,) for name in names])
+        self.db.executemany(
+            "INSERT INTO latest SELECT paddock, acquired, orbit, revision FROM value "
+            "WHERE paddock = ? ORDER BY acquired DESC, orbit DESC, revision DESC LIMIT 1",
+            [(name,) for name in names],
+        )
+
+    def removed(self, paddocks: Iterable[str]) -> dict[tuple[str, int, str], int]:
+        """Return removed acquisitions of paddocks with the number of their removal."""
+        query = (
+            "SELECT paddock, acquired, orbit, sequence FROM removed "
+            "WHERE paddock IN (SELECT value FROM json_each(?))"
+        )
+        rows = self._all(query, json.dumps(sorted(paddocks)))
+        return {(row[0], row[1], row[2]): row[3] for row in rows}
+
+    def queue_latest(self, paddocks: Iterable[str], sinks: Sequence[str]) -> None:
+        """Queue the present states of paddocks to be published."""
+        self.db.executemany(
+            "INSERT INTO outbox (sink, paddock, acquired, orbit, revision) "
+            "SELECT ?, paddock, acquired, orbit, revision FROM latest WHERE paddock = ?",
+            [(sink, name) for name in paddocks for sink in sinks],
+        )
+
+    # -- the past of pruned acquisitions ---------------------------------------------------
+
+    def bases(
+        self, paddocks: Iterable[str] | None = None
+    ) -> dict[tuple[str, str, str, str], PlaceState]:
         """(paddock, orbit, site, column) -> what the pruned acquisitions left."""
         numbers = ", ".join(item.name for item in fields(PlaceState))
-        rows = self._all(f"SELECT paddock, orbit, site, column, {numbers} FROM base")
+        some = "" if paddocks is None else "WHERE paddock IN (SELECT value FROM json_each(?))"
+        wanted = [] if paddocks is None else [json.dumps(sorted(paddocks))]
+        query = f"SELECT paddock, orbit, site, column, {numbers} FROM base {some}"
+        rows = self._all(query, *wanted)
         return {(row[0], row[1], row[2], row[3]): PlaceState(*row[4:]) for row in rows}
 
     def put_bases(self, bases: Mapping[tuple[str, str, str, str], PlaceState]) -> None:
@@ -226,6 +322,32 @@ class Store:
             *(since, *given),
         )
         return {(row[0], row[1], row[2]): Value(*row) for row in rows}
+
+    def newest_value_time(self) -> int:
+        """Return the time of the newest acquisition with a value; long ago without one."""
+        return int(self._all("SELECT coalesce(max(acquired), ?) FROM value", -(2**62))[0][0])
+
+    def newest_passes_time(self) -> int | None:
+        """Return the median time of the newest 9 days with a pass, None without one.
+
+        A pass with a wrong date moves it by no more than one pass.
+        """
+        rows = self._all(
+            "WITH RECURSIVE pass(at, n) AS (SELECT max(acquired), 1 FROM value UNION ALL "
+            "SELECT (SELECT max(acquired) FROM value WHERE acquired < at - at % 86400), n + 1 "
+            "FROM pass WHERE at IS NOT NULL AND n < 9) "
+            "SELECT at FROM pass WHERE at IS NOT NULL ORDER BY at"
+        )
+        return rows[(len(rows) - 1) // 2][0] if rows else None
+
+    def has_part(self, sequence: int) -> bool:
+        """Return True if inputs of an arrival are stored."""
+        return bool(self._all("SELECT 1 FROM observation WHERE sequence = ? LIMIT 1", sequence))
+
+    def checkpoint(self) -> None:
+        """Copy the write-ahead log into the database."""
+        with explained(self.path):
+            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def latest(self) -> list[Value]:
         """The present state of every paddock that has one, by paddock."""
@@ -315,13 +437,35 @@ class Store:
         with self.transaction():
             self.db.executemany("INSERT OR REPLACE INTO probe VALUES (?, ?, ?, ?)", readings)
 
-    def newest_probes(self) -> dict[str, dict[str, Any]]:
-        """Paddock -> its newest reading: the mean of its sensors at their newest instant."""
-        rows = self._all(
-            "SELECT paddock, at, avg(sm), count(*) FROM probe GROUP BY paddock, at "
-            "HAVING at = (SELECT max(at) FROM probe AS p WHERE p.paddock = probe.paddock)"
+    def newest_probes(self, paddocks: Iterable[str] | None = None) -> dict[str, NewestReading]:
+        """Return the newest reading of paddocks: the mean of its sensors at their newest time.
+
+        paddocks: None for all with a present state.
+        """
+        names = (
+            "SELECT paddock AS name FROM latest"
+            if paddocks is None
+            else "SELECT value AS name FROM json_each(?)"
         )
-        return {row[0]: {"at": row[1], "sm": row[2], "sensors": row[3]} for row in rows}
+        wanted = [] if paddocks is None else [json.dumps(sorted(paddocks))]
+        rows = self._all(
+            f"SELECT name, at, avg(sm), count(*) FROM ({names}) JOIN probe ON paddock = name AND "
+            "at = (SELECT max(at) FROM probe AS p WHERE p.paddock = name) GROUP BY name",
+            *wanted,
+        )
+        return {row[0]: NewestReading(row[1], row[2], row[3]) for row in rows}
+
+    def limit_probes(self, before: int | None, most: int) -> None:
+        """Drop readings from before a time, and all but the newest ``most`` of each paddock."""
+        with self.transaction():
+            if before is not None:
+                self.db.execute("DELETE FROM probe WHERE at < ?", (before,))
+            for (name,) in self.db.execute("SELECT DISTINCT paddock FROM probe").fetchall():
+                self.db.execute(
+                    "DELETE FROM probe WHERE paddock = ? AND at <= (SELECT at FROM probe "
+                    "WHERE paddock = ? ORDER BY at DESC LIMIT 1 OFFSET ?)",
+                    (name, name, most),
+                )
 
     def probes(self) -> list[Sensed]:
         return [Sensed(*row) for row in self._all("SELECT * FROM probe ORDER BY at")]
@@ -336,3 +480,11 @@ class Store:
         with explained(self.path):
             (data,) = self.db.execute("PRAGMA data_version").fetchone()
         return data, self.db.total_changes
+
+
+def _observed(rows: Iterable[tuple[Any, ...]]) -> list[Observed]:
+    loads = json.loads
+    return [
+        Observed(paddock, acquired, orbit, site, means == 1, loads(numbers), why, sequence)
+        for paddock, acquired, orbit, site, means, numbers, why, sequence in rows
+    ]

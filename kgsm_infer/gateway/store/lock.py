@@ -30,6 +30,21 @@ def shared(path: Path) -> int | None:
         return None
 
 
+def hold(path: Path) -> int:
+    """Return a descriptor that holds the lock of ``path`` alone until it is closed.
+
+    MissingError if another process holds it, or where no lock can be made.
+    """
+    try:
+        return _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise MissingError(
+            f"{path.parent}: another watch uses this state folder; stop it, or name another state"
+        ) from None
+    except OSError as error:
+        raise MissingError(f"{path.parent}: cannot be locked ({error.strerror})") from None
+
+
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
     """With nobody else sharing the lock; MissingError where one does not let go in PATIENCE_S."""

@@ -53,4 +53,18 @@ MIGRATIONS = (
     "DROP TABLE meta",
     # 6: the quantity of each value, a name of kgsm_infer.base.quantities; '' until it is looked up
     "ALTER TABLE value ADD COLUMN quantity TEXT NOT NULL DEFAULT ''",
+    # 7: a file may arrive again after another one corrected it; acquisitions may be removed
+    """
+    CREATE TABLE arrival_7 (
+        sequence INTEGER PRIMARY KEY, digest TEXT NOT NULL, name TEXT NOT NULL,
+        kind TEXT NOT NULL, rows INTEGER NOT NULL, first INTEGER, last INTEGER);
+    INSERT INTO arrival_7 SELECT * FROM arrival;
+    DROP TABLE arrival;
+    ALTER TABLE arrival_7 RENAME TO arrival;
+    CREATE INDEX arrival_by_digest ON arrival (digest);
+    ALTER TABLE observation ADD COLUMN sequence INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE removed (
+        paddock TEXT NOT NULL, acquired INTEGER NOT NULL, orbit TEXT NOT NULL,
+        sequence INTEGER NOT NULL, PRIMARY KEY (paddock, acquired, orbit)) WITHOUT ROWID
+    """,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
@@ -44,12 +44,13 @@ class Value:
         return self.paddock, self.acquired, self.orbit, self.revision
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Observed:
     """The inputs of one site at one acquisition.
 
-    means: whether the row already is its paddock's mean (a scene, or a table of one row each).
-    why: why it lacks what its table had: rows of the table contradict each other.
+    means: True if the row is its paddock's mean (a scene, or a table of one row each).
+    why: reason of a gap that the table did not have: rows of the table contradict each other.
+    sequence: number of the arrival it is from; 0 if unknown.
     """
 
     paddock: str
@@ -59,6 +60,12 @@ class Observed:
     means: bool
     numbers: Mapping[str, float]
     why: str = ""
+    sequence: int = field(default=0, compare=False)
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """The acquisition of its paddock: (paddock, acquired, orbit)."""
+        return self.paddock, self.acquired, self.orbit
 
 
 class Sensed(NamedTuple):
@@ -68,3 +75,11 @@ class Sensed(NamedTuple):
     sensor: str
     at: int
     sm: float
+
+
+class NewestReading(NamedTuple):
+    """The newest reading of a paddock: the mean of its sensors. at: seconds since 1970."""
+
+    at: int
+    sm: float
+    sensors: int

@@ -1,227 +1,386 @@
-"""One arrival: its rows join the past, what depends on them is retrieved, all in one transaction.
+"""Update the store with one arrival: inputs, the values that depend on them, and messages.
 
-A value depends on the acquisitions of its window and, where the model compares a paddock with
-its past or with the scene, on those too. So an arrival redoes every stored acquisition from its
-own on that can have changed; one whose number did not change gets no new revision. Readings of
-probes redo the passes of their day. The result is the same in whatever order all of it came.
+A value depends on the acquisitions of its window and, where the model compares a paddock with its
+past or with the scene, on those too. So an arrival retrieves every stored acquisition from its own
+on that can have changed; an unchanged number gets no new revision. Readings of probes retrieve the
+passes of their day. The result does not depend on the order of arrival, except that of two rows of
+one site and acquisition the later arrival counts.
+
+A long file is stored in blocks of whole days, each in one transaction; the arrival itself is
+recorded with the last one, so that an interrupted file is processed again, without effect on what
+is stored already.
 """
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from itertools import groupby
+from operator import attrgetter
 
-from ...context.history import PlaceState
+from ...base.errors import KgsmError
 from ...tables.passes import ONE_PASS_S
-from ..intake.spool import Archived
-from ..intake.tables import FileRows
+from ..intake.archive import Archived
+from ..intake.removals import Removal
 from ..store.database import Store
 from ..store.rows import Observed, Sensed, Value
 from ..store.used_readings import bears, day_of, known_on, put_used, used_since
 from .correction import corrected, whole_passes
-from .history import Bases, left_behind
+from .past import Bases, Windows, fold
 from .retrieval import Key, Loaded, retrieved
 
-#: Numbers closer than this are the same number: engines may differ in the last digits.
+#: Numbers closer than this are equal: engines may differ in the last digits.
 SAME = 2e-6
+#: Rows of one transaction, about; a day is never divided.
+BLOCK_ROWS = 10_000
+
+
+class Interrupted(KgsmError):
+    """The gateway stops between two blocks of a file; the file is processed at the next start."""
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What an arrival did. values: those it stored; of them, revisions are not the first.
+class Outcome:
+    """Effects of an arrival.
 
-    too_old: acquisitions that were pruned before and came again; they stay as they were.
-    said: what must be told of probes that were not used.
+    values: those stored.  too_old: acquisitions that were pruned before and did not change.
+    unused: reasons why probe readings were not used.
     """
 
-    values: tuple[Value, ...]
+    values: int = 0
+    with_number: int = 0
+    revisions: int = 0
     too_old: int = 0
-    said: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
-    @property
-    def revisions(self) -> int:
-        return sum(value.revision > 1 for value in self.values)
-
-
-def store_arrival(
-    store: Store,
-    loaded: Loaded,
-    intake: FileRows,
-    item: Archived,
-    kind: str,
-    sinks: Sequence[str],
-    keep_steps: int,
-) -> Taken:
-    """Store a file's rows and what comes of them. Raises, with nothing stored, or does it all."""
-    with store.transaction():
-        if store.sequence_of(item.digest) is not None:
-            return Taken(())
-        taken = _worked_out(store, loaded, intake, item.number, keep_steps)
-        store.put_arrival(item.number, item.digest, item.name, kind,
-                          [row.acquired for row in intake.rows])  # fmt: skip
-        store.put_values(taken.values, sinks)
-        return taken
+    def plus(self, other: Outcome) -> Outcome:
+        """Return the effects of both."""
+        return Outcome(
+            self.values + other.values,
+            self.with_number + other.with_number,
+            self.revisions + other.revisions,
+            self.too_old + other.too_old,
+            tuple(dict.fromkeys((*self.unused, *other.unused))),
+        )
 
 
-def store_probes(
-    store: Store,
-    loaded: Loaded,
-    readings: Sequence[Sensed],
-    item: Archived,
-    sinks: Sequence[str],
-    *,
-    again: bool = False,
-) -> Taken:
-    """Mark readings as used, and store what becomes of the passes of their days, or nothing.
+@dataclass
+class Updater:
+    """Update a store with arrivals, in the order of their numbers.
 
-    again: worked out again from the archive.
+    sinks: publishers that get messages.  keep_steps: acquisitions of each paddock kept as inputs.
+    may_go_on: called between blocks; False stops.
     """
-    with store.transaction():
-        if store.sequence_of(item.digest) is not None:
-            return Taken(())
-        put_used(store, readings, item.number, again=again)
-        taken = Taken(())
-        if bears(store, readings):  # else they are earlier than their pass: it will find them
-            taken = _passes_redone(store, loaded, {day_of(r.at) for r in readings}, item.number)
-        store.put_arrival(item.number, item.digest, item.name, item.kind,
-                          [reading.at for reading in readings])  # fmt: skip
-        store.put_values(taken.values, sinks)
-        return taken
+
+    store: Store
+    sinks: Sequence[str]
+    keep_steps: int
+    may_go_on: Callable[[], bool] = lambda: True
+    windows: Windows = field(default_factory=Windows)
+
+    # -- arrivals --------------------------------------------------------------------------
+
+    def store_rows(self, loaded: Loaded, rows: Sequence[Observed], item: Archived) -> Outcome:
+        """Store the rows of a file and the values that depend on them, block by block.
+
+        Interrupted between two blocks if the gateway stops.
+        """
+        times = [row.acquired for row in rows]
+        outcome = Outcome()
+        blocks = list(_blocks(rows))
+        for at, block in enumerate(blocks, 1):
+            with self._transaction():
+                outcome = outcome.plus(self._store_block(loaded, block, item.number))
+                if at == len(blocks):
+                    self.store.put_arrival(item.number, item.digest, item.name, item.kind, times)
+            if at < len(blocks) and not self.may_go_on():
+                raise Interrupted
+        return outcome
+
+    def store_probes(
+        self, loaded: Loaded, readings: Sequence[Sensed], item: Archived, *, again: bool = False
+    ) -> Outcome:
+        """Mark readings as used and retrieve the passes of their days.
+
+        again: they come from the archive, and a restored database need not have them.
+        """
+        with self._transaction():
+            put_used(self.store, readings, item.number, again=again)
+            outcome = Outcome()
+            if bears(self.store, readings):  # else their pass will find them when it arrives
+                days = {day_of(reading.at) for reading in readings}
+                outcome = self._passes_of(loaded, days, item.number)
+            times = [reading.at for reading in readings]
+            self.store.put_arrival(item.number, item.digest, item.name, item.kind, times)
+        return outcome
+
+    def store_removal(self, loaded: Loaded, removal: Removal, item: Archived) -> Outcome:
+        """Remove acquisitions of a paddock and retrieve later ones that depended on them.
+
+        What an acquisition added to the past of its paddock after it was pruned stays there.
+        """
+        with self._transaction():
+            store = self.store
+            keys = store.keys_of(removal.paddock, removal.since, removal.until)
+            outcome = Outcome()
+            if keys:
+                self.windows.clear()
+                everyone = loaded.shares_scene or loaded.model.card.probes is not None
+                store.remove(keys, item.number)
+                since = min(key[1] for key in keys) - ONE_PASS_S
+                rows = store.observations(None if everyone else [removal.paddock])
+                outcome = self._retrieve_again(loaded, rows, since, item.number)
+                store.queue_latest([removal.paddock], self.sinks)
+            times = sorted(key[1] for key in keys)
+            store.put_arrival(item.number, item.digest, item.name, item.kind, times)
+        return outcome
+
+    def record_rejected(self, item: Archived) -> None:
+        """Record an arrival that failed after some of its blocks, so that it is not repeated."""
+        with self.store.transaction():
+            self.store.put_arrival(item.number, item.digest, item.name, item.kind, [])
+
+    def would_change(self, rows: Sequence[Observed]) -> bool:
+        """Return True if rows differ from the stored ones."""
+        before = {
+            (*row.key, row.site): row
+            for row in self.store.observations({row.paddock for row in rows})
+        }
+        fresh = [row for row in rows if before.get((*row.key, row.site)) != row]
+        if not fresh:
+            return False
+        known = self.store.current({row.paddock for row in fresh})
+        in_store = {key[:3] for key in before}
+        return any(row.key in in_store or row.key not in known for row in fresh)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All or nothing; after a failure nothing is remembered of what was not stored."""
+        try:
+            with self.store.transaction():
+                yield
+        except BaseException:
+            self.windows.clear()
+            raise
+
+    # -- a block of rows -------------------------------------------------------------------
+
+    def _store_block(self, loaded: Loaded, block: Sequence[Observed], sequence: int) -> Outcome:
+        store = self.store
+        since = day_of(min(row.acquired for row in block) - ONE_PASS_S)
+        readings = used_since(store, since)
+        # a probe elsewhere moves a paddock's number
+        everyone = loaded.shares_scene or bool(readings)
+        removed = store.removed({row.paddock for row in block})
+        block = [row for row in block if removed.get(row.key, -1) < sequence]
+        if not block:
+            return Outcome()
+        if store.newest_value_time() < since and (
+            window := self._newest_rows(loaded, block, everyone)
+        ):
+            new, (before, bases) = list(block), window
+            known: Mapping[Key, Value] = {}
+            too_old = 0
+            store.put_observations(new, sequence)
+            rows = _merged(before, new)
+            targets = {row.key for row in new}
+        else:
+            self.windows.clear()
+            paddocks = {row.paddock for row in block}
+            before = store.observations(None if everyone else paddocks)
+            bases = store.bases()
+            known = store.current(None if everyone else paddocks, since=since)
+            new, too_old = _changed_rows(block, before, known, sequence)
+            if not new:
+                return Outcome(too_old=too_old)
+            store.put_observations(new, sequence)
+            rows = _merged(before, new)
+            dependent = _dependents(rows, new, loaded.shares_scene)
+            targets = whole_passes(rows, dependent, readings)
+            targets -= _cut_short(rows, new, loaded.model.card.steps, bases)
+        outcome = self._retrieve(loaded, rows, targets, bases, known, readings, sequence)
+        self._prune({row.paddock for row in new}, max(self.keep_steps, loaded.model.card.steps))
+        return replace(outcome, too_old=too_old)
+
+    def _newest_rows(
+        self, loaded: Loaded, block: Sequence[Observed], everyone: bool
+    ) -> tuple[list[Observed], Bases] | None:
+        """Return the rows and the past that an arrival newer than the store needs.
+
+        None where a site has older rows than its paddock's newest acquisitions.
+        """
+        store, count = self.store, max(1, loaded.model.card.steps - 1)
+        paddocks = {row.paddock for row in block}
+        named = paddocks | set(store.paddocks()) if everyone else paddocks
+        rows, cuts = self.windows.rows(store, named, count, aligned=loaded.shares_scene)
+        there: dict[tuple[str, str], int] = {}
+        for row in rows:
+            there[row.paddock, row.site] = there.get((row.paddock, row.site), 0) + 1
+        for paddock, site in {(row.paddock, row.site) for row in block}:
+            if there.get((paddock, site), 0) < count and store.has_older(
+                paddock, site, cuts[paddock]
+            ):
+                return None
+        return rows, self.windows.past(store, cuts) if loaded.reads_past else {}
+
+    def _passes_of(self, loaded: Loaded, days: set[int], sequence: int) -> Outcome:
+        """Retrieve the stored acquisitions of some days, with all readings used by now."""
+        rows, bases, first = self.store.observations(), self.store.bases(), min(days)
+        targets = {row.key for row in rows if day_of(row.acquired) in days}
+        targets -= _cut_short(rows, (), loaded.model.card.steps, bases)
+        known, readings = self.store.current(since=first), used_since(self.store, first)
+        return self._retrieve(loaded, rows, targets, bases, known, readings, sequence)
+
+    def _retrieve_again(
+        self, loaded: Loaded, rows: Sequence[Observed], since: int, sequence: int
+    ) -> Outcome:
+        """Retrieve stored acquisitions from a time on."""
+        bases = self.store.bases()
+        readings = used_since(self.store, day_of(since))
+        targets = {row.key for row in rows if row.acquired >= since}
+        targets -= _cut_short(rows, (), loaded.model.card.steps, bases)
+        known = self.store.current({row.paddock for row in rows}, since=since)
+        return self._retrieve(loaded, rows, targets, bases, known, readings, sequence)
+
+    def _retrieve(
+        self,
+        loaded: Loaded,
+        rows: Sequence[Observed],
+        targets: set[Key],
+        bases: Bases,
+        known: Mapping[Key, Value],
+        readings: Sequence[Sensed],
+        sequence: int,
+    ) -> Outcome:
+        """Store the values of the targets that differ from the known ones, as revisions."""
+        found = retrieved(loaded, rows, targets, bases)
+        found, unused = corrected(loaded.model.card, found, readings, known)
+        values = []
+        for key, value in found.items():
+            last = known.get(key)
+            if last is None or not _same(last, value):
+                revision = 1 if last is None else last.revision + 1
+                values.append(replace(value, revision=revision, sequence=sequence))
+        values.sort(key=attrgetter("key"))
+        self.store.put_values(values, self.sinks)
+        return Outcome(
+            len(values),
+            sum(value.sm is not None for value in values),
+            sum(value.revision > 1 for value in values),
+            unused=tuple(unused),
+        )
+
+    def _prune(self, paddocks: Iterable[str], keep_steps: int) -> None:
+        """Fold the inputs of all but the newest acquisitions into the past of their paddocks."""
+        store = self.store
+        keys = [
+            (name, acquired, orbit)
+            for name in sorted(paddocks)
+            for acquired, orbit in store.beyond(name, keep_steps)
+        ]
+        if not keys:
+            return
+        wanted = set(keys)
+        last = {key[0]: key[1] for key in reversed(keys)}  # the newest to be pruned
+        rows = [
+            row
+            for name in sorted(last)
+            for row in store.observations_between(name, -(2**62), last[name] + 1)
+            if row.key in wanted
+        ]
+        store.put_bases(fold(rows, store.bases(last)))
+        store.drop_acquisitions(keys)
 
 
-def tried_out(store: Store, loaded: Loaded, intake: FileRows) -> dict[Key, Value]:
-    """What an arrival would give, with nothing stored: the acquisitions of the intake alone."""
-    paddocks = {row.paddock for row in intake.rows}
-    days = {day_of(row.acquired) for row in intake.rows}
+def retrieve_without_storing(
+    store: Store, loaded: Loaded, new: Sequence[Observed]
+) -> dict[Key, Value]:
+    """Return the values of rows as an arrival would give them; nothing is stored."""
+    paddocks = {row.paddock for row in new}
+    days = {day_of(row.acquired) for row in new}
     everyone = loaded.shares_scene or loaded.model.card.probes is not None
-    rows = _merged(store.observations(None if everyone else paddocks), intake.rows)
+    rows = _merged(store.observations(None if everyone else paddocks), new)
     readings = known_on(store, {row.paddock for row in rows}, days) if everyone else []
-    asked = {(row.paddock, row.acquired, row.orbit) for row in intake.rows}
+    asked = {row.key for row in new}
     found = retrieved(loaded, rows, whole_passes(rows, asked, readings), store.bases())
     found, _ = corrected(loaded.model.card, found, readings)
     return {key: found[key] for key in asked}
 
 
-def _worked_out(
-    store: Store, loaded: Loaded, intake: FileRows, sequence: int, keep_steps: int
-) -> Taken:
-    paddocks, since = {row.paddock for row in intake.rows}, day_of(intake.times[0] - ONE_PASS_S)
-    scene, readings = loaded.shares_scene, used_since(store, since)
-    everyone = scene or bool(readings)  # a probe elsewhere moves a paddock's number
-    before = store.observations(None if everyone else paddocks)
-    bases = store.bases()
-    known = store.current(None if everyone else paddocks, since=since)
-    stored = {(row.paddock, row.acquired, row.orbit, row.site): row for row in before}
-    in_store = {key[:3] for key in stored}
-    new, too_old = [], 0
-    for row in intake.rows:
-        key = (row.paddock, row.acquired, row.orbit)
-        if key in known and key not in in_store:
-            too_old += 1
-        elif stored.get((*key, row.site)) != row:
-            new.append(row)
-    if not new:
-        return Taken((), too_old)
-    store.put_observations(new)
-    rows = _merged(before, new)
-    steps = loaded.model.card.steps
-    targets = whole_passes(rows, _dependents(rows, new, scene), readings)
-    targets -= _cut_short(rows, new, steps, bases)
-    taken = _changed(loaded, rows, targets, bases, known, readings, sequence)
-    _prune(store, rows, max(keep_steps, steps), bases)
-    return replace(taken, too_old=too_old)
+def _blocks(rows: Sequence[Observed]) -> Iterator[list[Observed]]:
+    """Divide rows into blocks of whole days, oldest first; one block if there are no rows."""
+    block: list[Observed] = []
+    ordered = sorted(rows, key=attrgetter("acquired"))
+    for _, day in groupby(ordered, key=lambda row: day_of(row.acquired)):
+        own = list(day)
+        if block and len(block) + len(own) > BLOCK_ROWS:
+            yield block
+            block = []
+        block += own
+    yield block
 
 
-def _passes_redone(store: Store, loaded: Loaded, days: set[int], sequence: int) -> Taken:
-    """Values of the stored acquisitions of some days, with all readings used by now."""
-    rows, bases, first = store.observations(), store.bases(), min(days)
-    targets = {(r.paddock, r.acquired, r.orbit) for r in rows if day_of(r.acquired) in days}
-    targets -= _cut_short(rows, (), loaded.model.card.steps, bases)
-    known, readings = store.current(since=first), used_since(store, first)
-    return _changed(loaded, rows, targets, bases, known, readings, sequence)
-
-
-def _changed(
-    loaded: Loaded,
-    rows: Sequence[Observed],
-    targets: set[Key],
-    bases: Bases,
+def _changed_rows(
+    block: Sequence[Observed],
+    before: Sequence[Observed],
     known: Mapping[Key, Value],
-    readings: Sequence[Sensed],
     sequence: int,
-) -> Taken:
-    """The targets' values that are not what is known of them, as revisions."""
-    found = retrieved(loaded, rows, targets, bases)
-    found, said = corrected(loaded.model.card, found, readings, known)
-    values = []
-    for key, value in found.items():
-        last = known.get(key)
-        if last is None or not _same(last, value):
-            revision = 1 if last is None else last.revision + 1
-            values.append(replace(value, revision=revision, sequence=sequence))
-    return Taken(tuple(sorted(values, key=lambda value: value.key)), said=tuple(said))
+) -> tuple[list[Observed], int]:
+    """Return the rows that differ from stored ones, and how many came after they were pruned.
+
+    A stored row of a later arrival stays.
+    """
+    stored = {(*row.key, row.site): row for row in before}
+    in_store = {row.key for row in before}
+    new, too_old = [], 0
+    for row in block:
+        if row.key in known and row.key not in in_store:
+            too_old += 1
+            continue
+        last = stored.get((*row.key, row.site))
+        if last is None or (last != row and last.sequence <= sequence):
+            new.append(row)
+    return new, too_old
 
 
 def _merged(before: Iterable[Observed], new: Iterable[Observed]) -> list[Observed]:
-    """Stored and new rows in the store's order; a new row takes the place of a stored one."""
+    """Return stored and new rows in the store's order; a new row replaces a stored one."""
     rows = {(row.paddock, row.acquired, row.orbit, row.site): row for row in (*before, *new)}
     return [rows[key] for key in sorted(rows)]
 
 
 def _dependents(rows: Sequence[Observed], new: Sequence[Observed], scene: bool) -> set[Key]:
-    """The acquisitions that can have changed: of a paddock that got rows, from the first on.
+    """Return the acquisitions that can have changed: of a paddock with new rows, from the first on.
 
-    Where the model reads the scene's mean, every paddock from the first new date on.
+    scene: the model reads the scene's mean, so every paddock from the first new pass on.
     """
     first: dict[str, int] = {}
     for row in new:
         first[row.paddock] = min(row.acquired, first.get(row.paddock, row.acquired))
     if scene:  # the context is of a pass, which may have begun before the first new row
         since = min(first.values()) - ONE_PASS_S
-        return {(r.paddock, r.acquired, r.orbit) for r in rows if r.acquired >= since}
-    return {
-        (row.paddock, row.acquired, row.orbit)
-        for row in rows
-        if row.paddock in first and row.acquired >= first[row.paddock]
-    }
+        return {row.key for row in rows if row.acquired >= since}
+    return {row.key for row in rows if row.paddock in first and row.acquired >= first[row.paddock]}
 
 
 def _cut_short(
-    rows: Sequence[Observed],
-    new: Sequence[Observed],
-    steps: int,
-    bases: Bases,
+    rows: Sequence[Observed], new: Sequence[Observed], steps: int, bases: Bases
 ) -> set[Key]:
-    """Stored acquisitions whose window reaches back to pruned ones: they stay as they are."""
+    """Return stored acquisitions whose window reaches back to pruned ones; they do not change."""
     pruned = {key[0] for key in bases}
-    fresh = {(row.paddock, row.acquired, row.orbit) for row in new}
+    fresh = {row.key for row in new}
     found: set[Key] = set()
-    for paddock, group in groupby(rows, key=lambda row: row.paddock):
+    for paddock, group in groupby(rows, key=attrgetter("paddock")):
         if paddock in pruned:
-            keys = sorted({(row.paddock, row.acquired, row.orbit) for row in group})
+            keys = sorted({row.key for row in group})
             found.update(set(keys[: steps - 1]) - fresh)
     return found
 
 
 def _same(one: Value, other: Value) -> bool:
-    """Whether a value made again says what it said, whichever model says it."""
-    had = (one.sm, one.sm_lower, one.sm_upper)
-    has = (other.sm, other.sm_lower, other.sm_upper)
-    said, says = ((v.flags, v.reason, v.probes) for v in (one, other))
-    return said == says and all(
-        a == b or (a is not None and b is not None and abs(a - b) < SAME)
-        for a, b in zip(had, has, strict=True)
+    """Return True if two values say the same, whichever models they are from."""
+    numbers = ((one.sm, other.sm), (one.sm_lower, other.sm_lower), (one.sm_upper, other.sm_upper))
+    return (one.flags, one.reason, one.probes) == (other.flags, other.reason, other.probes) and all(
+        a == b or (a is not None and b is not None and abs(a - b) < SAME) for a, b in numbers
     )
-
-
-def _prune(store: Store, rows: Sequence[Observed], keep_steps: int, bases: Bases) -> None:
-    """Keep the newest acquisitions of each paddock; older ones leave their base behind."""
-    left: dict[tuple[str, str, str, str], PlaceState] = {}
-    for paddock, group in groupby(rows, key=lambda row: row.paddock):
-        times = [(k, list(own)) for k, own in groupby(group, key=lambda r: (r.acquired, r.orbit))]
-        for (acquired, orbit), own in times[: max(0, len(times) - keep_steps)]:
-            left.update(left_behind(own, ChainMap(left, dict(bases))))
-            store.drop_acquisition(paddock, acquired, orbit)
-    store.put_bases(left)

@@ -8,7 +8,7 @@ A context column in a row overrides the computed one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,17 +16,11 @@ from numpy.typing import NDArray
 
 from ...context.definitions import CONTEXT, HistoryRule, SharedBy, needed, too_few
 from ...context.from_tables import compute_context
-from ...context.history import ContextValues, History, PlaceState, compare_with_past
-from ...tables.averaging import mean_of, to_power
+from ...context.history import ContextValues, History, compare_with_past
 from ...tables.passes import pass_starts
 from ...tables.table import Table
 from ..store.rows import Observed
-
-#: Columns whose past is kept when an acquisition is pruned.
-KEPT = ("vh_db", "vv_db")
-
-#: (paddock, orbit, site, column) -> state; site '' is the paddock's mean.
-Bases = Mapping[tuple[str, str, str, str], PlaceState]
+from .past import Bases
 
 
 def with_context(
@@ -86,22 +80,3 @@ def compared_with_past(
     acquired = np.asarray([row.acquired for row in rows]).astype("datetime64[s]")
     order = pass_starts(acquired).astype(np.int64)
     return compare_with_past(name, value_db, place, order, rule, start=history)
-
-
-def left_behind(
-    rows: Sequence[Observed], bases: Bases
-) -> dict[tuple[str, str, str, str], PlaceState]:
-    """Add one acquisition of a paddock to the states of its pruned acquisitions."""
-    paddock, orbit = rows[0].paddock, rows[0].orbit
-    found = {}
-    for column in KEPT:
-        own = {row.site: row.numbers[column] for row in rows if column in row.numbers}
-        field = f"{column[:2]}_field_db"
-        brought = [row.numbers[field] for row in rows if field in row.numbers]
-        power = to_power(column, np.asarray(list(own.values())))
-        if brought or own:
-            own[""] = brought[0] if brought else float(mean_of(column, power.sum(), len(own)))
-        for site, value_db in own.items():
-            key = (paddock, orbit, site, column)
-            found[key] = bases.get(key, PlaceState()).add(value_db)
-    return found

@@ -19,7 +19,7 @@ from ...base.files import whole
 from ...base.quantities import UNKNOWN, Quantity, quantity_named
 from ...model.onnx_reader import read_quantity
 from ..config import Gateway
-from ..intake.spool import digest_of, next_number, sync_folder
+from ..intake.archive import digest_of, next_number, sync_folder
 from ..log import Log
 from ..store.database import Store
 from .retrieval import Loaded, load_model, retrieved

@@ -19,9 +19,10 @@ from ...context.definitions import CONTEXT, needed
 from ...model.model import load
 from ...paddocks.summary import Members, summarise
 from ...tables.table import table_from_columns
-from ..intake.spool import digest_of
+from ..intake.archive import digest_of
 from ..store.rows import Observed, Value
-from .history import Bases, with_context
+from .history import with_context
+from .past import Bases
 
 if TYPE_CHECKING:
     from ...model.model import Model
@@ -56,6 +57,13 @@ class Loaded:
         """Whether a value depends on the other paddocks of its date."""
         return any(
             CONTEXT[name].shared_by.is_scene for name in needed(self.columns, lambda _: False)
+        )
+
+    @property
+    def reads_past(self) -> bool:
+        """Return True if a value depends on acquisitions before its window."""
+        return any(
+            CONTEXT[name].shared_by.is_past for name in needed(self.columns, lambda _: False)
         )
 
 

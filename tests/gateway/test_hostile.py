@@ -1,0 +1,747 @@
+"""Hostile files, clocks, messages and disks: each costs itself and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_brokers import MOSQUITTO, free_port
+from made_gateways import (
+    DAY,
+    Events,
+    columns_of,
+    drop,
+    made_gateway,
+    made_model,
+    scanned,
+    stored,
+    write_outlines,
+)
+from running import Running
+
+from kgsm_infer.base.errors import MissingError
+from kgsm_infer.gateway.farm import load_paddocks
+from kgsm_infer.gateway.intake.archive import digest_of, list_archive
+from kgsm_infer.gateway.intake.settling import UNCLOSED_S, FolderEvents
+from kgsm_infer.gateway.intake.spool import ends_whole, is_temporary
+from kgsm_infer.gateway.keys import device_id, escape_name, paddock_key, slug
+from kgsm_infer.gateway.log import log_line
+from kgsm_infer.gateway.service import recovery, watch
+from kgsm_infer.gateway.service.loop import remove_acquisition
+from kgsm_infer.gateway.service.watch import Watch
+from kgsm_infer.gateway.store.database import Store
+from kgsm_infer.gateway.store.rows import Sensed
+from kgsm_infer.gateway.threads import Backoff, Task
+from kgsm_infer.gateway.update import arrival
+from kgsm_infer.gateway.update.arrival import Updater
+
+NEW_YEAR = 1704067200
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return made_model(tmp_path_factory.mktemp("model"))
+
+
+def opened(gateway, log=None):
+    made = Watch(gateway, load_paddocks(gateway), Events() if log is None else log)
+    made.open()
+    return made
+
+
+def closed(*names):
+    return FolderEvents(tuple((name, True) for name in names))
+
+
+def text_of(columns) -> bytes:
+    rows = [
+        ",".join(columns),
+        *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True)),
+    ]
+    return "\n".join(rows).encode() + b"\n"
+
+
+def numbers_of(gateway, paddock, day):
+    with Store(gateway.database, read_only=True) as store:
+        (row,) = [
+            row for row in store.observations([paddock]) if row.acquired == NEW_YEAR + day * DAY
+        ]
+        return row.numbers
+
+
+# -- what is stored is what was hashed -------------------------------------------------------
+
+
+def test_a_file_renamed_over_one_that_is_being_processed_is_stored_itself(
+    tmp_path, model, monkeypatch
+):
+    gateway = made_gateway(tmp_path, model=model)
+    drop(gateway, columns_of(0), "a.csv")
+    corrected = {**columns_of(0), "vh_db": [-12.0] * 4}
+    move = watch.move_to_archive
+
+    def late(path, *rest):
+        (gateway.spool / ".new").write_bytes(text_of(corrected))
+        os.replace(gateway.spool / ".new", path)
+        return move(path, *rest)
+
+    monkeypatch.setattr(watch, "move_to_archive", late)
+    scanned(gateway)
+    monkeypatch.undo()
+    assert numbers_of(gateway, "p0", 0)["vh_db"] == -12.0
+    (item,) = list_archive(gateway.archive)
+    assert digest_of(item.path) == item.digest
+    drop(gateway, columns_of(0), "a.csv")  # the older version again: the last one counts
+    assert scanned(gateway).named("stored")
+    assert numbers_of(gateway, "p0", 0)["vh_db"] == columns_of(0)["vh_db"][0]
+
+
+def test_original_correction_original_again(tmp_path, model):
+    gateway = made_gateway(tmp_path, model=model)
+    original, correction = columns_of(0), {**columns_of(0), "vh_db": [-12.0] * 4}
+    revisions = []
+    for columns in (original, correction, original, original):
+        drop(gateway, columns, "a.csv")
+        events = scanned(gateway)
+        revisions.append(stored(gateway)["p0", NEW_YEAR, ""].revision)
+    assert events.named("seen_before")  # the fourth changes nothing
+    assert revisions == [1, 2, 3, 3]
+    before = stored(gateway)
+    for path in gateway.state.glob("gateway.db*"):
+        path.unlink()
+    scanned(gateway)
+    assert stored(gateway) == before
+
+
+def test_an_archived_file_that_changes_is_read_again(tmp_path, model):
+    gateway = made_gateway(tmp_path, model=model)
+    path = drop(gateway, columns_of(0), "a.csv")
+    with path.open("ab") as late:  # a writer that has the file open across the move
+        made = opened(gateway)
+        made.scan(closed("a.csv"))
+        late.write(text_of(columns_of(6)).split(b"\n", 1)[1])
+    made.check_archive()
+    made.close()
+    assert made.log.named("archive_changed")
+    assert len(stored(gateway)) == 8
+    assert [item.number for item in list_archive(gateway.archive)] == [2]
+    before = stored(gateway)
+    for path in gateway.state.glob("gateway.db*"):
+        path.unlink()
+    scanned(gateway)
+    assert {key: value.sm for key, value in stored(gateway).items()} == {
+        key: value.sm for key, value in before.items()
+    }
+
+
+def test_a_stalled_upload_waits_until_it_is_closed(tmp_path, model):
+    gateway = made_gateway(tmp_path, "rescan_s = 1.0\n", model=model)
+    content = text_of(columns_of(0, paddocks=20))
+    with Running("watch", gateway.source) as watched:
+        watched.until("ready")
+        with (gateway.spool / "upload.csv").open("wb", buffering=0) as file:
+            file.write(content[: len(content) // 2])
+            drop(gateway, columns_of(6), "other.csv")
+            assert watched.until("waiting")["file"] == "upload.csv"
+            assert watched.until("stored")["file"] == "other.csv"
+            time.sleep(2.5)  # several scans
+            assert "upload.csv" not in [
+                e.get("file") for e in watched.lines if e["event"] == "stored"
+            ]
+            file.write(content[len(content) // 2 :])
+        assert watched.until("stored")["file"] == "upload.csv"
+        watched.stop()
+    assert len([key for key in stored(gateway) if key[1] == NEW_YEAR]) == 20
+    assert all(digest_of(item.path) == item.digest for item in list_archive(gateway.archive))
+
+
+@pytest.mark.parametrize("cut", [1, 30])
+def test_a_file_without_its_end_waits_for_a_stated_time(tmp_path, model, cut):
+    gateway = made_gateway(tmp_path, model=model)
+    gateway.spool.mkdir()
+    path = gateway.spool / "a.csv"
+    path.write_bytes(text_of(columns_of(0))[:-cut])
+    made = opened(gateway)
+    made.scan(first=True)
+    assert path.exists()
+    assert f"{UNCLOSED_S:g} s" in made.log.named("waiting")[0]["reason"]
+    made.scan()
+    assert len(made.log.named("waiting")) == 1
+    old = time.time() - UNCLOSED_S - 1
+    os.utime(path, (old, old))
+    made.scan(first=True)
+    made.close()
+    assert not path.exists()
+
+
+# -- dates ------------------------------------------------------------------------------------
+
+
+def test_a_mistyped_year_costs_its_row_alone_on_every_clock(tmp_path, model, monkeypatch):
+    gateway = made_gateway(tmp_path, "[keep]\nvalues_days = 3650\n", model=model)
+    for year in range(2018, 2026):
+        columns = {**columns_of(0), "date": [f"{year}-03-01"] * 4}
+        drop(gateway, columns, f"{year}.csv")
+    bad = {**columns_of(6), "date": ["2062-03-13", *["2026-03-13"] * 3]}
+    drop(gateway, bad, "typo.csv")
+    events = scanned(gateway)
+    (refused,) = events.named("rows_refused")
+    assert (refused["file"], refused["count"]) == ("typo.csv", 1)
+    assert "row 2" in refused["reasons"][0] and "2062-03-13" in refused["reasons"][0]
+    made = opened(gateway)
+    made.keep_house()
+    made.close()
+    assert len(stored(gateway)) == 4 * 8 + 3
+    before = stored(gateway)
+    for path in gateway.state.glob("gateway.db*"):
+        path.unlink()
+    monkeypatch.setattr(time, "time", lambda: 3.2e9)  # 2071: the decision is in the archive
+    scanned(gateway)
+    assert stored(gateway) == before
+
+
+def test_a_box_without_a_clock_accepts_new_passes(tmp_path, model, monkeypatch):
+    gateway = made_gateway(tmp_path, model=model)
+    monkeypatch.setattr(time, "time", lambda: 3600.0)
+    columns = {**columns_of(0), "date": ["2027-06-01", "2027-06-01", "2027-06-01", "2099-06-01"]}
+    drop(gateway, columns, "a.csv")
+    events = scanned(gateway)
+    assert len(stored(gateway)) == 3
+    assert events.named("rows_refused")[0]["count"] == 1
+
+
+def test_an_acquisition_is_removed_and_stays_removed(tmp_path):
+    model = made_model(tmp_path / "m", dynamic=("vh_over_driest_db",))
+    gateway, other = (made_gateway(tmp_path / name, model=model) for name in "ab")
+    for day in (0, 6, 12, 18):
+        columns = columns_of(day)
+        if day == 6:
+            columns["vh_db"][0] = -29.0
+        drop(gateway, columns, f"{day}.csv")
+        if day == 6:
+            columns = {key: cells[1:] for key, cells in columns.items()}
+        drop(other, columns, f"{day}.csv")
+    scanned(gateway)
+    scanned(other)
+    remove_acquisition(gateway, "p0", "2024-01-07")
+    events = scanned(gateway)
+    assert events.named("removed")[0]["revisions"] >= 1
+    expected = {key: value.sm for key, value in stored(other).items()}
+    assert {key: value.sm for key, value in stored(gateway).items()} == pytest.approx(
+        expected, abs=2e-6
+    )
+    remove_acquisition(gateway, "p0", "2024-01-19T00:00:00Z")  # the present one
+    scanned(gateway)
+    with Store(gateway.database) as store:
+        assert store.latest_of("p0").acquired == NEW_YEAR + 12 * DAY
+    before = stored(gateway)
+    for path in gateway.state.glob("gateway.db*"):
+        path.unlink()
+    scanned(gateway)
+    assert stored(gateway).keys() == before.keys()
+
+
+# -- rules that change ------------------------------------------------------------------------
+
+
+def test_an_outline_added_later_reads_the_archive_again(tmp_path, model):
+    gateway = made_gateway(tmp_path, paddocks=2, model=model)
+    for day in (0, 6):
+        drop(gateway, columns_of(day), f"{day}.csv")
+    corrected = {**columns_of(0), "vh_db": [-15.0] * 4}
+    drop(gateway, corrected, "corrected.csv")
+    scanned(gateway)
+    before = stored(gateway)
+    assert {key[0] for key in before} == {"p0", "p1"}
+    write_outlines(tmp_path / "paddocks.geojson", 3)
+    events = scanned(gateway)
+    assert events.named("rules_changed")
+    after = stored(gateway)
+    assert {key[0] for key in after} == {"p0", "p1", "p2"}
+    assert {key: after[key] for key in before} == before  # no revision of what did not change
+    assert numbers_of(gateway, "p2", 0)["vh_db"] == -15.0
+    assert not scanned(gateway).named("rules_changed")
+
+
+def test_contradictions_chosen_later_read_the_archive_again(tmp_path, model):
+    gateway = made_gateway(tmp_path, model=model)
+    twice = columns_of(0)
+    for name, cells in twice.items():
+        cells.append(round(cells[0] + 2, 3) if name == "angle_deg" else cells[0])
+    drop(gateway, twice, "a.csv")
+    scanned(gateway)
+    assert stored(gateway)["p0", NEW_YEAR, ""].sm is None
+    scanned(made_gateway(tmp_path, 'contradictions = "first"\n', model=model))
+    assert stored(gateway)["p0", NEW_YEAR, ""].sm is not None
+
+
+# -- names -----------------------------------------------------------------------------------
+
+NAMES = [
+    b"paddock_\xe9.csv",
+    b"a\nb.csv",
+    b"x" * 186 + b".csv",
+    b"\xff" * 251 + b".csv",
+    b"back\\slash.csv",
+    "höhe ☂.csv".encode(),
+    b"000007-" + b"0" * 64 + b"-a.csv",
+    b"000007-" + b"0" * 64 + b".csv",
+]
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_no_name_of_a_file_costs_more_than_the_file(tmp_path, model, bad, capsysbinary):
+    gateway = made_gateway(tmp_path, model=model)
+    gateway.spool.mkdir()
+    for at, name in enumerate(NAMES):
+        content = b"site\nx\n" if bad else text_of(columns_of(6 * at))
+        (gateway.spool / os.fsdecode(name)).write_bytes(content)
+    events = Events()
+
+    def both(event, **details):
+        events(event, **details)
+        log_line(event, **details)
+
+    scanned(gateway, log=both)
+    done = events.named("quarantined" if bad else "stored")
+    assert {item["file"] for item in done} == {escape_name(name) for name in NAMES}
+    assert os.listdir(gateway.spool) == []
+    lines = capsysbinary.readouterr().err.splitlines()
+    assert all(json.loads(line.decode("utf-8"))["event"] for line in lines)
+    if not bad:
+        names = {item.name for item in list_archive(gateway.archive)}
+        assert names == {escape_name(name) for name in NAMES}
+        before = stored(gateway)
+        for path in gateway.state.glob("gateway.db*"):
+            path.unlink()
+        scanned(gateway)
+        assert stored(gateway).keys() == before.keys()
+
+
+def test_an_archive_of_an_earlier_version_is_read(tmp_path, model):
+    gateway = made_gateway(tmp_path, model=model)
+    drop(gateway, columns_of(0), "a.csv")
+    scanned(gateway)
+    before = stored(gateway)
+    (item,) = list_archive(gateway.archive)
+    item.path.rename(gateway.archive / f"000001-{item.digest}-pass of monday.csv")
+    item.sidecar.unlink()
+    for path in gateway.state.glob("gateway.db*"):
+        path.unlink()
+    assert scanned(gateway).named("stored")[0]["file"] == "pass of monday.csv"
+    assert stored(gateway) == before
+
+
+def test_entries_left_alone_are_reported_once(tmp_path, model):
+    gateway = made_gateway(tmp_path, model=model)
+    (gateway.spool / "2024").mkdir(parents=True)
+    drop(gateway, columns_of(0), "real.csv").rename(tmp_path / "real.csv")
+    (gateway.spool / "link.csv").symlink_to(tmp_path / "real.csv")
+    (gateway.spool / "t.zip").write_bytes(b"PK\x03\x04")
+    os.mkfifo(gateway.spool / "pipe.csv")
+    made = opened(gateway)
+    for _ in range(3):
+        made.scan()
+    made.close()
+    reasons = {item["file"]: item["reason"] for item in made.log.named("ignored")}
+    assert len(made.log.named("ignored")) == len(reasons) == 4
+    assert "folder" in reasons["2024"] and "symbolic link" in reasons["link.csv"]
+    assert "manifest" in reasons["t.zip"] and "regular file" in reasons["pipe.csv"]
+    assert made.left_behind == 4
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a.csv.part", "a.csv.partial", "a.csv.crdownload", "a.csv.!sync", "a.csv~", "a.csv.tmp"),
+        *("a.csv.filepart", ".a.csv.AbC123", ".syncthing.a.csv.tmp", "~syncthing~a.csv.tmp"),
+        *("a.csv.ocTransferId123.part", ".a.csv.~1a2b", "a.csv.~1a2b", "~$a.csv", "A.CSV.PART"),
+    ],
+)
+def test_unfinished_files_of_other_programs_are_left(name):
+    assert is_temporary(name)
+    assert not is_temporary("a.csv")
+
+
+def test_the_end_of_a_file(tmp_path):
+    ends = {b"a\n": True, b"a\r\n": True, b"a": False, b"": True, "a\n".encode("utf-16"): True}
+    for content, whole in ends.items():
+        (tmp_path / "a.csv").write_bytes(content)
+        assert ends_whole(tmp_path / "a.csv") is whole
+    (tmp_path / "a.parquet").write_bytes(b"PAR1....PAR1")
+    assert ends_whole(tmp_path / "a.parquet")
+    (tmp_path / "a.parquet").write_bytes(b"PAR1....")
+    assert not ends_whole(tmp_path / "a.parquet")
+
+
+# -- keys ------------------------------------------------------------------------------------
+
+_IDS = st.one_of(
+    st.text(max_size=12),
+    st.text(alphabet="abcdef0123456789_-/ ", max_size=40),
+    st.sampled_from(["back paddock/2", "north_1", "1", "7", "7.0"]),
+)
+
+
+@settings(deadline=None)
+@given(_IDS, _IDS)
+def test_different_paddocks_have_different_slugs(one, other):
+    found = slug(one), slug(other), slug(slug(one))
+    assert (found[0] == found[1]) == (one == other)
+    assert found[2] == found[0] or one != slug(one)
+    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+               and 0 < len(name) <= 64 for name in found if name)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(_IDS)
+def test_no_paddock_is_named_like_the_slug_of_another(one):
+    other = slug(one)
+    if other != one:
+        assert slug(other) != other
+
+
+_GATEWAYS = st.text(alphabet="ab01_-", min_size=1, max_size=8)
+
+
+@settings(deadline=None)
+@given(st.tuples(_GATEWAYS, st.none() | _IDS), st.tuples(_GATEWAYS, st.none() | _IDS))
+def test_no_two_devices_share_an_id(one, other):
+    assert (device_id(*one) == device_id(*other)) == (one == other)
+
+
+def test_the_devices_of_the_issue_differ():
+    assert device_id("farm", "north_1") != device_id("farm_north", "1")
+    assert device_id("farm_north") != device_id("farm", "north")
+    assert slug("back_paddock_2_9d5c5b04") != slug("back paddock/2")
+
+
+@pytest.mark.parametrize("cells", [["7.0", "8.0"], ["7", "8"], [7.0, 8.0]])
+def test_a_paddock_written_as_a_decimal_is_the_whole_number(tmp_path, model, cells):
+    assert paddock_key("7.0") == "7"
+    gateway = made_gateway(tmp_path, paddocks=2, model=model)
+    raw = json.loads((tmp_path / "paddocks.geojson").read_text())
+    for at, feature in enumerate(raw["features"]):
+        feature["id"] = 7 + at
+    (tmp_path / "paddocks.geojson").write_text(json.dumps(raw))
+    drop(gateway, {**columns_of(0, paddocks=2), "site": cells}, "a.csv")
+    points = columns_of(6, paddocks=2)
+    drop(gateway, {**points, "field": cells, "site": ["x", "y"]}, "b.csv")
+    scanned(gateway)
+    assert {key[0] for key in stored(gateway)} == {"7", "8"}
+
+
+# -- one watch, threads, disks ----------------------------------------------------------------
+
+
+def test_a_second_watch_of_one_state_folder_is_refused(tmp_path, model):
+    gateway = made_gateway(tmp_path, model=model)
+    first = opened(gateway)
+    with pytest.raises(MissingError, match="another watch"):
+        opened(gateway)
+    first.close()
+    opened(gateway).close()
+
+
+def test_a_thread_that_fails_or_is_killed_is_started_again():
+    events, runs = Events(), []
+
+    def run(task):
+        runs.append(task.name)
+        if len(runs) == 1:
+            raise SystemExit("killed")
+        if len(runs) == 2:
+            raise RecursionError
+        if len(runs) == 3:
+            return "not yet"
+        return None
+
+    task = Task("t", run, events, Backoff(0.01, 0.02))
+    task.start()
+    limit = time.monotonic() + 20
+    while len(runs) < 4 and time.monotonic() < limit:
+        time.sleep(0.01)
+    while task.reason and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert [item["thread"] for item in events.named("fault")] == ["t", "t"]
+    assert task.is_well() and task.status()["state"] == "ok" and task.status()["restarts"] == 2
+    task.stop()
+    assert not task._thread.is_alive()
+
+
+def test_a_thread_that_breaks_its_promise_is_not_well():
+    task = Task("t", lambda task: None, Events())
+    task.start()
+    task.expect(-1.0)
+    assert not task.is_well() or task._due == float("inf")  # it may have finished since
+    task.stop()
+
+
+def test_a_stop_ends_a_backlog_between_files_and_blocks(tmp_path, model, monkeypatch):
+    gateway = made_gateway(tmp_path, model=model)
+    monkeypatch.setattr(arrival, "BLOCK_ROWS", 8)
+    many = {name: [] for name in columns_of(0)}
+    for day in range(0, 60, 6):
+        for name, cells in columns_of(day).items():
+            many[name] += cells
+    drop(gateway, many, "a.csv")
+    drop(gateway, columns_of(66), "b.csv")
+    made = opened(gateway)
+    pulses = []
+    made.may_go_on = lambda: pulses.append(1) is None and len(pulses) < 3
+    made.guarded(made.scan)
+    made.close()
+    assert len(pulses) == 3
+    part = stored(gateway)
+    assert 0 < len(part) < 40
+    assert (gateway.spool / "b.csv").exists()
+    scanned(gateway)
+    whole = made_gateway(tmp_path / "whole", model=model)
+    drop(whole, many, "a.csv")
+    drop(whole, columns_of(66), "b.csv")
+    scanned(whole)
+    assert {k: (v.sm, v.revision) for k, v in stored(gateway).items()} == {
+        k: (v.sm, v.revision) for k, v in stored(whole).items()
+    }
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 4 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place], capture_output=True
+    )
+    if done.returncode:
+        pytest.skip("no right to mount a small file system")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_start_on_a_full_disk_serves_what_is_stored(tmp_path, small_disk, model, clean):
+    gateway = made_gateway(
+        tmp_path, f'state = "{small_disk / "state"}"\n[keep]\nfree_mb = 0\n', model=model
+    )
+    drop(gateway, columns_of(0), "a.csv")
+    scanned(gateway)
+    later = text_of(columns_of(6, paddocks=300))
+    made = opened(gateway)
+    path = gateway.spool / "b.csv"
+    path.write_bytes(later)
+    from kgsm_infer.gateway.intake.archive import About, move_to_archive
+
+    move_to_archive(path, gateway.archive, 2, digest_of(path), About("b.csv"))
+    if clean:
+        made.close()
+    with (small_disk / "fill").open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
+    if not clean:
+        os.close(made._lock)  # as if it had been killed
+        made._lock = None
+    with Running("watch", gateway.source) as watched:
+        watched.until("serving", 60)
+        assert watched.process.poll() is None
+        assert any(e["event"] == "processing_stopped" for e in watched.lines)
+        with Store(gateway.database, read_only=True) as store:
+            assert len(store.latest()) >= 4
+        (small_disk / "fill").unlink()
+        watched.stop()
+    made.close()
+    scanned(gateway)
+    assert len(stored(gateway)) == 304
+
+
+# -- the broker ------------------------------------------------------------------------------
+
+POISON = [
+    b'{"at":"2024-01-07","sm":1' + b"0" * 400 + b"}",
+    b"[" * 9000,
+    b'{"a":' * 2000 + b"1" + b"}" * 2000,
+    b"\xff\xfe",
+    b"null",
+    b'{"at":["2024"],"sm":{}}',
+    b'{"at":"2024-01-07T00:00:00Z","sm":NaN}',
+    b'{"at":"2099-01-07","sm":0.3}',
+    b"",
+]
+
+
+def test_no_message_ends_the_connection(tmp_path, model, broker, listener):
+    gateway = made_gateway(tmp_path, broker.toml + "probes = true\n", model=model)
+    drop(gateway, columns_of(0), "a.csv")
+    with Running("watch", gateway.source) as watched:
+        watched.until("states_published")
+        for content in POISON:
+            listener.client.publish("kgsm/farm/probe/p0", content, qos=1, retain=True)
+        for _ in POISON:
+            watched.until("probe_refused")
+        good = json.dumps({"sm": 0.31, "at": "2024-01-01T04:00:00Z"})
+        listener.client.publish("kgsm/farm/probe/p1", good, qos=1)
+        drop(gateway, columns_of(6), "b.csv")
+        listener.until(lambda seen: len(seen.of("/record")) >= 8)
+        assert not [e for e in watched.lines if e["event"] in ("fault", "broker_lost")]
+        watched.stop()
+    with Store(gateway.database) as store:
+        assert [row.paddock for row in store.probes()] == ["p1"]
+
+
+def test_a_certificate_that_comes_later_is_used(tmp_path, model, broker):
+    gateway = made_gateway(tmp_path, broker.toml, model=model)
+    text = gateway.source.read_text()
+    later = tmp_path / "later.pem"
+    gateway.source.write_text(text.replace(str(broker.folder / "cert.pem"), str(later)))
+    with Running("watch", gateway.source) as watched:
+        assert "later.pem" in watched.until("certificate_unusable")["reason"]
+        assert "later.pem" in watched.until("broker_lost")["reason"]
+        later.write_text("no certificate")
+        watched.until("broker_lost")
+        shutil.copy(broker.folder / "cert.pem", later)
+        watched.until("broker_connected", 60)
+        assert watched.stop() == 0
+
+
+def test_a_message_the_broker_denies_is_not_published(tmp_path, model):
+    if MOSQUITTO is None:
+        pytest.skip("mosquitto is not installed (apt-get install mosquitto)")
+    port, folder = free_port(), tmp_path / "broker"
+    folder.mkdir()
+    (folder / "acl").write_text("topic readwrite kgsm/+/status\n")
+    (folder / "acl").chmod(0o644)
+    (folder / "conf").write_text(
+        f"listener {port} 127.0.0.1\nallow_anonymous true\nacl_file {folder / 'acl'}\nuser root\n"
+    )
+    broker = subprocess.Popen([MOSQUITTO, "-c", folder / "conf"], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        gateway = made_gateway(
+            tmp_path, f'[mqtt]\nhost = "127.0.0.1"\nport = {port}\ntls = false\n', model=model
+        )
+        drop(gateway, columns_of(0), "a.csv")
+        with Running("watch", gateway.source) as watched:
+            watched.until("stored")
+            assert "uthor" in watched.until("publish_refused")["reason"]  # Not authorized
+            watched.stop()
+        with Store(gateway.database) as store:
+            assert store.unsent_counts() == {"mqtt": 4}
+    finally:
+        broker.kill()
+        broker.wait()
+
+
+# -- the tenth year ---------------------------------------------------------------------------
+
+
+def counted(gateway, columns, name):
+    """The SQL statements and the rows read that one arrival costs."""
+    made = counted.made
+    drop(gateway, columns, name)
+    statements = []
+    made.store.db.set_trace_callback(statements.append)
+    read = []
+    plain = json.loads
+    arrival_loads = __import__("kgsm_infer.gateway.store.database", fromlist=["json"]).json
+    arrival_loads.loads = lambda text: read.append(1) or plain(text)
+    try:
+        made.scan(closed(name))
+    finally:
+        arrival_loads.loads = plain
+        made.store.db.set_trace_callback(None)
+    return len(statements), len(read)
+
+
+@pytest.mark.parametrize("dynamic", [("doy_sin",), ("vh_over_usual_db",), ("vh_scene_db",)])
+def test_an_arrival_costs_the_same_after_many(tmp_path, dynamic):
+    model = made_model(tmp_path / "m", dynamic=dynamic, steps=3)
+    gateway = made_gateway(tmp_path, "[keep]\nsteps = 20\n", model=model)
+    counted.made = opened(gateway)
+    try:
+        costs = [counted(gateway, columns_of(6 * at, paddocks=8), f"{at}.csv") for at in range(32)]
+    finally:
+        counted.made.close()
+    early, late = costs[6], costs[-1]
+    assert late == costs[24]
+    assert late[1] <= early[1] + 8  # one acquisition of each paddock is pruned
+    assert late[0] <= early[0] + 8 * 5
+
+
+@pytest.mark.parametrize(
+    "dynamic",
+    [("doy_sin",), ("vh_over_usual_db", "vh_over_driest_db"), ("vh_scene_db", "vh_field_db")],
+)
+@pytest.mark.parametrize("points", [1, 2])
+def test_new_passes_give_what_the_whole_store_gives(tmp_path, monkeypatch, dynamic, points):
+    model = made_model(tmp_path / "m", dynamic=dynamic, steps=4)
+    text = "[keep]\nsteps = 6\n"
+    fast, slow = (made_gateway(tmp_path / name, text, model=model) for name in "ab")
+    dice = np.random.default_rng(3)
+    one, other = opened(fast), opened(slow)
+    for day in range(0, 90, 6):
+        columns = columns_of(day, paddocks=5, points=points)
+        some = np.flatnonzero(dice.random(5 * points) < 0.8)  # sites that are not in every pass
+        columns = {key: [cells[at] for at in some] for key, cells in columns.items()}
+        for gateway in (fast, slow):
+            drop(gateway, columns, f"{day}.csv")
+        one.scan(closed(f"{day}.csv"))
+        with monkeypatch.context() as patch:
+            patch.setattr(Updater, "_newest_rows", lambda *_: None)
+            other.scan(closed(f"{day}.csv"))
+    one.close()
+    other.close()
+    assert stored(fast) == stored(slow)
+    with Store(fast.database) as first, Store(slow.database) as second:
+        assert first.bases() == second.bases()
+
+
+def test_the_newest_readings_are_found_by_an_index(tmp_path, model):
+    gateway = made_gateway(tmp_path, model=model)
+    drop(gateway, columns_of(0), "a.csv")
+    scanned(gateway)
+    with Store(gateway.database) as store:
+        store.put_probes(
+            Sensed("p0", sensor, NEW_YEAR + 900 * at, at / 1e4)
+            for at in range(3000)
+            for sensor in "ab"
+        )
+        plans = []
+        run = store._all
+        store._all = lambda query, *values: (
+            plans.extend(store.db.execute(f"EXPLAIN QUERY PLAN {query}", values).fetchall())
+            or run(query, *values)
+        )
+        assert store.newest_probes(["p0"])["p0"] == (NEW_YEAR + 900 * 2999, 0.2999, 2)
+        assert store.newest_probes().keys() == {"p0"}
+        store._all = run
+        details = [plan[3] for plan in plans]
+        assert not [text for text in details if text.startswith("SCAN probe")]
+        recovery.drop_old_values(store, gateway.keep)
+        store.limit_probes(None, 100)
+        assert len(store.probes()) == 100
+
+
+def test_quarantine_is_bounded_by_count(tmp_path, model, monkeypatch):
+    gateway = made_gateway(tmp_path, model=model)
+    monkeypatch.setattr(recovery, "QUARANTINED", 6)
+    made = opened(gateway)
+    for at in range(5):
+        (gateway.spool / "bad.csv").write_bytes(b"x%d\n" % at)
+        made.scan(closed("bad.csv"))
+    assert len(os.listdir(gateway.quarantine)) == 10
+    made.keep_house()
+    made.close()
+    assert len(os.listdir(gateway.quarantine)) == 6
