@@ -331,11 +331,12 @@ def wetness(
     allow_future: AllowFuture = False,
     threads: Threads = 2,
 ) -> None:
-    """How wet each field is by its own standard; no probe needed.
+    """Compute the label-free wetness index; no probe is needed.
 
-    An index: 0 is the driest and 1 the wettest that the field has shown, half of it its own, half
-    the scene's. It becomes m3/m3 only between limits: --dry and --wet, the texture in --sand
-    and --clay, or a table's columns sand and clay (fractions; Saxton & Rawls 2006).
+    0 is dry and 1 wet by the past of each place, half of it the place and half the mean over the
+    fields of the pass. VH alone is read. It becomes m3/m3 only between limits: --dry and --wet, the
+    texture in --sand and --clay, or a table's columns sand and clay (fractions; Saxton & Rawls
+    2006). Example: kgsm-infer wetness observations.csv -o wetness.csv
     """
     from ..model.index import stated_limits, wetness_model
     from .index_table import wetness_of_table
