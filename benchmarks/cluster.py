@@ -1,10 +1,10 @@
-"""Throughput of lazy retrieval on 1 and 2 dask workers, and what that means for a continent.
+"""Measure lazy retrieval on 1 and 2 dask workers and extrapolate to a continent.
 
     python benchmarks/cluster.py MODEL [--side 320] [--dates 20]
 
-Prints retrievals per second with one and two workers, of the whole cube and of half of it (is
-the rate the same, so that it may be extrapolated?), and bytes, floating point operations and
-chunks of Australia at 100 m, every 12 days, for ten years, at the measured rate.
+Prints retrievals per second with one and two workers, for the whole cube and for half of it: the
+rate may be extrapolated only if both agree. Then prints bytes, floating point operations and chunks
+for Australia at 100 m, every 12 days for ten years, at the measured rate.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CHUNK = 64
 
 
 def cube(model: Any, side: int, dates: int) -> Any:
-    """Random columns as a dask-backed Dataset, made in the workers."""
+    """Draw random columns as a dask-backed Dataset (time, y, x), computed in the workers."""
     import dask.array
     import xarray
 
@@ -50,7 +50,7 @@ def cube(model: Any, side: int, dates: int) -> Any:
 
 
 def flops_per_retrieval(card: Any) -> float:
-    """Multiplications and additions of the LSTM's matrices, 2 x 4H (F + H) a step."""
+    """Count the LSTM's multiplications and additions, 2 x 4H (F + H) per step and member."""
     features = card.layout.channels
     return float(card.members * card.steps * 8 * card.hidden * (features + card.hidden))
 
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def measure(model: str, stack: Any, folder: str) -> dict[tuple[int, str], float]:
-    """Retrievals per second, Zarr to Zarr, by workers and part of the cube; printed."""
+    """Print and return retrievals per second, Zarr to Zarr, by workers and part of the cube."""
     from distributed import Client, LocalCluster
 
     from kgsm_infer.maps.lazy import retrieve
@@ -100,7 +100,7 @@ def measure(model: str, stack: Any, folder: str) -> dict[tuple[int, str], float]
 
 
 def extrapolate(card: Any, layers: int, rate: float) -> None:
-    """Print what a continent takes at ``rate`` retrievals/s of one worker."""
+    """Print the cost of a continent at ``rate`` retrievals per second of one worker."""
     pixels = AUSTRALIA_KM2 * 100  # of 100 m
     dates = round(YEARS * 365.25 / REVISIT_DAYS)
     total = pixels * dates

@@ -1,4 +1,4 @@
-"""What every run of the benchmarks notes down beside its times."""
+"""Record the BLAS and the kernels of each benchmark run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PINS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "MKL_CBWR", "MKL_ENABLE_INSTRUC
 
 
 def pytest_benchmark_update_machine_info(config: object, machine_info: dict[str, Any]) -> None:
-    """Which kernels ran: the BLAS's and our own. A bound made with a pinned BLAS is no bound."""
+    """Add the BLAS kernel, its pins and kgsm's tier: a pinned BLAS gives no valid bound."""
     machine_info["blas"] = [
         f"{item.get('internal_api')} {item.get('version')}, kernel {item.get('architecture')}, "
         f"{item.get('num_threads')} threads"

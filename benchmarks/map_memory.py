@@ -1,10 +1,10 @@
-"""Peak memory and rate of ``kgsm-infer map`` on scenes of any size, beside the engine's own rate.
+"""Measure the peak memory and rate of ``kgsm-infer map`` on scenes of any size.
 
     python benchmarks/map_memory.py MODEL [--engine native] [--side 800 --side 5000] [--threads 2]
 
-Makes scenes of random pixels (removed afterwards), maps each in a process of its own and
-prints its peak resident memory, its rate and, from the same run, which share of the CPU time
-the model itself took: the rest is reading, writing, compressing and proving the output.
+Makes scenes of random pixels (removed afterwards), maps each in a process of its own, and prints
+its peak resident memory, its rate and the model's share of the CPU time. The rest is reading,
+writing, compressing and checking the output.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DATES = [str(np.datetime64("2024-01-01") + 12 * i) for i in range(10)]
 
 
 def write_scene(folder: Path, side: int, steps: int, names: list[str]) -> Path:
-    """Random layers of side x side pixels in 512 x 512 tiles, written window by window."""
+    """Write random layers of side x side pixels in 512 x 512 tiles, window by window."""
     import rasterio
 
     rng = np.random.default_rng(1)
@@ -52,7 +52,7 @@ def write_scene(folder: Path, side: int, steps: int, names: list[str]) -> Path:
 
 
 def measure(model_path: str, engine: str, scene_path: str, threads: int) -> dict[str, float]:
-    """Map in this process: its peak memory, its rate, and the engine's part of its CPU time."""
+    """Map in this process; return peak memory, rate and the engine's share of the CPU time."""
     import kgsm_infer
     from kgsm_infer.maps.run import map_scene
     from kgsm_infer.scenes.manifest import read_scene

@@ -1,12 +1,11 @@
-"""A Markdown table, and a figure, of one run of the benchmarks, in ratios.
+"""Write a Markdown table and a figure of one benchmark run, as ratios.
 
     python -m pytest benchmarks --benchmark-json=bench.json
     python benchmarks/report.py bench.json figure.png [docs/performance.md]
 
-Ratios are of the least times of one run, per row or window, so that a busy machine disturbs
-them least; a time alone says nothing about another machine and is not printed without its ratio.
-In the page that is named the tables replace those of the run before; what people wrote around
-them stays.
+Ratios are of the minimum times of one run, per row or window, which a busy machine disturbs least.
+A time does not carry over to another machine, so each is printed with its ratio. With a page, the
+tables replace those of the previous run between two marks; the text around them is kept.
 """
 
 from __future__ import annotations
@@ -18,22 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: Names of kgsm's own engines: the fastest of them in a group is 1.
+#: Prefixes of kgsm's own engines. The fastest of them in a group is 1.
 OURS = ("c ", "native")
-#: Between them stand the tables of a page.
+#: Marks around the tables of a page.
 MARKS = ("<!-- tables of the run -->", "<!-- end of tables -->")
 
 
 @dataclass(frozen=True)
 class Timed:
-    """The least time per row, window or process, in seconds; peak_mb where it was measured."""
+    """Minimum time per row, window or process, in seconds; peak_mb where measured."""
 
     seconds: float
     peak_mb: int | None
 
 
 def groups(run: dict[str, Any]) -> dict[str, dict[str, Timed]]:
-    """Group -> name -> its time, fastest first but in the order of size in ``scaling``."""
+    """Return group -> name -> time, fastest first; ``scaling`` stays in order of size."""
     found: dict[str, dict[str, Timed]] = defaultdict(dict)
     for item in run["benchmarks"]:
         extra = item["extra_info"]
@@ -47,13 +46,13 @@ def groups(run: dict[str, Any]) -> dict[str, dict[str, Timed]]:
 
 
 def ratios(times: dict[str, Timed]) -> dict[str, float]:
-    """How many times as long as kgsm's fastest each takes."""
+    """Return each time as a multiple of kgsm's fastest."""
     own = min(time.seconds for name, time in times.items() if name.startswith(OURS))
     return {name: time.seconds / own for name, time in times.items()}
 
 
 def each(time: Timed) -> str:
-    """The time in a unit that suits it, and the memory."""
+    """Format the time in a fitting unit, and the memory."""
     units = [("ms", 1e-3, 0), ("µs", 1e-6, 2), ("ns", 1e-9, 2)]
     unit, size, digits = next((u for u in units if time.seconds >= u[1]), units[-1])
     peak = f", peak {time.peak_mb} MB" if time.peak_mb else ""
@@ -61,7 +60,7 @@ def each(time: Timed) -> str:
 
 
 def markdown(run: dict[str, Any]) -> str:
-    """The machine, and one table per group."""
+    """Format the machine and one table per group."""
     cpu = run["machine_info"]["cpu"]
     lines = [
         f"{cpu.get('brand_raw', cpu['arch'])}, {cpu['count']} cores, Python "
@@ -77,7 +76,7 @@ def markdown(run: dict[str, Any]) -> str:
 
 
 def _kernels(machine: dict[str, Any]) -> list[str]:
-    """Which kernels ran: a bound is one only where the BLAS was free to use its best."""
+    """Format the BLAS and tier; sgemm is a bound only if no environment variable pins the BLAS."""
     told = [f"BLAS: {'; '.join(machine.get('blas', [])) or 'not known'}."]
     if machine.get("pins"):
         pins = ", ".join(f"{name}={value}" for name, value in machine["pins"].items())
@@ -87,7 +86,7 @@ def _kernels(machine: dict[str, Any]) -> list[str]:
 
 
 def figure(found: dict[str, dict[str, Timed]], path: Path) -> None:
-    """The same as bars, one panel per group, on a logarithmic axis."""
+    """Draw the ratios as bars, one panel per group, on a logarithmic axis."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -114,7 +113,7 @@ def figure(found: dict[str, dict[str, Timed]], path: Path) -> None:
 
 
 def put_into(page: Path, tables: str) -> None:
-    """Replace what stands between the two marks of ``page``."""
+    """Replace the text between the two marks of ``page``."""
     before, _, rest = page.read_text().partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
     if not after:
@@ -123,7 +122,7 @@ def put_into(page: Path, tables: str) -> None:
 
 
 def main() -> None:
-    """``report.py RESULT.json FIGURE.png [PAGE.md]``."""
+    """Run ``report.py RESULT.json FIGURE.png [PAGE.md]``."""
     if len(sys.argv) not in (3, 4):
         sys.exit("usage: report.py RESULT.json FIGURE.png [PAGE.md]")
     result, picture, *page = map(Path, sys.argv[1:])

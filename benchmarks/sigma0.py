@@ -1,10 +1,10 @@
-"""σ⁰ on a grid: ours against sarsen alone, on a product of known σ⁰. 10 × 10 km at 10 m.
+"""Compare σ⁰ on a grid with sarsen's, on a product of known σ⁰. 10 × 10 km at 10 m.
 
-    python benchmarks/sigma0.py PRODUCT.SAFE [--side 1000] [--box WEST,NORTH]
+    PYTHONPATH=tests python benchmarks/sigma0.py PRODUCT.SAFE [--side 1000] [--box WEST,NORTH]
 
-Real annotation, a measurement written from it, level ground of 100 m over the ellipsoid with
-hills of ±60 m. Each way in a process of its own; time is CPU time, so that a busy machine
-matters less; all is printed as ratios and as MB. sarsen's result is β⁰ with its noise in it.
+The annotation is real and the measurement simulated from it. The ground is 100 m above the
+ellipsoid with hills of ±60 m. Each method runs in a process of its own. Time is CPU time, which a
+busy machine disturbs less, and is printed as a ratio to sarsen's. sarsen returns β⁰ with noise.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TRUE = 0.02  # σ⁰, -17 dB
 
 
 def make(product: Path, folder: Path, side: int, corner: tuple[float, float]) -> None:
-    """The oracle product, and a DEM that already lies on the grid (sarsen wants it so)."""
+    """Write the simulated product and a DEM on the target grid, as sarsen requires."""
     import rasterio
     from made_safe import simulated_safe
 
@@ -57,7 +57,7 @@ def make(product: Path, folder: Path, side: int, corner: tuple[float, float]) ->
 
 
 def facts(path: Path) -> None:
-    """What the product's own annotation says: noise, tie points, angle. Prints them."""
+    """Print noise, tie points and angles of the product's annotation."""
     from kgsm_infer.prepare.calibration import read_calibration
     from kgsm_infer.prepare.geometry import earth_fixed, orbit_of, seen
     from kgsm_infer.prepare.safe import read_product
@@ -97,7 +97,7 @@ def facts(path: Path) -> None:
 
 
 def run(way: str, folder: Path, side: int) -> None:
-    """One way, in this process; prints CPU seconds, MB and the median of 10 log10 (σ⁰)."""
+    """Run one method in this process; print CPU seconds, MB and the median of 10 log10 (σ⁰)."""
     import rasterio
 
     safe, dem = next(folder.glob("*.SAFE")), folder / "dem.tif"
@@ -115,10 +115,10 @@ def run(way: str, folder: Path, side: int) -> None:
         from kgsm_infer.prepare.heights import Terrain
         from kgsm_infer.prepare.sampling import Options
         from kgsm_infer.prepare.sigma0 import passes_of, prepare_pass
-        from kgsm_infer.scenes.grid import grid_of as grid_of_file
+        from kgsm_infer.scenes.grid import Grid
 
-        with rasterio.open(dem) as dataset:
-            grid = grid_of_file(dataset, str(dem))
+        with rasterio.open(dem) as file:
+            grid = Grid(file.crs.to_wkt(), tuple(file.transform)[:6], file.width, file.height)
         (frames,) = passes_of([safe])
         options = Options(gamma0=way == "gamma0")
         report = prepare_pass(frames, Terrain((dem,), "ellipsoid"), grid, folder / way, options)
@@ -131,7 +131,7 @@ def run(way: str, folder: Path, side: int) -> None:
 
 
 def main() -> None:
-    """Make, run each way, print the table."""
+    """Simulate the product, run each method and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("product", type=Path)
     parser.add_argument("--side", type=int, default=1000)
@@ -157,11 +157,8 @@ def main() -> None:
                 check=False,
             )
             if done.returncode:
-                print(f"| {way} | failed: {done.stderr.strip().splitlines()[-1][:90]} |")
-                continue
+                sys.exit(f"{way} failed: {done.stderr.strip().splitlines()[-1][:200]}")
             rows[way] = json.loads(done.stdout.splitlines()[-1])
-    if "sarsen" not in rows:
-        return
     print("| way | CPU time, sarsen = 1 | peak MB | median, true σ⁰ is −17.0 dB |")
     print("| --- | --- | --- | --- |")
     for way, row in rows.items():

@@ -1,10 +1,10 @@
-"""Fusion of fine and coarse images (unbiased ESTARFM): the C core beside NumPy and numba.
+"""Time the fusion of fine and coarse images (unbiased ESTARFM): C core, NumPy and numba.
 
-A simulated pair of the size of the authors' (windows of 51 x 51 pixels), without gaps. Every
-peer is held against the NumPy twin before it is timed; numba runs the rule as plain loops over
+The pair is simulated, of the size the authors use (windows of 51 x 51 pixels), without gaps. Every
+peer is compared with the NumPy twin before it is timed. numba runs the rule as plain loops over
 float64. Times are per pixel and day: of one day alone, and of thirty days of a pair together,
-which share its weights. "two threads" is one day on two cores. NumPy is given a few rows, and
-numba one day: its loops would take each like the first.
+which share the pair's weights. "two threads" is one day on two cores. NumPy gets a few rows, and
+numba one day, since its loops take the same time for each.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bench_sizes import full_or
 from numpy.testing import assert_allclose
 from on_engines import TIERS, fastest_tier, load_kernels
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -24,13 +25,13 @@ from kgsm_infer.kernels import fusion
 from kgsm_infer.kernels.fusion import Fusion, Pair
 
 RULE = Fusion(low=250.0, high=350.0)
-SIDE, ROWS, FEW, FURTHER = 400, 400, 4, 30
+SIDE, ROWS, FEW, FURTHER = full_or((40, 8, 4, 2), (400, 400, 4, 30))
 Call = Callable[[], Any]
 
 
 @cache
 def images(days: int) -> tuple[Pair, np.ndarray, np.ndarray]:
-    """Fields of some kelvin, seen finely and coarsely on two days, and coarsely on others."""
+    """Simulate a temperature field: a fine and coarse pair, and coarse images of other days."""
     rng = np.random.default_rng(0)
     shape = (ROWS + 2 * RULE.radius, SIDE)
     field = rng.normal(305, 2.5, (60, 50)).repeat(8, 0).repeat(8, 1)[: shape[0], : shape[1]]
@@ -136,7 +137,7 @@ def test_first_day(benchmark: BenchmarkFixture, name: str) -> None:
 
 @pytest.mark.parametrize("name", [f"c {tier}" for tier in TIERS])
 def test_further_days(benchmark: BenchmarkFixture, name: str) -> None:
-    """Thirty days together; per pixel and day, so the first day's share is a thirtieth."""
+    """Time all days together, per pixel and day."""
     call = in_c(name.removeprefix("c "), FURTHER)
     benchmark.group = f"fusion, {FURTHER} days of a pair together"
     benchmark.extra_info.update(items=ROWS * SIDE * FURTHER, label=name)

@@ -1,13 +1,13 @@
-"""Isolation (Eqs 1-5, 12) and inversion (Eqs 3, 6) on one thread, against what else one could
-write them in: make bench.
+"""Time isolation (Eqs 1-5, 12) and inversion (Eqs 3, 6) on one thread against other libraries.
 
-Every peer computes soil_db, soil_fraction and flags, and is held against the NumPy twin
-before anything is timed; times are shown, never asserted. ``copy`` moves as many bytes as
-isolation must (8 in and 10 out per row): the machine's bandwidth, the bound for long arrays.
-NumPy, numexpr, torch and the nodes of the complete ONNX graph make whole arrays at each step; of
-long ones they are also given the best of several chunks ("best chunk"). The nodes leave the
-flags as the four comparisons they are made from. numba's wheels lack Intel's SVML, and so vector
-maths. ``inversion`` goes on to the SM of the WCM baseline, (soil_db - C) / D.
+Run with ``make bench``. Every peer computes soil_db, soil_fraction and flags, and is compared with
+the NumPy twin before it is timed. Times are shown, never asserted. ``copy`` moves as many bytes
+as isolation must (8 in and 10 out per row): it is the bandwidth of the machine, the bound for
+long arrays. NumPy, numexpr, torch and the nodes of the complete ONNX graph make whole arrays at
+each step, so for long arrays they also run in the fastest of several chunk sizes ("best chunk").
+The ONNX nodes return the four comparisons from which the flags are made. numba's wheels lack
+Intel's SVML and therefore vectorised mathematics. ``inversion`` continues to the soil moisture
+of the WCM baseline, (soil_db - C) / D.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import onnx.shape_inference
 import onnx.utils
 import onnxruntime as ort
 import pytest
+from bench_sizes import full_or
 from made_models import card_of, network_of
 from numpy.testing import assert_allclose, assert_array_equal
 from on_engines import TIERS, fastest_tier, load_kernels
@@ -39,8 +40,8 @@ NEPER, TAU, VEG = (np.float32(x) for x in (wcm.DB_TO_NEPER, 2 * WCM.b / COS_REF,
 N2, ROOT = np.float32(wcm.VWC_NDVI2), np.float32(wcm.VWC_ROOT)
 LEAST, DENSE = np.float32(WCM.min_soil_fraction), np.float32(WCM.limits.dense_vwc_kg_m2)
 NAN, TEN, ONE, ZERO = (np.float32(x) for x in (np.nan, 10, 1, 0))
-ROWS = [1, 1_000, 100_000, 16_000_000]
-CHUNKS = [4_096, 16_384, 65_536, 262_144]
+ROWS = full_or([1, 1_000], [1, 1_000, 100_000, 16_000_000])
+CHUNKS = full_or([100, 400], [4_096, 16_384, 65_536, 262_144])
 WHOLE = ["numpy", "numexpr", "torch", "onnx nodes"]
 PEERS = [*(f"c {tier}" for tier in TIERS), *WHOLE, "numba"]
 CHUNKED = [f"{name}, best chunk" for name in WHOLE]
@@ -52,7 +53,7 @@ Call = Callable[[], Any]
 
 
 def observations(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """n rows as they come: VH in dB and NDVI, one in fifty missing."""
+    """Draw n rows of VH in dB and NDVI. One VH in fifty is missing."""
     rng = np.random.default_rng(0)
     sigma0_db = rng.normal(-19.0, 3.0, n).astype(np.float32)
     sigma0_db[rng.random(n) < 0.02] = np.nan
@@ -60,7 +61,7 @@ def observations(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def peer(name: str, s: np.ndarray, v: np.ndarray) -> Call:
-    """A call that isolates (s, v) into the same three arrays each time, where it can."""
+    """Return a call that isolates (s, v), into the same three arrays each time where it can."""
     out = Isolated(np.empty_like(s), np.empty_like(s), np.empty(s.shape, np.uint16))
     if name == "copy":
         a, b = np.empty(9 * len(s), np.uint8), np.ones(9 * len(s), np.uint8)
@@ -84,7 +85,7 @@ def peer(name: str, s: np.ndarray, v: np.ndarray) -> Call:
 
 
 def inverting(name: str, s: np.ndarray, v: np.ndarray) -> Call:
-    """A call that goes on from ``peer`` to SM, in the same library."""
+    """Return a call that continues from ``peer`` to soil moisture, in the same library."""
     isolate, sm = peer(name, s, v), np.empty_like(s)
     if name.startswith("c "):
         core = kernels._core
@@ -233,7 +234,7 @@ def onnx_nodes() -> ort.InferenceSession:
 def best_chunk(
     make: Callable[[str, np.ndarray, np.ndarray], Call], name: str, s: np.ndarray, v: np.ndarray
 ) -> tuple[Call, int]:
-    """``make`` over pieces of the size of CHUNKS that takes least on a part of the rows."""
+    """Run ``make`` over pieces of the fastest size of CHUNKS, chosen on a part of the rows."""
 
     def in_pieces(size: int, rows: int) -> Call:
         pieces = [slice(at, min(at + size, rows)) for at in range(0, rows, size)]
@@ -247,7 +248,7 @@ def best_chunk(
 
     seconds = {}
     for size in CHUNKS:
-        run = in_pieces(size, 1_000_000)
+        run = in_pieces(size, min(1_000_000, len(s)))
         run()
         start = time.perf_counter()
         run()

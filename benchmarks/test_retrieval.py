@@ -1,17 +1,17 @@
-"""One thread, 4,096 windows of 10 steps and 13 inputs: make bench.
+"""Time the LSTM and whole retrievals on one thread: 4,096 windows of 10 steps and 13 inputs.
 
-``LSTM``: from the packed tile to SM. Peers get their best: chunks of several sizes are tried
-and the fastest is timed. ``sgemm`` multiplies the matrices of all steps, in its best piece,
-and does nothing else; the native engine leaves out the first step's R h (h is 0) and all but
-one step's statics, 15 to 20 % of these products, so it may come in below.
+Run with ``make bench``. ``LSTM`` goes from the packed tile to soil moisture. Each peer runs in the
+fastest of several chunk sizes. ``sgemm`` only multiplies the matrices of all steps. The native
+engine omits R h of the first step (h is 0) and the statics of all steps but one, 15 to 20 % of
+these products, so it can be faster.
 
-``retrieval``: from raw observations to SM, isolation, scaling and flags included: the complete
-graph in one onnxruntime call, and ``Model.retrieve`` on both engines.
+``retrieval`` goes from raw observations to soil moisture, with isolation, scaling and flags: the
+complete graph in one onnxruntime call, and ``Model.retrieve`` on both engines.
 
-``scaling``: the same on both engines with longer windows, wider layers and more windows, in time
+``scaling`` repeats it on both engines with longer windows, wider layers and more windows, in time
 per window.
 
-Every output is held against onnxruntime's before anything is timed.
+Every output is compared with onnxruntime's before it is timed.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
+from bench_sizes import full_or
 from made_models import card_of, network_of, write_pair
 from on_engines import TIERS, fastest_tier, load_kernels
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -35,9 +36,14 @@ from kgsm_infer.model.model import load
 from kgsm_infer.model.onnx_reader import read_model_file
 from kgsm_infer.model.weights import read_weights
 
-N, STEPS, DYNAMIC, STATICS = 4096, 10, 5, 5
-ROUNDS = 40  # the least of so many: other work on the machine comes and goes
-CHUNKS = [16, 32, 64, 128, 256, 512, 1024, N]
+N, STEPS, DYNAMIC, STATICS = full_or(64, 4096), 10, 5, 5
+ROUNDS = full_or(1, 40)  # the minimum of 40 is hardly disturbed by other work on the machine
+CHUNKS = full_or([16, N], [16, 32, 64, 128, 256, 512, 1024, N])
+HIDDEN = full_or([32], [32, 64, 128])
+SCALES = full_or(
+    {"T": (1, 5), "H": (16, 32), "N": (1, 16)},
+    {"T": (1, 5, 10, 20, 40), "H": (16, 32, 64, 128, 256), "N": (1, 16, 256, 4096, 65536)},
+)
 PEERS = [
     *(f"native {tier}" for tier in TIERS),
     "onnxruntime, core, one call",
@@ -53,7 +59,7 @@ Run = Callable[[np.ndarray], np.ndarray]
 def written(
     folder: Path, *, hidden: int, steps: int = STEPS
 ) -> tuple[dict[str, Path], torch.nn.Module]:
-    """Both files of a network of that size with random weights."""
+    """Write both files of a network of this size with random weights."""
     network = network_of(
         Wcm(a=0.02),
         steps=steps,
@@ -69,7 +75,7 @@ def written(
     return write_pair(folder, network, card_of(network)), network
 
 
-@pytest.fixture(scope="module", params=[32, 64, 128], ids=lambda hidden: f"hidden{hidden}")
+@pytest.fixture(scope="module", params=HIDDEN, ids=lambda hidden: f"hidden{hidden}")
 def files(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[int, dict[str, Path], torch.nn.Module]:
@@ -98,7 +104,7 @@ def in_chunks(run: Run, size: int) -> Run:
 
 
 def best_chunk(run: Run, tile: np.ndarray) -> tuple[Run, int]:
-    """The size of CHUNKS that takes least, each tried three times."""
+    """Run in the fastest size of CHUNKS, each tried three times."""
     seconds = {}
     for size in CHUNKS:
         call = in_chunks(run, size)
@@ -112,7 +118,7 @@ def best_chunk(run: Run, tile: np.ndarray) -> tuple[Run, int]:
 
 
 def runner(name: str, paths: dict[str, Path], network: torch.nn.Module) -> Run:
-    """Tile (T, N, F) to SM (N,) with what is named."""
+    """Return a function from tile (T, N, F) to soil moisture (N,) in the named library."""
     if name.startswith("native "):
         kernels = load_kernels(name.removeprefix("native "))
         weights = read_weights(read_model_file(paths["core"]))
@@ -140,7 +146,7 @@ def runner(name: str, paths: dict[str, Path], network: torch.nn.Module) -> Run:
 
 
 def in_tract(path: Path) -> Run:
-    """tract compiles a model for each size of its input."""
+    """Run in tract, which compiles a model for each input size."""
     tract = pytest.importorskip("tract", reason="tract is not installed (extra [peers])")
 
     @cache
@@ -154,7 +160,7 @@ def in_tract(path: Path) -> Run:
 
 
 def observations(n: int = N, steps: int = STEPS) -> dict[str, np.ndarray]:
-    """What the complete graph reads."""
+    """Draw the inputs of the complete graph."""
     rng = np.random.default_rng(0)
     feed = {
         "sigma0_db": rng.uniform(-17, -8, (n, steps)),
@@ -167,7 +173,7 @@ def observations(n: int = N, steps: int = STEPS) -> dict[str, np.ndarray]:
 
 
 def sgemm(hidden: int, channels: int) -> Callable[[], None]:
-    """The products of the LSTM, in the piece that is fastest, and nothing else."""
+    """Multiply the matrices of the LSTM in the fastest chunk size, and do nothing else."""
     rng = np.random.default_rng(0)
     w = rng.normal(size=(channels + hidden, 4 * hidden)).astype(np.float32)
 
@@ -250,11 +256,7 @@ def test_retrieval(
 @pytest.mark.parametrize("name", ["native", "onnxruntime"])
 @pytest.mark.parametrize(
     ("what", "size"),
-    [
-        *(("T", steps) for steps in (1, 5, 10, 20, 40)),
-        *(("H", hidden) for hidden in (16, 32, 64, 128, 256)),
-        *(("N", windows) for windows in (1, 16, 256, 4096, 65536)),
-    ],
+    [(what, size) for what, sizes in SCALES.items() for size in sizes],
 )
 def test_scaling(
     benchmark: BenchmarkFixture, tmp_path: Path, name: str, what: str, size: int
@@ -268,4 +270,4 @@ def test_scaling(
     feed = observations(n, steps)
     given = {key: values for key, values in feed.items() if key != "day"} | {"days": feed["day"][0]}
     model = load(paths["core"], engine=name)
-    benchmark.pedantic(model.retrieve, kwargs=given, rounds=8, warmup_rounds=1)
+    benchmark.pedantic(model.retrieve, kwargs=given, rounds=full_or(1, 8), warmup_rounds=1)

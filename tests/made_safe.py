@@ -1,8 +1,8 @@
-"""SAFE products of known σ⁰: real annotation, and a measurement written from it.
+"""Write SAFE products of known σ⁰ from real annotation.
 
     DN = round(√(σ⁰ · A_σ² + noise))
 
-Everything made from such a product says SIMULATED.
+The measurement is simulated, and everything made from it says SIMULATED.
 """
 
 from __future__ import annotations

@@ -1,0 +1,94 @@
+"""Run every benchmark on tiny inputs, to see that it works; its times are not looked at."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCHMARKS = ROOT / "benchmarks"
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("benchmarks")]
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Run Python on a benchmark; return its output, and fail with both streams."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": path, "KGSM_BENCH_SMOKE": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def test_every_script_is_tested_here() -> None:
+    text = Path(__file__).read_text()
+    scripts = [path.name for path in BENCHMARKS.glob("*.py") if "argv" in path.read_text()]
+    scripts += [path.name for path in BENCHMARKS.glob("*.py") if "argparse" in path.read_text()]
+    assert scripts
+    assert not [name for name in scripts if f'BENCHMARKS / "{name}"' not in text]
+
+
+def test_timings_and_their_report(tmp_path: Path) -> None:
+    pytest.importorskip("pytest_benchmark", reason="pytest-benchmark is not installed ([bench])")
+    pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed ([bench])")
+    result = tmp_path / "bench.json"
+    few = ["--benchmark-max-time=0.001", "--benchmark-min-rounds=1", "--benchmark-warmup=off"]
+    plain = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov"]
+    run("-m", "pytest", BENCHMARKS, f"--rootdir={ROOT}", *plain, *few,
+        f"--benchmark-json={result}", cwd=tmp_path)  # fmt: skip
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- tables of the run -->\nold\n<!-- end of tables -->\nafter\n")
+    printed = run(BENCHMARKS / "report.py", result, tmp_path / "bench.png", page, cwd=tmp_path)
+    for group in ("isolation", "inversion", "LSTM", "retrieval", "scaling", "fusion", "scene"):
+        assert f"### {group}" in printed
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert printed.strip() in text
+    assert (tmp_path / "bench.png").stat().st_size > 10_000
+
+
+def test_map_memory(tiny_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("rasterio", reason="scenes need kgsm[raster]")
+    model = tiny_model / "model.core.onnx"
+    out = run(BENCHMARKS / "map_memory.py", model, "--side", "40", "--threads", "1", cwd=tmp_path)
+    assert out.splitlines()[1].startswith("1,600 ")
+
+
+def test_cluster(tiny_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="needs kgsm[cluster]")
+    model = tiny_model / "model.core.onnx"
+    out = run(BENCHMARKS / "cluster.py", model, "--side", "8", "--dates", "4", cwd=tmp_path)
+    assert out.count("retrievals/s") == 4
+    assert "Australia at 100 m, 304 dates" in out
+
+
+@pytest.mark.realdata
+def test_sigma0(shared_data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sarsen", reason="needs kgsm[prepare]")
+    product = next((shared_data / "sentinel1_safe/tests/data").glob("*.SAFE"))
+    out = run(BENCHMARKS / "sigma0.py", product, "--side", "60", cwd=tmp_path)
+    rows = {line.split("|")[1].strip(): line.split("|") for line in out.splitlines() if "|" in line}
+    for method in ("sarsen", "sigma0", "gamma0"):
+        assert method in rows
+    assert abs(float(rows["sigma0"][4]) + 17.0) < 0.1  # the σ⁰ that was simulated, dB
+
+
+def test_gateway(tmp_path: Path) -> None:
+    from made_brokers import MOSQUITTO
+
+    if MOSQUITTO is None:
+        pytest.skip("mosquitto is not installed (apt-get install mosquitto)")
+    out = run(BENCHMARKS / "gateway.py", "--smoke", cwd=tmp_path)
+    for figure in ("published, 12 paddocks", "requests, a history", "idle, wake-ups",
+                   "acquisitions lost or doubled"):  # fmt: skip
+        assert figure in out
