@@ -40,7 +40,7 @@ $(STAMP): $(BUILT_FROM)
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.version_info >= (3, 11) or \
 	  sys.exit(f"kgsm needs Python 3.11 or later, $(PYTHON) is {v}; try make PYTHON=python3.12")'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -e '.[train,raster,prepare,gateway,cluster,parquet,ismn,test,bench]' -c constraints.txt
+	KGSM_REQUIRE_C=1 $(BIN)/python -m pip install -q -e '.[train,raster,prepare,gateway,cluster,parquet,ismn,test,bench]' -c constraints.txt
 	@touch $@
 
 demo: $(STAMP)

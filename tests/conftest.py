@@ -28,6 +28,17 @@ BOTH_ENGINES = (
     "tables/test_table.py",
 )
 
+#: Modules whose tests share something slow to make. pytest-xdist runs each on one worker, so that
+#: it is made once.
+ONE_WORKER = (
+    "evaluation/test_crossval.py",
+    "evaluation/test_experiments.py",
+    "evaluation/test_report.py",
+    "gateway/test_page.py",
+    "house/test_install.py",
+    "kernels/test_core_alone.py",
+)
+
 # A busy machine must not fail a property: no deadline and no check of how fast examples are made.
 settings.register_profile(
     "kgsm", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
@@ -37,12 +48,15 @@ settings.load_profile("kgsm")
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by -m
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of :data:`BOTH_ENGINES`."""
+    """Mark the tests of :data:`BOTH_ENGINES` and group those of :data:`ONE_WORKER`."""
     tests = Path(__file__).parent
     homes = [tests / home for home in BOTH_ENGINES] + [tests.parent / "kgsm_infer"]
+    together = {tests / module for module in ONE_WORKER}
     for item in items:
         if any(item.path.is_relative_to(home) for home in homes):
             item.add_marker("both_engines")
+        if item.path in together:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 TINY = """

@@ -38,17 +38,16 @@ def opens() -> Iterator[Counter[Path]]:
 
 @contextmanager
 def raster_opens() -> Iterator[Counter[Path]]:
-    """Count the times ``rasterio.open`` opens each file for reading; GDAL does not use Python's."""
-    import rasterio
+    """Count the times a file is opened for reading by rasterio; GDAL does not use Python's open."""
+    import rasterio.io
 
     counter: Counter[Path] = Counter()
-    plain = rasterio.open
+    plain = rasterio.io.DatasetReader
 
-    def counting(path: Any, mode: str = "r", *arguments: Any, **options: Any) -> Any:
-        if mode == "r":
-            counter[Path(path).absolute()] += 1
-        return plain(path, mode, *arguments, **options)
+    def counting(path: Any, *arguments: Any, **options: Any) -> Any:
+        counter[Path(path).absolute()] += 1
+        return plain(path, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rasterio, "open", counting)
+        patch.setattr(rasterio.io, "DatasetReader", counting)
         yield counter

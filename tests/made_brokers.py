@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
@@ -126,6 +127,16 @@ class Listener:
         self.client.publish(marker, b"", qos=1)
         self.until(lambda seen: seen.of(marker))
         self.messages = [item for item in self.messages if item[0] != marker]
+
+    def wait_for_probes(self, watched):
+        """Send an invalid reading until the gateway refuses it: its subscription is then active."""
+
+        def refused():
+            self.client.publish("kgsm/farm/probe/nowhere", b"{}", qos=1)
+            time.sleep(0.1)
+            return "probe_refused" in watched.text
+
+        wait_for(refused, lambda: watched.text)
 
     def close(self):
         self.client.disconnect()

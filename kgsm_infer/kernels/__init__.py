@@ -47,8 +47,8 @@ def _find_core() -> Any:
         if error.name != "kgsm_infer.kernels._core":
             raise
         warnings.warn(
-            "kgsm's C core is not there; its NumPy twin runs instead, which is much slower. "
-            "Install a wheel, build the extension, or say so with KGSM_PURE=1",
+            "the C core of kgsm is not installed; its NumPy twin runs at a fraction of the speed. "
+            "Install a wheel of this platform or a C compiler, or accept it with KGSM_PURE=1",
             RuntimeWarning,
             stacklevel=2,
         )

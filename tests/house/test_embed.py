@@ -116,7 +116,7 @@ import kgsm_infer.kernels as kernels
 print(kernels.engine_name())
 """
     done = run(sys.executable, "-c", code, cwd=tmp_path)
-    assert done.stdout.strip() == "numpy" and "C core is not there" in done.stderr
+    assert done.stdout.strip() == "numpy" and "C core of kgsm is not installed" in done.stderr
     done = run(sys.executable, "-c", code, cwd=tmp_path, KGSM_PURE="1")
     assert done.stdout.strip() == "numpy" and not done.stderr
 

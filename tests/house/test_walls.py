@@ -10,6 +10,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -63,10 +64,11 @@ def modules() -> Iterator[tuple[str, Path]]:
             yield name.removesuffix(".__init__"), file
 
 
+@cache
 def imported(file: Path) -> set[str]:
-    """Top names of the absolute imports of a file, wherever in it they stand.
+    """Return the top names of a file's absolute imports, also those inside functions.
 
-    What stands under ``if TYPE_CHECKING`` is never imported and does not count.
+    Imports under ``if TYPE_CHECKING`` never run and do not count.
     """
     found: set[str] = set()
     waiting: list[ast.AST] = [ast.parse(file.read_text(encoding="utf-8"))]
