@@ -57,7 +57,9 @@ def test_rasters_are_opened_once_per_thread_whatever_the_number_of_blocks(
         assert np.array_equal(one.read(1), other.read(1), equal_nan=True)
 
 
-def test_paddocks_open_rasters_as_often_as_maps_do(scene: Path, model, tmp_path: Path) -> None:
+def test_paddocks_open_each_raster_for_the_check_the_averages_and_the_pixels(
+    scene: Path, model, tmp_path: Path
+) -> None:
     """The number of paddocks does not matter."""
     pytest.importorskip("exactextract", reason="paddocks on rasters need kgsm[raster]")
     from made_outlines import polygon, square, write_geojson
@@ -73,5 +75,5 @@ def test_paddocks_open_rasters_as_often_as_maps_do(scene: Path, model, tmp_path:
         with raster_opens() as count, opens() as others:
             found = read_outlines(outlines)
             paddocks_of_scene(model, read_scene(scene), found, tmp_path / f"o{number}")
-        assert sum(count[path] for path in layers) <= 2 * len(layers) + 1
+        assert sum(count[path] for path in layers) <= 3 * len(layers) + 1
         assert (others[outlines], others[scene]) == (1, 1)
