@@ -20,6 +20,9 @@ from .table import write_daily
 from .units import Stated, read_settings
 from .values import NoValues, Values, read_values, values_of
 
+#: Least standard deviation of an error, m3 m-3; a card may state a variance of 0.
+SMALLEST_SD = 1e-4
+
 
 @dataclass(frozen=True)
 class Request:
@@ -72,7 +75,7 @@ def run_daily(request: Request) -> Done:
         today=request.today,
         utc_offset_hours=request.utc_offset_hours,
         rain_day_ends=request.rain_day_ends,
-        errors=_errors(request, read.card, parameters),
+        errors=_errors(request, read, parameters),
         north=None if request.hemisphere is None else request.hemisphere == "north",
         smooth=request.smooth,
         soil=request.soil,
@@ -130,25 +133,26 @@ def _read(request: Request) -> _Read:
     return _Read(replace(values, simulated=values.simulated or model.card.simulated), model.card)
 
 
-def _errors(request: Request, card: Card | None, parameters: Parameters) -> PassErrors | None:
-    """Errors of a pass from the options or the card; None for those of the file.
+def _errors(request: Request, read: _Read, parameters: Parameters) -> PassErrors | None:
+    """Errors of a pass in m3 m-3, from the options or the card; None for those of the file.
 
     The card's variances are of observed minus predicted on new dates: ``date`` is shared,
-    ``field`` and ``point`` belong to the paddock.
+    ``field`` and ``point`` belong to the paddock. Of an index, options and card are in its unit.
     """
     point, date = request.sd_point, request.sd_date
-    if card is not None and card.probes is not None:
-        found = variances_of(card.probes)
+    if read.card is not None and read.card.probes is not None:
+        found = variances_of(read.card.probes)
         point = (found.field + found.point) ** 0.5 if point is None else point
         date = found.date**0.5 if date is None else date
     if point is None and date is None:
         return None
+    unit = parameters.bucket.span if read.values.quantity == "wetness" else 1.0
     own = parameters.errors
     try:
         return replace(
             own,
-            point=own.point if point is None else max(point, 1e-4),
-            date=own.date if date is None else max(date, 1e-4),
+            point=own.point if point is None else max(point * unit, SMALLEST_SD),
+            date=own.date if date is None else max(date * unit, SMALLEST_SD),
         )
     except ValueError as error:
         raise UsageError(f"--sd-point, --sd-date: {error}") from None
@@ -165,8 +169,10 @@ def _remarks(result: Daily, request: Request) -> list[str]:
         )
     if request.weather is None:
         remarks.append("no --weather: between passes the values go back to each paddock's mean")
+    unit = parameters.bucket.span if result.values.quantity == "wetness" else 1.0
     remarks.append(
-        f"error of a pass: {errors.point:.3f} of a paddock, {errors.date:.3f} shared by its date"
+        f"error of a pass: {errors.point / unit:.3f} of a paddock, {errors.date / unit:.3f} shared "
+        "by its date"
     )
     if result.simulated:
         remarks.append("the values come from simulated data")

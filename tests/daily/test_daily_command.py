@@ -72,6 +72,15 @@ def test_stated_errors_weigh_the_passes(files):
     assert all(float(exact[i]["radar_weight"]) > float(vague[i]["radar_weight"]) for i in day)
 
 
+def test_errors_of_an_index_are_in_its_unit(files):
+    text = (files / "values.csv").read_text().splitlines()
+    plain = [",".join(line.split(",")[:3]) for line in text]
+    (files / "values.csv").write_text("\n".join(plain).replace(",sm", ",wetness") + "\n")
+    done = run_daily(request(files, sd_point=0.2, sd_date=0.1))
+    assert "error of a pass: 0.200 of a paddock, 0.100 shared by its date" in done.notes
+    assert list(rows(files / "daily.csv")[0])[2] == "wetness"
+
+
 def test_simulated_data_says_so(files):
     text = (files / "values.csv").read_text().splitlines()
     marked = [text[0] + ",source", *(line + ",simulated" for line in text[1:])]

@@ -173,3 +173,6 @@ def test_the_shipped_set_on_oznet(shared_data):
     board = evaluation.score_daily(series, splits, [parameters], 12, seeds=(0,))
     assert board.scores["daily"].rmse < 0.055 and board.scores["daily"].r > 0.85
     assert 0.86 < board.coverage < 0.94
+    shipped = parameters.scores["every"]["12"]
+    assert shipped["daily"]["rmse"] <= 0.055 and shipped["daily"]["r"] >= 0.85
+    assert 0.88 <= shipped["coverage"] <= 0.92
