@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import math
 import os
 import random
 import selectors
@@ -33,9 +34,17 @@ from made_brokers import Broker, Listener
 from made_gateways import DAY, columns_of, drop, made_gateway, made_model
 from running import PATIENCE_S, Running
 
+from kgsm_infer.gateway.farm import load_paddocks
+from kgsm_infer.gateway.http.queries import Queries
+from kgsm_infer.gateway.intake.archive import move_to_quarantine
+from kgsm_infer.gateway.intake.settling import FolderEvents
 from kgsm_infer.gateway.records import iso
+from kgsm_infer.gateway.service import recovery
 from kgsm_infer.gateway.service.loop import BUNCH_S
+from kgsm_infer.gateway.service.watch import Watch
 from kgsm_infer.gateway.store.database import Store
+from kgsm_infer.gateway.store.rows import Observed, Sensed
+from kgsm_infer.gateway.update.past import fold
 
 #: Variances on the model's card, by which probes are weighted.
 SPREAD = {"date": 0.004, "field": 0.002, "point": 0.001}
@@ -271,6 +280,7 @@ def in_thread(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0, help="of idling and of abuse")
+    parser.add_argument("--old", action="store_true", help="only the costs of an old store")
     parser.add_argument("--interruptions", type=int, default=200)
     parser.add_argument("--smoke", action="store_true", help="tiny sizes; figures mean nothing")
     options = parser.parse_args()
@@ -278,6 +288,10 @@ def main() -> None:
     if options.smoke:
         sizes = SMOKE
     print(f"{os.cpu_count()} processors, load before the start {os.getloadavg()[0]:.1f}")
+    with tempfile.TemporaryDirectory() as place:
+        old_store(Path(place), PADDOCKS)
+    if given.old:
+        return
     with a_broker() as (folder, broker):
         measured(folder, broker, sizes)
     if sizes.interruptions:
@@ -367,6 +381,75 @@ def measured(folder: Path, broker: Broker, sizes: Sizes) -> None:
         size = sum(map(len, parts)) / 1000
         figure(f"page of {sizes.page_paddocks} paddocks, gzip", f"{size:.1f} kB", "<= 30 kB")
         watched.stop()
+
+
+def processor_s(work: Callable[[], Any]) -> float:
+    """Processor time of this process for a call, s."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def old_store(folder: Path, paddocks: int) -> None:
+    """Print the costs at the tenth year, as processor time, which other work hardly changes."""
+    for dynamic in (("doy_sin",), ("vh_over_usual_db",)):
+        model = made_model(folder / dynamic[0], dynamic=dynamic, steps=8, hidden=32)
+        gateway = made_gateway(folder / f"old {dynamic[0]}", paddocks=paddocks, model=model)
+        watch = Watch(gateway, load_paddocks(gateway), lambda *_, **__: None)
+        watch.open()
+        took = []
+        for at in range(52):
+            name = f"{at}.csv"
+            drop(gateway, columns_of(6 * at, paddocks=paddocks), name)
+            events = FolderEvents(((name, True),))
+            took.append(processor_s(lambda watch=watch, events=events: watch.scan(events)))
+        first, late = statistics.median(took[:3]), statistics.median(took[-8:])
+        figure(
+            f"an arrival with 40 kept over the first ({dynamic[0]})",
+            f"{late / first:.2f} ({first:.2f}, {late:.2f} s)",
+            "<= 1.3",
+        )
+        watch.close()
+    readings = [
+        Sensed(f"p{at % 20}", "", 1640995200 + at // 20 * 900, 0.2) for at in range(876_000)
+    ]
+    with Store(gateway.database) as store:
+        store.put_probes(readings)
+    queries = Queries(gateway, load_paddocks(gateway))
+    queries.latest("p3")
+    took = [processor_s(lambda: queries.latest("p3")) for _ in range(50)]
+    figure(
+        "one paddock's state with 876,000 readings, processor",
+        f"{1000 * statistics.median(took):.2f} ms",
+        "<= 2 ms",
+    )
+    with Store(gateway.database) as store:
+        recovery.drop_old_values(store, gateway.keep)
+        figure("  readings kept after housekeeping", str(len(store.probes())), "bounded")
+    queries.reader.close()
+    costs = {}
+    for count in (300, 6000):
+        rows = [
+            Observed(f"p{at:05d}", 1704067200 + day * DAY, "", "s", True, {"vh_db": -15.0})
+            for at in range(count)
+            for day in range(3)
+        ]
+        costs[count] = processor_s(lambda rows=rows: fold(rows, {}))
+    exponent = math.log(costs[6000] / costs[300]) / math.log(20)
+    figure("pruning 300 -> 6,000 paddocks, exponent", f"{exponent:.2f}", "1 (linear)")
+    bad = folder / "quarantine"
+    bad.mkdir()
+    took = []
+    for _ in range(2000):
+        path = folder / "bad.csv"
+        path.write_bytes(b"x")
+        took.append(processor_s(lambda path=path: move_to_quarantine(path, bad, "bad.csv", "bad")))
+    figure(
+        "a bad file beside 1,000 of its name, processor",
+        f"{1000 * statistics.median(took[-100:]):.1f} ms",
+        "",
+    )
+    figure("  most files in quarantine", str(recovery.QUARANTINED), "bounded")
 
 
 def survived(folder: Path, broker: Broker, count: int) -> None:

@@ -1,9 +1,8 @@
-"""The field gateway: a box on a farm that takes acquisitions and tells soil moisture.
+"""The field gateway: process acquisitions on a small computer and publish soil moisture.
 
-    spool ──> intake ──> history ──> retrieve ──> store ──> publish, serve
-    a file    rows       what the    the model    SQLite     MQTT, farmOS, HTTP, a page
-    whole                store has
+    spool ──> intake ──> update ──> store ──> publish, http
+    files     rows       the model  SQLite    MQTT, farmOS, HTTP, a page
 
-The archive of taken files is the log, the database is what was worked out from it, and nothing
-is told that is not stored. Only the command line imports this package (docs/gateway.md).
+The archive of processed files is the log, and the database is computed from it. Nothing is
+published that is not stored. Only the command line imports this package (docs/gateway.md).
 """

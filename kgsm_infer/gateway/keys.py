@@ -47,7 +47,7 @@ def slug(paddock: str) -> str:
 def device_id(gateway: str, paddock: str | None = None) -> str:
     """Return the id of the gateway's device in Home Assistant, or of a paddock's device.
 
-    The gateway's part holds no ``_`` of its own, so the first ``_`` after it ends it.
+    The gateway's part contains no ``_``, so the first ``_`` after it ends it.
 
     >>> device_id("farm"), device_id("farm", "north_1"), device_id("farm_north", "1")
     ('kgsm_farm', 'kgsm_farm_north_1', 'kgsm-u_farm-1north_1')

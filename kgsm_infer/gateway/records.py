@@ -1,6 +1,6 @@
 """A stored value as every reader gets it: one record, the same bytes for the same key.
 
-Nothing in a record depends on when or by which process it was made, so whoever gets
+Nothing in a record depends on when or by which process it was made, so a reader that gets
 (paddock, acquisition, revision) twice gets the same bytes twice.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 from ..base.quantities import SOIL_MOISTURE, quantity_named
 from .store.rows import Value
 
-#: What each flag means to somebody who farms. The tests hold the names against flags.NAMES.
+#: Meaning of each flag for a farmer. The tests hold the names against flags.NAMES.
 WORDS: Mapping[str, str] = {
     "missing_input": "The satellite data for this paddock are incomplete.",
     "input_out_of_range": "The satellite data for this paddock hold impossible values.",
@@ -41,7 +41,7 @@ def words(flag: str) -> str:
 
 
 def corrected_by(found: Mapping[str, Any]) -> str:
-    """What probes did to a record's number, in plain words; empty where nothing.
+    """Return the correction by probes in plain words; empty without a correction.
 
     >>> corrected_by({"probes": 2, "sm_correction": 0.0312}), corrected_by({})
     ('Corrected by 2 probes, +3.1 % of volume.', '')

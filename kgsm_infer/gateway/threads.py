@@ -74,7 +74,7 @@ PATIENCE_S = 180.0
 
 @dataclass
 class Task:
-    """A function in a thread of its own, called again after it failed or was killed.
+    """A function in a thread, called again after it failed or was killed.
 
     run: called with the task. It returns None when there is nothing more to do until
     :meth:`wake`, or the reason why it must be called again after a wait; exceptions count as

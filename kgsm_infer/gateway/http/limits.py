@@ -1,4 +1,4 @@
-"""What every request must pass before the API sees it: who asks, how much, how fast, how long.
+"""Check every request before the API sees it: client, size, rate and duration.
 
 Plain ASGI, around the application. A body is read whole, within its size and its time, before
 the application runs, so a client that dribbles holds nothing but its own connection.
@@ -112,7 +112,7 @@ class RequestLimits:
         self.counts[status] = self.counts.get(status, 0) + 1
 
     def _may(self, given: bytes) -> bool:
-        """Whether an Authorization header brings the token, compared in constant time."""
+        """Return True for an Authorization header with the token, compared in constant time."""
         scheme, _, rest = given.partition(b" ")
         if scheme.lower() == b"basic":  # what a browser asks a person for
             with suppress(ValueError):

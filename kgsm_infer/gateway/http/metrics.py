@@ -23,7 +23,7 @@ def exposition(queries: Queries, requests: Mapping[str, int]) -> tuple[bytes, st
             for name, count in health["stored"].items():
                 rows.add_metric([name], count)
             yield rows
-            unsent = GaugeMetricFamily("kgsm_unsent", "Values still to be told", labels=["sink"])
+            unsent = GaugeMetricFamily("kgsm_unsent", "Values not published yet", labels=["sink"])
             for sink, count in health["unsent"].items():
                 unsent.add_metric([sink], count)
             yield unsent

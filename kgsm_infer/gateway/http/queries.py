@@ -1,4 +1,4 @@
-"""Answer queries of the API and the page from the store; empty answers while there is none."""
+"""Answer queries of the API and the page from the store; answers are empty without a store."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Queries:
         self.reader = StoreReader(self.gateway.database)
 
     def latest(self, paddock: str | None = None) -> list[dict[str, Any]]:
-        """Present states as records, each with the newest reading of its probes beside it."""
+        """Present states as records, each with the newest reading of its probes."""
         store = self.reader.store()
         if store is None:
             return []
@@ -58,7 +58,7 @@ class Queries:
         )  # fmt: skip
 
     def known(self, paddock: str) -> bool:
-        """Whether there is such a paddock: in the outlines, or in the store."""
+        """Return True for a paddock in the outlines or, without outlines, in the store."""
         if self.paddocks.outlines is not None:
             return self.paddocks.known(paddock)
         store = self.reader.store()

@@ -49,7 +49,7 @@ class CappedSocket(socket.socket):
     most = 512
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """As socket.accept; BlockingIOError, nothing to accept, beyond the cap."""
+        """Accept a connection as socket.accept; BlockingIOError beyond the cap."""
         connection, address = super().accept()
         opened = _OPEN.setdefault(self, weakref.WeakSet())
         if sum(other.fileno() >= 0 for other in opened) >= self.most:
@@ -85,7 +85,7 @@ def listening(serve: Serve) -> CappedSocket:
 
 
 class Server:
-    """The HTTP server in a thread of its own, which also loads its packages.
+    """The HTTP server; its thread also loads the packages it needs.
 
     probed: called after readings of probes were stored.  status: what ``/health`` shows of the
     other threads.  UsageError or MissingError if it cannot serve.
@@ -120,7 +120,7 @@ class Server:
         self.task.start()
 
     def close(self) -> None:
-        """Finish the requests at hand, then end."""
+        """Finish the requests that have begun, then end."""
         self.task.stopping = True
         if self._loop is not None and self._stop is not None:
             with suppress(RuntimeError):  # it ended by itself

@@ -1,7 +1,7 @@
 """The archive of processed files, which is the log of the gateway.
 
 ``archive/000123-DIGEST.csv`` is the arrival with number 123: the file itself, renamed out of the
-spool. ``000123-DIGEST.about.json`` beside it holds what the file does not say: its original name
+spool. Its sidecar ``000123-DIGEST.about.json`` holds what the file lacks: its original name
 (escaped), the kind of file it was made from, its size and time, and the decisions that depended
 on the clock. Both are on the disk before anything is stored, so an arrival that the database does
 not know is processed again, in the order of the numbers and with the same decisions.
@@ -49,7 +49,7 @@ READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 @dataclass(frozen=True)
 class Stamp:
-    """Size in bytes and time of the last write, ns: equal while nobody writes to a file."""
+    """Size in bytes and time of the last write, ns: equal while a file is not written to."""
 
     size: int
     mtime_ns: int
@@ -57,7 +57,7 @@ class Stamp:
 
 @dataclass(frozen=True)
 class About:
-    """What an archived file does not say itself.
+    """Properties of an archived file that it does not contain.
 
     name: original name, escaped.  kind: table, scene, probes or removal.
     stamp: of the archived file, None if unknown.
@@ -82,7 +82,7 @@ class Archived:
 
     @cached_property
     def about(self) -> About:
-        """What the sidecar says; defaults where there is none."""
+        """The content of the sidecar; defaults without a sidecar."""
         if self.earlier_name is not None:
             kind = KINDS.get(self.path.suffix.lower(), "unknown")
             kind = "probes" if self.earlier_name == _EARLIER_PROBES else kind
@@ -199,7 +199,7 @@ def write_to_archive(content: bytes, archive: Path, number: int, about: About) -
 
 
 def move_to_quarantine(path: Path, folder: Path, name: str, reason: str) -> Path:
-    """Move a bad file to ``folder`` with ``NAME.reason.txt`` beside it, which is written first.
+    """Move a bad file to ``folder``, and before it write ``NAME.reason.txt`` there.
 
     name: original name, escaped. It is shortened where a file system could not hold it.
     """
@@ -219,7 +219,7 @@ def move_to_quarantine(path: Path, folder: Path, name: str, reason: str) -> Path
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """Return size and time of a file, None if there is none."""
+    """Return size and time of a file, None if it is missing."""
     try:
         status = path.stat()
     except OSError:

@@ -28,7 +28,7 @@ class Removal:
 
 
 def read_removal(path: Path, name: str) -> Removal:
-    """Read a request; DataError if it is none."""
+    """Read a request; DataError if the file is not one."""
     try:
         raw = json.loads(path.read_bytes())
         paddock, date = raw["paddock"], raw["date"]
@@ -45,7 +45,7 @@ def read_removal(path: Path, name: str) -> Removal:
 
 
 def write_removal(spool: Path, paddock: str, date: str) -> Path:
-    """Write a request into the spool; UsageError if ``date`` is none.
+    """Write a request into the spool; UsageError if ``date`` is not a date.
 
     date: a day removes all acquisitions of the paddock on that UTC day, a time that one.
     """

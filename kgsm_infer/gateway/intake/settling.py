@@ -22,7 +22,7 @@ UNCLOSED_S = 900.0
 
 @dataclass(frozen=True)
 class FolderEvents:
-    """What inotify reported, in its order: (name, True for closed or renamed into the folder)."""
+    """Events of inotify in their order: (name, True for closed or renamed into the folder)."""
 
     events: tuple[tuple[str, bool], ...] = ()
     overflow: bool = False
@@ -40,7 +40,7 @@ NO_EVENTS = FolderEvents()
 class Complete:
     """Files to process, in the order of their names.
 
-    again_s: seconds until a file that still changes should be looked at again, or None.
+    again_s: seconds until a file that still changes should be checked again, or None.
     waiting: name -> reason, of files that wait to be closed.
     """
 

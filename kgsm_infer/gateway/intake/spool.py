@@ -21,7 +21,7 @@ KINDS = {
     ".onnx": "model",
     ".removal": "removal",
 }
-#: Rasters lie beside the manifest that names them until it is processed.
+#: Rasters stay in the spool until the manifest that names them is processed.
 RASTERS = (".tif", ".tiff", ".nc", ".zip", ".vrt", ".aux.xml")
 #: Endings of names that programs give to files they have not finished: browsers, rsync and scp
 #: clients, FTP clients, BitTorrent clients, editors, Resilio, Syncthing, Nextcloud.

@@ -25,7 +25,7 @@ _NAMES = ("site", "date", "field", "orbit")
 
 @dataclass(frozen=True)
 class TableRules:
-    """How tables are read.
+    """Rules for reading tables.
 
     columns: contract name -> name in the file.  needed: columns that the model reads.
     statics: columns that outlines may provide.  contradictions: what to do with rows of one

@@ -2,7 +2,7 @@
 
 A data stream of type Basic takes ``{"timestamp": seconds, NAME: value}`` by POST with its private
 key, and skips keys it does not know; ours ride along and name the record. It keeps every POST,
-so before a POST is repeated whose answer was lost, the stream is asked whether it has it.
+so before a POST is repeated whose answer was lost, the stream is read to see if it has the value.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ..threads import Backoff, Task
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 10.0, 3600.0
 TIMEOUT_S = 20.0
-#: Records looked at together.
+#: Records read from the outbox at a time.
 MANY = 50
 
 
 def message(name: str, value: Value) -> bytes:
-    """What is posted of a value that has a number; farmOS reads ``timestamp`` and ``name``.
+    """Return the message for a value with a number; farmOS reads ``timestamp`` and ``name``.
 
     Soil moisture is in percent of volume, an index as it is; ``quantity`` and ``unit`` name it.
     """
@@ -99,7 +99,7 @@ def post(farmos: Farmos, value: Value) -> None:
 
 
 def has_it(farmos: Farmos, value: Value) -> bool:
-    """Whether the stream holds this number at this time already."""
+    """Return True if the stream holds this number at this time already."""
     window = {"start": value.acquired, "end": value.acquired, "limit": 100}
     status, body = _asked(farmos, value.paddock, "GET", window, None)
     expected = number_posted(value)

@@ -26,7 +26,7 @@ def topics(mqtt: Mqtt, name: str) -> str:
 
 
 def state_topic(mqtt: Mqtt, name: str, paddock: str) -> str:
-    """Where the present state of a paddock is retained."""
+    """Return the topic of the retained present state of a paddock."""
     return f"{topics(mqtt, name)}/paddock/{slug(paddock)}/state"
 
 

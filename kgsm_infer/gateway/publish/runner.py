@@ -1,4 +1,4 @@
-"""Run the publishers, each in a thread of its own.
+"""Run each publisher in a separate thread.
 
 General architecture. The transaction that stores a value also puts one message per publisher into
 the table ``outbox``, so nothing is published that a power cut could take back and nothing stored

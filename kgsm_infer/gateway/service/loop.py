@@ -157,7 +157,7 @@ class Service:
         }
 
     def pulse(self) -> bool:
-        """Beat if a beat is due; returns False if the gateway is asked to stop."""
+        """Beat if a beat is due; returns False after a request to stop."""
         now = time.monotonic()
         if now >= self._due["threads"]:
             self._due["threads"] = now + THREADS_S
@@ -199,7 +199,7 @@ class Service:
                 work.guarded(work.use_probes)
 
     def run(self) -> None:
-        """Work until the gateway is asked to stop."""
+        """Work until a signal requests the end."""
         work, wake, due = self.work, self.wake, self._due
         first = True
         while True:

@@ -1,7 +1,7 @@
-"""When the database is damaged, and before it is: backups, restoring, retention.
+"""Back up and restore the database, and delete what is older or larger than configured.
 
-The archive of taken files is the log, so nothing is lost with a database: the last good backup
-is put in its place and the arrivals it does not know are worked out again, by their numbers.
+The archive of processed files is the log, so nothing is lost with a database: the newest sound
+backup replaces it, and the arrivals that the backup lacks are processed again by their numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ READINGS_DAYS = 90
 READINGS_PER_PADDOCK = 50_000
 #: Most files kept in quarantine, reasons included.
 QUARANTINED = 2000
-#: Room kept for the files beside the database, which a start on a full disk needs.
+#: Bytes kept free for the -wal and -shm files, which a start on a full disk needs.
 RESERVE_BYTES = 262_144
 _RESERVE = "reserve"
 _BESIDE = ("", "-wal", "-shm")
@@ -48,7 +48,7 @@ def release(gateway: Gateway) -> bool:
 
 
 def is_sound(path: Path) -> bool:
-    """Whether SQLite finds the structure of a database file whole."""
+    """Return True if SQLite finds the structure of a database file sound."""
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
             return bool(db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
@@ -69,7 +69,7 @@ def back_up(store: Store, gateway: Gateway) -> Path:
             part.unlink()
         with closing(sqlite3.connect(part)) as copy:
             store.db.backup(copy)
-            copy.execute("PRAGMA journal_mode = DELETE")  # one file, no -wal beside it
+            copy.execute("PRAGMA journal_mode = DELETE")  # one file without a -wal file
     if not is_sound(part):
         part.unlink()
         raise StoreBroken(f"{gateway.database}: its copy is damaged, and so is it")
@@ -89,10 +89,10 @@ def backups(gateway: Gateway) -> list[Path]:
 
 
 def restore(gateway: Gateway, log: Log) -> Path | None:
-    """Put a damaged database aside and the newest sound backup in its place.
+    """Move a damaged database aside and restore the newest sound backup.
 
-    Returns the backup, or None where there is none and the store begins empty.
-    MissingError where somebody else keeps it open.
+    Returns the backup, or None if the store starts empty without one. MissingError if another
+    process keeps the database open.
     """
     with alone(gateway.database):
         return _restored(gateway, log)

@@ -1,4 +1,4 @@
-"""Telling systemd how we are (sd_notify): a datagram to the socket it names."""
+"""Send the state of the service to systemd (sd_notify): a datagram to its socket."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 def notify(message: str) -> None:
-    """Send ``READY=1``, ``WATCHDOG=1``, ``STOPPING=1`` …; nothing where no one listens."""
+    """Send ``READY=1``, ``WATCHDOG=1``, ``STOPPING=1`` …; nothing without a socket."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address or address[0] not in "/@":
         return
@@ -19,7 +19,7 @@ def notify(message: str) -> None:
 
 
 def watchdog_s() -> float | None:
-    """How often systemd wants to hear from us: half of WatchdogSec, or None."""
+    """Return the seconds between two beats of the watchdog, half of WatchdogSec, or None."""
     try:
         microseconds = int(os.environ.get("WATCHDOG_USEC", ""))
     except ValueError:

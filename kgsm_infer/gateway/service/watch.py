@@ -1,7 +1,7 @@
 """Process the files of the spool in order: archive, read, store.
 
-One thread does this. Publishers and the HTTP server have threads of their own; they read what is
-stored and never delay it.
+One thread does this. Publishers and the HTTP server run in other threads; they read what is stored
+and never delay it.
 """
 
 from __future__ import annotations
@@ -264,7 +264,7 @@ class Watch:
             file.write(digest)
 
     def _continue(self) -> None:
-        """Beat, and stop if the gateway is asked to."""
+        """Beat, and raise Interrupted after a request to stop."""
         if not self.may_go_on():
             raise Interrupted
 
@@ -308,7 +308,7 @@ class Watch:
     def scan(self, events: FolderEvents = NO_EVENTS, *, first: bool = False) -> float | None:
         """Process the complete files. first: after a start.
 
-        Returns the seconds until a file that still changes should be looked at again.
+        Returns the seconds until a file that still changes should be checked again.
         """
         self._spool.hear(events)
         if self.short:
@@ -551,7 +551,7 @@ class Watch:
                      count=len(found.refused))  # fmt: skip
 
     def _as_table(self, found: FileRows) -> Path:
-        """Write a scene's rows as the table that the archive keeps, beside its manifest."""
+        """Write a scene's rows as the table that the archive keeps."""
         from ...tables.table import write_csv
 
         target = self.gateway.archive / f".scene-{os.getpid()}.csv"

@@ -1,16 +1,17 @@
-"""The store: one SQLite file that holds what was taken, what came out, and what must be told.
+"""Store inputs, values and messages to publish in one SQLite file.
 
-A transaction is on the disk when it returns (WAL, synchronous FULL), so nothing is told that a
-power cut could take back. Each thread opens its own :class:`Store`. Those that may write share a
-lock beside the file, which a restore holds alone (:mod:`~kgsm_infer.gateway.store.lock`).
+A transaction is on the disk when it returns (WAL, synchronous FULL), so nothing is published that
+a power cut could take back. Each thread opens its own :class:`Store`. Writers share a lock file,
+which a restore holds alone (:mod:`~kgsm_infer.gateway.store.lock`).
 
-    arrival       the catalogue: every file taken, by sequence number and digest
+    arrival       the catalogue: every processed file, by sequence number and digest
     observation   the inputs of the newest acquisitions of each site (JSON numbers)
-    base          what older acquisitions of a paddock leave behind: usual, driest, wettest, count
+    base          the folded past of older acquisitions: usual, driest, wettest, count
+    removed       acquisitions that were removed by request
     value         soil moisture, one row per (paddock, acquisition, revision), never changed
     latest        the present state of each paddock: its newest acquisition's highest revision
-    outbox        what has still to be told, per sink
-    probe         readings of sensors in the ground
+    outbox        messages that are not published yet, per publisher
+    probe         readings of soil moisture probes
     used_probe    of those, the ones that correct the pass of their day
 """
 
@@ -21,7 +22,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, fields
+from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,9 @@ from .rows import NewestReading, Observed, Sensed, Value
 
 #: A value as a row; dataclasses.astuple copies deeply, a tenth of an arrival's time.
 _row_of_value = attrgetter(*(item.name for item in fields(Value)))
+_row_of_state = attrgetter(*(item.name for item in fields(PlaceState)))
 _OBSERVED = "paddock, acquired, orbit, site, means, numbers, why, sequence"
+_place_of_row = attrgetter("paddock", "acquired", "orbit", "site")
 _VALUE = ", ".join(item.name for item in fields(Value))
 _PREFIXED = ", ".join(f"value.{item.name}" for item in fields(Value))
 
@@ -55,7 +58,7 @@ class Store:
                 )
                 self.db.execute("PRAGMA busy_timeout = 20000")
                 if read_only and self._schema() < len(MIGRATIONS):
-                    Store(path).close()  # nobody has watched since an update of kgsm
+                    Store(path).close()  # the first start after an update of kgsm
                 if not read_only:
                     self.db.execute("PRAGMA journal_mode = WAL")
                     self.db.execute("PRAGMA synchronous = FULL")
@@ -65,7 +68,7 @@ class Store:
             raise
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file and release its lock."""
         with suppress(AttributeError):  # it never opened
             self.db.close()
         if self._lock is not None:
@@ -168,13 +171,17 @@ class Store:
         )
         return _observed(self._all(query, json.dumps(sorted(paddocks))))
 
-    def observations_between(self, paddock: str, since: int, until: int) -> list[Observed]:
-        """Return the stored inputs of a paddock from ``since`` to before ``until``, in order."""
+    def observations_of(self, ranges: Iterable[tuple[str, int, int]]) -> list[Observed]:
+        """Return the stored inputs of (paddock, since, until), in order; ``until`` is excluded."""
         query = (
-            f"SELECT {_OBSERVED} FROM observation WHERE paddock = ? AND acquired >= ? "
-            "AND acquired < ? ORDER BY acquired, orbit, site"
+            f"SELECT {_OBSERVED} FROM (SELECT json_extract(value, '$[0]') AS name, "
+            "json_extract(value, '$[1]') AS since, json_extract(value, '$[2]') AS until "
+            "FROM json_each(?)) CROSS JOIN observation "
+            "ON paddock = name AND acquired >= since AND acquired < until"
         )
-        return _observed(self.db.execute(query, (paddock, since, until)))
+        found = _observed(self._all(query, json.dumps(sorted(ranges))))
+        found.sort(key=_place_of_row)
+        return found
 
     def paddocks(self) -> list[str]:
         """Return the paddocks with stored inputs."""
@@ -185,21 +192,18 @@ class Store:
         )
         return [row[0] for row in self._all(query)]
 
-    def newest_times(self, paddock: str, count: int) -> list[int]:
-        """Return the times of the newest acquisitions of a paddock with inputs, newest first."""
-        query = (
-            "SELECT DISTINCT acquired, orbit FROM observation WHERE paddock = ? "
-            "ORDER BY acquired DESC, orbit DESC LIMIT ?"
-        )
-        return [row[0] for row in self.db.execute(query, (paddock, count))]
+    def acquisition_before(self, paddocks: Iterable[str], count: int) -> dict[str, tuple[int, str]]:
+        """Return (acquired, orbit) of the newest acquisition but ``count`` of each paddock.
 
-    def beyond(self, paddock: str, count: int) -> list[tuple[int, str]]:
-        """Return (acquired, orbit) of a paddock's inputs older than its newest ``count``."""
-        query = (
-            "SELECT DISTINCT acquired, orbit FROM observation WHERE paddock = ? "
-            "ORDER BY acquired DESC, orbit DESC LIMIT -1 OFFSET ?"
+        Paddocks with inputs of no more than ``count`` acquisitions are left out.
+        """
+        one = (
+            "(SELECT {} FROM observation WHERE paddock = value GROUP BY acquired, orbit "
+            "ORDER BY acquired DESC, orbit DESC LIMIT 1 OFFSET ?)"
         )
-        return self.db.execute(query, (paddock, count)).fetchall()
+        query = f"SELECT value, {one.format('acquired')}, {one.format('orbit')} FROM json_each(?)"
+        rows = self._all(query, count, count, json.dumps(sorted(paddocks)))
+        return {row[0]: (row[1], row[2]) for row in rows if row[1] is not None}
 
     def has_older(self, paddock: str, site: str, before: int) -> bool:
         """Return True if a site has stored inputs from before a time."""
@@ -289,13 +293,13 @@ class Store:
         marks = ", ".join("?" * (4 + len(fields(PlaceState))))
         self.db.executemany(
             f"INSERT OR REPLACE INTO base VALUES ({marks})",
-            [(*key, *astuple(base)) for key, base in bases.items()],
+            [(*key, *_row_of_state(base)) for key, base in bases.items()],
         )
 
     # -- what came out ---------------------------------------------------------------------
 
     def put_values(self, values: Sequence[Value], sinks: Sequence[str]) -> None:
-        """Insert values, move the present state where one is newer, and queue them to be told."""
+        """Insert values, move the present state where one is newer, and queue their messages."""
         marks = ", ".join("?" * len(fields(Value)))
         self.db.executemany(f"INSERT INTO value VALUES ({marks})", map(_row_of_value, values))
         self.db.executemany(
@@ -405,7 +409,7 @@ class Store:
         """Return how many values there are of each quantity."""
         return dict(self._all("SELECT quantity, count(*) FROM value GROUP BY quantity"))
 
-    # -- to be told ------------------------------------------------------------------------
+    # -- messages to publish -----------------------------------------------------------------
 
     def unsent(self, sink: str, limit: int, after: int = 0) -> list[tuple[int, int, Value]]:
         """(outbox id, times tried, value), oldest first, of ids beyond ``after``."""
@@ -449,8 +453,10 @@ class Store:
         )
         wanted = [] if paddocks is None else [json.dumps(sorted(paddocks))]
         rows = self._all(
-            f"SELECT name, at, avg(sm), count(*) FROM ({names}) JOIN probe ON paddock = name AND "
-            "at = (SELECT max(at) FROM probe AS p WHERE p.paddock = name) GROUP BY name",
+            "SELECT name, at, avg(sm), count(*) FROM (SELECT name, (SELECT max(at) FROM probe AS p "
+            f"INDEXED BY probe_by_time WHERE p.paddock = name) AS newest FROM ({names})) "
+            "CROSS JOIN probe INDEXED BY probe_by_time ON paddock = name AND at = newest "
+            "GROUP BY name",
             *wanted,
         )
         return {row[0]: NewestReading(row[1], row[2], row[3]) for row in rows}
@@ -471,7 +477,7 @@ class Store:
         return [Sensed(*row) for row in self._all("SELECT * FROM probe ORDER BY at")]
 
     def counts(self) -> dict[str, int]:
-        """How many rows the tables hold."""
+        """Return the number of rows of each table."""
         names = ("arrival", "observation", "value", "latest", "outbox", "probe")
         return {name: self._all(f"SELECT count(*) FROM {name}")[0][0] for name in names}
 
@@ -483,8 +489,9 @@ class Store:
 
 
 def _observed(rows: Iterable[tuple[Any, ...]]) -> list[Observed]:
-    loads = json.loads
+    rows = list(rows)
+    numbers = json.loads(f"[{','.join([row[5] for row in rows])}]")  # one call for all is faster
     return [
-        Observed(paddock, acquired, orbit, site, means == 1, loads(numbers), why, sequence)
-        for paddock, acquired, orbit, site, means, numbers, why, sequence in rows
+        Observed(row[0], row[1], row[2], row[3], row[4] == 1, own, row[6], row[7])
+        for row, own in zip(rows, numbers, strict=True)
     ]

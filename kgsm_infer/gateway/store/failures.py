@@ -1,4 +1,4 @@
-"""What can go wrong with the database file, in words: it is damaged, full, or in the way."""
+"""Name the failures of the database file: damaged, full, or not usable."""
 
 from __future__ import annotations
 

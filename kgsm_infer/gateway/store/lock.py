@@ -1,7 +1,7 @@
-"""Who may write a file, and who may put another in its place: a lock file beside it.
+"""Lock files: many processes write a database, one replaces it.
 
-A database that is renamed while somebody may write to it leaves that writer's log beside the file
-that takes its place. So writers share ``NAME.lock``, and who renames holds it alone.
+A process that still writes to a database after another file replaced it would leave its write-ahead
+log with the new file. So writers share ``NAME.lock``, and a restore holds it alone.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 
 from ...base.errors import MissingError
 
-#: Seconds to wait until all others let go: a post to farmOS may hang about that long.
+#: Seconds to wait for the other holders: a post to farmOS may take about that long.
 PATIENCE_S = 60.0
 
 
 def shared(path: Path) -> int | None:
-    """A descriptor that shares the lock of ``path`` until it is closed; waits for who is alone.
+    """Return a descriptor that shares the lock of ``path`` until it is closed, after a wait.
 
-    None where there can be no lock: on a disk that is full or read-only nobody writes.
+    None if no lock can be made: a disk that is full or read-only has no writers.
     """
     try:
         return _locked(path, fcntl.LOCK_SH)
@@ -47,7 +47,7 @@ def hold(path: Path) -> int:
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """With nobody else sharing the lock; MissingError where one does not let go in PATIENCE_S."""
+    """Hold the lock alone; MissingError if another process keeps it for PATIENCE_S."""
     until = time.monotonic() + PATIENCE_S
     while True:
         try:

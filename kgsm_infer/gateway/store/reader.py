@@ -24,7 +24,7 @@ class StoreReader:
     _cache: dict[str, bytes] = field(default_factory=dict)
 
     def store(self) -> Store | None:
-        """Return the present database, or None while there is no file."""
+        """Return the present database, or None without a file."""
         try:
             inode = os.stat(self.database).st_ino
         except OSError:

@@ -90,7 +90,7 @@ def put_used(
 
 
 def bears(store: Store, readings: Iterable[Sensed]) -> bool:
-    """Whether any reading is of the paddock and day of a stored acquisition."""
+    """Return True if a reading is of the paddock and day of a stored acquisition."""
     query = "SELECT 1 FROM observation WHERE paddock = ? AND acquired BETWEEN ? AND ? LIMIT 1"
     places = {(reading.paddock, day_of(reading.at)) for reading in readings}
     with explained(store.path):

@@ -274,21 +274,16 @@ class Updater:
     def _prune(self, paddocks: Iterable[str], keep_steps: int) -> None:
         """Fold the inputs of all but the newest acquisitions into the past of their paddocks."""
         store = self.store
-        keys = [
-            (name, acquired, orbit)
-            for name in sorted(paddocks)
-            for acquired, orbit in store.beyond(name, keep_steps)
-        ]
-        if not keys:
+        last = store.acquisition_before(paddocks, keep_steps)
+        if not last:
             return
-        wanted = set(keys)
-        last = {key[0]: key[1] for key in reversed(keys)}  # the newest to be pruned
+        ranges = [(name, -(2**62), acquired + 1) for name, (acquired, _) in last.items()]
         rows = [
             row
-            for name in sorted(last)
-            for row in store.observations_between(name, -(2**62), last[name] + 1)
-            if row.key in wanted
+            for row in store.observations_of(ranges)
+            if (row.acquired, row.orbit) <= last[row.paddock]
         ]
+        keys = sorted({row.key for row in rows})
         store.put_bases(fold(rows, store.bases(last)))
         store.drop_acquisitions(keys)
 
@@ -309,7 +304,7 @@ def retrieve_without_storing(
 
 
 def _blocks(rows: Sequence[Observed]) -> Iterator[list[Observed]]:
-    """Divide rows into blocks of whole days, oldest first; one block if there are no rows."""
+    """Divide rows into blocks of whole days, oldest first; an empty block without rows."""
     block: list[Observed] = []
     ordered = sorted(rows, key=attrgetter("acquired"))
     for _, day in groupby(ordered, key=lambda row: day_of(row.acquired)):

@@ -46,7 +46,7 @@ def corrected(
     readings: Sequence[Sensed],
     known: Mapping[Key, Value] | None = None,
 ) -> tuple[dict[Key, Value], list[str]]:
-    """Retrieved values, each pass moved by its readings, and what must be told of those not used.
+    """Retrieved values, each pass corrected by its readings, and reasons for unused ones.
 
     known: stored values. Of a paddock whose inputs were pruned, it is what its probe is
     compared with, less the correction it got. Without variances on the card, or readings, no

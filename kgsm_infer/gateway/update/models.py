@@ -1,8 +1,8 @@
 """The model in use, and putting another in its place without a stop.
 
 ``models/000012-001-HASH.onnx`` made the values of arrivals from number 12 on, until the next
-entry. The folder is the log of models as the archive is of arrivals, so a database worked out
-again gets each acquisition from the model that had it. A new file is tried first: card and
+entry. The folder is the log of models as the archive is of arrivals, so a database
+built again gets each acquisition from the model that had it. A new file is tried first: card and
 digests, then the last acquisition of every paddock through it. What fails goes to quarantine.
 """
 
@@ -26,7 +26,7 @@ from .retrieval import Loaded, load_model, retrieved
 
 #: Of the paddocks the model in use gives a number, how many a new one must.
 MIN_NUMBERS = 0.5
-#: Entries kept; older acquisitions worked out again get the oldest of them.
+#: Entries kept; older acquisitions that are processed again get the oldest of them.
 KEPT = 8
 
 _ENTRY = re.compile(r"(\d{6,})-(\d{3})-([0-9a-f]{16})\.onnx")

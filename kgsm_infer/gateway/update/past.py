@@ -9,7 +9,7 @@ is the mean of the paddock.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import groupby
 from operator import attrgetter
 
@@ -23,10 +23,11 @@ from ..store.rows import Observed
 #: Columns whose past is kept when an acquisition is pruned.
 COLUMNS = ("vh_db", "vv_db")
 
-#: (paddock, orbit, site, column) -> state; site '' is the paddock's mean.
+_numbers = attrgetter(*(item.name for item in fields(PlaceState)))
+#: (paddock, orbit, site, column); site '' is the paddock's mean.
 PlaceKey = tuple[str, str, str, str]
 Bases = Mapping[PlaceKey, PlaceState]
-_LONG_AGO = -(2**62)
+_LONG_AGO, _FAR_OFF = -(2**62), 2**62
 
 
 def fold(rows: Sequence[Observed], states: Bases) -> dict[PlaceKey, PlaceState]:
@@ -41,11 +42,18 @@ def fold(rows: Sequence[Observed], states: Bases) -> dict[PlaceKey, PlaceState]:
     if not series:
         return {}
     places = list(series)
-    history = History.of([states.get(place) for place in places])
+    new = PlaceState()
+    before = np.asarray([_numbers(states.get(place, new)) for place in places]).T.copy()
+    history = History(before[0].astype(np.int64), *before[1:])
     for step in range(max(map(len, series.values()))):
-        there = np.asarray([at for at, p in enumerate(places) if len(series[p]) > step])
-        history.add(np.asarray([series[places[at]][step] for at in there]), there)
-    return {place: history.state(at) for at, place in enumerate(places)}
+        there = [at for at, place in enumerate(places) if len(series[place]) > step]
+        values_db = np.asarray([series[places[at]][step] for at in there])
+        history.add(values_db, slice(None) if len(there) == len(places) else np.asarray(there))
+    columns = [column.tolist() for column in _numbers(history)]
+    return {
+        place: PlaceState(*state)
+        for place, state in zip(places, zip(*columns, strict=True), strict=True)
+    }
 
 
 def _values(
@@ -90,16 +98,12 @@ class Windows:
         Returns with them the time of each paddock's first row: all older rows are left out.
         aligned: one time for all paddocks, for models that compare paddocks of one pass.
         """
-        cuts = {name: self._cut(store, name, count) for name in sorted(paddocks)}
+        first = store.acquisition_before(paddocks, count - 1)
+        cuts = {name: first[name][0] if name in first else _LONG_AGO for name in sorted(paddocks)}
         if aligned and cuts:
             earliest = min(cuts.values())
             cuts = dict.fromkeys(cuts, earliest)
-        found = [
-            row
-            for name, cut in cuts.items()
-            for row in store.observations_between(name, cut, 2**62)
-        ]
-        return found, cuts
+        return store.observations_of((name, cut, _FAR_OFF) for name, cut in cuts.items()), cuts
 
     def past(self, store: Store, cuts: Mapping[str, int]) -> dict[PlaceKey, PlaceState]:
         """Return the states of paddocks, folded from the rows before their ``cuts``."""
@@ -109,20 +113,17 @@ class Windows:
         if fresh:
             for place, state in store.bases(fresh).items():
                 bases[place[0]][place] = state
-        rows: list[Observed] = []
+        ranges: list[tuple[str, int, int]] = []
         known: dict[PlaceKey, PlaceState] = {}
         for name, cut in cuts.items():
             since, states = (_LONG_AGO, bases[name]) if name in bases else self._folded[name]
             known.update(states)
             if since < cut:
-                rows += store.observations_between(name, since, cut)
+                ranges.append((name, since, cut))
             self._folded[name] = (cut, states)
+        rows = store.observations_of(ranges)
         for place, state in fold(rows, known).items():
             self._folded[place[0]][1][place] = state
         for name in cuts:
             found.update(self._folded[name][1])
         return found
-
-    def _cut(self, store: Store, paddock: str, count: int) -> int:
-        times = store.newest_times(paddock, count)
-        return times[-1] if len(times) == count else _LONG_AGO

@@ -1,6 +1,6 @@
-"""Stored inputs through the model: the one place where the gateway calls the library.
+"""Run the model on stored inputs; the only module of the gateway that calls the library.
 
-What a window needs stands in the rows; the store's history becomes the context columns.
+The rows hold the windows; the past in the store becomes the context columns.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Loaded:
 
     @property
     def shares_scene(self) -> bool:
-        """Whether a value depends on the other paddocks of its date."""
+        """Return True if a value depends on the other paddocks of its pass."""
         return any(
             CONTEXT[name].shared_by.is_scene for name in needed(self.columns, lambda _: False)
         )
