@@ -289,8 +289,8 @@ def main() -> None:
         sizes = SMOKE
     print(f"{os.cpu_count()} processors, load before the start {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as place:
-        old_store(Path(place), PADDOCKS)
-    if given.old:
+        old_store(Path(place), sizes.paddocks, 100 if options.smoke else 1)
+    if options.old:
         return
     with a_broker() as (folder, broker):
         measured(folder, broker, sizes)
@@ -390,15 +390,19 @@ def processor_s(work: Callable[[], Any]) -> float:
     return time.process_time() - began
 
 
-def old_store(folder: Path, paddocks: int) -> None:
-    """Print the costs at the tenth year, as processor time, which other work hardly changes."""
+def old_store(folder: Path, paddocks: int, shrink: int = 1) -> None:
+    """Print the costs at the tenth year, as processor time, which other work hardly changes.
+
+    shrink: divides passes, readings and files, for a smoke test.
+    """
+    passes = max(12, 52 // shrink)
     for dynamic in (("doy_sin",), ("vh_over_usual_db",)):
         model = made_model(folder / dynamic[0], dynamic=dynamic, steps=8, hidden=32)
         gateway = made_gateway(folder / f"old {dynamic[0]}", paddocks=paddocks, model=model)
         watch = Watch(gateway, load_paddocks(gateway), lambda *_, **__: None)
         watch.open()
         took = []
-        for at in range(52):
+        for at in range(passes):
             name = f"{at}.csv"
             drop(gateway, columns_of(6 * at, paddocks=paddocks), name)
             events = FolderEvents(((name, True),))
@@ -411,7 +415,8 @@ def old_store(folder: Path, paddocks: int) -> None:
         )
         watch.close()
     readings = [
-        Sensed(f"p{at % 20}", "", 1640995200 + at // 20 * 900, 0.2) for at in range(876_000)
+        Sensed(f"p{at % 20}", "", 1640995200 + at // 20 * 900, 0.2)
+        for at in range(876_000 // shrink)
     ]
     with Store(gateway.database) as store:
         store.put_probes(readings)
@@ -440,7 +445,7 @@ def old_store(folder: Path, paddocks: int) -> None:
     bad = folder / "quarantine"
     bad.mkdir()
     took = []
-    for _ in range(2000):
+    for _ in range(2000 // shrink):
         path = folder / "bad.csv"
         path.write_bytes(b"x")
         took.append(processor_s(lambda path=path: move_to_quarantine(path, bad, "bad.csv", "bad")))
