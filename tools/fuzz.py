@@ -121,7 +121,7 @@ def _wounded(content: bytes, rng: np.random.Generator) -> bytes:
     nasty = NASTY[int(rng.integers(len(NASTY)))]
     if kind == 6:
         return content[:at] + nasty + content[at:]
-    start, end = at, at  # the value that stands here
+    start, end = at, at  # the value at this position
     while start > 0 and content[start - 1 : start] not in b',:[{ \n="':
         start -= 1
     while end < len(content) and content[end : end + 1] not in b',:]} \n="':
@@ -136,7 +136,7 @@ def sound(values: Any, what: str) -> None:
 
 
 def kinds(folder: Path) -> Iterator[tuple[str, str, bytes, Check]]:
-    """(name, suffix, a whole file, what is asked of a damaged one)."""
+    """Yield name, suffix, an intact file, and the check of a damaged one."""
     write_twin(folder / "twin.csv", Twin(sites=4, years=1, seed=1))
     (folder / "c.toml").write_text(CONFIG)
     fit_and_export(read_config(folder / "c.toml"), folder)
@@ -173,7 +173,7 @@ def kinds(folder: Path) -> Iterator[tuple[str, str, bytes, Check]]:
         result = model.predict(read)
         number = (result.flags & flags.NO_NUMBER) == 0
         if not np.array_equal(np.isfinite(result.sm), number):
-            raise Fault("a number where a flag says there is none, or none where there is no flag")
+            raise Fault("a value despite a flag without a value, or no value and no such flag")
         if not ((result.sm[number] >= 0) & (result.sm[number] <= 1)).all():
             raise Fault("a number outside 0..1")
 
@@ -225,7 +225,7 @@ def limited(seconds: int) -> Iterator[None]:
 def attack(
     name: str, suffix: str, whole: bytes, check: Check, count: int, seed: int, folder: Path
 ) -> Counter[str]:
-    """How often a reader refused, read, or was at fault; faults are printed and kept."""
+    """Count refusals, reads and faults of a reader; print and store the faults."""
     rng, told = np.random.default_rng(seed), Counter[str]()
     path = folder / f"damaged{suffix}"
     path.write_bytes(whole)

@@ -1,10 +1,10 @@
-"""Where the coefficients of csrc's polynomials come from: python tools/polynomials.py
+"""Compute the coefficients of the polynomials in csrc: python tools/polynomials.py
 
 Each elementary function of the vector tiers is a polynomial on a range reduced exactly, of the
 smallest relative error a polynomial of its degree can have, its coefficients then rounded to
-float32. This prints them as they stand in csrc, and what is left of the error: that of the
-rounded polynomial alone. The error of the whole function, rounding of its sums included, stands
-in csrc/kgsm.h. tests/kernels/test_constants.py holds the printed digits against csrc.
+float32. The script prints them in the form of csrc, with the error of the rounded
+polynomial alone. csrc/kgsm.h gives the error of the whole function, including the rounding of its
+sums. tests/kernels/test_constants.py compares the printed digits with csrc.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def lawson(target: Callable[[Values], Values], low: float, high: float, degree: 
 
 @dataclass(frozen=True)
 class Polynomial:
-    """One polynomial of csrc: file and function it stands in, what it is and how it is made."""
+    """One polynomial of csrc: file, function, definition and method."""
 
     file: str
     function: str
@@ -82,7 +82,7 @@ class Polynomial:
     method: Method = remez
 
     def coefficients(self) -> NDArray[np.float32]:
-        """As csrc ships them, highest power first, (degree + 1,)."""
+        """Return the coefficients of csrc, highest power first, (degree + 1,)."""
         return np.float32(self.method(self.target, self.low, self.high, self.degree))[::-1]
 
     def error(self) -> float:

@@ -1,11 +1,11 @@
-"""Soil moisture as an Apache Beam pipeline: chunks of a Zarr archive, each retrieved by itself.
+"""Retrieve soil moisture in an Apache Beam pipeline, chunk by chunk of a Zarr archive.
 
     python beam.py model.core.onnx stack.zarr maps.zarr --side 256 [options of Beam's runner]
 
 stack.zarr: (time, y, x) variables named as a table's columns, unit included (``vh_linear``,
-``ndvi``, ``angle_deg``; statics without time). A chunk holds all times of its pixels, so a window
-is whole. The native engine is asked for: a worker needs numpy, xarray-beam and kgsm alone. A
-model that reads ``*_scene_db`` would average each chunk by itself: give those as variables.
+``ndvi``, ``angle_deg``; statics without time). A chunk has all times of its pixels, so windows are
+complete. With the native engine a worker needs only numpy, xarray-beam and kgsm. A model that
+reads ``*_scene_db`` would average over one chunk: pass these columns as variables.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Soil moisture as an openEO UDF: the retrieval runs where the archive is.
+"""Retrieve soil moisture in an openEO UDF, at the back end that has the archive.
 
     cube = backscatter.merge_cubes(ndvi).merge_cubes(angle)     # bands below, dimension t
     udf = openeo.UDF.from_file("openeo_udf.py", context={"model": "kgsm/model.core.onnx"})
     maps = cube.apply_dimension(process=udf, dimension="t")
     maps.execute_batch(job_options={"udf-dependency-archives": ["https://…/kgsm.zip#kgsm"]})
 
-The archive holds the package kgsm_infer (its wheel, unpacked) and the model file; numpy and
-xarray are the back end's. The native engine is asked for, so no onnxruntime has to be shipped.
-Bands are named as a table's columns, unit included (``vh_linear``, ``ndvi``, ``angle_deg``,
-statics too); ``context["bands"]`` renames a back end's own: {"VH": "vh_linear"}.
+The archive has the package kgsm_infer (its unpacked wheel) and the model file; the back end has
+numpy and xarray. The native engine is used, so onnxruntime is not needed. Bands are named like the
+columns of a table, unit included (``vh_linear``, ``ndvi``, ``angle_deg``, statics too);
+``context["bands"]`` renames the back end's bands: {"VH": "vh_linear"}.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""``kgsm-train data``: other people's files as the table of design §3."""
+"""``kgsm-train data``: convert published files to the table of design §3."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 
 OutOption = Annotated[Path, typer.Option("--output", "-o", help="CSV or Parquet file to write")]
-UnitOption = Annotated[str, typer.Option(help="of VV and VH: db (S1_GRD) or linear")]
+UnitOption = Annotated[str, typer.Option(help="unit of VV and VH: db (S1_GRD) or linear")]
 ToleranceOption = Annotated[
     float, typer.Option(help="greatest gap between an acquisition and its label")
 ]
@@ -45,17 +45,20 @@ def oznet(
     tolerance_hours: ToleranceOption = 12.0,
     simulated: Annotated[
         bool,
-        typer.Option("--simulate-backscatter", help="made from the labels, marked simulated"),
+        typer.Option(
+            "--simulate-backscatter", help="simulate VH from the labels, marked simulated"
+        ),
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="of the simulated speckle")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the simulated speckle")] = 0,
     download: Annotated[
-        bool, typer.Option("--download", help="first fetch what FOLDER lacks, checked")
+        bool, typer.Option("--download", help="first download the files that FOLDER lacks")
     ] = False,
-    commit: Annotated[str, typer.Option(help="to download instead of the usual one")] = "",
+    commit: Annotated[str, typer.Option(help="commit to download instead of the pinned one")] = "",
 ) -> None:
-    """The authors' repository of OzNet.
+    """Make a table of the OzNet repository.
 
     Daily, or one row per acquisition with --backscatter.
+    Example: kgsm-train data oznet OzNet_AOA --download --every 6 -o oznet.csv
     """
     from .join import Join
     from .oznet import (
@@ -69,15 +72,15 @@ def oznet(
 
     if backscatter is not None and (simulated or every > 1):
         raise UsageError(
-            "--backscatter brings dates and radar; --every and --simulate-backscatter go without"
+            "--backscatter has dates and radar; omit --every and --simulate-backscatter"
         )
     if commit and not download:
-        raise UsageError("--commit belongs to --download")
+        raise UsageError("--commit needs --download")
     preflight([output], [backscatter], suffixes=RESULTS, what="tables")
     choice = Choice(every, since, until, _names(without), swap_clay_sand)
     if download:
         fetched, kept = download_oznet(folder, commit=commit or COMMIT)
-        note(f"{folder}: {fetched} files fetched, {kept} were there")
+        note(f"{folder}: {fetched} files downloaded, {kept} already present")
     table = read_oznet(folder, choice)
     if simulated:
         table = simulate_backscatter(table, seed)
@@ -98,9 +101,10 @@ def ismn(
         str, typer.Option(help="daily (mean of the UTC day), every, or a UTC time such as 19:30")
     ] = "daily",
 ) -> None:
-    """International Soil Moisture Network.
+    """Make a table of International Soil Moisture Network archives.
 
-    Archives or folders: surface sensors, good readings.
+    Surface sensors, good readings.
+    Example: kgsm-train data ismn NETWORK.zip -o in_situ.csv
     """
     from .ismn import SensorSelection, read_ismn
 
@@ -121,14 +125,16 @@ def gee(
     unit: UnitOption = "db",
     tolerance_hours: ToleranceOption = 12.0,
     utc_offset_hours: Annotated[
-        float | None, typer.Option(help="clock of the labels' days and times; Yanco 10")
+        float | None, typer.Option(help="local time of the labels; Yanco 10")
     ] = None,
     keep: Annotated[
-        str, typer.Option(help="of rows that contradict each other: first, last or mean")
+        str, typer.Option(help="for conflicting duplicate rows: first, last or mean")
     ] = "refuse",
-    site: Annotated[str, typer.Option(help="of a logger's file; else its own title")] = "",
-    in_situ_column: Annotated[str, typer.Option(help="of a logger's file, with the water")] = "",
-    date_order: Annotated[str, typer.Option(help="of a logger's 06/10/22: mdy or dmy")] = "",
+    site: Annotated[str, typer.Option(help="site of a logger's file; its title by default")] = "",
+    in_situ_column: Annotated[
+        str, typer.Option(help="soil moisture column of a logger's file")
+    ] = "",
+    date_order: Annotated[str, typer.Option(help="order in a logger's 06/10/22: mdy or dmy")] = "",
 ) -> None:
     """Make a table of Earth Engine exports of Sentinel-1 at points.
 

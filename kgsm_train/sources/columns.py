@@ -1,8 +1,8 @@
-"""What every data source shares: a table with notes, written only when it reads back.
+"""Shared parts of the data sources: a table with notes, checked before it is written.
 
-A source (:mod:`sources_oznet`, :mod:`sources_ismn`, :mod:`sources_gee`) turns somebody's
-files into the table of design §3. What a person must know about the result (copied series,
-rows left out, labels unused) is a note, printed, never only logged.
+A source (:mod:`.oznet`, :mod:`.ismn`, :mod:`.earth_engine`) converts published files to the table
+of design §3. Findings that a user must know (copied series, rows left out, unused labels) are
+notes; the command prints them.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Sourced:
 
 
 def write_source(path: str | Path, sourced: Sourced) -> int:
-    """Write the table, whole or not at all; returns its rows.
+    """Write the table atomically and return its number of rows.
 
-    It first passes the checks every reader of it will apply: DataError names row, column,
-    value and cause.
+    The table first passes the checks of every reader. DataError names row, column, value and
+    cause.
     """
     features = [
         name
@@ -56,7 +56,7 @@ def nearest(
     other_time: Seconds,
     tolerance_seconds: float,
 ) -> NDArray[np.int64]:
-    """(R,) index of the other row of the same site nearest in time, -1 where none is near.
+    """Return (R,) the index of the nearest other row of the same site, -1 where none is near.
 
     site, time: (R,).  other_site, other_time: (Q,), any order.  A gap of exactly the
     tolerance is near; of two others equally near the earlier is taken.
@@ -91,7 +91,7 @@ def nearest(
 
 
 def used_once(index: NDArray[np.int64], gap_seconds: ArrayLike) -> NDArray[np.int64]:
-    """``index`` with every other row kept only where the gap to it is least, else -1.
+    """Keep each label only at the acquisition with the smallest gap; return -1 elsewhere.
 
     index: (R,) of :func:`nearest`.  gap_seconds: (R,) >= 0.  One label belongs to one
     acquisition; of two equally near the first row has it.
@@ -108,7 +108,7 @@ def used_once(index: NDArray[np.int64], gap_seconds: ArrayLike) -> NDArray[np.in
 
 
 def taken(values: ArrayLike, index: NDArray[np.int64]) -> NDArray[Any]:
-    """(R,) ``values[index]``; NaN or '' where the index is -1.
+    """Return (R,) ``values[index]``; NaN or '' where the index is -1.
 
     >>> taken([0.1, 0.2], np.array([1, -1])).tolist(), taken(["u", "v"], np.array([-1, 0])).tolist()
     ([0.2, nan], ['', 'u'])
@@ -123,5 +123,5 @@ def taken(values: ArrayLike, index: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def keep_rows(columns: Mapping[str, Any], keep: NDArray[np.bool_]) -> Columns:
-    """The rows where ``keep``, every column."""
+    """Select the rows where ``keep`` is true, in every column."""
     return {name: np.asarray(values)[keep] for name, values in columns.items()}

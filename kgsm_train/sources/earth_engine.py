@@ -1,6 +1,6 @@
-"""Exports of Sentinel-1 at points, Earth Engine's above all, as acquisitions (design §3).
+"""Read exports of Sentinel-1 at points, such as Earth Engine's (design §3).
 
-docs/earth_engine.md holds the scripts that make the exports. Earth Engine's own names are
+docs/earth_engine.md has the scripts that make the exports. Earth Engine's own names are
 read (``VV`` and ``VH``, S1_GRD in dB, S1_GRD_FLOAT linear; ``angle`` in degrees;
 ``system:time_start`` in milliseconds), and every name of the contract (``vh_db``,
 ``vh_gamma0_linear``, ``angle_deg``, ``date`` ...). The collection is sigma0 on the ellipsoid's
@@ -37,7 +37,7 @@ from .columns import Seconds, Sourced
 from .join import IN_UTC, Join, first_of, iso_dates, join_in_situ, with_ndvi
 from .loggers import AS_IT_SAYS, Logger, read_in_situ
 
-#: Names an export may give; the first that is there is read.
+#: Accepted column names; the first that the export has is read.
 SITE_NAMES = ("site", "sitename")
 TIME_NAMES = ("time", "date")
 MILLISECONDS_NAMES = ("system:time_start",)
@@ -45,11 +45,11 @@ ANGLE_NAMES = ("angle_deg", "angle")
 PASS_NAMES = ("orbit", "orbit_pass", "orbitProperties_pass", "orbit_direction", "pass")
 ORBIT_NAMES = ("relative_orbit", "relativeOrbitNumber_start")
 PIXEL_NAMES = ("pixels",)
-#: Text of the contract that comes along.
+#: Text columns of the table format that are copied.
 WORDS = ("field", "fold", "cluster")
 
 _PIXELS = Rule(0.0, 1e9, "a number of pixels", lambda _: FILL_CAUSE)
-#: A millisecond count whose last digits are gone: 1.65E+12, or 1650000000000 after it.
+#: A millisecond count that a spreadsheet rounded: 1.65E+12, or 1650000000000.
 _ROUNDED = re.compile(r"[+-]?(\d+)(?:\.(\d*))?[eE]\+?(\d+)")
 _LOST = (
     "is a rounded number: the time has lost its digits in a spreadsheet; export it again, "
@@ -58,15 +58,17 @@ _LOST = (
 
 
 def read_backscatter(path: str | Path, unit: str = "db", keep: str = "refuse") -> Sourced:
-    """Acquisitions of an export: site, date (UTC), vh_db, vv_db, angle_deg, orbit, and other
-    columns of the contract where it has them.
+    """Read the acquisitions of an export.
+
+    Columns: site, date (UTC), vh_db, vv_db, angle_deg, orbit, and other columns of the table
+    format where the export has them.
 
     unit: of VV and VH, ``db`` (S1_GRD) or ``linear`` (S1_GRD_FLOAT); a value that cannot be
     of it is refused. keep: as in :func:`kgsm_infer.tables.table.read_table`. Rows without any
     backscatter (masked, outside the swath) are left out. Rows of one pass over a site, which
     the archive cuts into slices, become one: mean in linear power, weighted by ``pixels``
     where the export has them. In an export of days, rows of one day and no orbit are not
-    taken for one pass: they may be an ascending and a descending one.
+    merged: they may be an ascending and a descending one.
     """
     if unit not in ("db", "linear"):
         raise UsageError(f"unit {unit!r} is neither db nor linear")
@@ -141,7 +143,7 @@ def read_earth_engine(
 
 
 def ndvi_of(path: str | Path) -> tuple[str, NDArray[np.str_], Seconds, NDArray[np.float64]]:
-    """Source, site, time and NDVI of an export, rows without an NDVI left out."""
+    """Return source, site, time and NDVI of an export, without rows that lack an NDVI."""
     sheet = read_sheet(path)
     name = first_of(sheet.columns, ("NDVI", "ndvi"))
     if name is None:
@@ -153,7 +155,7 @@ def ndvi_of(path: str | Path) -> tuple[str, NDArray[np.str_], Seconds, NDArray[n
 
 
 def place_and_time(sheet: Sheet) -> tuple[NDArray[np.str_], Seconds, NDArray[np.bool_]]:
-    """(R,) site, UTC time, and whether the time is a day alone."""
+    """Return (R,) site, UTC time, and True where the time is a date alone."""
     cells, check = sheet.columns, sheet.check
     name = first_of(cells, SITE_NAMES)
     if name is None:
@@ -177,18 +179,18 @@ def _from_milliseconds(check: CellParser, name: str, cells: Any) -> Seconds:
     texts = texts_of(cells)
     check.first(np.isnan(since_1970), name, texts, "empty; every row needs its time")
     lost = np.asarray([_digits_lost(text) for text in texts], np.bool_)
-    # rounded before it came here: a multiple of a thousand seconds, but of no minute or day
+    # rounded in an earlier file: a multiple of a thousand seconds, but of no minute or day
     lost |= (since_1970 % 1e6 == 0) & (since_1970 % 60_000 != 0)
     lost |= (since_1970 % 1e8 == 0) & (since_1970 % 86_400_000 != 0)
     check.first(lost, name, texts, _LOST)
     low, high = 1e11, 4.2e12  # 1973 to 2103 in milliseconds
-    reason = "is no time in milliseconds since 1970"
+    reason = "is not a time in milliseconds since 1970"
     check.first((since_1970 < low) | (since_1970 > high), name, texts, reason)
     return (since_1970 // 1000).astype(np.int64).astype("datetime64[s]")
 
 
 def _digits_lost(text: str) -> bool:
-    """Whether a count of milliseconds is written with fewer digits than a second needs.
+    """Return True if a count of milliseconds has fewer digits than a second needs.
 
     >>> [_digits_lost(text) for text in ("1.65E+12", "1.654838412345E+12", "1654838412345")]
     [True, False, False]
@@ -198,7 +200,7 @@ def _digits_lost(text: str) -> bool:
 
 
 def _numbers(sheet: Sheet, unit: str) -> dict[str, NDArray[np.float64]]:
-    """Numeric columns of the contract under their names, backscatter as sigma0 in dB."""
+    """Parse the numeric columns of the table format; backscatter as sigma0 in dB."""
     cells, check = sheet.columns, sheet.check
     names = {name: name for name in cells if name in RULES and name != "sm"}
     for polarisation in POLARISATIONS:
@@ -224,14 +226,14 @@ def _numbers(sheet: Sheet, unit: str) -> dict[str, NDArray[np.float64]]:
         if given and "linear" in given[0]:
             own = names[given[0]]
             values = numbers[f"{polarisation}_db"]
-            reason = "is no backscatter in linear power; nodata? leave the cell empty"
+            reason = "is not a backscatter in linear power; nodata? leave the cell empty"
             outside = RULES[f"{polarisation}_db"].outside(values)
             check.first(outside, own, texts_of(cells[own]), reason)
     return numbers
 
 
 def _rounded(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Backscatter to 0.0001 dB and angles to 0.001 degrees; what rounds to 0 dB stays."""
+    """Round backscatter to 0.0001 dB and angles to 0.001 degrees, but never to 0 dB."""
     digits = {"vh_db": 4, "vv_db": 4, "angle_deg": 3}.get(name)
     if digits is None:
         return values
@@ -240,7 +242,7 @@ def _rounded(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _orbits(cells: Mapping[str, Any], rows: int) -> NDArray[np.str_]:
-    """(R,) pass and relative orbit as one word, such as DESCENDING-16; '' where not given."""
+    """Return (R,) pass and relative orbit, such as DESCENDING-16; '' if absent."""
     parts = [
         cells[name] for name in (first_of(cells, PASS_NAMES), first_of(cells, ORBIT_NAMES)) if name
     ]

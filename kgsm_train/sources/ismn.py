@@ -1,4 +1,4 @@
-"""International Soil Moisture Network archives as the table of design §3, through ``ismn``.
+"""Convert ISMN archives to the table of design §3, with the package ``ismn``.
 
 Both layouts of the archives are read by the ``ismn`` package (extra ``[ismn]``). Times are
 UTC. ISMN's terms forbid passing the data on; cite Dorigo et al. 2021 and the networks.
@@ -22,18 +22,18 @@ from .columns import Columns, Seconds, Sourced
 from .ismn_archive import network_and_station, opened, quiet, reason_of
 
 DAY = 86400
-#: A reading stands for a time of day when it is at most this far from it.
+#: Greatest gap between a reading and the requested time of day.
 OVERPASS_SECONDS = 3 * 3600
 
 
 @dataclass(frozen=True)
 class SensorSelection:
-    """Which sensors and readings to take.
+    """Select sensors and readings.
 
-    min_depth_m, max_depth_m: the whole sensor lies between; 0.051 m because probes at two
+    min_depth_m, max_depth_m: limits of the whole sensor; 0.051 m because probes at two
         inches (0.0508 m) are the 5 cm probes of North America.
     flags: ISMN quality flags that count as good. ``G`` alone by default; an archive of 2019
-        at hand has no G at all, and U where no check objected.
+        has no G, and U where no check failed.
     when: ``daily`` (mean of the good readings of a UTC day), ``every`` (each good reading)
         or a UTC time such as ``19:30`` (each day's good reading nearest to it, within 3 h).
     """
@@ -56,7 +56,7 @@ class SensorSelection:
 
 @dataclass(frozen=True)
 class Readings:
-    """One sensor's good readings, in order of time: (R,) each."""
+    """Good readings of one sensor, in order of time: (R,) each."""
 
     time: Seconds
     value: NDArray[np.float64]
@@ -65,11 +65,11 @@ class Readings:
 def read_ismn(
     archives: Sequence[str | Path], surface: SensorSelection = SensorSelection()
 ) -> Sourced:
-    """One row per sensor and day (or reading).
+    """Read archives: one row per sensor and day (or reading).
 
     Columns: site (network_station_instrument_depths, the same in every archive), date, sm,
     temp_c (mean over the station's soil temperature sensors in the same depths, at the same
-    times; absent where there is none at all), readings (how many the row stands on), lat,
+    times; absent where no station has one), readings (their number in the row), lat,
     lon, depth_from_m, depth_to_m, station (the group: sensors of a station are not
     independent) and cluster (the network).
     """
@@ -100,14 +100,14 @@ def read_ismn(
     if np.isnan(table["temp_c"]).all():
         del table["temp_c"]
         found.notes.append(
-            "no soil temperature in these depths: frozen soil cannot be told from dry"
+            "no soil temperature in these depths: frozen soil cannot be distinguished from dry soil"
         )
     return Sourced(table, tuple(found.notes))
 
 
 @dataclass
 class _Found:
-    """What has been read so far. seen: site -> the archive it is from."""
+    """Series read so far. seen: site -> its archive."""
 
     parts: list[Columns] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -118,7 +118,7 @@ class _Found:
 
 
 def _add_station(found: _Found, station: Any, archive: str, surface: SensorSelection) -> None:
-    """The rows of a station's probes; a sensor that cannot be read costs itself."""
+    """Read the rows of a station's probes; leave out and count unreadable sensors."""
     moisture = [s for s in station.sensors.values() if s.variable == "soil_moisture"]
     found.other_depths.update(
         f"{item.depth.start:g}-{item.depth.end:g} m"
@@ -151,7 +151,7 @@ def _add_station(found: _Found, station: Any, archive: str, surface: SensorSelec
 
 
 def _nothing(names: str, found: _Found, surface: SensorSelection) -> None:
-    """DataError: why no row came of the archives."""
+    """Build the DataError that says why the archives gave no row."""
     if found.other_flags:
         raise DataError(
             f"{names}: no soil moisture reading is flagged {' or '.join(surface.flags)}; flags "
@@ -170,7 +170,7 @@ def _file(sensor: Any) -> str:
 
 
 def daily_mean(readings: Readings) -> tuple[Seconds, NDArray[np.float64], NDArray[np.int64]]:
-    """UTC days (D,), the mean of each day's readings, and how many they were.
+    """Return UTC days (D,), the mean of each day's readings, and their number.
 
     >>> time = np.array(["2020-01-01T00:00", "2020-01-01T12:00", "2020-01-03T01:00"])
     >>> day, mean, count = daily_mean(Readings(time.astype("datetime64[s]"), np.array([1., 2, 5])))
@@ -185,7 +185,7 @@ def daily_mean(readings: Readings) -> tuple[Seconds, NDArray[np.float64], NDArra
 
 
 def nearest_to(readings: Readings, time_of_day: str) -> NDArray[np.int64]:
-    """Index of each day's reading nearest to a UTC time, where one is within three hours.
+    """Return the index of each day's reading nearest to a UTC time, within three hours.
 
     >>> time = np.array(["2020-01-01T05:00", "2020-01-01T07:30", "2020-01-02T12:00"])
     >>> nearest_to(Readings(time.astype("datetime64[s]"), np.zeros(3)), "06:00").tolist()
@@ -207,7 +207,7 @@ def nearest_to(readings: Readings, time_of_day: str) -> NDArray[np.int64]:
 def _rows(
     station: Any, probe: Any, readings: Readings, warm: Sequence[Readings], when: str
 ) -> Columns:
-    """The rows of one sensor."""
+    """Build the rows of one sensor."""
     if when == "daily":
         time, sm, count = daily_mean(readings)
         date = np.datetime_as_string(time, unit="D")
@@ -237,7 +237,7 @@ def _rows(
 
 
 def _mean_at(time: Seconds, warm: Sequence[Readings], by_day: bool) -> NDArray[np.float64]:
-    """(R,) mean over sensors of what they read at ``time`` (or on that day); NaN for nothing."""
+    """Return (R,) the mean over sensors at ``time`` (or on that day); NaN if there is none."""
     total, count = np.zeros(len(time)), np.zeros(len(time))
     for readings in warm:
         at, value = readings.time, readings.value
@@ -254,7 +254,7 @@ def _mean_at(time: Seconds, warm: Sequence[Readings], by_day: bool) -> NDArray[n
 
 
 def _good(sensor: Any, surface: SensorSelection, others: Counter[str]) -> Readings:
-    """A sensor's readings with a good flag, one per time; ``others`` counts the rest."""
+    """Select a sensor's readings with a good flag, one per time; ``others`` counts the rest."""
     with quiet():
         frame = sensor.read_data()
     flag = frame[f"{sensor.variable}_flag"].to_numpy().astype(np.str_)

@@ -1,8 +1,8 @@
-"""What lies in an ISMN archive: its stations, through the ``ismn`` package.
+"""Read the stations of an ISMN archive with the ``ismn`` package.
 
-A download is a zip or its extracted folder, NETWORK/STATION/*.stm below whatever a person put
-on top of it; some give the folder of one network or one station. All of them are brought into
-the one layout the package reads. A series the package cannot read costs itself, and no more.
+A download is a zip or its extracted folder, NETWORK/STATION/*.stm below any
+number of folders; the folder of one network or one station is accepted too. All are linked into
+the layout that the package reads. A series that the package cannot read is left out and named.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from kgsm_infer.base.errors import DataError, MissingError
 from kgsm_infer.tables.text_column import shown
 
-#: What belongs to a station beside its series: its static variables.
+#: Static variables of a station.
 _KINDS = (".stm", ".csv")
 
 
@@ -36,9 +36,9 @@ class Archive:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Archive]:
-    """The stations of one archive; their series can be read inside.
+    """Open the stations of one archive; their series are readable inside the context.
 
-    MissingError without ``ismn``, DataError where this is no archive.
+    MissingError without ``ismn``, DataError if the path is not an archive.
     """
     _interface()
     if not path.exists():
@@ -68,19 +68,19 @@ def opened(path: Path) -> Iterator[Archive]:
 
 
 def network_and_station(sensor: Any) -> tuple[str, str]:
-    """Names of the folders the file lies in, NETWORK/STATION/file.stm in every archive."""
+    """Return the names of a file's two folders, NETWORK and STATION."""
     parts = PurePosixPath(str(sensor.filehandler.file_path).replace("\\", "/")).parts
     return parts[-3], parts[-2]
 
 
 def reason_of(error: Exception) -> str:
-    """An exception of the package in a few words."""
+    """Shorten an exception of the package."""
     return shown(error, 80) or type(error).__name__
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing of the package's progress on the terminal."""
+    """Hide the package's progress output."""
     logger = logging.getLogger()
     level = logger.level
     silent = io.StringIO()
@@ -96,7 +96,7 @@ Places = dict[tuple[str, str], list[str]]
 
 
 def _of_folder(folder: Path) -> Places:
-    """(network, station) -> files, of a folder that is an archive, a network or a station."""
+    """Return (network, station) -> files of an archive's, network's or station's folder."""
     places: Places = {}
     # the folders above count too: what is given may be a network's or a station's
     for file in sorted(folder.resolve().rglob("*")):
@@ -117,7 +117,7 @@ def _of_zip(path: Path) -> Places:
 
 
 def _add(places: Places, inside: PurePosixPath, file: str) -> None:
-    """Put a file where it belongs: by the two folders it lies in, or else by its own name."""
+    """Assign a file to a station by its two folders, or else by its name."""
     network, station = ("", "", *inside.parts)[-3:-1]
     if inside.suffix.lower() == ".stm" and f"_{station}_" not in inside.name:
         named = inside.name.split("_")  # CSE_NETWORK_STATION_variable_depths_sensor_dates.stm
@@ -133,7 +133,7 @@ def _has_series(files: Sequence[str]) -> bool:
 
 
 def _stage(path: Path, target: Path, files: Sequence[str]) -> None:
-    """A station's files in the package's layout: linked, or taken out of the zip."""
+    """Link or extract a station's files into the package's layout."""
     target.mkdir(parents=True)
     if path.is_dir():
         for file in files:
@@ -147,8 +147,8 @@ def _stage(path: Path, target: Path, files: Sequence[str]) -> None:
 
 
 def _read(root: Path, scratch: str) -> list[Any] | str:
-    """The stations below a root of the package's layout, or why they cannot be read."""
-    index = tempfile.mkdtemp(dir=scratch)  # beside the archive otherwise
+    """Open the stations below a root; DataError with the reason if that fails."""
+    index = tempfile.mkdtemp(dir=scratch)  # the package would write next to the archive otherwise
     try:
         with quiet():
             collection = _interface()(str(root), meta_path=index, temp_root=index).collection

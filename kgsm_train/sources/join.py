@@ -1,8 +1,7 @@
-"""Acquisitions and labels find each other: by time where both have one, else by the day.
+"""Join acquisitions and labels: by time if both have one, else by day.
 
-A label that is a day's mean belongs to its day, and to no clock time. So where either side is
-only a day, a day joins a day, in the site's local day where ``utc_offset_hours`` states it.
-What was decided stands in the notes.
+A daily mean has no time of day. If either side is a date alone, days are joined, in the local time
+of ``utc_offset_hours`` if it is stated. The notes report each decision.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ DAY = 86400
 
 @dataclass(frozen=True)
 class Join:
-    """How acquisitions and labels find each other.
+    """Tolerances of the join of acquisitions and labels.
 
     tolerance_hours: greatest gap between an acquisition and its label, where both have a
         time. Where either is a day, the day itself, and beyond 12 h a day more for each 24 h.
-    utc_offset_hours: the clock of the labels: of a time without a zone, and of the days.
-        None states nothing: UTC, which the notes say.
+    utc_offset_hours: local time of the labels, for times without a zone and for days.
+        None means UTC, and the notes report it.
     ndvi_gap_days: greatest gap to an NDVI of a separate export.
     """
 
@@ -42,20 +41,24 @@ class Join:
 
     def __post_init__(self) -> None:
         if not 0 < self.tolerance_hours <= 24 * 31:
-            raise UsageError(f"a tolerance of {self.tolerance_hours:g} hours cannot be meant")
+            raise UsageError(
+                f"tolerance must be above 0 and at most 744 hours, not {self.tolerance_hours:g}"
+            )
         if self.utc_offset_hours is not None and not -14 <= self.utc_offset_hours <= 14:
-            raise UsageError(f"no clock is {self.utc_offset_hours:g} hours from UTC")
+            raise UsageError(f"UTC offset must be within ±14 h, not {self.utc_offset_hours:g}")
         if not 0 < self.ndvi_gap_days <= 366:
-            raise UsageError(f"a gap of {self.ndvi_gap_days:g} days cannot be meant")
+            raise UsageError(
+                f"NDVI gap must be above 0 and at most 366 days, not {self.ndvi_gap_days:g}"
+            )
 
     @property
     def offset_seconds(self) -> int:
-        """Of the local clock; 0 where none is stated."""
+        """UTC offset in seconds; 0 if none is stated."""
         return round((self.utc_offset_hours or 0.0) * HOUR)
 
     @property
     def days(self) -> int:
-        """How many days a label may be from its acquisition, where days join."""
+        """Greatest distance between label and acquisition when days are joined."""
         return int(max(self.tolerance_hours - 12, 0) // 24)
 
 
@@ -64,7 +67,7 @@ IN_UTC = Join()
 
 @dataclass(frozen=True)
 class Times:
-    """(R,) utc: seconds since 1970; of a day its noon on the stated clock.  day: the local
+    """(R,) utc: seconds since 1970; a day is at its local noon.  day: the local
     day, days since 1970.  by_day: where nothing but the day is known."""
 
     utc: NDArray[np.int64]
@@ -73,7 +76,7 @@ class Times:
 
 
 def join_in_situ(acquisitions: Sourced, in_situ: Table, join: Join = IN_UTC) -> Sourced:
-    """Each acquisition with its label; each label once.
+    """Join labels to acquisitions; each label is used once.
 
     in_situ: a table with ``site`` and ``sm``. Its other columns come along: what does not
     change at a site (position, soil, fold, cluster) to every row of it, the rest from the
@@ -140,9 +143,9 @@ def with_ndvi(
     ndvi: NDArray[np.float64],
     join: Join = IN_UTC,
 ) -> Sourced:
-    """The table with ``ndvi`` from a separate export: nearest in time within the stated gap.
+    """Add ``ndvi`` from a separate export: the nearest in time within the stated gap.
 
-    site, time, ndvi: (Q,) of the export. It takes the place of an ``ndvi`` the table had;
+    site, time, ndvi: (Q,) of the export. It replaces an ``ndvi`` of the table;
     ``ndvi_gap_days`` is NDVI's date minus the acquisition's.
     """
     columns = dict(table.columns)
@@ -157,14 +160,14 @@ def with_ndvi(
     days[index >= 0] = (time[index[index >= 0]] - at[index >= 0]).astype(np.float64) / DAY
     notes = list(table.notes)
     if "ndvi" in columns:
-        notes.append(f"the NDVI of {source} takes the place of the one in the table")
+        notes.append(f"the NDVI of {source} replaces the one in the table")
     notes.append(f"{int((index >= 0).sum())} of {len(at)} rows have an NDVI")
     columns["ndvi"], columns["ndvi_gap_days"] = taken(ndvi, index), np.round(days, 3)
     return Sourced(columns, tuple(notes))
 
 
 def _acquisition_times(dates: Sequence[str], site: NDArray[np.str_], join: Join) -> Times:
-    """Of acquisitions, which are UTC unless they say otherwise; a day is the day as written."""
+    """Return the times of acquisitions: UTC if no zone is stated; days as written."""
     texts = [str(text) for text in dates]
     by_day = is_day_only(texts, site)
     utc = np.asarray([utc_seconds(text) for text in texts], np.int64)
@@ -175,7 +178,7 @@ def _acquisition_times(dates: Sequence[str], site: NDArray[np.str_], join: Join)
 
 
 def _label_times(table: Table, join: Join) -> Times:
-    """Of labels: a time without a zone is of the stated clock, a day the day as written."""
+    """Return the times of labels: local if no zone is stated; days as written."""
     texts = list(table.date_text)
     by_day = is_day_only(texts, table.site)
     zoned = np.asarray([states_zone(text) for text in texts], np.bool_)
@@ -192,7 +195,7 @@ def _noon(day: NDArray[np.int64], join: Join) -> NDArray[np.int64]:
 def _match(
     site: NDArray[np.str_], here: Times, other: NDArray[np.str_], there: Times, join: Join
 ) -> NDArray[np.int64]:
-    """(R,) index of each acquisition's label, -1 for none; a label with a time goes first."""
+    """Return (R,) the index of each acquisition's label or -1; labels with a time first."""
     found = np.full(len(site), -1, np.int64)
     timed, of_time = np.flatnonzero(~here.by_day), np.flatnonzero(~there.by_day)
     near = nearest(
@@ -222,7 +225,7 @@ def _labels(
     sm: NDArray[np.float64],
     label: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """(R,) the label of each acquisition: its own, or the mean of a day's readings."""
+    """Return (R,) the label of each acquisition: one reading, or the mean of a day."""
     values = np.where(label >= 0, sm[label], np.nan)
     days = (label >= 0) & here.by_day
     for row in np.flatnonzero(days & ~there.by_day[label]).tolist():
@@ -232,7 +235,7 @@ def _labels(
 
 
 def _decided(in_situ: Table, here: Times, there: Times, join: Join) -> list[str]:
-    """What was taken for what, in one line each."""
+    """Report each assumption about times in one line."""
     clock = (
         "UTC, as no --utc-offset-hours is stated"
         if join.utc_offset_hours is None
@@ -254,7 +257,7 @@ def _decided(in_situ: Table, here: Times, there: Times, join: Join) -> list[str]
 
 
 def _carried(table: Table) -> list[tuple[str, NDArray[Any]]]:
-    """Every column beside site, date and label; texts too long for a word stay behind."""
+    """Return all columns except site, date and label, without long texts."""
     numbers = [(name, values) for name, values in table.numbers.items() if name != "sm"]
     words = [
         (name, np.asarray(cells, np.str_))
@@ -265,7 +268,7 @@ def _carried(table: Table) -> list[tuple[str, NDArray[Any]]]:
 
 
 def _constant_at_sites(site: NDArray[np.str_], values: NDArray[Any]) -> bool:
-    """True where every site has one value throughout."""
+    """Return True if every site has one constant value."""
     _, first, code = np.unique(site, return_index=True, return_inverse=True)
     same = values == values[first][code]
     if values.dtype.kind == "f":
@@ -274,24 +277,24 @@ def _constant_at_sites(site: NDArray[np.str_], values: NDArray[Any]) -> bool:
 
 
 def _ordered(table: Columns) -> Columns:
-    """Contract columns first."""
+    """Put the columns of the table format first."""
     head = ("site", "date", "vh_db", "vv_db", "angle_deg", "orbit", "ndvi", "sm", "sm_gap_hours")
     return {name: table[name] for name in (*[h for h in head if h in table], *table)}
 
 
 def iso_dates(time: Seconds, by_day: NDArray[np.bool_]) -> NDArray[np.str_]:
-    """(R,) ISO 8601 in UTC, days as days."""
+    """Format (R,) ISO 8601 in UTC, days as dates."""
     seconds = np.char.add(np.datetime_as_string(time.astype("datetime64[s]")), "Z")
     return np.where(by_day, np.datetime_as_string(time.astype("datetime64[D]")), seconds)
 
 
 def first_of(cells: Mapping[str, Any], names: Sequence[str]) -> str | None:
-    """The first of ``names`` that is a column."""
+    """Return the first of ``names`` that is a column, or None."""
     return next((name for name in names if name in cells), None)
 
 
 def some(names: Any) -> str:
-    """The first few of some names."""
+    """Format the first five distinct names."""
     distinct = sorted({str(name) for name in names})
     return ", ".join(distinct[:5]) + (", ..." if len(distinct) > 5 else "")
 

@@ -1,13 +1,13 @@
-"""Soil moisture in situ: a table of the contract, or a logger's own file.
+"""Read in-situ soil moisture from a table or a logger's file.
 
-Loggers write titles above the header and units in it, or in a line below:
+Loggers write titles above the header, and units in the header or in the line below:
 
     Campbell Scientific TOA5     "TOA5","Site1",... / names / units / processing / data
     Onset HOBO                   "Plot Title: A" / "Date Time, GMT+10:00","Water Content, m3/m3"
     METER ZENTRA                 device / ports / "Timestamp"," m3/m3 Water Content" / data
 
-The site is the file's own title unless named; the column is the one whose unit is that of a
-soil moisture, percent or m3/m3 as the unit says. Where there are several, one has to be named.
+The site is the file's title unless one is named. The column is the one with percent or m3/m3 as
+its unit. If several columns qualify, one has to be named.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from kgsm_infer.tables.reading import open_text
 from kgsm_infer.tables.table import Table, read_table, table_from_columns
 from kgsm_infer.tables.text_column import shown
 
-#: A logger's header stands within so many lines.
+#: Number of lines in which the header is searched.
 TITLE_LINES = 12
 _TIME = re.compile(r"(date\W*time|timestamps?|time\W*stamp|date|time)\b", re.IGNORECASE)
 _ZONE = re.compile(r"(?:GMT|UTC)\s*([+-]\d{1,2})(?::?(\d{2}))?", re.IGNORECASE)
@@ -43,8 +43,11 @@ ORDERS = ("", "ymd", "mdy", "dmy")
 
 @dataclass(frozen=True)
 class Logger:
-    """What a logger's file may leave open. site: its name; the file's own title where empty.
-    column: that holds the soil moisture.  date_order: ``mdy`` or ``dmy`` of 06/10/22."""
+    """Answers to what a logger's file may leave open.
+
+    site: name; the file's title if empty.  column: name of the soil moisture column.
+    date_order: ``mdy`` or ``dmy`` for 06/10/22.
+    """
 
     site: str = ""
     column: str = ""
@@ -60,7 +63,7 @@ AS_IT_SAYS = Logger()
 
 @dataclass(frozen=True)
 class _Head:
-    """The lines above the data. line: of the header.  units: one per column, '' if none."""
+    """Lines above the data. line: of the header.  units: one per column, '' if none."""
 
     kind: str
     title: str
@@ -72,9 +75,9 @@ class _Head:
 def read_in_situ(
     path: str | Path, logger: Logger = AS_IT_SAYS, keep: str = "refuse"
 ) -> tuple[Table, tuple[str, ...]]:
-    """A table with ``sm``, and what was decided about it.
+    """Read a table with ``sm``, and notes on how it was read.
 
-    DataError names the file, and the line its header stands on where it is a logger's.
+    DataError names the file, and the header's line in a logger's file.
     """
     path = Path(path)
     if path.suffix.lower() not in (".parquet", ".pq", ".xlsx") and path.is_file():
@@ -84,12 +87,12 @@ def read_in_situ(
         if head is not None:
             return _read_logger(path, lines, head, logger, keep)
     if logger != AS_IT_SAYS:
-        raise UsageError(f"{path}: is a table; its site, column and dates need no option")
+        raise UsageError(f"{path}: is a table, not a logger's file; omit the options for loggers")
     return read_table(path, require=["sm"], keep=keep), ()
 
 
 def _records(lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers and cells, of a file separated by commas, semicolons or tabs."""
+    """Split lines at commas, semicolons or tabs; yield line numbers and cells."""
     for number, line in enumerate(lines, start=1):
         text = line.strip("\r\n")
         if not text.strip():
@@ -103,7 +106,7 @@ def _records(lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
 
 
 def _head(lines: Sequence[tuple[int, list[str]]], path: Path) -> _Head | None:
-    """Where the header of a logger's file stands; None where this is no logger's file."""
+    """Find the header of a logger's file; return None for any other file."""
     if not lines or {"site", "date"} <= set(lines[0][1]):
         return None
     for at, (number, cells) in enumerate(lines[:TITLE_LINES]):
@@ -128,7 +131,7 @@ def _head(lines: Sequence[tuple[int, list[str]]], path: Path) -> _Head | None:
 
 
 def _units(names: Sequence[str], below: Sequence[str]) -> list[str]:
-    """The unit of each column: in its name, or in the line below where that is no data."""
+    """Return the unit of each column, from its name or from a line of units below."""
     has_units = len(below) == len(names) and not any(re.search(r"\d{4}|\d+:\d+", c) for c in below)
     return [
         f"{name} {unit}" if has_units else name
@@ -148,7 +151,7 @@ def _read_logger(
     at_sm, percent = _moisture(what, head, logger.column)
     site = logger.site or head.title
     if not site:
-        raise DataError(f"{what}: it names no site; give it with --site")
+        raise DataError(f"{what}: no site name in the file; pass --site")
     data = [
         (number, cells)
         for number, cells in lines
@@ -177,7 +180,7 @@ def _read_logger(
         outside = RULES["sm"].outside(share)
         if outside.any():
             worst = share[outside][0] * 100
-            raise DataError(f"{what}: {worst:g} percent is no soil moisture")
+            raise DataError(f"{what}: {worst:g} percent is not a soil moisture")
         table = Table(
             table.source, table.site, table.date_text, table.date, {"sm": share}, table.text,
             table.row_number, table.given, table.notes,
@@ -188,7 +191,7 @@ def _read_logger(
 
 
 def _moisture(what: str, head: _Head, wanted: str) -> tuple[int, bool]:
-    """Which column holds the soil moisture, and whether in percent."""
+    """Return the index of the soil moisture column, and True if it is in percent."""
     cubic = [i for i, unit in enumerate(head.units) if _CUBIC.search(unit)]
     percent = [
         i
@@ -213,16 +216,18 @@ def _moisture(what: str, head: _Head, wanted: str) -> tuple[int, bool]:
             f"{what}: no column states m3/m3 or percent of water as its unit; it has {names}"
         )
     if len(found) > 1:
-        raise DataError(f"{what}: {names} may all be it; say which with --in-situ-column")
+        raise DataError(
+            f"{what}: {names} may all be soil moisture; choose one with --in-situ-column"
+        )
     return found[0], found[0] not in cubic
 
 
 def _dates(what: str, cells: Sequence[tuple[int, str]], order: str) -> list[str]:
-    """ISO 8601 of a logger's times; DataError where a date may be two days."""
+    """Convert a logger's times to ISO 8601; DataError if a date is ambiguous."""
     found = [_PAIRS.match(text) for _, text in cells]
     if not all(found):
         number, text = next(cell for cell, one in zip(cells, found, strict=True) if not one)
-        raise DataError(f"{what}: line {number}: {shown(text)} is no date and time")
+        raise DataError(f"{what}: line {number}: {shown(text)} is not a date and time")
     parts = [one.groups() for one in found if one]
     if not order:
         order = _order(what, parts, cells)
@@ -235,7 +240,9 @@ def _dates(what: str, cells: Sequence[tuple[int, str]], order: str) -> list[str]
         try:
             np.datetime64(moment)
         except ValueError:
-            raise DataError(f"{what}: line {number}: {shown(text)} is no date and time") from None
+            raise DataError(
+                f"{what}: line {number}: {shown(text)} is not a date and time"
+            ) from None
         dates.append(moment)
     return dates
 
@@ -243,7 +250,7 @@ def _dates(what: str, cells: Sequence[tuple[int, str]], order: str) -> list[str]
 def _order(
     what: str, parts: Sequence[tuple[str | None, ...]], cells: Sequence[tuple[int, str]]
 ) -> str:
-    """Year, month and day of 2022-06-10, 06/10/22 or 10/06/22, as far as the series tells."""
+    """Determine the order of year, month and day from the whole series."""
     firsts, seconds = ([int(part[i] or 0) for part in parts] for i in (0, 1))
     if all(len(part[0] or "") == 4 for part in parts):
         return "ymd"
@@ -256,7 +263,7 @@ def _order(
     if month_first == day_first:
         number, text = cells[0]
         raise DataError(
-            f"{what}: line {number}: {shown(text)} may have the day or the month first; say which "
-            "with --date-order dmy or mdy"
+            f"{what}: line {number}: {shown(text)} may have the day or the month first; pass "
+            "--date-order dmy or mdy"
         )
     return "mdy" if month_first else "dmy"

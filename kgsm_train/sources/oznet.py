@@ -1,13 +1,13 @@
-"""OzNet, Yanco: the authors' public repository (yuyi13/OzNet_AOA, MIT) as one table.
+"""Read OzNet, Yanco, from the authors' public repository (yuyi13/OzNet_AOA, MIT).
 
-28 stations, daily 2016-2021: soil moisture of the top 5 cm with the auxiliaries the authors
-put beside it (TERN soil, ANUClimate v2 weather, CMRSET evapotranspiration, 100 m fused NDVI,
+28 stations, daily 2016-2021: soil moisture of the top 5 cm with the authors' auxiliary
+data (TERN soil, ANUClimate v2 weather, CMRSET evapotranspiration, 100 m fused NDVI,
 albedo and surface temperature), and the authors' four folds. Cite Smith et al. 2012 for the
-network. The repository holds no radar: backscatter comes from an Earth Engine export
-(docs/earth_engine.md), or is simulated and says so in every row.
+network. The repository has no radar: backscatter comes from an Earth Engine export
+(docs/earth_engine.md), or is simulated and marked so in every row.
 
-Two traps are reported and never mended in silence. Stations y7, y8 and y9 carry one and the
-same series. And the columns ``clay`` and ``sand`` look swapped; see :func:`swapped_clay_note`.
+Two faults of the data are reported and not corrected. Stations y7, y8 and y9 have the same
+series. The columns ``clay`` and ``sand`` look swapped; see :func:`swapped_clay_note`.
 """
 
 from __future__ import annotations
@@ -77,12 +77,12 @@ STATION_COLUMNS: dict[str, tuple[str, Rule]] = {
 
 @dataclass(frozen=True)
 class Choice:
-    """What to take from the repository.
+    """Selection of days and stations.
 
     every_days: keep every n-th day (the same days at all stations; antecedent rain is
         summed before). 1 keeps the daily series as it is; 6 or 12 look like Sentinel-1.
     since, until: first and last day, ISO, empty for no bound.
-    without: stations left out.
+    without: stations to leave out.
     swap_clay_sand: exchange the two columns; otherwise they stay as published.
     """
 
@@ -105,7 +105,7 @@ class Choice:
 
 
 def read_oznet(folder: str | Path, choice: Choice = Choice()) -> Sourced:
-    """The daily table of a copy of the repository at ``folder``.
+    """Read the daily table from a copy of the repository at ``folder``.
 
     Columns: site, date (a local day), sm, lat, lon, fold (the authors' ``iteration``),
     cluster, those of STATION_COLUMNS, ``rain_3d_mm`` ``rain_7d_mm`` ``rain_30d_mm`` (sums
@@ -153,7 +153,7 @@ def read_oznet(folder: str | Path, choice: Choice = Choice()) -> Sourced:
 
 
 def identical_series_notes(columns: Columns) -> list[str]:
-    """A line for every group of sites with one and the same series of labels, and their folds."""
+    """Report each group of sites with the same series of labels, with their folds."""
     site, sm = np.asarray(columns["site"]), np.asarray(columns["sm"], np.float64)
     day, fold = np.asarray(columns["date"]), np.asarray(columns["fold"])
     same: dict[bytes, list[str]] = {}
@@ -167,15 +167,15 @@ def identical_series_notes(columns: Columns) -> list[str]:
         if len(names) > 1:
             folds = [str(fold[site == name][0]) for name in names]
             notes.append(
-                f"{', '.join(names)} carry the same series of soil moisture, in folds "
+                f"{', '.join(names)} have the same series of soil moisture, in folds "
                 f"{', '.join(folds)}: a model tested on one has seen its labels at another; "
-                "whose series it is cannot be told: leave them out with --without"
+                "the original is unknown: leave them out with --without"
             )
     return notes
 
 
 def few_stations_note(columns: Columns) -> list[str]:
-    """A line when the series goes on after most of the stations have stopped.
+    """Report a series that continues after most stations have ended.
 
     From there on a score is that of the few, whatever the fold.
     """
@@ -197,7 +197,7 @@ def few_stations_note(columns: Columns) -> list[str]:
 
 
 def swapped_clay_note(columns: Columns) -> list[str]:
-    """A line when the labels contradict the texture, and fit it with clay and sand exchanged.
+    """Report labels that contradict the texture and fit it with clay and sand exchanged.
 
     A soil's surface dries below its wilting point, but not to half of it for most of the
     time. So the share of labels below half the wilting point (Saxton and Rawls 2006, Eq 1,
@@ -224,7 +224,7 @@ def swapped_clay_note(columns: Columns) -> list[str]:
 def wilting_point(
     clay_share: NDArray[np.float64], sand_share: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Soil moisture at 1500 kPa, m3 m-3 (Saxton and Rawls 2006, Eq 1, 1 % organic matter).
+    """Compute soil moisture at 1500 kPa, m3 m-3 (Saxton and Rawls 2006, Eq 1, 1 % organic matter).
 
     >>> wilting_point(np.array([0.2]), np.array([0.4])).round(3).tolist()
     [0.128]
@@ -243,7 +243,7 @@ def wilting_point(
 
 
 def simulate_backscatter(daily: Sourced, seed: int = 0) -> Sourced:
-    """The table with ``vh_db`` and ``angle_deg`` from the water cloud model run forward.
+    """Simulate ``vh_db`` and ``angle_deg`` with the forward water cloud model.
 
     Real NDVI and labels, the parameters, speckle and roughness of
     :class:`kgsm_train.sources.simulate.Twin` as it comes, 40 degrees. ``source`` is "simulated" in
@@ -270,10 +270,10 @@ def simulate_backscatter(daily: Sourced, seed: int = 0) -> Sourced:
 def with_backscatter(
     daily: Sourced, export: str | Path, unit: str = "db", join: Join = LOCAL_DAY
 ) -> Sourced:
-    """One row per acquisition of an Earth Engine export, with the daily table joined to it.
+    """Join the daily table to the acquisitions of an Earth Engine export, one row each.
 
-    Noon of a local day stands for that day, so a tolerance of 12 h gives every acquisition
-    the day it falls in.
+    A day is placed at its local noon, so a tolerance of 12 h gives every acquisition its own
+    day.
     """
     features = [name for name, v in daily.columns.items() if np.asarray(v).dtype.kind in "fiu"]
     in_situ = table_from_columns(daily.columns, "OzNet", features=features, require=["sm"])
@@ -292,7 +292,7 @@ def _chosen_days(day: NDArray[np.datetime64], choice: Choice) -> NDArray[np.bool
 
 @dataclass(frozen=True)
 class _Sites:
-    """The list of stations: all (S,)."""
+    """List of stations: all (S,)."""
 
     name: list[str]
     lat: NDArray[np.float64]
@@ -332,7 +332,7 @@ def _read_sites(folder: Path) -> _Sites:
 
 
 def _read_station(path: Path) -> tuple[NDArray[np.datetime64], Columns]:
-    """Days (R,) in order, and the columns one station's file gives."""
+    """Read one station's file: days (R,) in order, and its columns."""
     sheet = read_sheet(path)
     cells, check = sheet.columns, sheet.check
     _need(path, cells, ("time", "ndvi_500m", *STATION_COLUMNS))
@@ -352,7 +352,7 @@ def _read_station(path: Path) -> tuple[NDArray[np.datetime64], Columns]:
 
 
 def trailing_sum(values: NDArray[np.float64], days: int) -> NDArray[np.float64]:
-    """(R,) sum of a day and the ``days - 1`` before it; NaN where one of them is not there.
+    """Return (R,) the sum of a day and the ``days - 1`` before it; NaN if one is missing.
 
     >>> trailing_sum(np.array([1.0, 2.0, np.nan, 4.0, 5.0]), 2).tolist()
     [nan, 3.0, nan, nan, 9.0]

@@ -62,7 +62,7 @@ Fetch = Callable[[str], bytes]
 def download_oznet(
     folder: str | Path, *, commit: str = COMMIT, fetch: Fetch | None = None
 ) -> tuple[int, int]:
-    """Download the repository's tables; return how many were fetched, and how many were there.
+    """Download the repository's tables; return the numbers of files downloaded and already present.
 
     A file with the right checksum is not fetched again, so an interrupted download resumes.
     fetch: URL -> bytes, the network by default.

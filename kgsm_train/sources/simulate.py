@@ -1,4 +1,4 @@
-"""The labelled twin: a simulated table whose truth is known.
+"""Simulate a labelled twin: a table whose truth is known.
 
 Rain drives a bucket of soil water, NDVI follows crop seasons, the water cloud model's
 forward direction (Eqs 1-5) with a known A makes the backscatter, and speckle of a chosen
@@ -44,13 +44,13 @@ _SPIN_UP_DAYS = 60
 
 @dataclass(frozen=True)
 class Twin:
-    """What to simulate. Same values, same table.
+    """Parameters of the simulated twin. Equal parameters give equal tables.
 
-    sites, years, start: size, and the first day (ISO).  seed: of all that is random.
+    sites, years, start: size, and the first day (ISO).  seed: of the random generator.
     a, b, e, c_db, d_db: the true WCM (Eqs 1-5).
     looks: equivalent number of looks; speckle is gamma with mean 1, variance 1 / looks.
     roughness_db: standard deviation of each site's own offset of C.
-    gap_share: share of planned acquisitions that are not there.
+    gap_share: share of planned acquisitions that are missing.
     cloud_share: share of acquisitions without NDVI.
     probe_noise: standard deviation of the label around the true SM, m3 m-3.
     """
@@ -96,17 +96,17 @@ class Twin:
 
     @property
     def wcm(self) -> Wcm:
-        """The true parameter set, to be read with the angle of each acquisition."""
+        """True parameter set; uses the angle of each acquisition."""
         return Wcm(a=self.a, b=self.b, e=self.e, angle_rule="column")
 
 
 def simulate(twin: Twin) -> Columns:
-    """The table alone, of :func:`simulate_with_weather`."""
+    """Simulate the table alone; see :func:`simulate_with_weather`."""
     return simulate_with_weather(twin)[0]
 
 
 def simulate_with_weather(twin: Twin) -> tuple[Columns, Columns]:
-    """The table, column -> (R,) values, in order of site and date, and the weather behind it.
+    """Simulate the table, column -> (R,) values by site and date, and its weather.
 
     site, date (ISO text), vh_db, angle_deg, ndvi (NaN under cloud), clay (share),
     sm (the label), sm_true, vh_noise_free_db (with the site's roughness, without speckle),
@@ -141,13 +141,13 @@ def _dates(first: date, days: ArrayLike) -> list[str]:
 
 
 def write_twin(path: str | Path, twin: Twin, weather: str | Path | None = None) -> int:
-    """Write the table as CSV and its truth beside it as JSON; returns the rows written.
+    """Write the table as CSV and its truth as JSON with the same stem; return the rows written.
 
-    weather: a file for the daily rain that drives the soil water, if it is wanted.
+    weather: optional file for the daily rain that drives the soil water.
 
-    The file has one column more than :func:`simulate`, ``sm_oracle`` of :func:`oracle`: the
-    mark a model is held against.
-    UsageError for a name that ends in ``.json``: that is the sidecar's.
+    The file has one column more than :func:`simulate`: ``sm_oracle`` of :func:`oracle`, the
+    reference for a model.
+    UsageError for a name that ends in ``.json``, the name of the truth file.
     """
     path = Path(path)
     sidecar = path.with_suffix(".json")
@@ -173,7 +173,7 @@ def write_twin(path: str | Path, twin: Twin, weather: str | Path | None = None) 
 
 
 def oracle(twin: Twin, columns: Columns) -> Array:
-    """(R,) the best SM from one acquisition alone, knowing everything but the site's secrets.
+    """Return (R,) the best SM from one acquisition, given all but the site's own offsets.
 
     The posterior mean given the backscatter, NDVI and angle of the row, with the true WCM,
     the gamma density of the speckle, the roughness integrated out, and the SM of the whole
@@ -223,7 +223,7 @@ def _site(
     season: Array,
     regional_mm: Array,
 ) -> tuple[Columns, SoilWater]:
-    """The rows of one site, and its rain and moisture on every day."""
+    """Simulate the rows of one site, and its rain and moisture on every day."""
     clay = rng.uniform(0.08, 0.5)
     water = _soil_water(rng, season, regional_mm, clay)
     sm_day = water.sm[_SPIN_UP_DAYS:]
@@ -262,7 +262,7 @@ def _site(
 
 
 def _rain_mm(rng: np.random.Generator, season: Array) -> Array:
-    """Daily rain of the region: a wet-dry chain, wetter in winter, exponential amounts."""
+    """Simulate daily rain of the region: a wet-dry chain, wetter in winter, exponential amounts."""
     wet = np.zeros(len(season), bool)
     before = False
     for day, warm in enumerate(season):
@@ -274,7 +274,7 @@ def _rain_mm(rng: np.random.Generator, season: Array) -> Array:
 def _soil_water(
     rng: np.random.Generator, season: Array, regional_mm: Array, clay: float
 ) -> SoilWater:
-    """Rain and SM of the top 100 mm on every day: rain in, exponential dry-down, quick drainage.
+    """Simulate rain and SM of the top 100 mm daily: exponential dry-down, quick drainage.
 
     Clay holds more water and gives it up more slowly (porosity, wilting point and field
     capacity rise with clay roughly as in Saxton and Rawls 2006).
@@ -296,7 +296,7 @@ def _soil_water(
 
 
 def _crop_ndvi(rng: np.random.Generator, days: int) -> Array:
-    """Daily NDVI: a bare base, one crop a year on the site's own days, cut at harvest."""
+    """Simulate daily NDVI: a bare base, one crop a year on the site's own days, cut at harvest."""
     base = rng.uniform(0.12, 0.22)
     peak_day, width = rng.uniform(40.0, 320.0), rng.uniform(45.0, 75.0)
     day = np.arange(days, dtype=float)

@@ -248,7 +248,7 @@ def test_what_a_loggers_file_leaves_open_is_asked_for(tmp_path):
         read_in_situ(path)
     two = TOA5.replace("T_5cm_Avg", "VWC_10cm_Avg").replace("Deg C", "m^3/m^3")
     path.write_text(two.format(unit="m^3/m^3", value="0.2").replace("18.2", "0.3"))
-    with pytest.raises(DataError, match="VWC_5cm_Avg, VWC_10cm_Avg may all be it"):
+    with pytest.raises(DataError, match="VWC_5cm_Avg, VWC_10cm_Avg may all be soil moisture"):
         read_in_situ(path)
     chosen, _ = read_in_situ(path, Logger(column="VWC_10cm_Avg"))
     assert chosen.numbers["sm"][0] == 0.3

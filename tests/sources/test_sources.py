@@ -854,7 +854,7 @@ def test_ismn_network_is_read_below_a_folder_on_top(ismn_zip, tmp_path):
     assert set(table.columns["cluster"]) == {"NET"}
     assert set(table.columns["site"]) == {"NET_one_Probe-X_0.05-0.05m"}
     assert "temp_c" not in table.columns
-    assert any("frozen soil cannot be told" in note for note in table.notes)
+    assert any("frozen soil cannot be distinguished" in note for note in table.notes)
 
 
 def test_ismn_extracted_folder_reads_as_the_zip(ismn_zip, tmp_path):
