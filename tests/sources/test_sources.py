@@ -182,7 +182,7 @@ def test_oznet_period_and_stations_can_be_chosen(repository):
 
 def test_oznet_reports_identical_series_with_their_folds(repository):
     notes = read_oznet(repository).notes
-    assert any("y7, y8 carry the same series" in note and "folds 4, 1" in note for note in notes)
+    assert any("y7, y8 have the same series" in note and "folds 4, 1" in note for note in notes)
     notes = read_oznet(repository, Choice(without=("y8",))).notes
     assert not any("same series" in note for note in notes)
     change(repository / STATION_FILE.format(site="y8"), 2, "insitu_sm", "0.5")
@@ -960,7 +960,7 @@ def data(*args, cwd):
 def test_command_oznet_writes_a_table_and_its_notes(repository, tmp_path):
     code, out, err = data("oznet", repository, "-o", "t.csv", "--every", 6, cwd=tmp_path)
     assert (code, out) == (0, "t.csv: 21 rows of 3 sites\n"), err
-    assert "note: y7, y8 carry the same series" in err
+    assert "note: y7, y8 have the same series" in err
     assert len(read_table(tmp_path / "t.csv", features=["rain_30d_mm"], require=["sm"])) == 21
 
 
