@@ -172,7 +172,11 @@ def fit(
 
     experiment = read_config(config, table)
     kind = experiment.shipped if model is None else model
-    shippable = [name for name, one in MODELS.items() if one.network and one.reads != "no-radar"]
+    shippable = [
+        name
+        for name, one in MODELS.items()
+        if (one.network and one.reads != "no-radar") or experiment.is_head_alone(name)
+    ]
     if kind not in shippable:
         raise UsageError(f"--model {kind!r} is none of {', '.join(shippable)}")
     own_folder(output, FIT)

@@ -56,6 +56,11 @@ class Data:
     weather_utc_offset_hours: UTC offset of its days, within ±14 h.
     keep: how to resolve contradictory duplicate rows: ``first``, ``last`` or ``mean``;
         ``refuse`` refuses the table.
+    indicators: name of a new column -> the text column it is made from and the beginnings that
+        count: ``paddy = ["crop", "padd"]`` is 1 where the crop begins with "padd" and else 0.
+    hold_vegetation_days: fill missing vegetation from the site's last acquisition that has it, at
+        most so many days earlier. Such rows are marked, and scores are given with and without
+        them. 0 fills nothing.
     """
 
     table: Annotated[str, Length(1)]
@@ -67,6 +72,8 @@ class Data:
     weather: str = ""
     weather_utc_offset_hours: Annotated[float, Range(-14, 14)] = 0.0
     keep: Annotated[str, Choices(("refuse", "first", "last", "mean"))] = "refuse"
+    indicators: Mapping[str, Annotated[tuple[str, ...], Length(2)]] = field(default_factory=dict)
+    hold_vegetation_days: Annotated[float, Range(0, 366)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -146,22 +153,24 @@ class WcmOptions:
 
 @dataclass(frozen=True)
 class HeadOptions:
-    """``[head]``: the physics head added to the network; see :mod:`kgsm_train.learning.head`.
+    """``[head]``: the physics head; see :mod:`kgsm_train.learning.head`.
 
-    kind: the model ``fit`` trains: ``change`` (change detection), ``wcm`` (the calibrated
-        WCM) or ``none`` (the network alone, with the WCM in front of it, as in the paper).
-    history: acquisitions a place is compared with: ``past``, those up to the acquisition
-        itself, or ``all`` of the table, later ones too.
-    typical_looks: weight of the typical place, in acquisitions of a place's own.
-    others: further channels of the change-detection line.  look_before: include the anomaly of
-        the acquisition before.
-    shrink: candidate shares of the network's estimate; a single number fixes the share.
-    shrink_slack: the largest share is used whose RMSE on held-out groups and dates is within
-        this fraction of the best one's, because known dates gain from more of the network.
-    within_dates: train the network on departures of places from the mean of their date only.
+    kind: head of the model that ``fit`` trains: ``index`` (the wetness index with fitted limits),
+        ``change`` (change detection, a line), ``wcm`` (the calibrated WCM) or ``none`` (the
+        network alone behind the WCM, as in the paper).
+    network: False ships the head without a network (kinds ``index`` and ``change``).
+    history: acquisitions that a place is compared with: ``past`` (up to the target) or ``all``.
+    typical_looks: weight of the typical place, in acquisitions.
+    others: further channels of the head.  look_before: add the anomaly of the previous
+        acquisition (kind ``change``).
+    shrink: weights of the network's estimate that are tried; one number fixes it.
+    shrink_slack: the smallest weight is chosen whose RMSE on held-out groups and dates is within
+        this share of the lowest.
+    within_dates: train the network on departures from the mean of each date.
     """
 
-    kind: Annotated[str, Choices(("change", "wcm", "none"))] = "none"
+    kind: Annotated[str, Choices(("index", "change", "wcm", "none"))] = "none"
+    network: bool = True
     history: Annotated[str, Choices(SPANS)] = "past"
     typical_looks: Annotated[float, Range(0, 1e6)] = 3.0
     others: tuple[Feature, ...] = ("ndvi_over_scene",)
@@ -219,6 +228,7 @@ class CrossValidation:
     ours: the model the others are compared with; empty for the last of ``models``.
     models: names out of :data:`kgsm_train.models.MODELS`; ``oracle`` needs a simulated table.
     bootstrap: draws of whole groups for the intervals.
+    forward: also score models trained on the past alone (new groups on later dates).
     train_groups: number of groups to train on, drawn by the seed, to see what more would
         bring; 0 trains on all.
     allow: leaks (of LEAKS) that are allowed, and printed with the scores.
@@ -227,6 +237,7 @@ class CrossValidation:
     folds: Count = 4
     date_blocks: Count = 0
     date_pairs: Annotated[str, Choices(("auto", "all", "some"))] = "auto"
+    forward: bool = True
     models: Annotated[tuple[ModelName, ...], Length(1)] = tuple(
         name for name, model in MODELS.items() if model.usual
     )
@@ -270,28 +281,53 @@ class Config(Experiment):
         """Return every auxiliary feature, dynamic then static."""
         return (*self.inputs.features, *self.inputs.statics)
 
-    def head_terms(self) -> tuple[tuple[str, int], ...]:
-        """Return (channel, looks back) of the change-detection line."""
+    def head_terms(self, kind: str) -> tuple[tuple[str, int], ...]:
+        """Return (channel, looks back) of each term of a head, ``index`` or ``change``."""
         pol = self.inputs.polarisation
+        if kind == "index":
+            names = (f"{pol}_anomaly", f"{pol}_anomaly_fields", *self.head.others)
+            return tuple((name, 0) for name in names)
         terms = [(f"{pol}_anomaly", 0), (f"{pol}_anomaly_scene", 0)]
         terms += [(name, 0) for name in self.head.others]
         return (*terms, (f"{pol}_anomaly", 1)) if self.head.look_before else tuple(terms)
 
+    def is_head_alone(self, model: str) -> bool:
+        """Return True for a model that is a head (``index``, ``change``) without a network."""
+        one = MODELS[model]
+        return one.head in ("index", "change") and not one.network
+
     def unseen(self, model: str) -> tuple[str, ...]:
         """Return the channels that only the head of ``model`` reads, and not its network."""
-        if MODELS[model].head != "change":
+        kind = MODELS[model].head
+        if kind not in ("index", "change"):
             return ()
-        names = dict.fromkeys(name for name, _ in self.head_terms())
+        names = dict.fromkeys(name for name, _ in self.head_terms(kind))
+        if self.is_head_alone(model):
+            return tuple(names)
         return tuple(name for name in names if name not in self.columns())
 
     def dynamic(self, model: str) -> tuple[str, ...]:
         """Return the features of ``model`` that change with the acquisition, in tile order."""
+        if self.is_head_alone(model):
+            return self.unseen(model)
         return (*self.inputs.features, *self.unseen(model))
+
+    def statics(self, model: str) -> tuple[str, ...]:
+        """Return the features of ``model`` that do not change."""
+        return () if self.is_head_alone(model) else self.inputs.statics
+
+    def steps(self, model: str) -> int:
+        """Return the acquisitions in a window of ``model``."""
+        if self.is_head_alone(model):
+            return 1 + max(lag for _, lag in self.head_terms(MODELS[model].head))
+        return self.inputs.steps
 
     @property
     def shipped(self) -> str:
-        """Return the name of the model ``fit`` trains."""
-        return {"change": "change-lstm", "wcm": "wcm-lstm", "none": "kg-lstm"}[self.head.kind]
+        """Return the model that ``fit`` trains."""
+        if self.head.kind in ("index", "change") and not self.head.network:
+            return self.head.kind
+        return {"none": "kg-lstm"}.get(self.head.kind, f"{self.head.kind}-lstm")
 
 
 def read_config(
@@ -353,7 +389,10 @@ def as_json(config: Config) -> dict[str, Any]:
     """Return the experiment as plain JSON values, without the place of its file."""
     values = dataclasses.asdict(config)
     del values["folder"], values["source"]
-    return {
-        section: {k: list(v) if isinstance(v, tuple) else v for k, v in keys.items()}
-        for section, keys in values.items()
-    }
+    return {section: {k: _plain(v) for k, v in keys.items()} for section, keys in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value

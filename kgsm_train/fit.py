@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from .export.files import Evidence, Exported, export
 from .export.modelcard import write_model_card, write_stac_item
 from .learning.rain import with_fitted_rain
 from .learning.samples import Samples, Source, batch_of, read_source, samples_of
-from .learning.training import Trained, train
+from .learning.training import Trained, train, train_head
 from .progress import PartProgress
 
 
@@ -51,7 +52,12 @@ def fit_and_export(
         if progress is not None:
             progress(kind, epoch, epochs, best)
 
-    trained = train(samples, config, kind, np.arange(len(samples.sm)), step)
+    every = np.arange(len(samples.sm))
+    if config.is_head_alone(kind):
+        trained = train_head(samples, config, kind, every)
+        step(1, 1, math.nan)
+    else:
+        trained = train(samples, config, kind, every, step)
     board = same_experiment(folder, asked, source, kind)
     done = export(
         trained,
@@ -116,8 +122,12 @@ def card_scores(board: Board, kind: str) -> dict[str, Any]:
     others = {
         regime.title: _scores(regime, kind) for regime in board.regimes.values() if regime != first
     }
+    measured, model = board.measured.get(board.headline), first.models[kind]
     return {
         **_scores(first, kind),
+        "measured_vegetation": None if measured is None else _scores(measured, kind),
+        "unflagged": as_plain(model.unflagged),
+        "five_looks": as_plain(model.settled),
         "regime": first.title,
         "folds": len(board.folds),
         "blocks": len(board.blocks),
@@ -128,10 +138,12 @@ def card_scores(board: Board, kind: str) -> dict[str, Any]:
 
 def _scores(regime: RegimeScores, kind: str) -> dict[str, Any]:
     model = regime.models[kind]
-    mean = model.group_mean
+    mean, within = model.group_mean, model.within_date
     return {
         **as_plain(model.pooled),
         "groups": regime.groups,
         "dates": regime.dates,
+        "within_dates": {"r": within.r, "interval_95": as_plain(within.interval_95)},
+        "with_number": model.with_number,
         "group_mean": None if mean is None else as_plain(mean.pooled),
     }

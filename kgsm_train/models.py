@@ -16,8 +16,8 @@ class ComparedModel:
         ``nothing`` (labels and dates alone).
     network: trained by gradient, with early stopping.
     reference: knows what no model may, labels of the day it predicts or the simulator's truth.
-    head: kind of the physics head (``change``, ``wcm``) it is, or adds to its network.
-    usual: compared by a configuration that names no models.
+    head: kind of its physics head (``index``, ``change``, ``wcm``); empty without one.
+    usual: stands in a configuration that names no models.
     """
 
     name: str
@@ -44,6 +44,7 @@ MODELS: Mapping[str, ComparedModel] = {
         ),
         ComparedModel("wetness", "Wetness index, no label (.05 to .40)", "nothing", usual=False),
         ComparedModel("wcm", "WCM", "soil"),
+        ComparedModel("index", "Fitted index", "radar", head="index", usual=False),
         ComparedModel("change", "Change detection", "radar", head="change", usual=False),
         ComparedModel("ridge-radar", "Ridge, backscatter alone", "radar"),
         ComparedModel("ridge", "Ridge", "radar"),
@@ -62,6 +63,9 @@ MODELS: Mapping[str, ComparedModel] = {
             network=True,
             head="change",
             usual=False,
+        ),
+        ComparedModel(
+            "index-lstm", "Fitted index + LSTM", "radar", network=True, head="index", usual=False
         ),
         ComparedModel(
             "change-lstm",

@@ -206,6 +206,12 @@ def _regime(scores: Mapping[str, object]) -> str:
     text = f"{_r_and_rmse(scores)}, n {scores.get('n')}, {scores.get('groups')} groups"
     if scores.get("dates"):
         text += f", {scores['dates']} dates"
+    within = scores.get("within_dates")
+    if isinstance(within, Mapping) and isinstance(within.get("r"), float):
+        low = (within.get("interval_95") or (None,))[0]
+        unable = isinstance(low, float) and low <= 0
+        text += f", R within dates {within['r']:.2f}"
+        text += " (cannot rank fields on one day)" if unable else ""
     mean = scores.get("group_mean")
     return f"{text}, group means {_r_and_rmse(mean)}" if isinstance(mean, Mapping) else text
 

@@ -1,4 +1,8 @@
-"""What ``metrics.json`` says, as frozen dataclasses with a strict reader. None is "no number"."""
+"""The content of ``metrics.json`` as frozen dataclasses, with a strict reader.
+
+None is "no number". Two shares are kept apart: *interval coverage* is the share of labels inside
+an interval; ``with_number`` is the share of labelled rows for which a model gives a number.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from kgsm_infer.base.schema import as_plain, read, read_json
 
 from ..learning.learnt import Learnt
 
-BOARD_FORMAT = 2
+BOARD_FORMAT = 3
 Number = float | None
 
 
@@ -69,28 +73,44 @@ class Pooled:
 
 @dataclass(frozen=True)
 class WithinDate:
-    """What is left of R when the weather is taken away; of group means.
+    """R of group means within dates: the skill in ranking groups on one day.
 
-    r: of differences to the date's mean.  r_centred: each group's own mean taken off as well.
-    dates: with three groups or more.
+    r: of differences from the date's mean, and interval_95, its 95 % interval.
+    r_centred: of what is left when each group's own mean is subtracted as well.
+    dates: number of dates with three groups or more.
     """
 
     dates: int
     r: Number
     r_centred: Number
+    interval_95: tuple[Number, Number] = (None, None)
+
+    @property
+    def ranks(self) -> bool | None:
+        """True if R is above 0 with its interval; None where it is not known."""
+        low, high = self.interval_95
+        return None if self.r is None or low is None or high is None else low > 0
 
 
 @dataclass(frozen=True)
 class ModelScores:
-    """One model in one regime. coverage: share of the regime's labelled rows with a number."""
+    """One model in one regime.
+
+    with_number: share of the regime's labelled rows for which it gives a number.
+    by_date: date -> scores.  unflagged: of rows without any flag.  settled: of rows of places
+    with at least five looks so far.
+    """
 
     pooled: ScoreSet
     interval_95: Ends
     by_group: ByGroup
     by_site: ByGroup
     by_fold: tuple[ScoreSet, ...]
-    coverage: float
+    with_number: float
     within_date: WithinDate
+    by_date: Mapping[str, ScoreSet] = field(default_factory=dict)
+    unflagged: ScoreSet | None = None
+    settled: ScoreSet | None = None
     group_mean: Pooled | None = None
 
 
@@ -115,7 +135,7 @@ class Paired:
 class RegimeScores:
     """All models on the rows common to them.
 
-    title: in words.  rows, groups, dates: what the scores rest on.
+    title: in words.  rows, groups, dates: number of rows scored, and of their groups and dates.
     ours_minus: RMSE of the compared model minus each other's.
     """
 
@@ -142,6 +162,20 @@ class ProbedScores:
 
 
 @dataclass(frozen=True)
+class DateLabels:
+    """Labels of one date. scored: in the headline.  held: of those, with vegetation held.
+
+    why: reasons for labels that are not scored -> their number.
+    """
+
+    date: str
+    labels: int
+    scored: int
+    held: int
+    why: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class LeakTold:
     """A leak let pass on purpose."""
 
@@ -153,11 +187,14 @@ class LeakTold:
 class Board:
     """A whole cross-validation.
 
-    headline: the regime that comes first.  without_new_dates: why new dates are not scored.
+    headline: the first regime.  without_new_dates: why new dates are not scored.
     ours: the model the others are compared with.  repeats: labels that look copied.
-    learnt: model -> split -> what it learnt.  no_skill: model -> a sentence, where it is no
+    regimes: scores on all rows.  measured: scores on rows whose vegetation was measured on the
+    date; empty where none was held.  dates: labels and scored rows of each date.
+    dropped: [data] drop column -> labels left out.
+    learnt: model -> split -> parameters.  no_skill: model -> a sentence, where it is no
     better than a mean.  intervals: model -> its interval as on the card.  variances: model ->
-    what probes are weighed by, as on the card.  probed: fields with probes -> model -> scores.
+    variances that weigh probes, as on the card.  probed: fields with probes -> model -> scores.
     """
 
     kgsm_version: str
@@ -179,6 +216,9 @@ class Board:
     regimes: Mapping[str, RegimeScores]
     learnt: Mapping[str, Mapping[str, Learnt]]
     config: Mapping[str, Any]
+    measured: Mapping[str, RegimeScores] = field(default_factory=dict)
+    dates: tuple[DateLabels, ...] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
     no_skill: Mapping[str, str] = field(default_factory=dict)
     intervals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     variances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -187,12 +227,12 @@ class Board:
 
     @property
     def first(self) -> RegimeScores:
-        """The scores of the headline."""
+        """Return the scores of the headline."""
         return self.regimes[self.headline]
 
     @property
     def shown(self) -> str:
-        """The model that figures show: the compared one."""
+        """Return the model that figures show: the compared one."""
         return self.ours
 
 

@@ -145,9 +145,10 @@ def plan(config: Config, run_folder: Path) -> str:
     design = design_of(source, config)
     kept = len(kept_parts(config, source, design, run_folder / "parts"))
     models, folds, blocks = config.crossval.models, design.fold_names, design.block_names
-    pairs = len(design.splits) - len(folds)
+    later = sum(split.past for split in design.splits)
+    pairs = len(design.splits) - len(folds) - later
     dates = (
-        f"; {pairs} pairs of a fold and one of {len(blocks)} blocks of dates"
+        f"; {pairs} pairs of a fold and one of {len(blocks)} blocks of dates, {later} forward"
         if blocks
         else f"; no score on new dates: {design.without_new_dates}"
     )

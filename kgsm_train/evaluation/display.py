@@ -1,9 +1,9 @@
-"""What a person sees while training runs: bars, and the score table at the end."""
+"""Print progress bars and score tables to the terminal."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,12 +14,22 @@ from rich.table import Table
 from ..models import MODELS, title
 from ..progress import PartProgress
 from .board import Board
-from .tables import difference_rows, heading_text, learnt_rows, notes, probed_rows, table_rows
+from .tables import (
+    date_rows,
+    difference_rows,
+    heading_text,
+    learnt_rows,
+    notes,
+    probed_rows,
+    ranking_text,
+    subset_rows,
+    table_rows,
+)
 
 
 @contextmanager
 def bars() -> Iterator[PartProgress]:
-    """A progress bar for each part that is being trained, on stderr; gone when it is done."""
+    """Show a progress bar on stderr for each part in training, until it is done."""
     console = Console(stderr=True)
     columns = [
         TextColumn("{task.description}"),
@@ -43,7 +53,7 @@ def bars() -> Iterator[PartProgress]:
 
 
 def print_times(seconds: Mapping[str, float]) -> None:
-    """What the parts took, the slowest model first; of parts kept from before, then."""
+    """Print the time of all parts, kept ones included, the slowest models first."""
     total = sum(seconds.values())
     shares = sorted(seconds.items(), key=lambda item: -item[1])
     text = ", ".join(f"{title(name)} {took / max(total, 1e-9):.0%}" for name, took in shares[:5])
@@ -51,16 +61,12 @@ def print_times(seconds: Mapping[str, float]) -> None:
 
 
 def print_scores(board: Board) -> None:
-    """The score table of a cross-validation, on stdout."""
-    table = Table(title=heading_text(board))
-    heading, *rows = table_rows(board)
-    for name in heading:
-        table.add_column(name, justify="left" if name == "model" else "right")
-    for row in rows:
-        table.add_row(*row)
-    Console(width=150).print(table)
+    """Print the score tables of a cross-validation to stdout."""
+    _print_table(table_rows(board), heading_text(board))
+    _print_table(subset_rows(board), f"{board.first.title}: subsets of rows, and other regimes")
+    _print_table(date_rows(board), f"{title(board.ours)} on {board.first.title}, by date")
     if any(MODELS[name].reference for name in board.first.models):
-        print("(reference): knows what no model may, labels of that day or the simulator's truth")
+        print("(reference): reads labels of that day, or the simulator's truth")
     for model, text in learnt_rows(board):
         print(f"learnt by {model}: {text}")
     if any(learnt.on_bound for by_split in board.learnt.values() for learnt in by_split.values()):
@@ -69,5 +75,16 @@ def print_scores(board: Board) -> None:
         print(f"{regime.title}:")
         for sentence in difference_rows(board, regime):
             print(f"  {sentence}")
-    for sentence in (*probed_rows(board), *notes(board)):
+    ranking = [ranking_text(board, name) for name in board.first.models if name in board.intervals]
+    for sentence in (*filter(None, ranking), *probed_rows(board), *notes(board)):
         print(sentence)
+
+
+def _print_table(rows: Sequence[tuple[str, ...]], heading: str) -> None:
+    first, *others = rows
+    table = Table(title=heading)
+    for k, name in enumerate(first):
+        table.add_column(name, justify="right" if k else "left")
+    for row in others:
+        table.add_row(*row)
+    Console(width=150).print(table)

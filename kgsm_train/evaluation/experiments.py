@@ -102,7 +102,8 @@ class ExperimentPlan:
             networks = sum(MODELS[model].network for model in config.crossval.models)
             count += len(design.splits) * networks
             if self.nested and name in self.nested.candidates:
-                outer = len(design.splits) - len(design.fold_names) or len(design.fold_names)
+                pairs = sum(split.block >= 0 and not split.past for split in design.splits)
+                outer = pairs or len(design.fold_names)
                 inner = max(self.nested.folds, len(design.block_names))
                 count += outer * inner * MODELS[self.nested.model].network
         return count
@@ -116,7 +117,11 @@ def read_plan(path: str | Path, table: str | Path | None = None) -> ExperimentPl
     variants = {}
     for name, sections in plan.variants.items():
         for seed in plan.seeds:
-            changes = {**sections, "training": {**sections.get("training", {}), "seed": seed}}
+            changes = {
+                **sections,
+                "crossval": {"forward": False, **sections.get("crossval", {})},
+                "training": {**sections.get("training", {}), "seed": seed},
+            }
             try:
                 variants[name, seed] = read_config(path.parent / plan.base, table, changes)
             except UsageError as error:

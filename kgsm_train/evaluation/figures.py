@@ -150,18 +150,30 @@ def series(
     save(figure, path)
 
 
-def coverage(
-    path: Path, by_group: Mapping[str, float], pooled: float, group: str, note: str = ""
-) -> None:
-    """Share of each group's labels inside the interval, sorted, with the level aimed at."""
-    values = np.sort(np.asarray(list(by_group.values())))
-    figure = Figure(figsize=(6.4, 2.6), layout="constrained")
-    axis = figure.subplots()
-    axis.axhspan(0.85, 0.95, color="0.92", zorder=0)
-    axis.axhline(0.9, color="0.5", linewidth=1)
-    axis.plot(np.arange(1, len(values) + 1), values, "o", color=BLUE, markersize=4)
-    axis.set(xlabel=f"{group}s, sorted", ylabel="share inside", ylim=(0, 1.03))
-    _title(axis, f"90 % interval: {pooled:.1%} of all labels inside", note)
+def coverage(path: Path, interval: Mapping[str, Any], group: str, note: str = "") -> None:
+    """Draw the interval coverage of each date in time, and of each group, sorted.
+
+    interval: as on the card, with its coverage by date and by group.
+    """
+    by_date = interval["coverage_by_date"]
+    by_group = np.sort(np.asarray(list(interval["coverage_by_group"].values())))
+    figure = Figure(figsize=(7.6, 3.0), layout="constrained")
+    dates, groups = figure.subplots(1, 2, sharey=True)
+    for axis, values in ((dates, list(by_date.values())), (groups, by_group)):
+        axis.axhline(interval["level"], color="0.5", linewidth=1)
+        axis.plot(np.arange(1, len(values) + 1), values, "o", color=BLUE, markersize=4)
+        axis.set(ylim=(0, 1.03))
+    step = max(1, len(by_date) // 14)
+    names = list(by_date)[::step]
+    dates.set_xticks(np.arange(1, len(by_date) + 1)[::step], names, rotation=60, fontsize=7)
+    dates.set(ylabel="share of labels inside")
+    groups.set(xlabel=f"{group}s, sorted")
+    covered = interval["cross_coverage"]
+    figure.suptitle(
+        f"Coverage of the {interval['level']:.0%} interval: {covered:.1%} of all labels"
+        + (f": {note}" if note else ""),
+        fontsize=10,
+    )
     save(figure, path)
 
 

@@ -1,4 +1,4 @@
-"""The interval of every model of a cross-validation, from its residuals in the headline."""
+"""Make the interval of every model of a cross-validation from its residuals in the headline."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from ..learning.samples import samples_of
 from ..models import MODELS
 from .conformal import Fitted, Residuals, as_card, best_width
 from .crossval import Crossvalidation
-from .means import group_means
+from .means import days_of, group_means
 
 LEVEL = 0.9
-#: Columns that tell how much grows on a field; the first that the model reads is tried.
+#: Vegetation columns; the first that the model reads is tried as a term.
 VEGETATION = ("ndvi", "vwc_kg_m2", "lai", "ndvi_field")
 METHOD = (
-    "conformal, the shortest range, from residuals on {title}; scaled by a line in what is known "
-    "beforehand, chosen by the mean width at equal coverage"
+    "Student's t with one degree of freedom per date, times the root of the mean over dates of the "
+    "mean squared residual on {title}; scaled by a line in values known beforehand, chosen by the "
+    "mean width at equal level"
 )
 
 
 def intervals(result: Crossvalidation, config: Config, title: str) -> dict[str, dict[str, Any]]:
-    """Model -> its ``interval`` as the card writes it; none where residuals are too few.
+    """Return model -> its ``interval`` as the card writes it; none for too few residuals.
 
     title: the regime the residuals are of, in words.
     """
@@ -43,6 +44,8 @@ def intervals(result: Crossvalidation, config: Config, title: str) -> dict[str, 
             "method": METHOD.format(title=title),
             "groups": len(np.unique(points.group)),
             "coverage_by_group": dict(fitted.by_group),
+            "coverage_by_date": dict(fitted.by_date),
+            "rows_by_date": dict(fitted.rows_by_date),
             **as_card(fitted),
         }
         field = _of_means(result, predicted)
@@ -59,7 +62,7 @@ def _points(
     samples = samples_of(source, config, name)
     rows = np.flatnonzero(np.isfinite(source.label) & np.isfinite(predicted))
     known: dict[str, NDArray[np.float32]] = {"sm": predicted[rows]}
-    features = [f for f in config.inputs.features if MODELS[name].reads in ("radar", "soil")]
+    features = config.dynamic(name) if MODELS[name].reads in ("radar", "soil") else ()
     for column in VEGETATION:
         if column in features:
             at = features.index(column)
@@ -75,19 +78,20 @@ def _points(
         part=block[rows],
         fold=design.fold[rows],
         group=source.group[rows],
+        date=days_of(source)[rows],
         known=known,
     )
 
 
 def _candidates(points: Residuals) -> list[Sequence[str]]:
-    """Nothing, each x alone, and the level with each other."""
+    """Return no term, each term alone, ``sm`` with each other, and all."""
     others = [name for name in points.known if name != "sm"]
     alone: list[Sequence[str]] = [(name,) for name in points.known]
     return [(), *alone, *(("sm", name) for name in others), tuple(points.known)]
 
 
 def _of_means(result: Crossvalidation, predicted: NDArray[np.float32]) -> Fitted | None:
-    """The width of a field's mean; None where a group is one site."""
+    """Fit the width of a field's mean; None where a group is one site."""
     source, design = result.source, result.design
     if not source.several_sites_a_group:
         return None
@@ -99,6 +103,7 @@ def _of_means(result: Crossvalidation, predicted: NDArray[np.float32]) -> Fitted
         part=block[rows][means.first],
         fold=design.fold[rows][means.first],
         group=means.group,
+        date=means.date,
         known={"sm": means.predicted.astype(np.float32)},
     )
     return best_width(data, [(), ("sm",)], LEVEL)

@@ -149,17 +149,32 @@ def paired_difference(
     }
 
 
+@dataclass(frozen=True)
+class WithinDates:
+    """R within dates, and the K differences from the date's mean that it is of.
+
+    r_centred: R when each group's own mean is subtracted as well.
+    """
+
+    dates: int
+    r: float
+    r_centred: float
+    group: NDArray[np.intp]
+    date: NDArray[np.intp]
+    observed: Array
+    predicted: Array
+
+
 def within_date(
     group: ArrayLike, date: ArrayLike, observed: ArrayLike, predicted: ArrayLike
-) -> tuple[int, float, float]:
-    """(dates, R of differences to the date's mean, R with each group's mean taken off as well).
+) -> WithinDates:
+    """Compute R of differences from the date's mean: the skill in ranking groups on one day.
 
-    All (K,), one value a group and date. What all groups share on a date is mostly weather;
-    this is what is told apart without it. Dates with fewer than three groups do not count.
+    All (K,), one value a group and date. Dates with fewer than three groups do not count.
 
-    >>> dates, r, centred = within_date(list("abcabc"), [1, 1, 1, 2, 2, 2], [1, 2, 3, 6, 7, 8.0],
-    ...                                 [0, 1, 2, 0, 1, 2.0])
-    >>> dates, round(r, 6), centred
+    >>> found = within_date(list("abcabc"), [1, 1, 1, 2, 2, 2], [1, 2, 3, 6, 7, 8.0],
+    ...                     [0, 1, 2, 0, 1, 2.0])
+    >>> found.dates, round(found.r, 6), found.r_centred
     (2, 1.0, nan)
     """
     observed, predicted = _columns(observed, predicted)
@@ -171,7 +186,8 @@ def within_date(
     code = np.unique(code[kept], return_inverse=True)[1]
     o, p = (_less_mean(values[kept], code) for values in (observed, predicted))
     own = scores(*(_less_mean(values, member) for values in (o, p)))
-    return int(code.max(initial=-1)) + 1, scores(o, p).r, own.r
+    dates = int(code.max(initial=-1)) + 1
+    return WithinDates(dates, scores(o, p).r, own.r, member, code, o, p)
 
 
 def _less_mean(values: Array, member: NDArray[np.intp]) -> Array:

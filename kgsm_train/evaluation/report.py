@@ -1,7 +1,7 @@
-"""The report of a cross-validation: one HTML file that needs nothing beside it.
+"""Write the report of a cross-validation as one HTML file.
 
-Pictures are inside the page, no script and no network is used, and the same run gives the
-same page. What a run does not have (no KG-LSTM, no NDVI) is said in a sentence.
+Pictures are embedded. The page uses no script and no network, and the same run gives the same
+page.
 """
 
 from __future__ import annotations
@@ -24,7 +24,18 @@ from . import figures
 from .board import Board, RegimeScores
 from .crossval import Crossvalidation
 from .metrics import number
-from .tables import gap_text, heading_text, learnt_by_split, notes, probed_rows, ranked, table_rows
+from .tables import (
+    date_rows,
+    gap_text,
+    heading_text,
+    learnt_by_split,
+    notes,
+    probed_rows,
+    ranked,
+    ranking_text,
+    subset_rows,
+    table_rows,
+)
 from .trust import HeldOutDomain, held_out_domain
 
 #: Sites shown as time series: the best, the middle and the worst by RMSE.
@@ -59,7 +70,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; }
 
 @dataclass(frozen=True)
 class Findings:
-    """What the report shows beside the scores; None where a run has nothing to show it of."""
+    """Content of the report besides the scores; None where a run has none."""
 
     profile: Profile | None
     domain: HeldOutDomain | None
@@ -68,7 +79,7 @@ class Findings:
 def write_report(folder: Path, board: Board, result: Crossvalidation, config: Config) -> Path:
     """Draw the figures of ``folder/figures`` and write ``folder/report.html``.
 
-    board: what ``metrics.json`` says.  Returns the page's path.
+    board: content of ``metrics.json``.  Returns the page's path.
     """
     found = findings(board, result, config)
     pictures = draw(folder / "figures", board, result, found)
@@ -79,7 +90,7 @@ def write_report(folder: Path, board: Board, result: Crossvalidation, config: Co
 
 
 def findings(board: Board, result: Crossvalidation, config: Config) -> Findings:
-    """The profile of A, and how far test rows lay from training."""
+    """Compute the profile of A and the distance of test rows from training."""
     reads = MODELS[board.ours].reads
     samples = samples_of(result.source, config, board.ours) if reads != "nothing" else None
     wcm = None
@@ -122,7 +133,7 @@ def _profile_of_a(config: Config, samples: Samples) -> Profile:
 def draw(
     folder: Path, board: Board, result: Crossvalidation, found: Findings
 ) -> list[tuple[str, Path, str]]:
-    """Draw what the report adds to the scatters; (heading, file, caption) in page order."""
+    """Draw the figures besides the scatters; return (heading, file, caption) in page order."""
     folder.mkdir(exist_ok=True)
     note = "simulated data" if board.simulated else ""
     pictures = []
@@ -147,9 +158,9 @@ def draw(
         pictures.append(("Time series", path, text))
     if interval:
         path = folder / "coverage.png"
-        by_group = interval["coverage_by_group"]
-        figures.coverage(path, by_group, interval["cross_coverage"], board.group, note)
-        text = "Share of labels inside the 90 % interval, each group's made without it."
+        figures.coverage(path, interval, board.group, note)
+        text = "Share of labels inside the 90 % interval by date and by "
+        text += f"{board.group}. Each interval is made without the labels it is scored on."
         pictures.append(("Interval coverage", path, text))
     pictures += _draw_physics(folder, board, found, note)
     return pictures
@@ -158,7 +169,7 @@ def draw(
 def _draw_physics(
     folder: Path, board: Board, found: Findings, note: str
 ) -> list[tuple[str, Path, str]]:
-    """The profile of A, its path, and the domain; each where there is one."""
+    """Draw the profile of A, its path, and the domain; each where there is one."""
     pictures = []
     if found.profile is not None:
         path = folder / "profile-a.png"
@@ -181,7 +192,7 @@ def _draw_physics(
 
 
 def sites_to_show(result: Crossvalidation, model: str) -> list[str]:
-    """Sites with enough labels, evenly spread from the smallest to the largest RMSE."""
+    """Return sites with enough labels, evenly spread from the smallest to the largest RMSE."""
     site, label = result.source.table.site, result.source.label
     error = result.predicted[model] - label
     rmse = {}
@@ -195,7 +206,7 @@ def sites_to_show(result: Crossvalidation, model: str) -> list[str]:
 
 
 def verdict(board: Board, found: Findings) -> list[str]:
-    """What the numbers say, in sentences, each made from the board."""
+    """Return the findings in sentences, each made from the board."""
     regime, said = board.first, []
     rivals = [name for name in ranked(regime) if not MODELS[name].reference]
     first = regime.models[rivals[0]].pooled
@@ -209,12 +220,15 @@ def verdict(board: Board, found: Findings) -> list[str]:
     said += _of_a(board, found)
     interval = board.intervals.get(board.ours)
     if interval:
-        coverage = interval["coverage_by_group"].values()
+        by_group, by_date = (interval[f"coverage_by_{by}"].values() for by in ("group", "date"))
         said.append(
-            f"The 90 % interval of {title(board.ours)} covers "
-            f"{interval['cross_coverage']:.1%} of the labels; by group from {min(coverage):.0%} "
-            f"to {max(coverage):.0%}."
+            f"Interval coverage: the 90 % interval of {title(board.ours)} contains "
+            f"{interval['cross_coverage']:.1%} of the labels; by date from {min(by_date):.0%} to "
+            f"{max(by_date):.0%}, by {board.group} from {min(by_group):.0%} to "
+            f"{max(by_group):.0%}."
         )
+    ranking = ranking_text(board, board.ours)
+    said += [ranking] if ranking else []
     if found.domain is not None:
         share = found.domain.outside_share
         said.append(f"{share:.1%} of the test rows lie outside the domain of their training folds.")
@@ -222,7 +236,7 @@ def verdict(board: Board, found: Findings) -> list[str]:
 
 
 def _compared(board: Board, regime: RegimeScores) -> list[str]:
-    """How the compared model stands against every other."""
+    """Compare the compared model with every other."""
     said = []
     for name, gap in regime.ours_minus.items():
         low, high = gap.interval
@@ -237,7 +251,7 @@ def _compared(board: Board, regime: RegimeScores) -> list[str]:
 
 
 def _known_dates(board: Board) -> list[str]:
-    """What the compared model loses on dates nobody has seen."""
+    """Compare the scores on known and on new dates."""
     known = board.regimes.get("new-groups")
     if known is None or known is board.first:
         return []
@@ -250,20 +264,20 @@ def _known_dates(board: Board) -> list[str]:
 
 
 def _of_a(board: Board, found: Findings) -> list[str]:
-    """Whether the data determine A."""
+    """Describe whether the data determine A."""
     said = []
     learnt = list(board.learnt.get("wcm", {}).values())
     count = sum("A" in one.on_bound for one in learnt)
     if count:
         said.append(
             f"The water cloud model alone puts A on its bound in {count} of {len(learnt)} "
-            "trainings: it finds no vegetation signal worth removing here."
+            "trainings: the data show no vegetation signal to remove."
         )
     if found.profile is not None and found.profile.flat:
         low, high = found.profile.interval
         said.append(
             f"A is not determined by these data: anything from {low:.4f} to {high:.4f} fits "
-            "as well. A value learnt is then a by-product of training, not a property of the crop."
+            "as well. A learnt value is then a by-product of training, not a property of the crop."
         )
     return said
 
@@ -274,7 +288,7 @@ def page(
     found: Findings,
     pictures: Sequence[tuple[str, Path, str]],
 ) -> str:
-    """The whole page as text."""
+    """Return the page as text."""
     name = Path(str(board.config["data"]["table"])).name
     parts = [
         "<!doctype html>",
@@ -289,14 +303,14 @@ def page(
     if board.simulated:
         parts.append(
             '<p class="warning"><strong>SIMULATED DATA.</strong> No value in this table was '
-            "measured; scores say how methods compare, not how well soil moisture is known.</p>"
+            "measured. Scores compare methods; they do not tell the error on real soil.</p>"
         )
     warnings = [
         *notes(board),
         *([board.no_skill[board.ours]] if board.ours in board.no_skill else []),
     ]
     parts += [f'<p class="warning">{_esc(sentence)}</p>' for sentence in warnings]
-    parts.append("<h2>What it says</h2><ul class='verdict'>")
+    parts.append("<h2>Findings</h2><ul class='verdict'>")
     parts += [f"<li>{_esc(sentence)}</li>" for sentence in verdict(board, found)]
     parts.append("</ul>")
     parts += [_score_table(board), _lost_table(board, result)]
@@ -315,7 +329,7 @@ def page(
 
 
 def result_figure(pictures: Sequence[tuple[str, Path, str]], model: str) -> Path:
-    """Where the scatter of a model is."""
+    """Return the path of a model's scatter."""
     return pictures[0][1].parent / f"scatter-{model}.png"
 
 
@@ -328,10 +342,29 @@ def _score_table(board: Board) -> str:
         line = "".join(f"<td>{_esc(cell)}</td>" for cell in row)
         lines.append(f'<tr class="{kind}">{line}</tr>')
     text = f"{heading_text(board)}. "
-    text += "A reference knows what no model may: labels of that day, or the simulator's truth."
+    text += "A reference reads labels of that day, or the simulator's truth."
     return (
         f"<h2>Scores</h2><div class='scroll'><table><caption>{_esc(text)}</caption><thead>"
         f"<tr>{cells}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        + _plain_table(
+            "Subsets of rows, and other regimes",
+            f"R, RMSE. The subsets are of the rows on {board.first.title}.",
+            subset_rows(board),
+        )
+        + _plain_table("By date", f"{title(board.ours)} on {board.first.title}.", date_rows(board))
+    )
+
+
+def _plain_table(heading: str, caption: str, rows: Sequence[tuple[str, ...]]) -> str:
+    """Return a table under a heading."""
+    first, *others = rows
+    head = "".join(f"<th>{_esc(name)}</th>" for name in first)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{_esc(cell)}</td>" for cell in row) + "</tr>" for row in others
+    )
+    return (
+        f"<h2>{_esc(heading)}</h2><div class='scroll'><table><caption>{_esc(caption)}</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
@@ -339,27 +372,25 @@ def _learnt_table(board: Board) -> list[str]:
     heading, *rows = learnt_by_split(board)
     if not rows:
         return []
-    head = "".join(f"<th>{_esc(name)}</th>" for name in heading)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{_esc(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
     return [
-        "<h2>Learnt, training by training</h2><div class='scroll'><table><caption>* ended on its "
-        f"bound: not determined.</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
-        "</table></div>"
+        _plain_table(
+            "Parameters of each training",
+            "* ended on its bound: not determined.",
+            [heading, *rows],
+        )
     ]
 
 
 def _lost_table(board: Board, result: Crossvalidation) -> str:
     lines = [
-        f"<li>{_esc(title(name))}: {1 - model.coverage:.1%}</li>"
+        f"<li>{_esc(title(name))}: {1 - model.with_number:.1%}</li>"
         for name, model in board.first.models.items()
-        if model.coverage < 1
+        if model.with_number < 1
     ]
     if not lines:
         return "<p>Every model gives a number on every labelled row.</p>"
     return (
-        "<h2>Where there is no number</h2><p>Share of labelled rows on which an input is missing, "
+        "<h2>Rows without a number</h2><p>Share of labelled rows for which an input is missing, "
         "out of range, or the soil's signal is lost:</p><ul>" + "".join(lines) + "</ul>"
     )
 

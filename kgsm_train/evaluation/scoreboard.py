@@ -1,10 +1,10 @@
-"""The scores of a cross-validation, side by side and on the same rows."""
+"""Score all models of a cross-validation on the same rows."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 
 import kgsm_infer
 from kgsm_infer.base.schema import as_plain, build
+from kgsm_infer.kernels.wcm import vwc_from_ndvi
 from kgsm_infer.model.date_effect import spread_of
 
 from ..config import Config, as_json
+from ..learning.samples import Source, samples_of
 from ..models import MODELS, title
 from .board import (
     Board,
     ByGroup,
+    DateLabels,
     Difference,
     Ends,
     LeakTold,
@@ -31,14 +34,17 @@ from .board import (
 )
 from .crossval import Crossvalidation
 from .intervals import intervals
-from .means import days_of, group_means
+from .means import GroupMeans, days_of, group_means
 from .metrics import block_bootstrap, by_group, number, paired_difference, scores, within_date
 from .parts import code_of_parts
 from .probed import variances_of_models, with_probes
 
+#: Looks from which on a place's own past outweighs the typical place.
+SETTLED_LOOKS = 5
+
 
 def common_rows(result: Crossvalidation, regime: str) -> NDArray[np.bool_]:
-    """(R,) labelled rows on which every model gives a number: where they can be compared.
+    """Return (R,) True for labelled rows on which every model gives a number.
 
     References do not count: they are scored where they have a number among these rows.
     """
@@ -50,16 +56,22 @@ def common_rows(result: Crossvalidation, regime: str) -> NDArray[np.bool_]:
 
 
 def scoreboard(result: Crossvalidation, config: Config, probes: Sequence[int] = ()) -> Board:
-    """Everything ``metrics.json`` says.
+    """Compute the content of ``metrics.json``.
 
-    Scores are on the common rows of each regime; ``coverage`` is the share of the regime's
-    labelled rows on which a model gives a number at all. Intervals come from resampling whole
-    groups, and dates where the dates are new. probes: how many probed fields are tried.
+    Scores are on the common rows of each regime. Their intervals come from resampling whole
+    groups, and dates where the dates are new. probes: numbers of probed fields to try.
     """
     source, design = result.source, result.design
     labelled = np.isfinite(source.label)
     ours = config.crossval.compared
-    regimes = {regime: _regime(result, regime, config, ours) for regime in result.regimes}
+    subsets = subsets_of(result, config)
+    regimes = {regime: _regime(result, regime, config, subsets) for regime in result.regimes}
+    measured = {}
+    if source.held.any():
+        measured = {
+            regime: _regime(result, regime, config, subsets, ~source.held)
+            for regime in result.regimes
+        }
     return Board(
         kgsm_version=kgsm_infer.__version__,
         code=code_of_parts(),
@@ -71,13 +83,16 @@ def scoreboard(result: Crossvalidation, config: Config, probes: Sequence[int] = 
         groups=len(np.unique(source.group)),
         folds=design.fold_names,
         blocks=design.block_names,
-        pairs=len(design.splits) - len(design.fold_names),
+        pairs=sum(split.block >= 0 and not split.past for split in design.splits),
         without_new_dates=design.without_new_dates,
         leaks=tuple(LeakTold(leak.kind, leak.text) for leak in design.leaks),
         repeats=design.repeats,
         headline=result.headline,
         ours=ours,
         regimes=regimes,
+        measured=measured,
+        dates=labels_by_date(result, config),
+        dropped=source.dropped,
         learnt={
             model: {
                 split: dataclasses.replace(learnt, log=()) for split, learnt in by_split.items()
@@ -95,7 +110,7 @@ def scoreboard(result: Crossvalidation, config: Config, probes: Sequence[int] = 
 
 
 def regime_title(regime: str, group: str) -> str:
-    """A regime in words.
+    """Return a regime in words.
 
     >>> regime_title("both-new", "field"), regime_title("new-groups", "year")
     ('new fields, new dates', 'new years')
@@ -106,15 +121,16 @@ def regime_title(regime: str, group: str) -> str:
         "both-new": f"new {group}s, new dates",
         "new-dates": f"known {group}s, new dates",
         "new-groups": f"new {group}s, known dates",
+        "forward": f"new {group}s, later dates",
     }[regime]
 
 
 def _without_skill(result: Crossvalidation, regime: RegimeScores, config: Config) -> dict[str, str]:
-    """Model -> the sentence of :func:`no_skill`, for every model it is said of."""
+    """Return model -> the sentence of :func:`no_skill`, for models without skill."""
     predictions, found = result.predicted, {}
     if "mean" not in predictions:
         return {}
-    rows = _rows(result, result.headline, config)
+    rows = _rows(result, result.headline, config, subsets_of(result, config))
     for name, predicted in predictions.items():
         if MODELS[name].reference or name == "mean":
             continue
@@ -126,11 +142,10 @@ def _without_skill(result: Crossvalidation, regime: RegimeScores, config: Config
 
 
 def no_skill(gap: Paired, scores: ModelScores, regime: str, model: str) -> str:
-    """A sentence where a model is not told apart from the site-blind mean, else ''.
+    """Return a sentence where a model is no better than the site-blind mean, else ''.
 
-    gap: RMSE of the model minus the mean's: it must be below 0 with an interval that ends there,
-    and R above 0 with an interval that begins there; a mean that is drawn a little nearer to
-    the test rows is no skill.  regime: in words.
+    Skill needs an RMSE below the mean's and an R above 0, both with their intervals.
+    gap: RMSE of the model minus the mean's.  regime: in words.
     """
     if gap.difference is None:
         return ""
@@ -147,9 +162,90 @@ def no_skill(gap: Paired, scores: ModelScores, regime: str, model: str) -> str:
     )
 
 
-def _regime(result: Crossvalidation, regime: str, config: Config, ours: str) -> RegimeScores:
+@dataclass(frozen=True)
+class Subsets:
+    """Rows of separate scores, both (R,).
+
+    unflagged: rows without any flag that is known in a cross-validation: short history, missing
+    context, dense vegetation, held vegetation.  settled: rows of places with at least five looks.
+    """
+
+    unflagged: NDArray[np.bool_]
+    settled: NDArray[np.bool_]
+
+
+def subsets_of(result: Crossvalidation, config: Config) -> Subsets:
+    """Find the rows of separate scores, as the compared model would flag them."""
+    source, model = result.source, config.crossval.compared
+    every = np.ones(len(source.label), bool)
+    if MODELS[model].reads == "nothing":
+        return Subsets(every, every)
+    samples = samples_of(source, config, model)
+    before = samples.rows[:, :-1]
+    short = ((before < 0) | ~samples.complete[before]).any(axis=1)
+    flagged = short | samples.observed.context_missing | source.held
+    ndvi, limit = source.table.numbers.get("ndvi"), config.wcm.with_a(config.wcm.a).limits
+    if ndvi is not None and MODELS[model].reads == "soil":
+        vwc = vwc_from_ndvi(np.asarray(ndvi, np.float32))
+        flagged |= np.asarray(vwc > limit.dense_vwc_kg_m2)
+    return Subsets(~flagged, looks_so_far(source) >= SETTLED_LOOKS)
+
+
+def looks_so_far(source: Source) -> NDArray[np.int64]:
+    """Count the acquisitions of each row's site up to its own, (R,)."""
+    order = np.lexsort((source.table.day, source.table.site))
+    site = source.table.site[order]
+    first = np.r_[True, site[1:] != site[:-1]]
+    at = np.arange(len(order))
+    count = np.empty(len(order), np.int64)
+    count[order] = at - np.maximum.accumulate(np.where(first, at, 0)) + 1
+    return count
+
+
+def labels_by_date(result: Crossvalidation, config: Config) -> tuple[DateLabels, ...]:
+    """Count labels and scored rows of each date of the headline, with reasons for the others."""
+    source, found = result.source, []
+    common, day = common_rows(result, result.headline), days_of(source)
+    labelled = np.isfinite(source.label)
+    reads = {MODELS[name].reads for name in result.predicted}
+    columns = [*config.columns()] if reads - {"nothing"} else []
+    columns += [f"{config.inputs.polarisation}_db"] if reads & {"radar", "soil"} else []
+    empty = {
+        name: ~np.isfinite(source.table.numbers[name])
+        for name in dict.fromkeys(columns)
+        if name in source.table.numbers
+    }
+    for date in np.unique(day[labelled]):
+        here = labelled & (day == date)
+        why: dict[str, int] = {}
+        for row in np.flatnonzero(here & ~common):
+            lacking = [name for name, missing in empty.items() if missing[row]]
+            none = [n for n, sm in result.predicted.items() if not np.isfinite(sm[row])]
+            none = [title(n) for n in none if not MODELS[n].reference]
+            reason = f"no {', '.join(lacking)}" if lacking else f"no number of {', '.join(none)}"
+            why[reason] = why.get(reason, 0) + 1
+        found.append(
+            DateLabels(
+                str(np.datetime64(int(date), "D")),
+                int(here.sum()),
+                int((here & common).sum()),
+                int((here & common & source.held).sum()),
+                why,
+            )
+        )
+    return tuple(found)
+
+
+def _regime(
+    result: Crossvalidation,
+    regime: str,
+    config: Config,
+    subsets: Subsets,
+    among: NDArray[np.bool_] | None = None,
+) -> RegimeScores:
     source, predictions = result.source, result.regimes[regime]
-    rows = _rows(result, regime, config)
+    rows = _rows(result, regime, config, subsets, among)
+    ours = config.crossval.compared
     models = {name: _model(rows, predicted) for name, predicted in predictions.items()}
     minus = {
         name: _paired(rows, predictions[ours], theirs)
@@ -166,12 +262,21 @@ def _regime(result: Crossvalidation, regime: str, config: Config, ours: str) -> 
     )
 
 
-def _rows(result: Crossvalidation, regime: str, config: Config) -> _ScoredRows:
+def _rows(
+    result: Crossvalidation,
+    regime: str,
+    config: Config,
+    subsets: Subsets,
+    among: NDArray[np.bool_] | None = None,
+) -> _ScoredRows:
     source = result.source
+    if among is None:
+        among = np.ones(len(source.label), bool)
     return _ScoredRows(
         result=result,
-        common=common_rows(result, regime),
-        due=_due(result, regime),
+        common=common_rows(result, regime) & among,
+        due=_due(result, regime) & among,
+        subsets=subsets,
         # a new date is one of many, as a new group is
         date=None if regime == "new-groups" else days_of(source),
         # where a field has several points, the field is what "field scale" means
@@ -182,7 +287,7 @@ def _rows(result: Crossvalidation, regime: str, config: Config) -> _ScoredRows:
 
 
 def _due(result: Crossvalidation, regime: str) -> NDArray[np.bool_]:
-    """(R,) rows some training is due to predict in a regime."""
+    """Return (R,) True for rows that a training predicts in a regime."""
     due = np.zeros(len(result.source.label), bool)
     for split in result.design.splits:
         due |= result.design.counts(regime, split)
@@ -190,11 +295,12 @@ def _due(result: Crossvalidation, regime: str) -> NDArray[np.bool_]:
 
 
 class _ScoredRows(NamedTuple):
-    """What all models of a regime are scored on."""
+    """Rows that all models of a regime are scored on."""
 
     result: Crossvalidation
     common: NDArray[np.bool_]
     due: NDArray[np.bool_]
+    subsets: Subsets
     date: NDArray[np.int64] | None
     several: bool
     draws: int
@@ -208,6 +314,7 @@ def _model(rows: _ScoredRows, predicted: NDArray[np.float32]) -> ModelScores:
     date = None if rows.date is None else rows.date[common]
     means = group_means(source, common, predicted)
     labelled = np.isfinite(label) & rows.due
+    unflagged, settled = common & rows.subsets.unflagged, common & rows.subsets.settled
     group_mean = None
     if rows.several:
         when = None if rows.date is None else means.date
@@ -224,21 +331,27 @@ def _model(rows: _ScoredRows, predicted: NDArray[np.float32]) -> ModelScores:
             _score_set(label[common & here], predicted[common & here])
             for here in (result.design.fold == k for k in range(len(result.design.fold_names)))
         ),
-        coverage=float(np.isfinite(predicted[labelled]).mean()) if labelled.any() else 0.0,
-        within_date=build(
-            WithinDate,
-            as_plain(
-                dict(
-                    zip(
-                        ("dates", "r", "r_centred"),
-                        within_date(means.group, means.date, means.observed, means.predicted),
-                        strict=True,
-                    )
-                )
-            ),
-        ),
+        with_number=float(np.isfinite(predicted[labelled]).mean()) if labelled.any() else 0.0,
+        within_date=_within_date(rows, means),
+        by_date={
+            str(np.datetime64(int(day), "D")): _score_set(label[here], predicted[here])
+            for day in np.unique(days_of(source)[common])
+            for here in (common & (days_of(source) == day),)
+        },
+        unflagged=_score_set(label[unflagged], predicted[unflagged]),
+        settled=_score_set(label[settled], predicted[settled]),
         group_mean=group_mean,
     )
+
+
+def _within_date(rows: _ScoredRows, means: GroupMeans) -> WithinDate:
+    found = within_date(means.group, means.date, means.observed, means.predicted)
+    dates, r, r_centred = found.dates, found.r, found.r_centred
+    low, high = block_bootstrap(
+        found.group, found.observed, found.predicted, rows.draws, rows.seed, date=found.date
+    )["r"]
+    plain = {"dates": dates, "r": r, "r_centred": r_centred, "interval_95": (low, high)}
+    return build(WithinDate, as_plain(plain))
 
 
 def _paired(rows: _ScoredRows, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> Paired:

@@ -1,19 +1,22 @@
-"""What is left out, and what is asked of it: the three regimes of a cross-validation.
+"""Define the splits of a cross-validation and its four regimes.
 
-A user asks about a field and a date that no model has seen. So besides the folds of groups
-there are blocks of neighbouring dates, and three scores stand side by side:
+Users ask about fields and dates that no model has seen. So the design has folds of groups and
+blocks of neighbouring dates, and reports four scores:
 
     both-new      new groups on new dates: the headline
     new-dates     groups of the training data on new dates
     new-groups    new groups on dates of the training data
+    forward       new groups on later dates: trained on earlier dates alone
 
-A training leaves out one fold (``new-groups``), or one fold and one block together; the
-latter is tested on the block's rows: those of its fold are both new, the others are of known
-groups. Each row counts once in a regime, from a training fixed beforehand.
+A training leaves out one fold (``new-groups``), or one fold and one block together (``both-new``
+and ``new-dates``: the block's rows of the fold, and those of the other folds), or one fold, one
+block and everything later (``forward``). Each row counts once in a regime, from a training
+fixed beforehand.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,8 +36,8 @@ from .folds import (
     refuse_leaks,
 )
 
-#: In the order they are told in, the headline first.
-REGIMES = ("both-new", "new-dates", "new-groups")
+#: In the order of reports, the headline first.
+REGIMES = ("both-new", "new-dates", "new-groups", "forward")
 #: Fewer dates with labels than this make no score on new dates.
 LEAST_DATES = 3
 #: Labels a pair of fold and block holds on average from which on pairs are enough.
@@ -43,19 +46,24 @@ ENOUGH_IN_A_PAIR = 100
 
 @dataclass(frozen=True)
 class Split:
-    """One training: the fold left out, and the block of dates, -1 for none."""
+    """One training: the fold left out, and the block of dates, -1 for none.
+
+    past: train on earlier dates than the block's alone.
+    """
 
     fold: int
     block: int = -1
+    past: bool = False
 
     @property
     def name(self) -> str:
-        """As files of parts and progress bars write it.
+        """Return the name in files of parts and progress bars.
 
-        >>> Split(1).name, Split(0, 4).name
-        ('fold2', 'fold1-dates5')
+        >>> Split(1).name, Split(0, 4).name, Split(0, 4, past=True).name
+        ('fold2', 'fold1-dates5', 'fold1-before5')
         """
-        return f"fold{self.fold + 1}" + (f"-dates{self.block + 1}" if self.block >= 0 else "")
+        kind = "before" if self.past else "dates"
+        return f"fold{self.fold + 1}" + (f"-{kind}{self.block + 1}" if self.block >= 0 else "")
 
 
 @dataclass(frozen=True)
@@ -79,24 +87,35 @@ class Design:
 
     @property
     def regimes(self) -> tuple[str, ...]:
-        """The regimes that are scored, the headline first."""
-        return REGIMES if self.block_names else REGIMES[-1:]
+        """Return the regimes that are scored, the headline first."""
+        if not self.block_names:
+            return ("new-groups",)
+        forward = any(split.past for split in self.splits)
+        return REGIMES if forward else REGIMES[:-1]
 
     def train_rows(self, split: Split) -> NDArray[np.int64]:
-        """Rows that may be learnt from: no row of the fold, none of the block's dates."""
+        """Return the training rows: no row of the fold, none of the block's dates or later."""
         kept = (self.fold != split.fold) & (self.fold >= 0)
-        if split.block >= 0:
+        if split.past:
+            kept &= self.block < split.block
+        elif split.block >= 0:
             kept &= self.block != split.block
         return np.flatnonzero(kept)
 
     def test_rows(self, split: Split) -> NDArray[np.int64]:
-        """Rows to predict: the fold's, or all of the block's dates."""
+        """Return the rows to predict: the fold's, all of the block's dates, or both."""
+        if split.past:
+            return np.flatnonzero((self.block == split.block) & (self.fold == split.fold))
         if split.block >= 0:
             return np.flatnonzero((self.block == split.block) & (self.fold >= 0))
         return np.flatnonzero(self.fold == split.fold)
 
     def counts(self, regime: str, split: Split) -> NDArray[np.bool_]:
-        """(R,) rows whose number in ``regime`` comes from ``split``."""
+        """Return (R,) True for rows whose prediction in ``regime`` comes from ``split``."""
+        if (regime == "forward") != split.past:
+            return np.zeros(len(self.fold), bool)
+        if split.past:
+            return np.asarray((self.block == split.block) & (self.fold == split.fold))
         if regime == "new-groups":
             return np.asarray((self.fold == split.fold) & (split.block < 0))
         here = (self.block == split.block) & (self.fold >= 0) & (split.block >= 0)
@@ -104,8 +123,10 @@ class Design:
         return np.asarray(here & (of == split.fold))
 
     def _witness(self, block: int) -> NDArray[np.int64]:
-        """(R,) for each row of a known group the fold whose training tells of it: the next."""
-        folds = np.asarray([split.fold for split in self.splits if split.block == block])
+        """Return (R,) the fold whose training predicts a row of a known group: the next one."""
+        folds = np.asarray(
+            [split.fold for split in self.splits if split.block == block and not split.past]
+        )
         count = len(self.fold_names)
         found = np.full(len(self.fold), -1, np.int64)
         for k in range(count):
@@ -116,7 +137,7 @@ class Design:
 
 
 def design_of(source: Source, config: Config) -> Design:
-    """Folds, blocks and trainings of an experiment, without leaks or with those let pass.
+    """Make folds, blocks and trainings of an experiment; check for leaks.
 
     DataError for a leak that the configuration does not name.
     """
@@ -138,11 +159,28 @@ def design_of(source: Source, config: Config) -> Design:
         return Design(fold, fold_names, none, (), alone, leaks, repeats, why)
     block, block_names = date_blocks(day, np.isfinite(source.label), config.crossval.date_blocks)
     pairs = _pairs(config, len(fold_names), len(block_names), int(np.isfinite(source.label).sum()))
-    return Design(fold, fold_names, block, block_names, (*alone, *pairs), leaks, repeats)
+    later = _forward(pairs, block, day, source.label) if config.crossval.forward else ()
+    splits = (*alone, *pairs, *later)
+    return Design(fold, fold_names, block, block_names, splits, leaks, repeats)
+
+
+def _forward(
+    pairs: Sequence[Split],
+    block: NDArray[np.int64],
+    day: NDArray[np.float64],
+    label: NDArray[np.float32],
+) -> tuple[Split, ...]:
+    """Return the pairs again, for trainings on the past that has at least LEAST_DATES dates."""
+    labelled = np.isfinite(label)
+    return tuple(
+        Split(pair.fold, pair.block, past=True)
+        for pair in pairs
+        if len(np.unique(day[labelled & (block < pair.block)])) >= LEAST_DATES
+    )
 
 
 def _pairs(config: Config, folds: int, blocks: int, labels: int) -> list[Split]:
-    """Each fold with each block; where labels are plenty, each with one after the other."""
+    """Pair each fold with each block; where labels are plenty, with one after the other."""
     every = config.crossval.date_pairs == "all"
     if config.crossval.date_pairs == "auto":
         every = labels < ENOUGH_IN_A_PAIR * folds * blocks

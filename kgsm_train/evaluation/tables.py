@@ -1,4 +1,4 @@
-"""The scores as text cells and sentences, for a terminal, the report and the model card."""
+"""Format scores as text cells and sentences, for the terminal, the report and the model card."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 from ..learning.learnt import Learnt
 from ..models import title
-from .board import Board, ModelScores, Paired, RegimeScores
+from .board import Board, Paired, RegimeScores, ScoreSet
 from .metrics import number
 
 
 def ranked(regime: RegimeScores) -> list[str]:
-    """The models of a regime, the smallest RMSE first."""
+    """Return the models of a regime, the smallest RMSE first."""
 
     def rmse(name: str) -> float:
         value = regime.models[name].pooled.rmse
@@ -24,17 +24,12 @@ def ranked(regime: RegimeScores) -> list[str]:
 
 
 def table_rows(board: Board) -> list[tuple[str, ...]]:
-    """The score table of the headline as text cells, a heading first, the smallest RMSE next.
-
-    The other regimes follow in columns of their own, R and RMSE.
-    """
+    """Return the score table of the headline as text cells: a heading, then the models."""
     first, group = board.first, board.group
-    beside = [regime for name, regime in board.regimes.items() if name != board.headline]
     several = any(model.group_mean is not None for model in first.models.values())
     heading = ["model", "RMSE", "95 %", "R", "bias"]
     heading += [f"{group}-mean RMSE", f"{group}-mean R"] if several else []
-    heading += ["R within dates", "coverage"]
-    heading += [f"{regime.title}: R, RMSE" for regime in beside]
+    heading += ["R within dates", "interval coverage", "rows with a number"]
     rows = [tuple(heading)]
     for name in ranked(first):
         model = first.models[name]
@@ -50,18 +45,97 @@ def table_rows(board: Board) -> list[tuple[str, ...]]:
             mean = model.group_mean
             cells.append(number(mean.pooled.rmse if mean else None, ".4f"))
             cells.append(number(mean.pooled.r if mean else None, ".3f"))
-        cells += [number(model.within_date.r, ".2f"), f"{model.coverage:.0%}"]
-        cells += [_short(regime.models[name]) for regime in beside]
+        covered = board.intervals.get(name, {}).get("cross_coverage")
+        cells += [number(model.within_date.r, ".2f"), number(covered, ".0%")]
+        rows.append((*cells, f"{model.with_number:.0%}"))
+    return rows
+
+
+def subset_rows(board: Board) -> list[tuple[str, ...]]:
+    """Return R, RMSE of subsets of the headline's rows, and of the other regimes, as cells."""
+    first, measured = board.first, board.measured.get(board.headline)
+    others = [regime for name, regime in board.regimes.items() if name != board.headline]
+    heading = ["model: R, RMSE"]
+    heading += ["vegetation measured"] if measured else []
+    heading += ["no flag", "five looks or more", *(regime.title for regime in others)]
+    shown = first.models[board.ours]
+    counts = ["rows, dates"]
+    counts += [f"{measured.rows}, {measured.dates}"] if measured else []
+    counts += [str(subset.n if subset else 0) for subset in (shown.unflagged, shown.settled)]
+    counts += [f"{regime.rows}, {regime.dates}" for regime in others]
+    rows = [tuple(heading), tuple(counts)]
+    for name in ranked(first):
+        model = first.models[name]
+        cells = [title(name)]
+        cells += [_short(measured.models[name].pooled)] if measured else []
+        cells += [_short(model.unflagged), _short(model.settled)]
+        cells += [_short(regime.models[name].pooled) for regime in others]
         rows.append(tuple(cells))
     return rows
 
 
-def _short(model: ModelScores) -> str:
-    return f"{number(model.pooled.r, '.3f')}, {number(model.pooled.rmse, '.4f')}"
+def _short(scores: ScoreSet | None) -> str:
+    if scores is None or not scores.n:
+        return "–"
+    return f"{number(scores.r, '.3f')}, {number(scores.rmse, '.4f')}"
+
+
+def date_rows(board: Board) -> list[tuple[str, ...]]:
+    """Return labels, error and interval coverage of the compared model by date, as cells."""
+    model, interval = board.first.models[board.ours], board.intervals.get(board.ours, {})
+    covered: Mapping[str, float] = interval.get("coverage_by_date", {})
+    heading = ("date", "labels", "scored", "vegetation held", "bias", "RMSE", "interval coverage")
+    rows: list[tuple[str, ...]] = [heading]
+    for one in board.dates:
+        scores = model.by_date.get(one.date)
+        rows.append(
+            (
+                one.date,
+                str(one.labels),
+                str(one.scored),
+                str(one.held),
+                number(scores.bias if scores else None, "+.3f"),
+                number(scores.rmse if scores else None, ".3f"),
+                number(covered.get(one.date), ".0%"),
+            )
+        )
+    return rows
+
+
+def left_out_rows(board: Board) -> list[str]:
+    """Return a sentence on labels without a score, on dropped and on held ones."""
+    said = []
+    labels, scored = sum(one.labels for one in board.dates), sum(one.scored for one in board.dates)
+    held = {one.date: one.held for one in board.dates if one.held}
+    text = f"{scored} of {labels} labels on {sum(one.scored > 0 for one in board.dates)} of "
+    said.append(f"{text}{len(board.dates)} dates are scored.")
+    for one in board.dates:
+        for why, count in one.why.items():
+            said.append(f"Not scored on {one.date}: {count} labels ({why}).")
+    said += [f"Dropped by {name}: {count} labels." for name, count in board.dropped.items()]
+    if held:
+        each = ", ".join(f"{count} on {date}" for date, count in held.items())
+        said.append(
+            f"Vegetation held from an earlier date: {each}. Scores without these rows are given "
+            'under "vegetation measured".'
+        )
+    return said
+
+
+def ranking_text(board: Board, name: str) -> str:
+    """Return a sentence on a model's skill in ranking groups on one day; '' if not known."""
+    within, group = board.first.models[name].within_date, board.group
+    if within.ranks is None:
+        return ""
+    low, high = (number(end, ".2f") for end in within.interval_95)
+    text = f"R within dates {number(within.r, '.2f')} (95 % interval {low} to {high})"
+    if within.ranks:
+        return f"{title(name)} ranks {group}s on one day: {text}."
+    return f"{title(name)} cannot rank {group}s on one day: {text}."
 
 
 def difference_rows(board: Board, regime: RegimeScores) -> list[str]:
-    """What the compared model's RMSE is less every other's, a sentence each."""
+    """Return the RMSE of the compared model minus each other's, a sentence each."""
     return [
         f"RMSE of {title(board.ours)} minus {title(name)}: {gap_text(gap)}"
         for name, gap in regime.ours_minus.items()
@@ -70,13 +144,13 @@ def difference_rows(board: Board, regime: RegimeScores) -> list[str]:
 
 
 def gap_text(gap: Paired) -> str:
-    """A paired difference with its interval."""
+    """Format a paired difference with its interval."""
     low, high = (number(value, "+.4f") for value in gap.interval)
     return f"{number(gap.difference, '+.4f')} (95 % interval {low} to {high})"
 
 
 def learnt_rows(board: Board) -> list[tuple[str, str]]:
-    """(model, what its equations learnt): every parameter's median and range over the splits."""
+    """Return (model, its parameters): median and range over the splits."""
     found = []
     for model, by_split in board.learnt.items():
         text = learnt_text(by_split)
@@ -86,7 +160,7 @@ def learnt_rows(board: Board) -> list[tuple[str, str]]:
 
 
 def learnt_text(by_split: Mapping[str, Learnt]) -> str:
-    """Every learnt parameter, ``A 0.0021 (0.0001* to 0.0044)``; * ended on its bound.
+    """Format learnt parameters, ``A 0.0021 (0.0001* to 0.0044)``; * ended on a bound.
 
     >>> learnt_text({"fold1": Learnt({"A": 0.02}), "fold2": Learnt({"A": 0.04}, ("A",))})
     'A 0.03 (0.02 to 0.04*)'
@@ -106,7 +180,7 @@ def learnt_text(by_split: Mapping[str, Learnt]) -> str:
 
 
 def learnt_by_split(board: Board) -> list[tuple[str, ...]]:
-    """Every learnt parameter of every split: a heading (model, parameter, splits ...), rows."""
+    """Return the parameters of every split: a heading (model, parameter, splits ...), rows."""
     splits: Sequence[str] = list(next(iter(board.learnt.values())))
     rows = [("model", "parameter", *splits)]
     for model, by_split in board.learnt.items():
@@ -122,19 +196,19 @@ def learnt_by_split(board: Board) -> list[tuple[str, ...]]:
 
 
 def heading_text(board: Board) -> str:
-    """What the table's scores rest on, in one line."""
+    """Return the number of rows, groups, dates and folds of the scores, in one line."""
     first = board.first
     blocks = f", {len(board.blocks)} blocks of dates, {board.pairs} pairs" if board.blocks else ""
     return (
         f"{first.title}: {first.rows} rows common to all models, {first.groups} groups, "
-        f"{first.dates} dates; {len(board.folds)} folds{blocks}"
+        f"{first.dates} dates{_held(board)}; {len(board.folds)} folds{blocks}"
         + ("  SIMULATED DATA" if board.simulated else "")
     )
 
 
 def notes(board: Board) -> list[str]:
-    """What must be said beside the scores: no new dates, leaks, labels that look copied."""
-    said = []
+    """Return warnings: labels left out, no new dates, leaks, labels that look copied."""
+    said = left_out_rows(board)
     if board.without_new_dates:
         said.append(f"No score on new dates: {board.without_new_dates}.")
     said += [f"LEAK let pass on purpose ({leak.kind}): {leak.text}" for leak in board.leaks]
@@ -144,8 +218,13 @@ def notes(board: Board) -> list[str]:
     return said
 
 
+def _held(board: Board) -> str:
+    count = sum(one.held for one in board.dates)
+    return f", vegetation held on {count} rows" if count else ""
+
+
 def probed_rows(board: Board) -> list[str]:
-    """What probes are worth, a sentence a model and number of probed fields."""
+    """Return the gain from probes, a sentence for each model and number of probed fields."""
     return [
         f"{title(name)} with {count} probed field{'s' if count != '1' else ''}: R {one.r:.3f}, "
         f"RMSE {one.rmse:.4f}; without {one.r_without:.3f}, {one.rmse_without:.4f} (the other "

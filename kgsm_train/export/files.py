@@ -139,7 +139,7 @@ def make_card(
     names: list[tuple[str, str, str]] = [
         ("soil_db" if wcm else f"{pol}_db", "dB", "backscatter"),
         *((name, _unit(name), "dynamic") for name in trained.dynamic),
-        *((name, _unit(name), "static") for name in config.inputs.statics),
+        *((name, _unit(name), "static") for name in trained.statics),
         ("gap_days", "day", "gap"),
     ]
     return Card(

@@ -109,8 +109,9 @@ def model_card(card: Card) -> str:
             f"`sm_lower` … `sm_upper` is a {card.interval['level']:.0%} interval "
             f"({card.interval['method']}, {card.interval['groups']} groups): "
             f"{card.interval['lower']:+.3f} to {card.interval['upper']:+.3f} m³/m³ where nothing "
-            f"scales it{_scaled(card.interval)}. On dates and groups it was made without it "
-            f"covered {card.interval['cross_coverage']:.1%} of the labels.",
+            f"scales it{_scaled(card.interval)}. Interval coverage on dates and groups that it "
+            f"was made without: {card.interval['cross_coverage']:.1%} of the labels"
+            f"{_by_date(card.interval)}.",
             "",
         ]
     else:
@@ -134,20 +135,37 @@ def _how_well(scores: Mapping[str, Any]) -> list[str]:
         f"In {scores['folds']} folds of groups and {scores.get('blocks', 0)} blocks of dates, each "
         "row predicted by a model that had not seen its group, its date, or either:",
         "",
-        "| asked of | rows | groups | dates | RMSE | bias | R | field-mean RMSE | field-mean R |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| asked of | rows | groups | dates | RMSE | bias | R | R within dates | field-mean RMSE "
+        "| field-mean R |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    regimes = {scores.get("regime", "new groups"): scores, **scores.get("other", {})}
+    first = scores.get("regime", "new groups")
+    regimes = {first: scores}
+    if scores.get("measured_vegetation"):
+        regimes[f"{first}, vegetation measured on the date"] = scores["measured_vegetation"]
+    regimes |= scores.get("other", {})
     for name, one in regimes.items():
         mean = one.get("group_mean") or {"rmse": None, "r": None}
         lines.append(
             f"| {name} | {one['n']} | {one['groups']} | {one.get('dates', '–')} | "
             f"{number(one['rmse'], '.4f')} | {number(one['bias'], '+.4f')} | "
-            f"{number(one['r'], '.3f')} | {number(mean['rmse'], '.4f')} | "
-            f"{number(mean['r'], '.3f')} |"
+            f"{number(one['r'], '.3f')} | "
+            f"{number((one.get('within_dates') or {}).get('r'), '.2f')} | "
+            f"{number(mean['rmse'], '.4f')} | {number(mean['r'], '.3f')} |"
         )
     note = [f"No score on new dates: {scores['note']}.", ""] if scores.get("note") else []
+    within = scores.get("within_dates") or {}
+    low = (within.get("interval_95") or (None, None))[0]
+    if low is not None and low <= 0:
+        note.append("The model cannot rank fields on one day: R within dates is not above 0.")
+        note.append("")
     return [*lines, "", *note]
+
+
+def _by_date(interval: Mapping[str, Any]) -> str:
+    """Return the range of the interval coverage over dates."""
+    values = list((interval.get("coverage_by_date") or {}).values())
+    return f", by date from {min(values):.0%} to {max(values):.0%}" if values else ""
 
 
 def _scaled(interval: Mapping[str, Any]) -> str:

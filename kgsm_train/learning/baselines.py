@@ -4,7 +4,8 @@
     same-date-mean    mean of the training labels of that very date: it reads labels of the
                       day it predicts, so it is a reference and no model
     wcm               the water cloud model alone (Eqs 1-6)
-    change            change detection alone (:mod:`kgsm_train.learning.head`)
+    index             the index head alone, limits fitted (:mod:`kgsm_train.learning.head`)
+    change            change detection alone
     ridge-radar       ridge regression on the target's backscatter and nothing else
     ridge             ridge on all the network sees, the window laid flat
     forest            random forest on the same
@@ -27,9 +28,11 @@ from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold
 
+from kgsm_infer.kernels.window import Layout
+
 from ..config import Config
 from .calibrate import Calibration, predict_sm
-from .head import alone, calibrated, fit_change, readout_for
+from .head import FittedHead, alone, calibrated, fit_change, fit_index, readout_for
 from .learnt import Learnt
 from .network import raw_tile
 from .samples import Samples, batch_of
@@ -102,6 +105,18 @@ def change_detection(
     rows = train_rows[samples.labelled[train_rows]]
     layout = scaling(samples, samples.observed.sigma0_db, rows)
     fitted = fit_change(config, samples, layout, rows)
+    return _head_alone(fitted, samples, layout, test_rows)
+
+
+def fitted_index(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -> Predicted:
+    """Predict with the index head alone, its limits fitted to the training rows."""
+    rows = train_rows[samples.labelled[train_rows]]
+    layout = scaling(samples, samples.observed.sigma0_db, rows)
+    fitted = fit_index(config, samples, layout, rows)
+    return _head_alone(fitted, samples, layout, test_rows)
+
+
+def _head_alone(fitted: FittedHead, samples: Samples, layout: Layout, test_rows: Rows) -> Predicted:
     sm = alone(readout_for(fitted.head, samples, layout), samples, layout, test_rows)
     return sm, Learnt(fitted.parameters, fitted.on_bound, facts={"samples": fitted.samples})
 
@@ -137,6 +152,7 @@ BASELINES: Mapping[str, Baseline] = {
     "mean": mean_of_labels,
     "same-date-mean": mean_of_date,
     "wcm": water_cloud,
+    "index": fitted_index,
     "change": change_detection,
     "ridge-radar": ridge_radar,
     "ridge": ridge,

@@ -145,17 +145,53 @@ class KnowledgeGuidedLSTM(nn.Module):
         return raw_tile(self.layout, channel_db, valid, batch), valid
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(SM of each member (N, M), m3 m-3, not clipped; has a number (N,))."""
+        """Return (SM of each member (N, M), m3 m-3, not clipped; has a number (N,))."""
+        head, members, numbered = self.parts(batch)
+        # SM = head + shrink LSTM
+        return (members if head is None else head[:, None] + self.shrink * members), numbered
+
+    def parts(self, batch: Batch) -> tuple[Tensor | None, Tensor, Tensor]:
+        """Return (SM of the head (N,) or None, of each member (N, M), has a number (N,))."""
         tile, valid = self.tile(batch)
-        seen, members = tile * self.seen, []
-        for lstm, head in zip(self.lstms, self.heads, strict=True):
-            _, (last, _) = lstm(self.dropout(seen))
-            members.append(head(self.dropout(last[0])))
-        sm = torch.cat(members, dim=1) * self.sm_std + self.sm_mean
-        if self.readout is not None:
-            # SM = head + shrink LSTM
-            sm = on_tile(self.readout, tile)[:, None] + self.shrink * sm
-        return sm, valid[:, -1]
+        members = self.members_on(tile * self.seen) * self.sm_std + self.sm_mean
+        head = None if self.readout is None else on_tile(self.readout, tile)
+        return head, members, valid[:, -1]
+
+    def members_on(self, tile: Tensor) -> Tensor:
+        """Run all members on a tile (T, N, F), giving (N, M), in one product per step."""
+        steps, n, channels = tile.shape
+        count, weights = len(self.lstms), self.stack()
+        seen, keep = tile.expand(count, steps, n, channels), None
+        if self.training and self.dropout.p > 0:
+            share = 1 - self.dropout.p
+            mask = torch.empty(count, n, steps, channels)
+            keep = torch.empty(count, n, self.hidden)
+            for m in range(count):  # drawn one member after another, as separate LSTMs would
+                mask[m].bernoulli_(share)
+                keep[m].bernoulli_(share)
+            seen, keep = seen * mask.div_(share).transpose(1, 2), keep.div_(share)
+        bias = (weights["bias_ih_l0"] + weights["bias_hh_l0"])[:, None]
+        from_input = weights["weight_ih_l0"].transpose(1, 2)
+        from_state = weights["weight_hh_l0"].transpose(1, 2)
+        gates = torch.baddbmm(bias, seen.reshape(count, steps * n, channels), from_input)
+        state = cell = torch.zeros(count, n, self.hidden)
+        for t, step in enumerate(gates.reshape(count, steps, n, -1).unbind(1)):
+            if t:
+                step = torch.baddbmm(step, state, from_state)
+            enter, forget, new, leave = step.chunk(4, dim=2)
+            cell = torch.sigmoid(enter) * torch.tanh(new) + torch.sigmoid(forget) * cell
+            state = torch.sigmoid(leave) * torch.tanh(cell)
+        last = state if keep is None else state * keep
+        out = torch.baddbmm(weights["bias"][:, None], last, weights["weight"].transpose(1, 2))
+        return out[..., 0].T
+
+    def stack(self) -> dict[str, Tensor]:
+        """Stack the weights of all members, (M, ...) each, by their names in a member."""
+        layers = [
+            {**dict(lstm.named_parameters()), **dict(head.named_parameters())}
+            for lstm, head in zip(self.lstms, self.heads, strict=True)
+        ]
+        return {name: torch.stack([layer[name] for layer in layers]) for name in layers[0]}
 
 
 def on_tile(readout: Readout, tile: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ will be used.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,19 +42,29 @@ from .rain import with_fitted_rain
 TRUE_WORDS = ("1", "true", "yes")
 FALSE_WORDS = ("", "0", "false", "no")
 
+#: Vegetation columns that [data] hold_vegetation_days fills.
+HELD_COLUMNS = ("ndvi", "vwc_kg_m2", "lai")
+
 # What stands where an acquisition is not observed: finite, and never used.
 _PLACEHOLDER_DB, _PLACEHOLDER_ANGLE_DEG = -15.0, 40.0
 
 
 @dataclass(frozen=True)
 class Source:
-    """A table as read for training. label: (R,) float32 SM, NaN where not to be used."""
+    """A table as read for training.
+
+    label: (R,) float32 SM, NaN where not to be used.  group: (R,).
+    held: (R,) True where missing vegetation was filled from an earlier acquisition.
+    dropped: column of [data] drop -> labels it took away.
+    """
 
     table: Table
     label: NDArray[np.float32]
     group: NDArray[np.str_]
     simulated: bool
     sha256: str
+    held: NDArray[np.bool_]
+    dropped: Mapping[str, int] = field(default_factory=dict)
     weather: Weather | None = None
 
     @property
@@ -139,21 +149,70 @@ def read_source(config: Config) -> Source:
             config.folder / config.data.weather, config.data.weather_utc_offset_hours
         )
         features = tuple(name for name in features if not is_weather(name))
+    features = tuple(name for name in features if name not in config.data.indicators)
     sheet = _blanked(read_sheet(config.table), config.data.missing)
     table = table_of(sheet, columns_to_read(features), needed, once=True, keep=config.data.keep)
     if weather is not None:
         table = with_weather(table, weather, config.columns())
-    label = table.numbers["sm"].astype(np.float32)
+    table = with_indicators(table, config.data.indicators)
+    table, held = with_held_vegetation(table, config.data.hold_vegetation_days)
+    label, dropped = table.numbers["sm"].astype(np.float32), {}
     for name in config.data.drop:
-        label = np.where(_is_true(table, name), np.float32(np.nan), label)
+        unwanted = _is_true(table, name) & np.isfinite(label)
+        dropped[name] = int(unwanted.sum())
+        label = np.where(unwanted, np.float32(np.nan), label)
     return Source(
         table=table,
         label=label,
         group=groups_of(table, config.data.group),
         simulated="simulated" in set(table.text.get("source", ())),
         sha256=_digest(config),
+        held=held,
+        dropped=dropped,
         weather=weather,
     )
+
+
+def with_indicators(table: Table, indicators: Mapping[str, Sequence[str]]) -> Table:
+    """Add columns of 0 and 1 that tell whether a text column begins with certain words.
+
+    indicators: new column -> (text column, beginnings ...). An empty cell gives 0.
+    DataError where the text column is absent.
+    """
+    numbers = dict(table.numbers)
+    for name, (column, *beginnings) in indicators.items():
+        words = [word.strip().lower() for word in _as_text(table, column)]
+        starts = tuple(word.lower() for word in beginnings)
+        numbers[name] = np.asarray([word.startswith(starts) for word in words], np.float64)
+    return replace(table, numbers=numbers)
+
+
+def with_held_vegetation(table: Table, most_days: float) -> tuple[Table, NDArray[np.bool_]]:
+    """Fill missing vegetation from the site's last acquisition that has it.
+
+    most_days: largest age of the value that is used. Later acquisitions are never used.
+    Returns the table and (R,) True where a value was filled.
+    """
+    held = np.zeros(len(table), bool)
+    numbers = dict(table.numbers)
+    order = np.lexsort((table.day, table.site))
+    first = np.r_[True, table.site[order][1:] != table.site[order][:-1]]
+    start = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
+    for name in HELD_COLUMNS:
+        if name not in numbers or most_days <= 0:
+            continue
+        value = np.asarray(numbers[name], np.float64)[order]
+        known = np.isfinite(value)
+        last = np.maximum.accumulate(np.where(known, np.arange(len(order)), -1))
+        with np.errstate(invalid="ignore"):
+            age = table.day[order] - table.day[order][np.maximum(last, 0)]
+            fill = ~known & (last >= start) & (age <= most_days)
+        value = np.where(fill, value[np.maximum(last, 0)], value)
+        column = np.empty(len(order))
+        column[order] = value
+        numbers[name] = column
+        held[order[fill]] = True
+    return replace(table, numbers=numbers), held
 
 
 def _blanked(sheet: Sheet, missing: Sequence[str]) -> Sheet:
@@ -199,7 +258,7 @@ def samples_of(
     reads = MODELS[model].reads
     wcm = config.wcm.with_a(config.wcm.a) if reads == "soil" else None
     radar = reads in ("radar", "soil")
-    dynamic, statics = config.dynamic(model), config.inputs.statics
+    dynamic, statics = config.dynamic(model), config.statics(model)
     history = WHOLE_ARCHIVE
     if reads != "nothing":
         seen = np.arange(len(source.table)) if train_rows is None else train_rows
@@ -223,7 +282,7 @@ def samples_of(
             dynamic=_in_range(dynamic, observed.dynamic),
             statics=_in_range(statics, observed.statics),
         )
-    windows = window_rows(observed.site, source.table.day, config.inputs.steps)
+    windows = window_rows(observed.site, source.table.day, config.steps(model))
     return Samples(
         observed=observed,
         rows=whole_history(windows, observed.day)[0],

@@ -25,7 +25,7 @@ from kgsm_infer.model.observations import isolate_observed
 
 from ..config import Config
 from ..models import MODELS
-from .head import FittedHead, calibrated, fit_change, head_of_wcm, readout_for
+from .head import FittedHead, calibrated, fit_head, head_of_wcm, readout_for
 from .learnt import Epoch, Learnt
 from .network import ForwardLine, KnowledgeGuidedLSTM, bounded_loss, falling, on_tile
 from .samples import Batch, Samples, batch_of
@@ -39,7 +39,7 @@ Progress = Callable[[int, int, float], None]
 class Trained:
     """A trained network. lost_share: of the labelled training samples, by soil signal.
 
-    physics: the head beside it, None where it stands alone.  dynamic: names of its features.
+    physics: its head, None without one.  dynamic, statics: names of its features.
     history: how contexts among them were made.
     seen: lowest and highest value of each scaled channel's input in its windows.
     """
@@ -52,11 +52,12 @@ class Trained:
     seen: tuple[tuple[float, float], ...] = ()
     physics: FittedHead | None = None
     dynamic: tuple[str, ...] = ()
+    statics: tuple[str, ...] = ()
     history: HistoryRule = WHOLE_ARCHIVE
 
     @property
     def head(self) -> Head | None:
-        """The head beside the network, with the part of the network that is added."""
+        """Return the head, with the weight of the network; None without one."""
         if self.physics is None:
             return None
         return dataclasses.replace(self.physics.head, shrink=self.network.shrink)
@@ -116,8 +117,8 @@ def train(
     if wcm is not None:
         channel_db = isolate_observed(wcm, samples.observed).soil_db
     layout = scaling(samples, channel_db, rows)
-    if MODELS[kind].head == "change":
-        physics = fit_change(config, samples, layout, rows)
+    if MODELS[kind].head in ("index", "change"):
+        physics = fit_head(MODELS[kind].head, config, samples, layout, rows)
     batch = batch_of(samples, rows)
     with seeded(fit.seed):
         network = KnowledgeGuidedLSTM(
@@ -165,8 +166,49 @@ def train(
         trained,
         physics=physics,
         dynamic=config.dynamic(kind),
+        statics=config.statics(kind),
         history=samples.history,
         seen=seen_in_windows(samples, channel_db, rows),
+    )
+
+
+def train_head(
+    samples: Samples, config: Config, kind: str, train_rows: NDArray[np.int64]
+) -> Trained:
+    """Fit a head without a network (``index``, ``change``), in the form of a trained network.
+
+    Its network has one unit with weights of 0, so that every engine reads the file.
+    """
+    rows = train_rows[samples.labelled[train_rows]]
+    channel_db = samples.observed.sigma0_db
+    layout = scaling(samples, channel_db, rows)
+    physics = fit_head(MODELS[kind].head, config, samples, layout, rows)
+    network = KnowledgeGuidedLSTM(
+        None,
+        layout,
+        hidden=1,
+        members=1,
+        dropout=0.0,
+        sm_mean=0.0,
+        sm_std=1.0,
+        readout=readout_for(physics.head, samples, layout),
+        unseen=[samples.channels.index(name) for name in samples.unseen],
+    )
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.zero_()
+    network.shrink = 0.0
+    return Trained(
+        network.eval(),
+        (),
+        0,
+        len(rows),
+        0.0,
+        seen_in_windows(samples, channel_db, rows),
+        physics,
+        config.dynamic(kind),
+        config.statics(kind),
+        samples.history,
     )
 
 
@@ -203,24 +245,28 @@ def chosen_shrink(
     parts: Sequence[float],
     slack: float,
 ) -> float:
-    """What part of the network is added to its head: the largest of ``parts`` whose RMSE, on the
-    groups and dates each member never saw, is within ``slack`` of the best one's.
+    """Choose the weight of the network: the smallest that is within ``slack`` of the best.
 
-    unseen: (R, M) True where a sample is such to a member. The smallest part where none is.
+    Weights are judged by the RMSE on groups and dates that a member has not seen. On such dates
+    the network adds little, so the smallest is preferred.
+
+    unseen: (R, M) True where a sample is such to a member. Without any, the smallest of ``parts``.
     """
     if len(parts) == 1 or not unseen.any():
         return min(parts)
     network.eval()
-    rmse = {}
     with torch.no_grad():
-        for part in sorted(parts):
-            network.shrink = part
-            predicted, numbered = network(batch)
-            counts = unseen & numbered[:, None]
+        head, members, numbered = network.parts(batch)
+        counts = unseen & numbered[:, None]
+        if head is None or not counts.any():
+            return min(parts)
+        rmse = {}
+        for part in parts:
+            predicted = head[:, None] + part * members
             error = (predicted.clamp(0.0, 1.0) - sm[:, None])[counts]
             rmse[part] = float(error.square().mean().sqrt())
     least = min(rmse.values())
-    return max(part for part, value in rmse.items() if value <= least * (1 + slack))
+    return min(part for part, value in rmse.items() if value <= least * (1 + slack))
 
 
 def _optimise(
@@ -232,8 +278,11 @@ def _optimise(
     config: Config,
     progress: Progress | None,
 ) -> Trained:
-    """held, learnt_from: (R, M) True where a sample is for a member's validation, and for its
-    training; where neither, the member does without it."""
+    """Train the members and the isolation; keep the state with the lowest validation RMSE.
+
+    held, learnt_from: (R, M) True where a member validates and trains on a sample. Where both
+    are False the member does not use the sample.
+    """
     fit = config.training
     weights = [p for name, p in network.named_parameters() if not name.startswith("isolation.")]
     groups = [{"params": weights, "lr": fit.learning_rate, "weight_decay": fit.weight_decay}]

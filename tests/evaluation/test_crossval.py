@@ -24,9 +24,9 @@ from kgsm_train.evaluation.crossval import crossvalidate, plan
 from kgsm_train.evaluation.metrics import scores
 from kgsm_train.evaluation.parts import part_key
 from kgsm_train.evaluation.rundir import write_run
-from kgsm_train.evaluation.scoreboard import common_rows, no_skill
+from kgsm_train.evaluation.scoreboard import common_rows, looks_so_far, no_skill
 from kgsm_train.evaluation.splits import REGIMES, Split, folds_of
-from kgsm_train.evaluation.tables import learnt_by_split, table_rows
+from kgsm_train.evaluation.tables import date_rows, learnt_by_split, subset_rows, table_rows
 from kgsm_train.learning.samples import read_source
 
 CHANGES = {"wcm": {"learn": ["a", "b"]}}
@@ -45,7 +45,7 @@ def test_no_training_sees_what_it_is_tested_on(run):
     _, _, result, _ = run
     design, source = result.design, result.source
     day = np.floor(source.table.day)
-    assert len(design.splits) == 2 + 4
+    assert len(design.splits) == 2 + 4 + 2
     for split in design.splits:
         train = design.train_rows(split)
         for regime in result.regimes:
@@ -55,6 +55,8 @@ def test_no_training_sees_what_it_is_tested_on(run):
                 assert not set(source.group[due]) & set(source.group[train])
             if regime != "new-groups":
                 assert not set(day[due]) & set(day[train])
+            if regime == "forward" and due.any():
+                assert day[train].max() < day[due].min(), "trained on the past alone"
             if regime == "new-dates" and due.any():
                 assert set(source.group[due]) <= set(source.group[train])
 
@@ -64,7 +66,8 @@ def test_every_row_counts_once_in_every_regime(run):
     assert tuple(result.regimes) == REGIMES and result.headline == "both-new"
     for regime, predictions in result.regimes.items():
         due = sum(result.design.counts(regime, split).astype(int) for split in result.design.splits)
-        assert (due == 1).all()
+        once = result.design.block > 0 if regime == "forward" else np.ones(len(due), bool)
+        assert np.array_equal(due, once), "the first block has no past"
         common = common_rows(result, regime)
         assert common.sum() > 100
         for predicted in predictions.values():
@@ -103,7 +106,7 @@ def test_the_metrics_file_reads_back_as_it_was(run):
     [
         (('"rows":', '"rwos":'), "has no rwos"),
         (('"simulated": true', '"simulated": 1'), "simulated is 1, expected true or false"),
-        (('"format": 2', '"format": 3'), "format: not the metrics"),
+        (('"format": 3', '"format": 2'), "format: not the metrics"),
         (('"headline": "both-new"', '"headline": "other"'), "headline"),
         (('"folds": [', '"folds": [ 3,'), r"folds\[0\] is 3, expected text"),
         (('"groups": 6', '"groups": 1e400'), "metrics.json: not JSON"),
@@ -130,7 +133,7 @@ def test_every_learnt_parameter_of_every_training_is_recorded_and_shown(run):
     for learnt in board.learnt["wcm"].values():
         assert set(learnt.parameters) == {"A", "C", "D"}
     told = {(row[0], row[1]): row for row in learnt_by_split(board)}
-    assert len(told["KG-LSTM", "B"]) == 2 + 6
+    assert len(told["KG-LSTM", "B"]) == 2 + 8
     report = (folder / "report.html").read_text()
     value = board.learnt["kg-lstm"]["fold2-dates1"].parameters["B"]
     assert f"<td>{value:.4g}</td>" in report
@@ -140,6 +143,57 @@ def test_the_held_out_domain_isolates_with_the_learnt_b(run):
     config, _, _, board = run
     found = config.wcm.with_learnt(board.learnt["kg-lstm"]["fold1"].parameters)
     assert found.b == board.learnt["kg-lstm"]["fold1"].parameters["B"] != config.wcm.b
+
+
+def test_scores_by_date_and_of_subsets_are_those_of_their_rows(run):
+    _, _, result, board = run
+    source, predicted = result.source, result.predicted["kg-lstm"]
+    common, day = common_rows(result, "both-new"), np.floor(source.table.day)
+    model = board.first.models["kg-lstm"]
+    for date, found in model.by_date.items():
+        here = common & (day == np.datetime64(date).astype(int))
+        assert found.n == here.sum()
+        assert found.rmse == pytest.approx(np.sqrt(np.mean((predicted - source.label)[here] ** 2)))
+    looks = np.asarray(
+        [
+            np.sum((source.table.site == source.table.site[r]) & (day <= day[r]))
+            for r in range(len(day))
+        ]
+    )
+    assert np.array_equal(looks, looks_so_far(source))
+    expected = scores(source.label[common & (looks >= 5)], predicted[common & (looks >= 5)])
+    assert (model.settled.n, model.settled.rmse) == (expected.n, pytest.approx(expected.rmse))
+    assert model.unflagged.n < model.pooled.n, "the first looks have a short history"
+
+
+def test_held_vegetation_is_scored_with_and_without(tiny_model, tmp_path):
+    """NDVI of one date is taken away and held; the date is scored, marked, and left out again."""
+    changes = {"crossval": {"models": ["mean", "wcm"]}, "data": {"hold_vegetation_days": 30}}
+    config = read_config(tiny_model / "tiny.toml", changes=changes)
+    with open(config.table, newline="") as file:
+        rows = list(csv.DictReader(file))
+    lost = sorted({row["date"][:10] for row in rows if row["sm"]})[3]
+    for row in rows:
+        if row["date"].startswith(lost):
+            row["ndvi"] = ""
+    with open(tmp_path / "holes.csv", "w", newline="") as file:
+        out = csv.DictWriter(file, rows[0])
+        out.writeheader()
+        out.writerows(rows)
+    held = read_config(tiny_model / "tiny.toml", tmp_path / "holes.csv", changes)
+    board = write_run(tmp_path, crossvalidate(held, tmp_path), held)
+    of_date = next(one for one in board.dates if one.date == lost)
+    assert of_date.held == of_date.scored == of_date.labels > 0
+    first, measured = board.first, board.measured[board.headline]
+    assert first.rows - measured.rows == of_date.held and first.dates - measured.dates == 1
+    none = dataclasses.replace(held, data=dataclasses.replace(held.data, hold_vegetation_days=0.0))
+    board = write_run(tmp_path, crossvalidate(none, tmp_path), none)
+    of_date = next(one for one in board.dates if one.date == lost)
+    assert of_date.scored == 0 and of_date.why == {"no number of WCM": of_date.labels}
+    assert not board.measured
+    assert (
+        f"Not scored on {lost}: {of_date.labels} labels" in (tmp_path / "report.html").read_text()
+    )
 
 
 def test_figures_are_pictures_of_every_model(run):
@@ -155,7 +209,14 @@ def test_the_table_has_a_line_for_every_model(run):
     assert sorted(row[0] for row in rows) == ["KG-LSTM", "LSTM", "Site-blind mean", "WCM"]
     assert [float(row[1]) for row in rows] == sorted(float(row[1]) for row in rows)
     assert all(len(row) == len(heading) for row in rows)
-    assert heading[-2:] == ("known sites, new dates: R, RMSE", "new sites, known dates: R, RMSE")
+    assert heading[-2:] == ("interval coverage", "rows with a number")
+    heading, counts, *rows = subset_rows(board)
+    others = ("known sites, new dates", "new sites, known dates", "new sites, later dates")
+    assert heading == ("model: R, RMSE", "no flag", "five looks or more", *others)
+    assert all(len(row) == len(heading) for row in (counts, *rows))
+    heading, *rows = date_rows(board)
+    assert sum(int(row[1]) for row in rows) == board.labelled
+    assert sum(int(row[2]) for row in rows) == board.first.rows
     for regime in board.regimes.values():
         assert set(regime.ours_minus) == {"mean", "wcm", "lstm"}
 
@@ -200,7 +261,7 @@ def test_finished_parts_are_kept_and_others_done(run, tmp_path, monkeypatch):
     config, folder, result, _ = run
     shutil.copytree(folder / "parts", tmp_path / "parts")
     (tmp_path / "parts" / "kg-lstm-fold2-dates1.npz").unlink()
-    assert "23 of 24 parts kept" in plan(config, tmp_path)
+    assert "31 of 32 parts kept" in plan(config, tmp_path)
     done = []
     run_part = crossval.run_part
 

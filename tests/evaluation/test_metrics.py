@@ -224,10 +224,13 @@ def test_r_within_dates_does_not_know_the_weather():
     date, group = np.repeat(np.arange(10), 6), np.tile(np.arange(6), 10)
     weather = rng.uniform(0, 0.4, 10)[date]
     own = rng.normal(0, 0.05, 60)
-    dates, r, _ = within_date(group, date, weather + own, weather + rng.normal(0, 0.05, 60))
+    found = within_date(group, date, weather + own, weather + rng.normal(0, 0.05, 60))
+    dates, r = found.dates, found.r
     assert dates == 10 and abs(r) < 0.35, "the weather is all that is known"
-    _, r, centred = within_date(group, date, weather + own, own)
+    found = within_date(group, date, weather + own, own)
+    r, centred = found.r, found.r_centred
     assert r == pytest.approx(1) and centred == pytest.approx(1)
     field = rng.normal(0, 0.05, 6)[group]
-    _, r, centred = within_date(group, date, weather + field + own, field)
+    found = within_date(group, date, weather + field + own, field)
+    r, centred = found.r, found.r_centred
     assert r > 0.3 and np.isnan(centred), "the field's own level is taken off as well"

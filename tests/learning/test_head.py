@@ -8,6 +8,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
+from scipy.special import ndtr
 
 from kgsm_infer.app.output import describe
 from kgsm_infer.base.errors import UsageError
@@ -17,7 +19,7 @@ from kgsm_infer.tables.table import read_table
 from kgsm_train.config import read_config
 from kgsm_train.fit import fit_and_export
 from kgsm_train.learning.baselines import BASELINES
-from kgsm_train.learning.head import fit_change
+from kgsm_train.learning.head import fit_change, fit_index
 from kgsm_train.learning.network import KnowledgeGuidedLSTM
 from kgsm_train.learning.samples import batch_of, read_source, samples_of
 from kgsm_train.learning.scaling import scaling
@@ -150,8 +152,8 @@ def test_a_network_that_knows_nothing_is_shrunk_away(experiment):
     network.sm_std = 10.0  # what it says is far too large
     parts = [0.0, 0.5, 1.0]
     assert chosen_shrink(network, batch, sm, held, parts, 0.01) == 0.0
-    network.sm_std = network.sm_mean = 0.0  # it says nothing: all parts are equally good
-    assert chosen_shrink(network, batch, sm, held, parts, 0.01) == 1.0
+    network.sm_std = network.sm_mean = 0.0  # it adds nothing: all weights are equally good
+    assert chosen_shrink(network, batch, sm, held, parts, 0.01) == 0.0
     assert chosen_shrink(network, batch, sm, held, [0.3], 0.01) == 0.3
 
 
@@ -278,3 +280,58 @@ def test_a_gateway_needs_the_past_and_no_archive(experiment, tmp_path):
 def test_a_head_section_that_cannot_be_is_refused(experiment, head, reason):
     with pytest.raises(UsageError, match=reason):
         experiment(head)
+
+
+def test_the_index_head_finds_the_limits_that_made_the_labels(experiment):
+    """With labels made of the index the fit returns its limits, and not the priors'."""
+    config, source = experiment(head="others = []\nlook_before = false")
+    samples = samples_of(source, config, "index")
+    rows = np.flatnonzero(samples.labelled)
+    layout = scaling(samples, samples.observed.sigma0_db, rows)
+    dynamic = samples.observed.dynamic
+    index = ndtr(0.5 * dynamic[:, 0] + 0.5 * dynamic[:, 1])
+    noise = np.random.default_rng(0).normal(0, 0.01, len(index))
+    made = dataclasses.replace(samples, sm=(0.10 + 0.35 * index + noise).astype(np.float32))
+    found = fit_index(config, made, layout, rows)
+    assert found.head.kind == "index" and found.on_bound == ()
+    # GLS with a prior: half of the way from (.05, .35) at most
+    assert found.head.limits == pytest.approx((0.10, 0.45), abs=0.02)
+    assert [term.slope for term in found.head.terms] == [0.5, 0.5]
+
+
+def test_the_index_head_is_the_mode_of_its_posterior(experiment):
+    """An independent minimisation of the same density in float64 finds the same parameters."""
+    config, source = experiment(head='others = ["ndvi"]\nlook_before = false', noise=0.05)
+    samples = samples_of(source, config, "index")
+    rows = np.flatnonzero(samples.labelled)[::2]
+    layout = scaling(samples, samples.observed.sigma0_db, rows)
+    found = fit_index(config, samples, layout, rows)
+    z, scene, ndvi = samples.observed.dynamic[rows].astype(np.float64).T
+    day, group = samples.observed.day[rows], samples.group[rows]
+    same_day = np.floor(day)[:, None] == np.floor(day)
+    covariance = 0.0025 * same_day + 0.0025 * (same_day & (group[:, None] == group))
+    inverse = np.linalg.inv(covariance + 0.0049 * np.eye(len(rows)))
+
+    def minus_log(p):
+        left = samples.sm[rows] - p[0] - p[1] * ndtr(0.5 * z + 0.5 * scene + p[2] * ndvi)
+        prior = ((p[0] - 0.05) / 0.03) ** 2 + ((p[1] - 0.30) / 0.05) ** 2 + p[2] ** 2
+        return 0.5 * (left @ inverse @ left + prior)
+
+    best = minimize(minus_log, [0.05, 0.3, 0.0], method="Nelder-Mead", tol=1e-10).x
+    dry, wet = found.head.limits
+    assert [dry, wet - dry, found.head.terms[2].slope] == pytest.approx(best, abs=1e-3)
+
+
+def test_a_head_alone_is_exported_and_proven(experiment, tmp_path):
+    config, source = experiment(head="network = false\nothers = []\nlook_before = false")
+    config = dataclasses.replace(config, head=dataclasses.replace(config.head, kind="index"))
+    assert config.shipped == "index" and config.steps("index") == 1
+    done = fit_and_export(config, tmp_path / "out")
+    model = load(done.complete)
+    assert model.card.head.kind == "index" and model.card.steps == 1
+    assert model.card.names("dynamic") == ("vh_anomaly", "vh_anomaly_fields")
+    table = read_table(config.table)
+    samples = samples_of(source, config, "index")
+    rows = np.flatnonzero(samples.labelled)
+    sm, _ = BASELINES["index"](config, samples, rows, rows)
+    np.testing.assert_allclose(model.predict(table).sm[rows], sm, atol=1e-5)
