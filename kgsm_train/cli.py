@@ -12,7 +12,7 @@ import typer
 
 from kgsm_infer.base.command import run, say
 from kgsm_infer.base.errors import MissingError, UsageError
-from kgsm_infer.base.files import RESULTS, own_folder, preflight
+from kgsm_infer.base.files import RESULTS, own_folder, preflight, whole
 
 from .sources.cli import app as data_app
 
@@ -237,6 +237,42 @@ def fit_daily(
     write_parameters(output, fitted.parameters)
     say(markdown(fitted.boards))
     say(f"{output}: parameters {fitted.parameters.name}")
+
+
+@app.command()
+def record(
+    run_folder: Annotated[Path, typer.Argument(help="folder of a cross-validation")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write")],
+    docs: Annotated[
+        list[Path] | None, typer.Option(help="Markdown file whose recorded tables are renewed")
+    ] = None,
+) -> None:
+    """Record the aggregate scores of a run, for the figures in documents.
+
+    The file has no value of a site or row.
+    """
+    from .evaluation.recorded import read_recorded, record, with_tables
+
+    record(run_folder, output)
+    for path in docs or ():
+        text = path.read_text(encoding="utf-8")
+        renewed = with_tables(text, lambda name: read_recorded(output.with_name(f"{name}.json")))
+        with whole(path) as out:
+            out.write(renewed)
+    say(f"{output}: recorded")
+
+
+@app.command()
+def isolation(config: ConfigArgument, table: TableOption = None) -> None:
+    """How much the water cloud model changes the backscatter of a table.
+
+    Prints the shift in dB, and R of backscatter with soil moisture before and after.
+    """
+    from .config import read_config
+    from .evaluation.isolation import isolation_effects, isolation_rows
+    from .evaluation.recorded import markdown
+
+    say(markdown(isolation_rows(isolation_effects(read_config(config, table)))))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ class ComparedModel:
     network: trained by gradient, with early stopping.
     reference: knows what no model may, labels of the day it predicts or the simulator's truth.
     head: kind of its physics head (``index``, ``change``, ``wcm``); empty without one.
-    usual: stands in a configuration that names no models.
+    usual: compared by a configuration that names no models.
     """
 
     name: str

@@ -104,13 +104,13 @@ def test_the_metrics_file_reads_back_as_it_was(run):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (('"rows":', '"rwos":'), "has no rwos"),
+        (('"rows":', '"rwos":'), "rwos is not a known key"),
         (('"simulated": true', '"simulated": 1'), "simulated is 1, expected true or false"),
         (('"format": 3', '"format": 2'), "format: not the metrics"),
         (('"headline": "both-new"', '"headline": "other"'), "headline"),
         (('"folds": [', '"folds": [ 3,'), r"folds\[0\] is 3, expected text"),
         (('"groups": 6', '"groups": 1e400'), "metrics.json: not JSON"),
-        (("{", "[" * 100_000), "not JSON"),
+        (("{", "[" * 100_000), "nested too deeply"),
     ],
 )
 def test_damaged_metrics_are_refused_in_one_line(run, tmp_path, change, said):
@@ -167,33 +167,36 @@ def test_scores_by_date_and_of_subsets_are_those_of_their_rows(run):
 
 
 def test_held_vegetation_is_scored_with_and_without(tiny_model, tmp_path):
-    """NDVI of one date is taken away and held; the date is scored, marked, and left out again."""
-    changes = {"crossval": {"models": ["mean", "wcm"]}, "data": {"hold_vegetation_days": 30}}
-    config = read_config(tiny_model / "tiny.toml", changes=changes)
-    with open(config.table, newline="") as file:
+    """NDVI of one look a site is taken away and held; it is scored, marked, and left out again."""
+    changes = {"crossval": {"models": ["mean", "wcm"]}, "data": {"hold_vegetation_days": 60}}
+    with open(read_config(tiny_model / "tiny.toml").table, newline="") as file:
         rows = list(csv.DictReader(file))
-    lost = sorted({row["date"][:10] for row in rows if row["sm"]})[3]
+    seen: dict[str, int] = {}
+    lost = []
     for row in rows:
-        if row["date"].startswith(lost):
+        seen[row["site"]] = seen.get(row["site"], 0) + 1
+        if seen[row["site"]] == 5:
             row["ndvi"] = ""
+            lost.append(row["date"][:10])
     with open(tmp_path / "holes.csv", "w", newline="") as file:
         out = csv.DictWriter(file, rows[0])
         out.writeheader()
         out.writerows(rows)
-    held = read_config(tiny_model / "tiny.toml", tmp_path / "holes.csv", changes)
-    board = write_run(tmp_path, crossvalidate(held, tmp_path), held)
-    of_date = next(one for one in board.dates if one.date == lost)
-    assert of_date.held == of_date.scored == of_date.labels > 0
-    first, measured = board.first, board.measured[board.headline]
-    assert first.rows - measured.rows == of_date.held and first.dates - measured.dates == 1
-    none = dataclasses.replace(held, data=dataclasses.replace(held.data, hold_vegetation_days=0.0))
-    board = write_run(tmp_path, crossvalidate(none, tmp_path), none)
-    of_date = next(one for one in board.dates if one.date == lost)
-    assert of_date.scored == 0 and of_date.why == {"no number of WCM": of_date.labels}
-    assert not board.measured
-    assert (
-        f"Not scored on {lost}: {of_date.labels} labels" in (tmp_path / "report.html").read_text()
+    config = read_config(tiny_model / "tiny.toml", tmp_path / "holes.csv", changes)
+    result = crossvalidate(config, tmp_path)
+    board = write_run(tmp_path, result, config)
+    held = {one.date: one.held for one in board.dates if one.held}
+    assert result.source.held.sum() == len(lost) and set(held) <= set(lost) and held
+    assert board.first.rows - board.measured[board.headline].rows == sum(held.values())
+    assert "vegetation measured" in (tmp_path / "report.html").read_text()
+    none = dataclasses.replace(
+        config, data=dataclasses.replace(config.data, hold_vegetation_days=0.0)
     )
+    board = write_run(tmp_path, crossvalidate(none, tmp_path), none)
+    assert not board.measured and not any(one.held for one in board.dates)
+    left = {one.date: one for one in board.dates if one.date in held}
+    assert all(one.scored < one.labels for one in left.values())
+    assert all("no number of WCM" in one.why for one in left.values())
 
 
 def test_figures_are_pictures_of_every_model(run):
@@ -391,7 +394,7 @@ def test_parts_of_another_experiment_do_not_count(run, tmp_path):
     text = (config.folder / "tiny.toml").read_text().replace("epochs = 3", "epochs = 2")
     other_path = tmp_path / "other.toml"
     other_path.write_text(text.replace('"twin.csv"', f'"{config.table}"'))
-    assert "0 of 24 parts kept" in plan(read_config(other_path), tmp_path)
+    assert "0 of 32 parts kept" in plan(read_config(other_path), tmp_path)
 
 
 def test_a_broken_part_is_named(run, tmp_path):
@@ -417,7 +420,7 @@ def test_a_part_of_other_content_is_named(run, tmp_path):
             {"learnt": '{"parameters": {"A": "x"}}'},
             r"learnt: parameters\.A is x, expected",
         ),
-        ({"learnt": "[" * 100_000}, "learnt: not JSON"),
+        ({"learnt": "[" * 100_000}, "learnt: nested too deeply"),
         ({"sm": good["sm"][:-1]}, "sm: not a finished part"),
         ({"index": good["index"] + 1}, "sm: not a finished part"),
         ({"seconds": "soon"}, "seconds: not a finished part"),
