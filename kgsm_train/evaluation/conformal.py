@@ -32,8 +32,8 @@ from kgsm_infer.model.interval import Width, WidthTerm, factor
 Array = NDArray[np.float64]
 #: Bounds of the factor.
 BOUNDS = (0.5, 2.0)
-#: Share by which a term must narrow the interval to be used.
-WORTH = 0.02
+#: Share by which a term must narrow the interval to be used. Few dates make slopes uncertain.
+WORTH = 0.05
 #: Fewest residuals, and fewest parts to leave out in turn, that make an interval.
 LEAST_ROWS, LEAST_PARTS = 30, 3
 

@@ -25,7 +25,7 @@ from ..models import MODELS
 from ..progress import PartProgress
 from .parts import Part, part_key, read_part, write_part
 from .processes import share
-from .splits import Design, Split, design_of
+from .splits import LEAST_LABELS, Design, Split, design_of
 
 #: What the label-free index is scored between: round numbers that fit most soils.
 WETNESS_LIMITS = SoilLimits(0.05, 0.40, "stated")
@@ -182,7 +182,12 @@ def run_part(
         if progress is not None:
             progress(name, epoch, epochs, best)
 
-    if MODELS[model].network:
+    usable = samples.labelled[train_rows].sum()
+    if split.past and MODELS[model].reads != "nothing" and usable < LEAST_LABELS:
+        # the past holds labels, but too few with every input of this model
+        sm, learnt = np.full(len(test_rows), np.nan, np.float32), Learnt()
+        step(1, 1, math.nan)
+    elif MODELS[model].network:
         trained = train(samples, config, model, train_rows, step)
         sm, learnt = estimate(trained.network, samples, test_rows), trained.learnt
     elif model == "wetness":  # the shipped index, past only, between fixed limits

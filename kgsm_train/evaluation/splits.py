@@ -40,6 +40,8 @@ from .folds import (
 REGIMES = ("both-new", "new-dates", "new-groups", "forward")
 #: Fewer dates with labels than this make no score on new dates.
 LEAST_DATES = 3
+#: Fewest labels of a training on the past.
+LEAST_LABELS = 30
 #: Labels a pair of fold and block holds on average from which on pairs are enough.
 ENOUGH_IN_A_PAIR = 100
 
@@ -159,24 +161,26 @@ def design_of(source: Source, config: Config) -> Design:
         return Design(fold, fold_names, none, (), alone, leaks, repeats, why)
     block, block_names = date_blocks(day, np.isfinite(source.label), config.crossval.date_blocks)
     pairs = _pairs(config, len(fold_names), len(block_names), int(np.isfinite(source.label).sum()))
-    later = _forward(pairs, block, day, source.label) if config.crossval.forward else ()
+    later = _forward(pairs, fold, block, day, source) if config.crossval.forward else ()
     splits = (*alone, *pairs, *later)
     return Design(fold, fold_names, block, block_names, splits, leaks, repeats)
 
 
 def _forward(
     pairs: Sequence[Split],
+    fold: NDArray[np.int64],
     block: NDArray[np.int64],
     day: NDArray[np.float64],
-    label: NDArray[np.float32],
+    source: Source,
 ) -> tuple[Split, ...]:
-    """Return the pairs again, for trainings on the past that has at least LEAST_DATES dates."""
-    labelled = np.isfinite(label)
-    return tuple(
-        Split(pair.fold, pair.block, past=True)
-        for pair in pairs
-        if len(np.unique(day[labelled & (block < pair.block)])) >= LEAST_DATES
-    )
+    """Return the pairs whose past has LEAST_DATES dates and LEAST_LABELS labels to train on."""
+    found, labelled = [], np.isfinite(source.label)
+    for pair in pairs:
+        past = labelled & (block < pair.block) & (fold != pair.fold)
+        enough = len(np.unique(day[past])) >= LEAST_DATES and past.sum() >= LEAST_LABELS
+        if enough and len(np.unique(source.group[past])) > 1:
+            found.append(Split(pair.fold, pair.block, past=True))
+    return tuple(found)
 
 
 def _pairs(config: Config, folds: int, blocks: int, labels: int) -> list[Split]:

@@ -269,12 +269,12 @@ def test_a_gateway_needs_the_past_and_no_archive(experiment, tmp_path):
 @pytest.mark.parametrize(
     ("head", "reason"),
     [
-        ('history = "future"', "history must be one of past, all"),
-        ("shrink = [0.0, 1.5]", "shrink must lie in 0..1"),
-        ("shrink = 'all'", "should be a number or a list of them"),
-        ("look_before = 1", "should be true or false"),
-        ('others = ["sm"]', "others has the label"),
-        ("typical_looks = -1", "typical_looks must be >= 0"),
+        ('history = "future"', "head.history is future, expected one of past, all"),
+        ("shrink = [0.0, 1.5]", r"head.shrink\[1\] is 1.5"),
+        ("shrink = 'all'", "head.shrink.* expected a number from 0 to 1"),
+        ("look_before = 1", "expected true or false"),
+        ('others = ["sm"]', "a column other than the label sm"),
+        ("typical_looks = -1", "head.typical_looks is -1"),
     ],
 )
 def test_a_head_section_that_cannot_be_is_refused(experiment, head, reason):
