@@ -263,16 +263,25 @@ def record(
 
 
 @app.command()
-def isolation(config: ConfigArgument, table: TableOption = None) -> None:
+def isolation(
+    config: ConfigArgument,
+    table: TableOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="JSON file to record the table in")
+    ] = None,
+) -> None:
     """How much the water cloud model changes the backscatter of a table.
 
     Prints the shift in dB, and R of backscatter with soil moisture before and after.
     """
     from .config import read_config
     from .evaluation.isolation import isolation_effects, isolation_rows
-    from .evaluation.recorded import markdown
+    from .evaluation.recorded import markdown, write_tables
 
-    say(markdown(isolation_rows(isolation_effects(read_config(config, table)))))
+    found = markdown(isolation_rows(isolation_effects(read_config(config, table))))
+    if output is not None:
+        write_tables(output, {"isolation": found})
+    say(found)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ a score u = (predicted - observed) / factor and K dates of n_d rows,
 Each date counts once, however many rows it has, and s is as uncertain as if all of a date's error
 were shared. K is at most the number of groups, because rows of a group share an error too.
 Hierarchical conformal prediction (Lee, Barber & Willett 2023, arXiv:2306.06342) needs the .97
-quantile of 13 dates for 90 %, which is nearly the worst date: on Anand it covers 96 to 98 %.
+quantile of 13 dates for 90 %, which is nearly the worst date and far too wide.
 The factor is a line in values known beforehand, fitted to |residual| within bounds. The line is
 chosen by the mean width at equal level, with factors fitted without a row's own fold and block.
 

@@ -19,6 +19,7 @@ from .tables import (
     difference_rows,
     heading_text,
     learnt_rows,
+    left_out_rows,
     notes,
     probed_rows,
     ranking_text,
@@ -76,7 +77,12 @@ def print_scores(board: Board) -> None:
         for sentence in difference_rows(board, regime):
             print(f"  {sentence}")
     ranking = [ranking_text(board, name) for name in board.first.models if name in board.intervals]
-    for sentence in (*filter(None, ranking), *probed_rows(board), *notes(board)):
+    for sentence in (
+        *filter(None, ranking),
+        *probed_rows(board),
+        *left_out_rows(board),
+        *notes(board),
+    ):
         print(sentence)
 
 

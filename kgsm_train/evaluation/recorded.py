@@ -58,6 +58,12 @@ def record(run: Path, output: Path) -> None:
         out.write(text + "\n")
 
 
+def write_tables(output: Path, tables: Mapping[str, str]) -> None:
+    """Write a recorded file of tables alone."""
+    with whole(output) as out:
+        out.write(json.dumps({"tables": dict(tables)}, indent=1) + "\n")
+
+
 def summary(board: Board) -> dict[str, Any]:
     """Return the aggregate figures of a board as JSON values."""
     return {

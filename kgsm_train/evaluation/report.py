@@ -29,6 +29,7 @@ from .tables import (
     gap_text,
     heading_text,
     learnt_by_split,
+    left_out_rows,
     notes,
     probed_rows,
     ranked,
@@ -232,7 +233,8 @@ def verdict(board: Board, found: Findings) -> list[str]:
     if found.domain is not None:
         share = found.domain.outside_share
         said.append(f"{share:.1%} of the test rows lie outside the domain of their training folds.")
-    return [*said, *probed_rows(board)]
+    ours = title(board.ours)
+    return [*said, *(text for text in probed_rows(board) if text.startswith(f"{ours} with "))]
 
 
 def _compared(board: Board, regime: RegimeScores) -> list[str]:
@@ -305,6 +307,7 @@ def page(
             '<p class="warning"><strong>SIMULATED DATA.</strong> No value in this table was '
             "measured. Scores compare methods; they do not tell the error on real soil.</p>"
         )
+    parts += [f'<p class="dim">{_esc(sentence)}</p>' for sentence in left_out_rows(board)]
     warnings = [
         *notes(board),
         *([board.no_skill[board.ours]] if board.ours in board.no_skill else []),

@@ -207,8 +207,8 @@ def heading_text(board: Board) -> str:
 
 
 def notes(board: Board) -> list[str]:
-    """Return warnings: labels left out, no new dates, leaks, labels that look copied."""
-    said = left_out_rows(board)
+    """Return warnings: no new dates, leaks, labels that look copied."""
+    said = []
     if board.without_new_dates:
         said.append(f"No score on new dates: {board.without_new_dates}.")
     said += [f"LEAK let pass on purpose ({leak.kind}): {leak.text}" for leak in board.leaks]
