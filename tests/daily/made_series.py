@@ -4,8 +4,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from kgsm_infer.daily.daily import Settings
 from kgsm_infer.daily.parameters import Bucket, Parameters, PassErrors, Residual, Store
 from kgsm_infer.daily.run import Observations
+from kgsm_infer.daily.values import Values
+from kgsm_infer.tables.weather import Series, Weather
 
 RESIDUAL = Residual(
     mean=0.15,
@@ -80,3 +83,40 @@ def observations(seen, errors=ERRORS):
 def with_residual(**changes):
     """The set with other numbers in its residual."""
     return replace(SET, residual=replace(RESIDUAL, **changes))
+
+
+FIRST = 19000
+
+
+def values_of(rows, quantity="sm", paddocks=("a", "b"), flags=None):
+    """rows: (paddock index, day from FIRST on, value)."""
+    paddock, day, value = (np.array(part) for part in zip(*rows, strict=True))
+    nan = np.full(len(day), np.nan)
+    return Values(
+        "values.csv",
+        quantity,
+        paddocks,
+        paddock.astype(np.int64),
+        FIRST + day.astype(np.int64),
+        nan,
+        day.astype(np.int64),
+        value.astype(float),
+        nan,
+        nan,
+        np.zeros(len(day), np.int64) if flags is None else np.asarray(flags, np.int64),
+    )
+
+
+def weather_of(rain, first=FIRST, by="", names=("",)):
+    rain = np.asarray(rain, float)
+    return Weather(
+        "rain.csv", by, {n: Series(first, rain, np.full(len(rain), np.nan)) for n in names}
+    )
+
+
+def today(day):
+    return Settings(today=str(np.datetime64(FIRST + day, "D")), errors=ERRORS)
+
+
+RAIN = np.where(np.arange(100) % 9 == 0, 12.0, 0.0)
+ROWS = [(i, d, 0.15 + 0.05 * i) for d in range(0, 60, 6) for i in (0, 1)]

@@ -4,51 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_series import ERRORS, SET
+from made_series import ERRORS, FIRST, RAIN, ROWS, SET, today, values_of, weather_of
 
 from kgsm_infer.base.errors import DataError, UsageError
 from kgsm_infer.daily.daily import Settings, estimate_daily
 from kgsm_infer.daily.forcing import LONGEST_FORECAST, Irrigation, read_irrigation
 from kgsm_infer.daily.table import daily_columns
 from kgsm_infer.daily.units import Stated
-from kgsm_infer.daily.values import Values
-from kgsm_infer.tables.weather import Series, Weather
-
-FIRST = 19000
-
-
-def values_of(rows, quantity="sm", paddocks=("a", "b"), flags=None):
-    """rows: (paddock index, day from FIRST on, value)."""
-    paddock, day, value = (np.array(part) for part in zip(*rows, strict=True))
-    nan = np.full(len(day), np.nan)
-    return Values(
-        "values.csv",
-        quantity,
-        paddocks,
-        paddock.astype(np.int64),
-        FIRST + day.astype(np.int64),
-        nan,
-        day.astype(np.int64),
-        value.astype(float),
-        nan,
-        nan,
-        np.zeros(len(day), np.int64) if flags is None else np.asarray(flags, np.int64),
-    )
-
-
-def weather_of(rain, first=FIRST, by="", names=("",)):
-    rain = np.asarray(rain, float)
-    return Weather(
-        "rain.csv", by, {n: Series(first, rain, np.full(len(rain), np.nan)) for n in names}
-    )
-
-
-def today(day):
-    return Settings(today=str(np.datetime64(FIRST + day, "D")), errors=ERRORS)
-
-
-RAIN = np.where(np.arange(100) % 9 == 0, 12.0, 0.0)
-ROWS = [(i, d, 0.15 + 0.05 * i) for d in range(0, 60, 6) for i in (0, 1)]
 
 
 def width(result):

@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_series import SET
-from test_daily import RAIN, ROWS, today, values_of, weather_of
+from made_series import RAIN, ROWS, SET, today, values_of, weather_of
 
 from kgsm_infer.base.errors import DataError, UsageError
 from kgsm_infer.daily.daily import estimate_daily
