@@ -32,6 +32,7 @@ from .retrieval import Key, Loaded, retrieved
 
 #: Numbers closer than this are equal: engines may differ in the last digits.
 SAME = 2e-6
+_PLACE = attrgetter("paddock", "acquired", "orbit", "site")
 #: Rows of one transaction, about; a day is never divided.
 BLOCK_ROWS = 10_000
 
@@ -183,7 +184,7 @@ class Updater:
             known: Mapping[Key, Value] = {}
             too_old = 0
             store.put_observations(new, sequence)
-            rows = _merged(before, new)
+            rows = sorted([*before, *new], key=_PLACE)  # all new rows are of new acquisitions
             targets = {row.key for row in new}
         else:
             self.windows.clear()
