@@ -35,6 +35,7 @@ from kgsm_infer.gateway.intake.settling import UNCLOSED_S, FolderEvents
 from kgsm_infer.gateway.intake.spool import ends_whole, is_temporary
 from kgsm_infer.gateway.keys import device_id, escape_name, paddock_key, slug
 from kgsm_infer.gateway.log import log_line
+from kgsm_infer.gateway.publish.homeassistant import discovery
 from kgsm_infer.gateway.service import recovery, watch
 from kgsm_infer.gateway.service.loop import remove_acquisition
 from kgsm_infer.gateway.service.watch import Watch
@@ -419,7 +420,12 @@ def test_no_two_devices_share_an_id(one, other):
     assert (device_id(*one) == device_id(*other)) == (one == other)
 
 
-def test_the_devices_of_the_issue_differ():
+def test_the_devices_of_the_issue_differ(tmp_path, model):
+    topics = []
+    for name, paddock in (("farm", "north_1"), ("farm_north", "1"), ("farm", "north")):
+        gateway = made_gateway(tmp_path / name, '[mqtt]\nhost = "h"\n', model=model)
+        topics += [topic for topic, _ in discovery(gateway.mqtt, name, "", {paddock: paddock}, {})]
+    assert len(set(topics)) == 5  # two gateways and three paddocks
     assert device_id("farm", "north_1") != device_id("farm_north", "1")
     assert device_id("farm_north") != device_id("farm", "north")
     assert slug("back_paddock_2_9d5c5b04") != slug("back paddock/2")

@@ -14,7 +14,7 @@ from typing import Any
 from ... import __version__
 from ...base.quantities import SOIL_MOISTURE, UNKNOWN, Quantity
 from ..config import Mqtt
-from ..keys import slug
+from ..keys import device_id, slug
 from ..records import canonical
 
 _ORIGIN = {"name": "kgsm", "sw_version": __version__}
@@ -44,7 +44,7 @@ def discovery(
     """
     if mqtt.discovery is None:
         return
-    gateway = f"kgsm_{name}"
+    gateway = device_id(name)
     status = f"{topics(mqtt, name)}/status"
     yield (
         f"{mqtt.discovery}/device/{gateway}/config",
@@ -75,7 +75,7 @@ def discovery(
         ),
     )
     for paddock, said in paddocks.items():
-        device = f"{gateway}_{slug(paddock)}"
+        device = device_id(name, paddock)
         state = state_topic(mqtt, name, paddock)
         yield f"{mqtt.discovery}/device/{device}/config", canonical(_paddock(
             device, said, gateway, state, status, quantities.get(paddock, UNKNOWN)
