@@ -213,7 +213,7 @@ def test_the_simple_methods_by_hand():
     # with sigma 0 no pixel is similar, and unbiased ESTARFM falls back on just that
     none = (*arguments[:4], np.zeros((2, 11)), arguments[5])
     assert_allclose(fuse_block("unbiased", *none)[0], got, rtol=1e-5)
-    with pytest.raises(ValueError, match="none of linear"):
+    with pytest.raises(ValueError, match="not one of linear"):
         fuse_block("magic", *arguments)
 
 
@@ -312,7 +312,7 @@ def test_what_is_wrong_is_said_in_a_line(manifest, tmp_path):
             read_pairs(manifest)
     manifest.write_text(good)
     pairs = read_pairs(manifest)
-    with pytest.raises(UsageError, match="none of linear"):
+    with pytest.raises(UsageError, match="not one of linear"):
         Run("magic").rule(pairs)
     with pytest.raises(UsageError, match="1 to 1024"):
         Run(radius=0).rule(pairs)
