@@ -104,6 +104,14 @@ def predict(
         Path | None,
         typer.Option(help="file of what each place has shown; read, then TABLE is added to it"),
     ] = None,
+    hold_vegetation: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=366,
+            help="largest age in days of an earlier NDVI or VWC that fills a missing one",
+        ),
+    ] = 0.0,
     allow_future: AllowFuture = False,
     threads: Annotated[int, typer.Option(min=1, help="tiles worked on at once")] = 1,
     engine: Engine = "auto",
@@ -132,7 +140,8 @@ def predict(
         steps = loaded.card.steps
         compared = compare_table(observations, loaded.looks_back(), rule, state.past, steps)
         read, thin = compared.table, compared.missing
-    result, beside = loaded.predict(read, thin=thin), None
+    result = loaded.predict(read, thin=thin, hold_vegetation_days=hold_vegetation)
+    beside = None
     if probes is not None:
         from ..probes import correct_rows, read_probes
 

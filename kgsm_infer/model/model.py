@@ -21,6 +21,7 @@ from ..kernels.domain import Domain
 from ..kernels.window import whole_history, window_rows
 from ..tables.columns import FROM_DATE
 from ..tables.table import Table, table_from_columns
+from ..tables.vegetation import HELD_COLUMNS, hold_vegetation
 from .arrays import blocks_given, days_given, filled
 from .card import Card, card_domain
 from .engines import Engine, engine_of
@@ -188,6 +189,7 @@ class Model:
         table: Any,
         only: NDArray[np.int64] | None = None,
         thin: NDArray[np.bool_] | None = None,
+        hold_vegetation_days: float = 0.0,
     ) -> Retrieval:
         """Retrieve every row of ``table``, in its order; windows stay within a site.
 
@@ -195,15 +197,23 @@ class Model:
             or a data frame of pandas, polars or pyarrow, checked as a file is.
         only: (N,) the rows to retrieve, in this order; the others are their past. None: all.
         thin: (R,) rows of which a context that the table gives is made of too little.
+        hold_vegetation_days: fill missing vegetation that the model needs from the site's last
+            acquisition, at most so many days old; flagged ``vegetation_old``. 0 fills nothing.
 
         DataError where the table lacks a column the card names.
         """
         if not isinstance(table, Table):
             read = self.table_of(table)
-            result = self.predict(read)
+            result = self.predict(read, hold_vegetation_days=hold_vegetation_days)
             given = read.as_given(np.arange(len(read)))  # rows of one pass are one acquisition
             return result.take(given if only is None else given[only])
         card = self.card
+        if hold_vegetation_days > 0 and set(HELD_COLUMNS) & set(card.inputs.columns):
+            filled = hold_vegetation(table, hold_vegetation_days)
+            result = self.predict(filled.table, only, thin)
+            held = filled.held if only is None else filled.held[only]
+            old = held * np.uint16(flags.VEGETATION_OLD)
+            return replace(result, flags=result.flags | old)
         observed = observe(table, card.inputs, card.history)
         if thin is not None:
             observed = replace(observed, context_missing=observed.context_missing | thin)
