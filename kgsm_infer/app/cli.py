@@ -13,6 +13,7 @@ from ..base.files import RESULTS, preflight
 from ..gateway.cli import serve, watch
 from ..prepare.cli import app as prepare_app
 from .daily import daily
+from .plot import plot
 from .wcm_commands import OutOption, TableArgument, invert, isolate
 
 if TYPE_CHECKING:
@@ -392,7 +393,7 @@ def info(
     say(file.card.to_json() if as_json else describe(file))
 
 
-for command in (daily, isolate, invert, watch, serve):
+for command in (daily, plot, isolate, invert, watch, serve):
     app.command()(command)
 
 

@@ -1,0 +1,176 @@
+"""Read the time series of paddocks from an output of ``daily``, ``predict`` or ``paddocks``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..base.errors import DataError, UsageError
+from ..base.quantities import RETRIEVED
+from ..scenes.outlinefiles import read_features
+from ..tables.reading import Sheet, read_sheet, sheet_of
+from ..tables.table import Table, have, table_of
+from ..tables.text_column import TextColumn, texts_of
+from .filter import Array
+from .table import FORECAST
+from .values import named_sites
+
+#: Files whose features have the values as properties.
+GEOJSON = (".geojson", ".json")
+#: Columns that may be drawn in place of the moisture, and their axis labels.
+FARM_UNITS = {
+    "available_percent": "plant-available water (%)",
+    "refill_mm": "water to refill (mm)",
+}
+
+
+@dataclass(frozen=True)
+class PaddockSeries:
+    """Values of one paddock at T times, ascending; (T,) each, NaN where missing.
+
+    time: datetime64[s].  value, lower, upper: of the quantity drawn.  passed: value of the pass on
+    its day; in a file of passes, every value.  rain_mm.  irrigated: outlook with the planned
+    irrigation.  is_forecast: the day is after today.
+    """
+
+    name: str
+    time: NDArray[np.datetime64]
+    value: Array
+    lower: Array
+    upper: Array
+    passed: Array
+    rain_mm: Array
+    irrigated: Array
+    is_forecast: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class SeriesFile:
+    """Series of a file. label: quantity with its unit.  is_daily: every day has a value."""
+
+    source: str
+    label: str
+    is_daily: bool
+    simulated: bool
+    paddocks: tuple[PaddockSeries, ...]
+    notes: tuple[str, ...] = ()
+
+
+def read_series(path: str | Path, column: str | None = None) -> SeriesFile:
+    """Read the series of all paddocks of a CSV, Parquet or GeoJSON file.
+
+    column: one of FARM_UNITS, in place of the moisture or index.
+    DataError where the file has no value to draw; UsageError for an unknown column.
+    """
+    if column is not None and column not in FARM_UNITS:
+        raise UsageError(f"--column {column!r} must be {' or '.join(FARM_UNITS)}")
+    sheet = _dated(named_sites(_sheet(Path(path))))
+    found = [name for name in (RETRIEVED if column is None else [column]) if name in sheet.columns]
+    if not found:
+        raise DataError(
+            f"{path}: no column {column or 'sm or wetness'}; {have(sheet.columns, column or 'sm')}"
+            "; draw what daily, predict or paddocks wrote"
+        )
+    drawn = found[0]
+    names = {
+        "lower": f"{drawn}_lower",
+        "upper": f"{drawn}_upper",
+        "passed": f"pass_{drawn}",
+        "rain_mm": "rain_mm",
+        "irrigated": f"{drawn}_irrigated",
+    }
+    there = [name for name in names.values() if name in sheet.columns]
+    table = table_of(sheet, (drawn, *there), (), True, "empty")
+    is_daily = "radar_weight" in sheet.columns
+    numbers = {part: table.numbers.get(name) for part, name in names.items()}
+    if not is_daily:
+        numbers["passed"] = table.numbers[drawn]
+    label = FARM_UNITS[column] if column else RETRIEVED[drawn].label
+    return SeriesFile(
+        str(path),
+        label,
+        is_daily,
+        "simulated" in set(table.text.get("source", ())),
+        _by_paddock(table, table.numbers[drawn], numbers),
+        table.notes,
+    )
+
+
+def select(series: SeriesFile, names: list[str]) -> tuple[PaddockSeries, ...]:
+    """Return the named paddocks in the order asked for, or all; UsageError for an unknown one."""
+    if not names:
+        return series.paddocks
+    known = {one.name: one for one in series.paddocks}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"--paddock {name!r}: {series.source} {have(known, name)}")
+    return tuple(known[name] for name in dict.fromkeys(names))
+
+
+def _sheet(path: Path) -> Sheet:
+    if path.suffix.lower() not in GEOJSON:
+        return read_sheet(path)
+    features, _ = read_features(path)
+    rows = [dict(feature.get("properties") or {}) for feature in features]
+    names = {name: None for row in rows for name, value in row.items() if _is_plain(value)}
+    if not rows:
+        raise DataError(f"{path}: holds no paddock")
+    texts = {
+        name: TextColumn.of("" if row.get(name) is None else str(row[name]) for row in rows)
+        for name in names
+    }
+    return sheet_of(texts, str(path))
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str | int | float)
+
+
+def _dated(sheet: Sheet) -> Sheet:
+    """Leave out the rows without a date: paddocks that no acquisition has seen."""
+    if "date" not in sheet.columns:
+        raise DataError(f"{sheet.source}: no column 'date'; {have(sheet.columns, 'date')}")
+    dated = np.asarray([text != "" for text in texts_of(sheet.columns["date"])], bool)
+    if dated.all():
+        return sheet
+    if not dated.any():
+        raise DataError(f"{sheet.source}: no row has a date; nothing to draw")
+    columns = {name: _rows(cells, dated) for name, cells in sheet.columns.items()}
+    return Sheet(sheet.source, columns, sheet.row_number[dated], sheet.decimal_commas)
+
+
+def _rows(
+    cells: TextColumn | NDArray[np.float64], at: NDArray[np.bool_]
+) -> TextColumn | NDArray[np.float64]:
+    if isinstance(cells, TextColumn):
+        return TextColumn.of(text for text, keep in zip(cells, at.tolist(), strict=True) if keep)
+    return cells[at]
+
+
+def _by_paddock(
+    table: Table, value: Array, numbers: dict[str, Array | None]
+) -> tuple[PaddockSeries, ...]:
+    """Split the rows by paddock, in the order of the file, each by time."""
+    missing = np.full(len(table), np.nan)
+    columns = {name: missing if of is None else of for name, of in numbers.items()}
+    forecast = np.asarray(
+        [FORECAST in text.split(";") for text in table.text.get("flags", [""] * len(table))]
+    )
+    _, first, code = np.unique(table.site, return_index=True, return_inverse=True)
+    found = []
+    for paddock in np.argsort(first, kind="stable"):
+        rows = np.flatnonzero(code == paddock)
+        rows = rows[np.argsort(table.date[rows], kind="stable")]
+        found.append(
+            PaddockSeries(
+                str(table.site[rows[0]]),
+                table.date[rows],
+                value[rows],
+                is_forecast=forecast[rows],
+                **{name: of[rows] for name, of in columns.items()},
+            )
+        )
+    return tuple(found)
