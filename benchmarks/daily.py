@@ -37,7 +37,7 @@ def scores(folder: Path, wanted: list[str]) -> None:
     """Print the score table for new sites, new sites and years, and one store."""
     from kgsm_train.daily import boards_of, new_years, read_labelled
     from kgsm_train.evaluation.daily import by_fold, markdown
-    from kgsm_train.learning.daily import Source
+    from kgsm_train.learning.daily import DataOrigin
     from kgsm_train.sources.columns import write_source
     from kgsm_train.sources.oznet import Choice, read_oznet
 
@@ -45,7 +45,7 @@ def scores(folder: Path, wanted: list[str]) -> None:
         table = Path(scratch) / "oznet.csv"
         write_source(table, read_oznet(folder, Choice(without=SHARED_SERIES)))
         read = read_labelled(table, table)
-    source = Source("oznet", "MIT", "Smith et al. 2012", "benchmarks/daily.py", "south")
+    source = DataOrigin("oznet", "MIT", "Smith et al. 2012", "benchmarks/daily.py", "south")
     sites = by_fold(read.fold, len(read.labelled.sm))
     runs = {
         "sites": ("new sites", sites, 2),
@@ -60,7 +60,7 @@ def scores(folder: Path, wanted: list[str]) -> None:
 def speed() -> None:
     """Print processor time of 10 years of daily estimates at two sizes, and its growth."""
     from kgsm_infer.daily.parameters import read_parameters
-    from kgsm_infer.daily.run import Observations, drive, estimate
+    from kgsm_infer.daily.run import PassValues, drive, estimate
 
     parameters = read_parameters("oznet")
     days = round(YEARS * 365.25)
@@ -71,7 +71,7 @@ def speed() -> None:
         at = np.arange(3, days, 6)
         errors = parameters.errors
         many = len(at) * count
-        seen = Observations(
+        seen = PassValues(
             np.repeat(at, count),
             np.repeat(at, count),
             np.tile(np.arange(count), len(at)),

@@ -15,14 +15,14 @@ from kgsm_infer.tables.table import Table, read_table
 from kgsm_infer.tables.weather import Weather, local_day, read_weather
 
 from .evaluation.daily import (
-    Board,
-    Split,
+    RevisitScores,
+    SiteDaySplit,
     by_fold,
     by_fold_and_years,
     fit_splits,
     score_daily,
 )
-from .learning.daily import Labelled, Source, fit_daily
+from .learning.daily import DataOrigin, Labelled, fit_daily
 
 #: Groups of sites where the table has no column ``fold``.
 FOLDS = 4
@@ -41,11 +41,11 @@ class LabelledTable:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class DailyFit:
     """Parameters fitted on everything, with their scores, and the boards behind these."""
 
     parameters: Parameters
-    boards: tuple[Board, ...]
+    boards: tuple[RevisitScores, ...]
 
 
 def read_labelled(
@@ -79,10 +79,10 @@ def read_labelled(
 
 def fit_and_score(
     read: LabelledTable,
-    source: Source,
+    source: DataOrigin,
     every: Sequence[int] = EVERY,
     tell: Callable[[str], None] = lambda text: None,
-) -> Fitted:
+) -> DailyFit:
     """Fit on all sites; score with each fold's sites left out of its fit."""
     labelled = read.labelled
     source = replace(source, simulated=source.simulated or read.simulated)
@@ -102,23 +102,23 @@ def fit_and_score(
             for board in boards
         },
     }
-    return Fitted(replace(parameters, scores=_rounded(scores)), tuple(boards))
+    return DailyFit(replace(parameters, scores=_rounded(scores)), tuple(boards))
 
 
 def boards_of(
     labelled: Labelled,
-    splits: Sequence[Split],
-    source: Source,
+    splits: Sequence[SiteDaySplit],
+    source: DataOrigin,
     every: Sequence[int],
     stores: int = 2,
     tell: Callable[[str], None] = lambda text: None,
-) -> list[Board]:
+) -> list[RevisitScores]:
     """Fit each split and score the methods for each interval between passes."""
     fitted = fit_splits(labelled, splits, source, stores, tell)
     return [score_daily(labelled, splits, fitted, one, SEEDS) for one in every]
 
 
-def new_years(read: LabelledTable) -> list[Split]:
+def new_years(read: LabelledTable) -> list[SiteDaySplit]:
     """Splits in which neither the sites nor the years were fitted."""
     return by_fold_and_years(read.fold, read.labelled)
 
@@ -131,12 +131,12 @@ def write_parameters(path: str | Path, parameters: Parameters) -> None:
 
 def source_of(
     name: str, licence: str, citation: str, hemisphere: str, table: Path, weather: Path
-) -> Source:
+) -> DataOrigin:
     """The origin of a set from the command's options; UsageError for another hemisphere."""
     if hemisphere not in HEMISPHERES:
         raise UsageError(f"--hemisphere {hemisphere!r} must be south or north")
     made = f"kgsm-train fit-daily {table.name} --weather {weather.name}"
-    return Source(name, licence, citation, made, hemisphere)
+    return DataOrigin(name, licence, citation, made, hemisphere)
 
 
 def _days(rain: Weather, name: str, first: int, last: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from ..base import flags
 from ..base.errors import UsageError
 from ..base.quantities import SOIL_MOISTURE
 from ..kernels.wcm import Isolated, Wcm, default_limits
-from ..model.inputs import Inputs
+from ..model.inputs import InputColumns
 from ..model.observations import frost_flags, isolate_observed, observe
 from ..model.result import Retrieval
 from ..tables.table import Table
@@ -54,7 +54,7 @@ def isolate_table(table: Table, wcm: Wcm, polarisation: str) -> Isolated:
     if polarisation not in ("vh", "vv"):
         raise UsageError(f"--polarisation {polarisation!r} is neither vh nor vv")
     angle = "angle_deg" if wcm.needs_angle else None
-    observed = observe(table, Inputs(f"{polarisation}_db", wcm.vegetation_name, angle))
+    observed = observe(table, InputColumns(f"{polarisation}_db", wcm.vegetation_name, angle))
     soil = isolate_observed(wcm, observed)
     without, nan = observed.frozen | observed.frost_unknown, np.float32(np.nan)
     return Isolated(

@@ -39,8 +39,8 @@ def run_bucket(
     opposite: shift the season by half a year, for a set that was fitted on the other hemisphere.
     irrigation_mm: (D, S) or 0, water on top of the rain, never missing.
 
-    >>> from kgsm_infer.daily.parameters import Bucket, Store
-    >>> one = Bucket(0.1, (Store(10.0, 0.5, 0.3, 1.0, 0.2),), 1e-9, 15, 0.01)
+    >>> from kgsm_infer.daily.parameters import Bucket, SoilStore
+    >>> one = Bucket(0.1, (SoilStore(10.0, 0.5, 0.3, 1.0, 0.2),), 1e-9, 15, 0.01)
     >>> run_bucket(one, [[10.0], [0.0], [np.nan]], [0, 1, 2]).round(3)[:, 0].tolist()
     [0.4, 0.282, 0.234]
     """

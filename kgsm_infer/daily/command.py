@@ -48,7 +48,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Done:
+class DailySummary:
     """Rows written for how many paddocks, first and last day, and remarks for the user."""
 
     rows: int
@@ -58,7 +58,7 @@ class Done:
     notes: tuple[str, ...]
 
 
-def run_daily(request: Request) -> Done:
+def run_daily(request: Request) -> DailySummary:
     """Read the files, estimate and write the table."""
     if request.hemisphere not in (None, *HEMISPHERES):
         raise UsageError(f"--hemisphere {request.hemisphere!r} must be south or north")
@@ -85,7 +85,7 @@ def run_daily(request: Request) -> Done:
     result = estimate_daily(values, weather, parameters, settings, irrigation)
     rows = write_daily(request.output, result)
     period = result.forcing.period
-    return Done(
+    return DailySummary(
         rows,
         len(values.paddocks),
         str(day_text(int(values.day.min()))),

@@ -12,9 +12,9 @@ from ..tables.weather import Weather
 from .filter import Array
 from .forcing import Forcing, Irrigation, forcing_of, period_of
 from .parameters import Parameters, PassErrors
-from .run import Drive, Estimates, Floats, Observations, drive, estimate
+from .run import Drive, Estimates, Floats, PassValues, drive, estimate
 from .smoother import smooth
-from .units import HORIZON, SoilWater, Stated, learn_limits, soil_water
+from .units import HORIZON, SoilWaterLimits, Stated, learn_limits, soil_water
 from .values import Values, errors_of_values, observations
 
 
@@ -63,7 +63,7 @@ class Daily:
     weight: Floats
     seen: Array
     irrigated: Estimates | None = None
-    water: SoilWater | None = None
+    water: SoilWaterLimits | None = None
     days_left: Array | None = None
     notes: tuple[str, ...] = ()
 
@@ -124,11 +124,11 @@ def estimate_daily(
     )
 
 
-def up_to(seen: Observations, day: int) -> Observations:
+def up_to(seen: PassValues, day: int) -> PassValues:
     """Keep the observations up to a day of the drive."""
     count = int(np.searchsorted(seen.day, day, "right"))
     rows = slice(0, count)
-    return Observations(
+    return PassValues(
         seen.day[rows],
         seen.passed[rows],
         seen.paddock[rows],
@@ -163,11 +163,11 @@ def _drive(
     )
 
 
-def _run(parameters: Parameters, rain: Drive, seen: Observations, settings: Settings) -> Estimates:
+def _run(parameters: Parameters, rain: Drive, seen: PassValues, settings: Settings) -> Estimates:
     return smooth(parameters, rain, seen) if settings.smooth else estimate(parameters, rain, seen)
 
 
-def _clear_unknown(made: Estimates, forcing: Forcing, seen: Observations) -> None:
+def _clear_unknown(made: Estimates, forcing: Forcing, seen: PassValues) -> None:
     """Leave no number where a paddock has had neither a pass nor a day of rain, in place."""
     passed = np.zeros(made.mean.shape, bool)
     passed[seen.day, seen.paddock] = True
@@ -177,7 +177,7 @@ def _clear_unknown(made: Estimates, forcing: Forcing, seen: Observations) -> Non
         part[nothing] = np.nan
 
 
-def _seen_by_day(values: Values, seen: Observations, forcing: Forcing) -> Array:
+def _seen_by_day(values: Values, seen: PassValues, forcing: Forcing) -> Array:
     """Mean value of each day's passes (D, N) in the quantity of the file."""
     shape = (forcing.period.count, len(values.paddocks))
     total, count = np.zeros(shape), np.zeros(shape)
@@ -194,9 +194,9 @@ def _farm_units(
     parameters: Parameters,
     forcing: Forcing,
     settings: Settings,
-    seen: Observations,
+    seen: PassValues,
     shown: Estimates,
-) -> tuple[SoilWater | None, Array | None]:
+) -> tuple[SoilWaterLimits | None, Array | None]:
     """Limits of the paddocks, and the days until their thresholds; None where not asked for."""
     if not (settings.learn or settings.paddocks or settings.soil != Stated()):
         return None, None

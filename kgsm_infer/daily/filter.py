@@ -52,7 +52,7 @@ LEAST_SCALE = 0.1
 
 
 @dataclass(frozen=True)
-class Pass:
+class Measurement:
     """One radar pass: the paddocks it saw.
 
     paddock: (n,) index of each.  value: (n,) m3 m-3 or index.  expected: (n,) the bucket's value
@@ -135,7 +135,7 @@ class Filter:
         self._common_prior = c**2 * self._common_prior + grow_c
         self._paddock_prior = a**2 * self._paddock_prior + grow_a
 
-    def update(self, seen: Pass) -> None:
+    def update(self, seen: Measurement) -> None:
         """Assimilate one pass; Eqs 3 to 6."""
         at = seen.paddock
         scale, gain = self.regressors(seen.expected)

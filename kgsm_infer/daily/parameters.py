@@ -22,7 +22,7 @@ HEMISPHERES = ("south", "north")
 
 
 @dataclass(frozen=True)
-class Store:
+class SoilStore:
     """One store of the bucket (:mod:`kgsm_infer.daily.bucket`).
 
     capacity_mm: D.  loss_per_day: L in the mean of the year.  range: moisture between empty and
@@ -51,7 +51,7 @@ class Bucket:
     """
 
     dry: float
-    stores: tuple[Store, ...]
+    stores: tuple[SoilStore, ...]
     season: float
     peak_day: float
     variance: float

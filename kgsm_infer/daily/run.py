@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bucket import run_bucket, unknown
-from .filter import Array, Day, Filter, Pass
+from .filter import Array, Day, Filter, Measurement
 from .parameters import Parameters
 
 #: Quantile of the normal distribution for the ends of a 90 % band.
@@ -41,7 +41,7 @@ class Drive:
 
 
 @dataclass(frozen=True)
-class Observations:
+class PassValues:
     """M values of passes, sorted by day and pass.
 
     day: (M,) day of the drive.  passed: (M,) number of the pass, ascending.  paddock: (M,).
@@ -113,7 +113,7 @@ def drive(
     return Drive(first, expected, unknown(parameters.bucket, parameters.residual, missing), series)
 
 
-def filtered(parameters: Parameters, rain: Drive, seen: Observations) -> Iterator[Day]:
+def filtered(parameters: Parameters, rain: Drive, seen: PassValues) -> Iterator[Day]:
     """Yield the estimate of every day in turn, each from passes up to that day."""
     state = Filter(parameters.residual, len(rain.series), seen.bias_var)
     state.forget_start(parameters.bucket.variance, rain.shared)
@@ -126,7 +126,7 @@ def filtered(parameters: Parameters, rain: Drive, seen: Observations) -> Iterato
         yield state.estimate(here)
 
 
-def passes_of_day(rain: Drive, seen: Observations, t: int, rows: slice) -> Iterator[Pass]:
+def passes_of_day(rain: Drive, seen: PassValues, t: int, rows: slice) -> Iterator[Measurement]:
     """Yield the passes of day ``t``, which are the observations ``rows``, in their order."""
     number = seen.passed[rows]
     if not len(number):
@@ -136,12 +136,12 @@ def passes_of_day(rain: Drive, seen: Observations, t: int, rows: slice) -> Itera
         paddock = seen.paddock[part]
         series, elapsed = rain.series[paddock], seen.elapsed[part]
         expected = (1 - elapsed) * before[series] + elapsed * rain.expected[t][series]
-        yield Pass(
+        yield Measurement(
             paddock, seen.value[part], expected, seen.error_var[part], float(seen.date_var[part[0]])
         )
 
 
-def estimate(parameters: Parameters, rain: Drive, seen: Observations) -> Estimates:
+def estimate(parameters: Parameters, rain: Drive, seen: PassValues) -> Estimates:
     """Estimate all days from the passes up to each (:func:`filtered`), as arrays."""
     shape = (len(rain.expected), len(rain.series))
     mean, sd, weight = (np.empty(shape, np.float32) for _ in range(3))

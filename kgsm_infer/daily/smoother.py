@@ -20,7 +20,7 @@ import numpy as np
 
 from .filter import HUB, LEAF, Array, Filter
 from .parameters import Parameters
-from .run import Drive, Estimates, Observations, finished, passes_of_day
+from .run import Drive, Estimates, PassValues, finished, passes_of_day
 
 STATES = HUB + LEAF
 #: Index of the states that decay: c, then a.
@@ -28,7 +28,7 @@ _C, _A = 0, HUB + 2
 SEGMENT = 32
 
 
-def smooth(parameters: Parameters, rain: Drive, seen: Observations) -> Estimates:
+def smooth(parameters: Parameters, rain: Drive, seen: PassValues) -> Estimates:
     """Estimate all days from all passes, as :func:`kgsm_infer.daily.run.estimate` does from the
     passes up to each."""
     days, count = rain.expected.shape[0], len(rain.series)

@@ -59,7 +59,7 @@ class Stated:
 
 
 @dataclass(frozen=True)
-class SoilWater:
+class SoilWaterLimits:
     """Limits of N paddocks, (N,) each, NaN where unknown.
 
     wilting_point, field_capacity: m3 m-3.  root_depth_mm.  refill_percent: threshold of
@@ -98,7 +98,7 @@ class SoilWater:
 
 def soil_water(
     paddocks: Sequence[str], settings: Mapping[str, Mapping[str, float]], stated: Stated
-) -> SoilWater:
+) -> SoilWaterLimits:
     """Combine each paddock's settings with what is stated for all.
 
     Wilting point and field capacity go before texture. DataError where they contradict.
@@ -119,7 +119,7 @@ def soil_water(
             f"paddock {paddocks[i]}: field capacity {capacity[i]:g} is not above the wilting point "
             f"{wilting[i]:g}"
         )
-    return SoilWater(
+    return SoilWaterLimits(
         wilting,
         capacity,
         columns["root_depth_mm"],
@@ -128,7 +128,7 @@ def soil_water(
     )
 
 
-def learn_limits(water: SoilWater, sm: Floats) -> SoilWater:
+def learn_limits(water: SoilWaterLimits, sm: Floats) -> SoilWaterLimits:
     """Fill unknown limits with the quantiles LEARNT of each paddock's daily values (D, N)."""
     enough = np.isfinite(sm).sum(0) >= FEWEST_DAYS
     unknown = np.isnan(water.field_capacity - water.wilting_point) & enough

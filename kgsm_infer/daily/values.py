@@ -23,7 +23,7 @@ from ..tables.reading import Sheet, read_sheet
 from ..tables.table import Table, have, leave_out_future, table_of
 from .filter import Array
 from .parameters import Parameters, PassErrors
-from .run import Z90, Observations
+from .run import Z90, PassValues
 
 
 class NoValues(DataError):
@@ -165,7 +165,7 @@ def errors_of_values(values: Values, parameters: Parameters) -> PassErrors:
 
 def observations(
     values: Values, errors: PassErrors, parameters: Parameters, first: int, rain_day_ends: float
-) -> Observations:
+) -> PassValues:
     """Sort the values into observations of a drive that begins on day ``first``.
 
     errors: of the whole file, m3 m-3.  rain_day_ends: local hour at which a rain day ends; a pass
@@ -179,7 +179,7 @@ def observations(
         value = parameters.bucket.dry + parameters.bucket.span * value
     elapsed = np.clip((values.hour[rows] + 24 - rain_day_ends) / 24, 0, 1)
     white = errors.point**2 * (1 - errors.persistent_share)
-    return Observations(
+    return PassValues(
         values.day[rows] - first,
         values.passed[rows],
         values.paddock[rows],

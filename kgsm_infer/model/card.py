@@ -29,7 +29,7 @@ from ..kernels.wcm import Limits, Wcm
 from ..kernels.window import Layout, bounded
 from ..tables.columns import FROZEN_BY, VEGETATION
 from .date_effect import variances_of
-from .inputs import Inputs
+from .inputs import InputColumns
 from .interval import interval_of
 
 CARD_KEY = "kgsm.card"
@@ -127,10 +127,10 @@ class Card:
         return RETRIEVED[self.quantity]
 
     @property
-    def inputs(self) -> Inputs:
+    def inputs(self) -> InputColumns:
         """The columns the model reads."""
         wcm = self.wcm
-        return Inputs(
+        return InputColumns(
             backscatter=f"{self.polarisation}_db",
             vegetation=wcm.vegetation_name if wcm else None,
             angle="angle_deg" if wcm and wcm.needs_angle else None,

@@ -61,7 +61,7 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedEngine:
     """Isolation and packing in the C core, then the LSTM of either engine."""
 
     card: Card
@@ -88,7 +88,7 @@ class Packed:
 
 
 @dataclass(frozen=True)
-class Complete:
+class GraphEngine:
     """Everything in the graph. session: an ``onnxruntime.InferenceSession``, or its like."""
 
     card: Card
@@ -140,15 +140,15 @@ def engine_of(file: ModelFile, name: str = "auto") -> Engine:
     if name == "native":
         layout, readout = file.card.layout, file.card.readout
         lstm = kernels.lstm_runner(weights, 1 + layout.dynamic, layout.statics, readout)
-        return Packed(file.card, name, lstm)
+        return PackedEngine(file.card, name, lstm)
     session = _session(file)
     if file.role == "complete":
-        return Complete(file.card, session)
+        return GraphEngine(file.card, session)
 
     def lstm_in_session(tile: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(session.run(["sm"], {"tile": tile})[0], np.float32)
 
-    return Packed(file.card, name, lstm_in_session)
+    return PackedEngine(file.card, name, lstm_in_session)
 
 
 def backscatter_channel(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Inputs:
+class InputColumns:
     """Column names of a model's inputs.
 
     backscatter: ``vh_db`` or ``vv_db``; None in a model that reads no radar.  vegetation:
@@ -26,7 +26,7 @@ class Inputs:
     def columns(self) -> tuple[str, ...]:
         """Required columns, each once, the backscatter first.
 
-        >>> Inputs("vh_db", "ndvi", dynamic=("vv_db", "ndvi"), statics=("clay",)).columns
+        >>> InputColumns("vh_db", "ndvi", dynamic=("vv_db", "ndvi"), statics=("clay",)).columns
         ('vh_db', 'ndvi', 'vv_db', 'clay')
         """
         single = [name for name in (self.backscatter, self.vegetation, self.angle) if name]

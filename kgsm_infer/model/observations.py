@@ -20,7 +20,7 @@ from ..context.definitions import CONTEXT, WHOLE_ARCHIVE, HistoryRule
 from ..context.from_tables import TableContext
 from ..kernels.wcm import default_limits, vwc_from_ndvi
 from ..tables.columns import FROM_DATE, frost_of, possible
-from .inputs import Inputs
+from .inputs import InputColumns
 
 if TYPE_CHECKING:
     from ..kernels.wcm import Isolated, Wcm
@@ -95,7 +95,7 @@ def column(
 
 def observe(
     table: Table,
-    inputs: Inputs,
+    inputs: InputColumns,
     history: HistoryRule = WHOLE_ARCHIVE,
 ) -> Observations:
     """Return the arrays a model reads from ``table``, rows in table order.

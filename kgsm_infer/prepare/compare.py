@@ -20,7 +20,7 @@ from ..base.files import whole
 from ..kernels.fusion import Pair
 from ..scenes.gdal import gdal
 from .fuse import LEAST_PRESENT, Run, present_shares
-from .methods import METHODS, Score, blocks_of, fuse_block, needs_coarse, score, sigma_of
+from .methods import METHODS, FusionScore, blocks_of, fuse_block, needs_coarse, score, sigma_of
 from .pairs import Images, Pairs
 
 #: Images are held whole here; larger ones are cut out first.
@@ -36,7 +36,7 @@ class LeftOut:
     sides: str
     before: str
     after: str
-    score: Score
+    score: FusionScore
 
 
 def leave_one_out(
@@ -117,7 +117,7 @@ def fuse_whole(
 
 def by_method(found: Sequence[LeftOut]) -> dict[str, dict[str, float]]:
     """Mean of each score over the images left out; of bias the mean of its size."""
-    names = [item.name for item in fields(Score)]
+    names = [item.name for item in fields(FusionScore)]
     table = {}
     for method in dict.fromkeys(item.method for item in found):
         scores = [item.score for item in found if item.method == method]
@@ -160,7 +160,7 @@ def write_scores(path: str | Path, pairs: Pairs, found: Sequence[LeftOut]) -> No
     """Every score of every image, CSV."""
     with whole(path) as out:
         table = csv.writer(out, lineterminator="\n")
-        scores = [item.name for item in fields(Score)]
+        scores = [item.name for item in fields(FusionScore)]
         table.writerow(["day", "method", "sides", "before", "after", *scores, "simulated"])
         for item in found:
             row = [item.day, item.method, item.sides, item.before, item.after]

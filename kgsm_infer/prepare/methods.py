@@ -143,7 +143,7 @@ def detail(image: NDArray[np.floating], radius: int) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class Score:
+class FusionScore:
     """Scores of a fused image against the one left out, over their common pixels.
 
     bias, rmse: in the quantity's unit.  r: Pearson's.  detail_kept: standard deviation of the
@@ -159,15 +159,15 @@ class Score:
     detail_r: float
 
 
-def score(fused: Image, truth: Image, radius: int = 25) -> Score:
+def score(fused: Image, truth: Image, radius: int = 25) -> FusionScore:
     """Scores of one image; detail is what it adds to its mean over +-radius pixels."""
     both = np.isfinite(fused) & np.isfinite(truth)
     if both.sum() < 2:
-        return Score(int(both.sum()), *[float("nan")] * 5)
+        return FusionScore(int(both.sum()), *[float("nan")] * 5)
     guess, real = (np.where(both, image, np.nan) for image in (fused, truth))
     fine_guess, fine_real = (detail(image, radius)[both] for image in (guess, real))
     error = guess[both].astype(np.float64) - real[both]
-    return Score(
+    return FusionScore(
         pixels=int(both.sum()),
         bias=float(error.mean()),
         rmse=float(np.sqrt((error**2).mean())),

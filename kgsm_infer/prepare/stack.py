@@ -56,7 +56,7 @@ class SourceFile:
 
 
 @dataclass(frozen=True)
-class Done:
+class PreparedAcquisition:
     """One acquisition. share: of the grid's pixels with a number, by layer.
 
     unusable: item id and why it was left out when its files were opened.
@@ -78,7 +78,7 @@ class Report:
 
     catalogue: str
     looked_at: int
-    done: list[Done] = field(default_factory=list)
+    done: list[PreparedAcquisition] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     manifests: list[str] = field(default_factory=list)
     form: str = ""
@@ -182,19 +182,23 @@ def report_lines(report: Report, folder: Path) -> list[str]:
     return lines + [str(folder / name) for name in report.manifests]
 
 
-def _prepared(one: ItemGroup, grid: Grid, folder: Path, fetch: Fetch) -> Done:
+def _prepared(one: ItemGroup, grid: Grid, folder: Path, fetch: Fetch) -> PreparedAcquisition:
     """One acquisition's COGs in place; those of the same inputs are kept."""
     key = _key(one, grid)
     names = _file_names(one)
     date = str(one.time)
     if all(finished(folder / name, key) for name in names.values()):
-        return Done(one.stem, one.kind, date, tuple(names.values()), {}, (), kept=True)
+        return PreparedAcquisition(
+            one.stem, one.kind, date, tuple(names.values()), {}, (), kept=True
+        )
     with gdal(), ExitStack() as opened:
         read, unusable = _opened(one, grid, fetch, opened)
         lacking = dict.fromkeys(_layers(one), 0.0)
         taken = tuple(file for item in read for file in item.files)
         if not read:
-            return Done(one.stem, one.kind, date, (), lacking, taken, unusable=unusable)
+            return PreparedAcquisition(
+                one.stem, one.kind, date, (), lacking, taken, unusable=unusable
+            )
         part = opened.enter_context(workshop(folder))
         drafts = {layer: Draft(part / f"{layer}.draft", grid) for layer in _layers(one)}
         counts = dict.fromkeys(drafts, 0)
@@ -207,7 +211,9 @@ def _prepared(one: ItemGroup, grid: Grid, folder: Path, fetch: Fetch) -> Done:
         if not any(share[layer] for layer in share if layer != "angle"):
             for draft in drafts.values():
                 draft.close()
-            return Done(one.stem, one.kind, date, (), lacking, taken, unusable=unusable)
+            return PreparedAcquisition(
+                one.stem, one.kind, date, (), lacking, taken, unusable=unusable
+            )
         simulated = max(item.simulated for item in read)
         tags = {
             "ITEMS": " ".join(item.name for item in read),
@@ -218,7 +224,7 @@ def _prepared(one: ItemGroup, grid: Grid, folder: Path, fetch: Fetch) -> Done:
         for layer, draft in drafts.items():
             draft.finish(part / names[layer], tags, layer)
         files = tuple(path.name for path in into_place(part, folder))
-    return Done(one.stem, one.kind, date, files, share, taken, unusable=unusable)
+    return PreparedAcquisition(one.stem, one.kind, date, files, share, taken, unusable=unusable)
 
 
 def _file_names(one: ItemGroup) -> dict[str, str]:

@@ -67,7 +67,7 @@ class Residuals:
 
 
 @dataclass(frozen=True)
-class Choice:
+class WidthChoice:
     """The terms of a width, the factor (R,) of each row without its own part, and mean width."""
 
     names: tuple[str, ...]
@@ -76,7 +76,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedWidth:
     """A width and its interval coverage, measured on rows that it was made without.
 
     dates: K.  date_variance: share of s**2 that the rows of a date have in common.
@@ -97,7 +97,7 @@ class Fitted:
 
 def best_width(
     data: Residuals, candidates: Sequence[Sequence[str]], level: float = 0.9
-) -> Fitted | None:
+) -> FittedWidth | None:
     """Choose the width that is narrowest at equal level; None for too few residuals.
 
     candidates: sets of names to read; the empty set gives a constant width.
@@ -117,7 +117,7 @@ def best_width(
     offset = _offset(data, scale, level)
     width = _line(data, chosen.names, np.ones(len(scale), bool))
     days = {str(np.datetime64(int(day), "D")): data.date == day for day in np.unique(data.date)}
-    return Fitted(
+    return FittedWidth(
         width=Width(-offset, offset, width.intercept, width.terms, width.bounds),
         rows=len(scale),
         dates=len(days),
@@ -133,7 +133,7 @@ def best_width(
     )
 
 
-def as_card(fitted: Fitted) -> dict[str, Any]:
+def as_card(fitted: FittedWidth) -> dict[str, Any]:
     """Return a width as the card writes it."""
     width = fitted.width
     return {
@@ -150,12 +150,12 @@ def as_card(fitted: Fitted) -> dict[str, Any]:
     }
 
 
-def _choose(data: Residuals, candidates: Sequence[Sequence[str]], level: float) -> Choice:
+def _choose(data: Residuals, candidates: Sequence[Sequence[str]], level: float) -> WidthChoice:
     """Choose the terms with the smallest mean width; each term must narrow it by WORTH."""
     tried = []
     for names in map(tuple, candidates):
         scale = _without_own(data, names)
-        tried.append(Choice(names, scale, _mean_width(data, scale, level)))
+        tried.append(WidthChoice(names, scale, _mean_width(data, scale, level)))
     return min(tried, key=lambda one: one.mean_width * (1 + WORTH * len(one.names)))
 
 

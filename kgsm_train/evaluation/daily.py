@@ -17,7 +17,14 @@ from kgsm_infer.daily.bucket import day_of_year, run_bucket
 from kgsm_infer.daily.parameters import Parameters
 from kgsm_infer.daily.run import Estimates, drive, estimate
 
-from ..learning.daily import SPIN_UP, Labelled, Source, fit_daily, observations_of, simulate_passes
+from ..learning.daily import (
+    SPIN_UP,
+    DataOrigin,
+    Labelled,
+    fit_daily,
+    observations_of,
+    simulate_passes,
+)
 from .metrics import scores
 
 Array = NDArray[np.float64]
@@ -29,7 +36,7 @@ FEWEST = 200
 
 
 @dataclass(frozen=True)
-class Score:
+class MethodScore:
     """Correlation, RMSE (m3 m-3), bias and number of days of one method, mean over seeds."""
 
     r: float
@@ -39,7 +46,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Board:
+class RevisitScores:
     """Scores of one interval between passes.
 
     scores: by method.  coverage: share of days inside the 90 % band.  by_age: the same for each
@@ -47,34 +54,36 @@ class Board:
     """
 
     every: int
-    scores: dict[str, Score]
+    scores: dict[str, MethodScore]
     coverage: float
     by_age: dict[int, float]
     width: float
 
 
 @dataclass(frozen=True)
-class Split:
+class SiteDaySplit:
     """Sites and days that are scored with one fit, (S,) and (D,)."""
 
     sites: NDArray[np.bool_]
     days: NDArray[np.bool_]
 
 
-def by_fold(fold: Sequence[str], days: int) -> list[Split]:
+def by_fold(fold: Sequence[str], days: int) -> list[SiteDaySplit]:
     """Split by sites: each fold is scored on all days."""
     names = np.asarray(fold)
-    return [Split(names == name, np.ones(days, bool)) for name in np.unique(names)]
+    return [SiteDaySplit(names == name, np.ones(days, bool)) for name in np.unique(names)]
 
 
-def by_fold_and_years(fold: Sequence[str], labelled: Labelled, blocks: int = 2) -> list[Split]:
+def by_fold_and_years(
+    fold: Sequence[str], labelled: Labelled, blocks: int = 2
+) -> list[SiteDaySplit]:
     """Split by sites and by blocks of whole years with about as many labels each."""
     year = labelled.day.astype("datetime64[D]").astype("datetime64[Y]").astype(int)
     count = np.asarray([np.isfinite(labelled.sm[year == one]).sum() for one in np.unique(year)])
     done = (np.cumsum(count) - count / 2) / count.sum()
     block = np.minimum((done * blocks).astype(int), blocks - 1)[year - year.min()]
     return [
-        Split(part.sites, block == one)
+        SiteDaySplit(part.sites, block == one)
         for part in by_fold(fold, len(labelled.sm))
         for one in range(blocks)
     ]
@@ -82,8 +91,8 @@ def by_fold_and_years(fold: Sequence[str], labelled: Labelled, blocks: int = 2) 
 
 def fit_splits(
     labelled: Labelled,
-    splits: Sequence[Split],
-    source: Source,
+    splits: Sequence[SiteDaySplit],
+    source: DataOrigin,
     stores: int = 2,
     tell: Callable[[str], None] = lambda text: None,
 ) -> list[Parameters]:
@@ -101,11 +110,11 @@ def fit_splits(
 
 def score_daily(
     labelled: Labelled,
-    splits: Sequence[Split],
+    splits: Sequence[SiteDaySplit],
     fitted: Sequence[Parameters],
     every: int,
     seeds: Sequence[int] = (0, 1, 2),
-) -> Board:
+) -> RevisitScores:
     """Score all methods with passes every ``every`` days."""
     sites, days = len(labelled.sites), len(labelled.sm)
     rain, season = np.full((days, sites), np.nan), np.full((days, sites), np.nan)
@@ -136,7 +145,7 @@ def score_daily(
         widths.append((upper - lower)[asked])
         ages.append(age_of(seen)[asked])
     mean_scores = {
-        name: Score(
+        name: MethodScore(
             *(
                 float(np.mean([getattr(one[name], key) for one in per_seed]))
                 for key in ("r", "rmse", "bias", "n")
@@ -150,7 +159,7 @@ def score_daily(
         for one in np.unique(age)
         if (age == one).sum() >= FEWEST
     }
-    return Board(
+    return RevisitScores(
         every, mean_scores, float(hit.mean()), by_age, float(np.concatenate(widths).mean())
     )
 
@@ -198,7 +207,7 @@ def seasonal_mean(labelled: Labelled) -> Array:
     return np.asarray(waves @ coefficient)
 
 
-def markdown(boards: Sequence[Board]) -> str:
+def markdown(boards: Sequence[RevisitScores]) -> str:
     """The boards as one table, and the coverage of the band."""
     lines = ["| every | " + " | ".join(METHODS) + " |", "| --- " * (len(METHODS) + 1) + "|"]
     for board in boards:

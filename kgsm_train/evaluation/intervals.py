@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..config import Config
 from ..learning.samples import samples_of
 from ..models import MODELS
-from .conformal import Fitted, Residuals, as_card, best_width
+from .conformal import FittedWidth, Residuals, as_card, best_width
 from .crossval import Crossvalidation
 from .means import days_of, group_means
 
@@ -90,7 +90,7 @@ def _candidates(points: Residuals) -> list[Sequence[str]]:
     return [(), *alone, *(("sm", name) for name in others), tuple(points.known)]
 
 
-def _of_means(result: Crossvalidation, predicted: NDArray[np.float32]) -> Fitted | None:
+def _of_means(result: Crossvalidation, predicted: NDArray[np.float32]) -> FittedWidth | None:
     """Fit the width of a field's mean; None where a group is one site."""
     source, design = result.source, result.design
     if not source.several_sites_a_group:

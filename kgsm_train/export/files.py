@@ -28,7 +28,7 @@ from kgsm_infer.kernels.domain import Domain
 from kgsm_infer.kernels.wcm import Limits, isolate
 from kgsm_infer.kernels.window import whole_history
 from kgsm_infer.model.card import CARD_KEY, Card, Channel
-from kgsm_infer.model.engines import Complete
+from kgsm_infer.model.engines import GraphEngine
 from kgsm_infer.model.model import Model, load
 from kgsm_infer.model.observations import Observations
 from kgsm_infer.model.onnx_reader import read_model_file, sealed
@@ -287,7 +287,7 @@ def _reference(
             with np.errstate(all="ignore"):
                 return list(evaluator.run(outputs, feed))
 
-    on_reference = dataclasses.replace(model, runs_on=Complete(model.card, Session()))
+    on_reference = dataclasses.replace(model, runs_on=GraphEngine(model.card, Session()))
     return on_reference.estimate(observed, rows, statics)
 
 

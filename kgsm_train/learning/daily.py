@@ -19,8 +19,8 @@ from scipy.optimize import least_squares, minimize
 
 from kgsm_infer.base.errors import UsageError
 from kgsm_infer.daily.bucket import run_bucket
-from kgsm_infer.daily.parameters import Bucket, Parameters, PassErrors, Residual, Store
-from kgsm_infer.daily.run import Z90, Observations, drive, estimate
+from kgsm_infer.daily.parameters import Bucket, Parameters, PassErrors, Residual, SoilStore
+from kgsm_infer.daily.run import Z90, PassValues, drive, estimate
 
 Array = NDArray[np.float64]
 
@@ -70,7 +70,7 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Source:
+class DataOrigin:
     """Origin of a parameter set, as its file states it."""
 
     name: str
@@ -81,7 +81,7 @@ class Source:
     simulated: bool = False
 
 
-def fit_daily(labelled: Labelled, source: Source, stores: int = 2) -> Parameters:
+def fit_daily(labelled: Labelled, source: DataOrigin, stores: int = 2) -> Parameters:
     """Fit a parameter set to a labelled daily series; ``scores`` is left empty.
 
     UsageError where there are fewer than 365 labels.
@@ -150,7 +150,7 @@ def fit_bucket(
         if stores == 2:
             parts.append((*x[6:9].tolist(), 1.0, means[1]))
         made = tuple(
-            Store(float(np.exp(d)), float(np.exp(loss)), reach, power, mean)
+            SoilStore(float(np.exp(d)), float(np.exp(loss)), reach, power, mean)
             for d, loss, reach, power, mean in parts
         )
         return Bucket(float(x[0]), made, float(x[1]), peak, 1.0)
@@ -218,11 +218,11 @@ def simulate_passes(
     return seen
 
 
-def observations_of(seen: Array, errors: PassErrors = ERRORS) -> Observations:
+def observations_of(seen: Array, errors: PassErrors = ERRORS) -> PassValues:
     """Values (D, S) of passes that all saw every site, as observations."""
     day, site = np.nonzero(np.isfinite(seen))
     share = errors.persistent_share
-    return Observations(
+    return PassValues(
         day,
         day,
         site,

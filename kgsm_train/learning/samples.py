@@ -28,7 +28,7 @@ from kgsm_infer.context.definitions import (
 from kgsm_infer.context.from_tables import group_rows
 from kgsm_infer.kernels.wcm import Limits, Wcm
 from kgsm_infer.kernels.window import bounded, whole_history, window_rows
-from kgsm_infer.model.inputs import Inputs
+from kgsm_infer.model.inputs import InputColumns
 from kgsm_infer.model.observations import Observations, columns_to_read, isolate_observed, observe
 from kgsm_infer.tables.columns import POLARISATIONS, range_of
 from kgsm_infer.tables.reading import Sheet, read_sheet
@@ -266,7 +266,7 @@ def samples_of(
     if not radar:
         dynamic = tuple(name for name in dynamic if not is_radar(name))
         statics = tuple(name for name in statics if not is_radar(name))
-    inputs = Inputs(
+    inputs = InputColumns(
         backscatter=f"{config.inputs.polarisation}_db" if radar else None,
         vegetation=wcm.vegetation_name if wcm else None,
         angle="angle_deg" if wcm and wcm.needs_angle else None,

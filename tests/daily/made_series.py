@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kgsm_infer.daily.daily import Settings
-from kgsm_infer.daily.parameters import Bucket, Parameters, PassErrors, Residual, Store
-from kgsm_infer.daily.run import Observations
+from kgsm_infer.daily.parameters import Bucket, Parameters, PassErrors, Residual, SoilStore
+from kgsm_infer.daily.run import PassValues
 from kgsm_infer.daily.values import Values
 from kgsm_infer.tables.weather import Series, Weather
 
@@ -24,7 +24,7 @@ RESIDUAL = Residual(
 )
 BUCKET = Bucket(
     0.05,
-    (Store(35.0, 0.12, 0.17, 1.1, 0.3), Store(180.0, 0.02, 0.19, 1.0, 0.33)),
+    (SoilStore(35.0, 0.12, 0.17, 1.1, 0.3), SoilStore(180.0, 0.02, 0.19, 1.0, 0.33)),
     0.5,
     15.0,
     0.0055,
@@ -68,7 +68,7 @@ def observations(seen, errors=ERRORS):
     """(D, N) values as observations, one pass a day."""
     day, paddock = np.nonzero(np.isfinite(seen))
     count, share = len(day), errors.persistent_share
-    return Observations(
+    return PassValues(
         day,
         day,
         paddock,

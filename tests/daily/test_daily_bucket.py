@@ -5,7 +5,7 @@ from made_series import BUCKET, RESIDUAL
 from scipy.signal import lfilter
 
 from kgsm_infer.daily.bucket import day_of_year, run_bucket, unknown
-from kgsm_infer.daily.parameters import Bucket, Store
+from kgsm_infer.daily.parameters import Bucket, SoilStore
 
 RNG = np.random.default_rng(3)
 RAIN = np.where(RNG.random((400, 3)) < 0.3, RNG.exponential(9.0, (400, 3)), 0.0)
@@ -41,7 +41,7 @@ def test_equations():
 
 
 def test_without_a_capacity_it_is_a_recursive_filter():
-    store = Store(1e6, 0.1, 1.0, 1.0, 0.0)
+    store = SoilStore(1e6, 0.1, 1.0, 1.0, 0.0)
     made = run_bucket(Bucket(0.0, (store,), 1e-12, 15.0, 1.0), RAIN, np.arange(400))
     wanted = lfilter([1.0], [1.0, -np.exp(-0.1)], RAIN / 1e6, axis=0)
     np.testing.assert_allclose(made, wanted, rtol=1e-9)

@@ -23,7 +23,7 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
               "kgsm_train.export"),
     "onnx": ("kgsm_train.cli", "kgsm_train.export"),
     "sklearn": ("kgsm_train.learning",),
-    "scipy": ("kgsm_train.cli", "kgsm_train.learning"),
+    "scipy": ("kgsm_train.cli", "kgsm_train.learning", "kgsm_train.evaluation"),
     "matplotlib": ("kgsm_infer.daily.chart", "kgsm_infer.maps", "kgsm_infer.paddocks",
                    "kgsm_infer.scenes", "kgsm_infer.prepare", "kgsm_train.evaluation"),
     "rasterio": ("kgsm_infer.scenes", "kgsm_infer.maps", "kgsm_infer.prepare",
@@ -98,6 +98,17 @@ def test_other_peoples_packages_stay_in_their_wings(package: str) -> None:
         and not any(name == home or name.startswith(f"{home}.") for home in MAY_IMPORT[package])
     ]
     assert not strangers, f"{package} is imported in {', '.join(strangers)}"
+
+
+def test_each_class_name_is_used_once() -> None:
+    """Count nested and private classes too: a name means one thing in both packages."""
+    found: dict[str, list[str]] = {}
+    for module, file in modules():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(f"{module}:{node.lineno}")
+    repeated = {name: places for name, places in found.items() if len(places) > 1}
+    assert not repeated, f"classes of one name: {repeated}"
 
 
 def test_our_own_modules_keep_to_their_contracts() -> None:

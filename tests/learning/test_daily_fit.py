@@ -11,13 +11,13 @@ from scipy import stats
 
 from kgsm_infer.base.errors import DataError, UsageError
 from kgsm_infer.daily.bucket import run_bucket
-from kgsm_infer.daily.parameters import Bucket, Store, read_parameters
+from kgsm_infer.daily.parameters import Bucket, SoilStore, read_parameters
 from kgsm_train.daily import read_labelled
 from kgsm_train.evaluation import daily as evaluation
 from kgsm_train.learning import daily as learning
 
-TRUE = Bucket(0.06, (Store(40.0, 0.06, 0.3, 1.0, 0.4),), 0.6, 15.0, 0.006)
-SOURCE = learning.Source("made", "MIT", "made", "a test", "south", simulated=True)
+TRUE = Bucket(0.06, (SoilStore(40.0, 0.06, 0.3, 1.0, 0.4),), 0.6, 15.0, 0.006)
+SOURCE = learning.DataOrigin("made", "MIT", "made", "a test", "south", simulated=True)
 
 
 def labelled(sites=6, days=900, noise=0.0, seed=0):

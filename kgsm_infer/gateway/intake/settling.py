@@ -37,7 +37,7 @@ NO_EVENTS = FolderEvents()
 
 
 @dataclass(frozen=True)
-class Complete:
+class ReadyFiles:
     """Files to process, in the order of their names.
 
     again_s: seconds until a file that still changes should be checked again, or None.
@@ -78,7 +78,7 @@ class Settling:
             if stamp is not None:
                 self._closed[path] = stamp
 
-    def look(self, first: bool) -> Complete:
+    def look(self, first: bool) -> ReadyFiles:
         """List the spool and choose the complete files. first: after a start."""
         listing = list_spool(self.spool)
         ready, waiting = [], {}
@@ -104,7 +104,7 @@ class Settling:
             else:
                 again_s = left_s if again_s is None else min(again_s, left_s)
         self._forget(listing)
-        return Complete(tuple(ready), listing.ignored, again_s, waiting)
+        return ReadyFiles(tuple(ready), listing.ignored, again_s, waiting)
 
     def _still_s(self, path: Path, stamp: Stamp, first: bool) -> float:
         """Return the seconds for which a file has not changed."""
