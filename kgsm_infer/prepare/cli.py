@@ -355,6 +355,47 @@ def stack(
     print("\n".join(report_lines(report, output)))
 
 
+@app.command()
+def weather(
+    output: Annotated[Path, typer.Option("--output", "-o", help=".csv or .parquet")],
+    start: Annotated[str, typer.Option("--from", help="first day")],
+    end: Annotated[str, typer.Option("--to", help="last day; Open-Meteo has 15 days of forecast")],
+    fields: Annotated[Path, typer.Option("--fields", help="paddock outlines")],
+    service: Annotated[
+        str, typer.Option("--service", help="open-meteo, power (NASA) or silo (Australia)")
+    ] = "open-meteo",
+    id_property: Annotated[
+        str | None, typer.Option("--id", help="property that names a paddock; else its id")
+    ] = None,
+    email: Annotated[str, typer.Option("--email", help="your address; SILO asks for it")] = "",
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="folder of earlier answers; the user's cache")
+    ] = None,
+) -> None:
+    """Daily rain of paddocks from a public service.
+
+    A weather file for daily and predict: date, rain_mm, and et0_mm and temp_c where the service
+    has them. The service's terms of use are shown and written in the file.
+    """
+    from ..base.command import notes, say
+    from ..base.files import RESULTS, preflight
+    from ..scenes.outlines import read_outlines
+    from .catalogue import day
+    from .weather_services import Wanted, places_of, prepare_weather, service_named
+
+    chosen = service_named(service)
+    preflight([output], [fields], suffixes=RESULTS, what="weather files")
+    days = day(start, "--from"), day(end, "--to")
+    wanted = Wanted(places_of(read_outlines(fields, id_property)), *days, email)
+    done = prepare_weather(output, chosen, wanted, cache)
+    notes(done.notes)
+    say(
+        f"{output}: {done.rows} rows, {len(wanted.places)} paddocks in {done.cells} cells; "
+        f"{done.requests} requests, {done.cached} from the cache",
+        output,
+    )
+
+
 def _day(given: str | None, option: str) -> Any:
     if given is None:
         return None
