@@ -11,8 +11,10 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..base.errors import UsageError
 from ..base.schema import Choices, Length, Pattern, Range, Secret, SettingsFile, parse_toml, read
@@ -129,6 +131,34 @@ class Serve:
 
 
 @dataclass(frozen=True)
+class Page:
+    """``[page]``: how values are shown to people.
+
+    timezone: IANA name, for local days; the browser's own if omitted.
+    stale_days: age from which a value is marked as out of date.
+    thresholds: bounds between the colours of the map, ascending, in percent of volume, or of the
+        index of a model that retrieves it; chosen from the values if omitted.
+    """
+
+    timezone: Text | None = None
+    stale_days: Annotated[float, Range(0.1)] = 14.0
+    thresholds: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.timezone is not None:
+            try:
+                ZoneInfo(self.timezone)
+            except (ZoneInfoNotFoundError, ValueError, OSError):
+                raise ValueError(
+                    f"timezone is {self.timezone}, expected a name such as Australia/Melbourne"
+                ) from None
+        if len(self.thresholds) > 5 or any(a >= b for a, b in pairwise(self.thresholds)):
+            raise ValueError(
+                f"thresholds is {list(self.thresholds)}, expected at most 5 ascending numbers"
+            )
+
+
+@dataclass(frozen=True)
 class OutlineFile:
     """``[paddocks]``: file of outlines, and its attributes with their ids and names."""
 
@@ -158,6 +188,7 @@ class _Settings:
     mqtt: Mqtt | None = None
     farmos: Farmos | None = None
     serve: Serve = field(default_factory=Serve)
+    page: Page = field(default_factory=Page)
 
 
 @dataclass(frozen=True)
@@ -182,6 +213,7 @@ class Gateway:
     mqtt: Mqtt | None
     farmos: Farmos | None
     serve: Serve
+    page: Page
 
     @property
     def database(self) -> Path:
@@ -231,6 +263,7 @@ def read_gateway(path: str | Path) -> Gateway:
         mqtt=_with_defaults(settings.mqtt, raw.get("mqtt", {})),
         farmos=settings.farmos,
         serve=settings.serve,
+        page=settings.page,
     )
 
 

@@ -11,48 +11,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from ..base.quantities import SOIL_MOISTURE, quantity_named
+from ..base.quantities import quantity_named
 from .store.rows import Value
-
-#: Meaning of each flag for a farmer. The tests hold the names against flags.NAMES.
-WORDS: Mapping[str, str] = {
-    "missing_input": "The satellite data for this paddock are incomplete.",
-    "input_out_of_range": "The satellite data for this paddock hold impossible values.",
-    "soil_signal_lost": "The crop hides the soil from the radar.",
-    "dense_vegetation": "The crop is too dense for the radar to see the soil well.",
-    "frozen_or_snow": "The soil is frozen or under snow; the radar cannot tell that from dry soil.",
-    "outside_domain": "Conditions here are unlike any the model was trained on.",
-    "short_history": "There are few earlier passes of the satellite to compare with.",
-    "context_missing": "There is too little to compare this paddock with yet.",
-    "sm_clipped": "The estimate ran past the possible range and was cut off there.",
-    "no_skill": "Where it was tried, this model was no better than a plain average.",
-    "vegetation_old": "The last look at the crop was many days before this pass.",
-    "wet_without_rain": "The soil seems wetter, but no rain was recorded.",
-}
-
-
-def words(flag: str) -> str:
-    """A flag in plain words; one that is newer than this list by its name.
-
-    >>> words("soil_signal_lost"), words("new_flag")
-    ('The crop hides the soil from the radar.', 'Doubt: new flag.')
-    """
-    return WORDS.get(flag, f"Doubt: {flag.replace('_', ' ')}.")
-
-
-def corrected_by(found: Mapping[str, Any]) -> str:
-    """Return the correction by probes in plain words; empty without a correction.
-
-    >>> corrected_by({"probes": 2, "sm_correction": 0.0312}), corrected_by({})
-    ('Corrected by 2 probes, +3.1 % of volume.', '')
-    """
-    if "probes" not in found:
-        return ""
-    count = found["probes"]
-    return (
-        f"Corrected by {count} probe{'' if count == 1 else 's'}, "
-        f"{100 * found['sm_correction']:+.1f} % of volume."
-    )
 
 
 def iso(seconds: int) -> str:
@@ -107,18 +67,6 @@ def number_of(found: Mapping[str, Any], end: str = "") -> float | None:
     percent = "_percent" if quantity.in_percent else ""
     number: float | None = found[f"{quantity.column}{end}{percent}"]
     return number
-
-
-def number_text(found: Mapping[str, Any], number: float) -> str:
-    """Return a number of :func:`number_of` with its unit, as the page shows it.
-
-    >>> number_text({"quantity": "soil_moisture"}, 24.6), number_text({"quantity": "wetness"}, 0.6)
-    ('25 %', 'index 0.60')
-    """
-    quantity = quantity_named(found["quantity"])
-    if quantity is SOIL_MOISTURE:
-        return f"{number:.0f} %"
-    return f"{'index' if quantity.unit == '1' else quantity.title.lower()} {number:.2f}"
 
 
 def record_bytes(value: Value) -> bytes:

@@ -19,7 +19,7 @@ from kgsm_infer.gateway.keys import slug
 from kgsm_infer.gateway.publish import farmos, homeassistant
 from kgsm_infer.gateway.publish.ngsi_ld import agri_parcel_record
 from kgsm_infer.gateway.publish.sensorthings import thing
-from kgsm_infer.gateway.records import WORDS, record, record_bytes, words
+from kgsm_infer.gateway.records import record, record_bytes
 from kgsm_infer.gateway.store.rows import Value
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}
@@ -102,8 +102,3 @@ def test_slugs_keep_paddocks_apart(one, other):
     assert slug(one) == slug(one)
     assert not set("+#/ \0") & set(slug(one))
     assert (slug(one) == slug(other)) == (one == other)
-
-
-def test_every_flag_has_plain_words():
-    assert set(WORDS) == set(flags.NAMES)
-    assert all(words(name).endswith(".") for name in flags.NAMES)

@@ -8,12 +8,27 @@ import shutil
 import urllib.request
 
 import pytest
-from made_gateways import DAY, Events, columns_of, drop, made_gateway, made_model, scanned
+from hypothesis import given
+from hypothesis import strategies as st
+from made_gateways import (
+    DAY,
+    Events,
+    columns_of,
+    drop,
+    made_gateway,
+    made_model,
+    scanned,
+    write_outlines,
+)
 from running import PATIENCE_S
 
+from kgsm_infer.base import flags
+from kgsm_infer.base.quantities import SOIL_MOISTURE
 from kgsm_infer.gateway.farm import load_paddocks
-from kgsm_infer.gateway.http.page import drawn, step
+from kgsm_infer.gateway.http.map_drawing import draw_outlines
+from kgsm_infer.gateway.http.page import choose_bounds, class_of
 from kgsm_infer.gateway.http.serve import Server
+from kgsm_infer.gateway.http.strings import CATALOGUE
 from kgsm_infer.gateway.store.database import Store
 
 CHROMIUM = shutil.which("chromium")
@@ -80,19 +95,23 @@ def read(url):
 
 
 def test_it_is_small(url):
-    parts = [read(url + name) for name in ("", "page.css", "page.js")]
-    assert sum(map(len, parts)) <= 30_000
-    assert len(gzip.decompress(parts[0])) > len(parts[0])
+    page = read(url)
+    assert len(page) <= 40_000
+    assert len(gzip.decompress(page)) > len(page)
 
 
 def test_all_is_there_without_scripts(url):
     text = gzip.decompress(read(url)).decode()
-    assert text.count("<tr data-i=") == text.count('<path class="c') + text.count('<path class="x')
+    assert text.count("<tr data-i=") == text.count('" data-l="')
     assert text.count("<tr data-i=") == PADDOCKS
-    assert re.search(r'data-p="p5" data-v="".*?no value', text)
+    last = re.search(r'<tr [^>]*data-p="p5".*?</tr>', text)[0]
+    assert 'class="old"' in last and "2024-01-07" in last  # the newest pass gave no value
+    assert "The newest pass, " in last and "2024-01-13" in last
+    unseen = re.search(rf'<tr [^>]*data-p="p{PADDOCKS - 1}".*?</tr>', text)[0]
+    assert 'data-v=""' in unseen and "no value" in unseen
     assert "The satellite data for this paddock are incomplete." in text
-    assert "No satellite pass has been taken of it yet." in text
-    assert "nan" not in text.lower().replace("finance", "")
+    assert "No satellite pass has covered this paddock yet." in text
+    assert "nan" not in re.search(r"<tbody>.*</tbody>", text)[0].lower()
 
 
 def test_map_list_and_detail(page):
@@ -107,8 +126,8 @@ def test_map_list_and_detail(page):
     dialog.locator(".big").wait_for()
     assert re.fullmatch(r"\d+ %", dialog.locator(".big").inner_text())
     assert dialog.get_by_role("img", name="History of 3 passes").count() == 1
-    assert "few earlier passes" in dialog.inner_text()
-    said = re.search(r"Corrected by 2 probes, [+-]\d+\.\d % of volume\.", dialog.inner_text())
+    assert "few earlier satellite passes" in dialog.inner_text()
+    said = re.search(r"Corrected with probes \(2\): [+-]\d+\.\d % of volume\.", dialog.inner_text())
     row = page.locator("tr[data-p=p7]").inner_text()
     assert said
     assert said[0] in row  # the list says the same
@@ -149,7 +168,7 @@ def test_find_and_order(page):
     values = [row.get_attribute("data-v") for row in page.locator("tbody tr").all()]
     numbers = [float(value) for value in values if value]
     assert numbers == sorted(numbers)
-    assert values[-2:] == ["", ""]  # no value is neither dry nor wet
+    assert values[-1] == "" and values[-2] != ""  # no value is neither dry nor wet
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -184,12 +203,15 @@ def test_a_wrong_clock_says_no_age(browser, url):
 
 
 def test_colours_are_clamped_and_corners_keep_their_shape():
-    assert [step(p) for p in (-5, 9.99, 10, 29.9, 30, 250)] == ["c0", "c0", "c1", "c4", "c5", "c5"]
+    bounds = (10, 15, 20, 25, 30)
+    found = [class_of(p, bounds) for p in (-5, 9.99, 10, 29.9, 30, 250)]
+    assert found == ["c0", "c0", "c1", "c4", "c5", "c5"]
     square = {"type": "Polygon", "coordinates": [[[143, -36], [144, -36], [144, -35], [143, -36]]]}
-    paths, (width, height) = drawn({"a": square})
+    drawing = draw_outlines({"a": square})
+    width, height = drawing.width, drawing.height
     # a degree of longitude is cos(latitude) of a degree of latitude, here at 35.5 degrees
     assert (width - 160) / (height - 160) == pytest.approx(0.8141, abs=1e-3)
-    assert paths["a"].startswith("M80 ")
+    assert drawing.shapes["a"].path.startswith("M80 ")
 
 
 def test_names_from_elsewhere_cannot_act(tmp_path, url):
@@ -205,3 +227,148 @@ def test_names_from_elsewhere_cannot_act(tmp_path, url):
     server.close()
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)" in text
+
+
+@given(st.lists(st.floats(0, 60), min_size=1, max_size=50))
+def test_classes_cover_the_values(numbers):
+    bounds = choose_bounds(numbers, SOIL_MOISTURE)
+    assert 1 <= len(bounds) <= 5
+    assert list(bounds) == sorted(set(bounds))
+    assert all(class_of(number, bounds) != "x" for number in numbers)
+    if max(numbers) - min(numbers) >= 1:
+        assert len({class_of(number, bounds) for number in (min(numbers), max(numbers))}) == 2
+
+
+def test_every_language_has_every_text_and_explains_every_flag():
+    english = CATALOGUE["en"]
+    assert set(CATALOGUE) == {"en", "es", "fr", "de", "hi"}
+    for language, texts in CATALOGUE.items():
+        assert list(texts) == list(english), language
+        for key, text in texts.items():
+            assert text.strip(), (language, key)
+            assert set(re.findall(r"{\w+}", text)) == set(re.findall(r"{\w+}", english[key])), key
+        assert {f"flag.{name}" for name in flags.NAMES} <= set(texts)
+
+
+@pytest.mark.parametrize("language", sorted(CATALOGUE))
+def test_the_browser_chooses_the_language(browser, url, language):
+    context = browser.new_context(locale=language)
+    context.set_default_timeout(1000 * PATIENCE_S)
+    page = context.new_page()
+    wrong = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(url)
+    texts = CATALOGUE[language]
+    assert page.locator("html").get_attribute("lang") == language
+    assert texts["intro.soil_moisture"] in page.locator("header").inner_text()
+    page.get_by_role("button", name="p7", exact=True).click()
+    page.locator("dialog .big").wait_for()
+    assert texts["all"] in page.locator("dialog").inner_text()
+    context.close()
+    assert wrong == []
+
+
+def made_page(folder, browser, settings, *, hours=20.5, paddocks=2, model=None):
+    """Return a gateway with one pass on 2024-01-01 at ``hours`` UTC."""
+    gateway = made_gateway(
+        folder, f"[serve]\nport = 0\n{settings}", paddocks=paddocks,
+        model=model or made_model(folder / "m"),
+    )  # fmt: skip
+    columns = columns_of(0, paddocks=paddocks)
+    columns["date"] = [f"2024-01-01T{int(hours):02}:{int(hours % 1 * 60):02}:00Z"] * paddocks
+    drop(gateway, columns, "0.csv")
+    scanned(gateway)
+    return gateway
+
+
+def test_days_are_those_of_the_farm_and_age_is_marked(tmp_path, browser):
+    gateway = made_page(tmp_path, browser, '[page]\ntimezone = "Australia/Melbourne"\n')
+    server = Server(gateway, load_paddocks(gateway), Events())
+    server.start()
+    address = f"http://127.0.0.1:{server.port}/"
+    try:
+        # 20:30 UTC of the 1st is 07:30 of the 2nd at the farm
+        assert "2024-01-02 07:30" in gzip.decompress(read(address)).decode()
+        context = browser.new_context(timezone_id="Europe/Madrid", locale="en-GB")
+        context.set_default_timeout(1000 * PATIENCE_S)
+        page = context.new_page()
+        page.clock.set_fixed_time("2024-01-03T21:00:00Z")
+        page.goto(address)
+        assert "2 Jan 2024, 07:30, 2 days ago" in page.locator("#newest").inner_text()
+        assert page.locator("#stale").is_hidden()
+        page.clock.set_fixed_time("2024-01-17T21:00:00Z")
+        page.goto(address)
+        assert "more than 14 days" in page.locator("#stale").inner_text()
+        assert page.locator("td .stale").count() == 2
+        context.close()
+    finally:
+        server.close()
+
+
+def test_the_page_refreshes_itself_and_says_when_it_cannot(tmp_path, browser):
+    gateway = made_page(tmp_path, browser, "")
+    server = Server(gateway, load_paddocks(gateway), Events())
+    server.start()
+    context = browser.new_context()
+    context.set_default_timeout(1000 * PATIENCE_S)
+    page = context.new_page()
+    page.clock.install()
+    page.goto(f"http://127.0.0.1:{server.port}/")
+    page.get_by_label("Order").select_option("v")
+    before = page.locator("#newest").inner_text()
+    drop(gateway, columns_of(12, paddocks=2), "12.csv")
+    scanned(gateway)
+    page.clock.run_for(125_000)
+    page.wait_for_function("before => document.querySelector('#newest').innerText !== before",
+                           arg=before)  # fmt: skip
+    assert page.get_by_label("Order").input_value() == "v"  # the choice of the reader stays
+    assert page.locator("tbody tr td:nth-child(3)").first.inner_text() != ""  # a change is shown
+    server.close()
+    page.clock.run_for(125_000)
+    page.locator("#offline").wait_for()
+    assert "No answer from the gateway" in page.locator("#offline").inner_text()
+    context.close()
+
+
+def test_chart_text_can_be_read_on_a_phone(browser, url):
+    context = browser.new_context(viewport={"width": 360, "height": 700}, is_mobile=True)
+    context.set_default_timeout(1000 * PATIENCE_S)
+    page = context.new_page()
+    page.goto(url)
+    page.get_by_role("button", name="p7", exact=True).click()
+    page.locator("svg.chart text").first.wait_for()
+    sizes = page.evaluate(
+        "() => { const s = document.querySelector('svg.chart');"
+        "const scale = s.getBoundingClientRect().width / s.viewBox.baseVal.width;"
+        "return [...s.querySelectorAll('text')]"
+        ".map(t => scale * parseFloat(getComputedStyle(t).fontSize)); }"
+    )
+    assert min(sizes) >= 12
+    assert any("2024" in text for text in page.locator("svg.chart text").all_text_contents())
+    context.close()
+
+
+def test_a_removed_paddock_leaves_the_page_and_thresholds_colour_it(tmp_path, browser):
+    gateway = made_page(tmp_path, browser, "[page]\nthresholds = [1.0, 99.0]\n", paddocks=3)
+    write_outlines(tmp_path / "paddocks.geojson", 2)
+    server = Server(gateway, load_paddocks(gateway), Events())
+    server.start()
+    text = gzip.decompress(read(f"http://127.0.0.1:{server.port}/")).decode()
+    latest = gzip.decompress(read(f"http://127.0.0.1:{server.port}/v1/latest")).decode()
+    server.close()
+    assert re.findall(r'data-p="(\w+)"', text) == ["p0", "p1"]
+    assert '"p2"' not in latest
+    assert "under 1<" in text and "1–99" in text and "99 and over" in text
+    assert text.count('<path class="c2"') + text.count('<path class="c0"') == 2
+
+
+def test_groups_of_paddocks_far_apart_have_buttons():
+    def square(west, south):
+        ring = [[west, south], [west + 0.01, south], [west + 0.01, south + 0.01], [west, south]]
+        return {"type": "Polygon", "coordinates": [ring]}
+
+    drawing = draw_outlines(
+        {"a": square(143.0, -36.0), "b": square(143.012, -36.0), "c": square(144.0, -35.5)}
+    )
+    assert [set(group.paddocks) for group in drawing.groups] == [{"a", "b"}, {"c"}]
+    assert draw_outlines({"a": square(143, -36)}).groups == ()

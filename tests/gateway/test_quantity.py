@@ -15,6 +15,7 @@ from kgsm_infer.base.quantities import UNKNOWN, WETNESS
 from kgsm_infer.gateway.config import Mqtt
 from kgsm_infer.gateway.farm import load_paddocks
 from kgsm_infer.gateway.http import page
+from kgsm_infer.gateway.http.map_drawing import draw_outlines
 from kgsm_infer.gateway.http.metrics import exposition
 from kgsm_infer.gateway.http.openapi import document
 from kgsm_infer.gateway.http.queries import Queries, as_csv
@@ -98,7 +99,8 @@ def test_a_gateway_with_the_index_says_so_everywhere(index_farm):
     queries = Queries(index_farm, load_paddocks(index_farm))
     try:
         assert all(found["unit"] == "1" and "sm" not in found for found in queries.latest())
-        shown = page.page(queries).decode()
+        shown = page.View(index_farm, queries.states(), "en", draw_outlines({}))
+        shown = "".join((*shown.header(), shown.map(), shown.list()))
         metrics = exposition(queries, {})[0].decode()
         names = ["p0", "nowhere"]
         assert models.quantities_of(queries.reader.store(), index_farm, names) == {

@@ -68,8 +68,6 @@ class Api:
         kinds = {"": JSON, ".csv": CSV, ".geojson": GEOJSON}
         routes = [
             Route("/", self.page),
-            Route("/page.css", partial(self.asset, "page.css", "text/css; charset=utf-8")),
-            Route("/page.js", partial(self.asset, "page.js", "text/javascript; charset=utf-8")),
             *(Route(f"/v1/latest{end}", partial(self.latest, kind)) for end, kind in kinds.items()),
             *(
                 Route(f"/v1/history{end}", partial(self.history, kind))
@@ -97,18 +95,17 @@ class Api:
     # -- the page --------------------------------------------------------------------------
 
     async def page(self, request: Request) -> Response:
-        """The page a farmer reads."""
-        from .page import page
+        """Send the page in the browser's language."""
+        from .page import content_policy, render_page
+        from .strings import choose_language
 
-        body = self.queries.reader.cached("page", lambda: page(self.queries))
-        return _sent(request, body, "text/html; charset=utf-8", self._zipped("page", body))
-
-    async def asset(self, name: str, kind: str, request: Request) -> Response:
-        """The page's style or script."""
-        from .page import asset
-
-        body = self.queries.reader.cached(name, lambda: asset(name))
-        return _sent(request, body, kind, self._zipped(name, body))
+        language = choose_language(request.headers.get("accept-language", ""))
+        key = f"page {language}"
+        body = self.queries.reader.cached(key, lambda: render_page(self.queries, language))
+        answer = _sent(request, body, "text/html; charset=utf-8", self._zipped(key, body))
+        answer.headers["vary"] = "accept-encoding, accept-language"
+        answer.headers["content-security-policy"] = content_policy()
+        return answer
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -282,8 +279,7 @@ class Api:
         return self.queries.reader.cached(f"{key} gzip", lambda: gzip.compress(body, 6, mtime=0))
 
     def _present(self) -> list[Value]:
-        store = self.queries.reader.store()
-        return [] if store is None else store.latest()
+        return self.queries.present()
 
     def _known(self, paddock: str) -> None:
         if not self.queries.known(paddock):

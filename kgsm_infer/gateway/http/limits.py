@@ -74,7 +74,10 @@ class RequestLimits:
             if message["type"] == "http.response.start":
                 started[0] = True
                 self._count(str(message["status"]))
-                message["headers"] = [*message.get("headers", []), *SECURITY]
+                own = message.get("headers", [])
+                names = {name for name, _ in own}
+                added = [header for header in SECURITY if header[0] not in names]
+                message["headers"] = [*own, *added]
             await send(message)
 
         try:

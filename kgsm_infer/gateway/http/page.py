@@ -1,254 +1,400 @@
-"""The page a farmer reads: a map and a list of the same paddocks, made here, no build step.
+"""Render the page for the people of a farm: a map and a list of the same paddocks, no build step.
 
-The map is plain SVG, coloured in six steps; the list says the same in words, so that a screen
-reader, a keyboard and a phone lose nothing. ``page.js`` adds zoom, a filter and the history of a
-paddock; without it the page still says every present value.
+The page answers in this order: are the values current, how wet is each paddock, what changed.
+A paddock shows its newest value with the date of its pass, even if a later pass gave none. The
+map colours classes of the values; the list says the same in words, so that a screen reader, a
+keyboard and a phone have all of it. ``page.js`` adds ages, the refresh, zoom, a filter and the
+history of a paddock; without it the page still shows every value with its date.
+
+The style and the script are inside the page, so it works below any path of a proxy.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
 from importlib.resources import files
 from itertools import pairwise
+from statistics import median
+from string import ascii_uppercase
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from ...base.quantities import SOIL_MOISTURE, UNKNOWN, WETNESS, Quantity, quantity_named
-from ..records import WORDS, corrected_by, number_of, number_text, words
+from ..config import Gateway, Page
+from ..records import iso, number_of
 from ..update.models import quantity_in_use
-from .queries import Queries
+from .map_drawing import Drawing, draw_outlines
+from .queries import PaddockState, Queries
+from .strings import CATALOGUE, SCRIPT_KEYS, flag_text
 
-#: Where one colour ends and the next begins, in percent of volume or in units of the index;
-#: what lies outside is clamped.
-STEPS: Mapping[Quantity, tuple[float, ...]] = {
-    SOIL_MOISTURE: (10, 15, 20, 25, 30),
-    WETNESS: (0.2, 0.35, 0.5, 0.65, 0.8),
+#: Widths of a class of values, smallest first, from which the map's classes are chosen.
+CLASS_WIDTHS: Mapping[Quantity, tuple[float, ...]] = {
+    SOIL_MOISTURE: (1, 2, 5, 10, 20),
+    WETNESS: (0.05, 0.1, 0.2),
     UNKNOWN: (),
 }
-#: The first sentence of the page, by the quantity of the values.
-INTRODUCTION: Mapping[Quantity, str] = {
-    SOIL_MOISTURE: "Water in the top 5 cm of the soil, percent of its volume, from satellite "
-    "radar.",
-    WETNESS: "Wetness index of each paddock from satellite radar: 0 is the driest and 1 the "
-    "wettest it has shown. It has no unit and is not a water content.",
-    UNKNOWN: "Values of unknown quantity: the model that made them is gone.",
-}
-SCALE: Mapping[Quantity, str] = {
-    SOIL_MOISTURE: "percent of volume",
-    WETNESS: "index from 0 to 1",
-    UNKNOWN: "unknown quantity",
-}
-#: The longer side of the map, in the units its corners are rounded to.
-SIDE = 8000
+#: Most classes of the map, which is the number of its colours.
+MOST_CLASSES = 6
+#: Seconds within which acquisitions belong to one pass.
+PASS_S = 3600
+#: Most groups of paddocks with a button of their own.
+MOST_GROUPS = 12
 
 
-def page(queries: Queries) -> bytes:
-    """The page as it stands now, UTF-8."""
-    names = queries.paddocks.titles
-    records = {found["paddock"]: found for found in queries.latest()}
-    paddocks = sorted({*names, *records}, key=lambda name: _in_order(names.get(name, name)))
-    shapes = drawn(
-        {name: shape for name, shape in queries.paddocks.outlines_lon_lat.items() if shape}
-    )
-    newest = max((found["acquired_at"] for found in records.values()), default=None)
-    simulated = any("source" in found for found in records.values())
-    quantity = _quantity_of(queries, records)
-    body = [
-        "<header><h1>",
-        html.escape(queries.gateway.title),
-        f"</h1><p>{INTRODUCTION[quantity]} ",
-        f"Last pass: {_time(newest)}." if newest else "No pass has been taken yet.",
-        "</p>",
-        '<p class="sim"><strong>Simulated.</strong> These values come from a model trained on '
-        "simulated data; do not decide on them.</p>"
-        if simulated
-        else "",
-        "</header><main>",
-        _map(paddocks, records, shapes, quantity),
-        _list(paddocks, names, records, quantity),
-        "</main>",
-        '<dialog aria-labelledby="dt"><form method="dialog"><button class="close" '
-        'aria-label="Close">×</button></form><h2 id="dt"></h2><div id="dd"></div></dialog>',
-        f'<script type="application/json" id="words">{json.dumps(WORDS)}</script>',
-        "<noscript><p>Without scripts the history of a paddock is not shown.</p></noscript>",
-    ]
-    title = html.escape(queries.gateway.title)
+def choose_bounds(numbers: Sequence[float], quantity: Quantity) -> tuple[float, ...]:
+    """Return bounds between the classes of a map: round numbers that suit the values.
+
+    numbers: in percent of volume, or of the index.
+
+    >>> choose_bounds([12.0, 18.0, 31.0], SOIL_MOISTURE)
+    (15, 20, 25, 30)
+    >>> choose_bounds([20.2, 20.4], SOIL_MOISTURE), choose_bounds([], WETNESS)
+    ((20, 21), ())
+    """
+    if not numbers or not CLASS_WIDTHS[quantity]:
+        return ()
+    low, high = min(numbers), max(numbers)
+    for width in CLASS_WIDTHS[quantity]:
+        first, last = math.floor(low / width + 1e-9), math.floor(high / width + 1e-9)
+        if last - first < MOST_CLASSES:
+            break
+    if first == last:
+        ends = range(first, first + 2)
+    else:
+        ends = range(first + 1, min(last, first + MOST_CLASSES - 1) + 1)
+    return tuple(round(end * width, 2) for end in ends)
+
+
+def class_of(number: float | None, bounds: Sequence[float]) -> str:
+    """Return the colour class of a value, ``c0`` (dry) to ``c5`` (wet), ``x`` for no value.
+
+    >>> class_of(3.0, (10, 20)), class_of(10.0, (10, 20)), class_of(99.0, (10, 20))
+    ('c0', 'c2', 'c5')
+    >>> class_of(None, (10, 20)), class_of(3.0, ())
+    ('x', 'x')
+    """
+    if number is None or not bounds:
+        return "x"
+    at = sum(number >= bound for bound in bounds)
+    return f"c{round(at * (MOST_CLASSES - 1) / len(bounds))}"
+
+
+def render_page(queries: Queries, language: str) -> bytes:
+    """Return the page in a language of the catalogue, UTF-8."""
+    view = View(queries.gateway, queries.states(), language, _drawing(queries))
+    content = "".join((*view.header(), "<main>", view.map(), view.list(), "</main>"))
+    version = hashlib.sha256(content.encode()).hexdigest()[:16]
+    texts, page = view.texts, queries.gateway.page
+    script = {
+        "language": language,
+        "timezone": page.timezone,
+        "stale_days": page.stale_days,
+        "texts": {key: texts[key] for key in SCRIPT_KEYS},
+    }
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<!doctype html><html lang="{language}"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
-        f'<title>{title}</title><link rel="stylesheet" href="page.css">'
-        f'<script src="page.js" defer></script></head><body>{"".join(body)}</body></html>'
+        f"<title>{html.escape(queries.gateway.title)}</title><style>{_asset('page.css')}</style>"
+        f'</head><body><p id="offline" role="alert" hidden></p><div id="live" '
+        f'data-version="{version}">{content}</div><div id="tip" hidden></div>'
+        '<dialog aria-labelledby="dt"><form method="dialog"><button class="close" '
+        f'aria-label="{texts["close"]}">×</button></form><h2 id="dt"></h2><div id="dd"></div>'
+        f'</dialog><script type="application/json" id="settings">{_json(script)}</script>'
+        f"<noscript><p>{texts['no_script']}</p></noscript>"
+        f"<script>{_asset('page.js')}</script></body></html>"
     ).encode()
 
 
-def asset(name: str) -> bytes:
-    """``page.css`` or ``page.js``."""
-    return files(__package__).joinpath(name).read_bytes()
-
-
-def _quantity_of(queries: Queries, records: Mapping[str, Mapping[str, Any]]) -> Quantity:
-    """Return the quantity most present states have; without any that of the model in use."""
-    if not records:
-        return quantity_in_use(queries.gateway)
-    names = [found["quantity"] for found in records.values()]
-    return quantity_named(max(sorted(set(names)), key=names.count))
-
-
-def step(number: float | None, quantity: Quantity = SOIL_MOISTURE) -> str:
-    """Return the class of a colour step, ``c0`` (dry) to ``c5`` (wet), or ``x`` for no value.
-
-    >>> step(-3.0), step(10.0), step(99.0), step(None), step(0.5, WETNESS), step(0.5, UNKNOWN)
-    ('c0', 'c1', 'c5', 'x', 'c3', 'x')
-    """
-    bounds = STEPS[quantity]
-    return "x" if number is None or not bounds else f"c{sum(number >= bound for bound in bounds)}"
-
-
-def _step_of(found: Mapping[str, Any] | None) -> str:
-    return "x" if found is None else step(number_of(found), quantity_named(found["quantity"]))
-
-
-def drawn(shapes: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, str], tuple[int, int]]:
-    """SVG paths of outlines in longitude and latitude, and the size of the picture.
-
-    Equirectangular at the middle latitude: a farm is small. Corners are rounded to units.
-    """
-    if not shapes:
-        return {}, (0, 0)
-    rings = {name: list(_rings(shape)) for name, shape in shapes.items()}
-    corners = [corner for some in rings.values() for ring in some for corner in ring]
-    west, east = (pick(corner[0] for corner in corners) for pick in (min, max))
-    south, north = (pick(corner[1] for corner in corners) for pick in (min, max))
-    squeeze = math.cos(math.radians((south + north) / 2))
-    width, height = (east - west) * squeeze, north - south
-    scale = (SIDE - 160) / (max(width, height) or 1.0)
-    size = (round(width * scale) + 160, round(height * scale) + 160)
-
-    def unit(corner: Sequence[float]) -> tuple[int, int]:
-        x = 80 + (corner[0] - west) * squeeze * scale
-        return round(x), round(80 + (north - corner[1]) * scale)
-
-    return {name: "".join(_path(map(unit, r)) for r in some) for name, some in rings.items()}, size
-
-
-def _rings(shape: Mapping[str, Any]) -> Iterable[Sequence[Sequence[float]]]:
-    polygons = shape["coordinates"]
-    for polygon in [polygons] if shape["type"] == "Polygon" else polygons:
-        yield from polygon
-
-
-def _path(corners: Iterable[tuple[int, int]]) -> str:
-    """A closed ring, corner by corner from the one before; shorter than absolute numbers.
-
-    >>> _path([(1, 2), (4, 2), (4, 2), (4, 6), (1, 2)])
-    'M1 2l3 0 0 4z'
-    """
-    (x, y), *rest = corners
-    moves = []
-    at = (x, y)
-    for corner in rest[:-1]:
-        if corner != at:
-            moves.append(f"{corner[0] - at[0]} {corner[1] - at[1]}")
-            at = corner
-    return f"M{x} {y}l{' '.join(moves)}z".replace(" -", "-") if moves else f"M{x} {y}z"
-
-
-def _map(
-    paddocks: Sequence[str],
-    records: Mapping[str, Mapping[str, Any]],
-    drawing: tuple[Mapping[str, str], tuple[int, int]],
-    quantity: Quantity,
-) -> str:
-    shapes, (width, height) = drawing
-    if not shapes:
-        return ""
-    paths = "".join(
-        f'<path class="{_step_of(records.get(name))}" data-i="{at}" d="{shapes[name]}"/>'
-        for at, name in enumerate(paddocks)
-        if name in shapes
-    )
-    bounds = STEPS[quantity]
-    labels = [f"under {bounds[0]}", *(f"{a}–{b}" for a, b in pairwise(bounds)),
-              f"{bounds[-1]} and over"] if bounds else []  # fmt: skip
-    legend = "".join(f'<li><i class="k c{at}"></i>{text}</li>' for at, text in enumerate(labels))
+def content_policy() -> str:
+    """Return the Content-Security-Policy of the page: its own style and script by their hashes."""
+    hashes = {
+        name: base64.b64encode(hashlib.sha256(_asset(name).encode()).digest()).decode()
+        for name in ("page.css", "page.js")
+    }
     return (
-        '<section aria-label="Map"><div class="map">'
-        '<div class="zoom"><button data-z="2" aria-label="Zoom in">+</button>'
-        '<button data-z=".5" aria-label="Zoom out">−</button>'
-        '<button data-z="0" aria-label="Whole farm">⤢</button></div>'
-        f'<svg id="map" viewBox="0 0 {width} {height}" aria-hidden="true">'
-        '<defs><pattern id="h" width="6" height="6" patternUnits="userSpaceOnUse" '
-        f'patternTransform="rotate(45) scale({max(width, height) / 800:.3g})">'
-        '<path class="h" d="M0 0V6"/></pattern></defs>'
-        f"{paths}</svg></div>"
-        f'<ul class="legend" aria-label="Colours of the map, {SCALE[quantity]}">'
-        f'{legend}<li><i class="k x"></i>no value</li></ul></section>'
+        f"default-src 'none'; script-src 'sha256-{hashes['page.js']}'; "
+        f"style-src 'sha256-{hashes['page.css']}'; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 
 
-def _list(
-    paddocks: Sequence[str],
-    names: Mapping[str, str],
-    records: Mapping[str, Mapping[str, Any]],
-    quantity: Quantity,
-) -> str:
-    rows = []
-    for at, paddock in enumerate(paddocks):
-        found = records.get(paddock)
-        number = None if found is None else number_of(found)
-        said, low, high = "no value", "", ""
-        if found is not None and number is not None:
-            said = number_text(found, number)
-            ends = [number_of(found, end) for end in ("_lower", "_upper")]
-            digits = 0 if quantity_named(found["quantity"]).in_percent else 2
-            low, high = ("" if end is None else f"{end:.{digits}f}" for end in ends)
-        if found is None:
-            remarks = ["No satellite pass has been taken of it yet."]
+def _asset(name: str) -> str:
+    return files(__package__).joinpath(name).read_text("utf-8")
+
+
+def _json(content: Any) -> str:
+    """Return JSON that cannot end the script element it is in."""
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _drawing(queries: Queries) -> Drawing:
+    outlines = queries.paddocks.outlines_lon_lat
+    return draw_outlines({name: shape for name, shape in outlines.items() if shape})
+
+
+@dataclass(frozen=True)
+class View:
+    """The states of a farm in one language. states: every paddock, in the order of the list."""
+
+    gateway: Gateway
+    states: Sequence[PaddockState]
+    language: str
+    drawing: Drawing
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        return CATALOGUE[self.language]
+
+    @property
+    def settings(self) -> Page:
+        return self.gateway.page
+
+    @cached_property
+    def quantity(self) -> Quantity:
+        """The quantity of most values; without values that of the model in use."""
+        names = [state.value["quantity"] for state in self.states if state.value is not None]
+        if not names:
+            return quantity_in_use(self.gateway)
+        return quantity_named(max(sorted(set(names)), key=names.count))
+
+    @cached_property
+    def numbers(self) -> Mapping[str, float]:
+        """The value of each paddock that has one of the page's quantity."""
+        return {
+            state.paddock: number
+            for state in self.states
+            if state.value is not None
+            and state.value["quantity"] == self.quantity.name
+            and (number := number_of(state.value)) is not None
+        }
+
+    @cached_property
+    def bounds(self) -> tuple[float, ...]:
+        """The bounds of the map's classes: those of the settings, or chosen from the values."""
+        if self.settings.thresholds and self.quantity is not UNKNOWN:
+            return self.settings.thresholds
+        return choose_bounds(list(self.numbers.values()), self.quantity)
+
+    @cached_property
+    def newest(self) -> int | None:
+        """The newest acquisition of a paddock, seconds since 1970."""
+        return max((state.acquired for state in self.states if state.acquired), default=None)
+
+    def is_old(self, state: PaddockState) -> bool:
+        """Return True if a paddock's value is of an earlier pass than the newest one."""
+        if state.value is None or self.newest is None:
+            return False
+        return _seconds(state.value["acquired_at"]) < self.newest - PASS_S
+
+    # -- numbers and dates -----------------------------------------------------------------
+
+    def change_text(self, change: float) -> str:
+        """Return a change with its direction, to the digits that are shown."""
+        digits = 0 if self.quantity.in_percent else 2
+        rounded = round(change, digits)
+        if rounded == 0:
+            return "0"
+        text = f"{abs(rounded):.{digits}f}".replace(".", self.texts["decimal"])
+        return f"▲ +{text}" if rounded > 0 else f"▼ −{text}"
+
+    def number(self, number: float, quantity: Quantity) -> str:
+        """Return a number with its unit."""
+        if quantity.in_percent:
+            return f"{number:.0f} %"
+        text = f"{number:.2f}".replace(".", self.texts["decimal"])
+        return self.texts[f"number.{quantity.name}"].format(n=text)
+
+    def time(self, acquired_at: str, with_hour: bool = False) -> str:
+        """Return a date in the farm's time zone; ``page.js`` adds its age."""
+        zone = UTC if self.settings.timezone is None else ZoneInfo(self.settings.timezone)
+        local = datetime.fromisoformat(acquired_at).astimezone(zone)
+        text = f"{local:%Y-%m-%d %H:%M}" if with_hour else f"{local:%Y-%m-%d}"
+        if self.settings.timezone is None and with_hour:
+            text += " UTC"
+        return f'<time{" data-h" if with_hour else ""} datetime="{acquired_at}">{text}</time>'
+
+    # -- parts of the page -----------------------------------------------------------------
+
+    def header(self) -> Iterable[str]:
+        """Return the title and the answers: is it current, how wet, what changed."""
+        texts, escape = self.texts, html.escape
+        yield f"<header><h1>{escape(self.gateway.title)}</h1>"
+        yield '<p id="stale" role="status" hidden></p>'
+        if any("source" in state.value for state in self.states if state.value is not None):
+            yield f'<p class="sim"><strong>{texts["simulated"]}</strong></p>'
+        if self.newest is None:
+            yield f"<p>{texts['pass.none']}</p>"
         else:
-            remarks = [words(flag) for flag in found["flags"]]
-            if number is None and not remarks:
-                remarks = [f"{found['reason'][:1].upper()}{found['reason'][1:]}."]
-            remarks.append(corrected_by(found))
-            if "probe" in found:
-                remarks.append(f"Probe: {100 * found['probe']['sm']:.0f} %.")
-        rows.append(
-            f'<tr data-i="{at}" data-p="{html.escape(paddock)}" '
-            f'data-v="{"" if number is None else number}"><th scope="row">'
-            f"<button>{html.escape(names.get(paddock, paddock))}</button></th>"
-            f'<td><i class="k {_step_of(found)}"></i>{said}</td>'
-            f"<td>{f'{low}–{high}' if low else ''}</td>"
-            f"<td>{_time(found['acquired_at']) if found else ''}</td>"
-            f"<td>{html.escape(' '.join(filter(None, remarks)))}</td></tr>"
+            current = [s for s in self.states if s.value is not None and not self.is_old(s)]
+            yield '<p id="newest">' + texts["pass.newest"].format(
+                time=self.time(iso(self.newest), with_hour=True),
+                n=len(current),
+                m=len(self.states),
+            )
+            old = [s.value["acquired_at"] for s in self.states if s.value and self.is_old(s)]
+            if old:
+                yield " " + texts["pass.older"].format(n=len(old), time=self.time(min(old)))
+            yield "</p>"
+        yield self._level()
+        yield self._changes()
+        yield f'<p class="soft">{texts[f"intro.{self.quantity.name}"]}</p>'
+        yield '<ul id="health" role="status" hidden></ul></header>'
+
+    def _level(self) -> str:
+        """Return the median and the extremes of the newest pass."""
+        titles = {state.paddock: state.title for state in self.states if not self.is_old(state)}
+        numbers = {name: number for name, number in self.numbers.items() if name in titles}
+        if len(numbers) < 2 or self.quantity is UNKNOWN:
+            return ""
+        low, high = (pick(numbers, key=lambda name: numbers[name]) for pick in (min, max))
+        return f"<p>{self.texts['level']}</p>".format(
+            median=self.number(median(numbers.values()), self.quantity),
+            low_name=html.escape(titles[low]),
+            low=self.number(numbers[low], self.quantity),
+            high_name=html.escape(titles[high]),
+            high=self.number(numbers[high], self.quantity),
         )
-    return (
-        '<section aria-label="Paddocks"><div class="tools">'
-        '<label>Find <input type="search" id="find" autocomplete="off"></label>'
-        '<label>Order <select id="order"><option value="i">by name</option>'
-        '<option value="v">driest first</option><option value="-v">wettest first</option>'
-        "</select></label></div>"
-        f"<table><thead><tr><th>Paddock</th><th>{quantity.title}</th>"
-        f"<th>Likely range{', %' if quantity.in_percent else ''}</th>"
-        f"<th>Satellite pass</th><th>Remarks</th></tr></thead><tbody>{''.join(rows)}</tbody>"
-        "</table></section>"
-    )
+
+    def _changes(self) -> str:
+        """Return how many paddocks are wetter and drier, to the digits that are shown."""
+        digits = 0 if self.quantity.in_percent else 2
+        changes = [
+            round(change, digits)
+            for state in self.states
+            if not self.is_old(state) and (change := state.change) is not None
+        ]
+        if not changes:
+            return ""
+        return f"<p>{self.texts['change']}</p>".format(
+            wetter=sum(change > 0 for change in changes),
+            drier=sum(change < 0 for change in changes),
+            same=sum(change == 0 for change in changes),
+        )
+
+    def _class_of(self, state: PaddockState) -> str:
+        return class_of(self.numbers.get(state.paddock), self.bounds)
+
+    def map(self) -> str:
+        """Return the map with its legend and buttons; empty without outlines."""
+        texts, drawing = self.texts, self.drawing
+        if not drawing.shapes:
+            return ""
+        paths = "".join(
+            f'<path class="{self._class_of(state)}{" old" if self.is_old(state) else ""}" '
+            f'data-i="{at}" data-l="{shape.label_x} {shape.label_y} {shape.label_width}" '
+            f'd="{shape.path}"/>'
+            for at, state in enumerate(self.states)
+            if (shape := drawing.shapes.get(state.paddock)) is not None
+        )
+        groups = drawing.groups[:MOST_GROUPS]
+        boxes = [f"{g.box.x} {g.box.y} {g.box.width} {g.box.height}" for g in groups]
+        buttons = "".join(
+            f'<button data-n="{letter}" data-b="{box}" aria-label="'
+            f'{texts["zoom.group"].format(letter=letter, n=len(group.paddocks))}">'
+            f"{letter} · {len(group.paddocks)}</button>"
+            for letter, group, box in zip(ascii_uppercase, groups, boxes, strict=False)
+        )
+        return (
+            f'<section aria-label="{texts["map"]}">{self._legend()}<div class="map">'
+            f'<svg id="map" viewBox="0 0 {drawing.width} {drawing.height}" aria-hidden="true">'
+            '<defs><pattern id="h" width="6" height="6" patternUnits="userSpaceOnUse" '
+            f'patternTransform="rotate(45) scale({max(drawing.width, drawing.height) / 800:.3g})">'
+            '<path class="h" d="M0 0V6"/></pattern></defs>'
+            f'{paths}<g id="names"></g></svg></div><div class="zoom">'
+            f'<button data-z="2" aria-label="{texts["zoom.in"]}">+</button>'
+            f'<button data-z=".5" aria-label="{texts["zoom.out"]}">−</button>'
+            f'<button data-z="0" aria-label="{texts["zoom.all"]}">⤢</button>{buttons}</div>'
+            "</section>"
+        )
+
+    def _legend(self) -> str:
+        texts, bounds = self.texts, self.bounds
+        items: list[tuple[str, str]] = []
+        if bounds:
+            ends = [f"{bound:g}".replace(".", texts["decimal"]) for bound in bounds]
+            labels = [
+                texts["legend.under"].format(n=ends[0]),
+                *(f"{a}–{b}" for a, b in pairwise(ends)),
+                texts["legend.over"].format(n=ends[-1]),
+            ]
+            lowest = (bounds[0] - 1, *bounds)
+            items = [(class_of(n, bounds), text) for n, text in zip(lowest, labels, strict=True)]
+        if any(self.is_old(state) for state in self.states):
+            items.append(("c2 old", texts["legend.old"]))
+        items.append(("x", texts["legend.none"]))
+        listed = "".join(f'<li><i class="k {kind}"></i>{text}</li>' for kind, text in items)
+        scale = texts[f"scale.{self.quantity.name}"]
+        return (
+            f'<ul class="legend" aria-label="{texts["legend"]}, {scale}">'
+            f'<li class="soft">{scale}:</li>{listed}</ul>'
+        )
+
+    def list(self) -> str:
+        """Return the table of paddocks."""
+        texts = self.texts
+        rows = "".join(self._row(at, state) for at, state in enumerate(self.states))
+        orders = {"i": "name", "v": "dry", "-v": "wet", "d": "change"}
+        options = "".join(
+            f'<option value="{value}">{texts[f"order.{name}"]}</option>'
+            for value, name in orders.items()
+        )
+        names = ("paddock", self.quantity.name, "change", "pass", "remarks")
+        heads = "".join("<th>" + texts[f"column.{name}"] + "</th>" for name in names)
+        return (
+            f'<section aria-label="{texts["list"]}"><div class="tools">'
+            f'<label>{texts["find"]} <input type="search" id="find" autocomplete="off"></label>'
+            f'<label>{texts["order"]} <select id="order">{options}</select></label>'
+            f'<a data-to="v1/latest.csv" href="v1/latest.csv">{texts["csv"]}</a></div>'
+            f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></section>"
+        )
+
+    def _row(self, at: int, state: PaddockState) -> str:
+        value, change = state.value, state.change
+        number = None if value is None else number_of(value)
+        shown = self.texts["no_value"]
+        if value is not None and number is not None:
+            shown = self.number(number, quantity_named(value["quantity"]))
+        when = "" if value is None else self.time(value["acquired_at"])
+        sort = self.numbers.get(state.paddock)
+        old = ' class="old"' if self.is_old(state) else ""
+        return (
+            f'<tr data-i="{at}" data-p="{html.escape(state.paddock)}" '
+            f'data-v="{"" if sort is None else sort}" '
+            f'data-d="{"" if change is None else round(change, 4)}"{old}><th scope="row">'
+            f"<button>{html.escape(state.title)}</button></th>"
+            f'<td><i class="k {self._class_of(state)}"></i>{shown}</td>'
+            f"<td>{'' if change is None else self.change_text(change)}</td>"
+            f"<td>{when}</td><td>{' '.join(self._remarks(state))}</td></tr>"
+        )
+
+    def _remarks(self, state: PaddockState) -> Iterable[str]:
+        texts, newest, value = self.texts, state.newest, state.value
+        if newest is None:
+            yield texts["never"]
+        else:
+            if value is not None and value["acquired_at"] != newest["acquired_at"]:
+                yield texts["newest.none"].format(time=self.time(newest["acquired_at"]))
+            explained = [html.escape(flag_text(texts, flag)) for flag in newest["flags"]]
+            if number_of(newest) is None and not explained and newest["reason"]:
+                explained = [html.escape(f"{newest['reason'][:1].upper()}{newest['reason'][1:]}.")]
+            yield from explained
+        if value is not None and "probes" in value:
+            change = f"{100 * value['sm_correction']:+.1f}".replace(".", texts["decimal"])
+            yield texts["corrected"].format(n=value["probes"], change=change)
+        if state.probe is not None:
+            yield texts["probe"].format(
+                n=f"{100 * state.probe['sm']:.0f}", time=self.time(state.probe["at"])
+            )
 
 
-def _time(acquired_at: str) -> str:
-    """A date that ``page.js`` says the age of."""
-    return f'<time datetime="{acquired_at}">{acquired_at[:10]}</time>'
-
-
-def _in_order(name: str) -> list[tuple[int, str]]:
-    """Names as people order them: numbers in them by their size.
-
-    >>> sorted(["Paddock 10", "Paddock 9", "7", "north"], key=_in_order)
-    ['7', 'north', 'Paddock 9', 'Paddock 10']
-    """
-    parts = re.findall(r"[0-9]+|[^0-9]+", name.casefold())
-    return [
-        (int(part), "") if part.isascii() and part.isdigit() else (1 << 62, part) for part in parts
-    ]
+def _seconds(acquired_at: str) -> int:
+    return int(datetime.fromisoformat(acquired_at).timestamp())

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from ...base.quantities import SOIL_MOISTURE, quantity_named
 from ..config import Gateway
 from ..farm import Paddocks
-from ..records import canonical, iso, record
+from ..records import canonical, iso, number_of, record
 from ..store.reader import StoreReader
 from ..store.rows import NewestReading, Value
 
@@ -27,6 +29,38 @@ def csv_columns(records: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*columns, "sm_correction", "probes"]
 
 
+@dataclass(frozen=True)
+class PaddockState:
+    """The state of a paddock, as records.
+
+    newest: of the newest pass, with or without a number.  value: the newest with a number.
+    before: the one with a number before ``value``, of the same quantity.  probe: the newest
+    reading of its probes.  Each may be None.
+    """
+
+    paddock: str
+    title: str
+    newest: Mapping[str, Any] | None
+    value: Mapping[str, Any] | None
+    before: Mapping[str, Any] | None
+    probe: Mapping[str, Any] | None
+
+    @property
+    def acquired(self) -> int | None:
+        """The time of the newest pass, seconds since 1970."""
+        if self.newest is None:
+            return None
+        return int(datetime.fromisoformat(self.newest["acquired_at"]).timestamp())
+
+    @property
+    def change(self) -> float | None:
+        """The change since the pass before, in percent of volume or of the index."""
+        if self.value is None or self.before is None:
+            return None
+        now, then = number_of(self.value), number_of(self.before)
+        return None if now is None or then is None else now - then
+
+
 @dataclass
 class Queries:
     """Answers from the store for the API and the page; of one thread."""
@@ -38,18 +72,42 @@ class Queries:
     def __post_init__(self) -> None:
         self.reader = StoreReader(self.gateway.database)
 
+    def present(self) -> list[Value]:
+        """Return the present value of each paddock of the farm that has one."""
+        store = self.reader.store()
+        values = [] if store is None else store.latest()
+        return [value for value in values if self.paddocks.known(value.paddock)]
+
     def latest(self, paddock: str | None = None) -> list[dict[str, Any]]:
         """Present states as records, each with the newest reading of its probes."""
         store = self.reader.store()
         if store is None:
             return []
         if paddock is None:
-            values = store.latest()
+            values = self.present()
         else:
             one = store.latest_of(paddock)
             values = [] if one is None else [one]
         probes = store.newest_probes(None if paddock is None else [paddock])
         return [self._beside(record(value), probes.get(value.paddock)) for value in values]
+
+    def states(self) -> list[PaddockState]:
+        """Return the state of every paddock of the farm, in order of their names."""
+        titles = self.paddocks.titles
+        found = {each["paddock"]: each for each in self.latest()}
+        names = sorted({*titles, *found}, key=lambda name: sort_key(titles.get(name, name)))
+        store = self.reader.store()
+        states = []
+        for name in names:
+            newest = found.get(name)
+            recent = [] if store is None or newest is None else store.newest_numbers(name, 2)
+            value = record(recent[0]) if recent else None
+            before = record(recent[1]) if len(recent) > 1 else None
+            if before is not None and value is not None:
+                before = before if before["quantity"] == value["quantity"] else None
+            probe = None if newest is None else newest.get("probe")
+            states.append(PaddockState(name, titles.get(name, name), newest, value, before, probe))
+        return states
 
     def history(self, paddock: str, since: int, limit: int, revisions: bool) -> list[Value]:
         store = self.reader.store()
@@ -85,10 +143,8 @@ class Queries:
         }
 
     def newest(self) -> int | None:
-        """The newest acquisition, seconds since 1970."""
-        store = self.reader.store()
-        values = [] if store is None else store.latest()
-        return max((value.acquired for value in values), default=None)
+        """Return the newest acquisition, seconds since 1970."""
+        return max((value.acquired for value in self.present()), default=None)
 
     def _beside(self, found: dict[str, Any], probe: NewestReading | None) -> dict[str, Any]:
         if probe is not None:
@@ -136,3 +192,15 @@ def as_csv(records: Sequence[Mapping[str, Any]]) -> bytes:
         cells = {**found, "flags": ";".join(found["flags"])}
         writer.writerow(["" if cells.get(name) is None else cells[name] for name in columns])
     return text.getvalue().encode()
+
+
+def sort_key(name: str) -> list[tuple[int, str]]:
+    """Return a key that orders names by the numbers in them.
+
+    >>> sorted(["Paddock 10", "Paddock 9", "7", "north"], key=sort_key)
+    ['7', 'north', 'Paddock 9', 'Paddock 10']
+    """
+    parts = re.findall(r"[0-9]+|[^0-9]+", name.casefold())
+    return [
+        (int(part), "") if part.isascii() and part.isdigit() else (1 << 62, part) for part in parts
+    ]

@@ -385,6 +385,20 @@ class Store:
                 found.append(Value(*row))
         return found[::-1]
 
+    def newest_numbers(self, paddock: str, limit: int) -> list[Value]:
+        """Return the newest acquisitions of a paddock that have a number, newest first.
+
+        An acquisition counts by its highest revision.
+        """
+        rows = self._all(
+            f"SELECT {_VALUE} FROM value AS own WHERE paddock = ? AND sm IS NOT NULL "
+            "AND NOT EXISTS (SELECT 1 FROM value AS later WHERE later.paddock = own.paddock "
+            "AND later.acquired = own.acquired AND later.orbit = own.orbit "
+            "AND later.revision > own.revision) ORDER BY acquired DESC, orbit DESC LIMIT ?",
+            *(paddock, limit),
+        )
+        return [Value(*row) for row in rows]
+
     def value(self, key: tuple[str, int, str, int]) -> Value | None:
         rows = self._all(
             f"SELECT {_VALUE} FROM value "

@@ -1,0 +1,470 @@
+"""Hold the texts of the page in each language, and choose one by the browser's preferences.
+
+``CATALOGUE[language][key]``: texts with ``{placeholders}``; keys that start with ``flag.`` explain
+quality flags. Every language has the same keys and placeholders, which the tests check. Texts
+that ``page.js`` needs are listed in ``SCRIPT_KEYS``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+_EN = {
+    "decimal": ".",
+    "intro.soil_moisture": "Water in the top 5 cm of the soil, percent of its volume, from "
+    "satellite radar.",
+    "intro.wetness": "Wetness index of each paddock from satellite radar: 0 is the driest and 1 "
+    "the wettest it has been. The index has no unit and is not a water content.",
+    "intro.unknown": "Values of unknown quantity: the model that made them is gone.",
+    "pass.none": "No satellite pass has been processed yet.",
+    "pass.newest": "Newest satellite pass: {time}, with values for {n} of {m} paddocks.",
+    "pass.older": "{n} paddocks show an older value, the oldest of {time}.",
+    "level": "Median {median}; driest {low_name} ({low}), wettest {high_name} ({high}).",
+    "change": "Since the pass before: {wetter} wetter, {drier} drier, {same} unchanged.",
+    "stale": "out of date",
+    "stale.page": "Out of date: the newest value is more than {n} days old.",
+    "simulated": "Simulated. These values come from a model trained on simulated data; do not "
+    "base decisions on them.",
+    "map": "Map",
+    "zoom.in": "Zoom in",
+    "zoom.out": "Zoom out",
+    "zoom.all": "Whole farm",
+    "zoom.group": "Group {letter}, {n} paddocks",
+    "legend": "Colours of the map",
+    "legend.under": "under {n}",
+    "legend.over": "{n} and over",
+    "legend.none": "no value",
+    "legend.old": "value of an older pass",
+    "scale.soil_moisture": "percent of volume",
+    "scale.wetness": "index from 0 to 1",
+    "scale.unknown": "unknown quantity",
+    "list": "Paddocks",
+    "find": "Find",
+    "order": "Order",
+    "order.name": "by name",
+    "order.dry": "driest first",
+    "order.wet": "wettest first",
+    "order.change": "largest change first",
+    "csv": "Values as CSV",
+    "column.paddock": "Paddock",
+    "column.soil_moisture": "Soil moisture",
+    "column.wetness": "Wetness index",
+    "column.unknown": "Unknown quantity",
+    "column.change": "Change",
+    "column.pass": "Satellite pass",
+    "column.remarks": "Remarks",
+    "no_value": "no value",
+    "number.wetness": "index {n}",
+    "number.unknown": "unknown quantity {n}",
+    "never": "No satellite pass has covered this paddock yet.",
+    "newest.none": "The newest pass, {time}, gave no value.",
+    "probe": "Probe: {n} %, {time}.",
+    "corrected": "Corrected with probes ({n}): {change} % of volume.",
+    "range": "likely {low} to {high}",
+    "history": "History of {n} passes. All values are in the table below.",
+    "cut": "Only the newest {n} passes are shown.",
+    "all": "All values",
+    "revised": "revision {n}",
+    "model": "Model {name}",
+    "close": "Close",
+    "failed": "The gateway did not answer ({reason}).",
+    "offline": "No answer from the gateway since {time}. The values may be out of date.",
+    "health.quarantine": "Files that could not be read: {n}. They are in the quarantine folder, "
+    "each with its reason.",
+    "health.error": "Last error, {time}: {reason}",
+    "health.broker": "The MQTT broker is not connected ({state}).",
+    "health.disk": "The disk is almost full: {n} MB are free.",
+    "no_script": "Without scripts the page does not refresh itself and shows no history.",
+    "flag.missing_input": "The satellite data for this paddock are incomplete.",
+    "flag.input_out_of_range": "The satellite data for this paddock hold impossible values.",
+    "flag.soil_signal_lost": "The crop hides the soil from the radar.",
+    "flag.dense_vegetation": "The crop is too dense for the radar to see the soil well.",
+    "flag.frozen_or_snow": "The soil is frozen or under snow; the radar cannot tell that from dry "
+    "soil.",
+    "flag.outside_domain": "Conditions here differ from all that the model was trained on.",
+    "flag.short_history": "There are few earlier satellite passes to compare with.",
+    "flag.context_missing": "There is too little data to compare this paddock with yet.",
+    "flag.no_skill": "In tests this model was no better than a plain average.",
+    "flag.sm_clipped": "The estimate was outside the possible range and was limited to it.",
+    "flag.vegetation_old": "The vegetation was last observed many days before this pass.",
+    "flag.wet_without_rain": "The soil seems wetter, but no rain was recorded.",
+    "flag.other": "Quality flag: {name}.",
+}
+_ES = {
+    "decimal": ",",
+    "intro.soil_moisture": "Agua en los primeros 5 cm del suelo, en porcentaje de su volumen, "
+    "medida por radar desde satélite.",
+    "intro.wetness": "Índice de humedad de cada potrero por radar desde satélite: 0 es lo más seco "
+    "y 1 lo más húmedo que ha estado. El índice no tiene unidad y no es un contenido de agua.",
+    "intro.unknown": "Valores de magnitud desconocida: falta el modelo que los calculó.",
+    "pass.none": "Todavía no se ha procesado ninguna pasada del satélite.",
+    "pass.newest": "Última pasada del satélite: {time}, con valores de {n} de {m} potreros.",
+    "pass.older": "{n} potreros muestran un valor anterior; el más antiguo es de {time}.",
+    "level": "Mediana {median}; el más seco {low_name} ({low}), el más húmedo {high_name} "
+    "({high}).",
+    "change": "Desde la pasada anterior: {wetter} más húmedos, {drier} más secos, {same} sin "
+    "cambio.",
+    "stale": "desactualizado",
+    "stale.page": "Desactualizado: el último valor tiene más de {n} días.",
+    "simulated": "Simulado. Estos valores proceden de un modelo entrenado con datos simulados; no "
+    "tome decisiones con ellos.",
+    "map": "Mapa",
+    "zoom.in": "Acercar",
+    "zoom.out": "Alejar",
+    "zoom.all": "Toda la finca",
+    "zoom.group": "Grupo {letter}, {n} potreros",
+    "legend": "Colores del mapa",
+    "legend.under": "menos de {n}",
+    "legend.over": "{n} o más",
+    "legend.none": "sin valor",
+    "legend.old": "valor de una pasada anterior",
+    "scale.soil_moisture": "porcentaje del volumen",
+    "scale.wetness": "índice de 0 a 1",
+    "scale.unknown": "magnitud desconocida",
+    "list": "Potreros",
+    "find": "Buscar",
+    "order": "Orden",
+    "order.name": "por nombre",
+    "order.dry": "primero los más secos",
+    "order.wet": "primero los más húmedos",
+    "order.change": "primero los que más cambian",
+    "csv": "Valores en CSV",
+    "column.paddock": "Potrero",
+    "column.soil_moisture": "Humedad del suelo",
+    "column.wetness": "Índice de humedad",
+    "column.unknown": "Magnitud desconocida",
+    "column.change": "Cambio",
+    "column.pass": "Pasada del satélite",
+    "column.remarks": "Observaciones",
+    "no_value": "sin valor",
+    "number.wetness": "índice {n}",
+    "number.unknown": "magnitud desconocida {n}",
+    "never": "Ninguna pasada del satélite ha cubierto aún este potrero.",
+    "newest.none": "La última pasada, {time}, no dio ningún valor.",
+    "probe": "Sonda: {n} %, {time}.",
+    "corrected": "Corregido con sondas ({n}): {change} % del volumen.",
+    "range": "probable de {low} a {high}",
+    "history": "Historia de {n} pasadas. Todos los valores están en la tabla de abajo.",
+    "cut": "Solo se muestran las últimas {n} pasadas.",
+    "all": "Todos los valores",
+    "revised": "revisión {n}",
+    "model": "Modelo {name}",
+    "close": "Cerrar",
+    "failed": "El equipo no respondió ({reason}).",
+    "offline": "El equipo no responde desde {time}. Los valores pueden estar desactualizados.",
+    "health.quarantine": "Archivos que no se pudieron leer: {n}. Están en la carpeta de "
+    "cuarentena, cada uno con su motivo.",
+    "health.error": "Último error, {time}: {reason}",
+    "health.broker": "El servidor MQTT no está conectado ({state}).",
+    "health.disk": "El disco está casi lleno: quedan {n} MB.",
+    "no_script": "Sin scripts la página no se actualiza sola y no muestra la historia.",
+    "flag.missing_input": "Los datos del satélite de este potrero están incompletos.",
+    "flag.input_out_of_range": "Los datos del satélite de este potrero tienen valores imposibles.",
+    "flag.soil_signal_lost": "El cultivo oculta el suelo al radar.",
+    "flag.dense_vegetation": "El cultivo es demasiado denso para que el radar vea bien el suelo.",
+    "flag.frozen_or_snow": "El suelo está helado o nevado; el radar no lo distingue de un suelo "
+    "seco.",
+    "flag.outside_domain": "Las condiciones difieren de todas las del entrenamiento del modelo.",
+    "flag.short_history": "Hay pocas pasadas anteriores con las que comparar.",
+    "flag.context_missing": "Aún hay muy pocos datos con los que comparar este potrero.",
+    "flag.no_skill": "En las pruebas este modelo no fue mejor que una simple media.",
+    "flag.sm_clipped": "La estimación estaba fuera del intervalo posible y se limitó a él.",
+    "flag.vegetation_old": "La vegetación se observó por última vez muchos días antes de esta pasada.",
+    "flag.wet_without_rain": "El suelo parece más húmedo, pero no se registró lluvia.",
+    "flag.other": "Aviso de calidad: {name}.",
+}
+_FR = {
+    "decimal": ",",
+    "intro.soil_moisture": "Eau dans les 5 premiers cm du sol, en pourcentage de son volume, "
+    "d’après un radar satellite.",
+    "intro.wetness": "Indice d’humidité de chaque parcelle d’après un radar satellite : 0 est "
+    "l’état le plus sec et 1 le plus humide observé. L’indice est sans unité et n’est pas une "
+    "teneur en eau.",
+    "intro.unknown": "Valeurs de grandeur inconnue : le modèle qui les a calculées a disparu.",
+    "pass.none": "Aucun passage du satellite n’a encore été traité.",
+    "pass.newest": "Dernier passage du satellite : {time}, avec des valeurs pour {n} parcelles "
+    "sur {m}.",
+    "pass.older": "{n} parcelles montrent une valeur antérieure, la plus ancienne du {time}.",
+    "level": "Médiane {median} ; la plus sèche {low_name} ({low}), la plus humide {high_name} "
+    "({high}).",
+    "change": "Depuis le passage précédent : {wetter} plus humides, {drier} plus sèches, {same} "
+    "sans changement.",
+    "stale": "périmé",
+    "stale.page": "Périmé : la dernière valeur a plus de {n} jours.",
+    "simulated": "Simulé. Ces valeurs viennent d’un modèle entraîné sur des données simulées ; "
+    "ne décidez rien d’après elles.",
+    "map": "Carte",
+    "zoom.in": "Agrandir",
+    "zoom.out": "Réduire",
+    "zoom.all": "Toute l’exploitation",
+    "zoom.group": "Groupe {letter}, {n} parcelles",
+    "legend": "Couleurs de la carte",
+    "legend.under": "moins de {n}",
+    "legend.over": "{n} et plus",
+    "legend.none": "aucune valeur",
+    "legend.old": "valeur d’un passage antérieur",
+    "scale.soil_moisture": "pourcentage du volume",
+    "scale.wetness": "indice de 0 à 1",
+    "scale.unknown": "grandeur inconnue",
+    "list": "Parcelles",
+    "find": "Chercher",
+    "order": "Ordre",
+    "order.name": "par nom",
+    "order.dry": "les plus sèches d’abord",
+    "order.wet": "les plus humides d’abord",
+    "order.change": "les plus grands changements d’abord",
+    "csv": "Valeurs en CSV",
+    "column.paddock": "Parcelle",
+    "column.soil_moisture": "Humidité du sol",
+    "column.wetness": "Indice d’humidité",
+    "column.unknown": "Grandeur inconnue",
+    "column.change": "Changement",
+    "column.pass": "Passage du satellite",
+    "column.remarks": "Remarques",
+    "no_value": "aucune valeur",
+    "number.wetness": "indice {n}",
+    "number.unknown": "grandeur inconnue {n}",
+    "never": "Aucun passage du satellite n’a encore couvert cette parcelle.",
+    "newest.none": "Le dernier passage, {time}, n’a donné aucune valeur.",
+    "probe": "Sonde : {n} %, {time}.",
+    "corrected": "Corrigé avec des sondes ({n}) : {change} % du volume.",
+    "range": "probable de {low} à {high}",
+    "history": "Historique de {n} passages. Toutes les valeurs sont dans le tableau ci-dessous.",
+    "cut": "Seuls les {n} derniers passages sont montrés.",
+    "all": "Toutes les valeurs",
+    "revised": "révision {n}",
+    "model": "Modèle {name}",
+    "close": "Fermer",
+    "failed": "La passerelle n’a pas répondu ({reason}).",
+    "offline": "La passerelle ne répond plus depuis {time}. Les valeurs peuvent être périmées.",
+    "health.quarantine": "Fichiers illisibles : {n}. Ils sont dans le dossier de quarantaine, "
+    "chacun avec sa raison.",
+    "health.error": "Dernière erreur, {time} : {reason}",
+    "health.broker": "Le serveur MQTT n’est pas connecté ({state}).",
+    "health.disk": "Le disque est presque plein : {n} Mo libres.",
+    "no_script": "Sans scripts, la page ne s’actualise pas et ne montre pas l’historique.",
+    "flag.missing_input": "Les données satellite de cette parcelle sont incomplètes.",
+    "flag.input_out_of_range": "Les données satellite de cette parcelle ont des valeurs "
+    "impossibles.",
+    "flag.soil_signal_lost": "La culture cache le sol au radar.",
+    "flag.dense_vegetation": "La culture est trop dense pour que le radar voie bien le sol.",
+    "flag.frozen_or_snow": "Le sol est gelé ou enneigé ; le radar ne le distingue pas d’un sol "
+    "sec.",
+    "flag.outside_domain": "Les conditions diffèrent de toutes celles de l’entraînement du modèle.",
+    "flag.short_history": "Il y a peu de passages antérieurs pour comparer.",
+    "flag.context_missing": "Il y a encore trop peu de données pour comparer cette parcelle.",
+    "flag.no_skill": "Aux essais, ce modèle n’a pas fait mieux qu’une simple moyenne.",
+    "flag.sm_clipped": "L’estimation sortait du domaine possible et y a été ramenée.",
+    "flag.vegetation_old": "La végétation a été observée pour la dernière fois bien avant ce passage.",
+    "flag.wet_without_rain": "Le sol semble plus humide, mais aucune pluie n’a été enregistrée.",
+    "flag.other": "Indicateur de qualité : {name}.",
+}
+_DE = {
+    "decimal": ",",
+    "intro.soil_moisture": "Wasser in den obersten 5 cm des Bodens, Prozent des Volumens, aus "
+    "Satellitenradar.",
+    "intro.wetness": "Feuchteindex jedes Schlags aus Satellitenradar: 0 ist der trockenste und 1 "
+    "der nasseste bisherige Zustand. Der Index hat keine Einheit und ist kein Wassergehalt.",
+    "intro.unknown": "Werte unbekannter Größe: Das Modell, das sie berechnet hat, fehlt.",
+    "pass.none": "Es wurde noch kein Satellitenüberflug verarbeitet.",
+    "pass.newest": "Neuester Überflug: {time}, mit Werten für {n} von {m} Schlägen.",
+    "pass.older": "{n} Schläge zeigen einen älteren Wert, den ältesten vom {time}.",
+    "level": "Median {median}; am trockensten {low_name} ({low}), am nassesten {high_name} "
+    "({high}).",
+    "change": "Seit dem Überflug davor: {wetter} nasser, {drier} trockener, {same} unverändert.",
+    "stale": "veraltet",
+    "stale.page": "Veraltet: Der neueste Wert ist mehr als {n} Tage alt.",
+    "simulated": "Simuliert. Diese Werte stammen von einem mit simulierten Daten trainierten "
+    "Modell; treffen Sie keine Entscheidungen danach.",
+    "map": "Karte",
+    "zoom.in": "Vergrößern",
+    "zoom.out": "Verkleinern",
+    "zoom.all": "Ganzer Betrieb",
+    "zoom.group": "Gruppe {letter}, {n} Schläge",
+    "legend": "Farben der Karte",
+    "legend.under": "unter {n}",
+    "legend.over": "{n} und mehr",
+    "legend.none": "kein Wert",
+    "legend.old": "Wert eines älteren Überflugs",
+    "scale.soil_moisture": "Prozent des Volumens",
+    "scale.wetness": "Index von 0 bis 1",
+    "scale.unknown": "unbekannte Größe",
+    "list": "Schläge",
+    "find": "Suchen",
+    "order": "Reihenfolge",
+    "order.name": "nach Namen",
+    "order.dry": "trockenste zuerst",
+    "order.wet": "nasseste zuerst",
+    "order.change": "größte Änderung zuerst",
+    "csv": "Werte als CSV",
+    "column.paddock": "Schlag",
+    "column.soil_moisture": "Bodenfeuchte",
+    "column.wetness": "Feuchteindex",
+    "column.unknown": "Unbekannte Größe",
+    "column.change": "Änderung",
+    "column.pass": "Überflug",
+    "column.remarks": "Bemerkungen",
+    "no_value": "kein Wert",
+    "number.wetness": "Index {n}",
+    "number.unknown": "unbekannte Größe {n}",
+    "never": "Noch kein Überflug hat diesen Schlag erfasst.",
+    "newest.none": "Der neueste Überflug, {time}, ergab keinen Wert.",
+    "probe": "Sonde: {n} %, {time}.",
+    "corrected": "Mit Sonden korrigiert ({n}): {change} % des Volumens.",
+    "range": "wahrscheinlich {low} bis {high}",
+    "history": "Verlauf von {n} Überflügen. Alle Werte stehen in der Tabelle darunter.",
+    "cut": "Nur die neuesten {n} Überflüge sind gezeigt.",
+    "all": "Alle Werte",
+    "revised": "Revision {n}",
+    "model": "Modell {name}",
+    "close": "Schließen",
+    "failed": "Das Gateway hat nicht geantwortet ({reason}).",
+    "offline": "Das Gateway antwortet seit {time} nicht. Die Werte können veraltet sein.",
+    "health.quarantine": "Nicht lesbare Dateien: {n}. Sie liegen im Quarantäneordner, jede mit "
+    "ihrem Grund.",
+    "health.error": "Letzter Fehler, {time}: {reason}",
+    "health.broker": "Der MQTT-Broker ist nicht verbunden ({state}).",
+    "health.disk": "Der Datenträger ist fast voll: {n} MB sind frei.",
+    "no_script": "Ohne Skripte aktualisiert sich die Seite nicht und zeigt keinen Verlauf.",
+    "flag.missing_input": "Die Satellitendaten dieses Schlags sind unvollständig.",
+    "flag.input_out_of_range": "Die Satellitendaten dieses Schlags enthalten unmögliche Werte.",
+    "flag.soil_signal_lost": "Der Bestand verdeckt den Boden vor dem Radar.",
+    "flag.dense_vegetation": "Der Bestand ist zu dicht, als dass das Radar den Boden gut sähe.",
+    "flag.frozen_or_snow": "Der Boden ist gefroren oder verschneit; das Radar kann das nicht von "
+    "trockenem Boden unterscheiden.",
+    "flag.outside_domain": "Die Bedingungen weichen von allen ab, mit denen das Modell trainiert "
+    "wurde.",
+    "flag.short_history": "Es gibt wenige frühere Überflüge zum Vergleich.",
+    "flag.context_missing": "Es gibt noch zu wenige Daten, um diesen Schlag zu vergleichen.",
+    "flag.no_skill": "In Tests war dieses Modell nicht besser als ein einfacher Mittelwert.",
+    "flag.sm_clipped": "Die Schätzung lag außerhalb des möglichen Bereichs und wurde begrenzt.",
+    "flag.vegetation_old": "Die Vegetation wurde viele Tage vor diesem Überflug zuletzt beobachtet.",
+    "flag.wet_without_rain": "Der Boden scheint nasser, aber es wurde kein Regen verzeichnet.",
+    "flag.other": "Qualitätshinweis: {name}.",
+}
+_HI = {
+    "decimal": ".",
+    "intro.soil_moisture": "मिट्टी की ऊपरी 5 सेमी परत में पानी, आयतन का प्रतिशत, उपग्रह रडार से।",
+    "intro.wetness": "उपग्रह रडार से हर खेत का नमी सूचकांक: 0 अब तक का सबसे सूखा और 1 सबसे गीला। "
+    "सूचकांक की कोई इकाई नहीं है और यह पानी की मात्रा नहीं है।",
+    "intro.unknown": "अज्ञात राशि के मान: जिस मॉडल ने इन्हें बनाया वह अब नहीं है।",
+    "pass.none": "अभी तक उपग्रह का कोई चक्कर संसाधित नहीं हुआ है।",
+    "pass.newest": "उपग्रह का नवीनतम चक्कर: {time}, {m} में से {n} खेतों के मान।",
+    "pass.older": "{n} खेतों में पुराना मान दिखाया गया है, सबसे पुराना {time} का।",
+    "level": "माध्यिका {median}; सबसे सूखा {low_name} ({low}), सबसे गीला {high_name} ({high})।",
+    "change": "पिछले चक्कर से: {wetter} अधिक गीले, {drier} अधिक सूखे, {same} अपरिवर्तित।",
+    "stale": "पुराना",
+    "stale.page": "पुराना: नवीनतम मान {n} दिन से अधिक पुराना है।",
+    "simulated": "कृत्रिम। ये मान कृत्रिम आँकड़ों पर प्रशिक्षित मॉडल के हैं; इनके आधार पर निर्णय न लें।",
+    "map": "नक्शा",
+    "zoom.in": "बड़ा करें",
+    "zoom.out": "छोटा करें",
+    "zoom.all": "पूरा फ़ार्म",
+    "zoom.group": "समूह {letter}, {n} खेत",
+    "legend": "नक्शे के रंग",
+    "legend.under": "{n} से कम",
+    "legend.over": "{n} या अधिक",
+    "legend.none": "कोई मान नहीं",
+    "legend.old": "पुराने चक्कर का मान",
+    "scale.soil_moisture": "आयतन का प्रतिशत",
+    "scale.wetness": "0 से 1 तक सूचकांक",
+    "scale.unknown": "अज्ञात राशि",
+    "list": "खेत",
+    "find": "खोजें",
+    "order": "क्रम",
+    "order.name": "नाम से",
+    "order.dry": "सबसे सूखा पहले",
+    "order.wet": "सबसे गीला पहले",
+    "order.change": "सबसे बड़ा बदलाव पहले",
+    "csv": "मान CSV में",
+    "column.paddock": "खेत",
+    "column.soil_moisture": "मिट्टी की नमी",
+    "column.wetness": "नमी सूचकांक",
+    "column.unknown": "अज्ञात राशि",
+    "column.change": "बदलाव",
+    "column.pass": "उपग्रह का चक्कर",
+    "column.remarks": "टिप्पणी",
+    "no_value": "कोई मान नहीं",
+    "number.wetness": "सूचकांक {n}",
+    "number.unknown": "अज्ञात राशि {n}",
+    "never": "उपग्रह का कोई चक्कर अभी इस खेत पर नहीं आया।",
+    "newest.none": "नवीनतम चक्कर, {time}, से कोई मान नहीं मिला।",
+    "probe": "सेंसर: {n} %, {time}।",
+    "corrected": "सेंसर से सुधारा गया ({n}): आयतन का {change} %।",
+    "range": "संभावित {low} से {high}",
+    "history": "{n} चक्करों का इतिहास। सभी मान नीचे की तालिका में हैं।",
+    "cut": "केवल नवीनतम {n} चक्कर दिखाए गए हैं।",
+    "all": "सभी मान",
+    "revised": "संशोधन {n}",
+    "model": "मॉडल {name}",
+    "close": "बंद करें",
+    "failed": "गेटवे ने उत्तर नहीं दिया ({reason})।",
+    "offline": "{time} से गेटवे का उत्तर नहीं मिला। मान पुराने हो सकते हैं।",
+    "health.quarantine": "जो फ़ाइलें पढ़ी नहीं जा सकीं: {n}। वे क्वारंटीन फ़ोल्डर में हैं, कारण सहित।",
+    "health.error": "पिछली त्रुटि, {time}: {reason}",
+    "health.broker": "MQTT ब्रोकर जुड़ा नहीं है ({state})।",
+    "health.disk": "डिस्क लगभग भरी है: {n} MB खाली।",
+    "no_script": "स्क्रिप्ट के बिना पृष्ठ अपने आप ताज़ा नहीं होता और इतिहास नहीं दिखाता।",
+    "flag.missing_input": "इस खेत के उपग्रह आँकड़े अधूरे हैं।",
+    "flag.input_out_of_range": "इस खेत के उपग्रह आँकड़ों में असंभव मान हैं।",
+    "flag.soil_signal_lost": "फ़सल मिट्टी को रडार से छिपाती है।",
+    "flag.dense_vegetation": "फ़सल इतनी घनी है कि रडार मिट्टी को ठीक से नहीं देख पाता।",
+    "flag.frozen_or_snow": "मिट्टी जमी हुई या बर्फ़ के नीचे है; रडार इसे सूखी मिट्टी से अलग नहीं कर पाता।",
+    "flag.outside_domain": "यहाँ की स्थितियाँ मॉडल के प्रशिक्षण की सभी स्थितियों से भिन्न हैं।",
+    "flag.short_history": "तुलना के लिए उपग्रह के पिछले चक्कर कम हैं।",
+    "flag.context_missing": "इस खेत की तुलना के लिए अभी बहुत कम आँकड़े हैं।",
+    "flag.no_skill": "परीक्षण में यह मॉडल साधारण औसत से बेहतर नहीं था।",
+    "flag.sm_clipped": "अनुमान संभव सीमा से बाहर था और सीमा तक घटाया गया।",
+    "flag.vegetation_old": "फ़सल को इस चक्कर से कई दिन पहले आखिरी बार देखा गया था।",
+    "flag.wet_without_rain": "मिट्टी अधिक गीली लगती है, पर कोई वर्षा दर्ज नहीं हुई।",
+    "flag.other": "गुणवत्ता संकेत: {name}।",
+}
+CATALOGUE: Mapping[str, Mapping[str, str]] = {
+    "en": _EN,
+    "es": _ES,
+    "fr": _FR,
+    "de": _DE,
+    "hi": _HI,
+}
+#: Keys of the texts that the script shows.
+SCRIPT_KEYS = tuple(
+    key
+    for key in _EN
+    if key.startswith(("flag.", "health.", "number."))
+    or key
+    in ("no_value", "never", "corrected", "range", "history", "cut", "all", "revised", "model",
+        "failed", "offline", "stale", "stale.page", "zoom.group", "scale.soil_moisture",
+        "scale.wetness", "scale.unknown", "csv")
+)  # fmt: skip
+
+
+def choose_language(accepted: str) -> str:
+    """Return the language of the catalogue that an Accept-Language header prefers.
+
+    English is used if the header names none of them.
+
+    >>> choose_language("de-CH,de;q=0.9,en;q=0.8"), choose_language("nl, fr;q=0.5, es;q=0.7")
+    ('de', 'es')
+    >>> choose_language(""), choose_language("hi-IN;q=x"), choose_language("es;q=0")
+    ('en', 'hi', 'en')
+    """
+    found: list[tuple[float, int, str]] = []
+    for at, item in enumerate(accepted[:500].split(",")):
+        tag, _, parameter = item.partition(";")
+        language = tag.strip().lower().partition("-")[0]
+        weight = re.fullmatch(r"\s*q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*", parameter)
+        quality = float(weight[1]) if weight else 1.0
+        if language in CATALOGUE and quality > 0:
+            found.append((-quality, at, language))
+    return min(found)[2] if found else "en"
+
+
+def flag_text(texts: Mapping[str, str], flag: str) -> str:
+    """Return the explanation of a quality flag; one that the catalogue lacks by its name.
+
+    >>> flag_text(CATALOGUE["en"], "new_flag")
+    'Quality flag: new flag.'
+    """
+    text = texts.get(f"flag.{flag}")
+    return texts["flag.other"].format(name=flag.replace("_", " ")) if text is None else text
