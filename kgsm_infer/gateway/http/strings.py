@@ -170,7 +170,7 @@ _ES = {
     "flag.context_missing": "Aún hay muy pocos datos con los que comparar este potrero.",
     "flag.no_skill": "En las pruebas este modelo no fue mejor que una simple media.",
     "flag.sm_clipped": "La estimación estaba fuera del intervalo posible y se limitó a él.",
-    "flag.vegetation_old": "La vegetación se observó por última vez muchos días antes de esta pasada.",
+    "flag.vegetation_old": "La vegetación se observó por última vez muchos días antes.",
     "flag.wet_without_rain": "El suelo parece más húmedo, pero no se registró lluvia.",
     "flag.other": "Aviso de calidad: {name}.",
 }
@@ -256,7 +256,7 @@ _FR = {
     "flag.context_missing": "Il y a encore trop peu de données pour comparer cette parcelle.",
     "flag.no_skill": "Aux essais, ce modèle n’a pas fait mieux qu’une simple moyenne.",
     "flag.sm_clipped": "L’estimation sortait du domaine possible et y a été ramenée.",
-    "flag.vegetation_old": "La végétation a été observée pour la dernière fois bien avant ce passage.",
+    "flag.vegetation_old": "La végétation a été observée bien avant ce passage.",
     "flag.wet_without_rain": "Le sol semble plus humide, mais aucune pluie n’a été enregistrée.",
     "flag.other": "Indicateur de qualité : {name}.",
 }
@@ -339,7 +339,7 @@ _DE = {
     "flag.context_missing": "Es gibt noch zu wenige Daten, um diesen Schlag zu vergleichen.",
     "flag.no_skill": "In Tests war dieses Modell nicht besser als ein einfacher Mittelwert.",
     "flag.sm_clipped": "Die Schätzung lag außerhalb des möglichen Bereichs und wurde begrenzt.",
-    "flag.vegetation_old": "Die Vegetation wurde viele Tage vor diesem Überflug zuletzt beobachtet.",
+    "flag.vegetation_old": "Die Vegetation wurde zuletzt viele Tage zuvor beobachtet.",
     "flag.wet_without_rain": "Der Boden scheint nasser, aber es wurde kein Regen verzeichnet.",
     "flag.other": "Qualitätshinweis: {name}.",
 }
