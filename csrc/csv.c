@@ -136,9 +136,9 @@ static double scaled(uint64_t w, int power) {
     const wide numerator = (wide)w << 64;
     return rounded(numerator / ten, numerator % ten != 0, -64 - left);
 }
-#define MOST_POWER 19
+enum { MOST_POWER = 19 };
 #else
-#define MOST_POWER (-1)
+enum { MOST_POWER = -1 };
 static double scaled(uint64_t w, int power) { return (double)w + power; } /* never called */
 #endif
 

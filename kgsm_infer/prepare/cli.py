@@ -381,12 +381,12 @@ def weather(
     from ..base.files import RESULTS, preflight
     from ..scenes.outlines import read_outlines
     from .catalogue import day
-    from .weather_services import Wanted, places_of, prepare_weather, service_named
+    from .weather_services import WeatherRequest, places_of, prepare_weather, service_named
 
     chosen = service_named(service)
     preflight([output], [fields], suffixes=RESULTS, what="weather files")
     days = day(start, "--from"), day(end, "--to")
-    wanted = Wanted(places_of(read_outlines(fields, id_property)), *days, email)
+    wanted = WeatherRequest(places_of(read_outlines(fields, id_property)), *days, email)
     done = prepare_weather(output, chosen, wanted, cache)
     notes(done.notes)
     say(

@@ -63,7 +63,7 @@ class Days:
 
 
 @dataclass(frozen=True)
-class Service:
+class WeatherService:
     """A service. cell_deg: size of its grid.  terms: of use, for people.  rain_day_ends: local
     hour.  urls: by name, replaced in tests.  query: of a place and two days.  read: an answer."""
 
@@ -79,7 +79,7 @@ class Service:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WeatherRequest:
     """Places by paddock, days (both included), email for SILO, and today for the forecast."""
 
     places: Mapping[str, Place]
@@ -103,7 +103,7 @@ class Fetched:
 
 
 def prepare_weather(
-    path: str | Path, service: Service, wanted: Wanted, cache: Path | None = None
+    path: str | Path, service: WeatherService, wanted: WeatherRequest, cache: Path | None = None
 ) -> Fetched:
     """Fetch the weather of all places and write it as a weather file, whole or not at all.
 
@@ -162,7 +162,7 @@ def default_cache() -> Path:
 class _Asked:
     """Requests of one run, counted."""
 
-    def __init__(self, service: Service, wanted: Wanted, cache: Path) -> None:
+    def __init__(self, service: WeatherService, wanted: WeatherRequest, cache: Path) -> None:
         self.service, self.wanted, self.cache = service, wanted, cache
         self.session = open_session("prepare weather")
         self.requests = self.cached = 0
@@ -231,7 +231,9 @@ class _Asked:
         return content
 
 
-def _parts(service: Service, wanted: Wanted) -> list[tuple[str, np.datetime64, np.datetime64]]:
+def _parts(
+    service: WeatherService, wanted: WeatherRequest
+) -> list[tuple[str, np.datetime64, np.datetime64]]:
     """Split the days into calendar years, and those too new for the archive."""
     one = np.timedelta64(1, "D")
     recent = wanted.today - np.timedelta64(ARCHIVE_DELAY, "D")
@@ -250,7 +252,7 @@ def _parts(service: Service, wanted: Wanted) -> list[tuple[str, np.datetime64, n
     return parts
 
 
-def _check(service: Service, wanted: Wanted) -> None:
+def _check(service: WeatherService, wanted: WeatherRequest) -> None:
     if not wanted.places:
         raise UsageError("no paddock has an outline")
     if wanted.start > wanted.end:
@@ -269,13 +271,13 @@ def _check(service: Service, wanted: Wanted) -> None:
         raise UsageError("SILO asks for the email address of its users: --email")
 
 
-def _cell(service: Service, place: Place) -> Place:
+def _cell(service: WeatherService, place: Place) -> Place:
     """Return the centre of the service's cell, so that paddocks of one cell share a request."""
     step = service.cell_deg
     return Place(*(round(round(x / step) * step, 4) for x in (place.lon, place.lat)))
 
 
-def _notes(service: Service, wanted: Wanted, series: Any) -> tuple[str, ...]:
+def _notes(service: WeatherService, wanted: WeatherRequest, series: Any) -> tuple[str, ...]:
     notes = [f"{service.title}: {service.terms}"]
     days = list(series)
     count = int((wanted.end - wanted.start) / np.timedelta64(1, "D")) + 1
@@ -447,10 +449,10 @@ def _read_silo(url: str, answer: Any) -> Days:
     return Days(_days(url, dates), {**values, "temp_c": (high + low) / 2})
 
 
-SERVICES: Mapping[str, Service] = {
+SERVICES: Mapping[str, WeatherService] = {
     one.name: one
     for one in (
-        Service(
+        WeatherService(
             "open-meteo",
             "Open-Meteo",
             "CC BY 4.0, free for non-commercial use, https://open-meteo.com/en/terms",
@@ -463,7 +465,7 @@ SERVICES: Mapping[str, Service] = {
             _ask_open_meteo,
             _read_open_meteo,
         ),
-        Service(
+        WeatherService(
             "power",
             "NASA POWER",
             "open data, acknowledge NASA Langley Research Center POWER Project",
@@ -473,7 +475,7 @@ SERVICES: Mapping[str, Service] = {
             _ask_power,
             _read_power,
         ),
-        Service(
+        WeatherService(
             "silo",
             "SILO",
             "CC BY 4.0, State of Queensland, https://www.longpaddock.qld.gov.au/silo",
@@ -488,7 +490,7 @@ SERVICES: Mapping[str, Service] = {
 }
 
 
-def service_named(name: str) -> Service:
+def service_named(name: str) -> WeatherService:
     """Return a service by name; UsageError for another."""
     if name not in SERVICES:
         raise UsageError(f"--service {name!r} must be one of {', '.join(SERVICES)}")

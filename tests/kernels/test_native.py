@@ -216,7 +216,9 @@ def test_threads_and_batches_change_no_bit(tiny_model: Path) -> None:
 
 
 def test_the_engine_is_the_users_to_choose(tiny_model: Path) -> None:
-    with pytest.raises(UsageError, match="'gpu' is none of auto, native, onnxruntime"):
+    with pytest.raises(
+        UsageError, match="engine 'gpu' is unknown; choose auto, native, onnxruntime"
+    ):
         load(tiny_model / "model.onnx", engine="gpu")
     from kgsm_infer import kernels
 

@@ -15,7 +15,7 @@ from kgsm_infer.base.errors import DataError, MissingError, UsageError
 from kgsm_infer.prepare.weather_services import (
     SERVICES,
     Place,
-    Wanted,
+    WeatherRequest,
     places_of,
     prepare_weather,
     service_named,
@@ -140,7 +140,7 @@ def serving(name, change=lambda answer: answer, statuses=()):
 
 def wanted(places, start="2024-06-01", end="2024-06-20", **more):
     days = np.datetime64(start), np.datetime64(end)
-    return Wanted(places, *days, **{"email": "a@b.example", "today": TODAY, **more})
+    return WeatherRequest(places, *days, **{"email": "a@b.example", "today": TODAY, **more})
 
 
 @pytest.mark.parametrize("name", SERVICES)
