@@ -1,13 +1,14 @@
-"""The kernels the rest of kgsm calls: the C core, or its NumPy twin.
+"""Kernels of retrieval: the C core, or the same in NumPy.
 
-This is the only place that chooses. The C core is used where ``kgsm_infer.kernels._core`` is
-built, unless the environment says ``KGSM_PURE=1`` when this module is first imported. The C
-core runs the fastest tier the processor has, or the one ``KGSM_TIER`` names (``portable``,
-``avx2``, ``avx512``, ``neon``).
-Functions, arguments and results are those of the twins, :mod:`kgsm_infer.kernels.wcm`,
-:mod:`kgsm_infer.kernels.window` and the others, where they are described. Packing gives the same
-bits; isolated backscatter is within 1e-4 dB of the other and of float64, and NaN and flags are
-the same except where a soil fraction lies within 1e-5 of its limit.
+Only this module chooses between the two. It uses the C core if ``kgsm_infer.kernels._core`` is
+built and ``KGSM_PURE=1`` is not set when the module is first imported. The C core runs the fastest
+tier of the processor, or the one that ``KGSM_TIER`` names (``portable``, ``avx2``, ``avx512``,
+``neon``).
+
+The NumPy modules (:mod:`kgsm_infer.kernels.wcm`, :mod:`kgsm_infer.kernels.window` and the others)
+document functions, arguments and results. Packing gives the same bits in both. Isolated
+backscatter agrees within 1e-4 dB with the other and with float64. NaN and flags are the same,
+except where a soil fraction lies within 1e-5 of its limit.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from .window import Layout
 
 
 def _find_core() -> Any:
-    """The built extension, or None for the twin; a broken build is an ImportError."""
+    """Import the C extension; None if it is not built, ImportError if it is broken."""
     if os.environ.get("KGSM_PURE", "0") not in ("", "0"):
         return None
     try:
@@ -47,15 +48,15 @@ def _find_core() -> Any:
         if error.name != "kgsm_infer.kernels._core":
             raise
         warnings.warn(
-            "the C core of kgsm is not installed; its NumPy twin runs at a fraction of the speed. "
-            "Install a wheel of this platform or a C compiler, or accept it with KGSM_PURE=1",
+            "the C core of kgsm is not installed; the NumPy code is many times slower. "
+            "Install a wheel of this platform or a C compiler, or set KGSM_PURE=1 to accept it",
             RuntimeWarning,
             stacklevel=2,
         )
         return None
     tier = os.environ.get("KGSM_TIER") or None
     if tier is not None and tier not in core.tiers():
-        raise UsageError(f"KGSM_TIER={tier}: this machine has {', '.join(core.tiers())}")
+        raise UsageError(f"KGSM_TIER={tier} must be one of {', '.join(core.tiers())} here")
     core.choose_tier(tier)
     return core
 
@@ -68,31 +69,31 @@ _LIMITS = Limits()
 
 
 def engine_name() -> str:
-    """``c`` or ``numpy``."""
+    """Return ``c`` or ``numpy``."""
     return "numpy" if _core is None else "c"
 
 
 def tier_name() -> str:
-    """The C core's tier: ``portable``, ``avx2``, ``avx512`` or ``neon``; ``numpy`` without it."""
+    """Return ``portable``, ``avx2``, ``avx512`` or ``neon``; ``numpy`` without the C core."""
     return "numpy" if _core is None else str(_core.tier())
 
 
 def text_core() -> Any:
     """Return the C kernels for separated text (csrc/csv.c), or None without the C core.
 
-    Without them :mod:`kgsm_infer.tables.reading` and :mod:`kgsm_infer.tables.parsing` do the
-    same cell by cell.
+    Without them :mod:`kgsm_infer.tables.reading` and :mod:`kgsm_infer.tables.parsing` read cell
+    by cell, with the same result.
     """
     return _core
 
 
 def in_use() -> str:
-    """Return engine and tier in words: results of two of them agree to 1e-5, not to the bit."""
+    """Return engine and tier as text; results of two tiers agree to 1e-5, not to the bit."""
     return f"{engine_name()} {tier_name()}"
 
 
 def db_to_linear(db: ArrayLike) -> NDArray[np.float32]:
-    """Power from decibels, any shape; see :func:`kgsm_infer.kernels.wcm.db_to_linear`."""
+    """Convert decibels of any shape to power; see :func:`kgsm_infer.kernels.wcm.db_to_linear`."""
     if _core is None:
         return _wcm.db_to_linear(db)
     db = np.asarray(db, np.float32)
@@ -102,7 +103,7 @@ def db_to_linear(db: ArrayLike) -> NDArray[np.float32]:
 
 
 def linear_to_db(linear: ArrayLike) -> NDArray[np.float32]:
-    """Decibels from power, any shape; see :func:`kgsm_infer.kernels.wcm.linear_to_db`."""
+    """Convert power of any shape to decibels; see :func:`kgsm_infer.kernels.wcm.linear_to_db`."""
     if _core is None:
         return _wcm.linear_to_db(linear)
     linear = np.asarray(linear, np.float32)
@@ -117,7 +118,7 @@ def isolate(
     vegetation: ArrayLike,
     angle_deg: ArrayLike | None = None,
 ) -> Isolated:
-    """The soil's backscatter below the vegetation; see :func:`kgsm_infer.kernels.wcm.isolate`."""
+    """Compute the soil's backscatter; see :func:`kgsm_infer.kernels.wcm.isolate`."""
     if _core is None:
         return _wcm.isolate(wcm, sigma0_db, vegetation, angle_deg)
     sigma0_db, vegetation = np.broadcast_arrays(
@@ -139,7 +140,7 @@ def isolate(
 def screen(
     sigma0_db: ArrayLike, limits: Limits = _LIMITS
 ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-    """The backscatter where no vegetation is removed; see :func:`kgsm_infer.kernels.wcm.screen`."""
+    """Screen backscatter by its range; see :func:`kgsm_infer.kernels.wcm.screen`."""
     if _core is None:
         return _wcm.screen(sigma0_db, limits)
     sigma0_db = np.asarray(sigma0_db, np.float32)
@@ -150,7 +151,7 @@ def screen(
 
 
 def invert(soil_db: ArrayLike, c_db: float, d_db: float) -> NDArray[np.float32]:
-    """SM of the WCM baseline; see :func:`kgsm_infer.kernels.wcm.invert`."""
+    """Compute SM of the WCM baseline; see :func:`kgsm_infer.kernels.wcm.invert`."""
     if _core is None:
         return _wcm.invert(soil_db, c_db, d_db)
     soil_db = np.asarray(soil_db, np.float32)
@@ -171,7 +172,9 @@ def pack(
     dynamic: ArrayLike | None = None,
     statics: ArrayLike | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-    """The input tile (T, N, F) and flags (N,); see :func:`kgsm_infer.kernels.window.pack`."""
+    """Pack windows into a tile (T, N, F) and flags (N,); see
+    :func:`kgsm_infer.kernels.window.pack`.
+    """
     if _core is None:
         return _window.pack(layout, rows, channel_db, step_flags, day, dynamic, statics)
     rows = _dense(rows, np.int64)
@@ -210,22 +213,23 @@ def lstm_runner(
     statics: int = 0,
     readout: Readout | None = None,
 ) -> LstmRunner:
-    """The LSTM of ``weights``: tile (T, N, F) -> SM (N,); see :func:`kgsm_infer.kernels.lstm.run`.
+    """Prepare the LSTM of ``weights``: tile (T, N, F) -> SM (N,).
 
-    readout: of the head that stands beside it, whose SM is added.
+    readout: physics head, whose SM is added to that of the LSTM.
 
-    statics: so many channels from ``first_static`` on are the same in every valid step of a
-    window and 0 in the others, as :func:`pack` makes them; C works their share out once.
-    In C the result of a window has the same bits in any batch, and in any thread.
+    statics: number of channels from ``first_static`` on that are the same in every valid step of
+    a window and 0 in the others, as :func:`pack` writes them. C computes their contribution once.
+    In C the result of a window has the same bits in any batch and in any thread.
+    See :func:`kgsm_infer.kernels.lstm.run`.
     """
     lstm = _lstm_alone(weights, first_static, statics)
     if readout is None:
         return lstm
 
-    def beside_the_head(tile: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run_with_head(tile: NDArray[np.float32]) -> NDArray[np.float32]:
         return read_out(readout, tile) + lstm(tile)
 
-    return beside_the_head
+    return run_with_head
 
 
 def _lstm_alone(weights: LstmWeights, first_static: int, statics: int) -> LstmRunner:
@@ -253,7 +257,7 @@ def _lstm_alone(weights: LstmWeights, first_static: int, statics: int) -> LstmRu
 
 
 def read_out(readout: Readout, tile: NDArray[np.float32]) -> NDArray[np.float32]:
-    """SM (N,) of the head alone; see :func:`kgsm_infer.kernels.head.read_out`."""
+    """Compute SM (N,) of the head alone; see :func:`kgsm_infer.kernels.head.read_out`."""
     if _core is None:
         return _head.read_out(readout, tile)
     tile = _dense(tile, np.float32)
@@ -264,7 +268,9 @@ def read_out(readout: Readout, tile: NDArray[np.float32]) -> NDArray[np.float32]
 
 
 def dissimilarity(domain: Domain, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
-    """DI of (N, K) scaled points, (N,); see :func:`kgsm_infer.kernels.domain.dissimilarity`."""
+    """Compute DI (N,) of scaled points (N, K); see
+    :func:`kgsm_infer.kernels.domain.dissimilarity`.
+    """
     if _core is None:
         return _domain.dissimilarity(domain, scaled)
     distance = np.empty(len(scaled), np.float32)
@@ -281,9 +287,10 @@ def fuse_rows(
     count: int,
     threads: int = 1,
 ) -> NDArray[np.float32]:
-    """Rows of a block, (days, count, columns); see :func:`kgsm_infer.kernels.fusion.fuse_rows`.
+    """Fuse rows of a block, (days, count, columns).
 
-    In C a pixel's result has the same bits in any block, and with any number of threads.
+    In C the result of a pixel has the same bits in any block, and with any number of threads.
+    See :func:`kgsm_infer.kernels.fusion.fuse_rows`.
     """
     if _core is None:
         return _fusion.fuse_rows(rule, pair, coarse, sigma, first, count)
@@ -300,14 +307,14 @@ def fuse_rows(
         scratch = _aligned(scratch_floats)
         _core.fusion_run(rule, prepared, some.start, len(some), sigma, scratch, fused)
 
-    # several parts a thread: one that is slowed down holds up little
+    # several parts per thread balance threads of unequal speed
     step = count if threads == 1 else max(1, -(-count // (4 * threads)))
     parts = [range(first + i, first + min(i + step, count)) for i in range(0, count, step or 1)]
     if threads == 1:
         for part in parts:
             run(part)
     else:
-        from concurrent.futures import ThreadPoolExecutor  # not for a start that never fuses
+        from concurrent.futures import ThreadPoolExecutor  # only fusion pays for this import
 
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(run, parts))
@@ -315,16 +322,16 @@ def fuse_rows(
 
 
 def _aligned(floats: int) -> NDArray[np.float32]:
-    """Room for so many floats, at the start of a cache line: no vector lies across two."""
+    """Allocate float32 values from the start of a cache line on, so no vector crosses two."""
     room = np.empty(floats + 16, np.float32)
     skip = -room.ctypes.data % 64 // 4
     return room[skip : skip + floats]
 
 
 def _dense(x: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
-    return np.require(x, dtype, ("C", "ALIGNED"))  # C reads floats at their own addresses only
+    return np.require(x, dtype, ("C", "ALIGNED"))  # C needs aligned addresses
 
 
 def _line(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """x as one dense line of numbers, as C reads it."""
+    """Return x as one contiguous vector, as C reads it."""
     return _dense(x, x.dtype).reshape(-1)

@@ -1,4 +1,4 @@
-"""How unlike the training data an observation is: dissimilarity index, area of applicability.
+"""Compare an observation with the training data: dissimilarity index, area of applicability.
 
 Meyer & Pebesma (2021), *Predicting into unknown space? Estimating the area of
 applicability of spatial prediction models*, Methods in Ecology and Evolution 12, as in the
@@ -26,7 +26,10 @@ EDGE = 1e-3
 
 @dataclass(frozen=True)
 class Domain:
-    """points: (P, K) float32, scaled training points.  mean_distance, threshold: floats > 0."""
+    """Reference of the training data.
+
+    points: (P, K) float32, scaled.  mean_distance, threshold: floats > 0.
+    """
 
     points: NDArray[np.float32]
     mean_distance: float
@@ -34,13 +37,15 @@ class Domain:
 
 
 def domain_of(raw: Mapping[str, Any], channels: int) -> Domain:
-    """The domain reference of a model card; ValueError where it cannot be one."""
+    """Read the domain reference of a model card; ValueError if it is invalid."""
     points = np.asarray(raw["points"], np.float32)
     if points.ndim != 2 or points.shape[1] != channels or not len(points):
-        raise ValueError(f"domain points {points.shape} do not fit {channels} channels")
+        raise ValueError(f"domain points {points.shape} do not have {channels} channels")
     numbers = (float(raw["mean_distance"]), float(raw["threshold"]))
     if not (np.isfinite(points).all() and np.isfinite(numbers).all() and min(numbers) > 0):
-        raise ValueError("domain reference holds impossible numbers")
+        raise ValueError(
+            "domain reference must have finite points, and mean_distance and threshold above 0"
+        )
     return Domain(points, *numbers)
 
 
@@ -49,11 +54,11 @@ def outside(
     index: NDArray[np.float32],
     scaled_in_float64: Callable[[NDArray[np.bool_]], NDArray[np.float64]],
 ) -> NDArray[np.bool_]:
-    """(N,) True where the dissimilarity index passes the threshold, or is NaN.
+    """Return (N,) True where the dissimilarity index exceeds the threshold, or is NaN.
 
-    index: (N,) from any engine. Near the threshold its last digits, in which engines differ,
-    would decide; there the index is worked out again in float64.
-    scaled_in_float64: the channels (n, K) of the n points that are asked for.
+    index: (N,) from any engine. Engines differ in the last digits, so near the threshold the index
+    is computed again in float64.
+    scaled_in_float64: returns the channels (n, K) of the n points that a mask selects.
 
     >>> domain = Domain(np.float32([[0, 0], [4, 0]]), mean_distance=2.0, threshold=1.0)
     >>> points = np.asarray([[1.0, 0.0], [0.0, 2.0], [np.nan, 0.0]])
@@ -70,9 +75,9 @@ def outside(
 
 
 def dissimilarity(domain: Domain, scaled: ArrayLike) -> NDArray[np.float32]:
-    """DI of (N, K) scaled points, (N,) float32; NaN where a point has a NaN.
+    """Compute DI of scaled points (N, K), (N,) float32; NaN where a point has a NaN.
 
-    |x - p|**2 as |x|**2 - 2 x.p + |p|**2, as in the exported graph.
+    |x - p|**2 is computed as |x|**2 - 2 x.p + |p|**2, as in the exported graph.
 
     >>> domain = Domain(np.float32([[0, 0], [4, 0]]), mean_distance=2.0, threshold=1.0)
     >>> dissimilarity(domain, [[1, 0], [4, 3]]).tolist()

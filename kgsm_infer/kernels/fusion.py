@@ -1,9 +1,9 @@
-"""A fine image for a day that has only a coarse one: unbiased ESTARFM, the readable twin.
+"""Fuse a fine image for a day that has only a coarse one: unbiased ESTARFM in NumPy.
 
-Yu et al. (2023), Remote Sensing of Environment, doi 10.1016/j.rse.2023.113784, by the rule that
-reproduces the authors' own result to the bit. Two days have a fine image F and a coarse one C,
-k = 1, 2; the third has the coarse C_0. All lie on one fine grid and have one unit, any. For a
-pixel p, in float64:
+Yu et al. (2023), Remote Sensing of Environment, doi 10.1016/j.rse.2023.113784; the rule reproduces
+the published result to the bit. Two days k = 1, 2 have a fine image F and a coarse image C, the
+third has the coarse image C_0. All images share one fine grid and one unit. For a pixel p, in
+float64:
 
     valid   pixels of the window, +-radius around p and cut at the edges, with all five inputs
     Q       of those, q with |F_k(q) - F_k(p)| < sigma_k for both k
@@ -12,9 +12,9 @@ pixel p, in float64:
     w       1 / ((1 - S) (1 + distance / radius) + 1e-7), of sum 1
     T_k     (1 / e_k) / (1 / e_1 + 1 / e_2), e_k = |mean over valid (C_0 - C_k)| + 1e-10
     fused   sum_k T_k (F_k(p) + b_k + sum_Q w (C_0 - C_k))
-            and where that leaves the limits, sum_k T_k sum_Q w G_k
+            and where that is outside the limits, sum_k T_k sum_Q w G_k
 
-With fewer than six pixels in Q the whole window stands for it: m_k = mean over valid
+With fewer than six pixels in Q the whole window is used: m_k = mean over valid
 (C_0 - C_k) + 1e-10, T_k from |m_k|, sum_k T_k (F_k(p) + mean over valid (C_k - F_k) + m_k).
 
 ESTARFM (Zhu et al. 2010, doi 10.1016/j.rse.2010.05.032) is the same without the bias, b_k = 0,
@@ -36,16 +36,17 @@ F64 = NDArray[np.float64]
 RULES = ("unbiased", "plain", "regressed")
 #: With fewer similar pixels than this the whole window is used.
 ENOUGH = 6
-#: Targets worked on at once: (targets, window, window) doubles are some 10 MB each.
+#: Targets per step: (targets, window, window) doubles need about 10 MB each.
 _TARGETS = 400
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """rule: ``unbiased``, ``plain`` or ``regressed``.
+    """Parameters of a fusion.
 
-    radius: half the window, pixels.  patch: side of the squares sigma is taken over, pixels.
-    low, high: what the quantity can be, exclusive, in its unit; without them anything.
+    rule: ``unbiased``, ``plain`` or ``regressed``.
+    radius: half the window, pixels.  patch: side of the squares over which sigma is computed,
+    pixels.  low, high: exclusive limits of the quantity, in its unit; unlimited by default.
     """
 
     radius: int = 25
@@ -60,7 +61,7 @@ class Fusion:
         if self.patch < 1:
             raise ValueError(f"a patch must be at least one pixel wide, not {self.patch}")
         if self.rule not in RULES:
-            raise ValueError(f"rule {self.rule!r} is none of {', '.join(RULES)}")
+            raise ValueError(f"unsupported rule {self.rule!r}; expected {', '.join(RULES)}")
         if not self.low <= self.high:
             raise ValueError(f"limits must be in order, not {self.low} to {self.high}")
 
@@ -75,9 +76,10 @@ class Pair(NamedTuple):
 
 
 def patch_sigma(fine: ArrayLike, patch: int = 200) -> F64:
-    """Sample standard deviation of what is present in each patch, (patches down, across).
+    """Compute the sample standard deviation of each patch, (patches down, patches across).
 
-    The last patches are smaller where the image is no multiple; NaN with fewer than two pixels.
+    Missing pixels do not count. Patches at the right and lower edge may be smaller. NaN with fewer
+    than two pixels.
 
     >>> patch_sigma([[1.0, 3.0, np.nan]], patch=2)
     array([[1.41421356,        nan]])
@@ -96,10 +98,10 @@ def patch_sigma(fine: ArrayLike, patch: int = 200) -> F64:
 def fuse_rows(
     rule: Fusion, pair: Pair, coarse: ArrayLike, sigma: ArrayLike, first: int, count: int
 ) -> NDArray[np.float32]:
-    """Rows first .. first + count - 1 of a block, (days, count, columns); NaN where missing.
+    """Fuse rows first .. first + count - 1 of a block, (days, count, columns); NaN where missing.
 
-    coarse: (days, rows, columns), each day's C_0.  sigma: (2, columns), sigma_k for these rows.
-    The block holds ``radius`` rows above and below those wanted, as far as the image goes.
+    coarse: (days, rows, columns), C_0 of each day.  sigma: (2, columns), sigma_k of these rows.
+    The block has ``radius`` rows above and below these rows, as far as the image extends.
     """
     coarse = np.asarray(coarse, np.float32)
     sigma = np.asarray(sigma, np.float64)
@@ -115,7 +117,7 @@ def fuse_rows(
 
 
 class _Windows:
-    """The windows of a block: F_1, C_1, F_2, C_2, C_0 with NaN around, all or none present."""
+    """Windows of a block: F_1, C_1, F_2, C_2 and C_0, NaN outside and where any is missing."""
 
     def __init__(self, rule: Fusion, inputs: NDArray[np.float32]) -> None:
         self.wide = 2 * rule.radius + 1
@@ -125,7 +127,7 @@ class _Windows:
         self.inputs = np.pad(inputs, ((0, 0), edge, edge), constant_values=np.nan)
 
     def of(self, row: int, columns: slice) -> tuple[F64, F64]:
-        """(5, targets, window, window), and the targets' own values (5, targets)."""
+        """Return windows (5, targets, window, window) and their central values (5, targets)."""
         lines = self.inputs[:, row : row + self.wide].astype(np.float64)
         windows = sliding_window_view(lines, self.wide, axis=2)[:, :, columns]
         windows = windows.transpose(0, 2, 1, 3)
@@ -133,11 +135,11 @@ class _Windows:
 
 
 def _fuse(rule: Fusion, windows: F64, target: F64, sigma: F64) -> F64:
-    """The fused values of some targets of one row and one day."""
+    """Fuse some targets of one row and one day."""
     fine, coarse, coarse0 = windows[[0, 2]], windows[[1, 3]], windows[4]
     fine_p = target[[0, 2]]
     valid = ~np.isnan(coarse0)
-    with np.errstate(all="ignore"):  # what is no number here is replaced below
+    with np.errstate(all="ignore"):  # NaN and infinity are replaced below
         near = np.abs(fine - fine_p[..., None, None]) < sigma[..., None, None]
         similar = valid & near.all(axis=0)
         change = coarse0 - coarse
@@ -169,7 +171,7 @@ def _fuse(rule: Fusion, windows: F64, target: F64, sigma: F64) -> F64:
 
 
 def _slope(fine: F64, coarse: F64, similar: NDArray[np.bool_]) -> F64:
-    """V: slope of fine on coarse over both days' similar pixels; 1 where it tells nothing."""
+    """Fit V, the slope of fine on coarse over similar pixels of both days; 1 if insignificant."""
     n = 2 * similar.sum(axis=(-2, -1))
     middle = fine.shape[-1] // 2
     from_p = [image[0, :, middle, middle, None, None] for image in (coarse, fine)]
@@ -180,12 +182,12 @@ def _slope(fine: F64, coarse: F64, similar: NDArray[np.bool_]) -> F64:
     slope, free = sxy / sxx, n - 2.0
     critical = 1.959964 + 2.37227 / free + 2.8224 / free**2  # Student's t, 5 %, to 0.002
     significant = slope * sxy * free > critical**2 * np.maximum(syy - slope * sxy, 0)
-    significant &= sxx > 1e-5 * xx  # coarse values all alike but for rounding tell nothing
+    significant &= sxx > 1e-5 * xx  # coarse values equal up to rounding have no slope
     return np.where(significant & (slope >= 0) & (slope <= 5), slope, 1.0)
 
 
 def _shares(change: F64) -> F64:
-    """T_k from e_k: the pair whose coarse image differs less counts for more."""
+    """Compute T_k from e_k: more weight for the pair whose coarse image differs less."""
     return np.asarray((1 / change) / (1 / change).sum(axis=0))
 
 

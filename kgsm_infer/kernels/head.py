@@ -1,4 +1,4 @@
-"""The physics head: a bounded straight line, or a normal distribution function of one.
+"""Physics head: a bounded straight line, or a normal distribution function of one.
 
     line = intercept + sum_i slope_i channel_i[t - lag_i]
 
@@ -81,7 +81,7 @@ class Head:
 
 @dataclass(frozen=True, eq=False)
 class Readout:
-    """A head as it is applied to the scaled tile.
+    """Head in terms of the scaled tile.
 
     weight: (T, F) float32, per scaled unit.  bias: float32.
     limits: (low, high) of a head of kind ``index``; None for the line itself.
@@ -118,8 +118,7 @@ def readout_of(head: Head, layout: Layout, channels: Sequence[str]) -> Readout:
 def read_out(readout: Readout, tile: NDArray[np.float32]) -> NDArray[np.float32]:
     """Compute SM (N,) of the head alone from a tile (T, N, F), neither clipped nor masked.
 
-    NaN in a channel that is read gives NaN. The line is summed in float64. This is the readable
-    twin of ``kgsm_readout``.
+    NaN in a channel that is read gives NaN. The line is summed in float64, as in ``kgsm_readout``.
     """
     if tile.ndim != 3 or (tile.shape[0], tile.shape[2]) != readout.weight.shape:
         raise ValueError(f"expected a tile {readout.weight.shape} with N between, got {tile.shape}")

@@ -1,4 +1,4 @@
-"""The LSTM of a model file in plain NumPy: the readable twin of ``kgsm_lstm_run``.
+"""LSTM of a model file in NumPy, the same as ``kgsm_lstm_run`` of the C core.
 
 Shapes: T steps, N windows, F channels, H hidden units, M members.
 """
@@ -14,9 +14,9 @@ F32 = NDArray[np.float32]
 
 
 class LstmWeights(NamedTuple):
-    """The weights of M members, gates in ONNX's order i, o, f, c; float32.
+    """Weights of M members, float32, gates in ONNX's order i, o, f, c.
 
-    steps: T.  w: (M, 4H, F).  r: (M, 4H, H).  b: (M, 8H), of the input then recurrent.
+    steps: T.  w: (M, 4H, F).  r: (M, 4H, H).  b: (M, 8H), input biases, then recurrent biases.
     head: (M, H).  head_bias: (M,).
     """
 
@@ -29,9 +29,9 @@ class LstmWeights(NamedTuple):
 
 
 def run(weights: LstmWeights, tile: F32) -> F32:
-    """SM (N,) of a tile (T, N, F): the mean of the members, neither clipped nor masked.
+    """Compute SM (N,) of a tile (T, N, F): mean of the members, neither clipped nor masked.
 
-    NaN in a window gives NaN. ValueError for another shape.
+    NaN in a window gives NaN. ValueError for a tile of another shape.
     """
     members, hidden = weights.head.shape
     if tile.ndim != 3 or tile.shape[0] != weights.steps or tile.shape[2] != weights.w.shape[2]:
@@ -56,5 +56,5 @@ def run(weights: LstmWeights, tile: F32) -> F32:
 
 
 def sigmoid(z: F32) -> F32:
-    """1 / (1 + exp(-z)), through tanh so that no z overflows."""
+    """Compute 1 / (1 + exp(-z)) through tanh, so that no z overflows."""
     return np.asarray(0.5 + 0.5 * np.tanh(0.5 * z), np.float32)

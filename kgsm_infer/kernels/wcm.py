@@ -1,9 +1,9 @@
-"""The water cloud model in NumPy: the readable twin of the C kernel.
+"""Water cloud model in NumPy, the same as the kernel of the C core.
 
-Numbers are the equations of Yu, Filippi and Bishop's paper. Symbols:
+Equation numbers are those of Yu, Filippi and Bishop's paper. Symbols:
 
 =============  ====================================================  =========
-sigma0         total backscatter (dB, or linear power where said)
+sigma0         total backscatter (dB, or linear where stated)
 V              vegetation water content, VWC                         kg m-2
 theta          incidence angle                                       degrees
 A, B, E        vegetation parameters of the water cloud model        -, m2 kg-1, -
@@ -13,10 +13,10 @@ sigma_soil     the soil's backscatter below the vegetation           dB
 soil fraction  (sigma0 - sigma_veg) / sigma0, all linear             -
 =============  ====================================================  =========
 
-Everything here is float32 in, float32 out, as in the C kernel; missing is NaN
-and stays NaN. What is float64 (``forward_db`` and what stands beside it) serves
-training. The same physics stands in ``csrc/``, in the torch layer and in the
-exported ONNX graph; ``tests/kernels/test_four_engines.py`` holds them together.
+Functions of inference read and return float32, as the C kernel does; missing values are NaN and
+stay NaN. ``forward_db`` and the functions for fitting use float64 and serve training. ``csrc/``,
+the torch layer and the exported ONNX graph implement the same physics;
+``tests/kernels/test_four_engines.py`` compares them.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ DB_TO_NEPER = np.log(10.0) / 10.0  # 1 dB of power in natural-log units
 
 @dataclass(frozen=True)
 class Limits:
-    """What an input can be; outside it ``input_out_of_range`` and no number.
+    """Valid ranges of the inputs; a value outside gives NaN with ``input_out_of_range``.
 
-    Ranges are closed. ``dense_vwc_kg_m2`` is where ``dense_vegetation`` begins:
-    5 kg m-2 is SMAP's limit. With the foliage rule VWC cannot pass 1.6, and C-band
-    is known to lose the soil near NDVI 0.8, so training writes 1.0 there.
+    Ranges are closed. Above ``dense_vwc_kg_m2`` the flag ``dense_vegetation`` is raised: 5 kg m-2
+    is SMAP's limit. With the foliage rule VWC never exceeds 1.6, and C-band loses the soil signal
+    near NDVI 0.8, so training writes 1.0 there.
     """
 
     sigma0_db: tuple[float, float] = (-60.0, 10.0)
@@ -68,7 +68,7 @@ class Limits:
 
 
 def default_limits(vwc_rule: str) -> Limits:
-    """Limits with the ``dense_vwc_kg_m2`` that fits where VWC comes from.
+    """Return the limits with the ``dense_vwc_kg_m2`` of a VWC rule.
 
     >>> default_limits("foliage").dense_vwc_kg_m2, default_limits("column").dense_vwc_kg_m2
     (1.0, 5.0)
@@ -78,17 +78,17 @@ def default_limits(vwc_rule: str) -> Limits:
 
 @dataclass(frozen=True)
 class Wcm:
-    """One parameter set of the water cloud model, and how its inputs are read.
+    """Parameters of the water cloud model and rules for its inputs.
 
     a: A of Eq 2, linear power, > 0.
     b: B of Eq 5, m2 kg-1, >= 0.
     e: E of Eq 2, 0 in the paper, 1 is common.
-    vwc_rule: ``foliage`` (from NDVI) or ``column`` (VWC given).
+    vwc_rule: ``foliage`` (from NDVI) or ``column`` (a VWC column).
     stem_kg_m2: constant added to the foliage, stem * (Nmax - Nmin) / (1 - Nmin).
     angle_rule: ``constant`` (``angle_ref_deg`` for all), ``column`` (the angle of
-        each acquisition) or ``normalise`` (sigma0 is brought to ``angle_ref_deg``
+        each acquisition) or ``normalise`` (sigma0 is normalised to ``angle_ref_deg``
         by (cos ref / cos theta) ** angle_exponent, then ref is used).
-    min_soil_fraction: below it the soil signal counts as lost.
+    min_soil_fraction: below it the flag ``soil_signal_lost`` is raised.
     """
 
     a: float
@@ -127,24 +127,24 @@ class Wcm:
             )
 
     def replace_a(self, a: float) -> Wcm:
-        """The same parameter set with another A."""
+        """Return the same parameters with another A."""
         return replace(self, a=a)
 
     @property
     def vegetation_name(self) -> str:
-        """The table column the vegetation comes from: ``ndvi`` or ``vwc_kg_m2``."""
+        """Name the table column of the vegetation: ``ndvi`` or ``vwc_kg_m2``."""
         return "ndvi" if self.vwc_rule == "foliage" else "vwc_kg_m2"
 
     @property
     def needs_angle(self) -> bool:
-        """True when the angle of each acquisition enters the model."""
+        """True if the model reads the angle of each acquisition."""
         return self.angle_rule != "constant"
 
 
 class Isolated(NamedTuple):
-    """What isolation gives per acquisition, all of the input's shape.
+    """Result of isolation per acquisition, each array of the input's shape.
 
-    soil_db: float32, sigma_soil of Eq 12; NaN with a reason in ``flags``.
+    soil_db: float32, sigma_soil of Eq 12; NaN where ``flags`` gives the reason.
     soil_fraction: float32; NaN where an input is missing or out of range, and the
         (small or negative) fraction itself where the soil signal is lost.
     flags: uint16, bits of :mod:`kgsm_infer.base.flags`.
@@ -156,7 +156,7 @@ class Isolated(NamedTuple):
 
 
 def db_to_linear(db: ArrayLike) -> NDArray[np.float32]:
-    """Power from decibels, 10 ** (db / 10).
+    """Convert decibels to power, 10 ** (db / 10).
 
     >>> db_to_linear([-10.0, 0.0]).round(6).tolist()
     [0.10000000149011612, 1.0]
@@ -165,7 +165,7 @@ def db_to_linear(db: ArrayLike) -> NDArray[np.float32]:
 
 
 def linear_to_db(linear: ArrayLike) -> NDArray[np.float32]:
-    """Decibels from power, 10 * log10(linear); 0 gives -inf, below 0 gives NaN.
+    """Convert power to decibels, 10 * log10(linear); 0 gives -inf, below 0 gives NaN.
 
     >>> linear_to_db([0.1, 1.0]).tolist()
     [-10.0, 0.0]
@@ -175,7 +175,7 @@ def linear_to_db(linear: ArrayLike) -> NDArray[np.float32]:
 
 
 def vwc_from_ndvi(ndvi: ArrayLike, stem_kg_m2: float = 0.0) -> NDArray[np.float32]:
-    """Vegetation water content, kg m-2: max(0, 1.9134 N**2 - 0.3215 N) + stem.
+    """Compute vegetation water content, kg m-2: max(0, 1.9134 N**2 - 0.3215 N) + stem.
 
     >>> vwc_from_ndvi([0.1, 0.8]).round(4).tolist()
     [0.0, 0.9674000144004822]
@@ -184,10 +184,10 @@ def vwc_from_ndvi(ndvi: ArrayLike, stem_kg_m2: float = 0.0) -> NDArray[np.float3
 
 
 def _vwc(n: NDArray[Real], stem_kg_m2: float) -> NDArray[Real]:
-    """The foliage rule in the precision of ``n``."""
+    """Compute VWC by the foliage rule in the precision of ``n``."""
     real = n.dtype.type
-    # as 1.9134 N (N - root): near the root the plain form loses all its digits, and with
-    # them up to 0.03 dB of a weak soil signal
+    # as 1.9134 N (N - root): near the root the plain form cancels, which costs up
+    # to 0.03 dB of a weak soil signal
     foliage = real(VWC_NDVI2) * n * ((n - real(VWC_ROOT)) - real(VWC_ROOT_LOW))
     return np.asarray(np.maximum(foliage, real(0)) + real(stem_kg_m2))
 
@@ -195,7 +195,7 @@ def _vwc(n: NDArray[Real], stem_kg_m2: float) -> NDArray[Real]:
 def _vegetation(
     wcm: Wcm, vwc: NDArray[Real], cos_theta: NDArray[Real]
 ) -> tuple[NDArray[Real], NDArray[Real]]:
-    """(2 tau / cos theta, sigma_veg) in the precision of ``vwc``."""
+    """Compute 2 tau / cos theta and sigma_veg in the precision of ``vwc``."""
     real = vwc.dtype.type
     # gamma2 = exp(-2 tau / cos theta), tau = B V                                (4) (5)
     two_tau = real(2 * wcm.b) * vwc / cos_theta
@@ -209,11 +209,10 @@ def isolate(
     vegetation: ArrayLike,
     angle_deg: ArrayLike | None = None,
 ) -> Isolated:
-    """The soil's backscatter below the vegetation (Eqs 1, 2, 4, 5, 12).
+    """Compute the soil's backscatter below the vegetation (Eqs 1, 2, 4, 5, 12).
 
-    sigma0_db, vegetation (NDVI, or VWC in kg m-2 with the ``column`` rule) and
-    angle_deg (degrees; only with the ``column`` and ``normalise`` rules) are of one
-    shape, or broadcast to it.
+    sigma0_db, vegetation (NDVI, or VWC in kg m-2 with the ``column`` rule) and angle_deg (degrees;
+    only with the ``column`` and ``normalise`` rules) have one shape or broadcast to it.
 
     >>> soil = isolate(Wcm(a=0.02), [-15.0, -25.0, np.nan], [0.5, 0.9, 0.5])
     >>> soil.soil_db.astype(float).round(3).tolist()
@@ -253,7 +252,7 @@ def isolate(
 
     bad = missing | outside
     soil_fraction = np.where(bad, np.float32(np.nan), soil_fraction)
-    # soil_db is infinite only where limits were widened beyond what float32 can follow
+    # soil_db is infinite only with limits so wide that float32 overflows
     kept = (soil_fraction >= np.float32(wcm.min_soil_fraction)) & np.isfinite(soil_db)
     lost = ~bad & ~kept
     dense = ~bad & (vwc > np.float32(limits.dense_vwc_kg_m2))
@@ -270,9 +269,9 @@ def isolate(
 def screen(
     sigma0_db: ArrayLike, limits: Limits = Limits()
 ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-    """The backscatter itself where no vegetation is removed (the plain LSTM).
+    """Screen the backscatter of a model without a water cloud model (the plain LSTM).
 
-    Returns sigma0_db, NaN where it is out of range, and its flags, both of its shape.
+    Returns sigma0_db, NaN where out of range, and its flags, both of its shape.
     """
     sigma0_db = np.asarray(sigma0_db, np.float32)
     missing, outside = np.isnan(sigma0_db), _outside(sigma0_db, *limits.sigma0_db)
@@ -281,10 +280,10 @@ def screen(
 
 
 def invert(soil_db: ArrayLike, c_db: float, d_db: float) -> NDArray[np.float32]:
-    """SM (m3 m-3) of the WCM baseline, (sigma_soil[dB] - C) / D (Eqs 3, 6).
+    """Compute SM (m3 m-3) of the WCM baseline, (sigma_soil[dB] - C) / D (Eqs 3, 6).
 
     c_db: soil backscatter at SM = 0, dB.  d_db: its change per m3 m-3, dB, not 0.
-    Not clipped: the caller sees what the line says.
+    The result is not clipped.
 
     >>> invert([-15.0, np.nan], c_db=-20.0, d_db=25.0).round(6).tolist()
     [0.20000000298023224, nan]
@@ -295,9 +294,9 @@ def invert(soil_db: ArrayLike, c_db: float, d_db: float) -> NDArray[np.float32]:
 
 
 class InOwnTerms(NamedTuple):
-    """Acquisitions as the model's equations read them, all float64 and of one shape.
+    """Acquisitions in the terms of the equations, all float64 and of one shape.
 
-    sigma0_db: at ``angle_ref_deg`` under the ``normalise`` rule.  angle_deg: of the equations.
+    sigma0_db: at ``angle_ref_deg`` under the ``normalise`` rule.  angle_deg: theta of Eqs 2 and 4.
     """
 
     sigma0_db: NDArray[np.float64]
@@ -308,9 +307,9 @@ class InOwnTerms(NamedTuple):
 def in_own_terms(
     wcm: Wcm, sigma0_db: ArrayLike, vegetation: ArrayLike, angle_deg: ArrayLike
 ) -> InOwnTerms:
-    """The rules of vegetation and angle applied in float64, for simulation and fitting.
+    """Apply the rules of vegetation and angle in float64, for simulation and fitting.
 
-    Arguments as in :func:`isolate`, every value there and in range.
+    Arguments as in :func:`isolate`; every value must be present and in range.
     """
     db, vwc, angle = np.broadcast_arrays(
         *(np.asarray(column, np.float64) for column in (sigma0_db, vegetation, angle_deg))
@@ -326,10 +325,10 @@ def in_own_terms(
 
 
 def isolate_to_fit(wcm: Wcm, seen: InOwnTerms) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(soil_db, soil_fraction), float64: :func:`isolate` as a fit needs it.
+    """Compute soil_db and soil_fraction in float64, as :func:`isolate`, for a fit.
 
-    Finite also where the soil signal is lost: below its limit the soil fraction is bent to a
-    positive floor (:func:`smooth_floor`), so a fit can find its way back.
+    They are finite also where the soil signal is lost: :func:`smooth_floor` keeps the soil fraction
+    positive, so that a fit still has a gradient there.
     """
     two_tau, sigma_veg = _vegetation(wcm, seen.vwc_kg_m2, np.cos(np.deg2rad(seen.angle_deg)))
     fraction = 1.0 - sigma_veg / 10 ** (seen.sigma0_db / 10)
@@ -339,7 +338,7 @@ def isolate_to_fit(wcm: Wcm, seen: InOwnTerms) -> tuple[NDArray[np.float64], NDA
 
 
 def smooth_floor(fraction: NDArray[np.float64], limit: float) -> NDArray[np.float64]:
-    """``fraction`` where it is >= limit, else limit**2 / (2 limit - fraction), which is > 0.
+    """Replace fractions below the limit by limit**2 / (2 limit - fraction), which is > 0.
 
     >>> smooth_floor(np.array([0.5, 0.1, -0.3]), 0.1).round(4).tolist()
     [0.5, 0.1, 0.02]
@@ -351,10 +350,7 @@ def smooth_floor(fraction: NDArray[np.float64], limit: float) -> NDArray[np.floa
 def forward_db(
     wcm: Wcm, sm: ArrayLike, vwc_kg_m2: ArrayLike, angle_deg: ArrayLike, c_db: float, d_db: float
 ) -> NDArray[np.float64]:
-    """Total backscatter in dB the model expects (Eqs 1-5), float64, for simulation.
-
-    The WCM's own forward direction; never used at inference.
-    """
+    """Compute the total backscatter in dB (Eqs 1-5), float64, for simulation only."""
     vwc = np.asarray(vwc_kg_m2, np.float64)
     cos_theta = np.cos(np.deg2rad(np.asarray(angle_deg, np.float64)))
     two_tau, sigma_veg = _vegetation(wcm, vwc, cos_theta)
@@ -363,11 +359,13 @@ def forward_db(
 
 
 def _outside(x: NDArray[np.float32], low: float, high: float) -> NDArray[np.bool_]:
-    """True where x is a number outside [low, high]; NaN is missing, not outside."""
+    """Return True where x lies outside [low, high]; NaN is missing, not outside."""
     return (x < np.float32(low)) | (x > np.float32(high))
 
 
 def _cos_deg(angle_deg: NDArray[np.float32]) -> NDArray[np.float32]:
-    """cos(angle) as the sine of its complement, which is exact: at 75 degrees the cosine
-    of a rounded angle has four times the relative error."""
+    """Compute cos(angle) as the sine of the complement, which float32 represents exactly.
+
+    At 75 degrees the cosine of a rounded angle has four times the relative error.
+    """
     return np.asarray(np.sin(np.deg2rad(np.float32(90) - angle_deg, dtype=np.float32)))

@@ -1,8 +1,7 @@
-"""Look-back windows and the LSTM's input tile: the readable twin of ``kgsm_pack``.
+"""Look-back windows and the LSTM's input tile, the same as ``kgsm_pack`` of the C core.
 
-A *row* is one acquisition of one site. A *window* is a row and the T - 1 rows of the
-same site before it, never of another site; where the site has no earlier row the
-window begins with padding, -1.
+A *row* is one acquisition of one site. A *window* is a row and the T - 1 rows of the same site
+before it. Where the site has fewer rows, the window begins with padding, -1.
 
 Channels of the tile, F = 1 + Fd + Fs + 2, in this order:
 
@@ -10,12 +9,12 @@ Channels of the tile, F = 1 + Fd + Fs + 2, in this order:
     dynamic       Fd auxiliaries of each acquisition, scaled
     statics       Fs properties of the site, scaled, repeated at each valid step
     gap_days      days since the previous step of the window, scaled; 0 where unknown
-    valid         1 where the step has everything it needs, else 0
+    valid         1 where the step has all its inputs, else 0
 
 Scaled means (x - mean) / std, computed as (x - mean) * (1 / std) in float32. A step
-that lacks anything (any of NO_NUMBER, a dynamic auxiliary or its day) is all zeros:
-it can neither help nor harm. A window whose last step, or any static, is lacking has
-no number; its tile is still finite, and its flags say why.
+that lacks an input (any flag of NO_NUMBER, a dynamic auxiliary or its day) is all zeros, so it has
+no effect on the LSTM. A window whose last step or any static is missing gives NaN; its tile is
+still finite, and its flags give the reason.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class Layout:
             )
         if not (np.isfinite(self.mean).all() and np.isfinite(self.std).all()):
             raise ValueError("scaling must be finite")
-        with np.errstate(all="ignore"):  # what is looked for is what overflows in float32
+        with np.errstate(all="ignore"):  # overflow in float32 is checked below
             mean, inv_std = np.asarray(self.mean, np.float32), self.inv_std
         if not (np.all(np.asarray(self.std) > 0) and np.all(inv_std > 0)):
             raise ValueError("every std must be > 0 and in float32's range")
@@ -62,20 +61,20 @@ class Layout:
 
     @property
     def channels(self) -> int:
-        """F, with the unscaled ``valid`` channel."""
+        """Number of channels F, with the unscaled ``valid`` channel."""
         return len(self.mean) + 1
 
     @property
     def inv_std(self) -> NDArray[np.float32]:
-        """1 / std of the scaled channels, worked out in float32."""
+        """Compute 1 / std of the scaled channels in float32."""
         return np.asarray(np.float32(1) / np.asarray(self.std, np.float32))
 
 
 def window_rows(site: ArrayLike, day: ArrayLike, steps: int) -> NDArray[np.int64]:
-    """For each row, the rows of its window: (R, T) indices, -1 for padding.
+    """Find the rows of each row's window: (R, T) indices, -1 for padding.
 
-    site: (R,) anything that sorts.  day: (R,) numbers or datetime64.  Rows of one
-    site on one instant keep their order in the table.
+    site: (R,) of any sortable type.  day: (R,) numbers or datetime64.  Rows of one site at one
+    time keep their order in the table.
 
     >>> window_rows(["a", "b", "a"], [2, 1, 1], steps=2).tolist()
     [[2, 0], [-1, 1], [-1, 2]]
@@ -95,9 +94,9 @@ def window_rows(site: ArrayLike, day: ArrayLike, steps: int) -> NDArray[np.int64
 def bounded(
     values: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """(..., k) values, infinite where outside [low, high] (k,); the array itself if none is.
+    """Set values (..., k) outside [low, high] (k,) to infinity, without a copy if there are none.
 
-    :func:`pack` takes what is infinite for ``input_out_of_range``.
+    :func:`pack` flags infinite values ``input_out_of_range``.
 
     >>> low, high = np.float32([0, 0]), np.float32([1, 9])
     >>> bounded(np.float32([[0.5, -9999], [np.nan, 2]]), low, high).tolist()
@@ -110,7 +109,7 @@ def bounded(
 def whole_history(
     rows: NDArray[np.int64], day: NDArray[np.float64], longest_gap_days: float = np.inf
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Windows without the steps that cannot be their history, and which have too long a gap.
+    """Remove steps that cannot be the history of a window, and find windows with too long a gap.
 
     rows: (N, T), -1 is padding.  day: (R,).  Returns rows in which a step is padding if it is
     not before the target, further back than T - 1 of the longest gaps, or not before the step
@@ -128,7 +127,7 @@ def whole_history(
     with np.errstate(invalid="ignore"):
         gaps = np.diff(when, axis=1)
         if (((gaps > 0) & (gaps <= longest_gap_days)) | (rows[:, :-1] < 0)).all():
-            return rows, none  # nearly always
+            return rows, none  # the common case
         age = when[:, -1:] - when
         senseless = (age <= 0) | (age > (steps - 1) * longest_gap_days)
         senseless[:, -1] = False
@@ -140,10 +139,9 @@ def whole_history(
 
 
 def days_apart(rows: NDArray[np.int64], day: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Days of the steps of N windows since each window's own last day, (N, T), NaN in padding.
+    """Compute the days of each step since the last day of its window, (N, T), NaN in padding.
 
-    For engines that work out gaps in float32: relative to its own window a day keeps its
-    seconds, whatever other windows hold.
+    Engines compute gaps from it in float32, which keeps seconds only for small numbers of days.
 
     >>> days_apart(np.asarray([[-1, 0, 1]]), np.asarray([19723.25, 19735.5])).tolist()
     [[nan, -12.25, 0.0]]
@@ -163,13 +161,13 @@ def pack(
     dynamic: ArrayLike | None = None,
     statics: ArrayLike | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-    """The input tile (T, N, F) float32 and the flags (N,) of N windows.
+    """Pack N windows into the input tile (T, N, F) float32 and flags (N,).
 
     rows: (N, T) int64, from :func:`window_rows` (-1 is padding).
     channel_db: (R,) float32, backscatter channel per row.  step_flags: (R,) uint16.
-    day: (R,) float64, days on any one origin; NaN makes the step invalid.
-    A channel_db that is NaN although its flags allow a number counts as missing.
-    dynamic: (R, Fd) float32.  statics: (N, Fs) float32, one line per *window*.
+    day: (R,) float64, days since any origin; NaN makes the step invalid.
+    A NaN in channel_db without a flag of NO_NUMBER counts as missing.
+    dynamic: (R, Fd) float32.  statics: (N, Fs) float32, one row per *window*.
 
     A window's flags are its last row's step_flags, ``missing_input`` or
     ``input_out_of_range`` (NaN or infinite) for its last row's dynamic, day and its
@@ -198,15 +196,15 @@ def pack(
     if n and not (rows.min() >= -1 and rows.max() < r):
         raise ValueError(f"window rows must lie in -1..{r - 1}, got {rows.min()}..{rows.max()}")
 
-    # a backscatter that is NaN for no stated reason is a missing one
+    # backscatter that is NaN without a flag is missing
     unexplained = np.where(step_flags & flags.NO_NUMBER, 0, _lacking(channel_db[:, None]))
     step_flags = step_flags | unexplained.astype(np.uint16)
     step_flags = step_flags | _lacking(dynamic) | _lacking(day[:, None])
     valid_row = (step_flags & flags.NO_NUMBER) == 0
     pad = rows < 0
-    if r == 0:  # nothing but padding, which takes the shape of one row that is missing
+    if r == 0:  # padding only: pack one missing row
         return pack(layout, rows, [np.nan], [0], [0.0], np.zeros((1, layout.dynamic)), statics)
-    at = np.where(pad, 0, rows)  # any real row: padding is masked below
+    at = np.where(pad, 0, rows)  # padding reads row 0 and is masked below
     valid = valid_row[at] & ~pad
 
     mean = np.asarray(layout.mean, np.float32)
@@ -216,13 +214,13 @@ def pack(
     scaled = np.zeros((n, steps, layout.channels), np.float32)
     gap = np.zeros((n, steps), np.float32)
     with np.errstate(invalid="ignore", over="ignore"):
-        # a difference of doubles: days since 1970 keep their seconds
+        # in float64, where days since 1970 keep their seconds
         gap[:, 1:] = day[at[:, 1:]] - day[at[:, :-1]]
         gap[:, 1:][pad[:, :-1]] = 0
         gap[~np.isfinite(gap)] = 0
         scaled[..., 0] = (channel_db[at] - mean[0]) * inv_std[0]
         scaled[..., 1 : 1 + fd] = (dynamic[at] - mean[1 : 1 + fd]) * inv_std[1 : 1 + fd]
-        # a lacking static has no number (static_flags); its tile stays finite
+        # static_flags marks missing statics; the tile stays finite
         scaled[..., 1 + fd : 1 + fd + fs] = np.where(
             np.isfinite(statics),
             (statics - mean[1 + fd : 1 + fd + fs]) * inv_std[1 + fd : 1 + fd + fs],
@@ -233,7 +231,7 @@ def pack(
     scaled[~valid] = 0
 
     last = rows[:, -1]
-    window_flags = np.full(n, flags.MISSING_INPUT, np.uint16)  # a padded target has nothing
+    window_flags = np.full(n, flags.MISSING_INPUT, np.uint16)  # of a target that is padding
     real = last >= 0
     window_flags[real] = step_flags[last[real]]
     window_flags |= static_flags
@@ -243,7 +241,7 @@ def pack(
 
 
 def _lacking(x: NDArray[np.floating]) -> NDArray[np.uint16]:
-    """Flags per line of x (n, k): missing where any is NaN, out of range where infinite."""
+    """Flag each row of x (n, k): missing for any NaN, out of range for any infinity."""
     return np.asarray(
         np.isnan(x).any(axis=1) * np.uint16(flags.MISSING_INPUT)
         | np.isinf(x).any(axis=1) * np.uint16(flags.INPUT_OUT_OF_RANGE),
