@@ -30,6 +30,7 @@ from .observations import (
     columns_to_read,
     dense_vegetation,
     frost_flags,
+    mark_out_of_range,
     observe,
 )
 from .onnx_reader import ModelFile, read_model_file
@@ -291,6 +292,7 @@ class Model:
         """
         card = self.card
         # inputs out of range are so for every engine, and so is the history
+        observed = mark_out_of_range(card.inputs, observed)
         observed = replace(observed, dynamic=card.in_range("dynamic", observed.dynamic))
         windows = self.runs_on.over(observed)
         frost = frost_flags(observed)

@@ -7,7 +7,7 @@ when learnt and another when used.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ from ..base.errors import DataError
 from ..context.definitions import CONTEXT, WHOLE_ARCHIVE, HistoryRule
 from ..context.from_tables import TableContext
 from ..kernels.wcm import default_limits, vwc_from_ndvi
-from ..tables.columns import FROM_DATE, frost_of, possible
+from ..tables.columns import FROM_DATE, RULES, frost_of, possible
 from .inputs import InputColumns
 
 if TYPE_CHECKING:
@@ -148,6 +148,29 @@ def dense_vegetation(columns: Mapping[str, ArrayLike]) -> NDArray[np.bool_] | No
             dense = np.asarray(vwc_kg_m2 > default_limits(rule).dense_vwc_kg_m2, np.bool_)
             found = dense if found is None else found | dense
     return found
+
+
+def mark_out_of_range(inputs: InputColumns, observed: Observations) -> Observations:
+    """Replace inputs outside the range of their column by infinity, as every engine expects.
+
+    The ranges are those of a table (:data:`kgsm_infer.tables.columns.RULES`): a backscatter of 0 dB
+    or above is a fill value or linear power wherever it comes from. Engines flag an infinite input
+    ``input_out_of_range``; in an earlier acquisition it shortens the history.
+    """
+    dynamic, sigma0_db = observed.dynamic, observed.sigma0_db
+    outside = [_outside(name, dynamic[:, at]) for at, name in enumerate(inputs.dynamic)]
+    if any(column.any() for column in outside):
+        dynamic = np.where(np.stack(outside, axis=1), np.float32(np.inf), dynamic)
+    if inputs.backscatter is not None:
+        bad = _outside(inputs.backscatter, sigma0_db)
+        sigma0_db = np.where(bad, np.float32(np.inf), sigma0_db) if bad.any() else sigma0_db
+    return replace(observed, dynamic=dynamic, sigma0_db=sigma0_db)
+
+
+def _outside(name: str, values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Find values outside the range of their column; none where it has no range."""
+    rule = RULES.get(name)
+    return np.zeros(values.shape, bool) if rule is None else rule.outside(values)
 
 
 def frost_flags(observed: Observations) -> NDArray[np.uint16]:

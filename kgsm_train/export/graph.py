@@ -18,6 +18,7 @@ from kgsm_infer.base import flags
 from kgsm_infer.kernels.domain import Domain
 from kgsm_infer.model.card import Card, card_domain, graph_inputs
 from kgsm_infer.model.interval import Width, interval_of
+from kgsm_infer.tables.columns import RULES
 
 from ..learning.network import KnowledgeGuidedLSTM
 from .lstm_nodes import lstm_members
@@ -74,6 +75,10 @@ def _backscatter(graph: Graph, card: Card) -> _Backscatter:
     node, constant, wcm = graph.node, graph.constant, card.wcm
     missing = [node("IsNaN", ["sigma0_db"], "sigma0_db_missing")]
     outside = [graph.outside("sigma0_db", *card.limits.sigma0_db)]
+    end_db = RULES[f"{card.polarisation}_db"].high
+    if card.limits.sigma0_db[1] >= end_db:  # the end itself is a fill value
+        end = constant("backscatter_end_db", end_db)
+        outside.append(node("GreaterOrEqual", ["sigma0_db", end], "sigma0_db_not_below_end"))
     if wcm is not None:
         name = wcm.vegetation_name
         limits = wcm.limits.ndvi if name == "ndvi" else wcm.limits.vwc_kg_m2
