@@ -24,6 +24,7 @@ from ..base.errors import DataError
 from ..base.extras import optional
 from ..base.fingerprint import file_stamp
 from ..context.definitions import CONTEXT, SharedBy, first_given, needed
+from ..scenes.times import read_times
 from ..tables.averaging import mean_of, to_power
 from ..tables.columns import FROM_DATE, made_from, make, possible
 from ..tables.dates import is_future
@@ -58,23 +59,19 @@ def retrieve(
     (time, y, x). Scene context is the mean over all of (y, x), of backscatter in linear power.
     Field context has to be a variable, otherwise each pixel is one field and flagged
     ``context_missing``.
-    DataError where a variable is missing, MissingError without xarray.
+    DataError where a variable is missing, or its dimensions or times cannot be read;
+    MissingError without xarray.
     """
     xarray = optional("xarray", what="retrieval on a Dataset", extra="cluster")
     loaded = _model(str(model), engine)
     card = loaded.card
+    _check_dataset(xarray, stack)
     used, made = _variables(stack, card.inputs.columns, card.optional_columns)
-    flat = xarray.Dataset({name: stack[name] for name in used}, coords=stack.coords)
-    order = [dim for dim in ("time", "y", "x") if dim in flat.dims]
-    if order != ["time", "y", "x"]:
-        raise DataError(f"the dataset needs dimensions time, y and x; it has {order}")
-    when = flat["time"].values
-    if len(when) == 0 or not (np.diff(when) > np.timedelta64(0, "s")).all():
-        raise DataError("the dataset's times must be ascending, each once")
+    flat = _with_times(_planes(xarray, stack, used))
     if not allow_future:
         flat = _without_future(flat)
     flat = _in_passes(xarray, flat)
-    flat = flat.chunk(time=-1) if flat.chunks else flat
+    flat = _chunked_alike(flat)
     for name in made:  # before the blocks: they see their own pixels only, bases first
         flat[name], flat[f"{name}_count"] = _scene_mean(flat, name, str(model), engine)
     template = _template(xarray, flat, every, card)
@@ -87,6 +84,81 @@ def retrieve(
     if card.simulated:
         out.attrs["comment"] = "SIMULATED: the model was trained on simulated data"
     return out
+
+
+def _check_dataset(xarray: Any, stack: Any) -> None:
+    """DataError where ``stack`` is not a Dataset."""
+    if isinstance(stack, xarray.DataArray):
+        raise DataError(
+            "the stack is an xarray.DataArray; pass a Dataset whose variables are named after "
+            "columns, such as array.to_dataset('band')"
+        )
+    if not isinstance(stack, xarray.Dataset):
+        raise DataError(f"the stack is a {type(stack).__name__}; pass an xarray.Dataset")
+
+
+def _planes(xarray: Any, stack: Any, names: Sequence[str]) -> Any:
+    """Return the variables of ``stack`` on (time, y, x); DataError where one has another axis."""
+    planes = {}
+    for name in names:
+        plane = stack[name]
+        others = [dim for dim in plane.dims if dim not in ("time", "y", "x")]
+        long = [f"{dim} ({plane.sizes[dim]})" for dim in others if plane.sizes[dim] != 1]
+        if long:
+            raise DataError(
+                f"the dataset needs dimensions time, y and x; its {name} also has "
+                f"{', '.join(long)}; select one of it"
+            )
+        planes[name] = plane.squeeze(others, drop=True)
+    coords = {name: stack.coords[name] for name in ("time", "y", "x") if name in stack.coords}
+    flat = xarray.Dataset(planes, coords=coords)
+    order = [dim for dim in ("time", "y", "x") if dim in flat.dims]
+    if order != ["time", "y", "x"]:
+        raise DataError(f"the dataset needs dimensions time, y and x; it has {order}")
+    empty = [dim for dim in ("y", "x") if flat.sizes[dim] == 0]
+    if empty:
+        raise DataError(f"the dataset has no pixel: dimension {empty[0]} has length 0")
+    return flat
+
+
+def _with_times(flat: Any) -> Any:
+    """Read the time coordinate; DataError where it is missing, unreadable or not ascending."""
+    if "time" not in flat.coords:
+        raise DataError(
+            "the dataset has no time coordinate, so its dates are unknown; assign one: "
+            "stack.assign_coords(time=...)"
+        )
+    times = read_times(flat["time"], "the dataset")
+    late = np.flatnonzero(np.diff(times) <= np.timedelta64(0, "s"))
+    if len(times) == 0:
+        raise DataError("the dataset has no acquisition: dimension time has length 0")
+    if len(late):
+        raise DataError(
+            f"the dataset's times must be ascending, each once; {times[late[0] + 1]} follows "
+            f"{times[late[0]]}; sort and select them first"
+        )
+    return flat.assign_coords(time=("time", times.astype("datetime64[ns]")))
+
+
+def _chunked_alike(flat: Any) -> Any:
+    """Give all variables one chunking with whole time series; unchanged without dask arrays."""
+    lazy = [item for item in flat.data_vars.values() if item.chunks is not None]
+    if not lazy:
+        return flat
+    sizes = {dim: size for item in lazy for dim, parts in item.chunksizes.items() for size in parts}
+    unknown = [dim for dim, size in sizes.items() if size != size]  # dask writes NaN
+    if unknown:
+        raise DataError(
+            f"the dataset has chunks of unknown size along {unknown[0]}; call "
+            "compute_chunk_sizes() on the dask array first"
+        )
+    # chunks of one variable may cut those of another: take every boundary
+    cuts: dict[str, set[int]] = {"y": {flat.sizes["y"]}, "x": {flat.sizes["x"]}}
+    for item in lazy:
+        for dim, ends in cuts.items():
+            ends.update(np.cumsum(item.chunksizes.get(dim, ())).tolist())
+    chunks = {dim: tuple(np.diff([0, *sorted(ends)]).tolist()) for dim, ends in cuts.items()}
+    return flat.chunk({"time": -1, **chunks})
 
 
 def _model(path: str, engine: str) -> Model:

@@ -20,6 +20,7 @@ from ..base.extras import optional
 from .gdal import reason_of
 from .grid import Grid, Window, crs_of
 from .resampling import plane_on
+from .times import read_times
 from .validity import Plane, Validity, cf_declared, masked
 
 #: Axis -> (CF standard names, usual names) of its coordinate.
@@ -40,6 +41,7 @@ class Cube:
 
     times: of its bands, None where they cannot be read; None alone without a time axis.
     view: the grid it is seen on, and how it is brought there, where that is another one.
+    no_times: why ``times`` cannot be read; "" where they can.
     """
 
     path: str
@@ -48,6 +50,7 @@ class Cube:
     own: Grid
     times: tuple[np.datetime64 | None, ...] | None
     view: tuple[Grid, str] | None = None
+    no_times: str = ""
 
     @property
     def grid(self) -> Grid:
@@ -163,13 +166,13 @@ def open_cube(path: str, file: str, variable: str, crs: str | None) -> Cube:
     except Exception as error:  # noqa: BLE001  the libraries underneath share no base
         raise DataError(f"{path}: cannot be opened ({reason_of(error)})") from None
     try:
-        return _cube(xarray, dataset, path, variable, crs)
+        return _cube(dataset, path, variable, crs)
     except BaseException:
         dataset.close()
         raise
 
 
-def _cube(xarray: Any, dataset: Any, path: str, variable: str, crs: str | None) -> Cube:
+def _cube(dataset: Any, path: str, variable: str, crs: str | None) -> Cube:
     array = _variable(dataset, path, variable)
     axes = {axis: _dimension(dataset, array, axis) for axis in _AXES}
     for axis in ("x", "y"):
@@ -195,7 +198,11 @@ def _cube(xarray: Any, dataset: Any, path: str, variable: str, crs: str | None) 
         len(x),
         len(y),
     )
-    return Cube(path, dataset, array, grid, _times(xarray, dataset, axes["time"]))
+    if axes["time"] is None:
+        return Cube(path, dataset, array, grid, None)
+    found, why = _times(dataset, axes["time"], path)
+    times = (None,) * int(dataset.sizes[axes["time"]]) if found is None else tuple(found)
+    return Cube(path, dataset, array, grid, times, no_times=why)
 
 
 def _variable(dataset: Any, path: str, variable: str) -> Any:
@@ -285,20 +292,11 @@ def _crs(dataset: Any, array: Any, axes: Mapping[str, Any], path: str, stated: s
     )
 
 
-def _times(xarray: Any, dataset: Any, dim: Any) -> tuple[np.datetime64 | None, ...] | None:
-    """Times of the bands, UTC, to the second, None where the axis cannot be read; None alone
-    without a time axis."""
-    if dim is None:
-        return None
-    unknown = (None,) * int(dataset.sizes[dim])
+def _times(dataset: Any, dim: Any, path: str) -> tuple[NDArray[np.datetime64] | None, str]:
+    """Times of the bands (UTC, to the second), or None and why they cannot be read."""
     if dim not in dataset.variables:
-        return unknown
-    raw = dataset[dim].reset_coords(drop=True).rename("when").rename({dim: "n"})
+        return None, f"{path}: dimension {dim} has no coordinate"
     try:
-        when = xarray.decode_cf(xarray.Dataset({"when": raw}))["when"].values
-    except Exception:  # noqa: BLE001  units, calendars and overflows each raise their own
-        return unknown
-    if when.dtype.kind != "M" or np.isnat(when).any():
-        return unknown
-    nearest = (when.astype("datetime64[ns]") + np.timedelta64(500, "ms")).astype("datetime64[s]")
-    return tuple(nearest)
+        return read_times(dataset[dim], path), ""
+    except DataError as error:
+        return None, str(error)

@@ -10,6 +10,7 @@ import numpy as np
 from ..base.errors import DataError
 from ..context.definitions import CONTEXT, first_given
 from ..tables.columns import FROM_DATE, FROZEN_BY, LAYER_RULES, POLARISATIONS, is_fill, made_from
+from .cubes import Cube
 from .grid import Grid, Window, crs_of, stated_grid
 from .layers import Layer, Slice, in_passes
 from .manifest import Scene
@@ -150,10 +151,8 @@ def _resolved(source: str, layer: Layer) -> Layer:
     if dates == [None]:
         return replace(layer, cube=None, slices=(Slice(layer.cube),))
     if None in dates:
-        raise DataError(
-            f"{layer.cube}: its time axis cannot be read; "
-            f"write dates = [...] in layers.{layer.name}"
-        )
+        why = file.no_times if isinstance(file, Cube) else f"{layer.cube}: has no times"
+        raise DataError(f"{why}; or write dates = [...] in layers.{layer.name}")
     if len(set(dates)) < len(dates):
         raise DataError(f"{source}: layers.{layer.name}: {layer.cube} has one date twice")
     slices = [Slice(layer.cube, band, date) for band, date in enumerate(dates, start=1)]

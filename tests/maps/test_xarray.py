@@ -146,3 +146,97 @@ def test_a_model_file_that_changed_is_read_again(tiny_model: Path, tmp_path: Pat
     path.unlink()
     with pytest.raises(KgsmError, match=r"model\.core\.onnx"):
         retrieve(path, stack)
+
+
+DAYS = ("2024-01-01", "2024-01-13", "2024-01-25", "2024-02-06")
+
+
+def plain_stack(times: Any = None) -> Any:
+    """Four acquisitions of 4 x 4 pixels; every date has another backscatter."""
+    vh_db = np.broadcast_to(-16 + 0.4 * np.arange(4.0)[:, None, None], (4, 4, 4))
+    return xr.Dataset(
+        {
+            "vh_db": (("time", "y", "x"), vh_db.copy()),
+            "ndvi": (("time", "y", "x"), np.full((4, 4, 4), 0.4)),
+            "clay": ((), 25.0),
+            "angle_deg": ((), 38.0),
+        },
+        {
+            "time": np.asarray(DAYS, "datetime64[ns]") if times is None else times,
+            "y": np.arange(4.0)[::-1],
+            "x": np.arange(4.0),
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [20240101, 20240113, 20240125, 20240206],
+        list(DAYS),
+        [f"{day}T00:00:00Z" for day in DAYS],
+        ("time", [0, 12, 24, 36], {"units": "days since 2024-01-01"}),
+    ],
+)
+def test_times_as_numbers_and_text_give_the_same_maps(tiny_model: Path, times: Any) -> None:
+    path = tiny_model / "model.core.onnx"
+    right = retrieve(path, plain_stack(), every=True)
+    xr.testing.assert_equal(retrieve(path, plain_stack(times), every=True), right)
+
+
+@pytest.mark.parametrize(
+    ("times", "cause"),
+    [
+        ([19723, 19735, 19747, 19759], "numbers without units"),
+        ([int(np.datetime64(day, "ns").astype(np.int64)) for day in DAYS], "numbers without units"),
+        ([0.0, 288.0, 576.0, 864.0], "numbers without units"),
+        (["2024-01-01", "2024-01-13", "then", "2024-02-06"], "'then' is not an ISO 8601 date"),
+        (np.asarray([*DAYS[:3], "NaT"], "datetime64[ns]"), "time 4 is missing"),
+        ([True, False, True, False], "numbers without units"),
+    ],
+)
+def test_times_that_cannot_be_read_are_refused(tiny_model: Path, times: Any, cause: str) -> None:
+    with pytest.raises(DataError, match=cause):
+        retrieve(tiny_model / "model.core.onnx", plain_stack(times))
+
+
+def test_other_objects_and_axes_are_refused_by_name(tiny_model: Path) -> None:
+    path, stack = tiny_model / "model.core.onnx", plain_stack()
+    for wrong, cause in (
+        (stack.drop_vars("time"), "no time coordinate"),
+        (stack.to_array("band"), "DataArray"),
+        ({"vh_db": 1}, "is a dict"),
+        (
+            stack.assign(vh_db=stack.vh_db.expand_dims(band=["VH", "VV"])),
+            r"vh_db also has band \(2\)",
+        ),
+        (stack.isel(x=slice(0)), "no pixel"),
+        (stack.isel(time=slice(0)), "no acquisition"),
+        (stack.isel(time=[0, 2, 1, 3]), "2024-01-13T00:00:00 follows 2024-01-25"),
+    ):
+        with pytest.raises(DataError, match=cause):
+            retrieve(path, wrong)
+
+
+@pytest.mark.parametrize("which", ["differ", "one lazy", "static lazy", "band axis"])
+def test_chunks_may_differ_between_variables(tiny_model: Path, which: str) -> None:
+    path, stack = tiny_model / "model.core.onnx", plain_stack()
+    right = retrieve(path, stack, every=True)
+    some = stack.vh_db.chunk(time=1, y=2, x=2)
+    changed = {
+        "differ": {"vh_db": some, "ndvi": stack.ndvi.chunk(time=4, y=3, x=4)},
+        "one lazy": {"vh_db": some},
+        "static lazy": {"ndvi": stack.ndvi[0].drop_vars("time").chunk(y=1)},
+        "band axis": {"vh_db": some.expand_dims(band=["VH"])},
+    }[which]
+    lazy = retrieve(path, stack.assign(changed), every=True)
+    assert lazy.sm.chunks is not None
+    xr.testing.assert_equal(lazy.compute(), right)
+
+
+def test_0_db_is_no_measurement_in_a_dataset_either(tiny_model: Path) -> None:
+    stack = plain_stack()
+    stack.vh_db[3, 0, 0], stack.vh_db[2, 0, 1] = 0.0, 8.0
+    last = retrieve(tiny_model / "model.core.onnx", stack).isel(time=0)
+    assert np.isnan(last.sm[0, 0]) and int(last["flags"][0, 0]) & flags.INPUT_OUT_OF_RANGE
+    assert np.isfinite(last.sm[0, 1]) and int(last["flags"][0, 1]) & flags.SHORT_HISTORY

@@ -123,18 +123,18 @@ def test_times_in_any_cf_unit_are_utc_seconds(
 
 
 @pytest.mark.parametrize(
-    ("attributes", "values"),
+    ("attributes", "values", "cause"),
     [
-        ({}, [0, 1, 2]),
-        ({"units": "days since 2022-06-01", "calendar": "noleap"}, [0, 1, 2]),
-        ({"units": "parsecs since 2022-06-01"}, [0, 1, 2]),
+        ({}, [0, 1, 2], "numbers without units"),
+        ({"units": "days since 2022-06-01", "calendar": "noleap"}, [0, 1, 2], "noleap"),
+        ({"units": "parsecs since 2022-06-01"}, [0, 1, 2], "cannot be decoded"),
     ],
 )
 def test_a_time_axis_that_cannot_be_told_is_refused_until_it_is_stated(
-    tmp_path: Path, attributes: dict[str, str], values: list[int]
+    tmp_path: Path, attributes: dict[str, str], values: list[int], cause: str
 ) -> None:
     cube().assign_coords(time=("time", values, attributes)).to_netcdf(tmp_path / "c.nc")
-    with pytest.raises(DataError, match=r"time axis cannot be read; write dates = \[...\]"):
+    with pytest.raises(DataError, match=cause + r".*; or write dates = \[...\]"):
         opened(tmp_path, "c.nc")
     stated = opened(tmp_path, "c.nc", dates=["2022-06-01", "2022-06-13", "2022-06-25"])
     np.testing.assert_allclose(read(stated), VH)
@@ -210,3 +210,13 @@ def test_the_only_variable_needs_no_name(tmp_path: Path) -> None:
     raw = {"layers": {"vh_db": {"file": "c.nc"}}}
     stack = open_stack(scene_from(raw, "s", tmp_path), "vh", [])
     np.testing.assert_allclose(read(stack), VH)
+
+
+@pytest.mark.parametrize(
+    "values", [[20220601, 20220613, 20220625], ["2022-06-01", "20220613", "2022-06-25T00:00Z"]]
+)
+def test_dates_written_as_yyyymmdd_or_iso_text_are_read(tmp_path: Path, values: list) -> None:
+    cube().assign_coords(time=("time", values)).to_netcdf(tmp_path / "c.nc")
+    stack = opened(tmp_path, "c.nc")
+    days = [str(item.date)[:10] for item in stack.layers["vh_db"].slices]
+    assert days == ["2022-06-01", "2022-06-13", "2022-06-25"]
