@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -42,6 +42,8 @@ ROLES = ("backscatter", "dynamic", "static", "gap")
 MOST_CHARACTERS = 4 * 2**20
 #: As the C core has them (kgsm.h).
 MOST_HIDDEN, MOST_MEMBERS, MOST_STEPS = 2**14, 2**10, 2**12
+#: Largest absolute value of a parameter of the equations, in its own unit.
+MOST_PARAMETER = 1e6
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,14 @@ def graph_inputs(card: Card, role: str) -> tuple[GraphInput, ...]:
     return tuple(found)
 
 
+def graph_outputs(card: Card, role: str) -> tuple[str, ...]:
+    """Return the names of a graph's outputs, in order."""
+    if role == "core":
+        return ("sm",)
+    ends = () if card.interval is None else ("sm_lower", "sm_upper")
+    return ("sm", "soil_db", "flags", *ends)
+
+
 def card_from_json(text: str, source: str) -> Card:
     """Read and check a card; ModelError names ``source`` and what is wrong."""
 
@@ -294,9 +304,60 @@ def _check(card: Card) -> None:  # noqa: C901  one rule after another, none insi
     if not isinstance(card.no_skill, str):
         raise ValueError("no_skill is not a sentence")
     card_domain(card)  # raises where it cannot be one
+    _check_numbers(card)
     if not card.layout.channels == len(card.channels) + 1:  # the layout checks the scaling
         raise ValueError("channels and scaling do not fit")
     _ = card.readout  # raises where the head names a channel that is not there
+
+
+def _check_numbers(card: Card) -> None:
+    """ValueError where a number of the equations cannot be one.
+
+    Limits of the retrieved quantity lie within 0..1; parameters are finite and at most
+    MOST_PARAMETER; ranges of channels are in float32's range.
+    """
+    low, high = card.limits.sm
+    if not 0 <= low < high <= 1:
+        raise ValueError(f"limits.sm {low:g} to {high:g} do not lie within 0..1")
+    parts = {"limits": card.limits, "wcm": card.wcm, "head": card.head}
+    for name, part in parts.items():
+        for path, number in _numbers_in(name, part and dataclasses.asdict(part)):
+            if not abs(number) <= MOST_PARAMETER:
+                raise ValueError(f"{path} is {number:g}; expected at most {MOST_PARAMETER:g}")
+    largest = float(np.finfo(np.float32).max)
+    for channel in card.channels:
+        for end in (channel.low, channel.high):
+            if end is not None and not abs(end) <= largest:
+                raise ValueError(f"range of {channel.name} ends at {end:g}, beyond float32")
+    if card.readout is not None:
+        largest_weight = max(np.abs(card.readout.weight).max(), abs(card.readout.bias))
+        if not largest_weight <= MOST_PARAMETER:
+            raise ValueError(f"the head has a weight of {largest_weight:g}")
+    domain = card_domain(card)
+    if domain is not None and np.abs(domain.points).max() > MOST_PARAMETER:
+        raise ValueError(f"domain.points has a number above {MOST_PARAMETER:g}")
+    _check_scores(card.validation)
+
+
+def _numbers_in(path: str, value: Any) -> Iterator[tuple[str, float]]:
+    """Every number of a nested value, with its path."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _numbers_in(f"{path}.{key}", item)
+    elif isinstance(value, (list, tuple)):
+        for at, item in enumerate(value):
+            yield from _numbers_in(f"{path}[{at}]", item)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield path, float(value)
+
+
+def _check_scores(validation: Mapping[str, Any]) -> None:
+    """ValueError where scores are not objects: ``other`` and each regime in it."""
+    other = validation.get("other")
+    if other is None:
+        return
+    if not isinstance(other, Mapping) or not all(isinstance(s, Mapping) for s in other.values()):
+        raise ValueError("validation.other must be an object of objects")
 
 
 def _has_index(card: Card) -> bool:

@@ -115,7 +115,7 @@ class GraphEngine:
                 feed[name][rows < 0] = np.nan
             if card.names("static"):
                 feed["statics"] = statics
-            sm, soil_db, mask = self.session.run(["sm", "soil_db", "flags"], feed)
+            sm, soil_db, mask = _run(self.session, ["sm", "soil_db", "flags"], feed)
             if card.wcm is None:
                 soil_db = observed.sigma0_db[rows[:, -1]]
             # Model checks the domain, for all engines
@@ -146,7 +146,7 @@ def engine_of(file: ModelFile, name: str = "auto") -> Engine:
         return GraphEngine(file.card, session)
 
     def lstm_in_session(tile: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(session.run(["sm"], {"tile": tile})[0], np.float32)
+        return np.asarray(_run(session, ["sm"], {"tile": tile})[0], np.float32)
 
     return PackedEngine(file.card, name, lstm_in_session)
 
@@ -160,6 +160,21 @@ def backscatter_channel(
     else:
         channel_db, _, mask = isolate_observed(card.wcm, observed)
     return channel_db, mask | frost_flags(observed)
+
+
+def _run(session: Any, outputs: list[str], feed: dict[str, Any]) -> list[Any]:
+    """Run a session; ModelError in one line where onnxruntime cannot."""
+    try:
+        found: list[Any] = session.run(outputs, feed)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  its own types share no other base
+        raise ModelError(f"onnxruntime cannot run the model ({_first_line(error)})") from None
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _session(file: ModelFile) -> Any:
@@ -183,5 +198,6 @@ def _session(file: ModelFile) -> Any:
             file.content, sess_options=options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # noqa: BLE001  its own types share no other base
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{file.name}: onnxruntime refuses the model ({reason})") from None
+        raise ModelError(
+            f"{file.name}: onnxruntime refuses the model ({_first_line(error)})"
+        ) from None

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from ..base.errors import ModelError
 from ..base.quantities import RETRIEVED, UNKNOWN, Quantity
 from ..base.schema import parse_json
-from .card import CARD_KEY, Card, card_from_json, graph_inputs
+from .card import CARD_KEY, Card, card_from_json, graph_inputs, graph_outputs
 
 SEAL_KEY = "kgsm.sha256"
 #: Models that come with the package, by name.
@@ -44,15 +44,31 @@ OPERATORS = frozenset(
     for name in line.split()
 )
 
+#: Operators whose output can be larger than their inputs, and how many of each may follow one
+#: another on a path through kgsm's graphs. More could double a tensor until memory ends.
+_MOST_ON_A_PATH: Mapping[str, int] = {
+    "Concat": 2,
+    "Gather": 3,
+    "Gemm": 1,
+    "LSTM": 1,
+    "MatMul": 2,
+    "Pad": 3,
+    "Transpose": 1,
+    "Unsqueeze": 2,
+}
+#: Upper limits of a message's fields, of metadata entries, and of nodes besides those of members
+#: and channels.
+_MOST_FIELDS, _MOST_METADATA, _MOST_NODES = 100_000, 16, 1000
+
 # field numbers of onnx.proto3, and the fields allowed in each message
 _GRAPH, _METADATA, _OPSET = 7, 14, 8
-_NODE, _INITIALIZER, _INPUT = 1, 5, 11
+_NODE, _INITIALIZER, _INPUT, _OUTPUT = 1, 5, 11, 12
 _DIMS, _DATA_TYPE, _NAME, _RAW_DATA = 1, 2, 8, 9
 _MODEL_FIELDS = {1, 2, 3, 4, 5, 6, _GRAPH, _OPSET, _METADATA}
-_GRAPH_LISTS = {_NODE, _INITIALIZER, _INPUT, 12, 13}
+_GRAPH_LISTS = {_NODE, _INITIALIZER, _INPUT, _OUTPUT, 13}
 _GRAPH_FIELDS = {*_GRAPH_LISTS, 2, 10}
 _NODE_FIELDS = {1, 2, 3, 4, 5, 6, 7}
-_NODE_OP, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
+_NODE_INPUT, _NODE_OUTPUT, _NODE_OP, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
 #: no tensor, graph or type among an attribute's values
 _ATTRIBUTE_FIELDS = {1, 2, 3, 4, 7, 8, 9, 13, 20}
 #: data in raw form only: not in another file, not in another field
@@ -168,12 +184,15 @@ def sealed(content: bytes) -> bytes:
 
 def card_and_graph(content: bytes, source: str) -> tuple[str | None, memoryview]:
     """Return the card's text (None without a card) and the graph's bytes."""
-    card_text, graph = None, None
+    card_text, graph, entries = None, None, 0
     try:
         for field, value in once(content, _MODEL_FIELDS, {_OPSET, _METADATA}):
             if field == _GRAPH:
                 graph = _bytes(value)
             elif field == _METADATA:
+                entries += 1
+                if entries > _MOST_METADATA:
+                    raise ValueError(f"more than {_MOST_METADATA} metadata entries")
                 entry = dict(once(_bytes(value), {1, 2}))
                 key, text = (bytes(_bytes(entry.get(i, memoryview(b"")))).decode() for i in (1, 2))
                 if key == CARD_KEY and card_text is not None:
@@ -187,18 +206,77 @@ def card_and_graph(content: bytes, source: str) -> tuple[str | None, memoryview]
 
 
 def check_graph(graph: memoryview, card: Card, role: str) -> None:
-    """ValueError where a graph is not made of OPERATORS, or its inputs are not the card's."""
-    initializers(graph)
-    inputs = {}
+    """Check the operators, order, growth, inputs and outputs of a graph.
+
+    ValueError where an operator is not one of OPERATORS, a node reads a tensor that is not defined
+    before it, tensors could grow without bound, or inputs and outputs are not those of the card.
+    """
+    constants = initializers(graph)
+    inputs: dict[str, tuple[int | str, ...]] = {}
+    outputs: list[str] = []
+    nodes: list[_Node] = []
     for field, value in once(graph, _GRAPH_FIELDS, _GRAPH_LISTS):
         if field == _NODE:
-            _check_node(_bytes(value))
+            nodes.append(_checked_node(_bytes(value)))
         elif field == _INPUT:
             name, shape = _input_shape(_bytes(value))
             inputs[name] = shape
+        elif field == _OUTPUT:
+            outputs.append(text_of(dict(once(_bytes(value), {1, 2, 3}))[1]))
     expected = {item.name: item.shape for item in graph_inputs(card, role)}
     if inputs != expected:
         raise ValueError(f"it reads {inputs}, its card says {expected}")
+    ends = graph_outputs(card, role)
+    if tuple(outputs) != ends:
+        raise ValueError(f"its outputs are {', '.join(outputs)[:80]}; expected {', '.join(ends)}")
+    most = _MOST_NODES + 32 * (card.members + len(card.channels))
+    if len(nodes) > most:
+        raise ValueError(f"it has {len(nodes)} nodes; at most {most} are expected")
+    _check_order_and_growth(nodes, constants, [*inputs], outputs, card)
+
+
+def _check_order_and_growth(
+    nodes: Sequence[_Node],
+    constants: Mapping[str, NDArray[Any]],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    card: Card,
+) -> None:
+    """ValueError where a tensor is used before it is defined, defined twice, or can grow too far.
+
+    A tensor's depth is the number of growing operators on the longest path to it, by operator.
+    """
+    most_inputs = max(card.members, len(card.channels) + 1)
+    depth: dict[str, Mapping[str, int]] = {name: {} for name in (*constants, *inputs, "")}
+    for node in nodes:
+        unknown = [name for name in node.inputs if name not in depth]
+        if unknown:
+            raise ValueError(f"{node.operator} reads {unknown[0][:40]!r} before it is defined")
+        before: dict[str, int] = {}
+        for name in node.inputs:
+            for operator, count in depth[name].items():
+                before[operator] = max(before.get(operator, 0), count)
+        if node.operator in _MOST_ON_A_PATH:
+            before[node.operator] = before.get(node.operator, 0) + 1
+            if before[node.operator] > _MOST_ON_A_PATH[node.operator]:
+                raise ValueError(f"too many {node.operator} follow one another")
+        _check_sizes(node, constants, most_inputs)
+        for name in filter(None, node.outputs):
+            if name in depth:
+                raise ValueError(f"{name[:40]!r} is defined twice")
+            depth[name] = before
+    if undefined := [name for name in outputs if name not in depth]:
+        raise ValueError(f"output {undefined[0][:40]!r} is not defined")
+
+
+def _check_sizes(node: _Node, constants: Mapping[str, NDArray[Any]], most_inputs: int) -> None:
+    """ValueError where a node joins more tensors, or pads by more, than kgsm's graphs do."""
+    if node.operator == "Concat" and len(node.inputs) > most_inputs:
+        raise ValueError(f"Concat of {len(node.inputs)} tensors; at most {most_inputs}")
+    if node.operator == "Pad":
+        pads = constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
+        if pads is None or not ((pads >= 0) & (pads <= 1)).all():
+            raise ValueError("Pad by other than one step")
 
 
 def initializers(graph: memoryview) -> dict[str, NDArray[Any]]:
@@ -265,16 +343,30 @@ def _before_seal(content: bytes) -> int:
     return max((start for _, _, start in _walk(content)), default=0)
 
 
-def _check_node(node: memoryview) -> None:
+@dataclass(frozen=True)
+class _Node:
+    """A node of a graph and the names of its tensors."""
+
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def _checked_node(node: memoryview) -> _Node:
+    """Read a node; ValueError where its operator or an attribute is not one that kgsm writes."""
     parts: dict[int, Value] = {}
-    for field, value in once(node, _NODE_FIELDS, {1, 2, _NODE_ATTRIBUTE}):
+    names: dict[int, list[str]] = {_NODE_INPUT: [], _NODE_OUTPUT: []}
+    for field, value in once(node, _NODE_FIELDS, {*names, _NODE_ATTRIBUTE}):
         parts[field] = value
+        if field in names:
+            names[field].append(text_of(value))
         if field == _NODE_ATTRIBUTE:
             for _ in once(_bytes(value), _ATTRIBUTE_FIELDS, {7, 8, 9}):
                 pass
     operator = text_of(parts.get(_NODE_OP, memoryview(b"")))
     if operator not in OPERATORS or text_of(parts.get(_NODE_DOMAIN, memoryview(b""))):
         raise ValueError(f"operator {operator[:40]!r} is not supported")
+    return _Node(operator, tuple(names[_NODE_INPUT]), tuple(names[_NODE_OUTPUT]))
 
 
 def _input_shape(value_info: memoryview) -> tuple[str, tuple[int | str, ...]]:
@@ -312,9 +404,11 @@ def _walk(message: bytes | memoryview) -> Iterator[tuple[int, Value, int]]:
 
     Numbers of fixed size are passed over as 0.
     """
-    view, at = memoryview(message), 0
+    view, at, count = memoryview(message), 0, 0
     while at < len(view):
-        start = at
+        start, count = at, count + 1
+        if count > _MOST_FIELDS:
+            raise ValueError(f"more than {_MOST_FIELDS} fields in a message")
         key, at = _varint(view, at)
         field, wire = key >> 3, key & 7
         if wire == 0:  # varint
