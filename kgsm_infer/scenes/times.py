@@ -92,14 +92,13 @@ def _of_object(value: Any, place: str) -> np.datetime64:
             raise DataError(
                 f"{place}: is of calendar {calendar!r}, whose days are not dates; {_REMEDY}"
             )
-        return _rounded(np.asarray(np.datetime64(value.isoformat())))[()]
+        return np.datetime64(value.isoformat(), "s")
     if isinstance(value, datetime):
         value = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
-        return np.datetime64(value, "s")
-    if isinstance(value, date):
-        return np.datetime64(value, "s")
+    if isinstance(value, date):  # a datetime is a date too
+        return np.datetime64(value.isoformat(), "s")
     if isinstance(value, np.datetime64):
-        return value.astype("datetime64[s]")
+        return np.datetime64(str(value), "s")
     raise DataError(f"{place}: {shown(value)!r} is not a date; {_REMEDY}")
 
 
