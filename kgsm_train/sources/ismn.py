@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kgsm_infer.base.errors import DataError, UsageError
+from kgsm_infer.tables.columns import RULES
 
 from .columns import Columns, Seconds, Sourced
 from .ismn_archive import network_and_station, opened, quiet, reason_of
@@ -24,6 +25,8 @@ from .ismn_archive import network_and_station, opened, quiet, reason_of
 DAY = 86400
 #: Greatest gap between a reading and the requested time of day.
 OVERPASS_SECONDS = 3 * 3600
+#: Variables that are read, and the range of their values.
+_RULES = {"soil_moisture": RULES["sm"], "soil_temperature": RULES["temp_c"]}
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,23 @@ class Readings:
     value: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class _Probe:
+    """A soil moisture sensor. files: the readings of each of its files."""
+
+    site: str
+    network: str
+    name: str
+    lat_lon: tuple[float, float]
+    depths_m: tuple[float, float]
+    files: list[Readings] = field(default_factory=list)
+
+    @property
+    def station(self) -> str:
+        """Network and station."""
+        return f"{self.network}_{self.name}"
+
+
 def read_ismn(
     archives: Sequence[str | Path], surface: SensorSelection = SensorSelection()
 ) -> Sourced:
@@ -77,7 +97,7 @@ def read_ismn(
     for archive in archives:
         with opened(Path(archive)) as content:
             for station in content.stations:
-                _add_station(found, station, str(archive), surface)
+                _add_station(found, station, surface)
             read = sum(len(station.sensors) for station in content.stations)
             if read < content.files:
                 left = content.files - read
@@ -86,7 +106,8 @@ def read_ismn(
                 )
             found.unread += [f"{archive}: {why}" for why in content.unread]
     names = ", ".join(str(archive) for archive in archives)
-    if not found.parts:
+    parts = _parts(found, surface)
+    if not parts:
         _nothing(names, found, surface)
     if found.unread:
         more = ", ..." if len(found.unread) > 3 else ""
@@ -95,7 +116,7 @@ def read_ismn(
         found.notes.append(f"sensors at other depths left out: {_counts(found.other_depths)}")
     if found.other_flags:
         found.notes.append(f"readings with other flags left out: {_counts(found.other_flags)}")
-    parts = sorted(found.parts, key=lambda part: str(part["site"][0]))
+    parts = sorted(parts, key=lambda part: str(part["site"][0]))
     table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     if np.isnan(table["temp_c"]).all():
         del table["temp_c"]
@@ -107,17 +128,21 @@ def read_ismn(
 
 @dataclass
 class _Found:
-    """Series read so far. seen: site -> its archive."""
+    """Series read so far.
 
-    parts: list[Columns] = field(default_factory=list)
+    probes: site -> its sensor, and the readings of each of its files.  warm: station -> the
+    readings of its soil temperature sensors.
+    """
+
+    probes: dict[str, _Probe] = field(default_factory=dict)
+    warm: dict[str, list[Readings]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     other_depths: Counter[str] = field(default_factory=Counter)
     other_flags: Counter[str] = field(default_factory=Counter)
-    seen: dict[str, str] = field(default_factory=dict)
 
 
-def _add_station(found: _Found, station: Any, archive: str, surface: SensorSelection) -> None:
+def _add_station(found: _Found, station: Any, surface: SensorSelection) -> None:
     """Read the rows of a station's probes; leave out and count unreadable sensors."""
     moisture = [s for s in station.sensors.values() if s.variable == "soil_moisture"]
     found.other_depths.update(
@@ -125,33 +150,72 @@ def _add_station(found: _Found, station: Any, archive: str, surface: SensorSelec
         for item in moisture
         if not _inside(item, surface)
     )
-    warm = []
-    for item in station.sensors.values():
-        if item.variable == "soil_temperature" and _inside(item, surface):
-            try:
-                warm.append(_good(item, surface, Counter()))
-            except Exception as error:  # noqa: BLE001  what a broken series raises is anything
-                found.unread.append(f"{_file(item)} ({reason_of(error)})")
-    for probe in moisture:
-        if not _inside(probe, surface):
+    for sensor in station.sensors.values():
+        if not _inside(sensor, surface) or sensor.variable not in _RULES:
             continue
+        moist = sensor.variable == "soil_moisture"
+        others = found.other_flags if moist else Counter[str]()
         try:
-            readings = _good(probe, surface, found.other_flags)
-            part = _rows(station, probe, readings, warm, surface.when)
-        except Exception as error:  # noqa: BLE001  as above
-            found.unread.append(f"{_file(probe)} ({reason_of(error)})")
+            readings, notes = _good(sensor, surface, others)
+            network, name = network_and_station(sensor)
+            depth = f"{sensor.depth.start:g}-{sensor.depth.end:g}m"
+            place = (float(station.lat), float(station.lon))
+            depths = (float(sensor.depth.start), float(sensor.depth.end))
+        except Exception as error:  # noqa: BLE001  what a broken series raises is anything
+            found.unread.append(f"{_file(sensor)} ({reason_of(error)})")
             continue
-        if not len(readings.time) or not len(part["site"]):
+        found.notes += notes
+        if not len(readings.time):
             continue
-        site = str(part["site"][0])
-        if site in found.seen:
-            raise DataError(f"{site} stands in {found.seen[site]} and in {archive}; give one")
-        found.seen[site] = archive
-        found.parts.append(part)
+        if moist:
+            site = f"{network}_{name}_{sensor.instrument}_{depth}"
+            probe = _Probe(site, network, name, place, depths)
+            found.probes.setdefault(site, probe).files.append(readings)
+        else:
+            found.warm.setdefault(f"{network}_{name}", []).append(readings)
+
+
+def _parts(found: _Found, surface: SensorSelection) -> list[Columns]:
+    """Build the rows of every sensor from all its files; add notes on readings left out."""
+    parts = []
+    for site, probe in found.probes.items():
+        readings, note = _merged(probe.files, site)
+        if note:
+            found.notes.append(note)
+        rows = _rows(probe, readings, found.warm.get(probe.station, ()), surface.when)
+        if len(rows["site"]):
+            parts.append(rows)
+    return parts
+
+
+def _merged(files: Sequence[Readings], site: str) -> tuple[Readings, str]:
+    """Join readings of one sensor, one per time, and name what was left out.
+
+    Equal readings of one time are one. Of a time with several values none is used: which one is
+    right is not known.
+    """
+    time = np.concatenate([file.time for file in files])
+    value = np.concatenate([file.value for file in files])
+    pairs = np.unique(np.stack([time.astype(np.int64).astype(np.float64), value]), axis=1)
+    _, first, count = np.unique(pairs[0], return_index=True, return_counts=True)
+    once = first[count == 1]
+    note = ""
+    if (count > 1).any():
+        at = first[count > 1][0]
+        values = pairs[1][pairs[0] == pairs[0][at]]
+        when = np.datetime64(int(pairs[0][at]), "s")
+        note = (
+            f"{site}: {int((count > 1).sum())} times with several values left out, the first "
+            f"{when}Z with {', '.join(f'{v:g}' for v in values[:3])}"
+        )
+    times = pairs[0][once].astype(np.int64).astype("datetime64[s]")
+    return Readings(times, pairs[1][once]), note
 
 
 def _nothing(names: str, found: _Found, surface: SensorSelection) -> None:
     """Build the DataError that says why the archives gave no row."""
+    if any("left out" in note for note in found.notes):
+        raise DataError(f"{names}: no soil moisture reading can be used: {found.notes[0]}")
     if found.other_flags:
         raise DataError(
             f"{names}: no soil moisture reading is flagged {' or '.join(surface.flags)}; flags "
@@ -204,9 +268,7 @@ def nearest_to(readings: Readings, time_of_day: str) -> NDArray[np.int64]:
     return np.sort(best[gap[best] <= OVERPASS_SECONDS])
 
 
-def _rows(
-    station: Any, probe: Any, readings: Readings, warm: Sequence[Readings], when: str
-) -> Columns:
+def _rows(probe: _Probe, readings: Readings, warm: Sequence[Readings], when: str) -> Columns:
     """Build the rows of one sensor."""
     if when == "daily":
         time, sm, count = daily_mean(readings)
@@ -218,21 +280,19 @@ def _rows(
         time, sm = readings.time[index], readings.value[index]
         count = np.ones(len(index), np.int64)
         date = np.char.add(np.datetime_as_string(time), "Z")
-    network, name = network_and_station(probe)
-    depth = f"{probe.depth.start:g}-{probe.depth.end:g}m"
     rows = len(date)
     return {
-        "site": np.full(rows, f"{network}_{name}_{probe.instrument}_{depth}"),
+        "site": np.full(rows, probe.site),
         "date": date,
         "sm": np.round(sm, 5),
         "temp_c": np.round(_mean_at(time, warm, by_day=when == "daily"), 2),
         "readings": count,
-        "lat": np.full(rows, float(station.lat)),
-        "lon": np.full(rows, float(station.lon)),
-        "depth_from_m": np.full(rows, float(probe.depth.start)),
-        "depth_to_m": np.full(rows, float(probe.depth.end)),
-        "station": np.full(rows, f"{network}_{name}"),
-        "cluster": np.full(rows, network),
+        "lat": np.full(rows, probe.lat_lon[0]),
+        "lon": np.full(rows, probe.lat_lon[1]),
+        "depth_from_m": np.full(rows, probe.depths_m[0]),
+        "depth_to_m": np.full(rows, probe.depths_m[1]),
+        "station": np.full(rows, probe.station),
+        "cluster": np.full(rows, probe.network),
     }
 
 
@@ -253,8 +313,13 @@ def _mean_at(time: Seconds, warm: Sequence[Readings], by_day: bool) -> NDArray[n
         return np.asarray(total / count)
 
 
-def _good(sensor: Any, surface: SensorSelection, others: Counter[str]) -> Readings:
-    """Select a sensor's readings with a good flag, one per time; ``others`` counts the rest."""
+def _good(
+    sensor: Any, surface: SensorSelection, others: Counter[str]
+) -> tuple[Readings, list[str]]:
+    """Select a sensor's readings with a good flag and a possible value, and name the others.
+
+    ``others`` counts readings by other flags.
+    """
     with quiet():
         frame = sensor.read_data()
     flag = frame[f"{sensor.variable}_flag"].to_numpy().astype(np.str_)
@@ -262,8 +327,17 @@ def _good(sensor: Any, surface: SensorSelection, others: Counter[str]) -> Readin
     time = frame.index.to_numpy().astype("datetime64[s]")
     good = np.isin(flag, surface.flags) & np.isfinite(value)
     others.update(flag[~np.isin(flag, surface.flags)].tolist())
-    time, first = np.unique(time[good], return_index=True)
-    return Readings(time, value[good][first])
+    rule = _RULES[sensor.variable]
+    outside = good & rule.outside(value)
+    notes = []
+    if outside.any():
+        at = int(np.argmax(outside))
+        notes.append(
+            f"{_file(sensor)}: {int(outside.sum())} readings left out, the first {time[at]}Z: "
+            f"{value[at]:g} is not {rule.what}"
+        )
+    usable = good & ~outside
+    return Readings(time[usable], value[usable]), notes
 
 
 def _inside(sensor: Any, surface: SensorSelection) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -54,7 +55,12 @@ def opened(path: Path) -> Iterator[Archive]:
                 raise DataError(f"{path}: holds no series (*.stm); is it an ISMN archive?")
             series = sum(f.lower().endswith(".stm") for files in places.values() for f in files)
             stations, unread = [], []
-            for number, ((network, station), files) in enumerate(sorted(places.items())):
+            parts = [
+                (place, part)
+                for place, files in sorted(places.items())
+                for part in _one_file_a_sensor(files)
+            ]
+            for number, ((network, station), files) in enumerate(parts):
                 root = Path(scratch) / str(number)
                 _stage(path, root / network / station, files)
                 found = _read(root, scratch)
@@ -126,6 +132,30 @@ def _add(places: Places, inside: PurePosixPath, file: str) -> None:
     if network in ("", "/") or station in ("", "/"):
         network, station = network.strip("/") or "unknown", station.strip("/") or "unknown"
     places.setdefault((network, station), []).append(file)
+
+
+def _one_file_a_sensor(files: Sequence[str]) -> list[list[str]]:
+    """Split a station's files so that no part has two files of one sensor.
+
+    ``ismn`` keeps one file of a sensor; downloads of several periods have more. The first part
+    also has the static variables.
+
+    >>> [len(part) for part in _one_file_a_sensor(["A_sm_20150101_20151231.stm",
+    ...     "A_sm_20160101_20161231.stm", "A_ts_20150101_20151231.stm", "A_static.csv"])]
+    [3, 1]
+    """
+    parts: list[list[str]] = [[]]
+    seen: dict[str, int] = {}
+    for file in sorted(files):
+        if not file.lower().endswith(".stm"):
+            parts[0].append(file)
+            continue
+        sensor = re.sub(r"_\d{8}_\d{8}$", "", PurePosixPath(file.replace("\\", "/")).stem)
+        at = seen[sensor] = seen.get(sensor, -1) + 1
+        if at == len(parts):
+            parts.append([])
+        parts[at].append(file)
+    return parts
 
 
 def _has_series(files: Sequence[str]) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from kgsm_infer.base.errors import DataError
 from kgsm_train.sources.columns import write_source
-from kgsm_train.sources.ismn import read_ismn
+from kgsm_train.sources.ismn import SensorSelection, read_ismn
 
 pytest.importorskip("ismn", reason="the extra [ismn] is not installed")
 # a deprecation inside the ismn package, of pandas
@@ -108,3 +108,58 @@ def test_no_damage_to_an_archive_ends_in_anything_but_a_reason(tmp_path):
             table = read_ismn([root])
             assert "NETX_St2_Probe-A_0.05-0.05m" in table.columns["site"]
             write_source(root / "out.csv", table)
+
+
+def series(root, lines, year=2015, name="St1"):
+    """Write one file of one sensor; lines without the closing flag of the provider."""
+    folder = root / "NETX" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    file = f"NETX_NETX_{name}_sm_0.050000_0.050000_Probe-A_{year}0101_{year}1231.stm"
+    header = f"NETX NETX {name} 50.00000 10.00000 100.00 0.05 0.05 Probe-A\n"
+    (folder / file).write_text(header + "".join(f"{line} G OK\n" for line in lines))
+
+
+EVERY = SensorSelection(when="every")
+
+
+def test_a_time_with_two_values_is_left_out_and_named(tmp_path):
+    series(
+        tmp_path / "a", ["2015/10/25 02:00 0.21", "2015/10/25 02:00 0.31", "2015/10/25 03:00 0.23"]
+    )
+    read = read_ismn([tmp_path / "a"], EVERY)
+    assert read.columns["sm"].tolist() == [0.23]
+    assert any("1 times with several values" in n and "0.21, 0.31" in n for n in read.notes)
+
+
+@pytest.mark.parametrize("downloads", [1, 2])
+def test_two_files_of_one_sensor_are_one_series(tmp_path, downloads):
+    roots = [tmp_path / f"p{k}" for k in range(downloads)]
+    series(roots[0], ["2015/12/01 05:00 0.21"])
+    series(roots[-1], ["2016/03/01 05:00 0.31"], 2016)
+    read = read_ismn(roots, EVERY)
+    assert read.columns["sm"].tolist() == [0.21, 0.31]
+    assert not any("could not be read" in note for note in read.notes)
+
+
+def test_two_downloads_that_share_a_day_give_one_mean(tmp_path):
+    series(tmp_path / "a", ["2015/12/01 05:00 0.20", "2015/12/01 06:00 0.30"])
+    series(tmp_path / "b", ["2015/12/01 06:00 0.30", "2015/12/01 07:00 0.40"])
+    read = read_ismn([tmp_path / "a", tmp_path / "b"])
+    np.testing.assert_allclose(read.columns["sm"], [0.3])
+    assert read.columns["readings"].tolist() == [3]
+
+
+@pytest.mark.parametrize("value", ["-0.02", "21.0"])
+def test_an_impossible_reading_costs_itself_and_is_named(tmp_path, value):
+    series(tmp_path / "a", [f"2015/12/01 05:00 {value}", "2015/12/02 05:00 0.12"])
+    series(tmp_path / "a", ["2015/12/01 05:00 0.21"], name="St2")
+    read = read_ismn([tmp_path / "a"], EVERY)
+    write_source(tmp_path / "o.csv", read)
+    assert read.columns["sm"].tolist() == [0.12, 0.21]
+    assert any("St1" in n and f"{float(value):g} is not a soil moisture" in n for n in read.notes)
+
+
+def test_an_archive_of_impossible_readings_names_the_cause(tmp_path):
+    series(tmp_path / "a", ["2015/12/01 05:00 21.0"])
+    with pytest.raises(DataError, match="21 is not a soil moisture"):
+        read_ismn([tmp_path / "a"])
