@@ -26,25 +26,27 @@ app = typer.Typer(
 
 app.add_typer(data_app, name="data")
 
-ConfigArgument = Annotated[Path, typer.Argument(help="experiment, a TOML file", metavar="CONFIG")]
+ConfigArgument = Annotated[
+    Path, typer.Argument(help="experiment configuration, TOML", metavar="CONFIG")
+]
 TableOption = Annotated[
-    Path | None, typer.Option("--table", help="table to use instead of the configuration's")
+    Path | None, typer.Option("--table", help="table to read instead of that in CONFIG")
 ]
 #: Files and folders each command writes into its results folder.
 CROSSVAL = ("parts", "metrics.json", "predictions.csv", "figures", "report.html")
 FIT = ("model.onnx", "model.core.onnx", "card.json", "MODEL_CARD.md", "model.stac.json")
 EXPERIMENTS = ("experiments.json", "experiments.md")
-RunOption = Annotated[Path, typer.Option("--output", "-o", help="folder for the results")]
+RunOption = Annotated[Path, typer.Option("--output", "-o", help="folder to write the results to")]
 
 
 def main() -> None:
-    """Entry point: one-line reasons on stderr, exit codes of design §3."""
+    """Run ``kgsm-train``: one-line errors on stderr, exit codes of docs/design.md, section 3."""
     run(app, "kgsm-train")
 
 
 @contextmanager
 def _extra() -> Iterator[None]:
-    """An import that fails inside is a missing extra, exit 5."""
+    """Turn a failed import into the error of a missing extra, exit 5."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -56,7 +58,7 @@ def _extra() -> Iterator[None]:
 @app.callback()
 def _commands(context: typer.Context) -> None:
     if context.invoked_subcommand == "data":
-        return  # tables need nothing of the training side
+        return  # its commands need no training package
     with _extra():
         import onnx  # noqa: F401
         import scipy  # noqa: F401
@@ -67,15 +69,19 @@ def _commands(context: typer.Context) -> None:
 def simulate(
     output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write")],
     sites: Annotated[int, typer.Option(min=1, help="number of sites")] = 40,
-    years: Annotated[int, typer.Option(min=1, help="length of the series")] = 2,
+    years: Annotated[int, typer.Option(min=1, help="length of the series, years")] = 2,
     a: Annotated[float, typer.Option("--a", help="true A of Eq 2, linear power")] = 0.02,
     looks: Annotated[float, typer.Option(help="equivalent number of looks")] = 100.0,
-    seed: Annotated[int, typer.Option(help="same seed, same file")] = 0,
-    weather: Annotated[Path | None, typer.Option(help="file for the daily rain behind it")] = None,
+    seed: Annotated[int, typer.Option(help="seed of the random numbers")] = 0,
+    weather: Annotated[
+        Path | None, typer.Option(help="CSV file to write the daily rain to")
+    ] = None,
 ) -> None:
-    """A labelled synthetic twin with known truth.
+    """Simulate a labelled table with known truth.
 
-    It says "simulated" in every file.
+    Every file written is marked simulated.
+
+    Example: kgsm-train simulate -o twin.csv --sites 40 --years 2
     """
     from .sources.simulate import Twin, write_twin
 
@@ -90,16 +96,18 @@ def crossval(
     config: ConfigArgument,
     output: RunOption,
     table: TableOption = None,
-    jobs: Annotated[int, typer.Option(min=1, help="processes")] = os.cpu_count() or 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be trained")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="number of processes")] = os.cpu_count() or 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and end")] = False,
     probes: Annotated[
-        str, typer.Option(help="numbers of probed fields to try on new dates, such as 1,3,5")
+        str, typer.Option(help="numbers of probed fields to score on new dates, such as 1,3,5")
     ] = "",
 ) -> None:
-    """Every model on the same folds and dates, scored side by side.
+    """Cross-validate all models on the same folds and dates.
 
-    Writes metrics.json, predictions.csv, figures and report.html. A run that was stopped goes
-    on when it is called again.
+    Writes metrics.json, predictions.csv, figures and report.html. Call it again to continue an
+    interrupted run.
+
+    Example: kgsm-train crossval experiment.toml -o results
     """
     from .config import read_config
     from .evaluation.crossval import crossvalidate, plan
@@ -109,7 +117,7 @@ def crossval(
     experiment = read_config(config, table)
     counts = [int(item) for item in probes.split(",") if item.strip().isdecimal()]
     if 0 in counts or len(counts) != len(probes.split(",")) * bool(probes):
-        raise UsageError(f"--probes {probes!r} is no list of numbers above 0, such as 1,3,5")
+        raise UsageError(f"--probes {probes!r} must be whole numbers above 0, such as 1,3,5")
     say(plan(experiment, output))
     if dry_run:
         return
@@ -120,21 +128,23 @@ def crossval(
     print_scores(board)
     print_times(result.seconds)
     say(f"{output}: report.html, metrics.json, predictions.csv, figures/")
-    if board.ours in board.no_skill:  # printed last, where it is read
+    if board.ours in board.no_skill:  # last, so that it is not overlooked
         say(board.no_skill[board.ours])
 
 
 @app.command()
 def experiments(
-    plan: Annotated[Path, typer.Argument(help="variants of an experiment, a TOML file")],
+    plan: Annotated[Path, typer.Argument(help="variants of an experiment, TOML")],
     output: RunOption,
     table: TableOption = None,
-    jobs: Annotated[int, typer.Option(min=1, help="processes")] = os.cpu_count() or 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be trained")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="number of processes")] = os.cpu_count() or 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and end")] = False,
 ) -> None:
-    """Variants of an experiment, and a nested choice among them.
+    """Compare variants of an experiment, with nested selection among them.
 
     Writes experiments.json and experiments.md.
+
+    Example: kgsm-train experiments plan.toml -o results
     """
     from .evaluation.display import bars
     from .evaluation.experiments import markdown, read_plan, run_plan
@@ -158,12 +168,14 @@ def fit(
     output: RunOption,
     table: TableOption = None,
     model: Annotated[
-        str | None, typer.Option(help="instead of the model the configuration asks for")
+        str | None, typer.Option(help="model to fit instead of that in CONFIG")
     ] = None,
 ) -> None:
-    """The final model, on all labelled rows.
+    """Fit the final model on all labelled rows, and export it.
 
-    Writes model.onnx, model.core.onnx and card.json.
+    Writes model.onnx, model.core.onnx, card.json, MODEL_CARD.md and model.stac.json.
+
+    Example: kgsm-train fit experiment.toml -o results
     """
     from .config import read_config
     from .evaluation.display import bars
@@ -178,7 +190,7 @@ def fit(
         if (one.network and one.reads != "no-radar") or experiment.is_head_alone(name)
     ]
     if kind not in shippable:
-        raise UsageError(f"--model {kind!r} is none of {', '.join(shippable)}")
+        raise UsageError(f"--model {kind!r} must be one of {', '.join(shippable)}")
     own_folder(output, FIT)
     with bars() as progress:
         done = fit_and_export(experiment, output, progress, kind=kind)
@@ -194,13 +206,18 @@ def index_score(
     dry: Annotated[float, typer.Option(help="driest soil moisture, m3/m3")] = 0.05,
     wet: Annotated[float, typer.Option(help="wettest soil moisture, m3/m3")] = 0.40,
     drop: Annotated[
-        str, typer.Option(help="columns that mark labels to leave out, such as sm_copied")
+        str,
+        typer.Option(
+            help="columns that mark labels to leave out, comma-separated, such as sm_copied"
+        ),
     ] = "",
 ) -> None:
     """Score the label-free index on a labelled table, pass by pass.
 
-    Prints R, RMSE and bias for the shipped typical place and for others, and the variances of the
-    index's error. Example: kgsm-train index-score dev.csv --drop sm_copied
+    Prints R, RMSE and bias for the shipped typical place and for others, and the error variances of
+    the index.
+
+    Example: kgsm-train index-score dev.csv --drop sm_copied
     """
     from kgsm_infer.model.index import stated_limits
 
@@ -216,15 +233,21 @@ def fit_daily(
     table: Annotated[Path, typer.Argument(help="daily labels: site,date,sm", metavar="TABLE")],
     weather: Annotated[Path, typer.Option("--weather", help="daily file: site, date, rain_mm")],
     output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write")],
-    name: Annotated[str, typer.Option(help="of the set; the file's name by default")] = "",
-    licence: Annotated[str, typer.Option(help="of the labels")] = "not stated",
-    citation: Annotated[str, typer.Option(help="of the labels")] = "not stated",
-    hemisphere: Annotated[str, typer.Option(help="south or north")] = "south",
-    utc_offset_hours: Annotated[float, typer.Option(help="of labels with a time")] = 0.0,
+    name: Annotated[
+        str, typer.Option(help="name of the parameter set; default: that of the file")
+    ] = "",
+    licence: Annotated[str, typer.Option(help="licence of the labels")] = "not stated",
+    citation: Annotated[str, typer.Option(help="citation of the labels")] = "not stated",
+    hemisphere: Annotated[
+        str, typer.Option(help="hemisphere of the sites: south or north")
+    ] = "south",
+    utc_offset_hours: Annotated[float, typer.Option(help="UTC offset of labels with a time")] = 0.0,
 ) -> None:
     """Fit the daily model to labelled daily series and their rain.
 
     Sites are scored with parameters fitted without their fold, on passes simulated from the labels.
+
+    Example: kgsm-train fit-daily labels.csv --weather rain.csv -o parameters.json
     """
     from kgsm_infer.base.command import note
 
@@ -244,12 +267,15 @@ def record(
     run_folder: Annotated[Path, typer.Argument(help="folder of a cross-validation")],
     output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write")],
     docs: Annotated[
-        list[Path] | None, typer.Option(help="Markdown file whose recorded tables are renewed")
+        list[Path] | None,
+        typer.Option(help="Markdown file whose recorded tables are renewed; repeatable"),
     ] = None,
 ) -> None:
     """Record the aggregate scores of a run, for the figures in documents.
 
     The file has no value of a site or row.
+
+    Example: kgsm-train record results -o scores.json
     """
     from .evaluation.recorded import read_recorded, record, with_tables
 
@@ -270,9 +296,11 @@ def isolation(
         Path | None, typer.Option("--output", "-o", help="JSON file to record the table in")
     ] = None,
 ) -> None:
-    """How much the water cloud model changes the backscatter of a table.
+    """Measure how the water cloud model changes the backscatter of a table.
 
     Prints the shift in dB, and R of backscatter with soil moisture before and after.
+
+    Example: kgsm-train isolation experiment.toml
     """
     from .config import read_config
     from .evaluation.isolation import isolation_effects, isolation_rows

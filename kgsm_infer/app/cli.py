@@ -36,45 +36,49 @@ app.add_typer(prepare_app, name="prepare")
 ModelArgument = Annotated[
     Path,
     typer.Argument(
-        help="NAME.onnx or NAME.core.onnx; or wetness, which is shipped", metavar="MODEL"
+        help="NAME.onnx, NAME.core.onnx, or wetness for the shipped index", metavar="MODEL"
     ),
 ]
 SceneArgument = Annotated[
     Path, typer.Argument(help="scene manifest, TOML or JSON (docs/maps.md)", metavar="SCENE")
 ]
-Day = Annotated[str | None, typer.Option("--date", help="acquisition to use; the last by default")]
-Threads = Annotated[int, typer.Option(min=1, help="blocks worked on at a time")]
+Day = Annotated[str | None, typer.Option("--date", help="acquisition to map; default: the last")]
+Threads = Annotated[int, typer.Option(min=1, help="number of blocks computed in parallel")]
 Id = Annotated[
     str | None,
-    typer.Option("--id", help="property that names a paddock; else its id"),
+    typer.Option("--id", help="property with the name of a paddock; default: its id"),
 ]
 WeatherFile = Annotated[
     Path | None, typer.Option("--weather", help="daily file: site, date, rain_mm (et0_mm)")
 ]
-WeatherClock = Annotated[float, typer.Option(help="of the days in the weather file")]
+WeatherClock = Annotated[float, typer.Option(help="UTC offset of the days in the weather file")]
 Keep = Annotated[
     str | None,
-    typer.Option(help="of rows that contradict each other at one time: first, last or mean"),
+    typer.Option(
+        help="how to resolve conflicting duplicate rows: first, last or mean; default: flag them"
+    ),
 ]
 Probes = Annotated[
     Path | None,
-    typer.Option("--probes", help="site,date,sm of sensors: corrects the level of their dates"),
+    typer.Option(
+        "--probes", help="table site,date,sm of probes; corrects the mean of each of their dates"
+    ),
 ]
 AllowFuture = Annotated[
-    bool, typer.Option("--allow-future", help="use acquisitions later than tomorrow too")
+    bool, typer.Option("--allow-future", help="also use acquisitions later than tomorrow")
 ]
-Engine = Annotated[str, typer.Option(help="auto, native or onnxruntime")]
+Engine = Annotated[str, typer.Option(help="inference engine: auto, native or onnxruntime")]
 LayerOption = Annotated[
-    str | None, typer.Option("--layer", help="layer of the outlines, where the file has several")
+    str | None, typer.Option("--layer", help="layer of a file with several layers of outlines")
 ]
 Network = Annotated[
-    bool, typer.Option("--allow-network", help="a scene's files may be addresses that are fetched")
+    bool, typer.Option("--allow-network", help="download files of a scene that are URLs")
 ]
-Quicklook = Annotated[Path | None, typer.Option("--quicklook", help="PNG to draw")]
+Quicklook = Annotated[Path | None, typer.Option("--quicklook", help="PNG file to draw")]
 
 
 def main() -> None:
-    """Entry point: one-line reasons on stderr, exit codes of design §3."""
+    """Run ``kgsm-infer``: one-line errors on stderr, exit codes of docs/design.md, section 3."""
     run(app, "kgsm-infer")
 
 
@@ -82,7 +86,10 @@ def main() -> None:
 def _version(
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback behind an error; anywhere.")
+        bool,
+        typer.Option(
+            "--debug", help="Show the traceback of an error; allowed anywhere on the line."
+        ),
     ] = False,
 ) -> None:
     if version:
@@ -103,7 +110,9 @@ def predict(
     weather_utc_offset_hours: WeatherClock = 0.0,
     past: Annotated[
         Path | None,
-        typer.Option(help="file of what each place has shown; read, then TABLE is added to it"),
+        typer.Option(
+            help="state file with the history of each place; read, then updated with TABLE"
+        ),
     ] = None,
     hold_vegetation: Annotated[
         float,
@@ -114,13 +123,15 @@ def predict(
         ),
     ] = 0.0,
     allow_future: AllowFuture = False,
-    threads: Annotated[int, typer.Option(min=1, help="tiles worked on at once")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="number of tiles computed in parallel")] = 1,
     engine: Engine = "auto",
 ) -> None:
-    """Soil moisture for every row of TABLE.
+    """Retrieve soil moisture for every row of TABLE.
 
-    One output row per input row, in the same order. TABLE - is standard input, -o - standard
-    output.
+    Writes one row per input row, in the same order. TABLE - reads standard input, -o - writes
+    standard output.
+
+    Example: kgsm-infer predict model.onnx observations.csv -o sm.csv
     """
     from ..model.model import load
     from ..tables.table import leave_out_future
@@ -142,16 +153,16 @@ def predict(
         compared = compare_table(observations, loaded.looks_back(), rule, state.past, steps)
         read, thin = compared.table, compared.missing
     result = loaded.predict(read, thin=thin, hold_vegetation_days=hold_vegetation)
-    beside = None
+    further = None
     if probes is not None:
         from ..probes import correct_rows, read_probes
 
         corrected = correct_rows(loaded.card, observations, result, read_probes(probes))
-        result, beside = corrected.result, corrected.columns()
+        result, further = corrected.result, corrected.columns()
         for text in corrected.notes:
             note(text)
-    write_retrieval(output, observations, result, beside=beside, simulated=loaded.card.simulated)
-    if past is not None:  # after the numbers: a call that is cut off may be made again
+    write_retrieval(output, observations, result, further=further, simulated=loaded.card.simulated)
+    if past is not None:  # after the results, so that an interrupted call can be repeated
         from ..context.state_file import write_past
 
         write_past(past, compared.past)
@@ -167,9 +178,10 @@ def map_command(
     scene: SceneArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help=".tif (COG), .nc or .zarr")],
     date: Day = None,
-    every: Annotated[bool, typer.Option("--all-dates", help="every acquisition")] = False,
+    every: Annotated[bool, typer.Option("--all-dates", help="map every acquisition")] = False,
     fields: Annotated[
-        Path | None, typer.Option("--fields", help="outlines, for field context and quick look")
+        Path | None,
+        typer.Option("--fields", help="outlines of fields, for field context and quick look"),
     ] = None,
     id_property: Id = None,
     layer: LayerOption = None,
@@ -182,9 +194,11 @@ def map_command(
     network: Network = False,
     engine: Engine = "auto",
 ) -> None:
-    """A map of a scene: soil moisture, interval, flags.
+    """Map a scene: soil moisture, interval and flags.
 
-    A run that was stopped goes on when it is called again.
+    Call it again to continue an interrupted run.
+
+    Example: kgsm-infer map model.onnx scene.toml -o sm.tif
     """
     from ..base.progress import pixels_bar
     from ..maps.run import map_scene
@@ -234,16 +248,18 @@ def paddocks(
     id_property: Id = None,
     layer: LayerOption = None,
     column: Annotated[
-        str | None, typer.Option("--column", help="table column of the ids; field, else site")
+        str | None,
+        typer.Option("--column", help="table column of the ids; default: field, else site"),
     ] = None,
     date: Day = None,
-    every: Annotated[bool, typer.Option("--all-dates", help="every acquisition")] = False,
+    every: Annotated[bool, typer.Option("--all-dates", help="summarise every acquisition")] = False,
     keep: Keep = None,
     probes: Probes = None,
     weather: WeatherFile = None,
     weather_utc_offset_hours: WeatherClock = 0.0,
     min_valid: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="least share of a paddock with a number")
+        float,
+        typer.Option(min=0.0, max=1.0, help="smallest share of a paddock with a value, 0 to 1"),
     ] = 0.5,
     quicklook: Quicklook = None,
     allow_future: AllowFuture = False,
@@ -251,9 +267,11 @@ def paddocks(
     network: Network = False,
     engine: Engine = "auto",
 ) -> None:
-    """One line per paddock, from a table or a scene.
+    """Summarise soil moisture per paddock, from a table or a scene.
 
-    Mean, median, p10, p90, interval, share with a number, flags, and why there is no number.
+    Writes mean, median, p10, p90, interval, share of pixels with a value and flags.
+
+    Example: kgsm-infer paddocks model.onnx scene.toml fields.geojson -o paddocks.csv
     """
     from ..model.model import load
     from ..paddocks.of_table import paddocks_of_table, rows_without_outline
@@ -324,29 +342,35 @@ def wetness(
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="a table's: .csv, .parquet; a map's: .tif, .nc, .zarr"),
+        typer.Option(
+            "--output", "-o", help="for a table .csv or .parquet, for a scene .tif, .nc or .zarr"
+        ),
     ],
     dry: Annotated[
         float | None, typer.Option(help="driest soil moisture of these fields, m3/m3")
     ] = None,
-    wet: Annotated[float | None, typer.Option(help="wettest, m3/m3")] = None,
+    wet: Annotated[
+        float | None, typer.Option(help="wettest soil moisture of these fields, m3/m3")
+    ] = None,
     sand: Annotated[
         float | None, typer.Option(help="mass fraction of sand, 0 to 1, instead of --dry, --wet")
     ] = None,
     clay: Annotated[float | None, typer.Option(help="mass fraction of clay, 0 to 1")] = None,
     date: Day = None,
     every: Annotated[
-        bool, typer.Option("--all-dates", help="every acquisition of a scene")
+        bool, typer.Option("--all-dates", help="map every acquisition of a scene")
     ] = False,
     allow_future: AllowFuture = False,
     threads: Threads = 2,
 ) -> None:
     """Compute the label-free wetness index; no probe is needed.
 
-    0 is dry and 1 wet by the past of each place, half of it the place and half the mean over the
-    fields of the pass. VH alone is read. It becomes m3/m3 only between limits: --dry and --wet, the
-    texture in --sand and --clay, or a table's columns sand and clay (fractions; Saxton & Rawls
-    2006). Example: kgsm-infer wetness observations.csv -o wetness.csv
+    0 is dry and 1 is wet, relative to the history of each place. The place and the mean over the
+    fields of the pass have equal weight. Only VH is read. The index is converted to m3/m3 only
+    between limits: --dry and --wet, the texture in --sand and --clay, or the columns sand and clay
+    of a table (fractions; Saxton & Rawls 2006).
+
+    Example: kgsm-infer wetness observations.csv -o wetness.csv
     """
     from ..model.index import stated_limits, wetness_model
     from .index_table import wetness_of_table
@@ -381,15 +405,18 @@ def wetness(
 @app.command()
 def info(
     model: ModelArgument,
-    as_json: Annotated[bool, typer.Option("--json", help="the card as JSON")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the card as JSON")] = False,
 ) -> None:
-    """What a model is, what it reads, and how well it did."""
+    """Describe a model: kind, inputs and validation scores.
+
+    Example: kgsm-infer info model.onnx
+    """
     from ..model.onnx_reader import other_sibling, read_model_file
     from .output import describe
 
     file = read_model_file(model)
     if name := other_sibling(file):
-        note(f"{name} is of another export; copy both files from one, or use this one alone")
+        note(f"{name} belongs to another export; copy both files of one export, or remove it")
     say(file.card.to_json() if as_json else describe(file))
 
 
@@ -398,7 +425,7 @@ for command in (daily, plot, isolate, invert, watch, serve):
 
 
 def _of_model(model: Path, *others: str | Path | None) -> list[str | Path | None]:
-    """A model file, its sibling beside it, and whatever else a command reads."""
+    """List the files that a command reads: the model file, its sibling, and ``others``."""
     stem = model.name.removesuffix(".onnx").removesuffix(".core")
     pair = [model.with_name(f"{stem}.onnx"), model.with_name(f"{stem}.core.onnx")]
     return [model, *(file for file in pair if file.exists()), *others]
@@ -421,7 +448,7 @@ def _simulated(model: Model, scene: bool = False) -> None:
 def _read_for(
     model: Model, path: Path, keep: str | None, weather: Path | None, clock: float
 ) -> Table:
-    """A table with what a model reads, the weather file's features among it."""
+    """Read a table with the columns of a model, including features of the weather file."""
     from ..tables.weather import table_with_weather
 
     table = table_with_weather(

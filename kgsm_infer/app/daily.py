@@ -1,4 +1,4 @@
-"""``kgsm-infer daily``: parse, call :func:`kgsm_infer.daily.command.run_daily`, print."""
+"""Command ``kgsm-infer daily``: parse, call :func:`kgsm_infer.daily.command.run_daily`, print."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def daily(
     values: Annotated[
         Path,
         typer.Argument(
-            help="what predict, paddocks --all-dates or wetness wrote; or a table with --model",
+            help="output of predict, paddocks --all-dates or wetness; or a table with --model",
             metavar="VALUES",
         ),
     ],
@@ -24,56 +24,69 @@ def daily(
         Path | None, typer.Option("--weather", help="daily file: date, rain_mm (site)")
     ] = None,
     parameters: Annotated[
-        str, typer.Option(help="shipped set, or a file that kgsm-train fit-daily wrote")
+        str,
+        typer.Option(
+            help="shipped parameter set (oznet), or an output file of kgsm-train fit-daily"
+        ),
     ] = "oznet",
     model: Annotated[
-        Path | None, typer.Option(help="model whose card has the errors of a pass")
+        Path | None, typer.Option(help="model whose card gives the errors of a pass")
     ] = None,
     sd_point: Annotated[
-        float | None, typer.Option(help="error of one paddock in one pass, m3/m3")
+        float | None,
+        typer.Option(help="standard deviation of the error of one paddock in one pass, m3/m3"),
     ] = None,
     sd_date: Annotated[
-        float | None, typer.Option(help="error that all paddocks of a pass share, m3/m3")
+        float | None,
+        typer.Option(
+            help="standard deviation of the error shared by all paddocks of a pass, m3/m3"
+        ),
     ] = None,
     irrigation: Annotated[
         Path | None, typer.Option("--irrigation", help="paddock,date,mm; past and planned")
     ] = None,
     today: Annotated[
-        str | None, typer.Option(help="later weather is forecast; the local date by default")
+        str | None,
+        typer.Option(help="date after which weather is forecast; default: the local date"),
     ] = None,
-    utc_offset_hours: Annotated[float, typer.Option(help="of local days")] = 0.0,
+    utc_offset_hours: Annotated[float, typer.Option(help="UTC offset of local days")] = 0.0,
     rain_day_ends: Annotated[
         float, typer.Option(help="local hour at which a rain day ends; 9 for SILO")
     ] = 24.0,
     hemisphere: Annotated[
-        str | None, typer.Option(help="south or north; that of the parameters by default")
+        str | None, typer.Option(help="south or north; default: that of the parameters")
     ] = None,
     smooth: Annotated[
-        bool, typer.Option("--smooth", help="for archives: use later passes too")
+        bool, typer.Option("--smooth", help="also use later passes, for archives")
     ] = False,
     settings: Annotated[
         Path | None,
         typer.Option("--settings", help="limits of each paddock: CSV, or outlines' properties"),
     ] = None,
-    wilting_point: Annotated[float | None, typer.Option(help="m3/m3")] = None,
-    field_capacity: Annotated[float | None, typer.Option(help="m3/m3")] = None,
-    root_depth_mm: Annotated[float | None, typer.Option(help="for millimetres to refill")] = None,
+    wilting_point: Annotated[float | None, typer.Option(help="wilting point, m3/m3")] = None,
+    field_capacity: Annotated[float | None, typer.Option(help="field capacity, m3/m3")] = None,
+    root_depth_mm: Annotated[
+        float | None, typer.Option(help="depth of the root zone, for millimetres to refill")
+    ] = None,
     refill_percent: Annotated[
         float | None, typer.Option(help="threshold of available water, for days left")
     ] = None,
-    sand: Annotated[float | None, typer.Option(help="mass fraction, 0 to 1")] = None,
-    clay: Annotated[float | None, typer.Option(help="mass fraction, 0 to 1")] = None,
+    sand: Annotated[float | None, typer.Option(help="mass fraction of sand, 0 to 1")] = None,
+    clay: Annotated[float | None, typer.Option(help="mass fraction of clay, 0 to 1")] = None,
     learn_limits: Annotated[
-        bool, typer.Option("--learn-limits", help="limits from a year of the paddock's values")
+        bool,
+        typer.Option("--learn-limits", help="learn limits from a year of values of each paddock"),
     ] = False,
     allow_future: Annotated[
         bool, typer.Option("--allow-future", help="accept passes later than tomorrow")
     ] = False,
 ) -> None:
-    """Soil moisture of every paddock on every day, from passes and rain.
+    """Estimate daily soil moisture from passes and rain.
 
-    Days after the last weather row, and all days without --weather, go back to the paddock's mean
-    with a widening band. See docs/daily.md.
+    After the last weather row, and without --weather, estimates return to the mean of the paddock
+    and the band widens. See docs/daily.md.
+
+    Example: kgsm-infer daily paddocks.csv -o daily.csv --weather rain.csv
     """
     from ..daily.command import Request, run_daily
     from ..daily.units import Stated

@@ -20,9 +20,10 @@ def wetness_of_table(
     tell: Callable[[str], None] = lambda text: None,
     allow_future: bool = False,
 ) -> str:
-    """``site,date,wetness,flags`` of a table, and ``sm,sm_dry,sm_wet`` where there are limits:
-    those stated, or those of its columns ``sand`` and ``clay``. Returns what was written, in
-    words. A table without ``field`` has fields of one site each.
+    """Write ``site,date,wetness,flags`` of a table, with limits also ``sm,sm_dry,sm_wet``.
+
+    limits: of soil moisture; None for those of the columns ``sand`` and ``clay``, if present.
+    Without a column ``field`` each site is a field. Returns a summary of the rows written.
 
     tell: called with each note on reading the table. The differing cells of conflicting duplicate
     rows are left empty, and acquisitions of the future left out, as in ``predict``.
@@ -33,7 +34,7 @@ def wetness_of_table(
     features = model.table_features()
     if limits is None and {"sand", "clay"} <= set(sheet.columns):
         features = (*features, "sand", "clay")
-    # read once: standard input has nothing to say a second time
+    # read once: standard input cannot be read again
     table = table_of(sheet, features, (), once=True, keep="empty", reads=model.columns_read())
     if not allow_future:
         table = leave_out_future(table)
@@ -42,13 +43,13 @@ def wetness_of_table(
     limits = limits_of_table(table) if limits is None else limits
     result = wetness_of(table)
     columns: dict[str, ArrayLike] = {"wetness": result.sm}
-    told = ""
+    with_limits = ""
     if limits is not None:
         dry, wet = (
             np.broadcast_to(np.asarray(part, np.float64), result.sm.shape)
             for part in (limits.dry, limits.wet)
         )
         columns |= {"sm": dry + (wet - dry) * result.sm, "sm_dry": dry, "sm_wet": wet}
-        told = f"; m3/m3 between limits ({limits.source})"
+        with_limits = f"; m3/m3 between limits ({limits.source})"
     write_columns(output, table, columns, result.flags)
-    return summary(result.sm, result.flags) + told
+    return summary(result.sm, result.flags) + with_limits

@@ -1,4 +1,4 @@
-"""What the commands write and say: result tables, counts of reasons, the model in words."""
+"""Outputs of the commands: result tables, counts of flags, descriptions of a model."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def write_retrieval(
     result: Retrieval,
     *,
     simulated: bool = False,
-    beside: Mapping[str, ArrayLike] | None = None,
+    further: Mapping[str, ArrayLike] | None = None,
 ) -> None:
-    """Write ``site,date,sm,sm_lower,sm_upper,soil_db,flags``, one line per row of the file read.
+    """Write ``site,date,sm,sm_lower,sm_upper,soil_db,flags``, one row per row of the file read.
 
-    An index has neither interval nor soil: its table is ``site,date,wetness,flags``.
-    simulated: adds a column ``source`` that says so in every line.  beside: further columns.
+    Of an index it writes ``site,date,wetness,flags``.
+    simulated: adds a column ``source`` with the value ``simulated``.  further: more columns.
     """
     columns: dict[str, ArrayLike] = {**result.columns()}
     if result.quantity is not SOIL_MOISTURE:
         columns = {result.quantity.column: result.sm}
-    write_columns(path, table, {**columns, **(beside or {})}, result.flags, simulated)
+    write_columns(path, table, {**columns, **(further or {})}, result.flags, simulated)
 
 
 def write_isolated(path: Path, table: Table, soil: Isolated) -> None:
-    """``site,date,soil_db,soil_fraction,flags``, one line per row of the file read."""
+    """Write ``site,date,soil_db,soil_fraction,flags``, one row per row of the file read."""
     columns: dict[str, ArrayLike] = {
         "soil_db": soil.soil_db,
         "soil_fraction": soil.soil_fraction,
@@ -48,7 +48,7 @@ def write_isolated(path: Path, table: Table, soil: Isolated) -> None:
 
 
 def summary(value: NDArray[np.float32], mask: NDArray[np.uint16]) -> str:
-    """Rows with and without a number, and how often each flag was raised.
+    """Count rows with a number, and rows of each flag.
 
     >>> summary(np.float32([0.2, np.nan]), np.uint16([0, flags.MISSING_INPUT]))
     '2 rows, 1 with a number; missing_input 1'
@@ -65,7 +65,7 @@ def summary(value: NDArray[np.float32], mask: NDArray[np.uint16]) -> str:
 
 
 def describe(file: ModelFile) -> str:
-    """A model in words: what it is, what it reads, how well it did."""
+    """Describe a model as text: kind, inputs, physics, scores and training data."""
     card = file.card
     if card.quantity == "wetness":
         return _index_in_words(file)
@@ -135,7 +135,7 @@ def _index_in_words(file: ModelFile) -> str:
 
 
 def in_words(card: Card) -> list[str]:
-    """The physics head and its history, a line each, as a soil scientist would say them."""
+    """Describe the physics head and the history, one line each."""
     lines = []
     head = card.head
     if head is not None:
@@ -145,7 +145,7 @@ def in_words(card: Card) -> list[str]:
             f"  {term.slope:+.3f} for each {_of_term(term.channel, term.lag)}"
             for term in head.terms
         ]
-        lines.append(f"  {head.shrink:+.2f} of what the LSTM adds or takes away")
+        lines.append(f"  {head.shrink:+.2f} of the LSTM's output")
     return [*lines, *_history_in_words(card)]
 
 
@@ -157,16 +157,15 @@ def _history_in_words(card: Card) -> list[str]:
     ]
     if histories:
         span = {
-            "past": "the acquisitions up to the one asked for",
-            "all": "the whole archive, later acquisitions too",
+            "past": "its acquisitions up to the target",
+            "all": "its whole archive, later acquisitions too",
         }[card.history.span]
         lines.append(f"history: a place is compared with {span}")
         for pol, typical in card.history.typical.items():
             if any(name.startswith(f"{pol}_anomaly") for name in histories):
                 lines.append(
                     f"  {pol.upper()} of a typical place: {typical.usual_db:.1f} dB, swinging by "
-                    f"{typical.swing_db:.1f} dB; it counts as {typical.looks:g} looks beside a "
-                    "place's own"
+                    f"{typical.swing_db:.1f} dB, weighted as {typical.looks:g} looks"
                 )
     return lines
 
@@ -195,14 +194,14 @@ def _scores(validation: Mapping[str, object]) -> str:
     regimes = {str(validation.get("regime", "new groups")): validation}
     if isinstance(other, Mapping):
         regimes |= other
-    told = [f"{name}: {_regime(one)}" for name, one in regimes.items()]
+    parts = [f"{name}: {_regime(one)}" for name, one in regimes.items()]
     if validation.get("note"):
-        told.append(f"no score on new dates: {validation['note']}")
-    return "; ".join(told)
+        parts.append(f"no score on new dates: {validation['note']}")
+    return "; ".join(parts)
 
 
 def _regime(scores: Mapping[str, object]) -> str:
-    """R and RMSE of rows and of field means, and what they rest on."""
+    """Format R and RMSE of rows and of field means, with their counts."""
     text = f"{_r_and_rmse(scores)}, n {scores.get('n')}, {scores.get('groups')} groups"
     if scores.get("dates"):
         text += f", {scores['dates']} dates"
@@ -232,7 +231,7 @@ def write_columns(
     mask: NDArray[np.uint16],
     simulated: bool = False,
 ) -> None:
-    """``site,date``, the columns (R,) and ``flags``, one line per row of the file read."""
+    """Write ``site,date``, the columns (R,) and ``flags``, one row per row of the file read."""
     values, code = np.unique(table.as_given(mask), return_inverse=True)
     words = TextColumn.of(flags.names(int(value)) for value in values).take(code)
     date_text = table.date_text if table.given is None else table.given.date_text

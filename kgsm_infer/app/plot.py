@@ -1,4 +1,4 @@
-"""``kgsm-infer plot``: parse, read the series, draw, print."""
+"""Command ``kgsm-infer plot``: parse, read the series, draw, print."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from ..base.files import preflight
 def plot(
     values: Annotated[
         Path,
-        typer.Argument(help="what daily, predict or paddocks wrote", metavar="VALUES"),
+        typer.Argument(help="output of daily, predict or paddocks", metavar="VALUES"),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help=".png, .svg or .html")],
     paddock: Annotated[
-        list[str] | None, typer.Option("--paddock", help="id; again for several; all by default")
+        list[str] | None,
+        typer.Option("--paddock", help="id of a paddock; repeatable; default: all"),
     ] = None,
     column: Annotated[
         str | None,
-        typer.Option("--column", help="available_percent or refill_mm instead of the moisture"),
+        typer.Option(
+            "--column",
+            help="column to draw: available_percent or refill_mm; default: soil moisture",
+        ),
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="line to draw, in the unit of the axis")
@@ -30,7 +34,10 @@ def plot(
 ) -> None:
     """Draw the chart of a paddock, or a sheet of all.
 
-    Days are a line with a band, passes dots, rain bars, the outlook dashed. See docs/daily.md.
+    Days are a line with a band, passes are dots, rain is bars, the outlook is dashed. See
+    docs/daily.md.
+
+    Example: kgsm-infer plot daily.csv -o daily.png --paddock north
     """
     from ..daily.chart import SUFFIXES, draw_series
     from ..daily.series import read_series, select
@@ -40,6 +47,6 @@ def plot(
     chosen = select(series, paddock or [])
     notes(series.notes)
     draw_series(output, series, chosen, threshold)
-    said = "1 paddock" if len(chosen) == 1 else f"{len(chosen)} paddocks"
+    count = "1 paddock" if len(chosen) == 1 else f"{len(chosen)} paddocks"
     simulated = "; the values come from simulated data" if series.simulated else ""
-    say(f"{output}: {said} of {values}{simulated}", output)
+    say(f"{output}: {count} of {values}{simulated}", output)

@@ -1,4 +1,4 @@
-"""``kgsm-infer isolate`` and ``invert``: the water cloud model alone, on a table."""
+"""Commands ``kgsm-infer isolate`` and ``invert``: the water cloud model alone, on a table."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ OutOption = Annotated[Path, typer.Option("--output", "-o", help="CSV or Parquet 
 A = Annotated[float, typer.Option("--a", help="A of Eq 2, linear power")]
 B = Annotated[float, typer.Option("--b", help="B of Eq 5, m2 per kg")]
 E = Annotated[float, typer.Option("--e", help="E of Eq 2")]
-Pol = Annotated[str, typer.Option("--polarisation", help="vh or vv")]
+Pol = Annotated[str, typer.Option("--polarisation", help="polarisation: vh or vv")]
 Vegetation = Annotated[
-    str, typer.Option("--vegetation", help="where VWC comes from: ndvi or vwc_kg_m2")
+    str, typer.Option("--vegetation", help="column of the vegetation: ndvi or vwc_kg_m2")
 ]
 Angle = Annotated[
-    str, typer.Option("--angle", help="incidence angle: degrees for all, 'column' or 'normalise'")
+    str,
+    typer.Option(
+        "--angle", help="incidence angle: degrees of all rows, column (angle_deg) or normalise"
+    ),
 ]
 
 
@@ -37,9 +40,11 @@ def isolate(
     vegetation: Vegetation = "ndvi",
     angle: Angle = "40",
 ) -> None:
-    """Backscatter of the soil below the vegetation (Eq 12).
+    """Compute the soil backscatter below the vegetation (Eq 12).
 
-    Writes soil_db, soil_fraction and flags, one line per row of TABLE.
+    Writes soil_db, soil_fraction and flags, one row per row of TABLE.
+
+    Example: kgsm-infer isolate observations.csv -o soil.csv --a 0.02
     """
     from .output import summary, write_isolated
     from .wcm_table import isolate_table, wcm_of
@@ -63,9 +68,11 @@ def invert(
     vegetation: Vegetation = "ndvi",
     angle: Angle = "40",
 ) -> None:
-    """Soil moisture by the water cloud model alone (Eq 6).
+    """Retrieve soil moisture by the water cloud model (Eq 6).
 
-    Writes sm, soil_db and flags, one line per row of TABLE.
+    Writes sm, soil_db and flags, one row per row of TABLE.
+
+    Example: kgsm-infer invert observations.csv -o sm.csv --a 0.02 --c -20 --d 25
     """
     from .output import summary, write_retrieval
     from .wcm_table import invert_table, wcm_of
@@ -78,7 +85,7 @@ def invert(
 
 
 def read_rows(path: Path) -> Table:
-    """The table, told what was decided in reading it; a site may stand twice at one time."""
+    """Read a table and print its notes; duplicate rows of a site and time are allowed."""
     from ..tables.table import read_table
 
     table = read_table(path, once=False)

@@ -1,4 +1,4 @@
-"""The water cloud model alone on a table: isolation (Eq 12) and inversion (Eq 6)."""
+"""Apply the water cloud model alone to a table: isolation (Eq 12) and inversion (Eq 6)."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from ..tables.table import Table
 
 
 def wcm_of(a: float, b: float, e: float, vegetation: str, angle: str) -> Wcm:
-    """A parameter set from command-line words.
+    """Build water cloud parameters from command-line values.
 
     vegetation: ``ndvi`` or ``vwc_kg_m2``.  angle: a number of degrees for every row,
-    ``column`` or ``normalise``. UsageError says what a word should be.
+    ``column`` or ``normalise``. UsageError names the allowed values.
 
     >>> wcm_of(0.02, 0.084, 0.0, "ndvi", "37.5").angle_ref_deg
     37.5
     """
     rules = {"ndvi": "foliage", "vwc_kg_m2": "column"}
     if vegetation not in rules:
-        raise UsageError(f"--vegetation {vegetation!r} is neither ndvi nor vwc_kg_m2")
+        raise UsageError(f"--vegetation {vegetation!r} must be ndvi or vwc_kg_m2")
     angle_rule, angle_ref_deg = angle, 40.0
     if angle not in ("column", "normalise"):
         try:
             angle_rule, angle_ref_deg = "constant", float(angle)
         except ValueError:
             raise UsageError(
-                f"--angle {angle!r} is neither a number of degrees, 'column' nor 'normalise'"
+                f"--angle {angle!r} must be a number of degrees, 'column' or 'normalise'"
             ) from None
     try:
         return Wcm(
@@ -50,9 +50,9 @@ def wcm_of(a: float, b: float, e: float, vegetation: str, angle: str) -> Wcm:
 
 
 def isolate_table(table: Table, wcm: Wcm, polarisation: str) -> Isolated:
-    """Isolation of every row. DataError where a column the WCM reads is absent."""
+    """Isolate the soil backscatter of every row; DataError if a column is missing."""
     if polarisation not in ("vh", "vv"):
-        raise UsageError(f"--polarisation {polarisation!r} is neither vh nor vv")
+        raise UsageError(f"--polarisation {polarisation!r} must be vh or vv")
     angle = "angle_deg" if wcm.needs_angle else None
     observed = observe(table, InputColumns(f"{polarisation}_db", wcm.vegetation_name, angle))
     soil = isolate_observed(wcm, observed)
@@ -65,7 +65,7 @@ def isolate_table(table: Table, wcm: Wcm, polarisation: str) -> Isolated:
 
 
 def invert_table(table: Table, wcm: Wcm, polarisation: str, c_db: float, d_db: float) -> Retrieval:
-    """SM of the WCM for every row, clipped to its limits with ``sm_clipped``."""
+    """Compute SM of the WCM for every row, clipped to its limits with ``sm_clipped``."""
     soil = isolate_table(table, wcm, polarisation)
     try:
         sm = kernels.invert(soil.soil_db, c_db, d_db)

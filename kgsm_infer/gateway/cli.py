@@ -10,12 +10,16 @@ import typer
 from ..base.command import note, say
 
 GatewayArgument = Annotated[Path, typer.Argument(help="gateway.toml (docs/gateway.md)")]
-Proxy = Annotated[bool, typer.Option("--behind-proxy", help="a proxy on this network does TLS")]
+Proxy = Annotated[
+    bool, typer.Option("--behind-proxy", help="a proxy on this network terminates TLS")
+]
 
 
 def watch(
     gateway: GatewayArgument,
-    once: Annotated[bool, typer.Option("--once", help="process what is there, then end")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="process the files present, then end")
+    ] = False,
     proxy: Proxy = False,
     back: Annotated[bool, typer.Option("--roll-back", help="restore the previous model")] = False,
     remove: Annotated[
@@ -25,7 +29,9 @@ def watch(
 ) -> None:
     """Process incoming scenes and tables, and publish the results.
 
-    Files dropped into a folder are checked, retrieved, stored, published and served.
+    Checks the files in the spool folder, retrieves soil moisture, stores, publishes and serves it.
+
+    Example: kgsm-infer watch gateway.toml
     """
     from .config import read_gateway
     from .service.loop import remove_acquisition, roll_back_model, watch
@@ -43,9 +49,11 @@ def watch(
 
 
 def serve(gateway: GatewayArgument, proxy: Proxy = False) -> None:
-    """Serve the API and the page of a gateway alone.
+    """Serve only the API and the page of a gateway.
 
-    For a gateway whose watch runs without them (with_watch = false).
+    Use it for a gateway whose watch runs without them (with_watch = false).
+
+    Example: kgsm-infer serve gateway.toml
     """
     from .config import read_gateway
     from .service.loop import serve

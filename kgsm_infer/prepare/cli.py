@@ -1,4 +1,4 @@
-"""``kgsm-infer prepare``: parse, call one function of this wing, print."""
+"""Commands ``kgsm-infer prepare``: parse, call one function of this package, print."""
 
 from __future__ import annotations
 
@@ -15,23 +15,31 @@ Fields = Annotated[
     Path | None, typer.Option("--fields", help="paddock outlines; their bounds are prepared")
 ]
 Bounds = Annotated[
-    str | None, typer.Option("--bounds", help="west,south,east,north in degrees, instead")
+    str | None,
+    typer.Option("--bounds", help="bounds instead of --fields: west,south,east,north in degrees"),
 ]
-Crs = Annotated[str | None, typer.Option("--crs", help="CRS of the grid; its UTM zone by default")]
-Resolution = Annotated[float, typer.Option("--resolution", help="m per pixel")]
+Crs = Annotated[str | None, typer.Option("--crs", help="CRS of the grid; default: its UTM zone")]
+Resolution = Annotated[float, typer.Option("--resolution", help="pixel size, m")]
 Heights = Annotated[
-    str | None, typer.Option("--heights", help="ellipsoid, egm96 or egm2008, if a DEM is mute")
+    str | None,
+    typer.Option(
+        "--heights", help="vertical datum of a DEM that states none: ellipsoid, egm96 or egm2008"
+    ),
 ]
 Geoid = Annotated[
-    Path | None, typer.Option("--geoid", help="raster of the geoid over the ellipsoid, m")
+    Path | None, typer.Option("--geoid", help="raster of the geoid height above the ellipsoid, m")
 ]
-Gamma0 = Annotated[bool, typer.Option("--gamma0", help="terrain-flattened gamma0")]
-Collection = Annotated[list[str] | None, typer.Option("--collection", help="ids; all by default")]
+Gamma0 = Annotated[bool, typer.Option("--gamma0", help="write terrain-flattened gamma0")]
+Collection = Annotated[
+    list[str] | None, typer.Option("--collection", help="collection id; repeatable; default: all")
+]
 Radar = Annotated[
-    str | None, typer.Option("--radar", help="gamma0, sigma0, gamma0_db or sigma0_db")
+    str | None,
+    typer.Option("--radar", help="radar quantity: gamma0, sigma0, gamma0_db or sigma0_db"),
 ]
 AngleDeg = Annotated[
-    float | None, typer.Option("--angle", help="degrees, for items without an angle")
+    float | None,
+    typer.Option("--angle", help="incidence angle in degrees of items that state none"),
 ]
 BoaOffset = Annotated[
     float | None,
@@ -40,7 +48,7 @@ BoaOffset = Annotated[
         help="added to Sentinel-2 numbers whose processing baseline is not stated: -1000 or 0",
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would be done")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="show the plan and end")]
 Method = Annotated[
     str,
     typer.Option(
@@ -50,8 +58,10 @@ Method = Annotated[
 ]
 FirstDay = Annotated[str | None, typer.Option("--from", help="first day, 2016-02-05")]
 LastDay = Annotated[str | None, typer.Option("--to", help="last day")]
-Radius = Annotated[int, typer.Option("--radius", help="half the window, pixels")]
-Patch = Annotated[int, typer.Option("--patch", help="pixels that similar values are judged over")]
+Radius = Annotated[int, typer.Option("--radius", help="half width of the window, pixels")]
+Patch = Annotated[
+    int, typer.Option("--patch", help="side of the patches over which sigma is computed, pixels")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -67,9 +77,12 @@ def prepare(
     resolution: Resolution = 10.0,
     crs: Crs = None,
     safe: Annotated[
-        list[Path] | None, typer.Option("--safe", help=".SAFE folders; need --dem")
+        list[Path] | None,
+        typer.Option("--safe", help=".SAFE folder of a GRD product; repeatable; needs --dem"),
     ] = None,
-    dem: Annotated[list[Path] | None, typer.Option("--dem", help="heights")] = None,
+    dem: Annotated[
+        list[Path] | None, typer.Option("--dem", help="DEM; repeatable for tiles")
+    ] = None,
     heights: Heights = None,
     geoid: Geoid = None,
     gamma0: Gamma0 = False,
@@ -80,19 +93,25 @@ def prepare(
     radar: Radar = None,
     angle: AngleDeg = None,
     optical: Annotated[
-        list[Path] | None, typer.Option("--optical", help="folders of Landsat, Sentinel-2")
+        list[Path] | None,
+        typer.Option("--optical", help="folder of Landsat or Sentinel-2 products; repeatable"),
     ] = None,
     coarse: Annotated[
-        list[Path] | None, typer.Option("--coarse", help="folders of MODIS; days are fused")
+        list[Path] | None,
+        typer.Option("--coarse", help="folder of MODIS products for fusion; repeatable"),
     ] = None,
     static: Annotated[
-        list[str] | None, typer.Option("--static", help="clay=clay.tif; a layer without a date")
+        list[str] | None,
+        typer.Option("--static", help="static layer, such as clay=clay.tif; repeatable"),
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Make the inputs that map and paddocks read.
 
-    Without a command: all in one go, for a place and some days.
+    Without a subcommand, make all of them for a place and a range of days.
+
+    Example: kgsm-infer prepare --fields fields.geojson --from 2024-01-01 --to 2024-06-30 -o scene
+    --catalogue URL
     """
     if context.invoked_subcommand is not None:
         return
@@ -127,7 +146,7 @@ def prepare(
 def sigma0(
     products: Annotated[list[Path], typer.Argument(help=".SAFE folders of GRD products")],
     output: Folder,
-    dem: Annotated[list[Path], typer.Option("--dem", help="heights; several tiles may be named")],
+    dem: Annotated[list[Path], typer.Option("--dem", help="DEM; repeatable for tiles")],
     fields: Fields = None,
     bounds: Bounds = None,
     resolution: Resolution = 10.0,
@@ -135,17 +154,19 @@ def sigma0(
     heights: Heights = None,
     geoid: Geoid = None,
     polarisation: Annotated[
-        list[str] | None, typer.Option("--polarisation", help="vh, vv; all by default")
+        list[str] | None, typer.Option("--polarisation", help="vh or vv; repeatable; default: all")
     ] = None,
     gamma0: Gamma0 = False,
     keep_noise: Annotated[
-        bool, typer.Option("--keep-noise", help="leave thermal noise in")
+        bool, typer.Option("--keep-noise", help="do not remove thermal noise")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and end")] = False,
 ) -> None:
-    """Backscatter and angle from Sentinel-1 GRD.
+    """Compute backscatter and incidence angle from Sentinel-1 GRD products.
 
-    Calibrated, noise removed, terrain-corrected, on a grid of your choosing.
+    Calibrates, removes thermal noise, corrects for terrain, and resamples to a grid.
+
+    Example: kgsm-infer prepare sigma0 S1A.SAFE --dem dem.tif --fields fields.geojson -o scene
     """
     from ..base.progress import pixels_bar
     from .grids import asked_grid
@@ -184,14 +205,18 @@ def fuse(
     method: Method = "linear-anomaly",
     start: FirstDay = None,
     end: LastDay = None,
-    threads: Annotated[int, typer.Option(min=1, help="rows worked on at a time")] = 2,
+    threads: Annotated[
+        int, typer.Option(min=1, help="number of blocks of rows computed in parallel")
+    ] = 2,
     radius: Radius = 25,
     patch: Patch = 200,
     dry_run: DryRun = False,
 ) -> None:
-    """Daily fine images of NDVI, albedo, heat.
+    """Fuse fine and coarse images to daily fine images of NDVI, albedo or temperature.
 
-    A stopped run goes on when called again.
+    Call it again to continue an interrupted run.
+
+    Example: kgsm-infer prepare fuse pairs.toml -o fused
     """
     from ..base.progress import pixels_bar
     from .fuse import Run, fuse_series, make_plan, present_shares
@@ -226,21 +251,31 @@ def fuse(
 def fuse_methods(
     pairs: Annotated[Path, typer.Argument(help="manifest of fine and coarse images, TOML")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="CSV of every image's scores")
+        Path | None, typer.Option("--output", "-o", help="CSV file with the scores of each image")
     ] = None,
     method: Annotated[
-        list[str] | None, typer.Option("--method", help="methods to compare; all by default")
+        list[str] | None,
+        typer.Option("--method", help="method to compare; repeatable; default: all"),
     ] = None,
     detail: Annotated[
-        int, typer.Option("--detail", min=1, help="detail: what a mean over +-pixels takes away")
+        int,
+        typer.Option(
+            "--detail",
+            min=1,
+            help="radius in pixels of the mean that is subtracted to get the detail",
+        ),
     ] = 25,
-    threads: Annotated[int, typer.Option(min=1, help="rows worked on at a time")] = 2,
+    threads: Annotated[
+        int, typer.Option(min=1, help="number of blocks of rows computed in parallel")
+    ] = 2,
     radius: Radius = 25,
     patch: Patch = 200,
 ) -> None:
     """Compare the methods of fusion.
 
-    Each fine image is left out, predicted by every method, and compared.
+    Leaves out each fine image, predicts it by every method and scores the result.
+
+    Example: kgsm-infer prepare fuse-methods pairs.toml
     """
     from ..base.progress import pixels_bar
     from .compare import leave_one_out, report_text, write_scores
@@ -268,17 +303,19 @@ def ndvi(
     bounds: Bounds = None,
     resolution: Resolution = 10.0,
     crs: Crs = None,
-    albedo: Annotated[bool, typer.Option("--albedo", help="broadband albedo too")] = False,
+    albedo: Annotated[bool, typer.Option("--albedo", help="also write broadband albedo")] = False,
     worldcover: Annotated[
-        Path | None, typer.Option("--worldcover", help="ESA WorldCover map; makes VWC and B too")
+        Path | None, typer.Option("--worldcover", help="ESA WorldCover map; also write VWC and B")
     ] = None,
     boa_offset: BoaOffset = None,
     keep_snow: Annotated[bool, typer.Option("--keep-snow", help="keep pixels under snow")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """NDVI, clouds masked, from reflectance.
+    """Compute NDVI from reflectance, with clouds masked.
 
-    Landsat, Sentinel-2 or MODIS; albedo and water content on request.
+    Reads Landsat, Sentinel-2 or MODIS products; also writes albedo and VWC on request.
+
+    Example: kgsm-infer prepare ndvi S2A.SAFE --fields fields.geojson -o scene
     """
     from ..base.progress import pixels_bar
     from .grids import asked_grid
@@ -316,16 +353,20 @@ def stack(
     angle: AngleDeg = None,
     boa_offset: BoaOffset = None,
     sign: Annotated[
-        str | None, typer.Option("--sign", help="URL that signs a file's address (?href=)")
+        str | None, typer.Option("--sign", help="service that signs the URL of a file (?href=)")
     ] = None,
     whole_mb: Annotated[
-        float, typer.Option("--whole-mb", min=0, help="larger files are read by windows")
+        float,
+        typer.Option("--whole-mb", min=0, help="size in MB above which a file is read by windows"),
     ] = 64.0,
     dry_run: DryRun = False,
 ) -> None:
-    """A scene from a STAC catalogue.
+    """Make a scene from a STAC catalogue.
 
-    Radar passes and clear NDVI over a place, relative orbits apart.
+    Takes the radar passes and cloud-free NDVI of a place, and keeps relative orbits apart.
+
+    Example: kgsm-infer prepare stack URL --fields fields.geojson --from 2024-01-01 --to 2024-06-30
+    -o scene
     """
     from ..base.progress import pixels_bar
     from .catalogue import Search, day, find, signer
@@ -365,17 +406,24 @@ def weather(
         str, typer.Option("--service", help="open-meteo, power (NASA) or silo (Australia)")
     ] = "open-meteo",
     id_property: Annotated[
-        str | None, typer.Option("--id", help="property that names a paddock; else its id")
+        str | None,
+        typer.Option("--id", help="property with the name of a paddock; default: its id"),
     ] = None,
-    email: Annotated[str, typer.Option("--email", help="your address; SILO asks for it")] = "",
+    email: Annotated[
+        str, typer.Option("--email", help="your email address; required by SILO")
+    ] = "",
     cache: Annotated[
-        Path | None, typer.Option("--cache", help="folder of earlier answers; the user's cache")
+        Path | None,
+        typer.Option("--cache", help="folder of the download cache; default: the user's cache"),
     ] = None,
 ) -> None:
-    """Daily rain of paddocks from a public service.
+    """Download daily rain of paddocks from a public service.
 
-    A weather file for daily and predict: date, rain_mm, and et0_mm and temp_c where the service
-    has them. The service's terms of use are shown and written in the file.
+    Writes a weather file for daily and predict: date, rain_mm, and et0_mm and temp_c if the service
+    has them. The terms of use are shown and written in the file.
+
+    Example: kgsm-infer prepare weather --fields fields.geojson --from 2024-01-01 --to 2024-06-30
+    -o rain.csv
     """
     from ..base.command import notes, say
     from ..base.files import RESULTS, preflight

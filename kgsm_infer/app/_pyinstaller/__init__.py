@@ -1,4 +1,4 @@
-"""Tells PyInstaller what an analysis of imports cannot see (entry point ``pyinstaller40``)."""
+"""Register the PyInstaller hook (entry point ``pyinstaller40``)."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from pathlib import Path
 
 
 def get_hook_dirs() -> list[str]:
-    """Where ``hook-kgsm_infer.py`` lies."""
+    """Return the folder of ``hook-kgsm_infer.py``."""
     return [str(Path(__file__).parent)]
