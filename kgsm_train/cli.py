@@ -140,7 +140,7 @@ def experiments(
     jobs: Annotated[int, typer.Option(min=1, help="number of processes")] = os.cpu_count() or 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and end")] = False,
 ) -> None:
-    """Compare variants of an experiment, with nested selection among them.
+    """Compare variants of an experiment, with nested selection.
 
     Writes experiments.json and experiments.md.
 
@@ -271,7 +271,7 @@ def record(
         typer.Option(help="Markdown file whose recorded tables are renewed; repeatable"),
     ] = None,
 ) -> None:
-    """Record the aggregate scores of a run, for the figures in documents.
+    """Record the scores of a run for documents.
 
     The file has no value of a site or row.
 
@@ -296,7 +296,7 @@ def isolation(
         Path | None, typer.Option("--output", "-o", help="JSON file to record the table in")
     ] = None,
 ) -> None:
-    """Measure how the water cloud model changes the backscatter of a table.
+    """Measure the effect of isolation on backscatter.
 
     Prints the shift in dB, and R of backscatter with soil moisture before and after.
 

@@ -156,7 +156,7 @@ def _draw(
 
 
 def _draw_rain(ax: Any, one: PaddockSeries, most: float) -> None:
-    """Hang the rain from the top, on an axis of its own."""
+    """Draw the rain downwards from the top, on a second axis."""
     above = ax.twinx()
     wet = one.rain_mm > 0
     above.bar(one.time[wet], one.rain_mm[wet], width=np.timedelta64(20, "h"), color=_RAIN,

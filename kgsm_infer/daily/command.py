@@ -49,7 +49,7 @@ class Request:
 
 @dataclass(frozen=True)
 class DailySummary:
-    """Rows written for how many paddocks, first and last day, and remarks for the user."""
+    """Numbers of rows and paddocks written, first and last day, and remarks for the user."""
 
     rows: int
     paddocks: int
@@ -159,7 +159,7 @@ def _errors(request: Request, read: _Read, parameters: Parameters) -> PassErrors
 
 
 def _remarks(result: Daily, request: Request) -> list[str]:
-    """What the user should know of the result."""
+    """List remarks for the user: origin of parameters, errors used, simulated values."""
     remarks = []
     parameters, errors = result.parameters, result.errors
     if request.parameters in SHIPPED:

@@ -20,7 +20,7 @@ from .values import Values, errors_of_values, observations
 
 @dataclass(frozen=True)
 class Settings:
-    """How to estimate.
+    """Settings of an estimate.
 
     today: ISO day; None for the local date.  utc_offset_hours: of local days.  rain_day_ends:
     local hour, 24 or 9 for SILO.  errors: of a pass, m3 m-3; None for those of the file.  north:
@@ -82,7 +82,7 @@ def estimate_daily(
 ) -> Daily:
     """Estimate every paddock on every day.
 
-    UsageError where there is no value up to today, or farm units are asked of an index.
+    UsageError where there is no value up to today, or farm units are requested for an index.
     """
     period = period_of(values, weather, settings.today, settings.utc_offset_hours)
     notes = list(values.notes)

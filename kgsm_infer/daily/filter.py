@@ -1,7 +1,7 @@
 """Combine the rain model with the passes: one Kalman filter for all paddocks.
 
 The truth y of paddock i on day t is the bucket's value f plus a residual, and a pass observes it
-with errors of its own:
+with errors:
 
     y_it = f_it + s_it (c_t + k + o_i + a_it) + g_i (f_it - m),   s_it = (f_it / m)^gamma      (1)
     z_it = y_it + b_i + e_p + v_it                                                              (2)

@@ -142,7 +142,7 @@ def forcing_of(
     if irrigation is None:
         none = np.zeros_like(rain)
         return Forcing(period, rain, missing, none, none, series, without)
-    # a paddock with irrigation has a series of its own
+    # each paddock with irrigation gets a separate series
     place = {name: i for i, name in enumerate(paddocks)}
     column: dict[int, int] = {}
     for name in dict.fromkeys(irrigation.paddock):

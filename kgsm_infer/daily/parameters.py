@@ -120,7 +120,7 @@ class PassErrors:
 
     @property
     def variance(self) -> float:
-        """Of one value."""
+        """Variance of one value."""
         return self.point**2 + self.date**2
 
 
@@ -164,7 +164,7 @@ class Parameters:
 def read_parameters(source: str | Path) -> Parameters:
     """Read a parameter set: a name in SHIPPED, or a JSON file that ``fit-daily`` wrote.
 
-    DataError where the file is not one, UsageError where there is none of that name.
+    DataError where the file is not one, UsageError for an unknown name.
 
     >>> read_parameters("oznet").hemisphere
     'south'

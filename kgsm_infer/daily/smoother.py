@@ -1,6 +1,6 @@
 """Smooth an archive: every day from the passes before and after it.
 
-The filter runs forward and keeps, for each paddock, mean m and covariance P of its own view
+The filter runs forward and keeps, for each paddock, mean m and covariance P of its part
 (c, k, o, g, a, b) of the state before and after the passes of each day. Rauch, Tung and Striebel
 (1965) go back over them, with A the decay of c and a:
 

@@ -5,7 +5,7 @@
 
 WP is the wilting point, FC the field capacity (m3 m-3). They are stated, come from texture
 (Saxton and Rawls 2006, :mod:`kgsm_infer.tables.texture`), or are learnt: the driest and the wettest
-hundredth of a paddock's own daily values, from a year on. The surface (0-5 cm) stands for the whole
+hundredth of a paddock's own daily values, from a year on. The surface (0-5 cm) represents the whole
 root zone here, which overstates both drying and wetting below it.
 """
 

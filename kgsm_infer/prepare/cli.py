@@ -162,7 +162,7 @@ def sigma0(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and end")] = False,
 ) -> None:
-    """Compute backscatter and incidence angle from Sentinel-1 GRD products.
+    """Compute backscatter and angle from Sentinel-1 GRD.
 
     Calibrates, removes thermal noise, corrects for terrain, and resamples to a grid.
 
@@ -212,7 +212,9 @@ def fuse(
     patch: Patch = 200,
     dry_run: DryRun = False,
 ) -> None:
-    """Fuse fine and coarse images to daily fine images of NDVI, albedo or temperature.
+    """Fuse fine and coarse images to daily fine images.
+
+    Fuses NDVI, albedo or temperature.
 
     Call it again to continue an interrupted run.
 

@@ -1,1 +1,1 @@
-"""From a trained network to proven model files, their card and their catalogue entry."""
+"""Export trained networks: verified model files, card and catalogue entry."""

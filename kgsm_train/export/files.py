@@ -1,7 +1,7 @@
-"""From a trained network to two proven ONNX files with one card.
+"""Export a trained network to two verified ONNX files with one card.
 
-Nothing is left behind unless torch, the complete graph, the core graph behind the C
-packing, and the ONNX reference evaluator agree, on random and on nasty inputs.
+Files are written only if torch, the complete graph, the core graph with C packing and the ONNX
+reference evaluator agree, on random inputs and on invalid ones.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ UNITS = {"ndvi": "1", "angle_deg": "degree", "vwc_kg_m2": "kg m-2", "temp_c": "d
 
 @dataclass(frozen=True)
 class Exported:
-    """Where the files are, and the largest difference in SM between the engines."""
+    """Paths of the files, and the largest difference in SM between the engines, m3 m-3."""
 
     complete: Path
     core: Path
@@ -59,9 +59,9 @@ class Exported:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a model's numbers beside the training itself, as the card writes it.
+    """Validation results of a model, as the card writes them.
 
-    no_skill: why its numbers say nothing; empty where they do.
+    no_skill: reason for the flag ``no_skill``; empty for a model with skill.
     """
 
     validation: Mapping[str, Any] = field(default_factory=dict)
@@ -82,14 +82,14 @@ def export(
 ) -> Exported:
     """Write ``name.onnx``, ``name.core.onnx`` and ``card.json`` into ``folder``.
 
-    ModelError, and no file, where the engines disagree.
+    ModelError, and no file, if the engines disagree.
     """
     card = make_card(trained, config, source, evidence or Evidence(), domain)
     return write_files(trained.network, card, Path(folder), name)
 
 
 def write_files(network: KnowledgeGuidedLSTM, card: Card, folder: Path, name: str) -> Exported:
-    """The two files of a network and its card, proven; see :func:`export`."""
+    """Write and verify the two files of a network and its card; see :func:`export`."""
     folder.mkdir(parents=True, exist_ok=True)
     graphs = {
         "complete": complete_graph(network, card),
@@ -108,7 +108,7 @@ def write_files(network: KnowledgeGuidedLSTM, card: Card, folder: Path, name: st
                 raise ModelError(f"{names[role]}: the card does not describe the graph written")
             (part / names[role]).write_bytes(content)
         worst, windows = prove(network, part / names["complete"])
-        # each file is valid by itself, so a stop between the two leaves two models that work
+        # each file is valid alone, so an interruption between the two leaves valid models
         for file in names.values():
             with whole(folder / file, "wb") as out:
                 out.write((part / file).read_bytes())
@@ -120,7 +120,7 @@ def write_files(network: KnowledgeGuidedLSTM, card: Card, folder: Path, name: st
 
 
 def with_card(model: onnx.ModelProto, card: Card) -> bytes:
-    """The file of a graph: its card among the metadata, and the seal at its end."""
+    """Serialise a graph with its card as metadata, and append the seal."""
     helper.set_model_props(model, {CARD_KEY: card.to_json()})
     return sealed(model.SerializeToString())
 
@@ -132,7 +132,7 @@ def make_card(
     evidence: Evidence,
     domain: Domain | None,
 ) -> Card:
-    """The card of a trained network; its graphs' sha256 are still to come."""
+    """Make the card of a trained network, without the sha256 of its graphs."""
     days = source.table.date[np.isfinite(source.label)].astype("datetime64[D]")
     wcm, layout = trained.wcm, trained.network.layout
     pol = config.inputs.polarisation
@@ -191,22 +191,25 @@ def make_card(
 def _range(
     name: str, role: str, seen: tuple[float, float], std: float
 ) -> tuple[float | None, float | None]:
-    """What a channel's input can be: a column of the contract has its range; of a free one it
-    is what training has seen, with as much again on both sides."""
+    """Return the valid range of a channel's input.
+
+    A column with a range in the table contract uses that range. Other columns use the range in
+    training, extended by its width on both sides.
+    """
     if role == "backscatter":
-        return None, None  # in the card's limits
+        return None, None  # the card's limits have it
     low, high = seen
-    if role == "gap":  # a day more: passes of one orbit do not come at the same second
+    if role == "gap":  # one day more: passes of one orbit differ by some seconds
         return 0.0, high + 1.0
     margin = max(high - low, std)
     return range_of(name) or (low - margin, high + margin)
 
 
 def prove(network: KnowledgeGuidedLSTM, complete: Path) -> tuple[float, int]:
-    """Hold torch, both files and the reference evaluator against each other.
+    """Compare torch, both files and the reference evaluator.
 
-    Returns the largest difference in SM and the number of windows tried. ModelError
-    where SM differs by more than TOLERANCE, or any flag or NaN differs.
+    Returns the largest difference in SM and the number of windows. ModelError if SM differs by more
+    than TOLERANCE, or any flag or NaN differs.
     """
     model = load(complete, engine="onnxruntime")
     core_path = complete.with_name(complete.name.removesuffix(".onnx") + ".core.onnx")
@@ -225,7 +228,7 @@ def prove(network: KnowledgeGuidedLSTM, complete: Path) -> tuple[float, int]:
         first = results["complete graph"]
         for engine, result in results.items():
             worst = max(worst, _difference(first.sm, result.sm, engine))
-            # on the very edge of a limit rounding decides
+            # within rounding of a limit either result is right
             at_limit = np.isin(np.round(first.sm, 4), np.round(model.card.limits.sm, 4))
             differ = (first.flags ^ result.flags) & ~(at_limit * flags.SM_CLIPPED) != 0
             if differ.any():
@@ -253,7 +256,7 @@ def _difference(expected: NDArray[np.float32], got: NDArray[np.float32], engine:
 def _in_torch(
     network: KnowledgeGuidedLSTM, card: Card, observed: Observations, rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """The network's own estimate of the windows."""
+    """Estimate the windows with the torch network."""
     count = len(observed.day)
     rows, _ = whole_history(rows, observed.day, card.longest_gap_days)
     observed = dataclasses.replace(
@@ -279,9 +282,9 @@ def _reference(
     rows: NDArray[np.int64],
     statics: NDArray[np.float32],
 ) -> Retrieval:
-    """The complete graph run by ONNX's own reference implementation."""
+    """Run the complete graph in ONNX's reference implementation."""
 
-    class Session:  # what the engine asks of onnxruntime
+    class Session:  # the part of onnxruntime that GraphEngine calls
         @staticmethod
         def run(outputs: list[str], feed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
             with np.errstate(all="ignore"):
@@ -292,7 +295,7 @@ def _reference(
 
 
 def _trials(card: Card) -> list[tuple[Observations, NDArray[np.int64]]]:
-    """Random windows, the same with holes of every kind, and a batch of one."""
+    """Draw random windows, windows with missing and invalid inputs, and a batch of one."""
     rng = np.random.default_rng(0)
     n = 64
     plain = _random_observations(card, n * card.steps, rng)
@@ -316,12 +319,12 @@ def _random_observations(card: Card, r: int, rng: np.random.Generator) -> Observ
     def plane(low: float, high: float) -> NDArray[np.float32]:
         return rng.uniform(low, high, r).astype(np.float32)
 
-    sigma0_db = plane(-24.0, -8.0)  # reaches below sigma_veg: the signal gets lost
+    sigma0_db = plane(-24.0, -8.0)  # low enough for some soil_signal_lost
     vegetation = angle_deg = None
     if wcm is not None:
         vegetation = plane(0.0, 0.9 if wcm.vwc_rule == "foliage" else 4.0)
         angle_deg = plane(30.0, 46.0) if wcm.needs_angle else None
-        # on the very threshold of the lost signal, rounding decides; step off it
+        # avoid the limit of the soil fraction, where rounding decides
         fraction = isolate(wcm, sigma0_db, vegetation, angle_deg).soil_fraction
         sigma0_db += 0.1 * (np.abs(fraction - wcm.min_soil_fraction) < 1e-3)
     return Observations(
@@ -339,8 +342,7 @@ def _random_observations(card: Card, r: int, rng: np.random.Generator) -> Observ
 
 
 def _spoil(observed: Observations, rng: np.random.Generator) -> Observations:
-    """NaN, infinities, values out of range, senseless days and frozen soil, each in about 3 %
-    of rows."""
+    """Add NaN, infinities, values out of range, invalid days and frozen soil, each to about 3 %."""
 
     def spoil(values: NDArray[np.float32]) -> NDArray[np.float32]:
         values = values.copy()

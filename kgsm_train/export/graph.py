@@ -1,4 +1,4 @@
-"""The two ONNX graphs of a model, built node by node.
+"""Build the two ONNX graphs of a model node by node.
 
 Building them by hand keeps them what design §3 asks: one LSTM node per member, named
 nodes and tensors, no shape arithmetic, a dynamic batch N, and the same flags and NaN as
@@ -29,7 +29,7 @@ FLOAT = TensorProto.FLOAT
 
 
 def core_graph(network: KnowledgeGuidedLSTM, card: Card) -> onnx.ModelProto:
-    """Packed tile (T, N, F) in, SM (N,) out, neither clipped nor masked."""
+    """Build the graph from packed tile (T, N, F) to SM (N,), neither clipped nor masked."""
     graph = Graph(card.steps)
     lstm_members(graph, network, "sm")
     sm = helper.make_tensor_value_info("sm", TensorProto.FLOAT, ["N"], "m3 m-3, unclipped")
@@ -37,28 +37,28 @@ def core_graph(network: KnowledgeGuidedLSTM, card: Card) -> onnx.ModelProto:
 
 
 def complete_graph(network: KnowledgeGuidedLSTM, card: Card) -> onnx.ModelProto:
-    """Raw observations in; SM, soil backscatter and flags out, NaN where no number is due."""
+    """Build the graph from observations to SM, soil backscatter and flags, NaN without a result."""
     graph = Graph(card.steps)
     seen = _backscatter(graph, card)
     steps = _usable_steps(graph, card, seen)
     statics = _statics(graph, card)
     _tile(graph, card, seen.channel, steps.valid, statics)
     raw = lstm_members(graph, network, "sm_unclipped")
-    told = _flags(graph, card, seen, steps, statics, raw)
-    outputs = _numbers(graph, card, seen.channel, raw, told)
+    found = _flags(graph, card, seen, steps, statics, raw)
+    outputs = _numbers(graph, card, seen.channel, raw, found)
     return checked_model(graph, f"kgsm {card.kind} complete", _inputs(card, "complete"), outputs)
 
 
 def _inputs(card: Card, role: str) -> list[onnx.ValueInfoProto]:
-    """What a graph is fed, as the card says."""
+    """List the inputs of a graph according to the card."""
     return [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape, told)
-        for name, shape, told in graph_inputs(card, role)
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape, text)
+        for name, shape, text in graph_inputs(card, role)
     ]
 
 
 class _Backscatter(NamedTuple):
-    """Names of (N, T) tensors: the channel in dB, and what can be wrong with it.
+    """Names of (N, T) tensors: the channel in dB, and its possible flags.
 
     lost, dense: None in a plain LSTM, which removes no vegetation.
     """
@@ -71,7 +71,7 @@ class _Backscatter(NamedTuple):
 
 
 def _backscatter(graph: Graph, card: Card) -> _Backscatter:
-    """The backscatter channel: sigma0 itself, or what the vegetation leaves of it."""
+    """Add the backscatter channel: sigma0, or the soil backscatter below the vegetation."""
     node, constant, wcm = graph.node, graph.constant, card.wcm
     missing = [node("IsNaN", ["sigma0_db"], "sigma0_db_missing")]
     outside = [graph.outside("sigma0_db", *card.limits.sigma0_db)]
@@ -105,7 +105,7 @@ def _backscatter(graph: Graph, card: Card) -> _Backscatter:
 
 
 class _Steps(NamedTuple):
-    """Names of (N, T) boolean tensors: what each acquisition lacks, and whether it counts."""
+    """Names of (N, T) boolean tensors: missing inputs of each acquisition, and its validity."""
 
     missing: str
     outside: str
@@ -113,7 +113,7 @@ class _Steps(NamedTuple):
 
 
 def _usable_steps(graph: Graph, card: Card, seen: _Backscatter) -> _Steps:
-    """Which acquisitions have everything they need: backscatter, day, dynamic features."""
+    """Select acquisitions with all inputs: backscatter, day and dynamic features."""
     node = graph.node
     missing = [seen.missing, node("IsNaN", ["day"], "day_missing")]
     outside = [seen.outside, node("IsInf", ["day"], "day_infinite")]
@@ -130,7 +130,7 @@ def _usable_steps(graph: Graph, card: Card, seen: _Backscatter) -> _Steps:
 
 
 def _no_history(graph: Graph, card: Card) -> str:
-    """True (N, T) where a step cannot be the target's history
+    """Select steps (N, T) that cannot be the target's history
     (:func:`kgsm_infer.kernels.window.whole_history`); makes ``known_day``, NaN there."""
     node, constant = graph.node, graph.constant
     target = graph.between("day", graph.steps - 1, graph.steps, "day_of_target")  # (N, 1)
@@ -150,7 +150,7 @@ def _no_history(graph: Graph, card: Card) -> str:
 
 
 def _of_all_steps(graph: Graph, flag: str) -> str:
-    """A boolean tensor of the steps before the target, (N, T - 1), with the target's false."""
+    """Append False for the target to a boolean tensor (N, T - 1) of the steps before it."""
     number = graph.node("Cast", [flag], f"{flag}_number", to=FLOAT)
     pads = graph.constant("one_step_behind", [0, 0, 0, 1], np.int64)
     padded = graph.node("Pad", [number, pads], f"{flag}_padded")
@@ -158,7 +158,7 @@ def _of_all_steps(graph: Graph, flag: str) -> str:
 
 
 class _Statics(NamedTuple):
-    """Names of the statics' channel (N, 1, Fs) and of what is wrong with them, (N,) each."""
+    """Names of the statics' channel (N, 1, Fs) and of their flags, (N,) each."""
 
     channel: str
     missing: str
@@ -166,7 +166,7 @@ class _Statics(NamedTuple):
 
 
 def _statics(graph: Graph, card: Card) -> _Statics | None:
-    """The properties of the site, scaled and finite; None where the model reads none."""
+    """Add the static properties of the site, scaled and finite; None if the model reads none."""
     fd, fs = card.layout.dynamic, card.layout.statics
     if not fs:
         return None
@@ -184,7 +184,7 @@ def _statics(graph: Graph, card: Card) -> _Statics | None:
 
 
 def _tile(graph: Graph, card: Card, channel: str, valid: str, statics: _Statics | None) -> None:
-    """The tensor ``tile`` (T, N, F): scaled channels, all zero in a step that is not valid."""
+    """Add the tensor ``tile`` (T, N, F): scaled channels, all zero in an invalid step."""
     node, fd = graph.node, card.layout.dynamic
     mean, std = np.asarray(card.layout.mean, np.float32), np.asarray(card.layout.std, np.float32)
     last_axis = graph.constant("last_axis", [2], np.int64)
@@ -205,8 +205,8 @@ def _tile(graph: Graph, card: Card, channel: str, valid: str, statics: _Statics 
     node("Transpose", [by_site], "tile", perm=[1, 0, 2])  # (N, T, F) -> (T, N, F)
 
 
-class _Told(NamedTuple):
-    """Names of (N,) boolean tensors: where there is no number, and each flag by its name."""
+class _Flags(NamedTuple):
+    """Names of (N,) boolean tensors: rows without a result, and each flag by its name."""
 
     without: str
     flags: Mapping[str, str]
@@ -219,8 +219,8 @@ def _flags(
     steps: _Steps,
     statics: _Statics | None,
     raw: str,
-) -> _Told:
-    """The tensor ``flags`` (N,) of the target acquisition."""
+) -> _Flags:
+    """Add the tensor ``flags`` (N,) of the target acquisition."""
     node, constant = graph.node, graph.constant
     missing = [graph.last(steps.missing), *([statics.missing] if statics else [])]
     outside = [graph.last(steps.outside), *([statics.outside] if statics else [])]
@@ -252,11 +252,11 @@ def _flags(
     if card.no_skill:  # of every window alike
         bits.append((flags.NO_SKILL, node("Or", [without, with_number], "no_skill")))
     graph.sum_of_bits(bits, "flags")
-    return _Told(without, {flags.names(bit): name for bit, name in bits})
+    return _Flags(without, {flags.names(bit): name for bit, name in bits})
 
 
 def _short_history(graph: Graph, valid: str) -> str:
-    """True where an acquisition before the target does not count."""
+    """Select windows with an invalid acquisition before the target."""
     number = graph.node("Cast", [valid], "valid_number", to=TensorProto.FLOAT)
     before = graph.between(number, 0, graph.steps - 1, "valid_before_target")
     least = graph.node("ReduceMin", [before], "valid_before_least", axes=[1], keepdims=0)
@@ -264,12 +264,12 @@ def _short_history(graph: Graph, valid: str) -> str:
 
 
 def _numbers(
-    graph: Graph, card: Card, channel: str, raw: str, told: _Told
+    graph: Graph, card: Card, channel: str, raw: str, found: _Flags
 ) -> list[onnx.ValueInfoProto]:
-    """SM and its interval within the limits, and the soil's backscatter; NaN where none is due."""
+    """Add SM and its interval within the limits, and the soil backscatter; NaN without a result."""
     node, constant = graph.node, graph.constant
     low, high = constant("sm_low", card.limits.sm[0]), constant("sm_high", card.limits.sm[1])
-    nan_value, without = constant("nan", np.nan), told.without
+    nan_value, without = constant("nan", np.nan), found.without
     clipped = node("Clip", [raw, low, high], "sm_in_limits")
     node("Where", [without, nan_value, clipped], "sm")
     if card.wcm is not None:
@@ -284,7 +284,7 @@ def _numbers(
     ]
     if card.interval is not None:
         width = interval_of(card.interval, card.names("dynamic")).point
-        scale = _interval_factor(graph, card, width, clipped, told)
+        scale = _interval_factor(graph, card, width, clipped, found)
         for name, value in (("lower", width.lower), ("upper", width.upper)):
             offset = node("Mul", [scale, constant(f"{name}_offset", value)], f"sm_{name}_offset")
             moved = node("Add", [clipped, offset], f"sm_{name}_moved")
@@ -296,8 +296,8 @@ def _numbers(
     return outputs
 
 
-def _interval_factor(graph: Graph, card: Card, width: Width, clipped: str, told: _Told) -> str:
-    """What scales the interval's offsets (:func:`kgsm_infer.model.interval.factor`)."""
+def _interval_factor(graph: Graph, card: Card, width: Width, clipped: str, found: _Flags) -> str:
+    """Add the factor of the interval's offsets (:func:`kgsm_infer.model.interval.factor`)."""
     node, constant = graph.node, graph.constant
     total = constant("interval_intercept", width.intercept)
     for term in width.terms:
@@ -308,8 +308,10 @@ def _interval_factor(graph: Graph, card: Card, width: Width, clipped: str, told:
                 f"interval_{term.name}_at", card.names("dynamic").index(term.name), np.int64
             )
             x = node("Gather", [graph.last("features"), at], f"interval_{term.name}", axis=1)
-        elif term.name in told.flags:
-            x = node("Cast", [told.flags[term.name]], f"interval_{term.name}", to=TensorProto.FLOAT)
+        elif term.name in found.flags:
+            x = node(
+                "Cast", [found.flags[term.name]], f"interval_{term.name}", to=TensorProto.FLOAT
+            )
         else:  # what the graph cannot know (frozen, context): not raised
             continue
         slope = constant(f"interval_slope_{term.name}", term.slope)
@@ -325,7 +327,7 @@ def _interval_factor(graph: Graph, card: Card, width: Width, clipped: str, told:
 
 
 def _dissimilar(graph: Graph, domain: Domain) -> str:
-    """True where the dissimilarity index passes the threshold (kgsm_infer.kernels.domain)."""
+    """Select rows with a dissimilarity index above the threshold (kgsm_infer.kernels.domain)."""
     node, constant = graph.node, graph.constant
     target = graph.last("tile_by_site")  # (N, F)
     kept = constant("domain_channels", np.arange(domain.points.shape[1]), np.int64)
@@ -346,7 +348,7 @@ def _dissimilar(graph: Graph, domain: Domain) -> str:
 
 
 def _long_gap(graph: Graph, card: Card) -> str:
-    """True (N,) where two steps lie further apart than any two of training."""
+    """Select windows (N,) with a longer gap between steps than any in training."""
     node = graph.node
     longest = graph.constant("longest_gap_days", card.longest_gap_days)
     long = node("Greater", ["gap_days", longest], "gap_too_long")
@@ -354,7 +356,7 @@ def _long_gap(graph: Graph, card: Card) -> str:
 
 
 def _gap_days(graph: Graph) -> str:
-    """Days since the previous step of the window, 0 where unknown: (N, T)."""
+    """Add the days since the previous step of the window, (N, T), 0 where unknown."""
     if graph.steps == 1:
         nothing = graph.node("Sub", ["day", "day"], "no_gap")
     else:

@@ -1,4 +1,4 @@
-"""The averaged LSTMs as nodes, one LSTM node a member."""
+"""Averaged LSTMs as nodes, one LSTM node per member."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .nodes import Graph
 
 
 def lstm_members(graph: Graph, network: KnowledgeGuidedLSTM, output: str) -> str:
-    """Tile (T, N, F) to SM (N,): M LSTM nodes, their heads, and the mean of them."""
+    """Add M LSTM nodes, their heads and the mean: tile (T, N, F) to SM (N,)."""
     estimates = []
     for m, (lstm, head) in enumerate(zip(network.lstms, network.heads, strict=True)):
         prefix = f"member{m}"
@@ -43,8 +43,7 @@ def lstm_members(graph: Graph, network: KnowledgeGuidedLSTM, output: str) -> str
         )
         first_axis = graph.constant("first_axis", [0], np.int64)
         hidden = graph.node("Squeeze", [f"{prefix}_last_hidden", first_axis], f"{prefix}_hidden")
-        # the labels' mean and spread are folded into the head, and what the LSTM counts beside
-        # the physics
+        # fold scale and offset of the labels, and the weight of the LSTM, into its head
         weight = of_head["weight"].astype(np.float64) * network.sm_std * network.shrink
         bias = of_head["bias"].astype(np.float64) * network.sm_std + network.sm_mean
         bias = bias * network.shrink
@@ -101,7 +100,7 @@ def _between_limits(graph: Graph, line: str, limits: tuple[float, float]) -> str
 
 
 def _arrays(layer: nn.Module) -> dict[str, NDArray[np.float32]]:
-    """A layer's parameters by name."""
+    """Return a layer's parameters by name."""
     return {name: value.detach().numpy() for name, value in layer.named_parameters()}
 
 

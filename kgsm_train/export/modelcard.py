@@ -1,6 +1,6 @@
-"""What goes with a model file: MODEL_CARD.md for people, model.stac.json for catalogues.
+"""Write the documents of a model file: MODEL_CARD.md and model.stac.json.
 
-Both are made of the card in the file itself and say nothing it does not. The STAC item
+Both are made from the card in the file alone. The STAC item
 follows the machine-learning-model extension, https://stac-extensions.github.io/mlm/ (1.6).
 """
 
@@ -37,7 +37,7 @@ def write_model_card(folder: Path, card: Card) -> Path:
 
 
 def model_card(card: Card) -> str:
-    """The card as Markdown."""
+    """Format the card as Markdown."""
     data, wcm = card.training_data, card.wcm
     title = "knowledge-guided LSTM" if wcm else "LSTM on raw backscatter"
     lines = [f"# Soil moisture from Sentinel-1: {title}", ""]
@@ -75,8 +75,8 @@ def model_card(card: Card) -> str:
     low, high = card.limits.sigma0_db
     lines += [
         "",
-        f"σ⁰ of {card.polarisation.upper()} from {low:g} to {high:g} dB. Beyond a limit there is "
-        "no number but the flag `input_out_of_range`.",
+        f"σ⁰ of {card.polarisation.upper()} from {low:g} to {high:g} dB. Values beyond these "
+        "limits give NaN and the flag `input_out_of_range`.",
         "",
     ]
     if wcm:
@@ -84,13 +84,13 @@ def model_card(card: Card) -> str:
         lines += [
             f"Water cloud model: A = {wcm.a:.5f} (learnt), B = {wcm.b:g}, E = {wcm.e:g}; "
             f"vegetation water content by rule `{wcm.vwc_rule}`; incidence angle: {angle}. Below a "
-            f"soil fraction of {wcm.min_soil_fraction:g} the soil's signal is lost and there is "
-            "no number.",
+            f"soil fraction of {wcm.min_soil_fraction:g} the result is NaN with the flag "
+            "`soil_signal_lost`.",
             "",
         ]
     words = in_words(card)
     if words:
-        lines += ["## Physics beside the network", "", "```", *words, "```", ""]
+        lines += ["## Physics head", "", "```", *words, "```", ""]
     lines += [
         "## Training data",
         "",
@@ -119,8 +119,8 @@ def model_card(card: Card) -> str:
     lines += [
         "## Limits",
         "",
-        f"- Flags: {', '.join(f'`{name}`' for name in flags.NAMES)}. The first three and "
-        "`frozen_or_snow` mean there is no number.",
+        f"- Flags: {', '.join(f'`{name}`' for name in flags.NAMES)}. With the first three and "
+        "`frozen_or_snow` the value is NaN.",
         "- Frozen soil looks dry to radar; give `temp_c` or `snow_cover` to have it flagged.",
         "- Domain check: "
         + ("dissimilarity index against the training data." if card.domain else "none."),
@@ -130,7 +130,7 @@ def model_card(card: Card) -> str:
 
 
 def _how_well(scores: Mapping[str, Any]) -> list[str]:
-    """The scores of each regime, the headline first."""
+    """Format the scores of each regime, the headline first."""
     lines = [
         f"In {scores['folds']} folds of groups and {scores.get('blocks', 0)} blocks of dates, each "
         "row predicted by a model that had not seen its group, its date, or either:",
@@ -169,7 +169,7 @@ def _by_date(interval: Mapping[str, Any]) -> str:
 
 
 def _scaled(interval: Mapping[str, Any]) -> str:
-    """What widens and narrows an interval, and that of a field's mean."""
+    """Describe the terms that scale an interval, and that of a field's mean."""
     text = ""
     if interval.get("terms"):
         names = ", ".join(term["name"] for term in interval["terms"])
@@ -191,7 +191,7 @@ def write_stac_item(folder: Path, card: Card, source: Source, name: str = "model
 
 
 def stac_item(folder: Path, card: Card, source: Source, name: str) -> dict[str, Any]:
-    """A STAC item with the MLM extension, as plain JSON values.
+    """Make a STAC item with the MLM extension, as plain JSON values.
 
     Its place is the box around the training sites, or none where the table has no lat, lon.
     """
@@ -250,7 +250,7 @@ def stac_item(folder: Path, card: Card, source: Source, name: str) -> dict[str, 
 
 
 def _inputs(card: Card) -> list[dict[str, Any]]:
-    """The inputs of the complete graph, in its order."""
+    """List the inputs of the complete graph, in its order."""
     plane: tuple[list[int], list[str]] = ([-1, card.steps], ["batch", "time"])
     found = [_input("sigma0_db", [f"{card.polarisation}_db"], *plane)]
     if card.wcm:
@@ -295,7 +295,7 @@ def _asset(path: Path, title: str, roles: Sequence[str]) -> dict[str, Any]:
 
 
 def _parameters(card: Card) -> int:
-    """Weights and biases of the LSTMs and heads, and A where it is learnt."""
+    """Count weights and biases of the LSTMs and heads, and A where it is learnt."""
     channels, hidden = card.layout.channels, card.hidden
     lstm = 4 * hidden * (channels + hidden + 2)
     return card.members * (lstm + hidden + 1) + (card.wcm is not None)

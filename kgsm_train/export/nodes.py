@@ -1,4 +1,4 @@
-"""What the graphs are built with: named nodes, constants, and the checked model at the end."""
+"""Tools to build graphs: named nodes, constants, and the checked model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Graph:
         self._made: set[str] = set()
 
     def node(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Append one node named after its output, if it is not there; returns the output's name."""
+        """Append one node named after its output, unless it exists; returns the output's name."""
         if output in self._made:
             return output
         self._made.add(output)
@@ -36,12 +36,12 @@ class Graph:
         return output
 
     def constant(self, name: str, value: ArrayLike, dtype: type = np.float32) -> str:
-        """A named constant; returns its name."""
+        """Add a named constant; returns its name."""
         self.constants.setdefault(name, numpy_helper.from_array(np.asarray(value, dtype), name))
         return name
 
     def any_of(self, output: str, names: Sequence[str]) -> str:
-        """Logical or of boolean tensors."""
+        """Add the logical or of boolean tensors."""
         result = names[0]
         for i, name in enumerate(names[1:], start=1):
             result = self.node(
@@ -50,19 +50,19 @@ class Graph:
         return result if len(names) > 1 else self.node("Identity", [result], output)
 
     def outside(self, name: str, low: ArrayLike, high: ArrayLike) -> str:
-        """True where a tensor is a number outside [low, high], of each channel its own."""
+        """Add a test for numbers outside [low, high] of each channel."""
         below = self.node("Less", [name, self.constant(f"{name}_low", low)], f"{name}_below")
         above = self.node("Greater", [name, self.constant(f"{name}_high", high)], f"{name}_above")
         return self.node("Or", [below, above], f"{name}_outside")
 
     def any_channel(self, flag: str) -> str:
-        """Logical or over the last axis of a boolean tensor."""
+        """Add the logical or over the last axis of a boolean tensor."""
         number = self.node("Cast", [flag], f"{flag}_number", to=TensorProto.FLOAT)
         most = self.node("ReduceMax", [number], f"{flag}_any_number", axes=[-1], keepdims=0)
         return self.node("Cast", [most], f"{flag}_any", to=TensorProto.BOOL)
 
     def scale(self, name: str, mean: ArrayLike, std: ArrayLike) -> str:
-        """(x - mean) * (1 / std), float32."""
+        """Add (x - mean) * (1 / std), float32."""
         inv_std = np.float32(1) / np.asarray(std, np.float32)
         centred = self.node("Sub", [name, self.constant(f"{name}_mean", mean)], f"{name}_centred")
         return self.node(
@@ -70,12 +70,12 @@ class Graph:
         )
 
     def last(self, name: str) -> str:
-        """The target acquisition of an (N, T) tensor, (N,)."""
+        """Select the target acquisition of an (N, T) tensor, (N,)."""
         index = self.constant("target_step", self.steps - 1, np.int64)
         return self.node("Gather", [name, index], f"{name}_at_target", axis=1)
 
     def between(self, name: str, start: int, stop: int, output: str) -> str:
-        """Steps start..stop of an (N, T) tensor."""
+        """Select steps start..stop of an (N, T) tensor."""
         bounds = [
             self.constant(f"{output}_start", [start], np.int64),
             self.constant(f"{output}_stop", [stop], np.int64),
@@ -84,7 +84,7 @@ class Graph:
         return self.node("Slice", [name, *bounds], output)
 
     def sum_of_bits(self, bits: Sequence[tuple[int, str]], output: str) -> str:
-        """Disjoint bits, each with the boolean tensor it stands for, added to one int32 mask."""
+        """Sum disjoint bits, each with its boolean tensor, to one int32 mask."""
         numbers = []
         for bit, name in bits:
             one = self.node("Cast", [name], f"{name}_int", to=TensorProto.INT32)
@@ -103,7 +103,7 @@ def checked_model(
     inputs: list[onnx.ValueInfoProto],
     outputs: list[onnx.ValueInfoProto],
 ) -> onnx.ModelProto:
-    """A checked model: full check and strict shape inference both pass, or they raise."""
+    """Make a model and check it: full check and strict shape inference, which raise."""
     proto = helper.make_graph(graph.nodes, name, inputs, outputs, list(graph.constants.values()))
     model = helper.make_model(
         proto,

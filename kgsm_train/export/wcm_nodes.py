@@ -1,4 +1,4 @@
-"""The water cloud model as nodes: the physics of the exported graph."""
+"""Water cloud model as nodes of the exported graph."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .nodes import Graph
 
 
 def isolation(graph: Graph, wcm: Wcm) -> tuple[str, str, str]:
-    """Eqs 1, 2, 4, 5 and 12 as nodes: names of soil_db, soil_fraction and vwc."""
+    """Add Eqs 1, 2, 4, 5 and 12 as nodes; returns the names of soil_db, soil_fraction and vwc."""
     node, constant = graph.node, graph.constant
     vwc = "vwc_kg_m2"
     if wcm.vwc_rule == "foliage":  # max(0, 1.9134 N**2 - 0.3215 N) + stem
