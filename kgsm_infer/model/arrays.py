@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..tables.columns import FROM_DATE
+from ..tables.dates import utc_seconds
 
 #: Largest distance of a day from its origin: 27,000 years.
 MOST_DAYS = 1e7
@@ -21,6 +22,41 @@ def filled(values: Any, dtype: DTypeLike = np.float32) -> NDArray[Any]:
     if hasattr(values, "to_numpy") and hasattr(values, "isna"):  # pandas
         return np.asarray(values.to_numpy(dtype=dtype, na_value=np.nan))
     return np.asarray(values, dtype)
+
+
+def spread(name: str, values: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return an argument as float32 of ``shape``, a view where it is broadcast.
+
+    ValueError names the argument where its values are not real numbers or do not fit the shape.
+    """
+    if np.iscomplexobj(values):
+        raise ValueError(f"{name} is complex; give the backscatter in dB")
+    try:
+        array = filled(values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is not numeric ({error}); missing is NaN") from None
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        raise ValueError(f"{name} has shape {array.shape}, which does not fit {shape}") from None
+
+
+def _seconds(days: NDArray[Any]) -> NDArray[np.datetime64]:
+    """Convert ISO text and date objects to datetime64[s]; ValueError names one that is neither."""
+    found = np.empty(days.shape, "datetime64[s]")
+    for at, value in np.ndenumerate(days):
+        text = value.isoformat() if hasattr(value, "isoformat") else value
+        if value is None or text in ("", "NaT"):
+            found[at] = np.datetime64("NaT")
+            continue
+        seconds = utc_seconds(text) if isinstance(text, str) else None
+        if seconds is None:
+            raise ValueError(
+                f"days has {str(value)[:40]!r}, which is not a date; give datetime64, ISO text "
+                "or numbers of days"
+            )
+        found[at] = np.datetime64(seconds, "s")
+    return found
 
 
 def days_given(
@@ -38,18 +74,33 @@ def days_given(
             if value.dtype.kind == "M"
             else filled(days, np.float64)
         )
+    if value.dtype.kind == "O" and all(
+        isinstance(item, (int, float)) for item in value.ravel().tolist()
+    ):
+        value = value.astype(np.float64)
+    if value.dtype.kind in "OUS":
+        value = _seconds(value.astype(np.str_) if value.dtype.kind == "S" else value)
+    if value.dtype.kind not in "Mmiuf":
+        raise ValueError(f"days is of type {value.dtype}; give datetime64 or numbers of days")
     made: dict[str, ArrayLike | None] = {}
+    if value.dtype.kind == "m":
+        value = value / np.timedelta64(1, "D")
     if value.dtype.kind == "M":
         made = {name: make(value) for name, make in FROM_DATE.items()}
         day = (value - np.datetime64("1970-01-01")) / np.timedelta64(1, "D")
     else:
         day = value.astype(np.float64)
         known = np.abs(day[np.isfinite(day)])
-        if known.size and known.min() > MOST_DAYS:
+        if known.size and known.max() > MOST_DAYS:
             raise ValueError(
-                f"days from {known.min():g} on look like seconds; divide by 86,400, or give dates"
+                f"days up to {known.max():g} look like seconds; divide by 86,400, or give dates"
             )
-    return made, np.broadcast_to(day, shape)
+    try:
+        return made, np.broadcast_to(day, shape)
+    except ValueError:
+        raise ValueError(
+            f"days has shape {day.shape}; expected ({shape[1]},) or {shape}, as sigma0_db (N, T)"
+        ) from None
 
 
 def blocks_given(
@@ -64,16 +115,22 @@ def blocks_given(
     An array is handed on as it is; a mapping is put into the card's order.
     """
     if values is None or isinstance(values, Mapping):
+        unknown = [name for name in values or {} if name not in names and name not in given]
+        if unknown:
+            raise ValueError(
+                f"{what} has {unknown[0]!r}, which the model does not read; it reads "
+                f"{', '.join(names) or 'none'}"
+            )
         named = {**given, **(values or {})}
         for name in names:
             if named.get(name) is None:
                 raise ValueError(f"this model reads {what} {', '.join(names)}; {name} is not given")
         if names:
-            views = [np.broadcast_to(filled(named[name]), shape) for name in names]
+            views = [spread(name, named[name], shape) for name in names]
             return lambda some: np.stack([view[some] for view in views], axis=-1)
         array = np.zeros((*shape, 0), np.float32)
     else:
-        array = filled(values)
+        array = spread(what, values, np.shape(values))
     if array.shape != (*shape, len(names)):
         raise ValueError(
             f"{what} must be {(*shape, len(names))} for {', '.join(names) or 'no names'}, "

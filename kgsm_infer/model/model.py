@@ -22,7 +22,7 @@ from ..kernels.window import whole_history, window_rows
 from ..tables.columns import FROM_DATE
 from ..tables.table import Table, table_from_columns
 from ..tables.vegetation import HELD_COLUMNS, hold_vegetation
-from .arrays import blocks_given, days_given, filled
+from .arrays import blocks_given, days_given, spread
 from .card import Card, card_domain
 from .engines import Engine, engine_of
 from .observations import (
@@ -124,13 +124,14 @@ class Model:
             mapping, ``ndvi``, ``angle_deg`` and the features made from the date may be
             left out.
         statics: (N, Fs) in the card's order, or a mapping name -> (N,).
-        days: (T,) or (N, T), numbers or datetime64; may be left out where T is 1.
+        days: (T,) or (N, T), numbers, datetime64, date objects or ISO 8601 text; may be left out
+            where T is 1.
         frozen: (N, T) true where the soil is frozen or under snow.
 
         Missing is NaN, or masked, and gives NaN with a flag. ValueError where shapes do not
         fit, or days are not valid days.
         """
-        sigma0_db = filled(sigma0_db)
+        sigma0_db = spread("sigma0_db", sigma0_db, np.shape(sigma0_db))
         if sigma0_db.ndim != 2:
             raise ValueError(f"sigma0_db must be (N, T), got shape {sigma0_db.shape}")
         shape = sigma0_db.shape
@@ -145,7 +146,7 @@ class Model:
         def plane(name: str) -> NDArray[np.float32]:
             if given.get(name) is None:
                 raise ValueError(f"this model reads {name}; give it")
-            return np.broadcast_to(filled(given[name]), shape)
+            return spread(name, given[name], shape)
 
         dynamic = blocks_given(
             features, self.card.names("dynamic"), shape, "features", {**given, **date}
@@ -154,11 +155,11 @@ class Model:
         vegetation = plane(wcm.vegetation_name) if wcm else None
         angle = plane("angle_deg") if wcm and wcm.needs_angle else None
         seen = {
-            name: np.broadcast_to(filled(given[name]), shape)
+            name: spread(name, given[name], shape)
             for name in self.card.optional_columns
             if given.get(name) is not None
         }
-        frost = np.broadcast_to(filled(False if frozen is None else frozen), shape)
+        frost = spread("frozen", False if frozen is None else frozen, shape)
 
         def block(some: slice) -> Retrieval:
             windows = sigma0_db[some]

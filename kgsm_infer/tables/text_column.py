@@ -216,11 +216,22 @@ class TextColumnBuilder:
         return TextColumn(buffer, np.cumsum(lengths, dtype=np.int64), label)
 
 
+def _of_rows(rows: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
+    """Turn rows, a mapping each, into columns; a key that a row lacks is missing."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {str(name): [row.get(name) for row in rows] for name in names}
+
+
 def named_columns(columns: Any) -> dict[str, Any]:
     """Name -> values of a mapping or a data frame (pandas, polars, pyarrow, structured array).
 
     TypeError for another type, DataError for a duplicate name.
     """
+    is_rows = isinstance(columns, (list, tuple)) and len(columns) > 0
+    if is_rows and all(isinstance(row, Mapping) for row in columns):
+        return _of_rows(columns)
+    if hasattr(columns, "collect"):  # of polars: its columns are known only after the query
+        raise TypeError(f"a {type(columns).__name__} has no rows yet; pass its collect()")
     if isinstance(columns, Mapping):
         return {str(name): values for name, values in columns.items()}
     names = getattr(columns, "column_names", None)
