@@ -42,8 +42,15 @@ def watch(
     elif remove is not None:
         request = remove_acquisition(config, *remove)
         say(f"{request} asks for it; a running watch, or the next one, removes the acquisition")
-    elif bad := watch(config, once=once, behind_proxy=proxy):
-        note(f"{bad} files went to {config.quarantine}, each with its reason")
+    elif remains := watch(config, once=once, behind_proxy=proxy):
+        if remains.quarantined:
+            note(f"{remains.quarantined} files went to {config.quarantine}, each with its reason")
+        if remains.left_behind:
+            note(f"{remains.left_behind} files stayed in {config.spool}")
+        if remains.unsent:
+            note(f"{remains.unsent} messages were not sent; the next watch sends them")
+        if remains.short:
+            note(f"processing stopped: {remains.short}")
         if once:
             raise typer.Exit(3)
 

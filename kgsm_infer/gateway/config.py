@@ -122,6 +122,10 @@ class Serve:
     body_mb: Annotated[float, Range(0.001)] = 4.0
     requests_per_s: Annotated[float, Range(0)] = 0.0
     connections: Annotated[int, Range(1)] = 512
+    connections_per_client: Annotated[int, Range(1)] = 64
+    hosts: tuple[
+        Annotated[str, Pattern(r"[^\s/:]+|\[[0-9A-Fa-f:]+\]", "a name without port")], ...
+    ] = ()
 
     def __post_init__(self) -> None:
         if (self.cert_file is None) != (self.key_file is None):

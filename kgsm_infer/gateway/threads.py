@@ -91,6 +91,7 @@ class Task:
     reason: str = ""  # of the last failure, empty after a success
     failures: int = 0  # in a row
     restarts: int = 0  # after exceptions, in all
+    facts: dict[str, Any] = field(default_factory=dict)  # more that /health shows
     _thread: threading.Thread | None = None
     _due: float = float("inf")
 
@@ -137,7 +138,7 @@ class Task:
             state = "stuck" if self._thread is not None and self._thread.is_alive() else "dead"
         else:
             state = "failing" if self.reason else "ok"
-        return {"state": state, "reason": self.reason, "restarts": self.restarts}
+        return {"state": state, "reason": self.reason, "restarts": self.restarts, **self.facts}
 
     def _guarded(self) -> None:
         while not self.stopping:

@@ -132,7 +132,7 @@ def write_csv(path: str | Path, columns: Mapping[str, Any]) -> None:
         raise ValueError(f"columns of different lengths: {sorted(lengths)}")
     with whole(path) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([_guarded(str(name)) for name in columns])
+        writer.writerow([guard_formula(str(name)) for name in columns])
         for start in range(0, max(lengths, default=0), WRITTEN_ROWS):
             block = [v[start : start + WRITTEN_ROWS] for v in values]
             lines = plain_lines(block)
@@ -396,18 +396,18 @@ def _pyarrow(path: Path) -> Any:
 def _written(values: TextColumn | NDArray[Any]) -> list[str]:
     """TextColumn of a column: shortest digits that read back the same, NaN empty."""
     if isinstance(values, TextColumn):
-        return [_guarded(cell) for cell in values]
+        return [guard_formula(cell) for cell in values]
     if values.dtype.kind == "f":
         return list(np.where(np.isnan(values), "", values.astype(np.str_)))
     if values.dtype.kind in "iu":
         return [str(item) for item in values.tolist()]
-    return [_guarded(str(item)) for item in values.tolist()]
+    return [guard_formula(str(item)) for item in values.tolist()]
 
 
-def _guarded(cell: str) -> str:
+def guard_formula(cell: str) -> str:
     """Text as no spreadsheet runs it; numbers and everything else as they are.
 
-    >>> _guarded("=1+1"), _guarded("-12.5"), _guarded("field 7"), _unguarded("'=1+1")
+    >>> guard_formula("=1+1"), guard_formula("-12.5"), guard_formula("field 7"), _unguarded("'=1+1")
     ("'=1+1", '-12.5', 'field 7', '=1+1')
     """
     if not _FORMULA.match(cell) or _PLAIN_NUMBER.fullmatch(cell):

@@ -6,7 +6,14 @@ import json
 
 import pytest
 from made_brokers import Listener
-from made_gateways import columns_of, drop, made_gateway, made_model, stored
+from made_gateways import (
+    columns_of,
+    drop,
+    made_gateway,
+    made_model,
+    stored,
+    write_outlines,
+)
 from running import PATIENCE_S, Running, wait_for
 
 from kgsm_infer.gateway.store.database import Store
@@ -89,7 +96,7 @@ def test_home_assistant_finds_a_device_per_paddock(tmp_path, model, broker, list
     assert {"acquired_at", "sm_lower_percent", "sm_upper_percent"} <= set(other)
     every = [item["unique_id"] for config in configs.values()
              for item in config["components"].values()]  # fmt: skip
-    assert len(set(every)) == len(every) == 1 + 2 * 3
+    assert len(set(every)) == len(every) == 6 + 2 * 3
 
 
 def test_a_broker_that_forgot_everything_is_told_again(tmp_path, model, broker):
@@ -163,3 +170,29 @@ def test_probes_by_mqtt_stand_beside_the_value(tmp_path, model, broker, listener
         watched.stop()
     with Store(gateway.database) as store:
         assert [row[0] for row in store.probes()] == ["p1"]
+
+
+def test_paddocks_that_appear_later_are_announced_and_removed_ones_withdrawn(
+    tmp_path, model, broker, listener
+):
+    gateway = made_gateway(tmp_path, broker.toml, model=model)
+    with Running("watch", gateway.source) as watched:
+        watched.until("states_published")
+        drop(gateway, columns_of(0, paddocks=2), "a.csv")
+        watched.until("stored")
+        listener.until(
+            lambda seen: any("farm_p1/config" in topic for topic, *_ in seen.of("/config"))
+        )
+        listener.until(lambda seen: seen.of("/health"))
+        watched.stop()
+    assert json.loads(listener.of("/health")[-1][1])["problem"] is False
+    # p1 leaves the farm
+    write_outlines(tmp_path / "paddocks.geojson", 1)
+    text = gateway.source.read_text() + '\n[paddocks]\noutlines = "paddocks.geojson"\n'
+    gateway.source.write_text(text)
+    with Running("watch", gateway.source) as watched:
+        watched.until("states_published")
+        for end in ("farm_p1/config", "p1/state"):
+            listener.until(lambda seen, end=end: seen.of(end) and seen.of(end)[-1][1] == b"")
+        watched.stop()
+    assert listener.of("farm_p0/config")[-1][1] != b""

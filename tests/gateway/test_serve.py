@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 import time
 import urllib.error
@@ -423,3 +425,148 @@ def test_many_threads_ask_at_once(server):
     for thread in threads:
         thread.join()
     assert not failures
+
+
+def answer_to(server, request: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as client:
+        client.sendall(request)
+        return client.recv(4096)
+
+
+def test_two_lengths_and_cleartext_http2_are_refused(server):
+    both = answer_to(
+        server,
+        b"POST /v1/probes HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    )
+    assert both.startswith(b"HTTP/1.1 400")
+    upgrade = answer_to(
+        server,
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+        b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n",
+    )
+    assert upgrade.startswith(b"HTTP/1.1 505")
+    prior = answer_to(server, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+    assert b"newest_acquisition" not in prior and prior[3:4] != b"\4"
+    assert healthy(server)
+
+
+def test_one_client_cannot_take_all_connections(tmp_path, gateway):
+    import dataclasses
+
+    serve = dataclasses.replace(gateway.serve, connections_per_client=8)
+    capped = Server(dataclasses.replace(gateway, serve=serve), load_paddocks(gateway), Events())
+    capped.start()
+    many = [socket.create_connection(("127.0.0.1", capped.port)) for _ in range(20)]
+    try:
+        wait_for(lambda: sum(map(is_closed, many)) >= 12)
+        other = socket.create_connection(
+            ("127.0.0.1", capped.port), source_address=("127.0.0.2", 0), timeout=PATIENCE_S
+        )
+        with other:
+            other.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert other.recv(100).startswith(b"HTTP/1.1 200")
+    finally:
+        for client in many:
+            client.close()
+        capped.close()
+
+
+def test_a_retrieval_that_times_out_is_cancelled():
+    import asyncio
+
+    from kgsm_infer.gateway.http.cancellation import run_cancellable
+
+    ended = threading.Event()
+
+    def forever():
+        try:
+            while True:
+                sum(range(1000))
+        finally:
+            ended.set()
+
+    async def ask():
+        async with asyncio.timeout(0.05):
+            await run_cancellable(forever)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(ask())
+    assert ended.wait(PATIENCE_S)
+    assert asyncio.run(run_cancellable(lambda: 7)) == 7
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(run_cancellable(lambda: 1 / 0))
+
+
+def test_csv_cells_cannot_be_formulas(gateway):
+    from kgsm_infer.gateway.http.queries import Queries, as_csv
+
+    found = Queries(gateway, load_paddocks(gateway)).latest()[0]
+    text = as_csv([{**found, "paddock": "=1+1"}]).decode()
+    assert text.splitlines()[1].startswith("'=1+1,")
+
+
+def test_health_names_files_in_quarantine_disk_and_version(gateway, clients):
+    from kgsm_infer import __version__
+    from kgsm_infer.gateway.health import ErrorMemory
+
+    gateway.quarantine.mkdir(exist_ok=True)
+    (gateway.quarantine / "bad.csv").write_text("x")
+    (gateway.quarantine / "bad.csv.reason.txt").write_text("why")
+    try:
+        health = clients(gateway).get("/health").json()
+        metrics = clients(gateway).get("/metrics").text
+    finally:
+        for path in gateway.quarantine.iterdir():
+            path.unlink()
+    assert (health["quarantined"], health["version"]) == (1, __version__)
+    assert health["disk"]["free_mb"] > 0 and health["newest_age_days"] > 0
+    assert "kgsm_quarantined_files 1.0" in metrics and "kgsm_disk_free_megabytes" in metrics
+    memory = ErrorMemory(Events())
+    memory("stored", file="a.csv")
+    assert memory.last is None
+    memory("quarantined", file="a.csv", reason="no column date")
+    assert memory.last["reason"] == "a.csv: no column date"
+
+
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+
+
+@pytest.mark.skipif(NGINX is None, reason="nginx is not installed (apt-get install nginx)")
+def test_behind_nginx_with_its_host_below_a_path(tmp_path, gateway):
+    import dataclasses
+
+    serve = dataclasses.replace(gateway.serve, hosts=("farm.example.com",))
+    server = Server(dataclasses.replace(gateway, serve=serve), load_paddocks(gateway), Events())
+    server.start()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (tmp_path / "nginx.conf").write_text(
+        f"daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}\n"
+        f"http {{ access_log off; client_body_temp_path {tmp_path}/b; proxy_temp_path {tmp_path}/p;"
+        f" fastcgi_temp_path {tmp_path}/f; uwsgi_temp_path {tmp_path}/u;"
+        f" scgi_temp_path {tmp_path}/s; server {{ listen 127.0.0.1:{port};"
+        f" location /soil {{ rewrite ^/soil/?(.*)$ /$1 break;"
+        f" proxy_pass http://127.0.0.1:{server.port}; proxy_set_header Host $host; }} }} }}\n"
+    )
+    process = subprocess.Popen([NGINX, "-c", tmp_path / "nginx.conf", "-p", tmp_path])
+
+    def get(path, host):
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Host": host})
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    try:
+        wait_for(lambda: get("/soil/", "farm.example.com") == 200)
+        assert get("/soil", "farm.example.com") == 200
+        assert get("/soil/health", "farm.example.com") == 200
+        assert get("/soil/", "elsewhere.example.com") == 421
+    finally:
+        process.terminate()
+        process.wait()
+        server.close()

@@ -37,6 +37,7 @@ from ..records import canonical, iso, record
 from ..store.database import Store
 from ..store.failures import StoreBroken
 from ..store.rows import Sensed, Value
+from .cancellation import run_cancellable
 from .parameters import HistoryParameters, LatestParameters, NoParameters
 from .queries import Queries, as_csv
 
@@ -180,7 +181,7 @@ class Api:
         from .metrics import exposition
 
         _read_parameters(NoParameters, request)
-        body, kind = exposition(self.queries, self.counts)
+        body, kind = exposition(self.queries, self.counts, self.status())
         return _sent(request, body, kind)
 
     async def health(self, request: Request) -> Response:
@@ -199,7 +200,7 @@ class Api:
     async def retrieve(self, request: Request) -> Response:
         """Values of a posted table, with the history of the store; nothing is kept."""
         cells = await _table(request)
-        values = await run_in_threadpool(self._tried, cells)
+        values = await run_cancellable(self._tried, cells)
         return _sent(request, canonical({"values": [record(value) for value in values]}), JSON)
 
     async def acquisitions(self, request: Request) -> Response:

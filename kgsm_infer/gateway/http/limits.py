@@ -92,14 +92,21 @@ class RequestLimits:
                 await self.app(scope, _replayed(body), secured)
         except TimeoutError:
             if not started[0]:
-                await _answer(send, 503, "it took too long")
+                await _answer(send, 503, "request timed out")
             else:
                 raise
 
     def _refused(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
+        upgrade = headers.get(b"upgrade", b"").strip().lower()
+        if upgrade == b"h2c" or scope.get("http_version", "1.1").startswith("2"):
+            return self._counted(505, "HTTP/2 without TLS is not supported; use HTTP/1.1")
+        if b"content-length" in headers and b"transfer-encoding" in headers:
+            return self._counted(400, "Content-Length and Transfer-Encoding exclude each other")
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if self.hosts and _bare(host) not in self.hosts:
-            return self._counted(421, "not a name of this gateway; ask for it as 127.0.0.1")
+            return self._counted(
+                421, "not a name of this gateway; serve.hosts lists the names of a proxy"
+            )
         client = (scope.get("client") or ("?",))[0]
         if not self._within_rate(str(client)):
             return self._counted(429, "too many requests; wait a second")

@@ -178,7 +178,7 @@ async function health() {
   const answer = await fetch(base + "health", { cache: "no-cache" });
   const h = await answer.json(), said = [];
   if (h.quarantined) said.push(text("health.quarantine", { n: h.quarantined }));
-  if (h.broker && h.broker.state !== "ok") said.push(text("health.broker", { state: h.broker.detail || h.broker.state }));
+  if (h.broker && h.broker.state !== "ok") said.push(text("health.broker", { state: h.broker.reason || h.broker.state }));
   if (h.disk && h.disk.free_mb < h.disk.needed_mb) said.push(text("health.disk", { n: Math.round(h.disk.free_mb) }));
   if (h.last_error) said.push(text("health.error", { time: dated(h.last_error.at, HOUR), reason: h.last_error.reason }));
   $("#health").hidden = !said.length;

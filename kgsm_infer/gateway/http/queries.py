@@ -11,8 +11,10 @@ from datetime import datetime
 from typing import Any
 
 from ...base.quantities import SOIL_MOISTURE, quantity_named
+from ...tables.reading import guard_formula
 from ..config import Gateway
 from ..farm import Paddocks
+from ..health import health_of
 from ..records import canonical, iso, number_of, record
 from ..store.reader import StoreReader
 from ..store.rows import NewestReading, Value
@@ -123,24 +125,8 @@ class Queries:
         return store is not None and store.latest_of(paddock) is not None
 
     def health(self, status: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return what a monitor needs: the store, what is unsent, and the state of each thread.
-
-        status: of the process: ``threads`` -> name -> state, ``processing`` and ``left_behind``.
-        """
-        store = self.reader.store()
-        counts: Mapping[str, int] = {} if store is None else store.counts()
-        newest = self.newest()
-        process = dict(status or {})
-        bad = [name for name, task in process.get("threads", {}).items() if task["state"] != "ok"]
-        degraded = bad or process.get("processing", "ok") != "ok"
-        return {
-            "status": "empty" if store is None else "degraded" if degraded else "ok",
-            "name": self.gateway.name,
-            "newest_acquisition": None if newest is None else iso(newest),
-            "stored": dict(counts),
-            "unsent": {} if store is None else store.unsent_counts(),
-            **process,
-        }
+        """Return the health of the gateway; see :func:`~kgsm_infer.gateway.health.health_of`."""
+        return health_of(self.gateway, self.reader.store(), self.newest(), status or {})
 
     def newest(self) -> int | None:
         """Return the newest acquisition, seconds since 1970."""
@@ -183,14 +169,18 @@ class Queries:
 
 
 def as_csv(records: Sequence[Mapping[str, Any]]) -> bytes:
-    """Records as CSV; flags joined with ``;``, no number an empty cell."""
+    """Return records as CSV: flags joined with ``;``, an empty cell without a number.
+
+    Text that a spreadsheet would run as a formula gets an apostrophe, as in written tables.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     columns = csv_columns(records)
     writer.writerow(columns)
     for found in records:
         cells = {**found, "flags": ";".join(found["flags"])}
-        writer.writerow(["" if cells.get(name) is None else cells[name] for name in columns])
+        row = ["" if cells.get(name) is None else cells[name] for name in columns]
+        writer.writerow([guard_formula(cell) if isinstance(cell, str) else cell for cell in row])
     return text.getvalue().encode()
 
 

@@ -44,27 +44,33 @@ def check_exposed(serve: Serve, behind_proxy: bool) -> None:
 
 
 class CappedSocket(socket.socket):
-    """A listening socket that closes what comes beyond ``most`` open connections."""
+    """A listening socket that closes what comes beyond a number of open connections.
+
+    most: connections in all.  most_of_client: connections of one address.
+    """
 
     most = 512
+    most_of_client = 512
 
     def accept(self) -> tuple[socket.socket, Any]:
         """Accept a connection as socket.accept; BlockingIOError beyond the cap."""
         connection, address = super().accept()
-        opened = _OPEN.setdefault(self, weakref.WeakSet())
-        if sum(other.fileno() >= 0 for other in opened) >= self.most:
+        opened = _OPEN.setdefault(self, weakref.WeakKeyDictionary())
+        clients = [client for other, client in opened.items() if other.fileno() >= 0]
+        client = str(address[0])
+        if len(clients) >= self.most or clients.count(client) >= self.most_of_client:
             connection.close()
             raise BlockingIOError
-        opened.add(connection)
+        opened[connection] = client
         return connection, address
 
 
-_OPEN: weakref.WeakKeyDictionary[CappedSocket, weakref.WeakSet[socket.socket]] = (
+_OPEN: weakref.WeakKeyDictionary[CappedSocket, weakref.WeakKeyDictionary[socket.socket, str]] = (
     weakref.WeakKeyDictionary()
 )
 
 
-def listening(serve: Serve) -> CappedSocket:
+def listening(serve: Serve, behind_proxy: bool = False) -> CappedSocket:
     """A socket bound to the configured address; MissingError where that cannot be."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -72,6 +78,10 @@ def listening(serve: Serve) -> CappedSocket:
         )[0]
         listener = CappedSocket(family, kind, protocol)
         listener.most = serve.connections
+        # all clients of a proxy come from its address
+        listener.most_of_client = (
+            serve.connections if behind_proxy else serve.connections_per_client
+        )
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(256)
@@ -109,7 +119,8 @@ class Server:
             _hypercorn(gateway)  # report a wrong certificate at the start
         self._gateway, self._paddocks, self._log, self._probed = gateway, paddocks, log, probed
         self._status = status
-        self._socket: CappedSocket | None = listening(gateway.serve)
+        self._socket: CappedSocket | None = listening(gateway.serve, behind_proxy)
+        self._behind_proxy = behind_proxy
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self.port = int(self._socket.getsockname()[1])
@@ -143,7 +154,10 @@ class Server:
         from hypercorn.app_wrappers import ASGIWrapper
         from hypercorn.asyncio.run import worker_serve
         from hypercorn.config import Sockets
+        from hypercorn.protocol.h11 import H11Protocol
 
+        # Hypercorn would answer an upgrade to HTTP/2 itself; RequestLimits refuses it
+        H11Protocol._check_protocol = _keep_http1  # type: ignore[method-assign,assignment]
         app = _application(self._gateway, self._paddocks, self._log, self._probed, self._status)
         config = _hypercorn(self._gateway)
         self._stop = asyncio.Event()
@@ -151,7 +165,9 @@ class Server:
         if task.stopping:
             return
         if self._socket is None:  # after a failure
-            self._socket = listening(replace(self._gateway.serve, port=self.port))
+            self._socket = listening(
+                replace(self._gateway.serve, port=self.port), self._behind_proxy
+            )
         secure = config.ssl_enabled
         sockets = Sockets([self._socket] if secure else [], [] if secure else [self._socket], [])
         scheme, host = "https" if secure else "http", self._gateway.serve.host
@@ -163,6 +179,10 @@ class Server:
             )
         finally:
             alive.cancel()
+
+
+async def _keep_http1(protocol: Any, request: Any) -> None:
+    """Leave the protocol of a connection as it is."""
 
 
 async def _show_life(task: Task) -> None:
@@ -187,11 +207,12 @@ def _application(
     local = is_loopback(serve.host)
     counts: dict[str, int] = {}
     api = Api(gateway, paddocks, log, counts, probed, status)
+    hosts = {host.lower() for host in serve.hosts}
     names = {"127.0.0.1", "localhost", "[::1]", serve.host.lower()}
     return RequestLimits(
         api.application(),
         serve.token,
-        frozenset(names) if local else frozenset(),
+        frozenset(names | hosts) if local or hosts else frozenset(),
         int(serve.body_mb * 1e6),
         serve.requests_per_s or (0.0 if local else OPEN_RATE),
         counts,

@@ -17,6 +17,8 @@ from ..config import Mqtt
 from ..keys import device_id, slug
 from ..records import canonical
 
+#: Seconds after which a value that was not sent again becomes unavailable, if not set.
+EXPIRE_AFTER_S = 14 * 86400
 _ORIGIN = {"name": "kgsm", "sw_version": __version__}
 
 
@@ -30,17 +32,93 @@ def state_topic(mqtt: Mqtt, name: str, paddock: str) -> str:
     return f"{topics(mqtt, name)}/paddock/{slug(paddock)}/state"
 
 
+def health_topic(mqtt: Mqtt, name: str) -> str:
+    """Return the topic of the gateway's health, retained."""
+    return f"{topics(mqtt, name)}/health"
+
+
+def config_topic(mqtt: Mqtt, name: str, paddock: str) -> str:
+    """Return the discovery topic of a paddock; an empty message removes its device."""
+    return f"{mqtt.discovery}/device/kgsm_{name}_{slug(paddock)}/config"
+
+
+def _diagnostics(gateway: str, topic: str) -> dict[str, Any]:
+    """Return the diagnostic entities of the gateway by name; their state is its health."""
+    common = {"entity_category": "diagnostic", "state_topic": topic}
+    sensor = {**common, "platform": "sensor"}
+    return {
+        "problem": {
+            **common,
+            "platform": "binary_sensor",
+            "device_class": "problem",
+            "name": "Problem",
+            "unique_id": f"{gateway}_problem",
+            "value_template": "{{ 'ON' if value_json.problem else 'OFF' }}",
+            "json_attributes_topic": topic,
+        },
+        "quarantined": {
+            **sensor,
+            "name": "Files in quarantine",
+            "state_class": "measurement",
+            "unique_id": f"{gateway}_quarantined",
+            "value_template": "{{ value_json.quarantined }}",
+        },
+        "newest": {
+            **sensor,
+            "device_class": "timestamp",
+            "name": "Newest satellite pass",
+            "unique_id": f"{gateway}_newest",
+            "value_template": "{{ value_json.newest_acquisition }}",
+        },
+        "last_error": {
+            **sensor,
+            "name": "Last error",
+            "unique_id": f"{gateway}_last_error",
+            "value_template": "{{ value_json.last_error[:250] }}",
+        },
+        "disk_free": {
+            **sensor,
+            "device_class": "data_size",
+            "unit_of_measurement": "MB",
+            "name": "Free disk space",
+            "unique_id": f"{gateway}_disk_free",
+            "value_template": "{{ value_json.disk_free_mb }}",
+        },
+    }
+
+
+def health_message(health: Mapping[str, Any]) -> bytes:
+    """Return the health of a gateway as its diagnostic entities read it.
+
+    Equal for equal health: ages are left out, and free space is rounded to 100 MB.
+    """
+    error, disk = health["last_error"], health["disk"]
+    return canonical(
+        {
+            "problem": bool(health["status"] == "degraded" or health["quarantined"]),
+            "status": health["status"],
+            "quarantined": health["quarantined"],
+            "last_error": "none" if error is None else error["reason"],
+            "newest_acquisition": health["newest_acquisition"],
+            "disk_free_mb": None if disk is None else round(disk["free_mb"], -2),
+            "version": health["version"],
+        }
+    )
+
+
 def discovery(
     mqtt: Mqtt,
     name: str,
     title: str,
     paddocks: Mapping[str, str],
     quantities: Mapping[str, Quantity],
+    expire_after_s: int = EXPIRE_AFTER_S,
 ) -> Iterator[tuple[str, bytes]]:
     """Return (topic, message) of the gateway and of each paddock.
 
     paddocks: id -> name for people.  quantities: id -> quantity of its value; a paddock of
-    unknown quantity gets no sensor for the value.
+    unknown quantity gets no sensor for the value.  expire_after_s: seconds after which a value
+    that was not sent again becomes unavailable.
     """
     if mqtt.discovery is None:
         return
@@ -68,7 +146,8 @@ def discovery(
                         "payload_on": "online",
                         "payload_off": "offline",
                         "state_topic": status,
-                    }
+                    },
+                    **_diagnostics(gateway, health_topic(mqtt, name)),
                 },
                 "qos": 1,
             }
@@ -78,11 +157,13 @@ def discovery(
         device = device_id(name, paddock)
         state = state_topic(mqtt, name, paddock)
         yield f"{mqtt.discovery}/device/{device}/config", canonical(_paddock(
-            device, said, gateway, state, status, quantities.get(paddock, UNKNOWN)
+            device, said, gateway, state, status, quantities.get(paddock, UNKNOWN), expire_after_s
         ))  # fmt: skip
 
 
-def _value_sensor(device: str, state: str, quantity: Quantity) -> dict[str, Any]:
+def _value_sensor(
+    device: str, state: str, quantity: Quantity, expire_after_s: int
+) -> dict[str, Any]:
     """Return the component of a paddock's value, by its name; nothing of an unknown quantity."""
     if quantity is UNKNOWN:
         return {}
@@ -91,6 +172,7 @@ def _value_sensor(device: str, state: str, quantity: Quantity) -> dict[str, Any]
         "state_class": "measurement",
         "name": quantity.title,
         "json_attributes_topic": state,
+        "expire_after": expire_after_s,
     }
     if quantity is SOIL_MOISTURE:
         return {
@@ -114,7 +196,13 @@ def _value_sensor(device: str, state: str, quantity: Quantity) -> dict[str, Any]
 
 
 def _paddock(
-    device: str, said: str, gateway: str, state: str, status: str, quantity: Quantity
+    device: str,
+    said: str,
+    gateway: str,
+    state: str,
+    status: str,
+    quantity: Quantity,
+    expire_after_s: int,
 ) -> dict[str, Any]:
     return {
         "device": {
@@ -126,7 +214,7 @@ def _paddock(
         },
         "origin": _ORIGIN,
         "components": {
-            **_value_sensor(device, state, quantity),
+            **_value_sensor(device, state, quantity, expire_after_s),
             "acquired": {
                 "platform": "sensor",
                 "device_class": "timestamp",

@@ -3,6 +3,7 @@
     TOPIC/NAME/status                 online or offline (the last will), retained
     TOPIC/NAME/paddock/ID/state       the present record, retained
     TOPIC/NAME/paddock/ID/record      every record once stored, revisions too
+    TOPIC/NAME/health                 health of the gateway, retained
     TOPIC/NAME/probe/ID               readings of probes, subscribed to if [mqtt] probes is true
     homeassistant/device/…/config     discovery (homeassistant.py)
 
@@ -15,17 +16,21 @@ reports its start.
 
 from __future__ import annotations
 
+import json
 import select
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from ...base.errors import KgsmError, MissingError
+from ...base.files import whole
 from ...base.schema import parse_json
 from ..config import Gateway
 from ..farm import Paddocks
+from ..health import health_of
 from ..intake.probe_readings import readings_of
 from ..keys import slug
 from ..log import Log
@@ -45,19 +50,26 @@ IN_FLIGHT = 200
 MOST_BYTES = 10_000
 #: Seconds after which messages that the broker denied are sent again.
 DENIED_S = 300.0
+#: Seconds between looks at the health of the gateway, if nothing is stored.
+HEALTH_S = 60.0
 
 
 class MqttPublisher:
     """Publish to a broker over a connection that is kept.
 
-    probed: called after a reading of a probe was stored.
+    probed: called after a reading of a probe was stored.  status: of the process, for its health.
     """
 
     name = "mqtt"
     waits_event = "broker_lost"
 
     def __init__(
-        self, gateway: Gateway, paddocks: Paddocks, log: Log, probed: Callable[[], None]
+        self,
+        gateway: Gateway,
+        paddocks: Paddocks,
+        log: Log,
+        probed: Callable[[], None],
+        status: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         try:
             import paho.mqtt.client
@@ -67,6 +79,8 @@ class MqttPublisher:
         assert gateway.mqtt is not None
         self._gateway, self._mqtt = gateway, gateway.mqtt
         self._paddocks, self._log, self._probed = paddocks, log, probed
+        self._status = status
+        self._task: Task | None = None
         self.backoff = Backoff()
         self._root = homeassistant.topics(self._mqtt, gateway.name)
         self._version = self._paho.MQTTv5
@@ -83,6 +97,10 @@ class MqttPublisher:
         self._all_due = False  # all present states and discovery
         self._connected = False
         self._refused = ""
+        self._health = b""  # as sent last
+        self._health_due = 0.0
+        self._all_sent = False
+        self._announced: set[str] = set()
         self._denied: dict[str, str] = {}  # kind of message -> the broker's reason
         self._denied_at = 0.0
         self._topics: dict[int, str] = {}  # of all messages not acknowledged, by message id
@@ -93,6 +111,7 @@ class MqttPublisher:
     def publish(self, task: Task) -> str | None:
         """Keep a connection and publish over it until it ends; returns why it did."""
         self._begin()
+        self._task = task
         client = self._client()
         task.expect(3 * CONNECT_S + 60)
         try:
@@ -177,6 +196,9 @@ class MqttPublisher:
                 self._retry_denied()
                 if woken or not self._last or len(self._flying) < IN_FLIGHT // 2:
                     self._publish_new(client)
+                if woken or time.monotonic() >= self._health_due:
+                    self._health_due = time.monotonic() + HEALTH_S
+                    self._publish_health(client)
                 task.failures = 0
                 task.reason = self._denial()
             if task.stopping:
@@ -225,7 +247,10 @@ class MqttPublisher:
         entry, topic = self._flying.pop(message, None), self._topics.pop(message, "")
         if code is not None and code.is_failure:
             self._deny(topic, str(code))
-        elif entry is not None:
+            return
+        if self._task is not None:
+            self._task.facts["acknowledged_at"] = round(time.time())
+        if entry is not None:
             self._acked.append(entry)
 
     def _deny(self, topic: str, why: str) -> None:
@@ -268,26 +293,75 @@ class MqttPublisher:
 
     # -- messages --------------------------------------------------------------------------
 
-    def _names(self) -> dict[str, str]:
-        """Return every paddock, in the outlines or in the store, and the name people use."""
+    def _stored(self) -> list[Value]:
+        """Return the present values of the paddocks of the farm."""
         store = self._reader.store()
-        known = {} if store is None else {value.paddock: value.paddock for value in store.latest()}
+        values = [] if store is None else store.latest()
+        return [value for value in values if self._paddocks.known(value.paddock)]
+
+    def _names(self) -> dict[str, str]:
+        """Return every paddock of the farm and the name people use."""
+        known = {value.paddock: value.paddock for value in self._stored()}
         return {**known, **self._paddocks.titles}
 
     def _publish_all(self, client: Any) -> None:
         """Send discovery and the present state of every paddock, retained."""
-        count = 0
-        names = self._names()
+        self._all_sent = True
+        self._withdraw(client)
+        self._announce(client, self._names())
+        values = self._stored()
+        for value in values:
+            self._publish_state(client, value)
+        self._log("states_published", states=len(values))
+
+    def _announce(self, client: Any, names: Mapping[str, str]) -> None:
+        """Send the discovery messages of the gateway and of these paddocks."""
+        self._announced |= set(names)
+        days = self._gateway.page.stale_days
         for topic, content in homeassistant.discovery(
             *(self._mqtt, self._gateway.name, self._gateway.title, names),
             quantities_of(self._reader.store(), self._gateway, names),
+            int(days * 86400),
         ):
             self._send(client, topic, content, retain=True)
+        self._remember({*self._announced})
+
+    @property
+    def _memory(self) -> Path:
+        """The file of the paddocks that were announced to the broker."""
+        return self._gateway.state / "announced.json"
+
+    def _remember(self, paddocks: Iterable[str]) -> None:
+        with suppress(OSError, KgsmError), whole(self._memory) as file:
+            file.write(json.dumps(sorted(paddocks)))
+
+    def _withdraw(self, client: Any) -> None:
+        """Remove the devices and states of paddocks that left the farm from the broker."""
+        announced: set[str] = set()
+        with suppress(OSError, ValueError, TypeError):
+            announced = {str(name) for name in json.loads(self._memory.read_bytes())}
         store = self._reader.store()
-        for value in [] if store is None else store.latest():
-            self._publish_state(client, value)
-            count += 1
-        self._log("states_published", states=count)
+        announced |= {value.paddock for value in ([] if store is None else store.latest())}
+        names = self._names()
+        kept = {slug(name) for name in names}
+        for paddock in sorted(announced - set(names)):
+            if slug(paddock) in kept:
+                continue
+            if self._mqtt.discovery is not None:
+                topic = homeassistant.config_topic(self._mqtt, self._gateway.name, paddock)
+                self._send(client, topic, b"", retain=True)
+            topic = homeassistant.state_topic(self._mqtt, self._gateway.name, paddock)
+            self._send(client, topic, b"", retain=True)
+
+    def _publish_health(self, client: Any) -> None:
+        """Send the health of the gateway if it changed."""
+        newest = max((value.acquired for value in self._stored()), default=None)
+        health = health_of(self._gateway, self._reader.store(), newest, self._status())
+        message = homeassistant.health_message(health)
+        if message != self._health:
+            self._health = message
+            topic = homeassistant.health_topic(self._mqtt, self._gateway.name)
+            self._send(client, topic, message, retain=True)
 
     def _publish_state(self, client: Any, value: Value) -> None:
         topic = homeassistant.state_topic(self._mqtt, self._gateway.name, value.paddock)
@@ -306,7 +380,9 @@ class MqttPublisher:
             topic = f"{self._root}/paddock/{slug(value.paddock)}/record"
             self._send(client, topic, record_bytes(value), retain=False, entry=entry)
             self._last = entry
-            if latest.get(value.paddock) == value:
+            if latest.get(value.paddock) == value and self._paddocks.known(value.paddock):
+                if self._all_sent and value.paddock not in self._announced:
+                    self._announce(client, self._names())
                 self._publish_state(client, value)
 
     def _settle(self, *, all_of_them: bool = False) -> None:

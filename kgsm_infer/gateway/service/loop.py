@@ -18,6 +18,7 @@ from typing import Any
 from ...base.errors import MissingError
 from ..config import Gateway
 from ..farm import load_paddocks
+from ..health import ErrorMemory
 from ..intake.archive import make_folders
 from ..intake.removals import write_removal
 from ..intake.settling import FolderEvents
@@ -36,14 +37,31 @@ PUBLISH_S = 30.0
 THREADS_S = 60.0
 
 
+@dataclass(frozen=True)
+class Remains:
+    """What a watch did not finish: files in quarantine and in the spool, messages not sent.
+
+    short: the reason why processing stopped, empty if it did not.
+    """
+
+    quarantined: int
+    left_behind: int
+    unsent: int
+    short: str
+
+    def __bool__(self) -> bool:
+        return bool(self.quarantined or self.left_behind or self.unsent or self.short)
+
+
 def watch(
     gateway: Gateway, *, once: bool = False, behind_proxy: bool = False, log: Log = log_line
-) -> int:
+) -> Remains:
     """Watch until SIGTERM or SIGINT; with ``once`` until all complete files are published.
 
-    Returns the number of files that went to quarantine. KgsmError if it cannot start.
+    Returns what stayed behind. KgsmError if it cannot start.
     """
     bad = 0
+    log = memory = ErrorMemory(log)
 
     def counted(event: str, **details: Any) -> None:
         nonlocal bad
@@ -55,7 +73,7 @@ def watch(
         work = Watch(gateway, load_paddocks(gateway), counted)
         stack.callback(work.close)
         folder = _folder_events(gateway, stack)
-        service = Service(work, wake, folder, counted)
+        service = Service(work, wake, folder, counted, memory)
         work.may_go_on = service.pulse
         work.open()
         _start_publishers(service, stack)
@@ -67,9 +85,10 @@ def watch(
             service.run_once()
         else:
             service.run()
+        remains = service.remains(bad)
         counted("stopping")
         notify("STOPPING=1")
-    return bad
+    return remains
 
 
 STOP, DOUBT, PROBES = b"s", b"d", b"p"
@@ -133,6 +152,7 @@ class Service:
     wake: Wake
     folder: Watched | None
     log: Log
+    memory: ErrorMemory
     tasks: list[Task] = field(default_factory=list)
     _beat_s: float | None = field(default_factory=watchdog_s)
     _due: dict[str, float] = field(default_factory=dict)
@@ -154,7 +174,14 @@ class Service:
             "threads": {task.name: task.status() for task in self.tasks},
             "processing": self.work.short or "ok",
             "left_behind": self.work.left_behind,
+            "last_error": self.memory.last,
         }
+
+    def remains(self, quarantined: int) -> Remains:
+        """Return what is not finished. quarantined: files that went to quarantine."""
+        work = self.work
+        unsent = (work.guarded(work.store.unsent_counts) or {}) if work.sinks else {}
+        return Remains(quarantined, work.left_behind, sum(unsent.values()), work.short)
 
     def pulse(self) -> bool:
         """Beat if a beat is due; returns False after a request to stop."""
@@ -299,7 +326,7 @@ def _start_publishers(service: Service, stack: ExitStack) -> None:
         from ..publish.mqtt import MqttPublisher
         from ..publish.runner import run_publisher
 
-        mqtt = MqttPublisher(gateway, work.paddocks, service.log, wake.probed)
+        mqtt = MqttPublisher(gateway, work.paddocks, service.log, wake.probed, service.status)
         tasks.append(run_publisher(mqtt, service.log, wake.doubt))
     if gateway.farmos is not None:
         from ..publish.farmos import FarmosPublisher
