@@ -1,1 +1,1 @@
-"""How good it is: folds, cross-validation, scores, figures and reports."""
+"""Evaluate models: folds, cross-validation, scores, figures and reports."""

@@ -243,7 +243,7 @@ def write_board(path: Path, board: Board) -> None:
 
 
 def read_board(path: Path) -> Board:
-    """Read ``metrics.json``; DataError with file and key where it is none of this version."""
+    """Read ``metrics.json``; DataError with file and key for another version."""
     raw = read_json(path)
     if not isinstance(raw, dict) or raw.get("format") != BOARD_FORMAT:
         raise DataError(

@@ -95,7 +95,7 @@ class ExperimentPlan:
     nested: Nested | None
 
     def trainings(self) -> int:
-        """How many times a network is trained, to know before it is begun."""
+        """Count the trainings of networks before they start."""
         count = 0
         for (name, _), config in self.variants.items():
             design = design_of(read_source(config), config)

@@ -48,7 +48,7 @@ def group_folds(
 
 
 def given_folds(fold: NDArray[np.str_], source: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """The authors' folds of a column: (R,) numbers, and the names they stand for."""
+    """The authors' folds of a column: (R,) numbers, and their names."""
     names, number = np.unique(fold, return_inverse=True)
     if len(names) < 2:
         raise DataError(f"{source}: the fold column holds only {names.tolist()}; two are needed")

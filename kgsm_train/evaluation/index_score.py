@@ -25,7 +25,7 @@ from kgsm_infer.tables.table import Table, read_table
 
 from .probed import variances
 
-#: Typical places beside the shipped one: usual_db, swing_db.
+#: Typical places besides the shipped one: usual_db, swing_db.
 OTHERS = ((-16.5, 1.6), (-15.5, 2.2), (-16.5, 2.7), (-16.5, 3.5), (-18.0, 2.9), (-18.0, 3.3))
 
 

@@ -76,7 +76,7 @@ def part_key(config: Config, source: Source, design: Design, model: str, split: 
 
 
 def part_path(parts: Path, model: str, split: Split) -> Path:
-    """Where a part is kept."""
+    """Return the path of a part."""
     return parts / f"{model}-{split.name}.npz"
 
 

@@ -1,4 +1,4 @@
-"""What a few probes on the farm are worth: the date's level corrected in a cross-validation.
+"""Score the correction by a few probes on the farm, in a cross-validation.
 
 On every new date some fields are drawn to carry probes (all their points), the level of the
 date is corrected from them by :func:`kgsm_infer.model.date_effect.date_effect`, and the other
@@ -65,7 +65,7 @@ def variances_of_models(result: Crossvalidation) -> dict[str, Variances]:
 def with_probes(
     result: Crossvalidation, counts: Sequence[int], common: NDArray[np.bool_], seed: int
 ) -> dict[str, dict[str, ProbedScores]]:
-    """How many probed fields -> model -> scores of the fields without a probe."""
+    """Return number of probed fields -> model -> scores of the fields without a probe."""
     found: dict[str, dict[str, ProbedScores]] = {}
     if not result.design.block_names:
         return found
@@ -103,7 +103,7 @@ def _probed(
             here = np.flatnonzero(date == day)
             fields = np.unique(group[here])
             if len(fields) <= count or int(block[here[0]]) not in spread:
-                kept[here] = False  # nobody is left to score
+                kept[here] = False  # no field is left to score
                 continue
             probed = here[np.isin(group[here], rng.permutation(fields)[:count])]
             residual = observed[probed] - estimated[probed]

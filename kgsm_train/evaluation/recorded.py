@@ -42,7 +42,7 @@ class Recorded:
     tables: Mapping[str, str]
 
     def value(self, path: str) -> float:
-        """Return the figure at ``a.b.c``; KeyError where there is none."""
+        """Return the figure at ``a.b.c``; KeyError if missing."""
         found: Any = self.values
         for name in path.split("."):
             found = found[name] if isinstance(found, Mapping) else found[int(name)]
@@ -150,7 +150,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def read_recorded(path: Path) -> Recorded:
-    """Read a recorded file; DataError where it is none."""
+    """Read a recorded file; DataError for any other file."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         return Recorded(raw, raw.get("tables", {}))

@@ -1,4 +1,4 @@
-"""What a cross-validation leaves in its folder: metrics, predictions, figures, the report."""
+"""Write the results of a cross-validation: metrics, predictions, figures, the report."""
 
 from __future__ import annotations
 

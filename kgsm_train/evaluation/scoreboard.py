@@ -142,7 +142,7 @@ def _without_skill(result: Crossvalidation, regime: RegimeScores, config: Config
 
 
 def no_skill(gap: Paired, scores: ModelScores, regime: str, model: str) -> str:
-    """Return a sentence where a model is no better than the site-blind mean, else ''.
+    """Return a sentence if a model is not better than the site-blind mean, else ''.
 
     Skill needs an RMSE below the mean's and an R above 0, both with their intervals.
     gap: RMSE of the model minus the mean's.  regime: in words.

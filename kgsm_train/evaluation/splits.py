@@ -70,7 +70,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Design:
-    """Which rows train and which test.
+    """Split of the rows into training and test.
 
     fold: (R,) fold of each row, -1 never tested and never trained on.  block: (R,) block of
     dates of each row, -1 throughout where new dates are not scored.
@@ -207,7 +207,7 @@ def folds_of(source: Source, config: Config) -> tuple[NDArray[np.int64], tuple[s
         return given_folds(fold, source.table.source)
     labelled = np.isfinite(source.label)
     names = np.unique(source.group[labelled])
-    if config.crossval.folds == 0:  # one group at a time; one without labels tests nobody
+    if config.crossval.folds == 0:  # leave one group out; one without labels has nothing to score
         if len(names) < 2:
             raise DataError(f"{source.table.source}: two groups with labels are needed")
         number = np.searchsorted(names, source.group).clip(max=len(names) - 1)

@@ -1,4 +1,4 @@
-"""How far from its training data a model is used: the domain, made at training."""
+"""Make the domain reference of a model from its training data."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class HeldOutDomain:
 def held_out_domain(
     config: Config, samples: Samples, fold: NDArray[np.int64], wcm: Wcm | None
 ) -> HeldOutDomain:
-    """How unlike the labelled rows of each fold are to those of the other folds.
+    """Compute the dissimilarity of labelled rows of each fold to those of the other folds.
 
     wcm: as the network learnt it, None of a plain LSTM. The scaling is that of all
     labelled rows, as in the final model.

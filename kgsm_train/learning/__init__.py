@@ -1,1 +1,1 @@
-"""What is learnt: samples, the network and its training, the calibrated WCM, the baselines."""
+"""Train models: samples, the network, the calibrated WCM, the baselines."""

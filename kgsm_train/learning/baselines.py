@@ -1,4 +1,4 @@
-"""What a network must beat: the models that stand beside it on the same rows and folds.
+"""Baselines: models scored on the same rows and folds as the network.
 
     mean              site-blind mean of the training labels
     same-date-mean    mean of the training labels of that very date: it reads labels of the
@@ -46,7 +46,7 @@ Baseline = Callable[[Config, Samples, Rows, Rows], Predicted]
 #: held-out groups of the training rows.
 RIDGE_PENALTIES = tuple(float(10.0**power) for power in range(-4, 3))
 
-#: Fewest training rows a class needs for a WCM of its own.
+#: Fewest training rows of a class for a separate WCM.
 MIN_CLASS = 30
 
 
@@ -59,7 +59,7 @@ def mean_of_labels(
 
 
 def mean_of_date(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -> Predicted:
-    """The mean label of the other groups on the same day; NaN where nobody measured."""
+    """Average the labels of the other groups on the same day; NaN without any."""
     day = np.floor(samples.observed.day).astype(np.int64)
     known = train_rows[np.isfinite(samples.sm[train_rows])]
     days, code = np.unique(day[known], return_inverse=True)
@@ -147,7 +147,7 @@ def extra_trees(config: Config, samples: Samples, train_rows: Rows, test_rows: R
     return _trees(ExtraTreesRegressor, config, samples, train_rows, test_rows)
 
 
-#: Baselines by name. What each reads stands in :data:`kgsm_train.models.MODELS`.
+#: Baselines by name; for their inputs see :data:`kgsm_train.models.MODELS`.
 BASELINES: Mapping[str, Baseline] = {
     "mean": mean_of_labels,
     "same-date-mean": mean_of_date,
@@ -164,7 +164,7 @@ BASELINES: Mapping[str, Baseline] = {
 
 
 def flat_windows(samples: Samples, rows: Rows) -> Callable[[Rows], NDArray[np.float32]]:
-    """What the network sees as (K, T F), scaled as over ``rows``; 0 in unusable steps."""
+    """Flatten the network's input to (K, T F), scaled as over ``rows``; 0 in unusable steps."""
     layout = scaling(samples, samples.observed.sigma0_db, rows)
 
     def flat(index: Rows) -> NDArray[np.float32]:

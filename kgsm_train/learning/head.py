@@ -10,7 +10,7 @@ fields and over the rows of an acquisition: the weather that all places share. x
 channels, such as 1 in a paddy field.
 
 Change detection is bounded least squares: b1, b2 >= 0, because wet soil is bright. NDVI enters
-as its departure from the scene, because its level tells the season.
+as its departure from the scene, because its level depends on the season.
 
 The index has priors, because a table knows few dates: dry .05 +- .03, wet - dry .30 +- .05,
 c_k 0 +- 1. The labels of one date share an error, and so do those of one field on one date, so

@@ -1,4 +1,4 @@
-"""What a model learnt, as a finished part and ``metrics.json`` keep it."""
+"""Learnt parameters of a model, as in a finished part and ``metrics.json``."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Learnt:
-    """What one model learnt on the training rows of one split.
+    """Learnt parameters of one model on the training rows of one split.
 
     parameters: of the equations, by their symbol: A, B, C, D, slopes.
     on_bound: those of them that ended on a bound, and so are not determined.
-    by_class: class -> its own parameters, where the WCM is calibrated class by class.
-    facts: what else is worth a look: samples, best_epoch, lost_share, penalty ...
+    by_class: class -> parameters, where the WCM is calibrated class by class.
+    facts: further results: samples, best_epoch, lost_share, penalty ...
     log: of a network's training.
     """
 

@@ -96,9 +96,9 @@ class KnowledgeGuidedLSTM(nn.Module):
     """SM = f_LSTM([sigma_soil, v] over the window), Eq 11, as M averaged members.
 
     wcm: None makes the plain LSTM, which sees sigma0 itself.
-    sm_mean, sm_std: of the training labels, or of what the physics head leaves of them; the
+    sm_mean, sm_std: of the training labels, or of their residual from the physics head; the
         members work in these units.
-    readout: of the physics head beside the LSTM, which then adds ``shrink`` times its estimate.
+    readout: of the physics head, to which the LSTM adds ``shrink`` times its estimate.
     unseen: channels that only the head reads.
     """
 
@@ -252,7 +252,7 @@ def bounded_loss(predicted: Tensor, sm: Tensor, weight: Tensor, physics_weight: 
 
 
 def falling(network: KnowledgeGuidedLSTM, batch: Batch, predicted: Tensor, rng: Tensor) -> Tensor:
-    """How much SM (N, M) falls when the target's backscatter rises by one dB; 0 where it rises.
+    """Compute the fall of SM (N, M) per dB of the target's backscatter; 0 where SM rises.
 
     Wet soil is bright, so a retrieval that falls has learnt something else. rng: torch's
     state before ``predicted`` was made, so that both see the same dropout.

@@ -1,4 +1,4 @@
-"""From a table to training samples: windows, labels, groups.
+"""Make training samples from a table: windows, labels, groups.
 
 The windows and features are those of :mod:`kgsm_infer`, so what is learnt is what
 will be used.
@@ -45,7 +45,7 @@ FALSE_WORDS = ("", "0", "false", "no")
 #: Vegetation columns that [data] hold_vegetation_days fills.
 HELD_COLUMNS = ("ndvi", "vwc_kg_m2", "lai")
 
-# What stands where an acquisition is not observed: finite, and never used.
+# Placeholder of acquisitions without an observation: finite, and never used.
 _PLACEHOLDER_DB, _PLACEHOLDER_ANGLE_DEG = -15.0, 40.0
 
 
@@ -69,7 +69,7 @@ class Source:
 
     @property
     def several_sites_a_group(self) -> bool:
-        """Whether a group holds several sites, as a field its points."""
+        """True if a group has several sites, as a field has points."""
         pairs = np.unique(np.stack([self.group, self.table.site]), axis=1)
         return bool(pairs.shape[1] > len(np.unique(self.group)))
 
@@ -235,7 +235,7 @@ def _digest(config: Config) -> str:
 
 
 def is_radar(feature: str) -> bool:
-    """Whether a feature is made of backscatter.
+    """Return True for a feature that is computed from backscatter.
 
     >>> [is_radar(name) for name in ("vv_db", "vh_field_db", "ndvi_scene", "angle_deg")]
     [True, True, False, False]
@@ -274,7 +274,7 @@ def samples_of(
         statics=tuple(statics) if reads != "nothing" else (),
     )
     observed = observe(source.table, inputs, history)
-    if not radar:  # a channel that never changes tells nothing
+    if not radar:  # a constant channel has no information
         observed = replace(observed, sigma0_db=np.zeros(len(source.table), np.float32))
     if reads != "nothing":  # as at inference
         observed = replace(
@@ -306,7 +306,7 @@ def samples_of(
 def history_rule(
     head: HeadOptions, table: Table, names: Sequence[str], rows: NDArray[np.int64]
 ) -> HistoryRule:
-    """How the contexts among ``names`` are made; what is typical comes from ``rows`` alone."""
+    """Define the contexts among ``names``; typical values come from ``rows`` alone."""
     typical = {}
     if any(first_given(name, table.numbers) != name and "_anomaly" in name for name in names):
         for pol in POLARISATIONS:
@@ -340,7 +340,7 @@ def _in_range(names: tuple[str, ...], values: NDArray[np.float32]) -> NDArray[np
 
 
 def complete_rows(observed: Observations, wcm: Wcm | None) -> NDArray[np.bool_]:
-    """(R,) acquisitions with every input of their own there, in range, and not frozen."""
+    """Select acquisitions (R,) with all inputs present, in range, and not frozen."""
     if wcm is None:
         channel_db, _ = kernels.screen(observed.sigma0_db, Limits())
     else:  # with A = 0 no soil signal is lost: NaN is a missing or impossible input
@@ -378,7 +378,7 @@ def batch_of(samples: Samples, index: NDArray[np.int64]) -> Batch:
 
 
 def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """0 where there is no number: what lacks a static is never learnt from or estimated."""
+    """Replace NaN by 0: rows that lack a static are neither trained on nor estimated."""
     return np.where(np.isfinite(values), values, np.float32(0))
 
 

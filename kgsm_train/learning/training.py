@@ -70,7 +70,7 @@ class Trained:
 
     @property
     def learnt(self) -> Learnt:
-        """What is worth keeping: every parameter of the equations, and how training went."""
+        """Collect the learnt parameters of the equations and the training log."""
         isolation, physics = self.network.isolation, self.physics
         return Learnt(
             parameters={
@@ -110,7 +110,7 @@ def train(
     wcm, physics = None, None
     if MODELS[kind].reads == "soil":
         wcm = config.wcm.with_a(config.wcm.a)
-    if MODELS[kind].head == "wcm":  # the line stands on the A that was calibrated with it
+    if MODELS[kind].head == "wcm":  # the line is valid only with the A calibrated with it
         calibration = calibrated(config, samples, rows)
         wcm, physics = calibration.wcm, head_of_wcm(calibration)
     channel_db = samples.observed.sigma0_db
@@ -218,7 +218,7 @@ def _beside(
     sm: NDArray[np.float32],
     day: NDArray[np.floating] | None,
 ) -> NDArray[np.float32]:
-    """What a network beside a head is trained on, (R,); sets the scale its members work in.
+    """Compute the residual (R,) that a network with a head is trained on; sets its scale.
 
     day: (R,) takes the mean over a date of what the head leaves out of the labels, so that no
     date can be learnt; None leaves them as they are.
