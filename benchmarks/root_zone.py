@@ -18,8 +18,8 @@ from scipy.optimize import minimize
 
 from kgsm_infer.daily.root_zone import (
     Crop,
-    Profile,
-    Surface,
+    SoilProfile,
+    SurfaceValues,
     Water,
     balance_root_zone,
     exponential_filter,
@@ -91,7 +91,7 @@ def read(folder: Path) -> Data:
     return Data(tube, plot, seen, wilting, capacity, Water(first, rain, et0, irrigation))
 
 
-def simulate(data: Data, x: np.ndarray, irrigated: bool, surface: Surface | None = None):
+def simulate(data: Data, x: np.ndarray, irrigated: bool, surface: SurfaceValues | None = None):
     """Run the balance from the first reading on; return the water of 0-120 cm (D, N)."""
     kcb_ini, kcb_mid, kcb_end, root, p, more, drain_top, drain_deep, rew = x
     begin = int(np.flatnonzero(np.isfinite(data.truth).any(1))[0])
@@ -104,7 +104,7 @@ def simulate(data: Data, x: np.ndarray, irrigated: bool, surface: Surface | None
     # water that stayed through the weeks before the season is below field capacity
     capacity[2:] = np.maximum(capacity[2:], start[2:])
     drainage = np.where(np.arange(7) < 3, drain_top, drain_deep)
-    profile = Profile(THICKNESS, data.wilting[LAYER_OF], capacity, drainage, rew)
+    profile = SoilProfile(THICKNESS, data.wilting[LAYER_OF], capacity, drainage, rew)
     w = data.water
     irrigation = w.irrigation_mm if irrigated else np.zeros_like(w.irrigation_mm)
     rest = slice(begin + 1, None)
@@ -251,7 +251,7 @@ def main() -> None:
             f"  fold {fold + 1}: "
             + ", ".join(f"{n} {v:.3g}" for n, v in zip(NAMES, x, strict=True))
         )
-        passes = Surface(noisy, arguments.error, 0.03, 2, 200.0)
+        passes = SurfaceValues(noisy, arguments.error, 0.03, 2, 200.0)
         blind = replace(passes, model_sd=0.06, reach_mm=400.0)
         results = (
             filtered(data, exact, ~held, held),

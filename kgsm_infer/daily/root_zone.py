@@ -48,7 +48,7 @@ class Crop:
 
 
 @dataclass(frozen=True)
-class Profile:
+class SoilProfile:
     """L soil layers of N paddocks.
 
     thickness_mm: (L,), the first is the evaporation layer.  wilting_point, field_capacity: (L, N)
@@ -74,7 +74,7 @@ class Water:
 
 
 @dataclass(frozen=True)
-class Surface:
+class SurfaceValues:
     """Values of the surface on D days for N paddocks, that update the layers.
 
     value: (D, N) m3 m-3, NaN where there is none.  error_sd: m3 m-3.  model_sd: of the balance's
@@ -94,7 +94,11 @@ KC_MAX = 1.2
 
 
 def balance_root_zone(
-    profile: Profile, crop: Crop, water: Water, start: Array, surface: Surface | None = None
+    profile: SoilProfile,
+    crop: Crop,
+    water: Water,
+    start: Array,
+    surface: SurfaceValues | None = None,
 ) -> Array:
     """Run the balance; return the water of the layers at the end of each day, (D, L, N) mm.
 
@@ -171,7 +175,7 @@ def _stages(crop: Crop, day: NDArray[np.int64]) -> tuple[Array, Array, Array]:
 
 
 def _update(
-    stored: Array, dry: Array, depth: Array, top: Array, surface: Surface, value: Array
+    stored: Array, dry: Array, depth: Array, top: Array, surface: SurfaceValues, value: Array
 ) -> None:
     """Correct the layers with one day's surface values (N,), in place."""
     n = surface.layers
@@ -183,7 +187,7 @@ def _update(
     np.maximum(stored, np.where(np.arange(len(top))[:, None] == 0, dry / 2, dry), out=stored)
 
 
-def _check(profile: Profile, water: Water) -> None:
+def _check(profile: SoilProfile, water: Water) -> None:
     bad = np.argwhere(~(profile.field_capacity > profile.wilting_point))
     if len(bad):
         layer, paddock = bad[0].tolist()

@@ -8,8 +8,8 @@ import pytest
 from kgsm_infer.base.errors import DataError
 from kgsm_infer.daily.root_zone import (
     Crop,
-    Profile,
-    Surface,
+    SoilProfile,
+    SurfaceValues,
     Water,
     balance_root_zone,
     exponential_filter,
@@ -18,7 +18,7 @@ from kgsm_infer.daily.root_zone import (
 DAYS, ET0 = 90, 6.0
 BARE = Crop(0, (200, 1, 1, 1), (0.001, 0.002, 0.001), (1.0, 1.0), 0.1, 0.5)
 GROWN = Crop(0, (10, 20, 40, 20), (0.15, 1.1, 0.5), (1.0, 1.0), 1.0, 0.55)
-SOIL = Profile(
+SOIL = SoilProfile(
     np.array([100.0, 400.0, 500.0]), np.full((3, 1), 0.1), np.full((3, 1), 0.25), np.ones(3), 8.0
 )
 
@@ -141,7 +141,7 @@ def test_surface_values_correct_the_layers():
     value[30] = 0.25
     start = np.full((3, 1), 0.2)
     without = balance_root_zone(SOIL, GROWN, water(), start)[30, :, 0]
-    exact = Surface(value, 1e-6, 0.05, 1, 200.0)
+    exact = SurfaceValues(value, 1e-6, 0.05, 1, 200.0)
     made = balance_root_zone(SOIL, GROWN, water(), start, exact)[30, :, 0]
     assert made[0] == pytest.approx(25.0, abs=1e-3)
     added = (made - without) / SOIL.thickness_mm
