@@ -31,6 +31,7 @@ from .columns import (
 from .dates import asked_day, is_future
 from .duplicates import Rows, check_keep, merge
 from .earth_engine import under_contract_names
+from .keys import canonical_orbit
 from .parsing import MISSING
 from .reading import Sheet, read_sheet, sheet_of, write_csv
 from .text_column import TextColumn, column_of, shown, text_codes, texts_of
@@ -237,17 +238,24 @@ def _checked(
             rain = "; it is made of a weather file: --weather" if name.startswith("rain_") else ""
             raise DataError(f"{source}: no column {name!r}; {have(columns, name)}{rain}")
     date_text = texts_of(columns["date"], f"{source}: column date")
+    text = {
+        name: _words(texts_of(cells, f"{source}: column {shown(name)}"))
+        for name, cells in columns.items()
+        if name not in ("site", "date") and name not in numbers and not is_backscatter(name)
+    }
+    if "orbit" in text:
+        written = text["orbit"]
+        text["orbit"] = written.changed(canonical_orbit)
+        as_written, canonical = (len(set(cells)) for cells in (written, text["orbit"]))
+        if canonical < as_written:
+            notes.append(f"{source}: column orbit: {as_written} spellings of {canonical} orbits")
     return Table(
         source,
         check.names(columns["site"]),
         date_text,
         check.dates(date_text),
         numbers,
-        {
-            name: _words(texts_of(cells, f"{source}: column {shown(name)}"))
-            for name, cells in columns.items()
-            if name not in ("site", "date") and name not in numbers and not is_backscatter(name)
-        },
+        text,
         sheet.row_number,
         notes=tuple(notes),
     )

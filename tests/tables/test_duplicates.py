@@ -151,3 +151,28 @@ def test_one_bad_paddock_does_not_cost_the_others_theirs(shared_data):
     assert np.isfinite(table.numbers["vh_db"]).all()  # the two rows complete each other
     assert len(table.contradicts) == 60
     assert np.isfinite(read_table(path, keep="mean").numbers["angle_deg"]).all()
+
+
+@pytest.mark.parametrize("other", ["69.0", "069", " 69 "])
+def test_spellings_of_one_orbit_are_one_acquisition(other):
+    columns = {
+        "site": ["a", "a"],
+        "date": ["2024-05-01T05:30", "2024-05-01T05:30"],
+        "orbit": ["69", other],
+        "vh_db": [-15.0, -15.0],
+    }
+    table = table_from_columns(columns)
+    assert len(table) == 1
+    assert list(table.text["orbit"]) == ["69"]
+
+
+def test_orbit_words_in_either_case_are_one_and_noted():
+    columns = {
+        "site": ["a", "b"],
+        "date": ["2024-05-01", "2024-05-01"],
+        "orbit": ["DESCENDING", "descending"],
+        "vh_db": [-15.0, -15.0],
+    }
+    table = table_from_columns(columns)
+    assert len(set(table.text["orbit"])) == 1
+    assert any("2 spellings of 1 orbits" in note for note in table.notes)
