@@ -24,7 +24,7 @@ BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard csrc/*) kgsm_in
 .PHONY: help demo test bench javascript beam fuzz check-native lint pins audit wheel clean
 
 help:
-	@echo "make demo     simulate, cross-validate, fit, export, predict; results in $(OUT)/"
+	@echo "make demo     simulate, cross-validate, fit, export, predict, map; results in $(OUT)/"
 	@echo "make demo TABLE=t.csv [CONFIG=c.toml]   the same on your table (examples/anand.toml)"
 	@echo "make test     the whole suite, on the C core and on the NumPy twin"
 	@echo "make bench    time the C core against peers and bounds; ratios in $(OUT)/bench.md"
@@ -43,7 +43,22 @@ $(STAMP): $(BUILT_FROM)
 	KGSM_REQUIRE_C=1 $(BIN)/python -m pip install -q -e '.[train,raster,prepare,gateway,cluster,parquet,ismn,test,bench]' -c constraints.txt
 	@touch $@
 
-demo: $(STAMP)
+# The demo needs these extras alone; with uv on the path they are installed by it.
+DEMO_STAMP := $(VENV)/.installed-demo
+
+$(DEMO_STAMP): $(BUILT_FROM)
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.version_info >= (3, 11) or \
+	  sys.exit(f"kgsm needs Python 3.11 or later, $(PYTHON) is {v}; try make PYTHON=python3.12")'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	@echo "installing kgsm with the extras train and gateway"; \
+	  if command -v uv >/dev/null; then \
+	    KGSM_REQUIRE_C=1 uv pip install --python $(BIN)/python -e '.[train,gateway]' -c constraints.txt; \
+	  else \
+	    KGSM_REQUIRE_C=1 $(BIN)/python -m pip install -e '.[train,gateway]' -c constraints.txt; \
+	  fi
+	@touch $@
+
+demo: $(DEMO_STAMP)
 	@mkdir -p $(OUT)
 ifndef TABLE
 	$(BIN)/kgsm-train simulate -o $(DATA)
@@ -51,8 +66,19 @@ endif
 	$(BIN)/kgsm-train crossval $(CONFIG) --table $(DATA) -o $(OUT)
 	$(BIN)/kgsm-train fit $(CONFIG) --table $(DATA) -o $(OUT)
 	$(BIN)/kgsm-infer predict $(OUT)/model.onnx $(DATA) -o $(OUT)/soil_moisture.csv
+ifndef TABLE
+	$(BIN)/kgsm-infer paddocks $(OUT)/model.onnx $(DATA) examples/farm/paddocks.geojson \
+	  --id site -o $(OUT)/paddocks.geojson --quicklook $(OUT)/paddocks.png
+	cp $(OUT)/model.onnx examples/farm/model.onnx
+	cp $(DATA) examples/farm/spool/
+endif
 	$(BIN)/kgsm-infer info $(OUT)/model.onnx
-	@echo "figures:"; find $(OUT) -name '*.png' | sort
+	@echo; echo "Open:"; echo "  $(OUT)/report.html        scores and figures"
+ifndef TABLE
+	@echo "  $(OUT)/paddocks.png       map of the paddocks"
+	@echo "Start the gateway, then open http://127.0.0.1:8480/ :"
+	@echo "  $(BIN)/kgsm-infer watch examples/farm/gateway.toml"
+endif
 
 # Two runs: tests marked both_engines on the NumPy twin, then every test on the C core. The second
 # runs even if the first fails. Line coverage is that of both runs together. The numeric libraries

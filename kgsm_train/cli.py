@@ -55,14 +55,41 @@ def _extra() -> Iterator[None]:
         ) from None
 
 
-@app.callback()
-def _commands(context: typer.Context) -> None:
-    if context.invoked_subcommand == "data":
-        return  # its commands need no training package
+@app.callback(invoke_without_command=True)
+def _commands(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        from kgsm_infer import __version__
+
+        print(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand in (None, "data", "init"):
+        return  # tables need no training packages
     with _extra():
         import onnx  # noqa: F401
         import scipy  # noqa: F401
         import torch  # noqa: F401
+
+
+@app.command()
+def init(
+    table: Annotated[Path, typer.Argument(help="labelled table", metavar="TABLE")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="TOML file to write")],
+) -> None:
+    """Write a commented experiment that fits TABLE.
+
+    Example: kgsm-train init table.csv -o experiment.toml
+    """
+    from .starter import write_starter
+
+    preflight([output], [table], suffixes=(".toml",), what="experiments")
+    experiment = write_starter(table, output)
+    say(
+        f"{output}: {len(experiment.crossval.models)} models, {experiment.crossval.folds} folds by "
+        f"{experiment.data.group}; next: kgsm-train crossval {output} -o run"
+    )
 
 
 @app.command()

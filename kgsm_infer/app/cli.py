@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..base.command import note, notes, run, say
+from ..base.errors import UsageError
 from ..base.files import RESULTS, preflight
 from ..gateway.cli import serve, watch
 from ..prepare.cli import app as prepare_app
@@ -206,6 +207,8 @@ def map_command(
     from ..scenes.manifest import read_scene
     from ..scenes.outlines import read_outlines
 
+    if scene.suffix.lower() in (".csv", ".parquet", ".pq"):
+        raise UsageError(f"{scene}: is a table; use kgsm-infer predict, or pass a scene manifest")
     loaded = load(model, engine=engine)
     manifest = read_scene(scene, allow_network=network)
     inputs = _of_model(model, scene, fields, probes, weather, *manifest.files())

@@ -210,3 +210,10 @@ def test_the_chain_from_simulation_to_prediction(tmp_path):
     done = train("fit", "tiny.toml", "-o", "plain", "--model", "lstm")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "plain/card.json").read_text())["wcm"] is None
+
+
+def test_map_refers_a_table_to_predict(folder):
+    done = infer("map", "model.onnx", "twin.csv", "-o", "out.tif", cwd=folder)
+    assert done.returncode == 2
+    assert "twin.csv: is a table; use kgsm-infer predict" in done.stderr
+    assert not (folder / "out.tif").exists()
