@@ -90,10 +90,13 @@ def days_given(
         day = (value - np.datetime64("1970-01-01")) / np.timedelta64(1, "D")
     else:
         day = value.astype(np.float64)
-        known = np.abs(day[np.isfinite(day)])
-        if known.size and known.max() > MOST_DAYS:
+        # judged window by window: what a batch holds besides does not matter
+        known, beyond = np.isfinite(day), np.abs(day) > MOST_DAYS
+        in_seconds = known.any(axis=-1) & (beyond | ~known).all(axis=-1)
+        if in_seconds.any():
+            first = day[known & beyond][0]
             raise ValueError(
-                f"days up to {known.max():g} look like seconds; divide by 86,400, or give dates"
+                f"days such as {first:g} look like seconds; divide by 86,400, or give dates"
             )
     try:
         return made, np.broadcast_to(day, shape)
