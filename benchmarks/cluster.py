@@ -26,10 +26,8 @@ def cube(model: Any, side: int, dates: int) -> Any:
     import dask.array
     import xarray
 
-    from kgsm_infer.maps.plan import model_columns
-
     centre = {"vh_db": -16.0, "vv_db": -10.0, "ndvi": 0.4, "angle_deg": 39.0}
-    names = [f"{model.card.polarisation}_db", *model_columns(model)]
+    names = [f"{model.card.polarisation}_db", *model.card.inputs.columns]
     state = dask.array.random.default_rng(1)
     shape, chunks = (dates, side, side), (dates, CHUNK, CHUNK)
     return xarray.Dataset(

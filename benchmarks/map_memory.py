@@ -97,10 +97,9 @@ def main() -> None:
         print(json.dumps(measure(options.model, options.engine, options.one, options.threads)))
         return
     import kgsm_infer
-    from kgsm_infer.maps.plan import model_columns
 
     model = kgsm_infer.load(options.model)
-    names = list(dict.fromkeys([f"{model.card.polarisation}_db", *model_columns(model)]))
+    names = list(dict.fromkeys([f"{model.card.polarisation}_db", *model.card.inputs.columns]))
     names = [name for name in names if not name.startswith("doy_")]
     print("pixels      peak MB   pixels/s   share of the CPU time in Model.estimate", flush=True)
     for side in options.side or [800, 5000]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kgsm_infer.base import flags
-from kgsm_infer.gateway.records import WORDS
+from kgsm_infer.gateway.http.strings import CATALOGUE
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,4 +61,6 @@ def test_the_javascript_example_has_the_names_in_bit_order():
 
 
 def test_the_gateway_has_a_sentence_for_each():
-    assert tuple(sorted(WORDS)) == tuple(sorted(flags.NAMES))
+    for language, texts in CATALOGUE.items():
+        explained = {key.removeprefix("flag.") for key in texts if key.startswith("flag.")}
+        assert set(flags.NAMES) <= explained, language

@@ -508,7 +508,7 @@ def test_probes_by_mqtt_and_http_correct_what_is_told(tmp_path, model, broker, l
         assert last["sm_correction"] == pytest.approx(moved, abs=2e-6)
         assert last["sm"] == pytest.approx(np.clip(bare[paddock, FIRST] + moved, 0, 1), abs=2e-6)
         assert "probes" not in told[paddock, 1]
-    assert f"Corrected by 2 probes, {100 * moved:+.1f} % of volume." in page
+    assert f"Corrected with probes (2): {100 * moved:+.1f} % of volume." in page
 
 
 def test_who_serves_alone_leaves_it_to_the_watch(tmp_path, model):

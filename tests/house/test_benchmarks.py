@@ -91,3 +91,32 @@ def test_gateway(tmp_path: Path) -> None:
     for figure in ("published, 12 paddocks", "requests, a history", "idle, wake-ups",
                    "acquisitions lost or doubled"):  # fmt: skip
         assert figure in out
+
+
+def test_end_to_end(tiny_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("polars", reason="the plain alternative")
+    model = tiny_model / "model.onnx"
+    out = run(BENCHMARKS / "end_to_end.py", model, "--rows", "60", "--rows", "120", cwd=tmp_path)
+    assert "| predict .csv | 120 |" in out
+
+
+def test_daily(tmp_path: Path) -> None:
+    pytest.importorskip("scipy", reason="needs kgsm[train]")
+    assert run(BENCHMARKS / "daily.py", "split", cwd=tmp_path).count("split and dense") == 2
+
+
+@pytest.mark.realdata
+def test_typical_place_and_orbit_state(shared_data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="needs kgsm[parquet]")
+    fields = next((shared_data / "worldcereal_fields").glob("*.geoparquet"))
+    out = run(BENCHMARKS / "typical_place.py", fields, cwd=tmp_path)
+    assert "typical place: usual -16.80 dB" in out
+    out = run(BENCHMARKS / "orbit_state.py", shared_data / "mni2017/mni2017.csv", cwd=tmp_path)
+    assert "one state per relative orbit" in out
+
+
+@pytest.mark.realdata
+def test_root_zone(shared_data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyfao56", reason="the oracle of the root zone")
+    out = run(BENCHMARKS / "root_zone.py", shared_data / "cotton2018", "--most", "2", cwd=tmp_path)
+    assert "balance, fitted" in out

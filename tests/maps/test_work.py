@@ -294,7 +294,7 @@ def test_what_one_engine_or_version_began_no_other_ends(
     elif what == "tier":
         monkeypatch.setattr(map_work.kernels, "tier_name", lambda *rooms: "another")
     else:
-        monkeypatch.setattr(map_work, "code_digest", lambda: "another")
+        monkeypatch.setattr(map_work, "code_digest", lambda *rooms: "another")
     told: list[tuple[int, int]] = []
     map_scene(model, read_scene(scene), tmp_path / "m.tif", progress=lambda *now: told.append(now))
     assert told[0] == (0, 600)
