@@ -331,7 +331,7 @@ def test_real_oznet_table_holds_every_label_of_the_files(shared_data, tmp_path):
         assert row["sm"] == "" if cell == "NA" else float(row["sm"]) == float(cell)
     identical = [note for note in table.notes if "same series" in note]
     assert len(identical) == 1
-    assert "y7, y8, y9 carry" in identical[0]
+    assert "y7, y8, y9 have the same series" in identical[0]
     assert "folds 4, 1, 2" in identical[0]
     assert any("look swapped" in note for note in table.notes)
 
