@@ -170,7 +170,7 @@ def test_a_pass_is_of_a_day_and_an_orbit(tmp_path, model):
     (used,) = scanned(gateway).named("probes_used")
     assert used["rows"] == 2  # each pass has a nearest reading of its own
     for (paddock, acquired, orbit), value in stored(gateway).items():
-        sm, hour = (0.5, 5) if orbit == "ascending" else (0.1, 18)
+        sm, hour = (0.5, 5) if orbit == "ASCENDING" else (0.1, 18)
         moved = effect_of({"p0": [sm - bare["p0", at(0, hour), orbit].sm]})
         assert value.sm == pytest.approx(
             np.clip(bare[paddock, acquired, orbit].sm + moved, 0, 1), abs=2e-6
