@@ -48,12 +48,14 @@ def test_timings_and_their_report(tmp_path: Path) -> None:
     run("-m", "pytest", BENCHMARKS, f"--rootdir={ROOT}", *plain, *few,
         f"--benchmark-json={result}", cwd=tmp_path)  # fmt: skip
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- tables of the run -->\nold\n<!-- end of tables -->\nafter\n")
+    page.write_text(
+        "before\n<!-- tables of the run -->\nearlier run\n<!-- end of tables -->\nafter\n"
+    )
     printed = run(BENCHMARKS / "report.py", result, tmp_path / "bench.png", page, cwd=tmp_path)
     for group in ("isolation", "inversion", "LSTM", "retrieval", "scaling", "fusion", "scene"):
         assert f"### {group}" in printed
     text = page.read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert text.startswith("before\n") and text.endswith("after\n") and "earlier run" not in text
     assert printed.strip() in text
     assert (tmp_path / "bench.png").stat().st_size > 10_000
 
