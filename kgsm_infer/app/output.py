@@ -140,7 +140,13 @@ def in_words(card: Card) -> list[str]:
     head = card.head
     if head is not None:
         title = {"change": "change detection", "wcm": "the WCM", "index": "the index"}[head.kind]
-        lines.append(f"physics: {title}; SM is {head.intercept:.3f} m3/m3")
+        if head.limits is None:
+            lines.append(f"physics: {title}; SM is {head.intercept:.3f} m3/m3")
+        else:
+            dry, wet = head.limits
+            lines.append(
+                f"physics: {title}; SM is {dry:.3f} + {wet - dry:.3f} Phi(x) m3/m3, x the sum of"
+            )
         lines += [
             f"  {term.slope:+.3f} for each {_of_term(term.channel, term.lag)}"
             for term in head.terms

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .table import Table
 
 #: Columns of vegetation that are held.
-HELD_COLUMNS = ("ndvi", "vwc_kg_m2")
+HELD_COLUMNS = ("ndvi", "vwc_kg_m2", "lai")
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from kgsm_infer.model.observations import Observations, columns_to_read, isolate
 from kgsm_infer.tables.columns import POLARISATIONS, range_of
 from kgsm_infer.tables.reading import Sheet, read_sheet
 from kgsm_infer.tables.table import Table, table_of
+from kgsm_infer.tables.vegetation import hold_vegetation
 from kgsm_infer.tables.weather import Weather, is_weather, read_weather, with_weather
 
 from ..config import Config, HeadOptions
@@ -42,8 +43,6 @@ from .rain import with_fitted_rain
 TRUE_WORDS = ("1", "true", "yes")
 FALSE_WORDS = ("", "0", "false", "no")
 
-#: Vegetation columns that [data] hold_vegetation_days fills.
-HELD_COLUMNS = ("ndvi", "vwc_kg_m2", "lai")
 
 # Placeholder of acquisitions without an observation: finite, and never used.
 _PLACEHOLDER_DB, _PLACEHOLDER_ANGLE_DEG = -15.0, 40.0
@@ -155,7 +154,8 @@ def read_source(config: Config) -> Source:
     if weather is not None:
         table = with_weather(table, weather, config.columns())
     table = with_indicators(table, config.data.indicators)
-    table, held = with_held_vegetation(table, config.data.hold_vegetation_days)
+    filled = hold_vegetation(table, config.data.hold_vegetation_days)
+    table, held = filled.table, filled.held
     label, dropped = table.numbers["sm"].astype(np.float32), {}
     for name in config.data.drop:
         unwanted = _is_true(table, name) & np.isfinite(label)
@@ -185,34 +185,6 @@ def with_indicators(table: Table, indicators: Mapping[str, Sequence[str]]) -> Ta
         starts = tuple(word.lower() for word in beginnings)
         numbers[name] = np.asarray([word.startswith(starts) for word in words], np.float64)
     return replace(table, numbers=numbers)
-
-
-def with_held_vegetation(table: Table, most_days: float) -> tuple[Table, NDArray[np.bool_]]:
-    """Fill missing vegetation from the site's last acquisition that has it.
-
-    most_days: largest age of the value that is used. Later acquisitions are never used.
-    Returns the table and (R,) True where a value was filled.
-    """
-    held = np.zeros(len(table), bool)
-    numbers = dict(table.numbers)
-    order = np.lexsort((table.day, table.site))
-    first = np.r_[True, table.site[order][1:] != table.site[order][:-1]]
-    start = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
-    for name in HELD_COLUMNS:
-        if name not in numbers or most_days <= 0:
-            continue
-        value = np.asarray(numbers[name], np.float64)[order]
-        known = np.isfinite(value)
-        last = np.maximum.accumulate(np.where(known, np.arange(len(order)), -1))
-        with np.errstate(invalid="ignore"):
-            age = table.day[order] - table.day[order][np.maximum(last, 0)]
-            fill = ~known & (last >= start) & (age <= most_days)
-        value = np.where(fill, value[np.maximum(last, 0)], value)
-        column = np.empty(len(order))
-        column[order] = value
-        numbers[name] = column
-        held[order[fill]] = True
-    return replace(table, numbers=numbers), held
 
 
 def _blanked(sheet: Sheet, missing: Sequence[str]) -> Sheet:

@@ -7,7 +7,8 @@ import pytest
 
 from kgsm_infer.base.errors import DataError
 from kgsm_infer.tables.table import read_table
-from kgsm_train.learning.samples import with_held_vegetation, with_indicators
+from kgsm_infer.tables.vegetation import hold_vegetation
+from kgsm_train.learning.samples import with_indicators
 
 
 @pytest.fixture
@@ -33,9 +34,11 @@ def test_an_indicator_is_1_where_the_text_begins_with_a_word(table):
 
 
 def test_vegetation_is_held_from_the_past_of_the_same_site_within_the_gap(table):
-    found, held = with_held_vegetation(table, 60)
+    filled = hold_vegetation(table, 60)
+    found, held = filled.table, filled.held
     np.testing.assert_array_equal(found.numbers["ndvi"], [0.5, 0.5, np.nan, np.nan, 0.3])
     assert held.tolist() == [False, True, False, False, False]
-    found, held = with_held_vegetation(table, 0)
+    filled = hold_vegetation(table, 0)
+    found, held = filled.table, filled.held
     np.testing.assert_array_equal(found.numbers["ndvi"], table.numbers["ndvi"])
     assert not held.any()
