@@ -158,7 +158,7 @@ def test_of_a_sensor_the_reading_nearest_to_the_pass_counts_once(tmp_path, model
     assert numbers[1].sm == first["sm"] != numbers[0].sm
 
 
-def test_a_pass_is_of_a_day_and_an_orbit(tmp_path, model):
+def test_two_passes_of_a_day_are_corrected_each_by_its_own_reading(tmp_path, model):
     gateway = made_gateway(tmp_path, model=model)
     for name, hour, orbit in (("a", 5, "ascending"), ("b", 18, "descending")):
         columns = {**columns_of(hour), "orbit": [orbit] * 4}
@@ -175,6 +175,47 @@ def test_a_pass_is_of_a_day_and_an_orbit(tmp_path, model):
         assert value.sm == pytest.approx(
             np.clip(bare[paddock, acquired, orbit].sm + moved, 0, 1), abs=2e-6
         )
+
+
+@pytest.mark.parametrize("orbits", [False, True])
+@pytest.mark.parametrize("late", [False, True])
+def test_frames_of_a_pass_share_one_correction(tmp_path, model, orbits, late):
+    """Two frames 25 s apart on both sides of midnight, and a pass of the evening before."""
+    gateway = made_gateway(tmp_path, model=model)
+    frames = {"evening": (0, 18), "first": (0, 24 - 12 / 3600), "second": (1, 13 / 3600)}
+    for number, (name, (day, hour)) in enumerate(frames.items()):
+        columns = columns_of(number, paddocks=6)
+        columns["date"] = [str(np.datetime64(at(day, hour), "s")) + "Z"] * 6
+        if orbits:
+            columns["orbit"] = ["ASCENDING" if name == "evening" else "DESCENDING"] * 6
+        half = {"first": slice(0, 3), "second": slice(3, 6)}.get(name, slice(0, 6))
+        drop(gateway, {key: cells[half] for key, cells in columns.items()}, f"{name}.csv")
+    readings = [
+        ("p1", "", at(0, 23), 0.5), ("p4", "", at(0, 23.5), 0.4),  # of the day the pass starts on
+        ("p4", "", at(1, 0.01), 0.01),  # nearer to the second frame, but of another day
+        ("p2", "", at(0, 17), 0.1),
+    ]  # fmt: skip
+    if not late:
+        put(gateway, *readings)
+    scanned(gateway)
+    if late:
+        put(gateway, *readings)
+        scanned(gateway)
+    found = {key[:2]: value for key, value in stored(gateway).items()}
+    bare = {key: value.sm - value.sm_correction for key, value in found.items()}
+    first, second, evening = (at(*frames[name]) for name in ("first", "second", "evening"))
+    measured = {"p1": 0.5, "p2": 0.1, "p4": 0.4}  # of the day on which both passes start
+    expected = {
+        evening: effect_of({name: [sm - bare[name, evening]] for name, sm in measured.items()}),
+        first: effect_of({
+            name: [sm - bare[name, second if name == "p4" else first]]
+            for name, sm in measured.items()
+        }),
+    }  # fmt: skip
+    for (_, acquired), value in found.items():
+        of_pass = expected[evening if acquired == evening else first]
+        assert value.sm_correction == pytest.approx(of_pass, abs=2e-6)
+        assert value.probes == 3
 
 
 def test_without_variances_nothing_changes_and_it_is_said_once(tmp_path, plain):

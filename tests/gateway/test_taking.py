@@ -318,6 +318,39 @@ def test_missing_and_frozen_have_no_number_and_say_why(tmp_path, model):
     assert found["p2"].sm is not None
 
 
+@pytest.mark.parametrize("dynamic", [("doy_sin",), ("vh_scene_db",)])
+def test_an_outlier_has_the_flag_that_predict_gives_it(tmp_path, dynamic):
+    model = made_model(tmp_path / "m", dynamic=dynamic)
+    gateway = made_gateway(tmp_path, model=model)
+    tables = []
+    for day in range(0, 42, 6):
+        columns = columns_of(day)
+        if day in (12, 36):
+            columns["vh_db"][1], columns["ndvi"][2], columns["angle_deg"][3] = 3.0, 1.7, 120.0
+        drop(gateway, columns, f"{day}.csv")
+        tables.append(columns)
+    assert not scanned(gateway).named("quarantined")
+    table = table_from_columns(
+        {name: [cell for own in tables for cell in own[name]] for name in tables[0]},
+        reads=load(model).columns_read(),
+    )
+    result = load(model).predict(table)
+    found, outside = stored(gateway), 0
+    for at, seconds in enumerate(table.date.astype(np.int64).tolist()):
+        value = found[str(table.site[at]), seconds, ""]
+        assert value.flags == flags.names(int(result.flags[at]))
+        assert (value.sm is None) == bool(np.isnan(result.sm[at]))
+        outside += "input_out_of_range" in value.flags
+        if value.sm is not None:
+            assert value.sm == pytest.approx(float(result.sm[at]), abs=2e-6)
+    assert outside == 6
+    expected = {key: value.key for key, value in found.items()}
+    for path in gateway.state.glob("gateway.db*"):  # built again from the archive
+        path.unlink()
+    scanned(gateway)
+    assert {key: value.key for key, value in stored(gateway).items()} == expected
+
+
 def test_columns_may_have_other_names(tmp_path, model):
     gateway = made_gateway(tmp_path, '[columns]\nsite = "paddock_no"\nvh_db = "VH"\n', model=model)
     columns = columns_of(0)

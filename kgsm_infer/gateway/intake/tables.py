@@ -112,12 +112,13 @@ def rows_of_columns(
     means = "field" not in table.text
     rows = []
     seconds = table.date.astype(np.int64)
-    finite = {name: np.isfinite(values) for name, values in table.numbers.items()}
+    # an outlier is infinite, and flagged so (kgsm_infer.tables.parsing)
+    there = {name: ~np.isnan(values) for name, values in table.numbers.items()}
     for at, paddock in enumerate(named):
         if not paddocks.known(paddock):
             continue
         numbers = {
-            name: float(values[at]) for name, values in table.numbers.items() if finite[name][at]
+            name: float(values[at]) for name, values in table.numbers.items() if there[name][at]
         }
         for name in rules.statics:
             given = properties.get(paddock, {}).get(name)

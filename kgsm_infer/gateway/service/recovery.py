@@ -11,6 +11,7 @@ import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
+from ...tables.passes import ONE_PASS_S
 from ..config import Gateway, Keep
 from ..intake.archive import free_mb, limit_folder, list_archive, remove_orphans, sync_folder
 from ..log import Log
@@ -145,8 +146,8 @@ def drop_old_values(store: Store, keep: Keep) -> int:
         store.db.execute(
             "DELETE FROM used_probe WHERE at < ? AND NOT EXISTS (SELECT 1 FROM observation "
             "AS seen WHERE seen.paddock = used_probe.paddock "
-            "AND acquired / 86400 = at / 86400)",
-            (limit,),
+            "AND acquired BETWEEN at - at % 86400 AND at - at % 86400 + ?)",
+            (limit, 86400 + ONE_PASS_S),
         )
         return store.db.execute(
             "DELETE FROM value WHERE acquired < ? "

@@ -5,7 +5,7 @@ a power cut could take back. Each thread opens its own :class:`Store`. Writers s
 which a restore holds alone (:mod:`~kgsm_infer.gateway.store.lock`).
 
     arrival       the catalogue: every processed file, by sequence number and digest
-    observation   the inputs of the newest acquisitions of each site (JSON numbers)
+    observation   the inputs of the newest acquisitions of each site (JSON; Infinity: an outlier)
     base          the folded past of older acquisitions: usual, driest, wettest, count
     removed       acquisitions that were removed by request
     value         soil moisture, one row per (paddock, acquisition, revision), never changed
@@ -217,7 +217,7 @@ class Store:
             (
                 (
                     *(row.paddock, row.acquired, row.orbit, row.site, int(row.means)),
-                    json.dumps(row.numbers, sort_keys=True, allow_nan=False),
+                    json.dumps(row.numbers, sort_keys=True),
                     row.why,
                     sequence,
                 )
@@ -326,6 +326,15 @@ class Store:
             *(since, *given),
         )
         return {(row[0], row[1], row[2]): Value(*row) for row in rows}
+
+    def acquisition_times(self) -> list[int]:
+        """Return the distinct times of all acquisitions with a value, ascending."""
+        rows = self._all(
+            "WITH RECURSIVE pass(at) AS (SELECT min(acquired) FROM value UNION ALL "
+            "SELECT (SELECT min(acquired) FROM value WHERE acquired > at) FROM pass "
+            "WHERE at IS NOT NULL) SELECT at FROM pass WHERE at IS NOT NULL"
+        )
+        return [row[0] for row in rows]
 
     def newest_value_time(self) -> int:
         """Return the time of the newest acquisition with a value; long ago without one."""
@@ -486,6 +495,10 @@ class Store:
                     "WHERE paddock = ? ORDER BY at DESC LIMIT 1 OFFSET ?)",
                     (name, name, most),
                 )
+
+    def has_probes(self) -> bool:
+        """Return True if there is a reading."""
+        return bool(self._all("SELECT 1 FROM probe LIMIT 1"))
 
     def probes(self) -> list[Sensed]:
         return [Sensed(*row) for row in self._all("SELECT * FROM probe ORDER BY at")]

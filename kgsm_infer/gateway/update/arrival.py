@@ -25,7 +25,7 @@ from ..intake.archive import Archived
 from ..intake.removals import Removal
 from ..store.database import Store
 from ..store.rows import Observed, Sensed, Value
-from ..store.used_readings import bears, day_of, known_on, put_used, used_since
+from ..store.used_readings import bears, day_of, known_on, put_used, starts_of, used_since
 from .correction import corrected, whole_passes
 from .past import Bases, Windows, fold
 from .retrieval import Key, Loaded, retrieved
@@ -228,7 +228,8 @@ class Updater:
     def _passes_of(self, loaded: Loaded, days: set[int], sequence: int) -> Outcome:
         """Retrieve the stored acquisitions of some days, with all readings used by now."""
         rows, bases, first = self.store.observations(), self.store.bases(), min(days)
-        targets = {row.key for row in rows if day_of(row.acquired) in days}
+        start = starts_of([*self.store.acquisition_times(), *(row.acquired for row in rows)])
+        targets = {row.key for row in rows if day_of(start[row.acquired]) in days}
         targets -= _cut_short(rows, (), loaded.model.card.steps, bases)
         known, readings = self.store.current(since=first), used_since(self.store, first)
         return self._retrieve(loaded, rows, targets, bases, known, readings, sequence)
@@ -294,7 +295,7 @@ def retrieve_without_storing(
 ) -> dict[Key, Value]:
     """Return the values of rows as an arrival would give them; nothing is stored."""
     paddocks = {row.paddock for row in new}
-    days = {day_of(row.acquired) for row in new}
+    days = {day_of(at) for row in new for at in (row.acquired, row.acquired - ONE_PASS_S)}
     everyone = loaded.shares_scene or loaded.model.card.probes is not None
     rows = _merged(store.observations(None if everyone else paddocks), new)
     readings = known_on(store, {row.paddock for row in rows}, days) if everyone else []
@@ -305,10 +306,11 @@ def retrieve_without_storing(
 
 
 def _blocks(rows: Sequence[Observed]) -> Iterator[list[Observed]]:
-    """Divide rows into blocks of whole days, oldest first; an empty block without rows."""
+    """Divide rows into blocks of whole days, oldest first; one empty block without rows."""
     block: list[Observed] = []
     ordered = sorted(rows, key=attrgetter("acquired"))
-    for _, day in groupby(ordered, key=lambda row: day_of(row.acquired)):
+    start = starts_of(row.acquired for row in ordered)
+    for _, day in groupby(ordered, key=lambda row: day_of(start[row.acquired])):
         own = list(day)
         if block and len(block) + len(own) > BLOCK_ROWS:
             yield block

@@ -8,6 +8,7 @@ is the mean of the paddock.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import groupby
@@ -62,14 +63,22 @@ def _values(
     """Yield the backscatter of each place of one acquisition, dB."""
     paddock, _, orbit = key
     for column in COLUMNS:
-        own = {row.site: row.numbers[column] for row in rows if column in row.numbers}
+        own = {
+            row.site: row.numbers[column]
+            for row in rows
+            if math.isfinite(row.numbers.get(column, math.nan))  # an outlier is infinite
+        }
         if len(own) == 1:
             mean_db = next(iter(own.values()))
         elif own:
             power = to_power(column, np.asarray(list(own.values())))
             mean_db = float(mean_of(column, power.sum(), len(own)))
         field_column = f"{column[:2]}_field_db"
-        brought = [row.numbers[field_column] for row in rows if field_column in row.numbers]
+        brought = [
+            row.numbers[field_column]
+            for row in rows
+            if math.isfinite(row.numbers.get(field_column, math.nan))
+        ]
         if brought or own:
             yield (paddock, orbit, "", column), brought[0] if brought else mean_db
         for site, value_db in own.items():

@@ -128,7 +128,7 @@ def _value(loaded: Loaded, key: Key, result: Retrieval) -> Value:
 
 
 def _table(loaded: Loaded, rows: Sequence[Observed]) -> Any:
-    """The rows as a table of the contract, one site for each site of each paddock."""
+    """Return the rows as a table of the contract, one site for each site of each paddock."""
     columns: dict[str, Any] = {
         "site": [f"{row.paddock}\x1f{row.site}" for row in rows],
         "field": [row.paddock for row in rows],
@@ -146,8 +146,13 @@ def _table(loaded: Loaded, rows: Sequence[Observed]) -> Any:
         if not np.isfinite(columns[name]).any() and name in loaded.statics:
             raise DataError(f"no row brings {name!r}, which the model reads")
     extra = [name for name in loaded.inputs if name not in ("vh_db", "vv_db")]
+    numbers = {name: columns[name] for name in (*loaded.inputs, *optional)}
+    outliers = {name: values for name, values in numbers.items() if np.isinf(values).any()}
+    for name, values in outliers.items():  # infinite since the table was read, see tables.parsing
+        columns[name] = np.where(np.isinf(values), np.nan, values)
     # a row of the table is a row of the store: what was one pass was merged when it came in
-    return table_from_columns(columns, "the store", features=extra, once=False)
+    table = table_from_columns(columns, "the store", features=extra, once=False)
+    return replace(table, numbers={**table.numbers, **outliers}) if outliers else table
 
 
 def _number(value: float) -> float | None:
