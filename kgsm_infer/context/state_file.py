@@ -35,7 +35,7 @@ from ..base.errors import DataError, UsageError
 from ..tables.averaging import mean_of, to_power
 from ..tables.columns import POLARISATIONS, RULES
 from ..tables.dates import is_future, utc_seconds
-from ..tables.keys import canonical_orbit
+from ..tables.keys import canonical_id, canonical_orbit
 from ..tables.passes import in_one_pass, pass_starts
 from ..tables.reading import Sheet, read_sheet, write_csv
 from ..tables.table import Table
@@ -367,7 +367,9 @@ class _Row:
             raise self.error("column", f"must be {' or '.join(columns)}")
         if not self.cell("name"):
             raise self.error("name", f"the {kind} has no name")
-        return Key(kind, self.cell("name"), canonical_orbit(self.cell("orbit")), column)
+        return Key(
+            kind, canonical_id(self.cell("name")), canonical_orbit(self.cell("orbit")), column
+        )
 
     def record(self) -> PlaceRecord:
         count = self.count()

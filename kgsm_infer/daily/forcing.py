@@ -86,7 +86,7 @@ def read_irrigation(path: str | Path, paddocks: Sequence[str]) -> Irrigation:
         if column not in sheet.columns:
             raise DataError(f"{path}: no column {column!r}; {have(sheet.columns, column)}")
     check = sheet.check
-    paddock = check.names(sheet.columns[name], name)
+    paddock = check.names(sheet.columns[name], name).values
     check.first(
         ~np.isin(paddock, list(paddocks)),
         name,

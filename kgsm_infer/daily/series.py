@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..base.errors import DataError, UsageError
 from ..base.quantities import RETRIEVED
 from ..scenes.outlinefiles import read_features
+from ..tables.keys import canonical_id
 from ..tables.reading import Sheet, read_sheet, sheet_of
 from ..tables.table import Table, have, table_of
 from ..tables.text_column import TextColumn, texts_of
@@ -104,6 +105,7 @@ def select(series: SeriesFile, names: list[str]) -> tuple[PaddockSeries, ...]:
     if not names:
         return series.paddocks
     known = {one.name: one for one in series.paddocks}
+    names = [canonical_id(name) for name in names]
     for name in names:
         if name not in known:
             raise UsageError(f"--paddock {name!r}: {series.source} {have(known, name)}")

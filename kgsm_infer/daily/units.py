@@ -150,7 +150,7 @@ def read_settings(path: str | Path) -> dict[str, dict[str, float]]:
         name = next((n for n in ("site", "paddock") if n in sheet.columns), None)
         if name is None:
             raise DataError(f"{path}: no column site, id or paddock")
-        sites = sheet.check.names(sheet.columns[name], name).tolist()
+        sites = sheet.check.names(sheet.columns[name], name).values.tolist()
     else:
         outlines = read_outlines(path)
         sites = list(outlines.ids)

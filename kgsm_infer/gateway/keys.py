@@ -12,7 +12,7 @@ import os
 import re
 import unicodedata
 
-from ..scenes.outlines import plain_id
+from ..tables.keys import canonical_id
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DIGEST_AT_END = re.compile(r"_[0-9a-f]{16}")
@@ -24,7 +24,7 @@ def paddock_key(name: object) -> str:
     >>> paddock_key(7.0), paddock_key("7.0"), paddock_key(" 7 "), paddock_key("07")
     ('7', '7', '7', '07')
     """
-    return plain_id(name)
+    return canonical_id(name)
 
 
 def slug(paddock: str) -> str:

@@ -20,6 +20,7 @@ from ..context.definitions import CONTEXT, first_given, looks_back
 from ..kernels.domain import Domain
 from ..kernels.window import whole_history, window_rows
 from ..tables.columns import FROM_DATE
+from ..tables.keys import canonical_id
 from ..tables.table import Table, table_from_columns
 from ..tables.vegetation import HELD_COLUMNS, hold_vegetation
 from .arrays import blocks_given, days_given, spread
@@ -232,6 +233,7 @@ class Model:
         """
         read = table if isinstance(table, Table) else self.table_of(table)
         names, code = np.unique(read.site, return_inverse=True)
+        site = None if site is None else canonical_id(site)
         if site is not None and site not in names:
             raise DataError(f"{read.source}: no site {site!r}")
         last = np.lexsort((read.date, code))[np.cumsum(np.bincount(code)) - 1]

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError, UsageError
-from ..scenes.outlines import Outlines, Reason, plain_id
+from ..scenes.outlines import Outlines, Reason
 from ..tables.dates import asked_time
+from ..tables.keys import canonical_id
 from ..tables.passes import pass_starts
 from ..tables.table import Table
 from .summary import MIN_VALID, Members, Paddock, summarise, without_number
@@ -113,4 +114,4 @@ def _join_column(table: Table, column: str | None) -> NDArray[np.str_]:
     else:
         have = ", ".join(["site", *table.text, *table.numbers])
         raise UsageError(f"{table.source}: no column {column!r}; it has {have}")
-    return np.asarray([plain_id(cell) for cell in cells], np.str_)
+    return np.asarray([canonical_id(cell) for cell in cells], np.str_)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,13 @@ import numpy as np
 
 from ..base.errors import DataError, UsageError
 from ..base.extras import optional
+from ..tables.keys import canonical_id
 from .gdal import rasterio_or_reason, reason_of
 from .grid import Grid
 from .outlinefiles import LON_LAT, json_value, read_features
 from .polygons import NotNumbers, points_of, polygons_of
 
-__all__ = ["LON_LAT", "Outlines", "Reason", "json_value", "on_grid", "plain_id", "read_outlines"]
+__all__ = ["LON_LAT", "Outlines", "Reason", "json_value", "on_grid", "read_outlines"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def read_outlines(
         own = feature.get("properties")
         own = own if isinstance(own, Mapping) else {}
         name = _id_of(feature, own, id_property)
-        place = f"paddock {plain_id(name)}" if name is not None else f"feature {number}"
+        place = f"paddock {canonical_id(name)}" if name is not None else f"feature {number}"
         try:
             geometry, problem = polygons_of(feature.get("geometry"))
         except NotNumbers:
@@ -85,7 +85,7 @@ def read_outlines(
         properties.append(own)
         geometries.append(geometry)
         problems.append(problem)
-    ids = tuple(plain_id(name) for name in names)
+    ids = tuple(canonical_id(name) for name in names)
     told = [f"paddock {one}: {why}" for one, why in zip(ids, problems, strict=True) if why]
     if not ids or (told and not any(geometries)):
         raise DataError(f"{path}: {told[0] if told else 'holds no polygon with an id'}")
@@ -129,12 +129,6 @@ def on_grid(outlines: Outlines, grid: Grid, source: str) -> list[dict[str, Any] 
                     "longitude swapped they would; write longitude first"
                 )
     return found
-
-
-def plain_id(value: Any) -> str:
-    """An id as text; 7 of GeoJSON and the 7.0 a table makes of a number column are one."""
-    text = str(value).strip()
-    return text.split(".")[0] if re.fullmatch(r"-?\d+\.0+", text) else text
 
 
 def _id_of(feature: Mapping[str, Any], own: Mapping[str, Any], id_property: str | None) -> Any:

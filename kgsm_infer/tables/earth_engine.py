@@ -38,9 +38,6 @@ def under_contract_names(sheet: Sheet) -> Sheet:
     columns = {NAMES.get(name, name): cells for name, cells in sheet.columns.items()}
     if "orbit" not in columns:
         parts = (texts_of(columns.pop("orbit_pass")), texts_of(columns.pop("relative_orbit")))
-        words = [
-            [cell.removesuffix(".0") for cell in row if cell not in MISSING]
-            for row in zip(*parts, strict=True)
-        ]
+        words = [[cell for cell in row if cell not in MISSING] for row in zip(*parts, strict=True)]
         columns["orbit"] = ["-".join(row) for row in words]
     return replace(sheet, columns=columns)

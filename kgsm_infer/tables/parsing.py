@@ -14,6 +14,7 @@ from ..base.errors import DataError
 from ..kernels import text_core
 from .columns import FILL_CAUSE, Rule, is_fill
 from .dates import utc_seconds, why_no_date
+from .keys import canonical_id, spelling_note
 from .text_column import NAME_LENGTH, TextColumn, column_of, shown, texts_of
 
 MISSING = (
@@ -27,6 +28,14 @@ _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}([, '\u00a0\u202f\u2009.]\d{3})+([.,]\d+)?")
 _WITH_UNIT = re.compile(r"[+-]?\d+([.,]\d+)?\s*(dB|°|deg|degrees|%|m3/m3|m³/m³|kg/m2)", re.I)
 _NO_NUMBER = "is not a number; leave the cell empty where it is missing"
+
+
+@dataclass(frozen=True)
+class Names:
+    """values: (R,) names in canonical form.  note: on names that were spelt otherwise, or ""."""
+
+    values: NDArray[np.str_]
+    note: str
 
 
 @dataclass(frozen=True)
@@ -134,9 +143,10 @@ class CellParser:
         self.first(bad, name, texts, lambda at: why_no_date(texts[at]))
         return found.astype("datetime64[s]")
 
-    def names(self, cells: Any, name: str = "site") -> NDArray[np.str_]:
-        """Return the names (R,); refuse empty and very long ones."""
-        texts = texts_of(cells)
+    def names(self, cells: Any, name: str = "site") -> Names:
+        """Return the names in canonical form; refuse empty and very long ones."""
+        written = texts_of(cells, f"{self.source}: column {shown(name)}")
+        texts = written.changed(lambda cell: canonical_id(cell, self.decimal_commas))
         lengths = texts.lengths()
         self.first(lengths == 0, name, texts, f"empty; every row needs its {name}")
         self.first(
@@ -145,7 +155,8 @@ class CellParser:
             texts,
             f"is not a name: it has more than {NAME_LENGTH} characters; an unclosed quote?",
         )
-        return texts.names()
+        note = spelling_note(f"{self.source}: column {shown(name)}", written, texts)
+        return Names(texts.names(), note)
 
     def _parsed(self, name: str, cells: TextColumn, refuse: bool = True) -> NDArray[np.float64]:
         if not self.decimal_commas and (core := text_core()) is not None:

@@ -31,7 +31,7 @@ from .columns import (
 from .dates import asked_day, is_future
 from .duplicates import Rows, check_keep, merge
 from .earth_engine import under_contract_names
-from .keys import canonical_orbit
+from .keys import KEY_COLUMNS, spelling_note
 from .parsing import MISSING
 from .reading import Sheet, read_sheet, sheet_of, write_csv
 from .text_column import TextColumn, column_of, shown, text_codes, texts_of
@@ -243,15 +243,15 @@ def _checked(
         for name, cells in columns.items()
         if name not in ("site", "date") and name not in numbers and not is_backscatter(name)
     }
-    if "orbit" in text:
-        written = text["orbit"]
-        text["orbit"] = written.changed(canonical_orbit)
-        as_written, canonical = (len(set(cells)) for cells in (written, text["orbit"]))
-        if canonical < as_written:
-            notes.append(f"{source}: column orbit: {as_written} spellings of {canonical} orbits")
+    for name in [name for name in KEY_COLUMNS if name in text]:
+        written = text[name]
+        text[name] = written.changed(KEY_COLUMNS[name])
+        notes.append(spelling_note(f"{source}: column {name}", written, text[name]))
+    site = check.names(columns["site"])
+    notes = [line for line in (*notes, site.note) if line]
     return Table(
         source,
-        check.names(columns["site"]),
+        site.values,
         date_text,
         check.dates(date_text),
         numbers,

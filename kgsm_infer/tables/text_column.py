@@ -219,7 +219,7 @@ class TextColumnBuilder:
 def _of_rows(rows: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
     """Turn rows, a mapping each, into columns; a key that a row lacks is missing."""
     names = dict.fromkeys(name for row in rows for name in row)
-    return {str(name): [row.get(name) for row in rows] for name in names}
+    return {_name(name): [row.get(name) for row in rows] for name in names}
 
 
 def named_columns(columns: Any) -> dict[str, Any]:
@@ -233,7 +233,7 @@ def named_columns(columns: Any) -> dict[str, Any]:
     if hasattr(columns, "collect"):  # of polars: its columns are known only after the query
         raise TypeError(f"a {type(columns).__name__} has no rows yet; pass its collect()")
     if isinstance(columns, Mapping):
-        return {str(name): values for name, values in columns.items()}
+        return {_name(name): values for name, values in columns.items()}
     names = getattr(columns, "column_names", None)
     if names is None:
         names = getattr(columns, "columns", None)
@@ -241,7 +241,7 @@ def named_columns(columns: Any) -> dict[str, Any]:
         names = getattr(getattr(columns, "dtype", None), "names", None)
     if names is None:
         raise TypeError(f"a mapping of columns or a data frame is needed, not {type(columns)}")
-    labels = [str(name) for name in names]
+    labels = [_name(name) for name in names]
     for label, count in Counter(labels).items():
         if count > 1:
             raise DataError(f"table: column {label!r} is a duplicate")
@@ -284,7 +284,24 @@ def column_of(values: Any, label: str = "") -> Any:
         return np.asarray([_as_float(item) for item in items], np.float64)
     if not numbers and all(item is None for item in items):
         return np.full(len(items), np.nan)
-    return TextColumn.of(map(_written, items), label)
+    return TextColumn.of((_written(item, label) for item in items), label)
+
+
+def decoded(value: bytes | bytearray | memoryview, label: str = "") -> str:
+    """Return bytes as text, without the zeros of a fixed width.
+
+    label: file and column, for the message. DataError where they are not UTF-8.
+
+    >>> decoded(b"north\\0\\0")
+    'north'
+    """
+    try:
+        return bytes(value).rstrip(b"\0").decode("utf-8")
+    except UnicodeDecodeError:
+        place = f"{label}: " if label else ""
+        raise DataError(
+            f"{place}{shown(bytes(value)[:40])} is not UTF-8 text; write the column as text"
+        ) from None
 
 
 def texts_of(column: Any, label: str = "") -> TextColumn:
@@ -366,7 +383,13 @@ def _is_whole(value: float) -> bool:
     return isinstance(value, int) or (abs(value) < 2**53 and value == int(value))
 
 
-def _written(item: Any) -> str:
+def _name(name: Any) -> str:
+    return decoded(name, "the name of a column") if isinstance(name, bytes) else str(name)
+
+
+def _written(item: Any, label: str) -> str:
     if item is None:
         return ""
+    if isinstance(item, bytes | bytearray | memoryview):
+        return decoded(item, label)
     return str(item.isoformat()) if hasattr(item, "isoformat") else str(item)

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from ..base.errors import DataError, UsageError
 from .columns import FILL_CAUSE, RULES, Rule
 from .dates import is_day_only, wall_clock
+from .parsing import Names
 from .reading import read_sheet
 from .table import Table, have, read_table
 from .text_column import texts_of
@@ -66,12 +67,16 @@ class Series:
 
 @dataclass(frozen=True)
 class Weather:
-    """A weather file. by: ``site``, ``cell``, or '' for one series for all places."""
+    """A weather file. by: ``site``, ``cell``, or '' for one series for all places.
+
+    note: on names of places that were spelt otherwise, or "".
+    """
 
     source: str
     by: str
     places: Mapping[str, Series]
     utc_offset_hours: float = 0.0
+    note: str = ""
 
 
 def is_weather(name: str) -> bool:
@@ -97,7 +102,8 @@ def read_weather(path: str | Path, utc_offset_hours: float = 0.0) -> Weather:
     if not len(sheet):
         raise DataError(f"{path}: no rows, only a header")
     by = next((name for name in ("cell", "site") if name in columns), "")
-    place = check.names(columns[by], by) if by else np.full(len(sheet), "")
+    names = check.names(columns[by], by) if by else Names(np.full(len(sheet), ""), "")
+    place = names.values
     texts = texts_of(columns["date"])
     check.dates(texts)
     hours = ~is_day_only(texts, place)
@@ -124,7 +130,7 @@ def read_weather(path: str | Path, utc_offset_hours: float = 0.0) -> Weather:
             if item in values:
                 series[day[order] - first] = values[item][order]
         places[str(name)] = Series(first, dense["rain_mm"], dense["et0_mm"])
-    return Weather(str(path), by, places, utc_offset_hours)
+    return Weather(str(path), by, places, utc_offset_hours, names.note)
 
 
 def table_with_weather(
@@ -165,12 +171,9 @@ def with_weather(table: Table, weather: Weather, names: Sequence[str]) -> Table:
         )
     made = {name: feature(weather, name, place, day) for name in wanted}
     without = int(np.any([np.isnan(values) for values in made.values()], axis=0).sum())
-    note = f"{weather.source}: {without} of {len(table)} rows are without some of it"
-    return replace(
-        table,
-        numbers={**table.numbers, **made},
-        notes=(*table.notes, note) if without else table.notes,
-    )
+    lacking = f"{weather.source}: {without} of {len(table)} rows are without some of it"
+    notes = [note for note in (weather.note, lacking if without else "") if note]
+    return replace(table, numbers={**table.numbers, **made}, notes=(*table.notes, *notes))
 
 
 def feature(

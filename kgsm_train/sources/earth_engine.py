@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from kgsm_infer.tables.columns import (
 )
 from kgsm_infer.tables.dates import is_day_only
 from kgsm_infer.tables.duplicates import Rows, merge
+from kgsm_infer.tables.keys import canonical_orbit
 from kgsm_infer.tables.parsing import MISSING, CellParser
 from kgsm_infer.tables.reading import Sheet, read_sheet
 from kgsm_infer.tables.table import have, to_sigma0_db
@@ -76,7 +78,8 @@ def read_backscatter(path: str | Path, unit: str = "db", keep: str = "refuse") -
     if not len(sheet):
         raise DataError(f"{path}: no rows, only a header")
     check = sheet.check
-    site, time, by_day = place_and_time(sheet)
+    place = place_and_time(sheet)
+    site, time, by_day = place.site, place.time, place.by_day
     numbers = _numbers(sheet, unit)
     text: dict[str, Any] = {"orbit": _orbits(sheet.columns, len(site))}
     text |= {name: texts_of(sheet.columns[name]) for name in WORDS if name in sheet.columns}
@@ -89,7 +92,7 @@ def read_backscatter(path: str | Path, unit: str = "db", keep: str = "refuse") -
     seen = np.any([np.isfinite(values) for values in radar], axis=0)
     if not seen.any():
         raise DataError(f"{path}: no row has any backscatter; were the stations inside the swath?")
-    notes = []
+    notes = [place.note] if place.note else []
     if not seen.all():
         notes.append(f"{path}: {int((~seen).sum())} rows without backscatter left out")
     rows = Rows(
@@ -148,30 +151,42 @@ def ndvi_of(path: str | Path) -> tuple[str, NDArray[np.str_], Seconds, NDArray[n
     name = first_of(sheet.columns, ("NDVI", "ndvi"))
     if name is None:
         raise DataError(f"{path}: no column 'NDVI'; {have(sheet.columns, 'ndvi')}")
-    site, time, _ = place_and_time(sheet)
+    place = place_and_time(sheet)
     ndvi = sheet.check.numbers(name, sheet.columns[name], RULES["ndvi"])
     seen = np.isfinite(ndvi)
-    return str(path), site[seen], time[seen], ndvi[seen]
+    return str(path), place.site[seen], place.time[seen], ndvi[seen]
 
 
-def place_and_time(sheet: Sheet) -> tuple[NDArray[np.str_], Seconds, NDArray[np.bool_]]:
-    """Return (R,) site, UTC time, and True where the time is a date alone."""
+@dataclass(frozen=True)
+class PlaceAndTime:
+    """(R,) site, UTC time, and True where the time is a date alone; note: on names, or ""."""
+
+    site: NDArray[np.str_]
+    time: Seconds
+    by_day: NDArray[np.bool_]
+    note: str
+
+
+def place_and_time(sheet: Sheet) -> PlaceAndTime:
+    """Return the place and time of each row of an export."""
     cells, check = sheet.columns, sheet.check
-    name = first_of(cells, SITE_NAMES)
-    if name is None:
+    column = first_of(cells, SITE_NAMES)
+    if column is None:
         raise DataError(f"{sheet.source}: no column 'site'; {have(cells, 'site')}")
-    site = check.names(cells[name], name)
+    named = check.names(cells[column], column)
+    site, note = named.values, named.note
     written, counted = first_of(cells, TIME_NAMES), first_of(cells, MILLISECONDS_NAMES)
     if written is not None:
         texts = texts_of(cells[written])
         time = check.dates(texts, written)
         by_day = is_day_only(texts, site)
         if counted is None or not by_day.all():
-            return site, time, by_day
+            return PlaceAndTime(site, time, by_day, note)
     if counted is None:
         names = ", ".join(repr(item) for item in (*TIME_NAMES, *MILLISECONDS_NAMES))
         raise DataError(f"{sheet.source}: no column {names}; {have(cells, 'date')}")
-    return site, _from_milliseconds(check, counted, cells[counted]), np.zeros(len(site), bool)
+    time = _from_milliseconds(check, counted, cells[counted])
+    return PlaceAndTime(site, time, np.zeros(len(site), bool), note)
 
 
 def _from_milliseconds(check: CellParser, name: str, cells: Any) -> Seconds:
@@ -246,6 +261,7 @@ def _orbits(cells: Mapping[str, Any], rows: int) -> NDArray[np.str_]:
     parts = [
         cells[name] for name in (first_of(cells, PASS_NAMES), first_of(cells, ORBIT_NAMES)) if name
     ]
-    words = [[cell.removesuffix(".0") for cell in texts_of(part)] for part in parts]
+    words = [texts_of(part) for part in parts]
     known = [[word for word in row if word not in MISSING] for row in zip(*words, strict=True)]
-    return np.asarray(["-".join(row) for row in known] if words else [""] * rows, np.str_)
+    orbits = [canonical_orbit("-".join(row)) for row in known] if words else [""] * rows
+    return np.asarray(orbits, np.str_)

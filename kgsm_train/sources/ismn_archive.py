@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kgsm_infer.base.errors import DataError, MissingError
+from kgsm_infer.tables.keys import canonical_id
 from kgsm_infer.tables.text_column import shown
 
 #: Static variables of a station.
@@ -124,9 +125,10 @@ def _of_zip(path: Path) -> Places:
 
 def _add(places: Places, inside: PurePosixPath, file: str) -> None:
     """Assign a file to a station by its two folders, or else by its name."""
-    network, station = ("", "", *inside.parts)[-3:-1]
-    if inside.suffix.lower() == ".stm" and f"_{station}_" not in inside.name:
-        named = inside.name.split("_")  # CSE_NETWORK_STATION_variable_depths_sensor_dates.stm
+    folders = map(canonical_id, ("", "", *inside.parts)[-3:-1])
+    (network, station), name = folders, canonical_id(inside.name)
+    if inside.suffix.lower() == ".stm" and f"_{station}_" not in name:
+        named = name.split("_")  # CSE_NETWORK_STATION_variable_depths_sensor_dates.stm
         if len(named) > 3:
             network, station = named[1], named[2]
     if network in ("", "/") or station in ("", "/"):

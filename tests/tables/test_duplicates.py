@@ -175,4 +175,4 @@ def test_orbit_words_in_either_case_are_one_and_noted():
     }
     table = table_from_columns(columns)
     assert len(set(table.text["orbit"])) == 1
-    assert any("2 spellings of 1 orbits" in note for note in table.notes)
+    assert "table: column orbit: descending is read as DESCENDING" in table.notes

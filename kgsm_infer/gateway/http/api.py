@@ -32,6 +32,7 @@ from ...base.errors import DataError, KgsmError
 from ...base.schema import build_from_text, parse_json
 from ..config import Gateway
 from ..farm import Paddocks
+from ..keys import paddock_key
 from ..log import Log
 from ..records import canonical, iso, record
 from ..store.database import Store
@@ -114,6 +115,7 @@ class Api:
         """Present states; of one paddock with ``paddock``."""
         paddock = _read_parameters(LatestParameters, request).paddock
         if paddock is not None:
+            paddock = paddock_key(paddock)
             self._known(paddock)
             return _sent(request, self._form(kind, self.queries.latest(paddock)), kind)
         body = self.queries.reader.cached(
@@ -124,8 +126,9 @@ class Api:
     async def history(self, kind: str, request: Request) -> Response:
         """One paddock's series, oldest first."""
         asked = _read_parameters(HistoryParameters, request)
-        self._known(asked.paddock)
-        values = self.queries.history(asked.paddock, asked.since, asked.limit, asked.revisions)
+        paddock = paddock_key(asked.paddock)
+        self._known(paddock)
+        values = self.queries.history(paddock, asked.since, asked.limit, asked.revisions)
         return _sent(request, self._form(kind, [record(value) for value in values]), kind)
 
     async def arrivals(self, request: Request) -> Response:

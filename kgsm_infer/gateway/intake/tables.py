@@ -16,7 +16,6 @@ from ...tables.dates import is_future
 from ...tables.reading import read_sheet
 from ...tables.table import Table, table_from_columns
 from ..farm import Paddocks
-from ..keys import paddock_key
 from ..store.rows import Observed
 
 #: Columns that are never inputs, whatever they hold.
@@ -76,7 +75,7 @@ def rows_of_columns(
     row_number: Any = None,
 ) -> FileRows:
     """Read rows from columns in memory; as :func:`rows_of_table`."""
-    cells = _with_keys(_renamed(cells, rules.columns, source))
+    cells = _renamed(cells, rules.columns, source)
     extra = [
         name
         for name, values in cells.items()
@@ -157,25 +156,6 @@ def table_columns(rows: Sequence[Observed]) -> dict[str, Any]:
     for name in names:
         found[name] = np.asarray([row.numbers.get(name, np.nan) for row in rows])
     return found
-
-
-def _with_keys(cells: Mapping[str, Any]) -> dict[str, Any]:
-    """Spell the names of sites and paddocks by the one rule of :func:`paddock_key`."""
-    found = dict(cells)
-    for name in ("site", "field"):
-        if name in found:
-            known: dict[object, str] = {}
-            found[name] = [
-                known[cell] if cell in known else known.setdefault(cell, _key_of_cell(cell))
-                for cell in found[name]
-            ]
-    return found
-
-
-def _key_of_cell(cell: object) -> str:
-    if cell is None or (isinstance(cell, (float, np.floating)) and math.isnan(cell)):
-        return ""
-    return paddock_key(cell)
 
 
 def _paddock_of_rows(table: Table) -> list[str]:
