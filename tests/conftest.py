@@ -21,6 +21,7 @@ BOTH_ENGINES = (
     "gateway/test_service.py",
     "gateway/test_taking.py",
     "kernels",
+    "maps/test_differential.py",
     "maps/test_map_numbers.py",
     "model",
     "paddocks/test_of_scene.py",

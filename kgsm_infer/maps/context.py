@@ -46,6 +46,7 @@ class Pixels:
 
     has: returns True for a column that is read, not computed.  column: (name, acquisition) ->
     (N,) values.  remembered: the acquisitions that make histories, ascending.
+    orbits: relative orbit of each acquisition, which has a past of its own; () where all share one.
     labels: (N,) index of the paddock each pixel lies in, -1 in none; None without field context.
     """
 
@@ -54,6 +55,7 @@ class Pixels:
     column: Callable[[str, int], Values]
     rule: HistoryRule
     remembered: Sequence[int]
+    orbits: Sequence[str] = ()
     labels: NDArray[np.int64] | None = None
 
 
@@ -151,6 +153,7 @@ def pixels_of(plan: Plan, reader: Reader, window: Window) -> Pixels:
         column=lambda name, acquisition: reader.column(name, acquisition, window).ravel(),
         rule=plan.model.card.history,
         remembered=plan.remembered,
+        orbits=plan.stack.orbits,
         labels=_labels(plan, window) if labelled else None,
     )
 
@@ -160,7 +163,7 @@ class BlockContext:
 
     def __init__(self, pixels: Pixels, context: Context) -> None:
         self._pixels, self._context = pixels, context
-        self._histories: dict[str, _Replayed] = {}
+        self._histories: dict[tuple[str, str], _Replayed] = {}
 
     @property
     def pixels(self) -> int:
@@ -189,7 +192,7 @@ class BlockContext:
             case SharedBy.FIELD:
                 value, count = self._of_field(name, acquisition)
             case SharedBy.FIELD_PAST | SharedBy.SITE_PAST:
-                own_db = possible(base, self.column(base, acquisition))
+                own_db = _marked(base, self.column(base, acquisition))
                 history = self._history(base, acquisition)
                 value, count = history.compared(name, own_db, self._pixels.rule), history.count
         return value, np.asarray(too_few(name, count), np.bool_)
@@ -203,7 +206,8 @@ class BlockContext:
         return np.full(pixels.count, mean[acquisition]), np.full(pixels.count, count[acquisition])
 
     def _of_field(self, name: str, acquisition: int) -> Means:
-        own = self._pixels.column(CONTEXT[name].base, acquisition)
+        base = CONTEXT[name].base
+        own = possible(base, self._pixels.column(base, acquisition))
         labels, alone = self._pixels.labels, np.ones(own.size, np.int64)
         if labels is None or name not in self._context.fields:
             return own, alone
@@ -213,17 +217,26 @@ class BlockContext:
 
     def _history(self, base: str, acquisition: int) -> History:
         """State of each pixel in column ``base``: after that acquisition, or after all."""
-        wanted = len(self._pixels.remembered)
+        orbit = self._orbit(acquisition)
+        days = self._of_orbit(orbit)
+        wanted = len(days)
         if self._pixels.rule.span == "past":
-            wanted = sum(day <= acquisition for day in self._pixels.remembered)
-        replayed = self._histories.get(base)
+            wanted = sum(day <= acquisition for day in days)
+        replayed = self._histories.get((base, orbit))
         if replayed is None or replayed.passes > wanted:  # an earlier date than the last one
-            replayed = self._histories[base] = _Replayed.start(self, base)
+            replayed = self._histories[base, orbit] = _Replayed.start(self, base, orbit)
         return replayed.forward(wanted)
 
-    def passes(self, base: str) -> Iterator[Pass]:
-        """Yield the pixels' values of column ``base`` in each acquisition of the past."""
-        for day in self._pixels.remembered:
+    def _orbit(self, acquisition: int) -> str:
+        return self._pixels.orbits[acquisition] if self._pixels.orbits else ""
+
+    def _of_orbit(self, orbit: str) -> list[int]:
+        """List the remembered acquisitions of a relative orbit."""
+        return [day for day in self._pixels.remembered if self._orbit(day) == orbit]
+
+    def passes(self, base: str, orbit: str = "") -> Iterator[Pass]:
+        """Yield the pixels' values of column ``base`` in each past acquisition of an orbit."""
+        for day in self._of_orbit(orbit):
             yield Pass(possible(base, self.column(base, day)))
 
 
@@ -236,9 +249,9 @@ class _Replayed:
     passes: int = 0
 
     @classmethod
-    def start(cls, block: BlockContext, base: str) -> _Replayed:
+    def start(cls, block: BlockContext, base: str, orbit: str) -> _Replayed:
         history = History.empty(block.pixels)
-        return cls(history, replay(history, block.passes(base)))
+        return cls(history, replay(history, block.passes(base, orbit)))
 
     def forward(self, passes: int) -> History:
         """Return the state after ``passes`` acquisitions."""
@@ -246,6 +259,11 @@ class _Replayed:
             next(self.states)
         self.passes = passes
         return self.history
+
+
+def _marked(name: str, values: Values) -> Values:
+    """Replace values outside the range of their column by infinity, as tables do; NaN stays."""
+    return np.where(np.isnan(possible(name, values)) & ~np.isnan(values), np.inf, values)
 
 
 def _labels(plan: Plan, window: Window) -> NDArray[np.int64]:

@@ -24,6 +24,7 @@ from ..base.errors import DataError
 from ..base.extras import optional
 from ..base.fingerprint import file_stamp
 from ..context.definitions import CONTEXT, SharedBy, first_given, needed
+from ..scenes.orbits import NO_ORBITS, check_orbits, read_orbits, several_clocks
 from ..scenes.times import read_times
 from ..tables.averaging import mean_of, to_power
 from ..tables.columns import FROM_DATE, made_from, make, possible
@@ -36,6 +37,10 @@ from .context import BlockContext, Context, Pixels
 if TYPE_CHECKING:
     from ..model.card import Card
     from ..model.model import Model
+
+
+#: Coordinate that holds the relative orbit of each time within this module.
+_ORBIT = "kgsm_orbit"
 
 
 def retrieve(
@@ -51,7 +56,9 @@ def retrieve(
     model: a model file that every worker can read; each process loads it once.
     stack: an ``xarray.Dataset`` with variables named as a table's columns (``vh_db``,
         ``ndvi``, ``angle_deg``, ...), of dimensions among (time, y, x); times ascending and
-        the same for all. Static rasters lack ``time``, constants have no dimension.
+        the same for all. Static rasters lack ``time``, constants have no dimension. A coordinate
+        or variable ``orbit`` or ``relative_orbit`` (time,) keeps relative orbits apart where the
+        model compares a place with its past.
     every: each acquisition; otherwise the last.
     allow_future: use acquisitions later than tomorrow; otherwise they are left out with a warning.
 
@@ -68,9 +75,13 @@ def retrieve(
     _check_dataset(xarray, stack)
     used, made = _variables(stack, card.inputs.columns, card.optional_columns)
     flat = _with_times(_planes(xarray, stack, used))
+    flat = flat.assign_coords({_ORBIT: ("time", _orbits_of(stack, flat))})
     if not allow_future:
         flat = _without_future(flat)
     flat = _in_passes(xarray, flat)
+    contexts = needed(card.inputs.columns, stack.__contains__)
+    if any(CONTEXT[name].shared_by.is_past for name in contexts):
+        _check_past(flat)
     flat = _chunked_alike(flat)
     for name in made:  # before the blocks: they see their own pixels only, bases first
         flat[name], flat[f"{name}_count"] = _scene_mean(flat, name, str(model), engine)
@@ -109,8 +120,9 @@ def _planes(xarray: Any, stack: Any, names: Sequence[str]) -> Any:
                 f"the dataset needs dimensions time, y and x; its {name} also has "
                 f"{', '.join(long)}; select one of it"
             )
-        planes[name] = plane.squeeze(others, drop=True)
-    coords = {name: stack.coords[name] for name in ("time", "y", "x") if name in stack.coords}
+        planes[name] = plane.squeeze(others, drop=True).reset_coords(drop=True)
+    axes = [name for name in ("time", "y", "x") if name in stack.coords]
+    coords = {name: stack.coords[name].variable for name in axes}
     flat = xarray.Dataset(planes, coords=coords)
     order = [dim for dim in ("time", "y", "x") if dim in flat.dims]
     if order != ["time", "y", "x"]:
@@ -138,6 +150,22 @@ def _with_times(flat: Any) -> Any:
             f"{times[late[0]]}; sort and select them first"
         )
     return flat.assign_coords(time=("time", times.astype("datetime64[ns]")))
+
+
+def _orbits_of(stack: Any, flat: Any) -> NDArray[np.str_]:
+    """Return the relative orbit of each acquisition, "" where the dataset names none, (time,)."""
+    count = flat.sizes["time"]
+    found = read_orbits(stack.variables, "time", count, "the dataset")
+    return np.asarray(found or [""] * count, np.str_)
+
+
+def _check_past(flat: Any) -> None:
+    """DataError where some orbits only are known; warn where passes cannot be told apart."""
+    orbits, times = flat[_ORBIT].values.tolist(), flat["time"].values.astype("datetime64[s]")
+    remedy = "give a coordinate orbit (time,)"
+    check_orbits(orbits, times, remedy)
+    if not any(orbits) and several_clocks(times):
+        warnings.warn(f"the dataset has {NO_ORBITS}; {remedy}", stacklevel=3)
 
 
 def _chunked_alike(flat: Any) -> Any:
@@ -219,6 +247,15 @@ def _in_passes(xarray: Any, flat: Any) -> Any:
     number = number_passes(flat["time"].values.astype("datetime64[s]"))
     if len(number) == number.max() + 1:
         return flat
+    first = np.unique(number, return_index=True)[1]
+    orbits = flat[_ORBIT].values
+    if (differ := np.flatnonzero(orbits != orbits[first][number])).size:
+        raise DataError(
+            f"the dataset's acquisition of {flat['time'].values[differ[0]]} belongs to the pass of "
+            f"{flat['time'].values[first[number[differ[0]]]]} and is of another orbit; correct the "
+            "times or orbits"
+        )
+    flat = flat.drop_vars(_ORBIT)
     moving = [name for name, item in flat.data_vars.items() if "time" in item.dims]
     passes = []
     for one in range(number.max() + 1):
@@ -230,7 +267,8 @@ def _in_passes(xarray: Any, flat: Any) -> Any:
         passes.append(whole)
     joined = xarray.concat(passes, "time")
     still = [name for name in flat.data_vars if name not in moving]
-    return joined.assign({name: flat[name] for name in still})
+    joined = joined.assign({name: flat[name] for name in still})
+    return joined.assign_coords({_ORBIT: ("time", orbits[first])})
 
 
 def _scene_mean(flat: Any, name: str, model: str, engine: str) -> tuple[Any, Any]:
@@ -264,6 +302,7 @@ def _remembered(flat: Any, name: str, model: str, engine: str) -> Any:
         return block(flat)
     like = flat[next(iter(flat.data_vars))].isel(time=0, drop=True)
     template = (like * flat["time"].astype(np.float64)).transpose("time", "y", "x")
+    template = template.drop_vars(_ORBIT)
     return xarray.map_blocks(block, flat, template=template.chunk(flat.chunks).astype(np.float64))
 
 
@@ -333,6 +372,7 @@ def _context_of(flat: Any, model: Model) -> BlockContext:
         column=plane,
         rule=model.card.history,
         remembered=range(len(dates)),
+        orbits=flat[_ORBIT].values.tolist(),
     )
     return BlockContext(pixels, Context(scenes=scenes))
 

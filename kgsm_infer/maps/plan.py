@@ -16,11 +16,13 @@ from ..scenes.grid import Window
 from ..scenes.manifest import Scene
 from ..scenes.match import nearest_date, within_reach
 from ..scenes.opening import open_stack
+from ..scenes.orbits import NO_ORBITS, check_orbits, several_clocks
 from ..scenes.stack import Stack
 from ..tables.columns import VEGETATION, made_from
 from ..tables.dates import asked_time, is_future, utc_seconds
 
 if TYPE_CHECKING:
+    from ..model.card import Card
     from ..model.model import Model
 
 #: Numbers (pixels x acquisitions) of one column that a block may hold.
@@ -60,8 +62,7 @@ class Plan:
     @property
     def contexts(self) -> list[str]:
         """The contexts the model reads that no layer gives, and what they are made of first."""
-        card = self.model.card
-        return needed([*card.names("dynamic"), *card.names("static")], self.stack.has)
+        return needed(_features(self.model.card), self.stack.has)
 
     @property
     def remembered(self) -> range:
@@ -96,6 +97,9 @@ def plan_map(
     notes: tuple[str, ...] = ()
     if not allow_future:
         stack, notes = _without_future(stack)
+    looks_back = any(CONTEXT[n].shared_by.is_past for n in needed(_features(card), stack.has))
+    if looks_back:
+        notes += _check_orbits(stack, scene.backscatter(card.polarisation))
     if every:
         targets: tuple[int, ...] = tuple(range(len(stack.dates)))
     elif date is None:
@@ -145,7 +149,26 @@ def _without_future(stack: Stack) -> tuple[Stack, tuple[str, ...]]:
         f"{stack.source}: the {days} is of the future and left out ({int(future.sum())} in all); "
         "--allow-future accepts it"
     )
-    return replace(stack, dates=stack.dates[~future]), (note,)
+    return stack.select(~future), (note,)
+
+
+def _features(card: Card) -> list[str]:
+    return [*card.names("dynamic"), *card.names("static")]
+
+
+def _check_orbits(stack: Stack, layer: str) -> tuple[str, ...]:
+    """Return a note where passes of several orbits cannot be told apart.
+
+    DataError where the orbit of some acquisitions only is known.
+    """
+    remedy = f"state orbits = {{time = orbit}} in layers.{layer}"
+    try:
+        check_orbits(stack.orbits, stack.dates, remedy)
+    except DataError as error:
+        raise DataError(f"{stack.source}: {error}") from None
+    if not stack.orbits and several_clocks(stack.dates):
+        return (f"{stack.source}: {NO_ORBITS}; {remedy}",)
+    return ()
 
 
 def _target(stack: Stack, date: str) -> int:

@@ -74,7 +74,7 @@ def paddocks_of_scene(
     """
     with gdal():
         plan = plan_map(model, scene, date=date, every=every, allow_future=allow_future)
-        for sentence in plan.notes:
+        for sentence in (*plan.notes, *plan.stack.notes):
             tell(sentence)
         geometries = on_grid(outlines, plan.stack.grid, plan.stack.source)
         plan = replace(plan, paddocks=tuple(item for item in geometries if isinstance(item, dict)))
@@ -122,12 +122,15 @@ def retrieve_averages(
         "field": places,
         "date": np.tile(stack.dates[list(acquisitions)].astype("datetime64[s]"), len(covers)),
     }
+    if stack.orbits:
+        columns["orbit"] = np.tile([stack.orbits[at] for at in acquisitions], len(covers))
     for name in names:
         columns[name] = np.concatenate([averages[place].numbers[name] for place in covers])
     for name, context in CONTEXT.items():  # an average is the mean of its field
         if context.shared_by is SharedBy.FIELD and context.base in columns:
             columns.setdefault(name, columns[context.base])
-    extra = [name for name in columns if name not in ("site", "field", "date", "vh_db", "vv_db")]
+    text = ("site", "field", "date", "orbit")
+    extra = [name for name in columns if name not in (*text, "vh_db", "vv_db")]
     table = table_from_columns(columns, stack.source, features=extra, once=False)
     found = {}
     for at, place in enumerate(covers):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError
 from ..scenes.gdal import open_dataset, rasterio_or_reason
+from ..scenes.orbits import relative_orbit
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -285,15 +286,18 @@ def _own_measurement(product: Product, channel: PolarisationFiles, manifest: Ele
 def _relative_orbit(root: Element, manifest: Element, place: Path) -> int:
     """Read the manifest, else compute it from the absolute number, by mission.
 
-    Relative = (absolute - shift) mod 175 + 1, shift 73 for Sentinel-1A and 27 for 1B.
+    The rule is :func:`kgsm_infer.scenes.orbits.relative_orbit`.
     """
     for element in manifest.iter():
         if element.tag.endswith("relativeOrbitNumber") and element.get("type") == "start":
             return int(element.text or 0)
-    shift = {"S1A": 73, "S1B": 27}.get(text(root, "adsHeader/missionId", place))
-    if shift is None:
+    found = relative_orbit(
+        text(root, "adsHeader/missionId", place),
+        int(text(root, "adsHeader/absoluteOrbitNumber", place)),
+    )
+    if found is None:
         raise DataError(f"{place.parents[1]}: manifest.safe names no relative orbit")
-    return (int(text(root, "adsHeader/absoluteOrbitNumber", place)) - shift) % 175 + 1
+    return found
 
 
 def _ipf(manifest: Element) -> str:

@@ -19,6 +19,7 @@ from ..base.errors import DataError
 from ..base.extras import optional
 from .gdal import reason_of
 from .grid import Grid, Window, crs_of
+from .orbits import read_orbits
 from .resampling import plane_on
 from .times import read_times
 from .validity import Plane, Validity, cf_declared, masked
@@ -42,6 +43,7 @@ class Cube:
     times: of its bands, None where they cannot be read; None alone without a time axis.
     view: the grid it is seen on, and how it is brought there, where that is another one.
     no_times: why ``times`` cannot be read; "" where they can.
+    orbits: of its bands, as its variables say; () where they do not.
     """
 
     path: str
@@ -51,6 +53,7 @@ class Cube:
     times: tuple[np.datetime64 | None, ...] | None
     view: tuple[Grid, str] | None = None
     no_times: str = ""
+    orbits: tuple[str, ...] = ()
 
     @property
     def grid(self) -> Grid:
@@ -202,7 +205,8 @@ def _cube(dataset: Any, path: str, variable: str, crs: str | None) -> Cube:
         return Cube(path, dataset, array, grid, None)
     found, why = _times(dataset, axes["time"], path)
     times = (None,) * int(dataset.sizes[axes["time"]]) if found is None else tuple(found)
-    return Cube(path, dataset, array, grid, times, no_times=why)
+    orbits = read_orbits(dataset.variables, axes["time"], len(times), path)
+    return Cube(path, dataset, array, grid, times, no_times=why, orbits=orbits)
 
 
 def _variable(dataset: Any, path: str, variable: str) -> Any:

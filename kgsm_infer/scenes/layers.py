@@ -16,7 +16,9 @@ from ..base.errors import DataError
 from ..base.schema import Choices, Length, Option, Parse, Pattern, Range, read
 from ..tables.columns import is_backscatter
 from ..tables.dates import utc_seconds, why_no_date
+from ..tables.keys import canonical_orbit
 from ..tables.passes import number_passes
+from .orbits import orbit_in
 from .presets import form_in_name
 
 MATCHES = ("exact", "nearest", "linear")
@@ -38,13 +40,14 @@ class Slice:
     """One band of one file; band: number from 1, or its name; date: None where static.
 
     also: further frames of the same pass, in time order; where one has no value the next is
-    read.
+    read.  orbit: relative orbit in canonical form; "" where not known.
     """
 
     path: str
     band: int | str = 1
     date: np.datetime64 | None = None
     also: tuple[Slice, ...] = ()
+    orbit: str = ""
 
     @property
     def frames(self) -> tuple[Slice, ...]:
@@ -61,6 +64,7 @@ class Layer:
     slices: what to read; ``cube``: a file that holds its dates, not opened yet.
     crs: of files without one.
     value, values: numbers instead of files, for all dates or by date.
+    orbits: relative orbit by time or day, as the manifest states them.
     """
 
     name: str
@@ -76,6 +80,7 @@ class Layer:
     max_gap_days: float = 0.0
     resample: str = "refuse"
     crs: str | None = None
+    orbits: tuple[tuple[np.datetime64, str], ...] = ()
 
 
 def _date(value: Any) -> np.datetime64:
@@ -95,6 +100,7 @@ class LayerKeys:
     """A layer as a manifest states it; :class:`Layer` has the meaning of the keys.
 
     files: a pattern, a list of names with their dates in them, or date -> name.
+    orbits: time or day of an acquisition -> its relative orbit.
     """
 
     files: FileName | tuple[FileName, ...] | Mapping[Day, FileName] | None = None
@@ -113,6 +119,7 @@ class LayerKeys:
     max_gap_days: Annotated[float, Range(0)] | None = None
     resample: Annotated[str, Choices(RESAMPLINGS)] = "refuse"
     crs: str | None = None
+    orbits: Mapping[Day, int | str] | None = None
 
     def __post_init__(self) -> None:
         ways = (self.files, self.file, self.value, self.values)
@@ -143,6 +150,7 @@ def layer_from(name: str, raw: Mapping[str, Any], source: str, folder: Path) -> 
         max_gap_days=keys.max_gap_days or 0.0,
         resample=keys.resample,
         crs=keys.crs,
+        orbits=tuple((when, canonical_orbit(str(o))) for when, o in (keys.orbits or {}).items()),
     )
     if keys.file is not None:
         return _single(layer, keys, place, folder)
@@ -150,7 +158,7 @@ def layer_from(name: str, raw: Mapping[str, Any], source: str, folder: Path) -> 
         return layer
     if isinstance(keys.files, Mapping):
         slices = [Slice(_path(folder, item), keys.band, when) for when, item in keys.files.items()]
-        return replace(layer, slices=in_passes(slices, place))
+        return with_slices(layer, slices, place)
     if isinstance(keys.files, str):
         names = _matching(folder, keys.files, place)
         if not names:
@@ -158,7 +166,7 @@ def layer_from(name: str, raw: Mapping[str, Any], source: str, folder: Path) -> 
     else:
         names = [_path(folder, item) for item in keys.files]
     slices = [Slice(item, keys.band, _date_of_file(item, folder, place)) for item in names]
-    return replace(layer, slices=in_passes(slices, place))
+    return with_slices(layer, slices, place)
 
 
 def _date_of_file(path: str, folder: Path, place: str) -> np.datetime64:
@@ -181,17 +189,39 @@ def _single(layer: Layer, keys: LayerKeys, place: str, folder: Path) -> Layer:
         path = f'{opener}:"{path}":{"/" if opener == "ZARR" else ""}{variable}'
     if keys.dates is not None:
         slices = [Slice(path, number, when) for number, when in enumerate(keys.dates, start=1)]
-        return replace(layer, slices=in_passes(slices, place))
+        return with_slices(layer, slices, place)
     if keys.date is not None:
-        return replace(layer, slices=(Slice(path, keys.band, keys.date),))
+        return with_slices(layer, [Slice(path, keys.band, keys.date)], place)
     return replace(layer, cube=path) if cube else replace(layer, slices=(Slice(path, keys.band),))
+
+
+def with_slices(layer: Layer, slices: Sequence[Slice], place: str) -> Layer:
+    """Return the layer with its files in passes, each with its relative orbit.
+
+    An orbit that the manifest states overrides that of the cube, which overrides that of the
+    product's name. DataError as :func:`in_passes`, and where a stated orbit has no acquisition.
+    """
+    stated, used = dict(layer.orbits), set()
+    named = []
+    for item in slices:
+        orbit = item.orbit or orbit_in(item.path)
+        if item.date is not None:
+            for when in (item.date, item.date.astype("datetime64[D]").astype("datetime64[s]")):
+                if when in stated:
+                    orbit = stated[when]
+                    used.add(when)
+                    break
+        named.append(replace(item, orbit=orbit))
+    if spare := [when for when in stated if when not in used]:
+        raise DataError(f"{place}.orbits: no acquisition of {spare[0]}")
+    return replace(layer, slices=in_passes(named, place))
 
 
 def in_passes(slices: Sequence[Slice], place: str) -> tuple[Slice, ...]:
     """Group slices into passes, ascending; frames of a pass follow each other within seconds.
 
     DataError where two files have the same day and no time: they may
-    be two frames or two passes.
+    be two frames or two passes; and where frames of a pass are of two orbits.
     """
     ordered = sorted(slices, key=lambda item: item.date or np.datetime64(0, "s"))
     if any(item.date is None for item in ordered):
@@ -209,6 +239,12 @@ def in_passes(slices: Sequence[Slice], place: str) -> tuple[Slice, ...]:
     for item, number in zip(ordered, number_passes(times), strict=True):
         if number == len(passes):
             passes.append([])
+        elif item.orbit != (first := passes[number][0]).orbit:
+            raise DataError(
+                f"{place}: {first.path} and {item.path} are of one pass ({first.date}, "
+                f"{item.date}) and of two orbits ({first.orbit or 'unknown'}, "
+                f"{item.orbit or 'unknown'}); correct their times or orbits"
+            )
         passes[number].append(item)
     return tuple(replace(frames[0], also=tuple(frames[1:])) for frames in passes)
 

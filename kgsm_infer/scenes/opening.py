@@ -12,7 +12,7 @@ from ..context.definitions import CONTEXT, first_given
 from ..tables.columns import FROM_DATE, FROZEN_BY, LAYER_RULES, POLARISATIONS, is_fill, made_from
 from .cubes import Cube
 from .grid import Grid, Window, crs_of, stated_grid
-from .layers import Layer, Slice, in_passes
+from .layers import Layer, Slice, with_slices
 from .manifest import Scene
 from .reader import Reader
 from .sources import opened
@@ -106,7 +106,11 @@ def _looked_at(
         tuple(files),
         scene.simulated,
     )
-    return replace(stack, notes=tuple(_check_grids_and_units(stack)))
+    orbits = {item.date: item.orbit for item in layers[main].slices}
+    found = tuple(orbits[date] for date in dates)
+    return replace(
+        stack, notes=tuple(_check_grids_and_units(stack)), orbits=found if any(found) else ()
+    )
 
 
 def _union(grids: Sequence[Grid], place: str) -> Grid:
@@ -155,8 +159,12 @@ def _resolved(source: str, layer: Layer) -> Layer:
         raise DataError(f"{why}; or write dates = [...] in layers.{layer.name}")
     if len(set(dates)) < len(dates):
         raise DataError(f"{source}: layers.{layer.name}: {layer.cube} has one date twice")
-    slices = [Slice(layer.cube, band, date) for band, date in enumerate(dates, start=1)]
-    return replace(layer, cube=None, slices=in_passes(slices, f"{source}: layers.{layer.name}"))
+    orbits = file.orbits if isinstance(file, Cube) else ()
+    slices = [
+        Slice(layer.cube, band, date, orbit=orbits[band - 1] if orbits else "")
+        for band, date in enumerate(dates, start=1)
+    ]
+    return with_slices(replace(layer, cube=None), slices, f"{source}: layers.{layer.name}")
 
 
 def _check_grids_and_units(stack: Stack) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ class Stack:
     files: every file that can be read, for a fingerprint of the input.
     simulated: as the scene says.
     notes: files that were found and are not used, with the reason.
+    orbits: (D,) relative orbit of each acquisition, "" where not known; () where none is.
     """
 
     source: str
@@ -33,6 +34,12 @@ class Stack:
     files: tuple[str, ...]
     simulated: bool = False
     notes: tuple[str, ...] = ()
+    orbits: tuple[str, ...] = ()
+
+    def select(self, which: NDArray[np.bool_]) -> Stack:
+        """Return the stack with the acquisitions where ``which`` (D,) is True."""
+        orbits = tuple(orbit for orbit, wanted in zip(self.orbits, which, strict=False) if wanted)
+        return replace(self, dates=self.dates[which], orbits=orbits)
 
     def has(self, column: str) -> bool:
         """Return True for a column that can be read or computed from the layers."""

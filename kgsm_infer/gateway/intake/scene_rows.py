@@ -107,7 +107,8 @@ def _means(
                 for name, values in averages[paddock].numbers.items()
                 if np.isfinite(values[at])
             }
-            rows.append(Observed(paddock, when, "", paddock, True, {**given, **numbers}))
+            orbit = stack.orbits[at] if stack.orbits else ""
+            rows.append(Observed(paddock, when, orbit, paddock, True, {**given, **numbers}))
     if not rows:
         raise DataError(f"{path}: no paddock of {outlines.source} lies on the scene")
     return rows
