@@ -103,6 +103,10 @@ def simulate(
     weather: Annotated[
         Path | None, typer.Option(help="CSV file to write the daily rain to")
     ] = None,
+    irrigated_every_days: Annotated[
+        float, typer.Option(help="mean days between irrigations of a site; 0 for none")
+    ] = 0.0,
+    irrigation_mm: Annotated[float, typer.Option(help="water of one irrigation")] = 25.0,
 ) -> None:
     """Simulate a labelled table with known truth.
 
@@ -113,7 +117,15 @@ def simulate(
     from .sources.simulate import Twin, write_twin
 
     preflight([output, output.with_suffix(".json"), weather], suffixes=RESULTS, what="tables")
-    twin = Twin(sites=sites, years=years, a=a, looks=looks, seed=seed)
+    twin = Twin(
+        sites=sites,
+        years=years,
+        a=a,
+        looks=looks,
+        seed=seed,
+        irrigated_every_days=irrigated_every_days,
+        irrigation_mm=irrigation_mm,
+    )
     written = write_twin(output, twin, weather)
     say(f"{output}: {written} simulated rows; truth in {output.with_suffix('.json')}")
 

@@ -80,6 +80,14 @@ def daily(
     allow_future: Annotated[
         bool, typer.Option("--allow-future", help="accept passes later than tomorrow")
     ] = False,
+    irrigation_events: Annotated[
+        Path | None,
+        typer.Option("--irrigation-events", help="file to write: rises that rain does not explain"),
+    ] = None,
+    irrigated_every_days: Annotated[
+        float,
+        typer.Option(help="mean days between irrigations of a paddock, for their probability"),
+    ] = 36.0,
 ) -> None:
     """Estimate daily soil moisture from passes and rain.
 
@@ -91,7 +99,8 @@ def daily(
     from ..daily.command import Request, run_daily
     from ..daily.units import Stated
 
-    preflight([output], [values, weather, irrigation, settings, model], suffixes=RESULTS)
+    outputs = [output] if irrigation_events is None else [output, irrigation_events]
+    preflight(outputs, [values, weather, irrigation, settings, model], suffixes=RESULTS)
     done = run_daily(
         Request(
             values,
@@ -111,6 +120,8 @@ def daily(
             Stated(wilting_point, field_capacity, root_depth_mm, refill_percent, sand, clay),
             learn_limits,
             allow_future,
+            irrigation_events,
+            irrigated_every_days,
         )
     )
     notes(done.notes)

@@ -18,6 +18,8 @@ and :func:`unknown` adds variance to the residual until it has that of the clima
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -44,9 +46,24 @@ def run_bucket(
     >>> run_bucket(one, [[10.0], [0.0], [np.nan]], [0, 1, 2]).round(3)[:, 0].tolist()
     [0.4, 0.282, 0.234]
     """
+    total = np.full(np.shape(rain_mm), bucket.dry)
+    for store, wetness in zip(
+        bucket.stores, store_wetness(bucket, rain_mm, day, opposite, irrigation_mm), strict=True
+    ):
+        total += store.range * (wetness if store.power == 1 else wetness**store.power)
+    return total
+
+
+def store_wetness(
+    bucket: Bucket,
+    rain_mm: ArrayLike,
+    day: ArrayLike,
+    opposite: bool = False,
+    irrigation_mm: ArrayLike = 0.0,
+) -> Iterator[Array]:
+    """Yield the wetness (D, S) of each store; Eqs 1 and 4. Arguments as for :func:`run_bucket`."""
     rain = np.asarray(rain_mm, np.float64)
     known = np.isfinite(rain)
-    total = np.full(rain.shape, bucket.dry)
     season = seasonal_loss(bucket, day, opposite)
     for store in bucket.stores:
         keep = np.exp(-store.loss_per_day * season)
@@ -58,8 +75,7 @@ def run_bucket(
         for t, left in enumerate(keep.tolist()):
             w = np.minimum(1.0, w * left + gain[t])
             wetness[t] = w
-        total += store.range * (wetness if store.power == 1 else wetness**store.power)
-    return total
+        yield wetness
 
 
 def seasonal_loss(bucket: Bucket, day: ArrayLike, opposite: bool = False) -> Array:

@@ -14,6 +14,7 @@ from ..model.model import load
 from ..tables.table import leave_out_future
 from ..tables.weather import read_weather, table_with_weather
 from .daily import Daily, Settings, estimate_daily
+from .events import EVERY_DAYS, write_events
 from .forcing import day_text, read_irrigation
 from .parameters import HEMISPHERES, SHIPPED, Parameters, PassErrors, read_parameters
 from .table import write_daily
@@ -45,6 +46,8 @@ class Request:
     soil: Stated = field(default_factory=Stated)
     learn_limits: bool = False
     allow_future: bool = False
+    irrigation_events: Path | None = None
+    irrigated_every_days: float = EVERY_DAYS
 
 
 @dataclass(frozen=True)
@@ -81,16 +84,26 @@ def run_daily(request: Request) -> DailySummary:
         soil=request.soil,
         paddocks={} if request.settings is None else read_settings(request.settings),
         learn=request.learn_limits,
+        irrigated_every_days=None
+        if request.irrigation_events is None
+        else request.irrigated_every_days,
     )
     result = estimate_daily(values, weather, parameters, settings, irrigation)
     rows = write_daily(request.output, result)
+    remarks = _remarks(result, request)
+    if request.irrigation_events is not None and result.possible is not None:
+        count = write_events(request.irrigation_events, result.possible, values.paddocks)
+        remarks.append(
+            f"{request.irrigation_events}: {count} times of possible irrigation, if a paddock is "
+            f"irrigated every {request.irrigated_every_days:g} days on average"
+        )
     period = result.forcing.period
     return DailySummary(
         rows,
         len(values.paddocks),
         str(day_text(int(values.day.min()))),
         str(day_text(period.last)),
-        (*result.notes, *_remarks(result, request)),
+        (*result.notes, *remarks),
     )
 
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from ..base.errors import UsageError
 from ..tables.weather import Weather
+from .events import PossibleIrrigation, find_irrigation
 from .filter import Array
 from .forcing import Forcing, Irrigation, forcing_of, period_of
 from .parameters import Parameters, PassErrors
-from .run import Drive, Estimates, Floats, PassValues, drive, estimate
+from .run import Drive, Estimates, Floats, PassValues, drive, estimate, is_opposite
 from .smoother import smooth
 from .units import HORIZON, SoilWaterLimits, Stated, learn_limits, soil_water
 from .values import Values, errors_of_values, observations
@@ -26,7 +27,8 @@ class Settings:
     local hour, 24 or 9 for SILO.  errors: of a pass, m3 m-3; None for those of the file.  north:
     the paddocks are on the northern hemisphere; None for that of the parameters.  smooth: use
     later passes too.  soil: numbers for all paddocks; paddocks: those of each.  learn: learn
-    missing limits from the paddock's own values.
+    missing limits from the paddock's own values.  irrigated_every_days: look for irrigation, with
+    this many days between two irrigations of a paddock on average; None not to look.
     """
 
     today: str | None = None
@@ -38,6 +40,7 @@ class Settings:
     soil: Stated = field(default_factory=Stated)
     paddocks: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     learn: bool = False
+    irrigated_every_days: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.rain_day_ends <= 24:
@@ -51,6 +54,7 @@ class Daily:
     mean, lower, upper, weight: (D, N) float32, NaN where there is no pass and no rain to go by.
     seen: (D, N) mean value of a day's passes, NaN without.  irrigated: with the planned irrigation
     too, or None.  water: limits of the farm units, or None.  days_left: (N,) from today, or None.
+    possible: rises that rain does not explain, or None.
     """
 
     values: Values
@@ -66,6 +70,7 @@ class Daily:
     water: SoilWaterLimits | None = None
     days_left: Array | None = None
     notes: tuple[str, ...] = ()
+    possible: PossibleIrrigation | None = None
 
     @property
     def simulated(self) -> bool:
@@ -100,6 +105,11 @@ def estimate_daily(
         raise UsageError(f"{values.source}: no value up to today; nothing to estimate from")
     rain = _drive(parameters, forcing, settings, planned=False)
     made = _run(parameters, rain, seen, settings)
+    possible = None
+    if settings.irrigated_every_days is not None:
+        opposite = is_opposite(parameters, settings.north)
+        every = settings.irrigated_every_days
+        possible = find_irrigation(parameters, rain, forcing, seen, every, opposite)
     irrigated = None
     if forcing.planned_mm.any():
         with_plan = _drive(parameters, forcing, settings, planned=True)
@@ -121,6 +131,7 @@ def estimate_daily(
         water,
         days_left,
         tuple(notes),
+        possible,
     )
 
 

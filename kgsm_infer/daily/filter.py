@@ -68,6 +68,23 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class Assimilation:
+    """Terms of one update (Eqs 3 to 5), for the n paddocks that the pass saw.
+
+    residual: (n,) r.  regressor: (3, n) w.  variance: (n,) q.  hub_cov: (3, 3) S.  leaf_gain:
+    (4, n) K.  hub_gain: (4, 3, n) G.  observed: (4, n) h_u.
+    """
+
+    residual: Array
+    regressor: Array
+    variance: Array
+    hub_cov: Array
+    leaf_gain: Array
+    hub_gain: Array
+    observed: Array
+
+
+@dataclass(frozen=True)
 class Day:
     """The estimate at the end of one day: mean and variance (N,), and the share of the variance
     that the passes removed, 0 to 1."""
@@ -135,8 +152,8 @@ class Filter:
         self._common_prior = c**2 * self._common_prior + grow_c
         self._paddock_prior = a**2 * self._paddock_prior + grow_a
 
-    def update(self, seen: Measurement) -> None:
-        """Assimilate one pass; Eqs 3 to 6."""
+    def update(self, seen: Measurement) -> Assimilation:
+        """Assimilate one pass; Eqs 3 to 6. Return the terms of the update."""
         at = seen.paddock
         scale, gain = self.regressors(seen.expected)
         # B = Cov(u, x) P_x^-1 and Q = P_u - B Cov(u, x)^T
@@ -167,6 +184,7 @@ class Filter:
         self.cross = spread[:, :HUB]
         self.hub_mean += theta[:HUB]
         self.hub_cov = s[:HUB, :HUB]
+        return Assimilation(r, w, q, s, k, change[:, :, at], h_u)
 
     def estimate(self, expected: Array) -> Day:
         """Mean and variance of the truth (N,) where the bucket has the values ``expected``."""

@@ -108,9 +108,17 @@ def drive(
     day = first + np.arange(len(rain_mm))
     if missing is None:
         missing = np.isnan(rain_mm).astype(np.float64)
-    swap = north is not None and north != (parameters.hemisphere == "north")
-    expected = run_bucket(parameters.bucket, rain_mm, day, swap, irrigation_mm)
+    opposite = is_opposite(parameters, north)
+    expected = run_bucket(parameters.bucket, rain_mm, day, opposite, irrigation_mm)
     return Drive(first, expected, unknown(parameters.bucket, parameters.residual, missing), series)
+
+
+def is_opposite(parameters: Parameters, north: bool | None) -> bool:
+    """Return True where the parameters' season must be shifted by half a year.
+
+    north: the paddocks are on the northern hemisphere; None for that of the parameters.
+    """
+    return north is not None and north != (parameters.hemisphere == "north")
 
 
 def filtered(parameters: Parameters, rain: Drive, seen: PassValues) -> Iterator[Day]:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..base import flags
 from ..tables.reading import write_csv
 from .daily import Daily
+from .events import FLAG_FROM
 from .forcing import day_text
 from .percentiles import drier_than
 
@@ -119,6 +120,12 @@ def _flags(result: Daily, day: NDArray[np.int64], paddock: NDArray[np.int64]) ->
     np.bitwise_or.at(mask, at, values.flags[inside])
     no_skill = np.bitwise_or.accumulate(mask & flags.NO_SKILL, axis=0)
     mask = (mask | no_skill)[day, paddock]
+    if result.possible is not None:
+        rose = result.possible.probability >= FLAG_FROM
+        at_pass = result.possible.until[rose] - period.first
+        unexplained = np.zeros(result.mean.shape, bool)
+        unexplained[at_pass, result.possible.paddock[rose]] = True
+        mask |= np.where(unexplained[day, paddock], flags.WET_WITHOUT_RAIN, 0)
     before = np.isnan(_age(result.seen, day, paddock))
     dry = np.isnan(result.forcing.rain_mm)[day, result.forcing.series[paddock]]
     ahead = day + period.first > period.today

@@ -53,6 +53,8 @@ class Twin:
     gap_share: share of planned acquisitions that are missing.
     cloud_share: share of acquisitions without NDVI.
     probe_noise: standard deviation of the label around the true SM, m3 m-3.
+    irrigated_every_days: mean days between two irrigations of a site, 0 for none.
+    irrigation_mm: water of one.
     """
 
     sites: int = 40
@@ -69,6 +71,8 @@ class Twin:
     gap_share: float = 0.05
     cloud_share: float = 0.08
     probe_noise: float = 0.005
+    irrigated_every_days: float = 0.0
+    irrigation_mm: float = 25.0
 
     def __post_init__(self) -> None:
         rules = {
@@ -85,6 +89,9 @@ class Twin:
             "gap_share": 0 <= self.gap_share < 1,
             "cloud_share": 0 <= self.cloud_share < 1,
             "probe_noise": 0 <= self.probe_noise <= 0.1,
+            "irrigated_every_days": self.irrigated_every_days == 0
+            or 1 <= self.irrigated_every_days < math.inf,
+            "irrigation_mm": 0 <= self.irrigation_mm <= 500,
         }
         for name, holds in rules.items():
             if not holds:
@@ -111,7 +118,7 @@ def simulate_with_weather(twin: Twin) -> tuple[Columns, Columns]:
     site, date (ISO text), vh_db, angle_deg, ndvi (NaN under cloud), clay (share),
     sm (the label), sm_true, vh_noise_free_db (with the site's roughness, without speckle),
     source ("simulated" in every row). The weather: site, date, rain_mm (of every day, from
-    before the first acquisition on), source.
+    before the first acquisition on), irrigation_mm (not part of the rain), sm_true, source.
     """
     rng = np.random.default_rng(twin.seed)
     first = date.fromisoformat(twin.start)
@@ -129,6 +136,7 @@ def simulate_with_weather(twin: Twin) -> tuple[Columns, Columns]:
         "site": np.repeat([part["site"][0] for part in parts], len(every_day)),
         "date": _dates(first, every_day) * len(parts),
         "rain_mm": np.round(np.concatenate([water.rain_mm for _, water in made]), 2),
+        "irrigation_mm": np.concatenate([water.irrigation_mm for _, water in made]),
         "sm_true": np.round(np.concatenate([water.sm for _, water in made]), 5),
     }
     table["source"] = ["simulated"] * len(site)
@@ -209,9 +217,10 @@ def oracle(twin: Twin, columns: Columns) -> Array:
 
 @dataclass(frozen=True)
 class SoilWater:
-    """Rain in mm and moisture in m3 m-3 of one site on every day, (D,)."""
+    """Rain and irrigation in mm and moisture in m3 m-3 of one site on every day, (D,)."""
 
     rain_mm: Array
+    irrigation_mm: Array
     sm: Array
 
 
@@ -225,7 +234,8 @@ def _site(
 ) -> tuple[Columns, SoilWater]:
     """Simulate the rows of one site, and its rain and moisture on every day."""
     clay = rng.uniform(0.08, 0.5)
-    water = _soil_water(rng, season, regional_mm, clay)
+    irrigation_mm = _irrigation_mm(twin, number, len(season))
+    water = _soil_water(rng, season, regional_mm, clay, irrigation_mm)
     sm_day = water.sm[_SPIN_UP_DAYS:]
     ndvi_day = _crop_ndvi(rng, days)
     roughness_db = twin.roughness_db * rng.standard_normal()
@@ -271,8 +281,23 @@ def _rain_mm(rng: np.random.Generator, season: Array) -> Array:
     return np.where(wet, rng.exponential(7.0, len(season)), 0.0)
 
 
+def _irrigation_mm(twin: Twin, number: int, days: int) -> Array:
+    """Draw the irrigation of one site, not in the spin-up, from random numbers of its own."""
+    made = np.zeros(days)
+    if twin.irrigated_every_days:
+        rng = np.random.default_rng((twin.seed, number))
+        chance = 1 - math.exp(-1 / twin.irrigated_every_days)
+        watered = rng.random(days - _SPIN_UP_DAYS) < chance
+        made[_SPIN_UP_DAYS:] = np.where(watered, twin.irrigation_mm, 0.0)
+    return made
+
+
 def _soil_water(
-    rng: np.random.Generator, season: Array, regional_mm: Array, clay: float
+    rng: np.random.Generator,
+    season: Array,
+    regional_mm: Array,
+    clay: float,
+    irrigation_mm: Array,
 ) -> SoilWater:
     """Simulate rain and SM of the top 100 mm daily: exponential dry-down, quick drainage.
 
@@ -287,12 +312,12 @@ def _soil_water(
     water = capacity
     for day, warm in enumerate(season):
         drying = (0.04 - 0.026 * clay) * (1.0 + 0.5 * warm)
-        water += rain_mm[day] / 100.0
+        water += (rain_mm[day] + irrigation_mm[day]) / 100.0
         water -= drying * max(water - 0.6 * wilting, 0.0)
         water -= 0.12 * max(water - capacity, 0.0)
         water = min(max(water, SM_RANGE[0]), porosity)
         sm[day] = water
-    return SoilWater(rain_mm, sm)
+    return SoilWater(rain_mm, irrigation_mm, sm)
 
 
 def _crop_ndvi(rng: np.random.Generator, days: int) -> Array:

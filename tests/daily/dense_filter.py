@@ -85,3 +85,22 @@ def dense_filter(residual, expected, seen, errors, missing=None, start=0.0):
         return mean, var + residual.noise_var * scale**2
 
     return Dense(*out(after), *out(smooth))
+
+
+def dense_likelihood(residual, expected, seen, errors, start):
+    """Log density of the values (D, 1) of one paddock's passes, up to a constant.
+
+    The covariance of the values is written out: scale 1, no gain, one pass a day.
+    """
+    point, date, bias = errors
+    at = np.flatnonzero(np.isfinite(seen[:, 0]))
+    apart = np.abs(at[:, None] - at)
+    since = np.minimum(at[:, None], at)
+    common = residual.common_phi**apart * (
+        residual.common_var + start * residual.common_phi ** (2 * (since + 1))
+    )
+    own = residual.paddock_var * residual.paddock_phi**apart
+    constant = residual.common_offset_var + residual.offset_var + bias
+    cov = common + own + constant + (point + date) * np.eye(len(at))
+    r = seen[at, 0] - expected[at, 0]
+    return -0.5 * r @ np.linalg.solve(cov, r)

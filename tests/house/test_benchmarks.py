@@ -124,6 +124,12 @@ def test_typical_place_and_orbit_state(shared_data: Path, tmp_path: Path) -> Non
     assert "one state per relative orbit" in out
 
 
+def test_irrigation(tmp_path: Path) -> None:
+    pytest.importorskip("scipy", reason="needs kgsm[train]")
+    out = run(BENCHMARKS / "irrigation.py", "twin", cwd=tmp_path)
+    assert out.count("| precision |") == 2
+
+
 @pytest.mark.realdata
 def test_root_zone(shared_data: Path, tmp_path: Path) -> None:
     pytest.importorskip("pyfao56", reason="the oracle of the root zone")
