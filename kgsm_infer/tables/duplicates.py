@@ -49,6 +49,7 @@ class Rows:
     """R rows before they are merged.
 
     row_number: (R,) in the file.  site_code: (R,) a number for each site, where it is known.
+    option: where the user sets one of KEEP, for messages.
     """
 
     source: str
@@ -58,6 +59,7 @@ class Rows:
     text: Mapping[str, Any]
     row_number: NDArray[np.int64]
     site_code: NDArray[np.int64] | None = None
+    option: str = "--keep"
 
 
 def check_keep(keep: str) -> None:
@@ -103,7 +105,7 @@ def merge(rows: Rows, keep: str, weight: NDArray[np.float64] | None = None) -> M
         more = f" (and {len(words) - 1} more)" if len(words) > 1 else ""
         raise DataError(
             f"{rows.source}: {word}{more}; give times or an orbit column, or choose with "
-            "--keep first, last or mean"
+            f"{rows.option} first, last or mean"
         )
     notes = _notes(rows, group, size, one_pass, changed, words, keep)
     return Merged(first, group, numbers, text, notes, words if keep == "empty" else {})
@@ -288,7 +290,7 @@ def _notes(
         first = next(iter(words.values()))
         more = f", and {len(words) - 1} more acquisitions" if len(words) > 1 else ""
         done = {
-            "empty": "what differs is left empty; choose with --keep first, last or mean",
+            "empty": f"what differs is left empty; choose with {rows.option} first, last or mean",
             "first": "the first is kept",
             "last": "the last is kept",
             "mean": "their mean is kept",

@@ -166,11 +166,13 @@ def table_from_columns(
     keep: str = "refuse",
     row_number: NDArray[np.int64] | None = None,
     reads: Collection[str] | None = None,
+    option: str = "--keep",
 ) -> Table:
     """Check columns in memory as a file is checked.
 
     columns: a mapping of arrays or lists, or a data frame of pandas, polars or pyarrow.
     row_number: (R,) the rows messages name; from 1 where not given.
+    option: where the user sets ``keep``, for messages.
     Other arguments as :func:`read_table`.
 
     >>> columns = {"site": ["a"], "date": ["2024-05-01"], "vh_linear": [0.01], "ndvi": [None]}
@@ -179,7 +181,8 @@ def table_from_columns(
     ([-20.0], [nan])
     """
     check_keep(keep)
-    return table_of(sheet_of(columns, source, row_number), features, require, once, keep, reads)
+    sheet = sheet_of(columns, source, row_number)
+    return table_of(sheet, features, require, once, keep, reads, option)
 
 
 def leave_out_future(table: Table, *, drop: bool = False) -> Table:
@@ -210,11 +213,12 @@ def table_of(
     once: bool,
     keep: str,
     reads: Collection[str] | None = None,
+    option: str = "--keep",
 ) -> Table:
     """Check the columns of a file and give them their meaning; as :func:`read_table`."""
     try:
         sheet = under_contract_names(sheet)
-        return _merged(_checked(sheet, features, require, reads), once, keep)
+        return _merged(_checked(sheet, features, require, reads), once, keep, option)
     except MemoryError:
         raise MissingError(f"{sheet.source}: not enough memory for its {len(sheet)} rows") from None
 
@@ -305,8 +309,8 @@ def _outliers(sheet: Sheet, name: str, rule: Rule, rows: NDArray[np.bool_]) -> s
     )
 
 
-def _merged(table: Table, once: bool, keep: str) -> Table:
-    """The table with one row per acquisition."""
+def _merged(table: Table, once: bool, keep: str, option: str) -> Table:
+    """Return the table with one row per acquisition."""
     if not once:
         return table
     rows = Rows(
@@ -317,6 +321,7 @@ def _merged(table: Table, once: bool, keep: str) -> Table:
         table.text,
         table.row_number,
         table.codes("site"),
+        option,
     )
     merged = merge(rows, keep)
     if merged is None:

@@ -502,13 +502,20 @@ def test_a_stop_ends_a_backlog_between_files_and_blocks(tmp_path, model, monkeyp
     drop(gateway, many, "a.csv")
     drop(gateway, columns_of(66), "b.csv")
     made = opened(gateway)
-    pulses = []
-    made.may_go_on = lambda: pulses.append(1) is None and len(pulses) < 3
+    beats = []
+
+    def beat():
+        beats.append(len(stored(gateway)))
+        return beats[-1] < 16
+
+    made.may_go_on = beat
     made.guarded(made.scan)
     made.close()
-    assert len(pulses) == 3
     part = stored(gateway)
-    assert 0 < len(part) < 40
+    assert len(part) == 16
+    # beats while the first file is read, and in each block
+    assert beats == [0] * beats.count(0) + [8] * beats.count(8) + [16]
+    assert beats.count(0) >= 5 and beats.count(8) >= 2
     assert (gateway.spool / "b.csv").exists()
     scanned(gateway)
     whole = made_gateway(tmp_path / "whole", model=model)
@@ -518,6 +525,27 @@ def test_a_stop_ends_a_backlog_between_files_and_blocks(tmp_path, model, monkeyp
     assert {k: (v.sm, v.revision) for k, v in stored(gateway).items()} == {
         k: (v.sm, v.revision) for k, v in stored(whole).items()
     }
+
+
+def test_a_late_file_reads_no_more_values_than_its_own(tmp_path, model, monkeypatch):
+    """A store of ten years does not fit into memory; inputs of the newest passes alone do."""
+    gateway = made_gateway(tmp_path, "[keep]\nsteps = 8\n", model=model)
+    for day in range(0, 600, 6):
+        drop(gateway, columns_of(day), f"{day:03d}.csv")
+    scanned(gateway)
+    made = opened(gateway)
+    read = []
+    plain = Store._all
+    monkeypatch.setattr(Store, "_all", lambda *all: read.append(len(found := plain(*all))) or found)
+    for day, revisions in ((0, 0), (576, 16)):  # of pruned inputs, and of stored ones
+        columns = columns_of(day)
+        columns["vh_db"][0] -= 2
+        drop(gateway, columns, "late.csv")
+        read.clear()
+        made.scan(closed("late.csv"))
+        assert made.log.named("stored")[-1]["too_old"] == (0 if revisions else 4)
+        assert sum(read) < 120  # 400 values are stored
+    made.close()
 
 
 @pytest.fixture

@@ -162,6 +162,20 @@ def test_a_posted_table_goes_into_the_spool(tmp_path, gateway, clients):
     assert "is not an ISO 8601 date" in answer.json()["error"]
 
 
+def test_what_is_posted_before_the_first_watch_is_used_by_it(tmp_path, clients):
+    model = made_model(tmp_path / "m", probes={"date": 0.004, "field": 0.002, "point": 0.001})
+    own = made_gateway(tmp_path / "g", model=model, paddocks=4)
+    client = clients(own)
+    reading = {"paddock": "p0", "at": "2024-01-01T05:00:00Z", "sm": 0.4}
+    assert client.post("/v1/probes", json={"readings": [reading]}).status_code == 201
+    body = csv_of(columns_of(0))
+    answer = client.post("/v1/acquisitions", content=body, headers={"content-type": "text/csv"})
+    assert answer.status_code == 202
+    assert [item["event"] for item in scanned(own)] == ["probes_used", "stored"]
+    values = client.get("/v1/latest").json()["values"]
+    assert [value["probes"] for value in values] == [1] * 4
+
+
 def test_probes_stand_beside_the_value(client):
     good = {"paddock": "p1", "at": "2024-01-13T03:00:00Z", "sm": 0.3, "sensor": "a"}
     other = {**good, "sensor": "b", "sm": 0.2}

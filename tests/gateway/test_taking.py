@@ -218,7 +218,9 @@ def test_rows_that_contradict_each_other_cost_their_paddock_alone(tmp_path, mode
     drop(gateway, columns_of(0), "0.csv")
     drop(gateway, twice, "12.csv")
     events = scanned(gateway)
-    assert "left empty" in events.named("rows_merged")[0]["notes"][0]
+    (note,) = events.named("rows_merged")[0]["notes"]
+    assert "left empty; choose with contradictions = first, last or mean" in note
+    assert "--" not in note
     second = {key[0]: value for key, value in stored(gateway).items() if value.acquired > NEW_YEAR}
     assert [name for name, value in second.items() if value.sm is None] == ["p0"]
     assert "angle_deg" in second["p0"].reason and "missing_input" in second["p0"].flags
@@ -229,6 +231,16 @@ def test_rows_that_contradict_each_other_cost_their_paddock_alone(tmp_path, mode
     scanned(gateway)
     corrected = stored(gateway)[("p0", NEW_YEAR + 12 * DAY, "")]
     assert (corrected.sm is None, corrected.reason, corrected.revision) == (False, "", 2)
+
+
+def test_a_refused_contradiction_names_the_key_of_the_gateway(tmp_path, model):
+    gateway = made_gateway(tmp_path, 'contradictions = "refuse"\n', model=model)
+    twice = columns_of(12)
+    for name, cells in twice.items():
+        cells.append(round(cells[0] + 2, 3) if name == "angle_deg" else cells[0])
+    drop(gateway, twice, "12.csv")
+    reason = scanned(gateway).named("quarantined")[0]["reason"]
+    assert "choose with contradictions = first, last or mean" in reason and "--" not in reason
 
 
 @pytest.mark.parametrize(("owner", "where"), [(watch, "rows_of_table"), (Updater, "store_rows")])

@@ -32,6 +32,7 @@ from ...base.errors import DataError, KgsmError
 from ...base.schema import build_from_text, parse_json
 from ..config import Gateway
 from ..farm import Paddocks
+from ..intake.archive import make_folders
 from ..keys import paddock_key
 from ..log import Log
 from ..records import canonical, iso, record
@@ -226,8 +227,13 @@ class Api:
         await run_in_threadpool(self._put_probes, readings)
         return _sent(request, canonical({"readings": len(readings)}), JSON, status=201)
 
+    def _open_store(self) -> Store:
+        """Open the store to write; before the first watch it is created."""
+        make_folders(self.gateway.state)
+        return Store(self.gateway.database)
+
     def _put_probes(self, readings: Sequence[Sensed]) -> None:
-        with Store(self.gateway.database) as store:
+        with self._open_store() as store:
             store.put_probes(readings)
         self.probed()
 
@@ -235,14 +241,14 @@ class Api:
         from ..update.arrival import retrieve_without_storing
 
         intake = self._intake(cells)
-        with Store(self.gateway.database) as store:
+        with self._open_store() as store:
             found = retrieve_without_storing(store, self._model(store), intake.rows)
         return [found[key] for key in sorted(found)]
 
     def _intake(self, cells: Mapping[str, Any]) -> Any:
         from ..intake.tables import TableRules, rows_of_columns
 
-        with Store(self.gateway.database) as store:
+        with self._open_store() as store:
             loaded = self._model(store)
         rules = TableRules(
             paddocks=self.paddocks,
@@ -256,6 +262,7 @@ class Api:
     def _drop(self, content: bytes, digest: str) -> None:
         from ...base.files import whole
 
+        make_folders(self.gateway.spool)
         with whole(self.gateway.spool / f"posted-{digest[:16]}.csv", "wb") as file:
             file.write(content)
 

@@ -86,6 +86,7 @@ def rows_of_columns(
         source,
         features=extra,
         keep=rules.contradictions,
+        option="contradictions =",  # a key of gateway.toml
         row_number=row_number,
         reads=(*rules.needed, *rules.statics, *FROZEN_BY) if rules.needed else None,
     )

@@ -419,7 +419,9 @@ class Watch:
             found = self._read_scene(path, about)
             path = self._as_table(found)
         digest, stamp = digest_of(path), stamp_of(path)
+        self._continue()
         rows = None if kind == "removal" else found or self._read(path, about)
+        self._continue()
         if self._is_known(path, digest, about, rows):
             self._remove(path, *rasters)
             self._spool.leave(path, stamp)
@@ -479,6 +481,7 @@ class Watch:
                 else:
                     if rows is None:
                         item, rows = self._read_archived(item)
+                        self._continue()
                     self._report_rows(item.name, rows)
                     count = len(rows.rows)
                     outcome = self._updater.store_rows(self.loaded, rows.rows, item)
@@ -580,7 +583,9 @@ class Watch:
     def keep_house(self) -> None:
         """Drop what is too old, back up, then keep the files within their limits."""
         values = recovery.drop_old_values(self.store, self.gateway.keep)
+        self._continue()
         backup = recovery.back_up(self.store, self.gateway)
+        self._continue()
         gone = recovery.limit_files(self.gateway)
         recovery.reserve(self.gateway)
         self.log("backed_up", backup=backup.name, dropped={"values": values, **gone})

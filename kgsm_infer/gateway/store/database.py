@@ -315,15 +315,27 @@ class Store:
         )
 
     def current(
-        self, paddocks: Iterable[str] | None = None, since: int = -(2**62)
+        self, since: int = -(2**62), until: int = 2**62
     ) -> dict[tuple[str, int, str], Value]:
-        """The highest revision of every acquisition, by (paddock, acquired, orbit)."""
-        some = "" if paddocks is None else "AND paddock IN (SELECT value FROM json_each(?))"
-        given = [] if paddocks is None else [json.dumps(sorted(paddocks))]
+        """Return the highest revision of every acquisition, by (paddock, acquired, orbit).
+
+        since, until: of the acquisitions, seconds since 1970; ``until`` is excluded.
+        """
         rows = self._all(
-            f"SELECT {_VALUE} FROM value WHERE acquired >= ? {some} "
+            f"SELECT {_VALUE} FROM value WHERE acquired >= ? AND acquired < ? "
             "ORDER BY paddock, acquired, orbit, revision",
-            *(since, *given),
+            *(since, until),
+        )
+        return {(row[0], row[1], row[2]): Value(*row) for row in rows}
+
+    def values_of(self, keys: Iterable[tuple[str, int, str]]) -> dict[tuple[str, int, str], Value]:
+        """Return the highest revision of some acquisitions; those without a value are left out."""
+        rows = self._all(
+            f"SELECT {_PREFIXED} FROM json_each(?) AS asked CROSS JOIN value ON "
+            "value.paddock = json_extract(asked.value, '$[0]') "
+            "AND value.acquired = json_extract(asked.value, '$[1]') "
+            "AND value.orbit = json_extract(asked.value, '$[2]') ORDER BY value.revision",
+            json.dumps(sorted(set(keys))),
         )
         return {(row[0], row[1], row[2]): Value(*row) for row in rows}
 

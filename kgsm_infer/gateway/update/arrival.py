@@ -13,7 +13,7 @@ is stored already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -25,7 +25,7 @@ from ..intake.archive import Archived
 from ..intake.removals import Removal
 from ..store.database import Store
 from ..store.rows import Observed, Sensed, Value
-from ..store.used_readings import bears, day_of, known_on, put_used, starts_of, used_since
+from ..store.used_readings import DAY_S, bears, day_of, known_on, put_used, starts_of, used_since
 from .correction import corrected, whole_passes
 from .past import Bases, Windows, fold
 from .retrieval import Key, Loaded, retrieved
@@ -71,7 +71,7 @@ class Updater:
     """Update a store with arrivals, in the order of their numbers.
 
     sinks: publishers that get messages.  keep_steps: acquisitions of each paddock kept as inputs.
-    may_go_on: called between blocks; False stops.
+    may_go_on: called between the steps of a block; False stops after the block.
     """
 
     store: Store
@@ -151,7 +151,7 @@ class Updater:
         fresh = [row for row in rows if before.get((*row.key, row.site)) != row]
         if not fresh:
             return False
-        known = self.store.current({row.paddock for row in fresh})
+        known = self.store.values_of(row.key for row in fresh)
         in_store = {key[:3] for key in before}
         return any(row.key in in_store or row.key not in known for row in fresh)
 
@@ -181,7 +181,6 @@ class Updater:
             window := self._newest_rows(loaded, block, everyone)
         ):
             new, (before, bases) = list(block), window
-            known: Mapping[Key, Value] = {}
             too_old = 0
             store.put_observations(new, sequence)
             rows = sorted([*before, *new], key=_PLACE)  # all new rows are of new acquisitions
@@ -191,8 +190,9 @@ class Updater:
             paddocks = {row.paddock for row in block}
             before = store.observations(None if everyone else paddocks)
             bases = store.bases()
-            known = store.current(None if everyone else paddocks, since=since)
-            new, too_old = _changed_rows(block, before, known, sequence)
+            in_store = {row.key for row in before}
+            pruned = store.values_of({row.key for row in block} - in_store).keys()
+            new, too_old = _changed_rows(block, before, pruned, sequence)
             if not new:
                 return Outcome(too_old=too_old)
             store.put_observations(new, sequence)
@@ -200,7 +200,7 @@ class Updater:
             dependent = _dependents(rows, new, loaded.shares_scene)
             targets = whole_passes(rows, dependent, readings)
             targets -= _cut_short(rows, new, loaded.model.card.steps, bases)
-        outcome = self._retrieve(loaded, rows, targets, bases, known, readings, sequence)
+        outcome = self._retrieve(loaded, rows, targets, bases, readings, sequence)
         self._prune({row.paddock for row in new}, max(self.keep_steps, loaded.model.card.steps))
         return replace(outcome, too_old=too_old)
 
@@ -231,8 +231,8 @@ class Updater:
         start = starts_of([*self.store.acquisition_times(), *(row.acquired for row in rows)])
         targets = {row.key for row in rows if day_of(start[row.acquired]) in days}
         targets -= _cut_short(rows, (), loaded.model.card.steps, bases)
-        known, readings = self.store.current(since=first), used_since(self.store, first)
-        return self._retrieve(loaded, rows, targets, bases, known, readings, sequence)
+        readings = used_since(self.store, first)
+        return self._retrieve(loaded, rows, targets, bases, readings, sequence)
 
     def _retrieve_again(
         self, loaded: Loaded, rows: Sequence[Observed], since: int, sequence: int
@@ -242,8 +242,7 @@ class Updater:
         readings = used_since(self.store, day_of(since))
         targets = {row.key for row in rows if row.acquired >= since}
         targets -= _cut_short(rows, (), loaded.model.card.steps, bases)
-        known = self.store.current({row.paddock for row in rows}, since=since)
-        return self._retrieve(loaded, rows, targets, bases, known, readings, sequence)
+        return self._retrieve(loaded, rows, targets, bases, readings, sequence)
 
     def _retrieve(
         self,
@@ -251,12 +250,19 @@ class Updater:
         rows: Sequence[Observed],
         targets: set[Key],
         bases: Bases,
-        known: Mapping[Key, Value],
         readings: Sequence[Sensed],
         sequence: int,
     ) -> Outcome:
-        """Store the values of the targets that differ from the known ones, as revisions."""
+        """Store the values of the targets that differ from the stored ones, as revisions."""
+        self.may_go_on()  # a beat of the watchdog
+        # of the targets and their passes alone: all values of ten years do not fit into memory
+        known = self.store.values_of(targets)
+        days = {day_of(at) for key in targets for at in (key[1], key[1] - ONE_PASS_S)}
+        readings = [reading for reading in readings if day_of(reading.at) in days]
+        for day in {day_of(reading.at) for reading in readings}:
+            known |= self.store.current(since=day, until=day + DAY_S + ONE_PASS_S)
         found = retrieved(loaded, rows, targets, bases)
+        self.may_go_on()
         found, unused = corrected(loaded.model.card, found, readings, known)
         values = []
         for key, value in found.items():
@@ -322,7 +328,7 @@ def _blocks(rows: Sequence[Observed]) -> Iterator[list[Observed]]:
 def _changed_rows(
     block: Sequence[Observed],
     before: Sequence[Observed],
-    known: Mapping[Key, Value],
+    pruned: Collection[Key],
     sequence: int,
 ) -> tuple[list[Observed], int]:
     """Return the rows that differ from stored ones, and how many came after they were pruned.
@@ -330,10 +336,9 @@ def _changed_rows(
     A stored row of a later arrival stays.
     """
     stored = {(*row.key, row.site): row for row in before}
-    in_store = {row.key for row in before}
     new, too_old = [], 0
     for row in block:
-        if row.key in known and row.key not in in_store:
+        if row.key in pruned:
             too_old += 1
             continue
         last = stored.get((*row.key, row.site))
