@@ -64,8 +64,8 @@ def _pixel_of(plan: Plan, probes: Table, i: int) -> Window | None:
     grid = plan.stack.grid
     warp = rasterio_or_reason().warp
     (x,), (y,) = warp.transform("EPSG:4326", grid.crs, [lon], [lat])
-    a, b, c, d, e, f = grid.transform
-    col, row = np.linalg.solve([[a, b], [d, e]], [x - c, y - f])
-    col, row = math.floor(col), math.floor(row)
-    inside = 0 <= row < grid.height and 0 <= col < grid.width
-    return Window(row, col, 1, 1) if inside else None
+    for turn in (0, 360, -360) if grid.is_geographic else (0,):
+        col, row = map(math.floor, grid.pixel_at(x + turn, y))
+        if 0 <= row < grid.height and 0 <= col < grid.width:
+            return Window(row, col, 1, 1)
+    return None

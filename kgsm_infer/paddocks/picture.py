@@ -18,6 +18,7 @@ from ..maps.picture import (
     rings_of,
 )
 from ..scenes.outlines import LON_LAT, Outlines
+from ..scenes.polygons import joined_across_180
 from .summary import Paddock
 
 
@@ -34,7 +35,10 @@ def draw_paddocks(
     last = {paddock.id: paddock for paddock in sorted(paddocks, key=lambda item: item.date)}
     shapes, values = [], []
     outline = matplotlib.path.Path
-    for name, geometry in zip(outlines.ids, outlines.geometries, strict=True):
+    geometries = outlines.geometries
+    if outlines.crs == LON_LAT:
+        geometries = tuple(joined_across_180(geometries))
+    for name, geometry in zip(outlines.ids, geometries, strict=True):
         if geometry is not None:
             rings = [outline(ring, closed=True) for ring in rings_of(geometry)]
             shapes.append(outline.make_compound_path(*rings))

@@ -14,6 +14,7 @@ from ..model.card import Card
 from ..model.date_effect import DateEffect
 from ..probes import Retrieved, compare_passes, shift_numbers
 from ..scenes.outlines import LON_LAT, Outlines
+from ..scenes.polygons import unwrapped
 from ..tables.dates import utc_seconds
 from ..tables.passes import pass_starts
 from ..tables.table import Table
@@ -82,7 +83,10 @@ def _paddock_of(outlines: Outlines, probes: Table, i: int) -> str | None:
         return None
     lon, lat = probes.numbers["lon"][i], probes.numbers["lat"][i]
     for name, geometry in zip(outlines.ids, outlines.geometries, strict=True):
-        if geometry is not None and _inside(geometry, float(lon), float(lat)):
+        if geometry is None:
+            continue
+        shape = unwrapped(geometry)
+        if any(_inside(shape, float(lon) + turn, float(lat)) for turn in (0, 360, -360)):
             return name
     return None
 

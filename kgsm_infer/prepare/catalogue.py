@@ -205,12 +205,27 @@ def _fits(item: Any, search: Search) -> bool:
     box = flat_box(item.bbox)
     west, south, east, north = search.box
     apart = box[3] < south or box[1] > north
-    if box[0] <= box[2]:
-        apart = apart or box[2] < west or box[0] > east
-    else:  # across the date line (RFC 7946 §5.2)
-        apart = apart or (box[2] < west and box[0] > east)
+    apart = apart or not meet_in_longitude((west, east), (box[0], box[2]))
     when = time_of(item).astype("datetime64[D]")
     return bool(not apart and search.start <= when <= search.end)
+
+
+def meet_in_longitude(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Return True where two ranges of longitude (west, east) have a meridian in common.
+
+    A west above its east lies across 180 degrees (RFC 7946 section 5.2).
+
+    >>> meet_in_longitude((179.9, -179.9), (-180, -179)), meet_in_longitude((354, 355), (-6, -5))
+    (True, True)
+    >>> meet_in_longitude((179.9, -179.9), (10, 20))
+    False
+    """
+
+    def width_deg(west: float, east: float) -> float:
+        return 360.0 if east - west >= 360 else (east - west) % 360
+
+    apart_deg = (other[0] - one[0]) % 360
+    return apart_deg <= width_deg(*one) or (360 - apart_deg) % 360 <= width_deg(*other)
 
 
 def _words(box: Sequence[float]) -> str:

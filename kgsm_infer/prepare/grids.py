@@ -18,6 +18,8 @@ from ..scenes.gdal import open_dataset, rasterio_or_reason
 from ..scenes.grid import Grid
 from ..scenes.layers import cube_named
 from ..scenes.outlinefiles import gdal_name
+from ..scenes.outlines import read_outlines
+from ..scenes.polygons import joined_across_180, points_of
 
 #: Side of a COG's tiles.
 TILE = 512
@@ -78,8 +80,10 @@ def asked_grid(
         numbers = [float(value) for value in (bounds or "").split(",")]
     except ValueError:
         numbers = []
-    if len(numbers) != 4 or not (-180 <= numbers[0] <= 180 and -90 <= numbers[1] <= 90):
+    if len(numbers) != 4 or not (-180 <= numbers[0] <= 360 and -90 <= numbers[1] <= 90):
         raise UsageError(f"--bounds {bounds!r} is not west,south,east,north in degrees")
+    if numbers[2] < 0 < numbers[0] and numbers[0] - numbers[2] > 180:  # across 180 degrees
+        numbers[2] += 360
     return grid_of(numbers, "EPSG:4326", resolution_m, crs)
 
 
@@ -119,8 +123,27 @@ def fields_bounds(path: str | Path) -> tuple[tuple[float, float, float, float], 
         raise DataError(f"{path}: holds no paddock")
     if not found["crs"]:
         raise DataError(f"{path}: says no CRS; write it as GeoJSON in longitude and latitude")
+    crs = str(found["crs"])
     west, south, east, north = (float(value) for value in found["total_bounds"])
-    return (west, south, east, north), str(found["crs"])
+    if east - west > 180 and rasterio_or_reason().crs.CRS.from_user_input(crs).is_geographic:
+        west, east = _extent_across_180(path)
+    return (west, south, east, north), crs
+
+
+def _extent_across_180(path: Path) -> tuple[float, float]:
+    """West and east of outlines on both sides of 180 degrees; east may be beyond 180.
+
+    UsageError where they lie around the globe.
+    """
+    shapes = joined_across_180(read_outlines(path).geometries)
+    x = [point[0] for shape in shapes if shape is not None for point in points_of(shape)]
+    west, east = min(x), max(x)
+    if east - west > 180:
+        raise UsageError(
+            f"{path}: its paddocks lie {east - west:.0f} degrees of longitude apart; prepare each "
+            "region by itself, or name a place with --bounds"
+        )
+    return west, east
 
 
 def finer(grid: Grid, parts: int, rows: slice, columns: slice, margin: int = 0) -> Grid:

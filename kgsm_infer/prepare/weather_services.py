@@ -27,6 +27,7 @@ from ..base.files import whole
 from ..base.network import open_session, reason_of
 from ..scenes.gdal import rasterio_or_reason
 from ..scenes.outlines import LON_LAT, Outlines
+from ..scenes.polygons import joined_across_180, points_of
 from ..tables.reading import write_csv
 
 #: Seconds to wait for an answer.
@@ -143,11 +144,12 @@ def places_of(outlines: Outlines) -> dict[str, Place]:
     for name, geometry in zip(outlines.ids, outlines.geometries, strict=True):
         if geometry is None:
             continue
-        polygons = geometry["coordinates"]
-        rings = polygons if geometry["type"] == "Polygon" else [p[0] for p in polygons]
-        points = np.asarray([point[:2] for ring in rings for point in ring], np.float64)
+        joined = joined_across_180([geometry])[0] if outlines.crs == LON_LAT else geometry
+        points = np.asarray([point[:2] for point in points_of(joined or geometry)], np.float64)
         x, y = ((points.min(0) + points.max(0)) / 2).tolist()
-        if outlines.crs != LON_LAT:
+        if outlines.crs == LON_LAT:
+            x = x - 360 if x > 180 else x
+        else:
             (x,), (y,) = rasterio_or_reason().warp.transform(outlines.crs, "EPSG:4326", [x], [y])
         found[name] = Place(float(x), float(y))
     return found

@@ -16,9 +16,16 @@ from ..tables.keys import canonical_id
 from .gdal import rasterio_or_reason, reason_of
 from .grid import Grid
 from .outlinefiles import LON_LAT, json_value, read_features
-from .polygons import NotNumbers, points_of, polygons_of
+from .polygons import NotNumbers, points_of, polygon_list, polygons_of, turned, unwrapped
 
-__all__ = ["LON_LAT", "Outlines", "Reason", "json_value", "on_grid", "read_outlines"]
+__all__ = [
+    "LON_LAT",
+    "Outlines",
+    "Reason",
+    "json_value",
+    "on_grid",
+    "read_outlines",
+]
 
 
 @dataclass(frozen=True)
@@ -178,15 +185,29 @@ def _check_degrees(
 
 
 def _moved(crs: str, grid: Grid, geometry: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Bring an outline to the grid's CRS; on longitudes to the turn that meets the grid."""
     rasterio = rasterio_or_reason()
-    crs = "EPSG:4326" if crs == LON_LAT else crs
+    if crs == LON_LAT:
+        crs, geometry = "EPSG:4326", unwrapped(geometry)
     try:
-        return dict(rasterio.warp.transform_geom(crs, grid.crs, dict(geometry)))
+        moved = dict(rasterio.warp.transform_geom(crs, grid.crs, dict(geometry)))
+        return _turned_onto(grid, unwrapped(moved)) if grid.is_geographic else moved
     except (rasterio.errors.RasterioError, ValueError) as error:
         raise DataError(
             f"{source}: the outlines cannot be brought from {crs[:60]} to the scene's CRS "
             f"({reason_of(error)})"
         ) from None
+
+
+def _turned_onto(grid: Grid, geometry: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn each polygon by 360 degrees of longitude where that brings it onto the grid."""
+    found = []
+    for polygon in polygon_list(geometry):
+        here = {"type": "Polygon", "coordinates": polygon}
+        turns = [turned(here, turn_deg) for turn_deg in (0.0, 360.0, -360.0)]
+        found.append(next((item for item in turns if _meets(grid, item)), here)["coordinates"])
+    of_one = geometry["type"] == "Polygon"
+    return {"type": geometry["type"], "coordinates": found[0] if of_one else found}
 
 
 def _meets(grid: Grid, geometry: Mapping[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from ..tables.columns import FROM_DATE, is_backscatter, made_from, make, ndvi_of
 from .grid import Window
 from .layers import Layer, Slice
 from .match import matched
-from .resampling import lies_over
+from .resampling import lies_over, needs_resampling
 from .sources import BandSource, opened
 from .stack import Stack
 from .validity import Plane, Validity
@@ -140,7 +140,7 @@ class Reader:
     def _aligned(self, source: BandSource, layer: Layer) -> BandSource:
         """The file as if it lay on the stack's grid; what it does not cover is missing."""
         grid = self._stack.grid
-        if grid.whole_pixels_from(source.grid):
+        if not needs_resampling(source.grid, grid):
             return source.on(grid, "nearest")
         if layer.resample == "refuse":
             raise DataError(

@@ -29,12 +29,13 @@ def plane_on(
     have no weight. Grids a whole number of pixels apart are read without resampling. Longitudes
     a full turn apart are the same place.
     """
-    if target.whole_pixels_from(own):
-        return _shifted(own, read, target, window)
     out = np.full((window.height, window.width), np.nan)
     part = target.part(window)
     for turn in _turns(own):
         seen = own.moved(turn)
+        if target.whole_pixels_from(seen):
+            _copy(seen, read, part, out)
+            continue
         below = covering(seen, part)
         if below is None:
             continue
@@ -44,15 +45,13 @@ def plane_on(
     return out
 
 
-def _shifted(own: Grid, read: Callable[[Window], Plane], target: Grid, window: Window) -> Plane:
-    """Read the same pixels of a grid shifted by whole pixels."""
-    part = target.part(window)
-    out = np.full((window.height, window.width), np.nan)
-    there = own.window_of(part)
-    here = part.window_of(own)
+def _copy(seen: Grid, read: Callable[[Window], Plane], part: Grid, out: Plane) -> None:
+    """Read the same pixels of a grid shifted by whole pixels; fill what ``out`` lacks."""
+    there = seen.window_of(part)
+    here = part.window_of(seen)
     if there is not None and here is not None:
-        out[here.slices] = read(there)
-    return out
+        lacking = out[here.slices]
+        np.copyto(lacking, read(there), where=np.isnan(lacking))
 
 
 def _in_parts(
@@ -105,9 +104,18 @@ def _turns(own: Grid) -> tuple[float, ...]:
 
 def lies_over(own: Grid, target: Grid) -> bool:
     """True where a source on grid ``own`` covers some of ``target``."""
-    if target.whole_pixels_from(own):
-        return target.window_of(own) is not None
-    return any(covering(own.moved(turn), target, margin=0) is not None for turn in _turns(own))
+
+    def meets(seen: Grid) -> bool:
+        if target.whole_pixels_from(seen):
+            return target.window_of(seen) is not None
+        return covering(seen, target, margin=0) is not None
+
+    return any(meets(own.moved(turn)) for turn in _turns(own))
+
+
+def needs_resampling(own: Grid, target: Grid) -> bool:
+    """False where the grids are a whole number of pixels apart, or so after a full turn."""
+    return not any(target.whole_pixels_from(own.moved(turn)) for turn in _turns(own))
 
 
 def covering(own: Grid, part: Grid, margin: int | None = None) -> Window | None:
