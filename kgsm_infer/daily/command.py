@@ -9,20 +9,23 @@ import numpy as np
 
 from ..base.errors import UsageError
 from ..model.card import Card
-from ..model.date_effect import variances_of
 from ..model.model import load
 from ..tables.table import leave_out_future
 from ..tables.weather import read_weather, table_with_weather
 from .daily import Daily, Settings, estimate_daily
 from .events import EVERY_DAYS, write_events
 from .forcing import day_text, read_irrigation
-from .parameters import HEMISPHERES, SHIPPED, Parameters, PassErrors, read_parameters
+from .parameters import HEMISPHERES, SHIPPED, read_parameters
 from .table import write_daily
 from .units import Stated, read_settings
-from .values import NoValues, Values, read_values, values_of
-
-#: Least standard deviation of an error, m3 m-3; a card may state a variance of 0.
-SMALLEST_SD = 1e-4
+from .values import (
+    NoValues,
+    PassDeviations,
+    Values,
+    errors_of_card,
+    read_values,
+    values_of,
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,12 @@ def run_daily(request: Request) -> DailySummary:
         today=request.today,
         utc_offset_hours=request.utc_offset_hours,
         rain_day_ends=request.rain_day_ends,
-        errors=_errors(request, read, parameters),
+        errors=errors_of_card(
+            None if read.card is None else read.card.probes,
+            values.quantity,
+            parameters,
+            PassDeviations(request.sd_point, request.sd_date),
+        ),
         north=None if request.hemisphere is None else request.hemisphere == "north",
         smooth=request.smooth,
         soil=request.soil,
@@ -144,31 +152,6 @@ def _read(request: Request) -> _Read:
         request.utc_offset_hours,
     )
     return _Read(replace(values, simulated=values.simulated or model.card.simulated), model.card)
-
-
-def _errors(request: Request, read: _Read, parameters: Parameters) -> PassErrors | None:
-    """Errors of a pass in m3 m-3, from the options or the card; None for those of the file.
-
-    The card's variances are of observed minus predicted on new dates: ``date`` is shared,
-    ``field`` and ``point`` belong to the paddock. Of an index, options and card are in its unit.
-    """
-    point, date = request.sd_point, request.sd_date
-    if read.card is not None and read.card.probes is not None:
-        found = variances_of(read.card.probes)
-        point = (found.field + found.point) ** 0.5 if point is None else point
-        date = found.date**0.5 if date is None else date
-    if point is None and date is None:
-        return None
-    unit = parameters.bucket.span if read.values.quantity == "wetness" else 1.0
-    own = parameters.errors
-    try:
-        return replace(
-            own,
-            point=own.point if point is None else max(point * unit, SMALLEST_SD),
-            date=own.date if date is None else max(date * unit, SMALLEST_SD),
-        )
-    except ValueError as error:
-        raise UsageError(f"--sd-point, --sd-date: {error}") from None
 
 
 def _remarks(result: Daily, request: Request) -> list[str]:

@@ -29,6 +29,8 @@ class Settings:
     later passes too.  soil: numbers for all paddocks; paddocks: those of each.  learn: learn
     missing limits from the paddock's own values.  irrigated_every_days: look for irrigation, with
     this many days between two irrigations of a paddock on average; None not to look.
+    limits_required: refuse to go on where no paddock has limits.  look_ahead: return
+    :attr:`Daily.ahead`.
     """
 
     today: str | None = None
@@ -41,6 +43,8 @@ class Settings:
     paddocks: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     learn: bool = False
     irrigated_every_days: float | None = None
+    limits_required: bool = True
+    look_ahead: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.rain_day_ends <= 24:
@@ -55,6 +59,8 @@ class Daily:
     seen: (D, N) mean value of a day's passes, NaN without.  irrigated: with the planned irrigation
     too, or None.  water: limits of the farm units, or None.  days_left: (N,) from today, or None.
     possible: rises that rain does not explain, or None.
+    ahead: (HORIZON + 1, N) mean of today and the days after it, with the rain of the forecast and
+    none after it; None where neither days left nor ``look_ahead`` ask for it.
     """
 
     values: Values
@@ -71,6 +77,7 @@ class Daily:
     days_left: Array | None = None
     notes: tuple[str, ...] = ()
     possible: PossibleIrrigation | None = None
+    ahead: Floats | None = None
 
     @property
     def simulated(self) -> bool:
@@ -103,20 +110,31 @@ def estimate_daily(
     seen = up_to(seen, period.today - period.first)
     if not len(seen):
         raise UsageError(f"{values.source}: no value up to today; nothing to estimate from")
-    rain = _drive(parameters, forcing, settings, planned=False)
-    made = _run(parameters, rain, seen, settings)
+    water = _stated_limits(values, settings)
+    dry_days = HORIZON if settings.look_ahead or _has_threshold(water) else 0
+    rain = _drive(parameters, forcing, settings, planned=False, dry_days=dry_days)
+    made = in_quantity(_run(parameters, rain, seen, settings), values, parameters)
+    ahead = None
+    if dry_days:
+        today = period.today - period.first
+        ahead = made.mean[today : today + HORIZON + 1]
     possible = None
     if settings.irrigated_every_days is not None:
         opposite = is_opposite(parameters, settings.north)
         every = settings.irrigated_every_days
-        possible = find_irrigation(parameters, rain, forcing, seen, every, opposite)
+        known = rain.until(period.count)
+        possible = find_irrigation(parameters, known, forcing, seen, every, opposite)
     irrigated = None
     if forcing.planned_mm.any():
         with_plan = _drive(parameters, forcing, settings, planned=True)
         irrigated = in_quantity(_run(parameters, with_plan, seen, settings), values, parameters)
-    shown = in_quantity(made, values, parameters)
+    shown = _within(made, slice(period.count))
     _clear_unknown(shown, forcing, seen)
-    water, days_left = _farm_units(values, parameters, forcing, settings, seen, shown)
+    if water is not None:
+        water = _complete_limits(water, forcing, settings, shown)
+    days_left = None
+    if water is not None and ahead is not None and _has_threshold(water):
+        days_left = water.days_left(ahead)
     return Daily(
         values,
         forcing,
@@ -132,6 +150,7 @@ def estimate_daily(
         days_left,
         tuple(notes),
         possible,
+        ahead,
     )
 
 
@@ -200,33 +219,38 @@ def _seen_by_day(values: Values, seen: PassValues, forcing: Forcing) -> Array:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _farm_units(
-    values: Values,
-    parameters: Parameters,
-    forcing: Forcing,
-    settings: Settings,
-    seen: PassValues,
-    shown: Estimates,
-) -> tuple[SoilWaterLimits | None, Array | None]:
-    """Limits of the paddocks, and the days until their thresholds; None where not asked for."""
+def _stated_limits(values: Values, settings: Settings) -> SoilWaterLimits | None:
+    """Return the limits of the paddocks without learnt ones; None where not asked for."""
     if not (settings.learn or settings.paddocks or settings.soil != Stated()):
-        return None, None
+        return None
     if values.quantity != "sm":
         raise UsageError(
             f"{values.source}: farm units need soil moisture, not an index; run wetness with "
             "--dry and --wet, or --sand and --clay"
         )
-    water = soil_water(values.paddocks, settings.paddocks, settings.soil)
+    return soil_water(values.paddocks, settings.paddocks, settings.soil)
+
+
+def _complete_limits(
+    water: SoilWaterLimits, forcing: Forcing, settings: Settings, shown: Estimates
+) -> SoilWaterLimits | None:
+    """Add learnt limits to the stated ones; None where no limit is required and none is known."""
     if settings.learn:
         today = forcing.period.today - forcing.period.first
         water = learn_limits(water, shown.mean[: today + 1])
-    if not water.known:
-        raise UsageError(
-            "no paddock has a wilting point and a field capacity: state both, state sand and "
-            "clay, or learn them from a year of values (--learn-limits)"
-        )
-    if not np.isfinite(water.refill_percent).any():
-        return water, None
-    rain = _drive(parameters, forcing, settings, planned=False, dry_days=HORIZON)
-    ahead = estimate(parameters, rain, seen).mean[forcing.period.today - forcing.period.first :]
-    return water, water.days_left(ahead[: HORIZON + 1])
+    if water.known:
+        return water
+    if not settings.limits_required:
+        return None
+    raise UsageError(
+        "no paddock has a wilting point and a field capacity: state both, state sand and "
+        "clay, or learn them from a year of values (--learn-limits)"
+    )
+
+
+def _has_threshold(water: SoilWaterLimits | None) -> bool:
+    return water is not None and bool(np.isfinite(water.refill_percent).any())
+
+
+def _within(made: Estimates, days: slice) -> Estimates:
+    return Estimates(made.mean[days], made.sd[days], made.weight[days], made.limits)

@@ -117,13 +117,20 @@ def period_of(
     newest_rain = max((int(d[d <= latest].max(initial=-_FAR)) for d in rained), default=-_FAR)
     oldest_rain = min((int(d.min(initial=_FAR)) for d in rained), default=_FAR)
     if at is None:
-        newest = max(int(days.max()), newest_rain)
-        at = now if newest >= now - RECENT else newest
+        at = choose_today(now, max(int(days.max()), newest_rain))
     if at < int(days.min()):
         raise UsageError(f"{values.source}: every value is after today; check --today")
     first = min(int(days.min()), max(oldest_rain, int(days.min()) - SPIN_UP))
     last = max(at, min(newest_rain, at + LONGEST_FORECAST))
     return Period(first, at, last)
+
+
+def choose_today(now: int, newest: int) -> int:
+    """Return today: the clock's date, or the newest data's where these are an archive.
+
+    now: local date of the clock.  newest: day of the newest value or rain.  Days since 1970.
+    """
+    return now if newest >= now - RECENT else newest
 
 
 def forcing_of(

@@ -39,6 +39,10 @@ class Drive:
         """Do all paddocks share one rain series?"""
         return bool(self.expected.shape[1] == 1)
 
+    def until(self, count: int) -> Drive:
+        """Return the first ``count`` days."""
+        return Drive(self.first, self.expected[:count], self.unknown[:count], self.series)
+
 
 @dataclass(frozen=True)
 class PassValues:

@@ -30,17 +30,21 @@ def write_daily(path: str | Path, result: Daily) -> int:
     return len(columns["site"])
 
 
-def daily_columns(result: Daily) -> dict[str, Any]:
-    """The columns of the table, (R,) each, by paddock and then by day.
+def daily_columns(result: Daily, since: int | None = None, ranked: bool = True) -> dict[str, Any]:
+    """Return the columns of the table, (R,) each, by paddock and then by day.
 
     A paddock's rows begin with its first row in the values and end with the period.
     ``site,date`` and the quantity with its band come first, then ``radar_weight``,
     ``pass_age_days``, ``pass_…`` (the value of a pass on its day), ``rain_mm``, farm units,
     ``drier_than`` and ``flags``.
+
+    since: first day of the rows, since 1970; None for all.  ranked: with ``drier_than``.
     """
     values, period = result.values, result.forcing.period
     start = np.full(len(values.paddocks), period.count, np.int64)
     np.minimum.at(start, values.paddock, values.day - period.first)
+    if since is not None:
+        start = np.clip(since - period.first, start, period.count)
     paddock, day = _rows(start, period.count)
     name = values.quantity
 
@@ -76,7 +80,8 @@ def daily_columns(result: Daily) -> dict[str, Any]:
         if result.days_left is not None:
             at = day + period.first == period.today
             columns["days_left"] = np.where(at, result.days_left[paddock], np.nan)
-    columns["drier_than"] = _drier_than(result, start, day, paddock)
+    if ranked:
+        columns["drier_than"] = _drier_than(result, day, paddock)
     columns["flags"] = _flags(result, day, paddock)
     if result.simulated:
         columns["source"] = np.full(len(day), "simulated")
@@ -101,13 +106,11 @@ def _age(
     return np.where(np.isfinite(age), age, np.nan)
 
 
-def _drier_than(
-    result: Daily, start: NDArray[np.int64], day: NDArray[np.int64], paddock: NDArray[np.int64]
-) -> ArrayLike:
+def _drier_than(result: Daily, day: NDArray[np.int64], paddock: NDArray[np.int64]) -> ArrayLike:
     share = np.full(result.mean.shape, np.nan)
-    for i, first in enumerate(start.tolist()):
-        passed = np.isfinite(result.seen[first:, i])
-        share[first:, i] = drier_than(result.mean[first:, i].astype(np.float64), passed)
+    for i in range(len(result.values.paddocks)):
+        passed = np.isfinite(result.seen[:, i])
+        share[:, i] = drier_than(result.mean[:, i].astype(np.float64), passed)
     return np.round(share[day, paddock], 3)
 
 

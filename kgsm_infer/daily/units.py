@@ -21,7 +21,7 @@ import numpy as np
 from ..base.errors import DataError, UsageError
 from ..scenes.outlines import read_outlines
 from ..tables.columns import RULES, Rule
-from ..tables.reading import read_sheet, sheet_of
+from ..tables.reading import Sheet, read_sheet, sheet_of
 from ..tables.texture import water_limits
 from .filter import Array
 from .run import Floats
@@ -92,8 +92,16 @@ class SoilWaterLimits:
 
         ahead: (K, N) moisture of today and the days after it.
         """
-        below = self.available(ahead) < self.refill_percent
-        return np.where(below.any(0), below.argmax(0), np.nan)
+        return days_until(self.available(ahead), self.refill_percent)
+
+
+def days_until(ahead: Floats, threshold: Array) -> Array:
+    """Return the days until values fall below a threshold (N,), NaN where they never do.
+
+    ahead: (K, N) values of today and the days after it.  threshold: (N,), NaN where there is none.
+    """
+    below = ahead < threshold
+    return np.where(below.any(0), below.argmax(0), np.nan)
 
 
 def soil_water(
@@ -151,24 +159,45 @@ def read_settings(path: str | Path) -> dict[str, dict[str, float]]:
         if name is None:
             raise DataError(f"{path}: no column site, id or paddock")
         sites = sheet.check.names(sheet.columns[name], name).values.tolist()
+        found = settings_of_sheet(sheet, sites)
     else:
         outlines = read_outlines(path)
-        sites = list(outlines.ids)
-        columns = {
-            name: [_number_or_none(one.get(name)) for one in outlines.properties]
-            for name in COLUMNS
-            if any(name in one for one in outlines.properties)
-        }
-        sheet = sheet_of({"site": sites, **columns}, str(path))
+        found = settings_of_properties(outlines.ids, outlines.properties, str(path))
+    if not any(found.values()):
+        raise DataError(f"{path}: has none of the columns {', '.join(COLUMNS)}")
+    return found
+
+
+def settings_of_properties(
+    sites: Sequence[str],
+    properties: Sequence[Mapping[str, Any]],
+    source: str,
+    rules: Mapping[str, Rule] = COLUMNS,
+) -> dict[str, dict[str, float]]:
+    """Return the numbers that paddocks have as properties, for each paddock.
+
+    rules: of the properties to read, by name.  DataError names row, property and value.
+    """
+    columns = {
+        name: [_number_or_none(one.get(name)) for one in properties]
+        for name in rules
+        if any(name in one for one in properties)
+    }
+    sheet = sheet_of({"site": list(sites), **columns}, source)
+    return settings_of_sheet(sheet, list(sites), rules)
+
+
+def settings_of_sheet(
+    sheet: Sheet, sites: Sequence[str], rules: Mapping[str, Rule] = COLUMNS
+) -> dict[str, dict[str, float]]:
+    """Return the numbers in a sheet for each paddock; missing ones are left out."""
     found: dict[str, dict[str, float]] = {site: {} for site in sites}
-    for name, rule in COLUMNS.items():
+    for name, rule in rules.items():
         if name in sheet.columns:
             values = sheet.check.numbers(name, sheet.columns[name], rule)
             for site, value in zip(sites, values.tolist(), strict=True):
                 if value == value:
                     found[site][name] = value
-    if not any(found.values()):
-        raise DataError(f"{path}: has none of the columns {', '.join(COLUMNS)}")
     return found
 
 

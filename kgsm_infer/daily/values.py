@@ -8,14 +8,17 @@ if they agree; where they differ the value is missing, with a note.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..base import flags
 from ..base.errors import DataError, UsageError
+from ..model.date_effect import variances_of
 from ..tables.columns import RULES, Rule
 from ..tables.dates import is_day_only
 from ..tables.passes import number_passes
@@ -34,6 +37,8 @@ QUANTITIES = ("sm", "wetness")
 SECONDS_PER_DAY = 86400
 #: A range narrower than this says nothing of the error (a clipped or rounded interval).
 LEAST_SD = 0.005
+#: Least standard deviation of an error, m3 m-3; a card may state a variance of 0.
+SMALLEST_SD = 1e-4
 _WETNESS = Rule(0.0, 1.0, "a wetness index (0 to 1)", lambda _: "in percent? divide by 100")
 
 
@@ -161,6 +166,48 @@ def errors_of_values(values: Values, parameters: Parameters) -> PassErrors:
     scale = sd / parameters.errors.variance**0.5
     own = parameters.errors
     return replace(own, point=min(own.point * scale, 1.0), date=min(own.date * scale, 1.0))
+
+
+@dataclass(frozen=True)
+class PassDeviations:
+    """Standard deviations of a pass's error that are stated, in the unit of the values.
+
+    point: of one paddock.  date: shared by all paddocks of a pass.  None for those of the card.
+    """
+
+    point: float | None = None
+    date: float | None = None
+
+
+def errors_of_card(
+    probes: Mapping[str, Any] | None,
+    quantity: str,
+    parameters: Parameters,
+    stated: PassDeviations = PassDeviations(),
+) -> PassErrors | None:
+    """Return the errors of a pass in m3 m-3, stated or of a model's card; None without either.
+
+    probes: entry of the card, with the variances of observed minus predicted on new dates:
+    ``date`` is shared, ``field`` and ``point`` belong to the paddock. Of an index, both are in its
+    unit.  UsageError for a deviation out of range.
+    """
+    point, date = stated.point, stated.date
+    if probes is not None:
+        found = variances_of(probes)
+        point = (found.field + found.point) ** 0.5 if point is None else point
+        date = found.date**0.5 if date is None else date
+    if point is None and date is None:
+        return None
+    unit = parameters.bucket.span if quantity == "wetness" else 1.0
+    own = parameters.errors
+    try:
+        return replace(
+            own,
+            point=own.point if point is None else max(point * unit, SMALLEST_SD),
+            date=own.date if date is None else max(date * unit, SMALLEST_SD),
+        )
+    except ValueError as error:
+        raise UsageError(f"--sd-point, --sd-date: {error}") from None
 
 
 def observations(

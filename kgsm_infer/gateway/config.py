@@ -163,6 +163,60 @@ class Page:
 
 
 @dataclass(frozen=True)
+class WeatherSource:
+    """``[weather]``: where rain comes from, besides files in the spool and posts.
+
+    mqtt: subscribe to rain on TOPIC/NAME/rain.
+    service: fetched from, by its name in :mod:`kgsm_infer.prepare.weather_services`; none if
+        omitted.  email: which SILO asks for.  every_hours: between two requests.
+    rain_day_ends: local hour at which a day's total was read; that of the service if omitted,
+        else 24.
+    """
+
+    mqtt: bool = False
+    service: Text | None = None
+    email: str = ""
+    every_hours: Annotated[float, Range(1, 240)] = 6.0
+    rain_day_ends: Annotated[float, Range(above=0, high=24)] | None = None
+
+
+@dataclass(frozen=True)
+class PaddockWater:
+    """Farm-unit numbers of a paddock (``[daily.paddocks.ID]``), or of all (``[daily]``).
+
+    wilting_point, field_capacity: m3 m-3.  refill_percent: threshold of plant-available water.
+    sand, clay: mass fractions.  threshold: of the value itself, m3 m-3 or of the index.
+    """
+
+    wilting_point: Annotated[float, Range(0, 1)] | None = None
+    field_capacity: Annotated[float, Range(0, 1)] | None = None
+    root_depth_mm: Annotated[float, Range(10, 5000)] | None = None
+    refill_percent: Annotated[float, Range(0, 100)] | None = None
+    sand: Annotated[float, Range(0, 1)] | None = None
+    clay: Annotated[float, Range(0, 1)] | None = None
+    threshold: Annotated[float, Range(0, 1)] | None = None
+
+
+@dataclass(frozen=True)
+class Daily(PaddockWater):
+    """``[daily]``: values for every day; its numbers hold for paddocks without their own.
+
+    parameters: a set that kgsm ships, or a JSON file of ``kgsm-train fit-daily``.
+    hemisphere: of the farm; from the outlines, else from the parameters if omitted.
+    keep_days: days for which values are kept.
+    texture: use the outlines' ``sand`` and ``clay``, mass fractions.
+    learn_limits: learn limits that are not stated from a year of daily values.
+    """
+
+    parameters: Text = "oznet"
+    hemisphere: Annotated[str, Choices(("south", "north"))] | None = None
+    keep_days: Annotated[int, Range(8, 3650)] = 400
+    texture: bool = False
+    learn_limits: bool = False
+    paddocks: Mapping[str, PaddockWater] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class OutlineFile:
     """``[paddocks]``: file of outlines, and its attributes with their ids and names."""
 
@@ -193,11 +247,16 @@ class _Settings:
     farmos: Farmos | None = None
     serve: Serve = field(default_factory=Serve)
     page: Page = field(default_factory=Page)
+    weather: WeatherSource = field(default_factory=WeatherSource)
+    daily: Daily | None = None
 
 
 @dataclass(frozen=True)
 class Gateway:
-    """Settings of a gateway, with absolute paths. name: of the gateway, used in topics."""
+    """Settings of a gateway, with absolute paths.
+
+    name: of the gateway, used in topics.  daily: None without ``[daily]``.
+    """
 
     source: Path
     name: str
@@ -218,6 +277,8 @@ class Gateway:
     farmos: Farmos | None
     serve: Serve
     page: Page
+    weather: WeatherSource
+    daily: Daily | None
 
     @property
     def database(self) -> Path:
@@ -268,6 +329,8 @@ def read_gateway(path: str | Path) -> Gateway:
         farmos=settings.farmos,
         serve=settings.serve,
         page=settings.page,
+        weather=settings.weather,
+        daily=settings.daily,
     )
 
 

@@ -20,6 +20,7 @@ ERRORS = frozenset(
         "quarantined", "fault", "thread_stuck", "taking_stopped", "database_damaged",
         "publish_refused", "model_unusable", "model_refused", "serve_failed", "broker_lost",
         "farmos_failed", "step_failed", "request_failed", "certificate_unusable", "probe_refused",
+        "days_failed", "rain_refused", "weather_waits",
     }
 )  # fmt: skip
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from ..base.quantities import quantity_named
+from .store.daily_rows import DailyValue
 from .store.rows import Value
+
+_EPOCH = date(1970, 1, 1)
 
 
 def iso(seconds: int) -> str:
@@ -49,6 +52,48 @@ def record(value: Value) -> dict[str, Any]:
         found |= {f"{name}_percent": _percent(number) for name, number in numbers.items()}
     if value.probes:
         found["sm_correction"], found["probes"] = value.sm_correction, value.probes
+    if value.simulated:
+        found["source"] = "simulated"
+    return found
+
+
+def day_of(day: int) -> str:
+    """Days since 1970 as ISO 8601.
+
+    >>> day_of(19723)
+    '2024-01-01'
+    """
+    return (_EPOCH + timedelta(days=day)).isoformat()
+
+
+def daily_record(value: DailyValue) -> dict[str, Any]:
+    """Return the value of a day as JSON, named after its quantity and in its unit.
+
+    No number is None. ``available_percent`` and ``refill_mm`` need the paddock's limits.
+    """
+    quantity = quantity_named(value.quantity)
+    numbers = {"sm": value.value, "sm_lower": value.lower, "sm_upper": value.upper}
+    found: dict[str, Any] = {
+        "paddock": value.paddock,
+        "date": day_of(value.day),
+        "revision": value.revision,
+        "quantity": quantity.name,
+        "unit": quantity.unit,
+        **{quantity.column_of(name): number for name, number in numbers.items()},
+        f"pass_{quantity.column}": value.pass_value,
+        "radar_weight": value.weight,
+        "pass_age_days": value.pass_age,
+        "rain_mm": value.rain_mm,
+        "available_percent": value.available_percent,
+        "refill_mm": value.refill_mm,
+        "threshold": value.threshold,
+        "flags": value.flags.split(";") if value.flags else [],
+    }
+    if quantity.in_percent:
+        found |= {
+            f"{quantity.column_of(name)}_percent": _percent(number)
+            for name, number in numbers.items()
+        }
     if value.simulated:
         found["source"] = "simulated"
     return found

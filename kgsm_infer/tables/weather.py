@@ -58,11 +58,15 @@ _WEATHER_RULES = {
 @dataclass(frozen=True)
 class Series:
     """One place's weather, every day from ``first`` on (days since 1970): (D,) each, NaN where
-    nothing was measured."""
+    nothing was measured.
+
+    has_row: (D,) days that have a row in the file, empty or not; None if unknown.
+    """
 
     first: int
     rain_mm: NDArray[np.float64]
     et0_mm: NDArray[np.float64]
+    has_row: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,9 @@ def read_weather(path: str | Path, utc_offset_hours: float = 0.0) -> Weather:
         for item, series in dense.items():
             if item in values:
                 series[day[order] - first] = values[item][order]
-        places[str(name)] = Series(first, dense["rain_mm"], dense["et0_mm"])
+        has_row = np.zeros(last - first + 1, bool)
+        has_row[day[order] - first] = True
+        places[str(name)] = Series(first, dense["rain_mm"], dense["et0_mm"], has_row)
     return Weather(str(path), by, places, utc_offset_hours, names.note)
 
 

@@ -3,11 +3,13 @@
 GET  /                          the page
 GET  /v1/latest[.csv|.geojson]  the present state of every paddock, or of ?paddock=
 GET  /v1/history[.csv|.geojson] one paddock's series: ?paddock= &since= &limit= &revisions=
+GET  /v1/daily[.csv]            today's value of every paddock, or the days of ?paddock=
 GET  /v1/arrivals               the newest files taken
 GET  /v1/ngsi-ld, /v1/sensorthings   the present state in other people's formats
 POST /v1/retrieve               a table's values with the store's history; nothing is stored
 POST /v1/acquisitions           a table into the spool
 POST /v1/probes                 readings of sensors
+POST /v1/rain                   rain of local days, into the spool
 GET  /health, /metrics, /openapi.json
 """
 
@@ -15,9 +17,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,8 +44,8 @@ from ..store.database import Store
 from ..store.failures import StoreBroken
 from ..store.rows import Sensed, Value
 from .cancellation import run_cancellable
-from .parameters import HistoryParameters, LatestParameters, NoParameters
-from .queries import Queries, as_csv
+from .parameters import DailyParameters, HistoryParameters, LatestParameters, NoParameters
+from .queries import Queries, as_csv, daily_csv_columns
 
 if TYPE_CHECKING:
     from ..update.retrieval import Loaded
@@ -76,12 +80,14 @@ class Api:
                 Route(f"/v1/history{end}", partial(self.history, kind))
                 for end, kind in kinds.items()
             ),
+            *(Route(f"/v1/daily{end}", partial(self.daily, kinds[end])) for end in ("", ".csv")),
             Route("/v1/arrivals", self.arrivals),
             Route("/v1/ngsi-ld", self.ngsi_ld),
             Route("/v1/sensorthings", self.sensorthings),
             Route("/v1/retrieve", self.retrieve, methods=["POST"]),
             Route("/v1/acquisitions", self.acquisitions, methods=["POST"]),
             Route("/v1/probes", self.probes, methods=["POST"]),
+            Route("/v1/rain", self.rain, methods=["POST"]),
             Route("/health", self.health),
             Route("/metrics", self.metrics),
             Route("/openapi.json", self.openapi),
@@ -131,6 +137,23 @@ class Api:
         self._known(paddock)
         values = self.queries.history(paddock, asked.since, asked.limit, asked.revisions)
         return _sent(request, self._form(kind, [record(value) for value in values]), kind)
+
+    async def daily(self, kind: str, request: Request) -> Response:
+        """Today's values; with ``paddock`` its days, oldest first, and its outlook."""
+        asked = _read_parameters(DailyParameters, request)
+        if asked.paddock is not None:
+            paddock = paddock_key(asked.paddock)
+            self._known(paddock)
+            series = self.queries.daily_series(paddock, asked.since, asked.limit, asked.revisions)
+            return _sent(request, self._days(kind, series), kind)
+        key = f"daily {kind}"
+        body = self.queries.reader.cached(key, lambda: self._days(kind, self.queries.daily_today()))
+        return _sent(request, body, kind, self._zipped(key, body))
+
+    def _days(self, kind: str, records: list[dict[str, Any]]) -> bytes:
+        if kind == CSV:
+            return as_csv(records, daily_csv_columns(records))
+        return canonical({"values": records})
 
     async def arrivals(self, request: Request) -> Response:
         """The newest files taken."""
@@ -231,6 +254,36 @@ class Api:
         """Open the store to write; before the first watch it is created."""
         make_folders(self.gateway.state)
         return Store(self.gateway.database)
+
+    async def rain(self, request: Request) -> Response:
+        """Rain into the spool: a weather file as CSV, or {"rain": [{"date", "rain_mm"}, …]}."""
+        from ..intake.rain_files import write_rain
+
+        body = await request.body()
+        if _media(request) == "application/json":
+            days = await run_in_threadpool(
+                write_rain, _json(body), self.paddocks, self.gateway.spool
+            )
+            return _sent(request, canonical({"days": days}), JSON, status=202)
+        await _table(request)
+        days = await run_in_threadpool(self._drop_rain, body)
+        return _sent(request, canonical({"days": days}), JSON, status=202)
+
+    def _drop_rain(self, content: bytes) -> int:
+        from ..intake.rain_files import drop_rain_file, is_rain_file, rain_of_file
+
+        with NamedTemporaryFile(suffix=".csv") as file:
+            file.write(content)
+            file.flush()
+            path = Path(file.name)
+            if not is_rain_file(path, self.gateway.columns):
+                raise DataError(
+                    "the table: is not a weather file: date and rain_mm, no backscatter"
+                )
+            today = int(time.time()) // 86400 + 1
+            rain = rain_of_file(path, "the table", self.paddocks, today, 0)
+        drop_rain_file(content, self.gateway.spool)
+        return len(rain.days)
 
     def _put_probes(self, readings: Sequence[Sensed]) -> None:
         with self._open_store() as store:

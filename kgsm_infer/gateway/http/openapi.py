@@ -9,7 +9,8 @@ from ...base.flags import NAMES
 from ...base.quantities import RETRIEVED, UNKNOWN
 from ...base.schema import json_schema
 from ..intake.probe_readings import ProbeMessage
-from .parameters import HistoryParameters, LatestParameters
+from ..intake.rain_files import RainMessage
+from .parameters import DailyParameters, HistoryParameters, LatestParameters
 
 _NUMBER = {"type": ["number", "null"]}
 _TEXT = {"type": "string"}
@@ -74,6 +75,40 @@ _RECORD: dict[str, Any] = {
         for quantity in _QUANTITIES
     ],
 }
+_DAY = {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}$"}
+_DAILY: dict[str, Any] = {
+    "type": "object",
+    "description": "One paddock on one local day of the farm. No number is null, never NaN.",
+    "properties": {
+        "paddock": _TEXT,
+        "date": _DAY,
+        "revision": {**_COUNT, "description": "0 in the outlook, which is replaced each time."},
+        "quantity": {"enum": [quantity.name for quantity in RETRIEVED.values()]},
+        "unit": {"enum": [quantity.unit for quantity in RETRIEVED.values()]},
+        **{
+            name: {**_NUMBER, "description": quantity.label}
+            for quantity in RETRIEVED.values()
+            for name in (
+                *map(quantity.column_of, ("sm", "sm_lower", "sm_upper")),
+                f"pass_{quantity.column}",
+            )
+        },
+        "sm_percent": _NUMBER,
+        "sm_lower_percent": _NUMBER,
+        "sm_upper_percent": _NUMBER,
+        "radar_weight": {**_NUMBER, "description": "Share of the variance that passes removed."},
+        "pass_age_days": {**_NUMBER, "description": "Days since the last pass with a value."},
+        "rain_mm": {**_NUMBER, "description": "null where missing, which is not zero."},
+        "available_percent": {**_NUMBER, "description": "Plant-available water."},
+        "refill_mm": {**_NUMBER, "description": "Water to field capacity."},
+        "threshold": {**_NUMBER, "description": "In the unit of the value."},
+        "flags": {"type": "array", "items": _TEXT},
+        "source": {"const": "simulated"},
+        "days_left": {**_NUMBER, "description": "Days until the threshold, of today only."},
+        "outlook": {"type": "array", "items": {"$ref": "#/components/schemas/Daily"}},
+    },
+    "required": ["paddock", "date", "revision", "quantity", "unit", "rain_mm", "flags"],
+}
 _VALUES = {
     "type": "object",
     "properties": {"values": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}}},
@@ -117,6 +152,15 @@ def document(title: str) -> dict[str, Any]:
                 "content": {"application/json": {"schema": json_schema(ProbeMessage)}},
             }),
         },
+        "/v1/rain": {
+            "post": _operation("Rain, into the spool", 202, _of({"days": _COUNT}), body={
+                "required": True,
+                "content": {
+                    "application/json": {"schema": json_schema(RainMessage)},
+                    "text/csv": {"schema": {**_TEXT, "description": "a weather file"}},
+                },
+            }),
+        },
         "/v1/arrivals": {"get": _operation("The newest files taken", 200, _of({
             "arrivals": {"type": "array", "items": other}}))},
         "/v1/ngsi-ld": {
@@ -148,6 +192,13 @@ def document(title: str) -> dict[str, Any]:
             "features": {"type": "array", "items": other},
         })["application/json"]["schema"]}},
     }  # fmt: skip
+    days = _of({"values": {"type": "array", "items": {"$ref": "#/components/schemas/Daily"}}})
+    for end, content in {"": days, ".csv": forms[".csv"]}.items():
+        paths[f"/v1/daily{end}"] = {
+            "get": _operation(
+                "Values of days", 200, content, parameters=_parameters(DailyParameters)
+            )
+        }
     for end, content in forms.items():
         paths[f"/v1/latest{end}"] = {
             "get": _operation("Present states", 200, content, parameters=latest)
@@ -160,7 +211,7 @@ def document(title: str) -> dict[str, Any]:
         "info": {"title": f"{title} (kgsm gateway)", "version": __version__},
         "paths": paths,
         "components": {
-            "schemas": {"Record": _RECORD},
+            "schemas": {"Record": _RECORD, "Daily": _DAILY},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{}, {"token": []}],

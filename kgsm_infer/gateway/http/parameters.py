@@ -35,6 +35,23 @@ class LatestParameters:
     paddock: Annotated[str, Length(0, 256), Help("id of a paddock")] | None = None
 
 
+def _day(text: Any) -> int:
+    return _seconds(text) // 86400
+
+
+@dataclass(frozen=True)
+class DailyParameters:
+    """Values of days: today's of all paddocks, or the series of one with its outlook.
+
+    since: days since 1970, sent as ISO 8601.
+    """
+
+    paddock: Annotated[str, Length(0, 256), Help("id of a paddock")] | None = None
+    since: Annotated[int, Parse(_day, "an ISO 8601 date")] = _ALWAYS
+    limit: Annotated[int, Range(1, MOST), Help("the newest days")] = MOST
+    revisions: Annotated[bool, Help("earlier revisions too")] = False
+
+
 @dataclass(frozen=True)
 class HistoryParameters:
     """The series of one paddock. since: seconds since 1970, sent as ISO 8601."""

@@ -15,7 +15,15 @@ from ...tables.reading import guard_formula
 from ..config import Gateway
 from ..farm import Paddocks
 from ..health import health_of
-from ..records import canonical, iso, number_of, record
+from ..records import canonical, daily_record, iso, number_of, record
+from ..store.daily_rows import (
+    daily_between,
+    daily_of,
+    days_left,
+    outlook_by_paddock,
+    outlook_of,
+    progress,
+)
 from ..store.reader import StoreReader
 from ..store.rows import NewestReading, Value
 
@@ -117,6 +125,33 @@ class Queries:
             paddock, since=since, limit=limit, revisions=revisions
         )  # fmt: skip
 
+    def daily_today(self) -> list[dict[str, Any]]:
+        """Return today's value of each paddock of the farm as records, with ``days_left``."""
+        store = self.reader.store()
+        today = None if store is None else progress(store).today
+        if store is None or today is None:
+            return []
+        left, outlook = days_left(store), outlook_by_paddock(store)
+        return [
+            {
+                **daily_record(value),
+                "days_left": left.get(name),
+                "outlook": [daily_record(one) for one in outlook.get(name, ())],
+            }
+            for (name, _), value in sorted(daily_between(store, today, today).items())
+            if self.paddocks.known(name)
+        ]
+
+    def daily_series(
+        self, paddock: str, since: int, limit: int, revisions: bool
+    ) -> list[dict[str, Any]]:
+        """Return the days of a paddock up to today as records, oldest first, then its outlook."""
+        store = self.reader.store()
+        if store is None:
+            return []
+        values = daily_of(store, paddock, since, limit, revisions)
+        return [daily_record(value) for value in (*values, *outlook_of(store, [paddock]))]
+
     def known(self, paddock: str) -> bool:
         """Return True for a paddock in the outlines or, without outlines, in the store."""
         if self.paddocks.outlines is not None:
@@ -168,14 +203,23 @@ class Queries:
         return canonical(content)
 
 
-def as_csv(records: Sequence[Mapping[str, Any]]) -> bytes:
+def daily_csv_columns(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the columns of daily records in CSV; the outlook of a record is left out."""
+    names = dict.fromkeys(name for found in records for name in found if name != "outlook")
+    end = [name for name in ("flags", "source") if name in names]
+    return [*(name for name in names if name not in end), *end]
+
+
+def as_csv(records: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> bytes:
     """Return records as CSV: flags joined with ``;``, an empty cell without a number.
+
+    columns: None for those of the values of passes.
 
     Text that a spreadsheet would run as a formula gets an apostrophe, as in written tables.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    columns = csv_columns(records)
+    columns = csv_columns(records) if columns is None else columns
     writer.writerow(columns)
     for found in records:
         cells = {**found, "flags": ";".join(found["flags"])}

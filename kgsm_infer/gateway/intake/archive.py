@@ -59,16 +59,19 @@ class Stamp:
 class About:
     """Properties of an archived file that it does not contain.
 
-    name: original name, escaped.  kind: table, scene, probes or removal.
+    name: original name, escaped.  kind: table, scene, rain, probes or removal.
     stamp: of the archived file, None if unknown.
     clock_s: time of the date guard, seconds since 1970; rows later than a day after it were
         refused. None: unknown.
+    batch: number of the first arrival that was processed together with it; daily values were
+        computed after the last one.
     """
 
     name: str
     kind: str = "table"
     stamp: Stamp | None = None
     clock_s: int | None = None
+    batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class Archived:
 
     @property
     def kind(self) -> str:
-        """table, scene, probes, removal, or unknown."""
+        """table, scene, rain, probes, removal, or unknown."""
         return self.about.kind
 
     def write_about(self, about: About) -> Archived:

@@ -74,14 +74,18 @@ def readings_of(content: Any, paddocks: Paddocks) -> list[Sensed]:
     return found
 
 
-def archive_readings(readings: Iterable[Sensed], number: int, archive: Path) -> Archived:
+def archive_readings(
+    readings: Iterable[Sensed], number: int, archive: Path, clock_s: int | None = None
+) -> Archived:
     """Write readings into the archive under a number, durably, before they are used.
 
     The number is part of the content, so that equal readings sent again are another arrival.
     """
     items = [{**reading._asdict(), "at": iso(reading.at)} for reading in readings]
     content = canonical({"number": number, "readings": items})
-    return write_to_archive(content, archive, number, About("probes.json", "probes"))
+    return write_to_archive(
+        content, archive, number, About("probes.json", "probes", clock_s=clock_s)
+    )
 
 
 def read_archived_readings(item: Archived) -> list[Sensed]:

@@ -166,6 +166,7 @@ class Service:
             "beat": now + self._beat_s if self._beat_s else float("inf"),
             "probes": float("inf"),
             "threads": now + THREADS_S,
+            "day": now,
         }
 
     def status(self) -> dict[str, Any]:
@@ -243,6 +244,9 @@ class Service:
             if now >= due["backup"]:
                 work.guarded(work.keep_house)
                 due["backup"] = time.monotonic() + work.gateway.keep.backup_hours * 3600
+            if now >= due["day"]:
+                work.guarded(work.update_days)
+                due["day"] = time.monotonic() + work.seconds_to_midnight() + 1
             if now >= due["probes"]:
                 due["probes"] = float("inf")
                 work.guarded(work.use_probes)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,6 +37,7 @@ from ..intake.archive import (
 )
 from ..intake.faults import contained
 from ..intake.probe_readings import MOST, archive_readings, read_archived_readings
+from ..intake.rain_files import RainRows, is_rain_file, rain_of_file
 from ..intake.removals import read_removal
 from ..intake.settling import NO_EVENTS, FolderEvents, Settling
 from ..intake.spool import KINDS, first_date
@@ -49,6 +51,7 @@ from ..store.rows import Observed, Sensed
 from ..store.used_readings import unused
 from ..update import models
 from ..update.arrival import Interrupted, Outcome, Updater
+from ..update.daily import DailyUpdater, rain_changes, store_rain
 from ..update.retrieval import Loaded, load_model
 from . import recovery
 from .clock import guard_time
@@ -74,15 +77,20 @@ class Watch:
     short: str = ""  # why nothing is processed now: no room on the disk
     left_behind: int = 0  # files that stayed in the spool at the last scan
     _updater: Updater = field(init=False)
+    _daily: DailyUpdater = field(init=False)
+    _clock_s: int = 0  # of the files that are processed together
+    _batch: int = 0  # the number of the first of them
     _entry: models.Entry | None = None
     _spool: Settling = field(init=False)
     _lock: int | None = None
     _reported: dict[str, str] = field(default_factory=dict)  # name -> why it is left alone
     _refused: set[Sensed] = field(default_factory=set)  # readings that could not be used
+    _days_failed: str = ""  # why the daily values could not be computed
     _unweighed: str = ""  # the model without variances that was reported
 
     def __post_init__(self) -> None:
         self._spool = Settling(self.gateway.spool, self.gateway.stable_s)
+        self._daily = DailyUpdater(self.gateway, self.paddocks)
 
     @property
     def sinks(self) -> tuple[str, ...]:
@@ -193,6 +201,7 @@ class Watch:
 
     def catch_up(self) -> None:
         """Process archived files that the store does not know, in their order."""
+        batch = None
         for item in list_archive(self.gateway.archive):
             if self.store.has_arrival(item.number):
                 continue
@@ -200,11 +209,16 @@ class Watch:
             if not item.path.exists():
                 continue
             item = self._verified(item)
+            about = item.about
+            if about.clock_s is not None and (about.batch is None or about.batch != batch):
+                self.update_days(about.clock_s)  # as they were before this arrival
+            batch = about.batch
             self.log("processing_again", file=item.name, number=item.number)
             self._use(models.entry_for(models.entries(self.gateway), item.number))
             self._store(item)
         self.follow_model()
         self._rework()
+        self.update_days()
 
     def _verified(self, item: Archived) -> Archived:
         """Give an archived file its own digest: a writer may have gone on after the move."""
@@ -256,7 +270,7 @@ class Watch:
                      "tables are read again")  # fmt: skip
             for item in list_archive(self.gateway.archive):
                 self._continue()
-                if item.kind == "table" and self.store.has_arrival(item.number):
+                if item.kind in ("table", "rain") and self.store.has_arrival(item.number):
                     self._use(models.entry_for(models.entries(self.gateway), item.number))
                     self._store(item, again=True)
             self.follow_model()
@@ -318,6 +332,7 @@ class Watch:
         self.follow_model()
         self._process(found.files)
         self.use_probes()
+        self.update_days()
         return found.again_s
 
     def hear(self, events: FolderEvents) -> None:
@@ -360,10 +375,12 @@ class Watch:
                 return
             if not self._has_room():
                 return
-            number = next_number(self.store, self.gateway.archive)
-            item = archive_readings(readings, number, self.gateway.archive)
+            number, clock_s = next_number(self.store, self.gateway.archive), guard_time(self.store)
+            self.update_days(clock_s)
+            item = archive_readings(readings, number, self.gateway.archive, clock_s)
             if not self._store(item, readings=readings):
                 self._refused.update(readings)
+            self.update_days(clock_s)
 
     def _process(self, paths: Iterable[Path]) -> None:
         """Process models first, then tables and scenes in the order of their first date."""
@@ -371,6 +388,10 @@ class Watch:
         if paths and not self._has_room():
             self.left_behind += len(paths)
             return
+        if paths:
+            self._clock_s = guard_time(self.store)
+            self._batch = next_number(self.store, self.gateway.archive)
+            self.update_days(self._clock_s)
         kinds = {path: KINDS.get(path.suffix.lower(), "unknown") for path in paths}
         rest = [path for path in paths if kinds[path] != "model"]
         if len(rest) > 1:
@@ -381,6 +402,8 @@ class Watch:
                 self._take_model(path)
             else:
                 self._process_one(path, kinds[path])
+        if paths:
+            self.update_days(self._clock_s)
 
     def _process_one(self, path: Path, kind: str) -> None:
         """Process one file; whatever is wrong with it costs this file alone."""
@@ -409,7 +432,9 @@ class Watch:
         if kind == "unknown":
             known = ", ".join(KINDS)
             raise DataError(f"{name}: is not a table, scene or model; known endings: {known}")
-        about = About(name, kind, clock_s=guard_time(self.store))
+        if kind == "table" and is_rain_file(path, self.gateway.columns):
+            kind = "rain"
+        about = About(name, kind, clock_s=self._clock_s, batch=self._batch)
         rasters: list[Path] = []
         found: FileRows | None = None
         if kind == "scene":
@@ -420,9 +445,16 @@ class Watch:
             path = self._as_table(found)
         digest, stamp = digest_of(path), stamp_of(path)
         self._continue()
-        rows = None if kind == "removal" else found or self._read(path, about)
+        rows: FileRows | None = None
+        changes: Callable[[], bool] | None = None
+        if kind == "rain":
+            rain = self._read_rain(path, about, next_number(self.store, archive))
+            changes = partial(rain_changes, self.store, rain)
+        elif kind != "removal":
+            rows = found or self._read(path, about)
+            changes = partial(self._updater.would_change, rows.rows)
         self._continue()
-        if self._is_known(path, digest, about, rows):
+        if self._is_known(path, digest, about, changes):
             self._remove(path, *rasters)
             self._spool.leave(path, stamp)
             return
@@ -434,8 +466,12 @@ class Watch:
         # another file may have been renamed over this one: what is stored is what was hashed
         self._store(item, rows if item.digest == digest else None)
 
-    def _is_known(self, path: Path, digest: str, about: About, rows: FileRows | None) -> bool:
+    def _is_known(
+        self, path: Path, digest: str, about: About, changes: Callable[[], bool] | None
+    ) -> bool:
         """Return True for a file that arrived before and changes nothing now.
+
+        changes: return True if its content differs from the store; None where it acts each time.
 
         The last of several versions counts, so an earlier version may arrive again.
         """
@@ -446,9 +482,7 @@ class Watch:
             return False
         if stored and not archived:  # its move into the archive was lost with the power
             move_to_archive(path, archive, stored[-1], digest, about)
-        elif all(number in stored for number in archived) and (
-            rows is None or self._updater.would_change(rows.rows)
-        ):
+        elif all(number in stored for number in archived) and (changes is None or changes()):
             return False
         self.log("seen_before", file=about.name, number=max([*stored, *archived]))
         return True
@@ -475,6 +509,13 @@ class Watch:
                     outcome = self._updater.store_probes(
                         self.loaded, known, item, again=readings is None
                     )
+                elif item.kind == "rain" or (
+                    item.kind == "table" and rows is None and self._is_rain(item)
+                ):
+                    rain = self._read_rain(item.path, item.about, item.number)
+                    self._report_rain(item.name, rain)
+                    count = len(rain.days)
+                    store_rain(self.store, rain, item)
                 elif item.kind == "removal":
                     removal = read_removal(item.path, item.name)
                     outcome = self._updater.store_removal(self.loaded, removal, item)
@@ -494,6 +535,10 @@ class Watch:
             item.remove()
             return False
         event = {"probes": "probes_used", "removal": "removed"}.get(item.kind, "stored")
+        if item.kind == "rain":
+            self.log("rain_stored", file=item.name, number=item.number, days=count,
+                     seconds=round(time.monotonic() - began, 3))  # fmt: skip
+            return True
         self.log(
             event,
             file=item.name,
@@ -525,6 +570,26 @@ class Watch:
         if about.kind == "scene":  # rows of this gateway's own: by the contract
             rules = replace(rules, columns={})
         return rows_of_table(path, about.name, rules, about.clock_s)
+
+    def _is_rain(self, item: Archived) -> bool:
+        """Return True for a weather file whose sidecar is lost."""
+        return item.about.stamp is None and is_rain_file(item.path, self.gateway.columns)
+
+    def _read_rain(self, path: Path, about: About, number: int) -> RainRows:
+        """Read a weather file. number: of its arrival."""
+        clock_s, stamp = about.clock_s, stamp_of(path)
+        if clock_s is None:
+            clock_s = guard_time(self.store) if stamp is None else stamp.mtime_ns // 10**9
+        issued = self._daily.local_day(clock_s)
+        return rain_of_file(path, about.name, self.paddocks, issued, number)
+
+    def _report_rain(self, name: str, rain: RainRows) -> None:
+        if rain.left_out:
+            self.log("not_the_farms", file=name, paddocks=list(rain.left_out[:20]),
+                     count=len(rain.left_out))  # fmt: skip
+        if rain.refused:
+            self.log("rows_refused", file=name, reasons=list(rain.refused[:20]),
+                     count=len(rain.refused))  # fmt: skip
 
     def _read_archived(self, item: Archived) -> tuple[Archived, FileRows]:
         """Read an archived table so that its digest is of what was read."""
@@ -577,6 +642,39 @@ class Watch:
             return
         self.log("quarantined", file=name, reason=reason, place=place.name)
         self._spool.leave(path, stamp)
+
+    # -- daily values ----------------------------------------------------------------------
+
+    def seconds_to_midnight(self) -> int:
+        """Return the seconds until the farm's next day begins, by the clock."""
+        return self._daily.seconds_to_midnight(int(time.time()))
+
+    def update_days(self, clock_s: int | None = None) -> None:
+        """Compute the daily values that are due. clock_s: time of the update; None for now."""
+        began, card = time.monotonic(), self.loaded.model.card
+        if clock_s is None:
+            clock_s = guard_time(self.store)
+        try:
+            done = self._daily.update(self.store, clock_s, card.retrieves, card.probes)
+        except (StoreBroken, StoreFull):
+            raise
+        except Exception as error:  # noqa: BLE001  the values of the passes go on
+            text = f"{type(error).__name__}: {error}"[:500]
+            if text != self._days_failed:
+                self.log("days_failed", reason=text, at=place_of(error))
+            self._days_failed = text
+            return
+        self._days_failed = ""
+        if done is not None:
+            self.log(
+                "days_updated",
+                today=done.date,
+                values=done.values,
+                revisions=done.revisions,
+                crossings=done.crossings,
+                seconds=round(time.monotonic() - began, 3),
+            )
+            self.published()
 
     # -- housekeeping ----------------------------------------------------------------------
 

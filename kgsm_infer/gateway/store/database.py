@@ -13,6 +13,7 @@ which a restore holds alone (:mod:`~kgsm_infer.gateway.store.lock`).
     outbox        messages that are not published yet, per publisher
     probe         readings of soil moisture probes
     used_probe    of those, the ones that correct the pass of their day
+    rain, daily, outlook, …   :mod:`~kgsm_infer.gateway.store.daily_rows`
 """
 
 from __future__ import annotations
@@ -243,6 +244,7 @@ class Store:
 
     def remove(self, keys: Sequence[tuple[str, int, str]], sequence: int) -> None:
         """Delete acquisitions with values and messages; earlier arrivals cannot add them again."""
+        self.mark_due(_first_local_day(key[1]) for key in keys)
         for table in ("observation", "value", "outbox"):
             self.db.executemany(
                 f"DELETE FROM {table} WHERE paddock = ? AND acquired = ? AND orbit = ?", keys
@@ -296,10 +298,20 @@ class Store:
             [(*key, *_row_of_state(base)) for key, base in bases.items()],
         )
 
+    def mark_due(self, days: Iterable[int]) -> None:
+        """Mark daily values as due from the first of these days on, inside a transaction."""
+        day = min(days, default=None)
+        if day is not None:
+            self.db.execute("UPDATE daily_state SET due = min(coalesce(due, ?), ?)", (day, day))
+
     # -- what came out ---------------------------------------------------------------------
 
     def put_values(self, values: Sequence[Value], sinks: Sequence[str]) -> None:
-        """Insert values, move the present state where one is newer, and queue their messages."""
+        """Insert values, move the present state where one is newer, and queue their messages.
+
+        Daily values from their day on are marked as due.
+        """
+        self.mark_due(_first_local_day(value.acquired) for value in values)
         marks = ", ".join("?" * len(fields(Value)))
         self.db.executemany(f"INSERT INTO value VALUES ({marks})", map(_row_of_value, values))
         self.db.executemany(
@@ -534,3 +546,8 @@ def _observed(rows: Iterable[tuple[Any, ...]]) -> list[Observed]:
         Observed(row[0], row[1], row[2], row[3], row[4] == 1, own, row[6], row[7])
         for row, own in zip(rows, numbers, strict=True)
     ]
+
+
+def _first_local_day(seconds: int) -> int:
+    """Return the earliest local day, since 1970, that a time has anywhere west of Greenwich."""
+    return seconds // 86400 - 1

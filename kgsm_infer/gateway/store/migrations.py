@@ -67,4 +67,29 @@ MIGRATIONS = (
         paddock TEXT NOT NULL, acquired INTEGER NOT NULL, orbit TEXT NOT NULL,
         sequence INTEGER NOT NULL, PRIMARY KEY (paddock, acquired, orbit)) WITHOUT ROWID
     """,
+    # 8: rain and daily values (daily_rows)
+    """
+    CREATE TABLE rain (
+        place TEXT NOT NULL, day INTEGER NOT NULL, rain_mm REAL, issued INTEGER NOT NULL,
+        sequence INTEGER NOT NULL, PRIMARY KEY (place, day)) WITHOUT ROWID;
+    CREATE TABLE daily (
+        paddock TEXT NOT NULL, day INTEGER NOT NULL, revision INTEGER NOT NULL,
+        quantity TEXT NOT NULL, value REAL, lower REAL, upper REAL, weight REAL, pass_age REAL,
+        pass_value REAL, rain_mm REAL, available_percent REAL, refill_mm REAL, threshold REAL,
+        flags TEXT NOT NULL, simulated INTEGER NOT NULL,
+        PRIMARY KEY (paddock, day, revision)) WITHOUT ROWID;
+    CREATE INDEX daily_by_day ON daily (day);
+    CREATE TABLE outlook (
+        paddock TEXT NOT NULL, day INTEGER NOT NULL, revision INTEGER NOT NULL,
+        quantity TEXT NOT NULL, value REAL, lower REAL, upper REAL, weight REAL, pass_age REAL,
+        pass_value REAL, rain_mm REAL, available_percent REAL, refill_mm REAL, threshold REAL,
+        flags TEXT NOT NULL, simulated INTEGER NOT NULL,
+        PRIMARY KEY (paddock, day)) WITHOUT ROWID;
+    CREATE TABLE daily_now (paddock TEXT PRIMARY KEY, days_left REAL) WITHOUT ROWID;
+    CREATE TABLE daily_state (today INTEGER, due INTEGER);
+    INSERT INTO daily_state VALUES (NULL, NULL);
+    CREATE TABLE alert (
+        paddock TEXT PRIMARY KEY, day INTEGER NOT NULL, value REAL NOT NULL,
+        threshold REAL NOT NULL, unsent INTEGER NOT NULL) WITHOUT ROWID
+    """,
 )

@@ -1,0 +1,193 @@
+"""Read rain: a daily weather file of the spool, and rain that is posted or sent by MQTT.
+
+A table is a weather file if it has a column ``rain_mm`` and no backscatter. Rain that comes as JSON
+is written into the spool as such a file, so that all rain is archived and processed in one way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+
+from ...base.errors import DataError
+from ...base.files import whole
+from ...base.schema import Help, Length, Parse, Range, read
+from ...tables.columns import BACKSCATTER_FORMS, POLARISATIONS
+from ...tables.reading import read_sheet, write_csv
+from ...tables.weather import Weather, read_weather
+from ..farm import Paddocks
+from ..keys import paddock_key
+from ..store.daily_rows import RainDay
+
+#: Days after its arrival that a file may state as forecast.
+FORECAST_DAYS = 16
+#: Most days of one message.
+MOST = 10_000
+#: Bytes that hold the header of a CSV, or the schema of a Parquet file.
+_PEEK = 65536
+_BACKSCATTER = {f"{pol}_{form}" for pol in POLARISATIONS for form in BACKSCATTER_FORMS}
+
+
+def _day(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("not a day")
+    return date.fromisoformat(value.strip()).isoformat()
+
+
+@dataclass(frozen=True)
+class PostedRain:
+    """The rain of a local day as it is sent. paddock: omitted for the whole farm."""
+
+    date: Annotated[str, Parse(_day, "a day such as 2024-03-04")]
+    rain_mm: Annotated[float, Range(0, 2000), Help("the day's total")] | None
+    paddock: Annotated[str, Length(1, 256)] | None = None
+
+
+@dataclass(frozen=True)
+class RainMessage:
+    """A message of rain."""
+
+    rain: Annotated[tuple[PostedRain, ...], Length(1, MOST)]
+
+
+@dataclass(frozen=True)
+class RainRows:
+    """Rain of a file. left_out: places in it that are no paddocks of the farm.
+
+    refused: days that were left out, each with the reason.
+    """
+
+    days: tuple[RainDay, ...]
+    left_out: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+def is_rain_table(columns: Mapping[str, Any], renamed: Mapping[str, str]) -> bool:
+    """Return True for the columns of a weather file. renamed: as ``[columns]`` of the settings.
+
+    >>> is_rain_table({"date": [], "rain_mm": []}, {}), is_rain_table({"rain_mm": []}, {})
+    (True, True)
+    >>> is_rain_table({"rain_mm": [], "VH": []}, {"vh_db": "VH"})
+    False
+    """
+    theirs = {renamed.get(name, name) for name in _BACKSCATTER} | _BACKSCATTER
+    return "rain_mm" in columns and not theirs & set(columns)
+
+
+def is_rain_file(path: Path, renamed: Mapping[str, str]) -> bool:
+    """Return True for a weather file; a file that is no table is not one."""
+    if not _names_rain(path):
+        return False
+    try:
+        return is_rain_table(read_sheet(path).columns, renamed)
+    except DataError:
+        return False
+
+
+def _names_rain(path: Path) -> bool:
+    """Return True if ``rain_mm`` is in the head or in the end of a file, of any encoding."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_PEEK)
+            file.seek(-min(_PEEK, file.seek(0, 2)), 2)
+            return b"rain_mm" in (head + file.read()).replace(b"\0", b"")
+    except OSError:
+        return False
+
+
+def rain_of_file(path: Path, source: str, paddocks: Paddocks, issued: int, number: int) -> RainRows:
+    """Read a weather file; DataError names file, row, column and value.
+
+    issued: local day of its arrival.  number: of the arrival.
+    """
+    try:
+        weather = read_weather(path)
+    except DataError as error:
+        raise DataError(str(error).replace(str(path), source)) from None
+    if weather.by == "cell":
+        raise DataError(
+            f"{source}: has a column cell; name it site, with the ids of the paddocks, or give one "
+            "series without either"
+        )
+    places = {paddock_key(name) if weather.by else "": name for name in weather.places}
+    left_out = tuple(sorted(key for key in places if key and not paddocks.known(key)))
+    if len(left_out) == len(places):
+        raise DataError(
+            f"{source}: none of its sites ({', '.join(left_out[:3])}) is in "
+            f"{paddocks.outlines.source if paddocks.outlines else 'the farm'}"
+        )
+    days, refused = [], []
+    for place, name in places.items():
+        if place in left_out:
+            continue
+        for day, rain in _stated(weather, name):
+            if day > issued + FORECAST_DAYS:
+                refused.append(_refusal(source, place, day))
+            else:
+                days.append(RainDay(place, day, rain, issued, number))
+    if not days:
+        raise DataError(f"{refused[0]} (as every row of it)")
+    return RainRows(tuple(days), left_out, tuple(refused))
+
+
+def write_rain(content: Any, paddocks: Paddocks, spool: Path) -> int:
+    """Write ``{"rain": [...]}`` into the spool as a weather file; returns the number of days.
+
+    DataError names a day that is wrong or of an unknown paddock.
+    """
+    message = read(RainMessage, content, "rain")
+    found: dict[tuple[str, str], float] = {}
+    for at, one in enumerate(message.rain):
+        place = "" if one.paddock is None else paddock_key(one.paddock)
+        if place and not paddocks.known(place):
+            raise DataError(f"rain: rain[{at}].paddock: no paddock {place[:64]!r}")
+        if (place, one.date) in found:
+            raise DataError(f"rain: rain[{at}].date: {one.date} twice for one place")
+        found[place, one.date] = np.nan if one.rain_mm is None else one.rain_mm
+    for whole_farm in {not place for place, _ in found}:
+        some = {key: mm for key, mm in found.items() if bool(key[0]) != whole_farm}
+        columns: dict[str, Any] = {"date": [day for _, day in some]}
+        if not whole_farm:
+            columns = {"site": [place for place, _ in some], **columns}
+        _drop(spool, {**columns, "rain_mm": np.asarray(list(some.values()))})
+    return len(found)
+
+
+def drop_rain_file(content: bytes, spool: Path) -> str:
+    """Write a weather file into the spool under the name of its digest; returns the digest."""
+    digest = hashlib.sha256(content).hexdigest()
+    with whole(spool / f"rain-{digest[:16]}.csv", "wb") as file:
+        file.write(content)
+    return digest
+
+
+def _drop(spool: Path, columns: Mapping[str, Any]) -> None:
+    part = spool / f".kgsm-rain-{hashlib.sha256(repr(columns).encode()).hexdigest()[:16]}.csv"
+    write_csv(part, columns)
+    drop_rain_file(part.read_bytes(), spool)
+    part.unlink()
+
+
+def _stated(weather: Weather, name: str) -> list[tuple[int, float | None]]:
+    """Return the days of a place and their rain; None where a row states that it is missing."""
+    series = weather.places[name]
+    rows = np.isfinite(series.rain_mm) if series.has_row is None else series.has_row
+    rain = series.rain_mm.tolist()
+    return [
+        (series.first + at, None if rain[at] != rain[at] else rain[at])
+        for at in np.flatnonzero(rows).tolist()
+    ]
+
+
+def _refusal(source: str, place: str, day: int) -> str:
+    when = np.datetime64(day, "D")
+    return (
+        f"{source}: {place or 'the farm'}, column date: {when}: is more than {FORECAST_DAYS} days "
+        "ahead; correct the date and drop the file again"
+    )

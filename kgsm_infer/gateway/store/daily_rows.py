@@ -1,0 +1,280 @@
+"""Store rain and daily values.
+
+    rain          the rain of each place and local day: the newest file that has the day
+    daily         value of each paddock and day up to today, one row per revision, never changed
+    outlook       the days after today, replaced at each update
+    daily_now     numbers of today that later days do not keep: days until the threshold
+    daily_state   today at the last update, and the earliest day that changed since
+    alert         paddocks below their threshold, and those crossings that were not published yet
+
+Days are days since 1970, local days of the farm. The place '' is the whole farm.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+from .database import Store
+from .failures import explained
+
+
+class RainDay(NamedTuple):
+    """Rain of a place on a local day.
+
+    rain_mm: None where the file says that it is missing.  issued: local day on which the file
+    arrived; before ``day`` for a forecast.  sequence: number of the arrival.
+    """
+
+    place: str
+    day: int
+    rain_mm: float | None
+    issued: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class DailyValue:
+    """The value of a paddock on a local day, in the unit of ``quantity``.
+
+    value, lower, upper: None where nothing is known.  weight: share of the rain model's variance
+    that the passes removed.  pass_age: days since the last pass with a value.  pass_value: of the
+    day's passes.  rain_mm: None where missing.  available_percent, refill_mm: farm units, None
+    without limits.  threshold: in the unit of the value.
+    """
+
+    paddock: str
+    day: int
+    revision: int
+    quantity: str
+    value: float | None
+    lower: float | None
+    upper: float | None
+    weight: float | None
+    pass_age: float | None
+    pass_value: float | None
+    rain_mm: float | None
+    available_percent: float | None
+    refill_mm: float | None
+    threshold: float | None
+    flags: str
+    simulated: int
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """Paddock, day and revision."""
+        return self.paddock, self.day, self.revision
+
+
+class Now(NamedTuple):
+    """What holds for today only. days_left: until the threshold, None if beyond the horizon."""
+
+    paddock: str
+    days_left: float | None
+
+
+class Alert(NamedTuple):
+    """A paddock that went below its threshold. unsent: 1 until the crossing is published."""
+
+    paddock: str
+    day: int
+    value: float
+    threshold: float
+    unsent: int
+
+
+class Progress(NamedTuple):
+    """today: of the last update, None before it.  due: earliest day that changed since."""
+
+    today: int | None
+    due: int | None
+
+
+_COLUMNS = tuple(item.name for item in fields(DailyValue))
+_DAILY = ", ".join(_COLUMNS)
+_CURRENT = (
+    f"SELECT {', '.join(f'one.{name}' for name in _COLUMNS)} FROM daily AS one WHERE {{}} "
+    "AND revision = (SELECT max(revision) FROM daily AS other WHERE other.paddock = one.paddock "
+    "AND other.day = one.day) ORDER BY paddock, day"
+)
+
+
+def row_of(value: DailyValue) -> tuple[Any, ...]:
+    """Return a value as a row of its table."""
+    return tuple(getattr(value, name) for name in _COLUMNS)
+
+
+# -- rain ------------------------------------------------------------------------------------
+
+
+def rain_since(store: Store, day: int) -> list[RainDay]:
+    """Return the stored rain from a day on, by place and day."""
+    query = "SELECT place, day, rain_mm, issued, sequence FROM rain WHERE day >= ? ORDER BY 1, 2"
+    return [RainDay(*row) for row in _rows(store, query, day)]
+
+
+def has_rain(store: Store) -> bool:
+    """Return True if there is rain of any day."""
+    return bool(_rows(store, "SELECT 1 FROM rain LIMIT 1"))
+
+
+def newest_rain_day(store: Store, until: int) -> int | None:
+    """Return the newest day up to ``until`` with a measurement, None without one."""
+    query = "SELECT max(day) FROM rain WHERE day <= ? AND rain_mm IS NOT NULL AND issued >= day"
+    found: int | None = _rows(store, query, until)[0][0]
+    return found
+
+
+def put_rain(store: Store, days: Sequence[RainDay]) -> list[RainDay]:
+    """Store rain where it is newer than the stored; returns the days that changed.
+
+    Inside a transaction.
+    """
+    if not days:
+        return []
+    low = min(one.day for one in days)
+    before = {(one.place, one.day): one for one in rain_since(store, low)}
+    newer, changed = [], []
+    for one in days:
+        last = before.get((one.place, one.day))
+        if last is not None and last.sequence > one.sequence:
+            continue
+        newer.append(one)
+        if differs(last, one):
+            changed.append(one)
+    store.db.executemany("INSERT OR REPLACE INTO rain VALUES (?, ?, ?, ?, ?)", newer)
+    store.mark_due(one.day for one in changed)
+    return changed
+
+
+def differs(last: RainDay | None, one: RainDay) -> bool:
+    """Return True if a day's rain is another, or was a forecast and is measured now."""
+    if last is None:
+        return True
+    return last.rain_mm != one.rain_mm or (last.issued < last.day) != (one.issued < one.day)
+
+
+# -- the state of the updates ------------------------------------------------------------------
+
+
+def progress(store: Store) -> Progress:
+    """Return how far the daily values are."""
+    return Progress(*_rows(store, "SELECT today, due FROM daily_state")[0])
+
+
+def put_progress(store: Store, today: int) -> None:
+    """Note an update that left nothing due, inside its transaction."""
+    store.db.execute("UPDATE daily_state SET today = ?, due = NULL", (today,))
+
+
+# -- values ------------------------------------------------------------------------------------
+
+
+def pass_rows(store: Store, since: int, quantity: str) -> list[tuple[Any, ...]]:
+    """Return the newest revision of each acquisition from ``since`` (seconds since 1970) on.
+
+    Rows are (paddock, acquired, sm, sm_lower, sm_upper, flags, simulated) of one quantity.
+    """
+    query = (
+        "SELECT paddock, acquired, sm, sm_lower, sm_upper, flags, simulated, max(revision) "
+        "FROM value WHERE acquired >= ? AND quantity = ? "
+        "GROUP BY paddock, acquired, orbit ORDER BY paddock, acquired, orbit"
+    )
+    return _rows(store, query, since, quantity)
+
+
+def put_daily(store: Store, values: Iterable[DailyValue]) -> None:
+    """Insert values, inside a transaction."""
+    marks = ", ".join("?" * len(_COLUMNS))
+    store.db.executemany(f"INSERT INTO daily VALUES ({marks})", map(row_of, values))
+
+
+def put_outlook(store: Store, values: Iterable[DailyValue], now: Iterable[Now]) -> None:
+    """Replace the outlook and the numbers of today, inside a transaction."""
+    marks = ", ".join("?" * len(_COLUMNS))
+    store.db.execute("DELETE FROM outlook")
+    store.db.executemany(f"INSERT INTO outlook VALUES ({marks})", map(row_of, values))
+    store.db.execute("DELETE FROM daily_now")
+    store.db.executemany("INSERT INTO daily_now VALUES (?, ?)", now)
+
+
+def daily_between(store: Store, since: int, until: int) -> dict[tuple[str, int], DailyValue]:
+    """Return the newest revision of each paddock and day from ``since`` to ``until``."""
+    query = _CURRENT.format("day BETWEEN ? AND ?")
+    return {(row[0], row[1]): DailyValue(*row) for row in _rows(store, query, since, until)}
+
+
+def daily_of(
+    store: Store, paddock: str, since: int, limit: int, revisions: bool = False
+) -> list[DailyValue]:
+    """Return the newest ``limit`` values of a paddock up to today, oldest first."""
+    today = progress(store).today
+    if today is None:
+        return []
+    only = (
+        "" if revisions else "AND revision = (SELECT max(revision) FROM daily AS other "
+        "WHERE other.paddock = daily.paddock AND other.day = daily.day) "
+    )  # fmt: skip
+    query = (
+        f"SELECT {_DAILY} FROM daily WHERE paddock = ? AND day BETWEEN ? AND ? {only}"
+        "ORDER BY day DESC, revision DESC LIMIT ?"
+    )
+    return [DailyValue(*row) for row in _rows(store, query, paddock, since, today, limit)][::-1]
+
+
+def outlook_of(store: Store, paddocks: Iterable[str]) -> list[DailyValue]:
+    """Return the days after today of paddocks, by paddock and day."""
+    query = (
+        f"SELECT {_DAILY} FROM outlook WHERE paddock IN (SELECT value FROM json_each(?)) "
+        "ORDER BY paddock, day"
+    )
+    return [DailyValue(*row) for row in _rows(store, query, json.dumps(sorted(paddocks)))]
+
+
+def outlook_by_paddock(store: Store) -> dict[str, list[DailyValue]]:
+    """Return the days after today of all paddocks, in order."""
+    found: dict[str, list[DailyValue]] = {}
+    for row in _rows(store, f"SELECT {_DAILY} FROM outlook ORDER BY paddock, day"):
+        found.setdefault(row[0], []).append(DailyValue(*row))
+    return found
+
+
+def days_left(store: Store) -> Mapping[str, float | None]:
+    """Return the days until the threshold of each paddock that has a value today."""
+    return dict(_rows(store, "SELECT paddock, days_left FROM daily_now"))
+
+
+def drop_old_days(store: Store, daily_before: int, rain_before: int) -> int:
+    """Delete daily values and rain from before days, inside a transaction; returns how many."""
+    store.db.execute("DELETE FROM rain WHERE day < ?", (rain_before,))
+    return store.db.execute("DELETE FROM daily WHERE day < ?", (daily_before,)).rowcount
+
+
+# -- thresholds --------------------------------------------------------------------------------
+
+
+def alerts(store: Store, unsent: bool = False) -> list[Alert]:
+    """Return the paddocks below their threshold; unsent: crossings that wait to be published."""
+    query = "SELECT paddock, day, value, threshold, unsent FROM alert"
+    return [Alert(*row) for row in _rows(store, query + " WHERE unsent" * unsent)]
+
+
+def put_alerts(store: Store, fresh: Iterable[Alert], over: Iterable[str]) -> None:
+    """Add paddocks that went below their threshold, and remove those above it again."""
+    store.db.executemany("DELETE FROM alert WHERE paddock = ?", [(name,) for name in over])
+    store.db.executemany("INSERT OR REPLACE INTO alert VALUES (?, ?, ?, ?, ?)", fresh)
+
+
+def mark_alert_sent(store: Store, paddocks: Iterable[str]) -> None:
+    """Note that crossings were published."""
+    with store.transaction():
+        store.db.executemany(
+            "UPDATE alert SET unsent = 0 WHERE paddock = ?", [(name,) for name in paddocks]
+        )
+
+
+def _rows(store: Store, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    with explained(store.path):
+        return store.db.execute(query, values).fetchall()

@@ -1,0 +1,454 @@
+"""Update the daily values: once a day, and after each arrival of passes or rain.
+
+The rows of a day depend on the passes and the rain that arrived up to the update, never on a later
+day, so an update after several days gives what one at each midnight would have given. Rain of a day
+counts once a file that arrived on that day or later has it; a forecast counts in the outlook only.
+The computation starts on 1 January of the year before today, whatever the store holds, so its cost
+does not grow with the age of the store. :mod:`kgsm_infer.daily` has the rules of the estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from ...base import flags
+from ...base.quantities import RETRIEVED, SOIL_MOISTURE, Quantity
+from ...daily.daily import Daily, Settings, estimate_daily
+from ...daily.forcing import LONGEST_FORECAST, choose_today, day_text
+from ...daily.parameters import SHIPPED, Parameters, read_parameters
+from ...daily.table import daily_columns
+from ...daily.units import COLUMNS, Stated, days_until, settings_of_properties, soil_water
+from ...daily.values import Values, errors_of_card
+from ...tables.columns import Rule
+from ...tables.passes import number_passes
+from ...tables.weather import Series, Weather
+from ..config import Daily as DailySettings
+from ..config import Gateway, PaddockWater
+from ..farm import Paddocks
+from ..intake.archive import Archived
+from ..intake.rain_files import RainRows
+from ..store.daily_rows import (
+    Alert,
+    DailyValue,
+    Now,
+    RainDay,
+    alerts,
+    daily_between,
+    differs,
+    has_rain,
+    newest_rain_day,
+    pass_rows,
+    progress,
+    put_alerts,
+    put_daily,
+    put_outlook,
+    put_progress,
+    put_rain,
+    rain_since,
+)
+from ..store.database import Store
+
+DAY_S = 86400
+#: Values closer than this are equal, m3 m-3 or of the index; farm units follow from the value.
+SAME = 2e-5
+#: A paddock counts as above its threshold again only from this much above it, so that a value near
+#: the threshold gives one event.
+HYSTERESIS = 0.01
+_THRESHOLD = Rule(
+    0.0, 1.0, "a threshold in the unit of the value (0 to 1)", lambda _: "in percent? divide by 100"
+)
+#: Properties of outlines that are read without being asked for; sand and clay may be percentages.
+_PROPERTIES = {
+    **{name: rule for name, rule in COLUMNS.items() if name not in ("sand", "clay")},
+    "threshold": _THRESHOLD,
+}
+
+
+@dataclass(frozen=True)
+class DailyOutcome:
+    """Effects of an update. today: days since 1970.  values: rows stored, revisions among them."""
+
+    today: int
+    values: int
+    revisions: int
+    crossings: int
+
+    @property
+    def date(self) -> str:
+        """Today as ISO 8601."""
+        return str(day_text(self.today))
+
+
+@dataclass
+class DailyUpdater:
+    """Update the daily values of a store; UsageError or DataError where the settings are wrong."""
+
+    gateway: Gateway
+    paddocks: Paddocks
+
+    def __post_init__(self) -> None:
+        self.settings = self.gateway.daily or DailySettings()
+        _ = self.parameters, self.water  # wrong settings are reported at the start
+        if self.water:
+            names = sorted(self.water)
+            soil_water(names, {name: _limits(self.water[name]) for name in names}, self._soil)
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """The parameter set."""
+        name = self.settings.parameters
+        shipped = name in SHIPPED
+        return read_parameters(name if shipped else self.gateway.source.resolve().parent / name)
+
+    @cached_property
+    def water(self) -> Mapping[str, Mapping[str, float]]:
+        """Farm-unit numbers of paddocks: of the settings, else of the outlines' properties."""
+        found: dict[str, dict[str, float]] = {}
+        outlines = self.paddocks.outlines
+        if outlines is not None:
+            rules = {**_PROPERTIES, **(COLUMNS if self.settings.texture else {})}
+            own = settings_of_properties(outlines.ids, outlines.properties, outlines.source, rules)
+            found = {name: numbers for name, numbers in own.items() if numbers}
+        for name, water in self.settings.paddocks.items():
+            found[name] = {**found.get(name, {}), **_numbers(water)}
+        return found
+
+    @property
+    def _soil(self) -> Stated:
+        return Stated(**{name: getattr(self.settings, name) for name in COLUMNS})
+
+    @cached_property
+    def is_north(self) -> bool | None:
+        """True on the northern hemisphere; None for the hemisphere of the parameters."""
+        if self.settings.hemisphere is not None:
+            return self.settings.hemisphere == "north"
+        shapes = [shape for shape in self.paddocks.outlines_lon_lat.values() if shape]
+        if not shapes:
+            return None
+        point = shapes[0]["coordinates"]
+        while isinstance(point[0], (list, tuple)):
+            point = point[0]
+        return bool(point[1] > 0)
+
+    # -- days ------------------------------------------------------------------------------
+
+    def local_day(self, seconds: int) -> int:
+        """Return the farm's day, since 1970, at a time."""
+        return self._local(seconds) // DAY_S
+
+    def _local(self, seconds: int) -> int:
+        """Return the farm's wall clock at a time, seconds since 1970 without a zone."""
+        name = self.gateway.page.timezone
+        zone = UTC if name is None else ZoneInfo(name)
+        offset = datetime.fromtimestamp(seconds, UTC).astimezone(zone).utcoffset()
+        assert offset is not None
+        return seconds + int(offset.total_seconds())
+
+    def seconds_to_midnight(self, seconds: int) -> int:
+        """Return the seconds from a time to the farm's next day; at most a day.
+
+        Where the clock is moved in between, the update is late by an hour at most.
+        """
+        return DAY_S - self._local(seconds) % DAY_S
+
+    def is_on(self, store: Store) -> bool:
+        """Return True if the gateway has ``[daily]``, or rain."""
+        return self.gateway.daily is not None or has_rain(store)
+
+    def today(self, store: Store, clock_s: int) -> int | None:
+        """Return today by a clock and the newest data; None without a pass."""
+        passed = store.newest_passes_time()
+        if passed is None:
+            return None
+        now = self.local_day(clock_s)
+        newest_pass = min(store.newest_value_time(), clock_s + DAY_S)
+        rain = newest_rain_day(store, now + LONGEST_FORECAST)
+        newest = max(self.local_day(max(newest_pass, passed)), -(2**40) if rain is None else rain)
+        return choose_today(now, newest)
+
+    # -- the update ------------------------------------------------------------------------
+
+    def update(
+        self, store: Store, clock_s: int, quantity: Quantity, probes: Mapping[str, Any] | None
+    ) -> DailyOutcome | None:
+        """Compute what is due and store it; None where nothing is due.
+
+        clock_s: time of the update.  quantity: of the model in use.  probes: entry of its card
+        with the errors of a pass.
+        """
+        if quantity.column not in RETRIEVED or not self.is_on(store):
+            return None
+        today = self.today(store, clock_s)
+        done = progress(store)
+        if today is None or (done.due is None and done.today == today):
+            return None
+        outcome = None
+        for day in _year_ends(done.today, today):
+            outcome = self._update(store, day, quantity, probes)
+        return outcome
+
+    def _update(
+        self, store: Store, today: int, quantity: Quantity, probes: Mapping[str, Any] | None
+    ) -> DailyOutcome:
+        done = progress(store)
+        oldest = today - self.settings.keep_days + 1
+        since = oldest if done.today is None else done.today + 1
+        since = max(oldest, since if done.due is None else min(since, done.due))
+        made = self._estimate(store, today, quantity, probes)
+        rows: list[DailyValue] = []
+        left: Sequence[float | None] = ()
+        if made is not None:
+            rows = self._rows(made, min(since, today), quantity)
+            left = self._days_left(made)
+        before = daily_between(store, since, today)
+        fresh = [
+            replace(one, revision=1 if last is None else last.revision + 1)
+            for one in rows
+            if since <= one.day <= today
+            and not _same(last := before.get((one.paddock, one.day)), one)
+        ]
+        now = {one.paddock: one for one in rows if one.day == today}
+        known = set() if done.today is None else {
+            name for name, _ in daily_between(store, done.today, done.today)
+        }  # fmt: skip
+        with store.transaction():
+            put_daily(store, fresh)
+            names = () if made is None else made.values.paddocks
+            put_outlook(
+                store,
+                [one for one in rows if one.day > today],
+                [Now(name, days) for name, days in zip(names, left, strict=True)],
+            )
+            crossed = self._cross(store, now, today, known)
+            put_progress(store, today)
+        return DailyOutcome(today, len(fresh), sum(one.revision > 1 for one in fresh), crossed)
+
+    def _cross(
+        self, store: Store, now: Mapping[str, DailyValue], today: int, known: Container[str]
+    ) -> int:
+        """Note which paddocks went below their threshold or came back; returns how many crossed.
+
+        known: paddocks that had a value before; a first value below the threshold crosses nothing.
+        """
+        below = {one.paddock for one in alerts(store)}
+        fresh, over = [], []
+        for name, one in now.items():
+            if one.value is None or one.threshold is None:
+                continue
+            if one.value < one.threshold and name not in below:
+                fresh.append(Alert(name, today, one.value, one.threshold, int(name in known)))
+            elif name in below and one.value >= one.threshold + HYSTERESIS:
+                over.append(name)
+        put_alerts(store, fresh, over)
+        return sum(one.unsent for one in fresh)
+
+    def _estimate(
+        self, store: Store, today: int, quantity: Quantity, probes: Mapping[str, Any] | None
+    ) -> Daily | None:
+        """Estimate all days of the window; None where no pass of it has a value."""
+        first = int(np.datetime64(f"{_year(today) - 1}-01-01", "D").astype(np.int64))
+        values = self._values(pass_rows(store, first * DAY_S, quantity.name), quantity)
+        inside = (values.day <= today) & np.isfinite(values.value)
+        if not inside.any():
+            return None
+        weather = self._weather(rain_since(store, first), values.paddocks, today)
+        soil = self._soil if quantity is SOIL_MOISTURE else Stated()
+        own = self.water if quantity is SOIL_MOISTURE else {}
+        limits = {name: _limits(own[name]) for name in values.paddocks if name in own}
+        settings = Settings(
+            today=str(day_text(today)),
+            rain_day_ends=self._rain_day_ends,
+            errors=errors_of_card(probes, quantity.column, self.parameters),
+            north=self.is_north,
+            soil=soil,
+            paddocks={name: numbers for name, numbers in limits.items() if numbers},
+            learn=self.settings.learn_limits and quantity is SOIL_MOISTURE,
+            limits_required=False,
+            look_ahead=True,
+        )
+        return estimate_daily(values, weather, self.parameters, settings)
+
+    @property
+    def _rain_day_ends(self) -> float:
+        weather = self.gateway.weather
+        if weather.rain_day_ends is not None:
+            return weather.rain_day_ends
+        if weather.service is None:
+            return 24.0
+        from ...prepare.weather_services import service_named
+
+        return service_named(weather.service).rain_day_ends
+
+    def _values(self, rows: Sequence[tuple[Any, ...]], quantity: Quantity) -> Values:
+        """Return stored values of passes as the daily estimate reads them."""
+        columns = list(zip(*rows, strict=True)) if rows else [()] * 8
+        names, code = np.unique(np.asarray(columns[0], np.str_), return_inverse=True)
+        acquired = np.asarray(columns[1], np.int64)
+        distinct, at = np.unique(acquired, return_inverse=True)
+        wall = np.asarray([self._local(int(seconds)) for seconds in distinct], np.int64)
+        # a table that gives a date alone is stored as midnight, UTC
+        by_day = distinct % DAY_S == 0
+        day = np.where(by_day, distinct, wall) // DAY_S
+        hour = np.where(by_day, np.nan, wall % DAY_S / 3600)
+        masks = {text: flags.mask_of(text) for text in set(columns[5])}
+        value, lower, upper = (np.asarray(columns[i], np.float64) for i in (2, 3, 4))
+        return Values(
+            "the store",
+            quantity.column,
+            tuple(names.tolist()),
+            code.astype(np.int64),
+            day[at].astype(np.int64),
+            hour[at],
+            number_passes(acquired.astype("datetime64[s]")),
+            value,
+            lower,
+            upper,
+            np.asarray([masks[text] for text in columns[5]], np.int64),
+            any(columns[6]),
+        )
+
+    def _weather(self, days: Sequence[RainDay], names: Sequence[str], today: int) -> Weather | None:
+        """Return the rain of each paddock: its own where there is some, else the farm's."""
+        places: dict[str, list[RainDay]] = {}
+        for one in days:
+            # a forecast is not a measurement, also when its day has passed
+            if one.rain_mm is not None and (one.day > today or one.issued >= one.day):
+                places.setdefault(one.place, []).append(one)
+        if not places:
+            return None
+        first = min(one.day for some in places.values() for one in some)
+        last = max(one.day for some in places.values() for one in some)
+
+        def series(base: Series | None, some: Sequence[RainDay]) -> Series:
+            rain = np.full(last - first + 1, np.nan) if base is None else base.rain_mm.copy()
+            for one in some:
+                rain[one.day - first] = one.rain_mm
+            return Series(first, rain, np.full(len(rain), np.nan))
+
+        farm = series(None, places.pop("", ()))
+        own = {name: series(farm, places[name]) for name in names if name in places}
+        if not own:
+            return Weather("the store", "", {"": farm})
+        return Weather("the store", "site", {name: own.get(name, farm) for name in names})
+
+    # -- rows ------------------------------------------------------------------------------
+
+    def _thresholds(self, made: Daily) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Return the threshold of each paddock (N,) in the unit of the value, NaN without one."""
+        common = self.settings.threshold
+        found = np.full(len(made.values.paddocks), np.nan if common is None else common)
+        if made.water is not None:
+            water = made.water
+            percent = water.refill_percent / 100
+            limit = water.wilting_point + percent * (water.field_capacity - water.wilting_point)
+            found = np.where(np.isnan(limit), found, limit)
+        for i, name in enumerate(made.values.paddocks):
+            found[i] = self.water.get(name, {}).get("threshold", found[i])
+        return found
+
+    def _days_left(self, made: Daily) -> list[float | None]:
+        """Return the days until the threshold of each paddock (N,)."""
+        if made.ahead is None:
+            return [None] * len(made.values.paddocks)
+        return _or_none(days_until(made.ahead, self._thresholds(made)))
+
+    def _rows(self, made: Daily, since: int, quantity: Quantity) -> list[DailyValue]:
+        """Return the rows from a day on, revision 0."""
+        columns = daily_columns(made, since, ranked=False)
+        name = quantity.column
+        place = {paddock: i for i, paddock in enumerate(made.values.paddocks)}
+        threshold = _or_none(self._thresholds(made).round(5))
+        count = len(columns["site"])
+
+        def numbers(key: str) -> list[float | None]:
+            return _or_none(columns[key]) if key in columns else [None] * count
+
+        days = np.asarray(columns["date"], "datetime64[D]").astype(np.int64).tolist()
+        value, lower, upper = (numbers(f"{name}{end}") for end in ("", "_lower", "_upper"))
+        weight, age, passed = map(numbers, ("radar_weight", "pass_age_days", f"pass_{name}"))
+        rain, available, refill = map(numbers, ("rain_mm", "available_percent", "refill_mm"))
+        return [
+            DailyValue(
+                paddock=site,
+                day=days[i],
+                revision=0,
+                quantity=quantity.name,
+                value=value[i],
+                lower=lower[i],
+                upper=upper[i],
+                weight=weight[i],
+                pass_age=age[i],
+                pass_value=passed[i],
+                rain_mm=rain[i],
+                available_percent=available[i],
+                refill_mm=refill[i],
+                threshold=threshold[place[site]],
+                flags=columns["flags"][i],
+                simulated=int(made.simulated),
+            )
+            for i, site in enumerate(columns["site"].tolist())
+        ]
+
+
+def rain_changes(store: Store, rain: RainRows) -> bool:
+    """Return True if the rain of a file differs from the stored."""
+    low = min(one.day for one in rain.days)
+    before = {(one.place, one.day): one for one in rain_since(store, low)}
+    return any(differs(before.get((one.place, one.day)), one) for one in rain.days)
+
+
+def store_rain(store: Store, rain: RainRows, item: Archived) -> None:
+    """Store the rain of an arrival; of one place and day the later arrival counts."""
+    with store.transaction():
+        put_rain(store, rain.days)
+        times = [one.day * DAY_S for one in rain.days]
+        store.put_arrival(item.number, item.digest, item.name, "rain", times)
+
+
+def _year(day: int) -> int:
+    return int(str(np.datetime64(day, "D"))[:4])
+
+
+def _year_ends(before: int | None, today: int) -> list[int]:
+    """Return the days of the updates from the last one to today: each end of a year, and today.
+
+    The window starts with a year, so a day has the same value whichever update computes it.
+    """
+    if before is None:
+        return [today]
+    ends = [
+        int(np.datetime64(f"{year}-12-31", "D").astype(np.int64))
+        for year in range(_year(before), _year(today))
+    ]
+    return [*(end for end in ends if end > before), today]
+
+
+def _numbers(water: PaddockWater) -> dict[str, float]:
+    names = (*COLUMNS, "threshold")
+    return {name: getattr(water, name) for name in names if getattr(water, name) is not None}
+
+
+def _limits(numbers: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in numbers.items() if name in COLUMNS}
+
+
+def _or_none(numbers: Any) -> list[float | None]:
+    """Return (R,) numbers as a list with None in place of NaN."""
+    return [None if number != number else number for number in np.asarray(numbers).tolist()]
+
+
+def _same(last: DailyValue | None, one: DailyValue) -> bool:
+    """Return True if two values of a day say the same."""
+    if last is None:
+        return False
+    pairs = ((last.value, one.value), (last.lower, one.lower), (last.upper, one.upper))
+    close = all(a == b or (a is not None and b is not None and abs(a - b) < SAME) for a, b in pairs)
+    exact = ("quantity", "pass_age", "pass_value", "rain_mm", "threshold", "flags", "simulated")
+    return close and all(getattr(last, name) == getattr(one, name) for name in exact)
