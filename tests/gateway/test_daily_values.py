@@ -1,0 +1,347 @@
+"""Rain in, daily values out: files, posts, revisions, gaps, clocks and restores."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_gateways import DAY, Events, columns_of, drop, made_gateway, made_model, scanned
+from starlette.testclient import TestClient
+
+from kgsm_infer.base.errors import DataError, UsageError
+from kgsm_infer.daily.daily import Settings, estimate_daily
+from kgsm_infer.daily.parameters import read_parameters
+from kgsm_infer.daily.values import Values
+from kgsm_infer.gateway.config import read_gateway
+from kgsm_infer.gateway.farm import load_paddocks
+from kgsm_infer.gateway.http.api import Api
+from kgsm_infer.gateway.records import day_of
+from kgsm_infer.gateway.service import clock
+from kgsm_infer.gateway.store import daily_rows
+from kgsm_infer.gateway.store.database import Store
+from kgsm_infer.tables.weather import read_weather
+
+FIRST = int(np.datetime64("2024-01-01", "D").astype(int))
+WATER = "wilting_point = 0.1\nfield_capacity = 0.35\nroot_depth_mm = 500\nrefill_percent = 50\n"
+
+
+def rain_columns(first, rain, site=None):
+    """A weather file of days from ``first`` (days after 2024-01-01) on; None is an empty cell."""
+    dates = [str(np.datetime64("2024-01-01") + first + i) for i in range(len(rain))]
+    columns = {"date": dates, "rain_mm": ["" if mm is None else mm for mm in rain]}
+    return columns if site is None else {"site": [site] * len(rain), **columns}
+
+
+@pytest.fixture
+def today(monkeypatch):
+    """Set the date of the clock, days after 2024-01-01."""
+
+    def set_clock(day, hour=12.0):
+        now = (FIRST + day) * DAY + hour * 3600
+        monkeypatch.setattr(clock.time, "time", lambda: now)
+
+    monkeypatch.setattr(clock, "RELEASED", np.datetime64("2023-01-01", "s"))
+    set_clock(13)
+    return set_clock
+
+
+def farm(folder, text="[daily]\n", **made):
+    return made_gateway(folder, text, model=made_model(folder / "m"), **made)
+
+
+def days_of(gateway, paddock="p0", revisions=False):
+    with Store(gateway.database, read_only=True) as store:
+        return daily_rows.daily_of(store, paddock, 0, 10_000, revisions)
+
+
+def everything(gateway):
+    """All rows of rain and daily values."""
+    with Store(gateway.database, read_only=True) as store:
+        return {
+            name: store.db.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall()
+            for name in ("rain", "daily", "outlook", "daily_now", "alert")
+        }
+
+
+def test_a_rain_file_becomes_daily_values(tmp_path, today):
+    gateway = farm(tmp_path, f"[daily]\n{WATER}")
+    for day in (0, 6, 12):
+        drop(gateway, columns_of(day), f"{day}.csv")
+    scanned(gateway)
+    rain = [float(i % 5 == 0) * 8 for i in range(74)]
+    drop(gateway, rain_columns(-60, rain), "rain.csv")
+    log = scanned(gateway)
+    assert log.named("rain_stored")[0]["days"] == 74
+    found = days_of(gateway)
+    assert [one.day - FIRST for one in found] == list(range(14))
+    assert found[-1].pass_age == 1.0
+    assert [one.pass_value is not None for one in found] == [d in (0, 6, 12) for d in range(14)]
+    # the library on the same numbers
+    with Store(gateway.database, read_only=True) as store:
+        passes = sorted(store.current().values(), key=lambda one: (one.paddock, one.acquired))
+    names = sorted({one.paddock for one in passes})
+    day = np.asarray([one.acquired // DAY for one in passes])
+    values = Values(
+        "test", "sm", tuple(names), np.asarray([names.index(one.paddock) for one in passes]),
+        day, np.full(len(day), np.nan), np.unique(day, return_inverse=True)[1],
+        *(np.asarray([getattr(one, name) for one in passes]) for name in
+          ("sm", "sm_lower", "sm_upper")),
+        np.zeros(len(day), np.int64),
+    )  # fmt: skip
+    archived = next(path for path in gateway.archive.glob("*.csv") if b"rain" in path.read_bytes())
+    made = estimate_daily(
+        values, read_weather(archived), read_parameters("oznet"), Settings(today="2024-01-14")
+    )
+    expected = made.mean[FIRST - made.forcing.period.first :, 0]
+    assert [one.value for one in found] == pytest.approx(expected, abs=1e-5)
+    share = 100 * (found[-1].value - 0.1) / 0.25
+    assert found[-1].available_percent == pytest.approx(np.clip(share, 0, 100), abs=0.05)
+    assert found[-1].refill_mm == pytest.approx(max(0, (0.35 - found[-1].value) * 500), abs=0.06)
+    assert found[-1].threshold == pytest.approx(0.225)
+
+
+def test_a_lost_database_is_the_same_again(tmp_path, today):
+    gateway = farm(tmp_path)
+    drop(gateway, columns_of(0), "0.csv")
+    today(1)
+    scanned(gateway)
+    drop(gateway, rain_columns(-20, [3.0] * 22), "a.csv")
+    scanned(gateway)
+    for day, name in ((6, "6.csv"), (12, "12.csv")):
+        today(day + 1)
+        drop(gateway, columns_of(day), name)
+        scanned(gateway)
+    drop(gateway, rain_columns(2, [0.0, None, 9.0, 1.0] + [0.5] * 10), "b.csv")  # a revision
+    drop(gateway, rain_columns(4, [2.0] * 3, "p1"), "c.csv")  # of one paddock
+    scanned(gateway)
+    today(14)
+    scanned(gateway)
+    before = everything(gateway)
+    assert max(row[2] for row in before["daily"]) > 1
+    for path in gateway.state.glob("gateway.db*"):
+        path.unlink()
+    for path in gateway.backups.glob("*"):
+        path.unlink()
+    scanned(gateway)
+    assert everything(gateway) == before
+
+
+def test_the_later_file_counts_and_missing_is_never_zero(tmp_path, today):
+    gateway = farm(tmp_path)
+    drop(gateway, columns_of(0), "0.csv")
+    drop(gateway, rain_columns(-100, [0.0] * 114), "dry.csv")
+    scanned(gateway)
+    dry = days_of(gateway)
+    drop(gateway, rain_columns(8, [20.0]), "late.csv")
+    scanned(gateway)
+    wet = days_of(gateway)
+    assert [one.revision for one in wet] == [1] * 8 + [2] * 6  # from the revised day on
+    assert wet[8].value > dry[8].value
+    drop(gateway, rain_columns(8, [None]), "withdrawn.csv")
+    scanned(gateway)
+    unknown = days_of(gateway)
+    assert unknown[8].rain_mm is None
+    assert "rain_missing" in unknown[8].flags
+    assert "rain_missing" not in dry[8].flags
+    assert unknown[8].upper - unknown[8].lower > dry[8].upper - dry[8].lower
+    assert dry[8].value < unknown[8].value < wet[8].value
+    events = scanned(gateway)
+    assert not events.named("days_updated")
+    drop(gateway, rain_columns(8, [None]), "withdrawn.csv")
+    assert scanned(gateway).named("seen_before")
+
+
+def test_without_rain_a_gap_widens_the_interval(tmp_path, today):
+    gateway = farm(tmp_path)
+    drop(gateway, columns_of(0), "0.csv")
+    today(30)
+    scanned(gateway)
+    found = days_of(gateway)
+    width = np.asarray([one.upper - one.lower for one in found])
+    assert len(found) == 31
+    assert width[30] > width[3] > width[0]
+    assert all(one.rain_mm is None and "rain_missing" in one.flags for one in found)
+    # no rain and no [daily]: no daily values
+    other = farm(tmp_path / "other", "")
+    drop(other, columns_of(0), "0.csv")
+    scanned(other)
+    assert days_of(other) == []
+
+
+def test_forecasts_are_an_outlook_and_never_become_measurements(tmp_path, today):
+    gateway = farm(tmp_path)
+    drop(gateway, columns_of(12), "12.csv")
+    today(13)
+    drop(gateway, rain_columns(-60, [1.0] * 74 + [30.0] * 10), "rain.csv")
+    scanned(gateway)
+    with Store(gateway.database, read_only=True) as store:
+        outlook = daily_rows.outlook_of(store, ["p0"])
+    assert [one.day - FIRST for one in outlook] == list(range(14, 21))
+    assert all("forecast" in one.flags for one in outlook)
+    width = [one.upper - one.lower for one in outlook]
+    assert width == sorted(width)
+    today(15)
+    scanned(gateway)
+    found = {one.day - FIRST: one for one in days_of(gateway)}
+    assert found[13].rain_mm == 1.0
+    assert found[14].rain_mm is None and found[15].rain_mm is None  # were forecast only
+    drop(gateway, rain_columns(14, [4.0]), "measured.csv")
+    scanned(gateway)
+    found = {one.day - FIRST: one for one in days_of(gateway)}
+    assert found[14].rain_mm == 4.0
+    assert found[15].rain_mm is None
+
+
+@pytest.mark.parametrize("jump", [-20_000, 3000, 20])
+def test_a_clock_that_jumps_changes_no_day(tmp_path, today, jump):
+    gateway, straight = farm(tmp_path / "a"), farm(tmp_path / "b")
+    for one in (gateway, straight):
+        today(13)
+        for day in (0, 6, 12):
+            drop(one, columns_of(day), f"{day}.csv")
+        drop(one, rain_columns(-60, [2.0] * 74), "rain.csv")
+        scanned(one)
+    today(13 + jump)
+    scanned(gateway)
+    found = days_of(gateway)
+    if abs(jump) > 60:  # the values end with the data
+        assert found[-1].day - FIRST == 13
+    else:  # as if the days had passed: without rain, so the interval grows
+        assert found[-1].day - FIRST == 33
+        assert found[-1].upper - found[-1].lower > found[13].upper - found[13].lower
+    for one in (gateway, straight):
+        today(14)
+        scanned(one)
+    assert days_of(gateway)[-1].day - FIRST == 14  # later days are not shown
+    for one in (gateway, straight):
+        today(15)
+        drop(one, rain_columns(14, [5.0, 1.0]), "more.csv")
+        scanned(one)
+    newest = [[replace(v, revision=0) for v in days_of(one)] for one in (gateway, straight)]
+    assert newest[0] == newest[1]
+
+
+def test_several_days_at_once_are_as_day_by_day(tmp_path, today):
+    found = []
+    for name, steps in (("a", [375]), ("b", range(364, 376))):  # 2024 has 366 days
+        gateway = farm(tmp_path / name)
+        today(363)
+        for day in (0, 350, 356, 362):
+            drop(gateway, columns_of(day), f"{day}.csv")
+        drop(gateway, rain_columns(-60, [2.0] * 424), "rain.csv")
+        scanned(gateway)
+        for step in steps:
+            today(step)
+            scanned(gateway)
+        found.append(everything(gateway)["daily"])
+    assert found[0] == found[1]
+
+
+def test_one_event_when_a_threshold_is_crossed(tmp_path, today):
+    gateway = farm(tmp_path, "[daily.paddocks.p0]\nthreshold = 0.2\n")
+    drop(gateway, columns_of(0), "0.csv")
+    drop(gateway, rain_columns(-60, [30.0] * 74), "wet.csv")
+    crossings = []
+    for day in range(14, 40):
+        log = scanned(gateway)
+        crossings += [one["crossings"] for one in log.named("days_updated")]
+        today(day)
+        drop(gateway, rain_columns(day, [0.0]), f"{day}.csv")
+    below = [one.value < 0.2 for one in days_of(gateway)]
+    assert not below[13] and below[-1]
+    assert sum(crossings) == 1
+    with Store(gateway.database, read_only=True) as store:
+        (alert,) = daily_rows.alerts(store)
+        assert daily_rows.days_left(store)["p0"] == 0
+        assert daily_rows.days_left(store)["p1"] is None
+    assert alert.paddock == "p0" and alert.unsent and alert.threshold == 0.2
+    assert alert.day - FIRST == below.index(True)
+
+
+def test_rain_is_posted_and_read_back(tmp_path, today):
+    gateway = farm(tmp_path, paddocks=4)
+    drop(gateway, columns_of(12), "12.csv")
+    scanned(gateway)
+    with TestClient(Api(gateway, load_paddocks(gateway), Events()).application()) as client:
+        check_posts(gateway, client)
+
+
+def check_posts(gateway, client):
+    rain = [{"date": "2024-01-13", "rain_mm": 4.0}, {"date": "2024-01-14", "rain_mm": None},
+            {"date": "2024-01-13", "rain_mm": 9.0, "paddock": "p2"}]  # fmt: skip
+    assert client.post("/v1/rain", json={"rain": rain}).json() == {"days": 3}
+    table = "date,rain_mm\n2024-01-12,1.5\n"
+    sent = client.post("/v1/rain", content=table, headers={"content-type": "text/csv"})
+    assert (sent.status_code, sent.json()) == (202, {"days": 1})
+    scanned(gateway)
+    answer = client.get("/v1/daily").json()["values"]
+    assert [one["paddock"] for one in answer] == ["p0", "p1", "p2", "p3"]
+    assert {one["date"] for one in answer} == {"2024-01-14"}
+    series = client.get("/v1/daily?paddock=p2&since=2024-01-13").json()["values"]
+    assert [one["rain_mm"] for one in series] == [9.0, None]
+    assert [one["rain_mm"] for one in client.get("/v1/daily?paddock=p0").json()["values"]] == [
+        4.0, None,
+    ]  # fmt: skip
+    lines = client.get("/v1/daily.csv?paddock=p2").text.splitlines()
+    assert lines[0].startswith("paddock,date,revision,quantity,unit,sm,sm_lower,sm_upper,")
+    assert len(lines) == 3
+    for wrong in (
+        {"rain": [{"date": "2024-01-13", "rain_mm": -1}]},
+        {"rain": [{"date": "13.1.2024", "rain_mm": 1}]},
+        {"rain": [{"date": "2024-01-13", "rain_mm": 1, "paddock": "elsewhere"}]},
+        {"rain": [{"date": "2024-01-13", "rain_mm": 1}, {"date": "2024-01-13", "rain_mm": 2}]},
+        {"rain": []},
+    ):
+        assert client.post("/v1/rain", json=wrong).status_code == 422
+    table = "site,date,vh_db\np0,2024-01-12,-15\n"
+    sent = client.post("/v1/rain", content=table, headers={"content-type": "text/csv"})
+    assert sent.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        (rain_columns(0, [-3.0]), "rain_mm"),
+        (rain_columns(0, ["wet"]), "rain_mm"),
+        ({"date": ["2024-01-01", "2024-01-01"], "rain_mm": [1, 2]}, "twice"),
+        ({"date": ["2024-01-01T06:00"], "rain_mm": [1]}, "is not a day"),
+        (rain_columns(40, [1.0]), "days ahead"),
+        (rain_columns(0, [1.0], "elsewhere"), "none of its sites"),
+        ({"cell": ["a"], **rain_columns(0, [1.0])}, "cell"),
+    ],
+)
+def test_a_wrong_rain_file_goes_to_quarantine(tmp_path, today, columns, why):
+    gateway = farm(tmp_path, paddocks=4)
+    drop(gateway, columns, "rain.csv")
+    (event,) = scanned(gateway).named("quarantined")
+    assert why in event["reason"]
+    with Store(gateway.database, read_only=True) as store:
+        assert daily_rows.rain_since(store, 0) == []
+
+
+def test_limits_come_from_outlines_and_wrong_ones_stop_the_start(tmp_path, today):
+    import json
+
+    gateway = farm(tmp_path, "[daily]\n[daily.paddocks.p1]\nfield_capacity = 0.4\n", paddocks=4)
+    shapes = json.loads(gateway.outlines.read_text())
+    shapes["features"][1]["properties"] |= {"wilting_point": 0.12, "field_capacity": 0.3}
+    gateway.outlines.write_text(json.dumps(shapes))
+    drop(gateway, columns_of(12), "12.csv")
+    scanned(gateway)
+    one = days_of(gateway, "p1")[-1]
+    share = 100 * (one.value - 0.12) / (0.4 - 0.12)
+    assert one.available_percent == pytest.approx(np.clip(share, 0, 100), abs=0.05)
+    assert days_of(gateway, "p0")[-1].available_percent is None
+    shapes["features"][1]["properties"]["wilting_point"] = 12
+    gateway.outlines.write_text(json.dumps(shapes))
+    with pytest.raises(DataError, match="wilting_point"):
+        scanned(gateway)
+    with pytest.raises(UsageError, match="refill_percent"):
+        read_gateway(farm(tmp_path / "b", "[daily]\nrefill_percent = 150\n").source)
+
+
+def test_dates_are_written_as_iso():
+    assert day_of(FIRST) == "2024-01-01"
+    assert time.gmtime(FIRST * DAY)[:3] == (2024, 1, 1)
