@@ -1,5 +1,5 @@
 /* Separated text: lines into cells, cells into numbers, dates and codes, and numbers into text.
- * kgsm.h is the manual. What a kernel cannot do exactly it reports as irregular. */
+ * kgsm.h is the manual. A cell that a kernel cannot convert exactly is reported as irregular. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -328,7 +328,7 @@ static int shortest(float value, int exponent, double *s, int *scale) {
     return found;
 }
 
-/* Characters written, 0 for what is irregular: beyond 2e-4 .. 1e6, or a power of two. */
+/* Number of characters written; 0 for irregular values: outside 2e-4 .. 1e6, or a power of two. */
 static size_t write_float(float value, char *to) {
     char *at = to;
     uint32_t bits;

@@ -3,8 +3,9 @@
  *     distance[i] = min over j of sqrt(sum over k of (x_ik - p_jk)**2)
  *
  * A lane is a training point. The sum runs over the channels in order, one fused step at a
- * time; where the points do not fill the last vector, it starts early and takes some twice,
- * which a minimum does not mind. A NaN in x makes every sum NaN, and vf_min lets it through. */
+ * time. Where the points do not fill the last vector, it starts early and reads some points
+ * twice, which does not change the minimum.
+ * A NaN in x makes every sum NaN, which vf_min keeps. */
 #include "kernels.h"
 #include "vec.h"
 
@@ -12,7 +13,7 @@
 
 #define KGSM_NEAREST_ROWS 6
 
-/* KGSM_LANES points from `first` on, of fewer than that the last one again; one channel. */
+/* KGSM_LANES points from `first` on, one channel; the last point is repeated to fill a vector. */
 KGSM_INLINE vf some_points(const float *channel, size_t count, size_t first) {
     if (count >= KGSM_LANES) return vf_load(channel + first);
     float filled[KGSM_LANES];

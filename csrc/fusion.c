@@ -34,7 +34,7 @@ size_t kgsm_fusion_scratch_floats(const kgsm_fusion *fusion) {
     return fusion && is_sound(fusion) ? kgsm_kernels_chosen()->fusion_scratch(fusion) : 0;
 }
 
-/* x - y as a float and what that leaves of it, exactly (Knuth's two-sum). */
+/* x - y as a float and its exact remainder (Knuth's two-sum). */
 static float difference(float x, float y, float *rest) {
     const float d = x - y, back = d - x;
     *rest = (x - (d - back)) - (y + back);

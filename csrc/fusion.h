@@ -1,4 +1,4 @@
-/* What fusion.c lays out and fusion_body.h reads: planes of numbers for one block of rows.
+/* Planes of numbers for one block of rows, made by fusion.c and read by fusion_body.h.
  *
  * Every line begins with `radius` columns that are missing and ends with more of them, so
  * that a window, or a vector of windows, is never cut at the left or right. */
@@ -35,7 +35,7 @@ static inline size_t kgsm_fusion_groups(const kgsm_fusion *fusion) {
     return (fusion->columns + KGSM_FUSION_MOST_LANES - 1) / KGSM_FUSION_MOST_LANES;
 }
 
-/* An odd number of cache lines: the lines of a window do not compete for the same ones. */
+/* An odd number of cache lines, so that the rows of a window fall in different sets. */
 static inline size_t kgsm_fusion_stride(const kgsm_fusion *fusion) {
     const size_t floats = (kgsm_fusion_groups(fusion) - 1) * KGSM_FUSION_MOST_LANES +
                           kgsm_fusion_across(fusion->radius);
@@ -67,7 +67,7 @@ static inline fusion_planes kgsm_fusion_planes(const kgsm_fusion *fusion, float 
     };
 }
 
-/* Whether day's own gaps touch a window of the targets of the vector that begins at (row, x). */
+/* True where a gap of this day touches a window of the vector of targets at (row, x). */
 static inline int kgsm_fusion_has_gap(const fusion_planes *planes, size_t day, size_t row,
                                       size_t x) {
     const size_t top = row > planes->radius ? row - planes->radius : 0;

@@ -4,7 +4,7 @@
  * together, one offset at a time, so each sum has one order whatever the tier, the place and
  * the size of a block.
  *
- * What keeps float32 as good as float64 here: F - C is exact, or held in two parts, and so is
+ * float32 is as accurate as float64 here: F - C is exact, or kept in two parts, and so is
  * the bias b. Candidates whose unbiased fine and coarse values almost agree carry nearly all
  * the weight, and (F - C) + b is then the small rest of two large numbers. Sums run in
  * float32 over KGSM_CHUNK candidates and in float64 beyond. A weight costs one division:
@@ -24,7 +24,7 @@
 
 /* The window of one vector of targets: planes from its top left corner on. */
 typedef struct {
-    const float *fine1; /* its own: a day with gaps has a copy, with NaN where the gaps are */
+    const float *fine1; /* of one day: a day with gaps has a copy, with NaN in the gaps */
     size_t fine1_stride;
     const float *fine2, *less[2], *low[2], *plus[2], *between, *distance;
     size_t stride;
@@ -33,7 +33,7 @@ typedef struct {
     size_t target1;    /* the same in fine1 */
 } fusion_window;
 
-/* What the pair alone gives, for as many targets as there are lanes. */
+/* Results that depend on the pair only, for one vector of targets. */
 typedef struct {
     double similar[KGSM_LANES], weight[KGSM_LANES], between[KGSM_LANES]; /* |Q|, sum w, sum w (C1 - C2) */
     double bias[2][KGSM_LANES], gain[KGSM_LANES];                        /* b_k, V */
@@ -77,7 +77,7 @@ static double slope(double n, double x, double y, double xx, double xy, double y
     return sxx > 1e-5 * xx && significant && v >= 0 && v <= 5 ? v : 1;
 }
 
-/* Sums over Q of both days for V, of values with the first target's taken off. */
+/* Sums over Q of both days for V, of values less those of the first target. */
 KGSM_INLINE void regress(const fusion_window *at, const char *mask, fusion_pair *pair) {
     const float *fine[2] = {at->fine1, at->fine2};
     const size_t stride[2] = {at->fine1_stride, at->stride};
@@ -114,7 +114,7 @@ KGSM_INLINE void regress(const fusion_window *at, const char *mask, fusion_pair 
                               sums[3][i], sums[4][i]);
 }
 
-/* Q: which candidates are similar to the target in both fine images, and b over them. */
+/* Q: the candidates similar to the target in both fine images, and b over them. */
 KGSM_INLINE void find_similar(const int low, const fusion_window *given, const vf bound[4],
                               char *mask, fusion_pair *pair) {
     const fusion_window own = *given, *at = &own; /* no store can change it */
@@ -228,7 +228,7 @@ KGSM_INLINE void weighted_sums(const int days, const fusion_window *at, const fl
     for (int k = 0; k < days; k++) vd_store(sums[k], total[k]);
 }
 
-/* sum w (x - from) over the window: of values that are all alike the digits are kept. */
+/* sum w (x - from) over the window: keeps the digits of values that are all alike. */
 static void weighted_apart(const fusion_window *at, const float *weights, const float *plane,
                            size_t stride, vf from, double *sums) {
     vd sum = {0};
@@ -401,7 +401,7 @@ static void pair_at(const fusion_work *work, const fusion_window *at, size_t col
         fuse_pair(0, work->fusion->rule, at, bound, work->mask, work->weights, work->columns, pair);
 }
 
-/* A day with a gap in the window has its own valid pixels, hence its own Q, b and w. */
+/* A day with a gap in the window has other valid pixels, hence another Q, b and w. */
 static void day_with_gaps(const fusion_work *work, const fusion_window *shared, size_t columns,
                           size_t x, size_t lanes, const double *sigma, const float *change,
                           float *out) {

@@ -1,13 +1,13 @@
-/* The seam between the public functions (kgsm.c) and the loops that do the work.
+/* Interface between the public functions (kgsm.c) and the loops.
  *
  * kgsm.c checks the arguments, turns parameters into float32 once, and calls the loops
- * through one table per tier. Loops see only valid arguments.
+ * through one table per tier. Loops receive valid arguments only.
  *
- * How a tier joins: one file, tier_NAME.c, says how many lanes it has and which instructions
- * it may use, includes the bodies (wcm_body.h, lstm_body.h, domain_body.h, fusion_body.h), defines
- * `const kgsm_kernels kgsm_kernels_NAME`; an entry it has no better loop for names the
- * portable function. kgsm.c offers it where the CPU has the instructions.
- * The same tests judge every tier. */
+ * To add a tier, write tier_NAME.c. It sets the number of lanes and the instruction set, includes
+ * the bodies (wcm_body.h, lstm_body.h, domain_body.h, fusion_body.h) and defines
+ * `const kgsm_kernels kgsm_kernels_NAME`. An entry without a faster loop names the portable
+ * function. kgsm.c offers the tier on CPUs with these instructions. Every tier passes the same
+ * tests. */
 #ifndef KGSM_KERNELS_H
 #define KGSM_KERNELS_H
 
@@ -17,7 +17,7 @@ typedef struct {
     float low, high;
 } range_f32;
 
-/* kgsm_wcm in float32, with what does not change over the loop worked out. */
+/* kgsm_wcm in float32, with the constants of the loop computed. */
 typedef struct {
     float a, two_b, e, stem_kg_m2;
     int foliage;   /* vegetation is NDVI */
@@ -58,7 +58,7 @@ typedef struct {
 /* kgsm.c: the table of the tier in use */
 const kgsm_kernels *kgsm_kernels_chosen(void);
 
-/* GNU C on the processors that have more than the baseline; elsewhere portable is all. */
+/* GNU C on processors with vector tiers; elsewhere only the portable tier is built. */
 #if defined(__GNUC__) && defined(__x86_64__)
 #define KGSM_X86
 #elif defined(__GNUC__) && defined(__aarch64__)
@@ -74,7 +74,7 @@ extern const kgsm_kernels kgsm_kernels_avx512; /* tier_avx512.c */
 extern const kgsm_kernels kgsm_kernels_neon; /* tier_neon.c */
 #endif
 
-/* portable.c; what tiers name for the rare cases they have no loop for */
+/* portable.c; tiers name these for rare cases */
 void kgsm_isolate_portable(const wcm_f32 *wcm, size_t n, const float *sigma0_db,
                            const float *vegetation, const float *angle_deg, float *soil_db,
                            float *soil_fraction, uint16_t *flags);
@@ -82,13 +82,13 @@ void kgsm_screen_portable(range_f32 limits, size_t n, const float *sigma0_db,
                           float *screened_db, uint16_t *flags);
 void kgsm_invert_portable(float c_db, float d_db, size_t n, const float *soil_db, float *sm);
 
-/* pack.c; named here because the portable table (portable.c) points to it */
+/* pack.c; the portable table (portable.c) points to it */
 void kgsm_pack_portable(const kgsm_layout *layout, size_t n, const int64_t *rows,
                         const float *channel_db, const uint16_t *step_flags,
                         const double *day, const float *dynamic, const float *statics,
                         float *tile, uint16_t *window_flags);
 
-/* readout.c; a few numbers a window, no tier has a better loop */
+/* readout.c; a few numbers per window, the same loop in every tier */
 void kgsm_readout_portable(const kgsm_head *head, size_t n, const float *tile, float *sm);
 
 #endif

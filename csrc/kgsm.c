@@ -25,7 +25,7 @@ static size_t tiers(const kgsm_kernels *found[4]) {
     return n;
 }
 
-/* The one thing the core remembers. It starts as the tables that are always right. */
+/* The only state of the core: the kernels of the chosen tier, portable at first. */
 static const kgsm_kernels *chosen = &kgsm_kernels_portable;
 
 const kgsm_kernels *kgsm_kernels_chosen(void) { return chosen; }
@@ -158,7 +158,7 @@ int kgsm_invert(double c_db, double d_db, size_t n, const float *soil_db, float 
     return KGSM_OK;
 }
 
-/* a * b, or SIZE_MAX where that does not fit: larger than any array. */
+/* a * b, or SIZE_MAX on overflow: larger than any array. */
 static size_t product(size_t a, size_t b) { return b && a > SIZE_MAX / b ? SIZE_MAX : a * b; }
 
 int kgsm_pack(const kgsm_layout *layout, size_t n, size_t r, const int64_t *rows,

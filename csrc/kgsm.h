@@ -1,8 +1,7 @@
-/* kgsm.h - the C core of kgsm: from radar backscatter to an LSTM's input.
+/* kgsm.h - the C core of kgsm: from radar backscatter to soil moisture.
  *
- * This header is the manual. The core is plain C11, knows no Python, allocates nothing,
- * keeps no state but the choice of a tier, and may be called from any number of threads at
- * once.
+ * This header is the manual. The core is plain C11, does not depend on Python, allocates no
+ * memory, keeps no state except the chosen tier, and may be called from any number of threads.
  *
  * Symbols (equation numbers are those of Yu, Filippi and Bishop's paper)
  *
@@ -20,14 +19,14 @@
  * Conventions
  *
  *   - Arrays are dense, in C order; shapes are written (N, T). Numbers are float32, days double.
- *     NaN is "missing" and never becomes a number. Any bit pattern is allowed in an input array.
+ *     NaN means missing and never becomes a number. Input arrays may hold any bit pattern.
  *   - Outputs must not overlap inputs or each other. A length of 0 is fine; the pointers
  *     may then be NULL.
  *   - Every function returns KGSM_OK or a negative KGSM_ERR_ code. Arguments are checked
  *     before anything is written: after an error the outputs are as they were.
- *   - An element's, and a window's, result has the same bits wherever it stands in the arrays
- *     and whatever stands beside it. Portable differs from the other tiers in the last digits;
- *     those give the same bits as each other, but for the LSTM.
+ *   - The result of an element, or of a window, has the same bits at every position of the
+ *     arrays and does not depend on its neighbours. The portable tier differs from the others in
+ *     the last digits. The others agree bit by bit, except in the LSTM.
  *   - Against float64 arithmetic on the same inputs, sigma_soil is within 1e-4 dB wherever
  *     the soil fraction is >= 0.1, inside the default limits of kgsm_infer/kernels/wcm.py with
  *     B <= 0.2; the worst found is 7.1e-5 dB in the portable tier and 4.7e-5 dB in the
@@ -49,7 +48,7 @@
 #define KGSM_API
 #endif
 
-/* Of this header; kgsm_version() says the same of the core that was linked. */
+/* Version of this header; kgsm_version() returns that of the linked core. */
 #define KGSM_VERSION "0.1.0"
 
 #ifdef __cplusplus
@@ -61,44 +60,44 @@ extern "C" {
 enum {
     KGSM_OK = 0,
     KGSM_ERR_NULL = -1,  /* a pointer is NULL although its array is not empty */
-    KGSM_ERR_PARAM = -2, /* a model parameter, limit or rule is not what it may be */
+    KGSM_ERR_PARAM = -2, /* a model parameter, limit or rule is out of its range */
     KGSM_ERR_ANGLE = -3, /* the angle rule needs angle_deg and it is NULL */
     KGSM_ERR_SHAPE = -4, /* a size of the layout is 0, or the tile is too large to address */
     KGSM_ERR_SCALE = -5, /* a mean is not finite, or an inv_std is not finite and > 0 */
     KGSM_ERR_INDEX = -6, /* a window names a row outside -1 .. R-1 */
-    KGSM_ERR_TIER = -7,  /* no tier of that name here */
-    KGSM_ERR_TEXT = -8   /* the text is irregular: read or write it another way */
+    KGSM_ERR_TIER = -7,  /* this machine has no tier of that name */
+    KGSM_ERR_TEXT = -8   /* the text is irregular: use the general path */
 };
 
-/* One line of English for a code; never NULL, never to be freed. */
+/* Return a one-line message for a code: never NULL, not to be freed. */
 KGSM_API const char *kgsm_strerror(int code);
 
-/* KGSM_VERSION as it was when the core was compiled. */
+/* Return KGSM_VERSION of the compiled core. */
 KGSM_API const char *kgsm_version(void);
 
-/* ---- tiers: the same functions on what the processor has ----------------------------- */
-/* "portable" is plain C on the C library's maths and is there everywhere; "avx2" (with FMA),
- * "avx512" (F, VL, BW, DQ) and "neon" are there where the processor is. */
+/* ---- tiers: the same functions for each instruction set ----------------------------- */
+/* "portable" is plain C with the C library's math functions and is always available. "avx2" (with
+ * FMA), "avx512" (F, VL, BW, DQ) and "neon" are available on processors that have them. */
 
-/* Choose a tier by name, or the fastest with NULL; KGSM_ERR_TIER leaves the choice as it was.
- * Until the first call it is "portable". Choose before other threads call, and prepare
- * weights (kgsm_lstm_prepare) after: their layout is the tier's. */
+/* Choose a tier by name, or the fastest with NULL. After KGSM_ERR_TIER the choice is unchanged.
+ * The initial tier is "portable". Choose it before other threads call the core and before
+ * kgsm_lstm_prepare: the layout of prepared weights depends on the tier. */
 KGSM_API int kgsm_choose_tier(const char *name);
 
 /* Name of the tier in use. */
 KGSM_API const char *kgsm_tier(void);
 
-/* Name of the i-th tier of this machine, the plainest first; NULL when there are no more. */
+/* Name of the i-th tier of this machine, slowest first; NULL past the last. */
 KGSM_API const char *kgsm_tier_name(size_t i);
 
-/* ---- flags: why there is no number, or a doubtful one ------------------------------ */
-/* One bit each, stable; the same as kgsm_infer/base/flags.py. The core sets those marked *. */
+/* ---- flags: reasons for a missing or doubtful number -------------------------------- */
+/* One stable bit each, as in kgsm_infer/base/flags.py. The core sets those marked *. */
 
 enum {
     KGSM_MISSING_INPUT = 1,      /* * an input is missing: no number */
     KGSM_INPUT_OUT_OF_RANGE = 2, /* * an input is outside its physical range: no number */
     KGSM_SOIL_SIGNAL_LOST = 4,   /* * soil fraction below the limit: no number */
-    KGSM_DENSE_VEGETATION = 8,   /* * VWC above the limit: a number, less to be trusted */
+    KGSM_DENSE_VEGETATION = 8,   /* * VWC above the limit: a less certain number */
     KGSM_FROZEN_OR_SNOW = 16,    /*   frozen or under snow: no number */
     KGSM_OUTSIDE_DOMAIN = 32,
     KGSM_SHORT_HISTORY = 64,     /* * a step of the window before its last is invalid */
@@ -107,7 +106,7 @@ enum {
     KGSM_NO_SKILL = 512,
     KGSM_VEGETATION_OLD = 1024,
     KGSM_WET_WITHOUT_RAIN = 2048,
-    /* with any of these there is no number */
+    /* the flags that leave no number */
     KGSM_NO_NUMBER = KGSM_MISSING_INPUT | KGSM_INPUT_OUT_OF_RANGE | KGSM_SOIL_SIGNAL_LOST |
                      KGSM_FROZEN_OR_SNOW
 };
@@ -117,7 +116,7 @@ enum {
 /* linear[i] = 10 ** (db[i] / 10), both (n). -inf gives 0; NaN gives NaN.
  * The vector tiers: within 1.30 ULP where the result is a normal number (worst at -344.67932);
  * portable: within 66 ULP (an error in the rounded exponent, worst at -367.26); below -379.2
- * the result is subnormal, and within one of its units. */
+ * the result is subnormal, and within 1 ULP. */
 KGSM_API int kgsm_db_to_linear(size_t n, const float *db, float *linear);
 
 /* db[i] = 10 log10(linear[i]), both (n). 0 gives -inf; below 0 and NaN give NaN.
@@ -154,9 +153,9 @@ typedef struct {
     double angle_ref_deg;     /* degrees, in (0, 90) */
     double angle_exponent;    /* finite */
     double min_soil_fraction; /* in (0, 1), also as float32; below it the signal is lost */
-    kgsm_range sigma0_db;     /* what an input can be; outside it INPUT_OUT_OF_RANGE */
+    kgsm_range sigma0_db;     /* physical range of an input; outside it INPUT_OUT_OF_RANGE */
     kgsm_range vegetation;    /* of NDVI or of V, whichever vwc_rule reads */
-    kgsm_range angle_deg;     /* looked at only where angle_deg is read */
+    kgsm_range angle_deg;     /* used only where angle_deg is read */
     double dense_vwc_kg_m2;   /* V above it: DENSE_VEGETATION; not NaN */
 } kgsm_wcm;
 
@@ -177,7 +176,7 @@ KGSM_API int kgsm_isolate(const kgsm_wcm *wcm, size_t n, const float *sigma0_db,
                           const float *vegetation, const float *angle_deg, float *soil_db,
                           float *soil_fraction, uint16_t *flags);
 
-/* The backscatter itself where no vegetation is removed (the plain LSTM): screened_db[i]
+/* Screen backscatter where no vegetation is removed (the plain LSTM): screened_db[i]
  * = sigma0_db[i], or NaN where it is outside `limits` (dB). All (n).
  * KGSM_ERR_NULL, KGSM_ERR_PARAM. */
 KGSM_API int kgsm_screen(kgsm_range limits, size_t n, const float *sigma0_db,
@@ -201,12 +200,12 @@ typedef struct {
     const float *inv_std; /* (1 + Fd + Fs + 1), 1.0f / std[i] in float32; finite, > 0 */
 } kgsm_layout;
 
-/* The input tile of n windows over r acquisitions, and the reasons.
+/* Make the input tile of n windows over r acquisitions, and the windows' flags.
  *
  *   rows            (n, T) the acquisitions of each window, oldest first; -1 is padding
  *   channel_db      (r) backscatter channel, dB
- *   step_flags      (r) flags of each acquisition so far
- *   day             (r) days on any one origin; gaps are worked out in double
+ *   step_flags      (r) flags already set for each acquisition
+ *   day             (r) days since any common origin; gaps are computed in double
  *   dynamic         (r, Fd); may be NULL if Fd is 0
  *   statics         (n, Fs), one line per window; may be NULL if Fs is 0
  *   tile            (T, n, F) out; always finite while no scaling overflows float32
@@ -214,9 +213,9 @@ typedef struct {
  *
  * A step is valid when it is no padding, its flags have no bit of KGSM_NO_NUMBER, and its
  * backscatter, dynamic auxiliaries and day are finite; otherwise its F channels are all 0.
- * Of what is not finite, NaN is MISSING_INPUT and infinite is INPUT_OUT_OF_RANGE; a
- * backscatter that step_flags already explains adds nothing. A static that is not finite
- * is 0 in the tile.
+ * A NaN input sets MISSING_INPUT, an infinite one INPUT_OUT_OF_RANGE. A backscatter that
+ * step_flags already explains sets no further flag. A static that is not finite is 0 in the
+ * tile.
  *
  * window_flags: those of the last step (MISSING_INPUT if that is padding), those of the
  * window's statics, and SHORT_HISTORY if any other step is invalid.
@@ -235,23 +234,23 @@ typedef struct {
     size_t channels; /* F, >= 1 */
     size_t hidden;   /* H, 1 .. 2**14 */
     size_t members;  /* M, 1 .. 2**10 */
-    /* channels first_static .. first_static + statics - 1 are static: worked out once for a
+    /* channels first_static .. first_static + statics - 1 are static: computed once for a
      * window, from its last valid step. They lie before the last channel, which is `valid`
      * as kgsm_pack makes it; in a step where that is 0 statics count as 0. Both 0 for none. */
     size_t first_static, statics;
 } kgsm_lstm;
 
-/* Floats that kgsm_lstm_prepare writes, and that one call of kgsm_lstm_run scribbles on, with
- * the tier in use; 0 for a shape that is not sound. */
+/* Number of floats that kgsm_lstm_prepare writes, and that one call of kgsm_lstm_run needs as
+ * scratch, with the tier in use; 0 for an invalid shape. */
 KGSM_API size_t kgsm_lstm_prepared_floats(const kgsm_lstm *lstm);
 KGSM_API size_t kgsm_lstm_scratch_floats(const kgsm_lstm *lstm);
 
-/* Lay the weights out as the tier wants them; once for a model.
+/* Lay out the weights for the tier in use, once for a model.
  *
  *   w          (M, 4 H, F) input weights      r  (M, 4 H, H) recurrent weights
  *   b          (M, 8 H) input biases, then recurrent biases
  *   head       (M, H)                         head_bias  (M)
- *   prepared   out; may be shared by threads from then on
+ *   prepared   out; threads may share it afterwards
  *
  * KGSM_ERR_NULL, KGSM_ERR_SHAPE. */
 KGSM_API int kgsm_lstm_prepare(const kgsm_lstm *lstm, const float *w, const float *r,
@@ -303,11 +302,11 @@ KGSM_API int kgsm_readout(const kgsm_head *head, size_t n, const float *tile, fl
 
 /* ---- the domain ------------------------------------------------------------------------ */
 
-/* How far each of n points lies from the nearest of `count` training points: Euclidean, in the
- * scaled channels of the target, the numerator of the dissimilarity index.
+/* Euclidean distance from each of n points to the nearest of `count` training points, in the
+ * scaled channels of the target: the numerator of the dissimilarity index.
  *
- *   x          n lines of `channels` floats, the lines `stride` floats apart (of the tile's
- *              last step its first channels are read in place)
+ *   x          n lines of `channels` floats, the lines `stride` floats apart (to read the
+ *              first channels of the tile's last step in place)
  *   points     (channels, count), count >= 1, finite
  *   distance   (n) out; NaN where a line has a NaN
  *
@@ -316,7 +315,7 @@ KGSM_API int kgsm_readout(const kgsm_head *head, size_t n, const float *tile, fl
 KGSM_API int kgsm_nearest(size_t n, size_t stride, size_t channels, const float *x,
                           size_t count, const float *points, float *distance);
 
-/* ---- fine images on days that have only coarse ones --------------------------------------- */
+/* ---- fusion: fine images on days with only a coarse image ---------------------------------- */
 
 /* Unbiased ESTARFM (Yu et al. 2023, doi 10.1016/j.rse.2023.113784): from two days with a fine
  * image F_k and a coarse one C_k, k = 1, 2, and the coarse image C_0 of a third day, that day's
@@ -337,11 +336,11 @@ KGSM_API int kgsm_nearest(size_t n, size_t stride, size_t channels, const float 
  *     fused(p) = sum_k T_k (F_k(p) + mean over valid (C_k - F_k) + m_k)
  *
  * Where an input is missing (NaN or infinite) at p, and where the result is no finite float,
- * fused(p) is NaN. Many days of one pair share Q, b and w wherever they have no gap of their
- * own in the window.
+ * fused(p) is NaN. Days of one pair share Q, b and w except where a day has an additional gap
+ * in the window.
  *
  * Against float64: within 1 ULP on surface temperatures (a difference of two of them is exact
- * in float32); tests/kernels/test_fusion.py says what holds elsewhere. */
+ * in float32); tests/kernels/test_fusion.py states the error for other quantities. */
 enum {
     KGSM_FUSION_UNBIASED = 0, /* as above */
     KGSM_FUSION_PLAIN = 1,    /* b_k = 0 and, with fewer than 6, C_k - F_k counted as 0 */
@@ -351,24 +350,24 @@ enum {
 };
 
 typedef struct {
-    size_t rows, columns; /* of the images given, each >= 1 */
+    size_t rows, columns; /* of each image, >= 1 */
     size_t days;          /* >= 1 */
     size_t radius;        /* 1 .. 1024; 25 in the paper */
-    double low, high;     /* what the quantity can be, exclusive; low <= high, may be infinite */
+    double low, high;     /* range of the quantity, exclusive; low <= high, may be infinite */
     int rule;             /* KGSM_FUSION_... */
 } kgsm_fusion;
 
-/* Floats that kgsm_fusion_prepare writes, and that one call of kgsm_fusion_run scribbles on
- * with the tier in use; 0 for a shape that is not sound. */
+/* Number of floats that kgsm_fusion_prepare writes, and that one call of kgsm_fusion_run needs as
+ * scratch, with the tier in use; 0 for an invalid shape. */
 KGSM_API size_t kgsm_fusion_prepared_floats(const kgsm_fusion *fusion);
 KGSM_API size_t kgsm_fusion_scratch_floats(const kgsm_fusion *fusion);
 
-/* Lay the images out for the windows; once for a block of rows. A block of an image holds the
- * rows wanted and `radius` more above and below, as far as the image goes.
+/* Lay out the images for the windows, once for a block of rows. A block holds the rows to be fused
+ * and up to `radius` rows above and below them, as far as the image reaches.
  *
  *   fine1, coarse1, fine2, coarse2   (rows, columns)
  *   coarse0                          (days, rows, columns)
- *   prepared                         out; may be shared by threads from then on
+ *   prepared                         out; threads may share it afterwards
  *
  * KGSM_ERR_NULL, KGSM_ERR_SHAPE, KGSM_ERR_PARAM. */
 KGSM_API int kgsm_fusion_prepare(const kgsm_fusion *fusion, const float *fine1,
@@ -389,34 +388,35 @@ KGSM_API int kgsm_fusion_run(const kgsm_fusion *fusion, const float *prepared, s
 
 /* ---- separated text ------------------------------------------------------------------------ */
 
-/* Tables as text (CSV) into columns and back. The kernels do what is frequent and exact; what is
- * not is irregular, and the caller reads or writes it another way (kgsm_infer/tables/parsing.py
- * and reading.py). A text column of n cells is a buffer of UTF-8 and ends (n): cell i is
- * buffer[ends[i - 1] .. ends[i] - 1], ends[-1] being 0. ends must ascend and not pass the size of
- * the buffer, else KGSM_ERR_INDEX. */
+/* Convert tables as text (CSV) to columns and back. The kernels handle the frequent forms exactly
+ * and report every other cell as irregular; the caller reads or writes it by the general path
+ * (kgsm_infer/tables/parsing.py and reading.py). A text column of n cells is a buffer of UTF-8 and
+ * ends (n): cell i is buffer[ends[i - 1] .. ends[i] - 1], ends[-1] being 0. ends must ascend and
+ * not pass the size of the buffer, else KGSM_ERR_INDEX. */
 
-/* The cells of whole lines, each of `width` cells.
+/* Split whole lines into cells, `width` to a line.
  *
  *   text            (size) UTF-8; every line ends in \n or \r\n
- *   most_rows       rows that begin and length have room for
+ *   most_rows       capacity of begin and length, rows
  *   rows            out, number of lines
  *   begin, length   (most_rows, width) out, bytes of each cell without blanks around it, and
  *                   without the quotes around it
  *
- * KGSM_ERR_TEXT where a line has another number of cells or none that is filled, a cell has a
+ * KGSM_ERR_TEXT where a line has another number of cells or only empty ones, a cell has a
  * quote or line end within quotes, a control character, an apostrophe first or white space beyond
  * ASCII at an end; begin and length are undefined then. KGSM_ERR_NULL, KGSM_ERR_SHAPE. */
 KGSM_API int kgsm_csv_cells(size_t size, const char *text, char separator, size_t width,
                             size_t most_rows, int64_t *rows, int64_t *begin, int64_t *length);
 
-/* The bytes of one column, cell after cell, into buffer (room); begin, length as kgsm_csv_cells
- * makes them. KGSM_ERR_NULL, KGSM_ERR_SHAPE (column >= width), KGSM_ERR_INDEX (outside the text
+/* Copy the bytes of one column, cell after cell, to buffer (room). begin, length: from
+ * kgsm_csv_cells. KGSM_ERR_NULL, KGSM_ERR_SHAPE (column >= width), KGSM_ERR_INDEX (outside the text
  * or beyond the room). */
 KGSM_API int kgsm_csv_column(size_t size, const char *text, size_t rows, size_t width,
                              size_t column, const int64_t *begin, const int64_t *length,
                              size_t room, char *buffer);
 
-/* Numbers of a text column: [+-]digits[.digits][e[+-]digits], correctly rounded to double.
+/* Parse the numbers of a text column, [+-]digits[.digits][e[+-]digits], correctly rounded to
+ * double.
  *
  *   values      (n) out; NaN for an empty cell and for an irregular one
  *   irregular   (n) out, 1 for every other cell, and for numbers of more than 19 digits or far
@@ -426,12 +426,12 @@ KGSM_API int kgsm_csv_column(size_t size, const char *text, size_t rows, size_t 
 KGSM_API int kgsm_text_floats(size_t size, const char *buffer, size_t n, const int64_t *ends,
                               double *values, uint8_t *irregular);
 
-/* Seconds since 1970 of dates YYYY-MM-DD, or with [T ]HH:MM[:SS] and perhaps Z, of the years 1900
- * to 2100; 0 and irregular = 1 for every other cell. Both (n). KGSM_ERR_NULL, KGSM_ERR_INDEX. */
+/* Parse dates to seconds since 1970: YYYY-MM-DD, or with [T ]HH:MM[:SS] and an optional Z, years
+ * 1900 to 2100; 0 and irregular = 1 for every other cell. Both (n). KGSM_ERR_NULL, KGSM_ERR_INDEX. */
 KGSM_API int kgsm_text_dates(size_t size, const char *buffer, size_t n, const int64_t *ends,
                              int64_t *seconds, uint8_t *irregular);
 
-/* Numbers from 0 for the distinct cells of a text column, in order of first appearance.
+/* Number the distinct cells of a text column from 0, in order of first appearance.
  *
  *   table    (slots) scratch; slots is a power of two above n
  *   codes    (n) out
@@ -441,10 +441,10 @@ KGSM_API int kgsm_text_dates(size_t size, const char *buffer, size_t n, const in
 KGSM_API int kgsm_text_codes(size_t size, const char *buffer, size_t n, const int64_t *ends,
                              size_t slots, int64_t *table, int64_t *codes, int64_t *count);
 
-/* Characters that kgsm_float_text writes for one number, at most. */
+/* Most characters that kgsm_float_text writes for one number. */
 #define KGSM_FLOAT_TEXT 24
 
-/* The shortest decimal text that reads back as each float, as NumPy writes it; NaN is empty.
+/* Write the shortest decimal text that reads back as each float, as NumPy does; NaN is empty.
  *
  *   buffer      (n * KGSM_FLOAT_TEXT) out          ends  (n) out
  *   irregular   (n) out, 1 and no text for numbers outside +-2e-4 .. 1e6, powers of two, and
@@ -454,13 +454,14 @@ KGSM_API int kgsm_text_codes(size_t size, const char *buffer, size_t n, const in
 KGSM_API int kgsm_float_text(size_t n, const float *values, char *buffer, int64_t *ends,
                              uint8_t *irregular);
 
-/* KGSM_OK where every cell may be written as it is: no quote, comma or control character, and no
- * sign first that a spreadsheet would run; else KGSM_ERR_TEXT. KGSM_ERR_NULL, KGSM_ERR_INDEX. */
+/* Return KGSM_OK where every cell may be written unchanged: no quote, comma or control character,
+ * and no leading sign that a spreadsheet would run as a formula; else KGSM_ERR_TEXT.
+ * KGSM_ERR_NULL, KGSM_ERR_INDEX. */
 KGSM_API int kgsm_text_is_plain(size_t size, const char *buffer, size_t n, const int64_t *ends);
 
-/* Put cell i of a column and a terminator at text[at[i]], and move at[i] behind it; for each
- * column of a table in turn. at (n), text (room). KGSM_ERR_NULL, KGSM_ERR_INDEX (nothing is
- * written where any cell has no room). */
+/* Write cell i of a column and a terminator at text[at[i]] and move at[i] past them. Call it for
+ * each column of a table in turn. at (n), text (room). KGSM_ERR_NULL, KGSM_ERR_INDEX (a cell has
+ * no room; nothing is written). */
 KGSM_API int kgsm_csv_put(size_t size, const char *buffer, size_t n, const int64_t *ends,
                           char terminator, int64_t *at, size_t room, char *text);
 

@@ -7,7 +7,7 @@
  *     C = f C + i g
  *     h = o tanh(C)
  *
- * Everything an activation needs is 2**a: sigmoid(z) = 1 / (1 + 2**a) with a = -z log2(e), and
+ * Activations are computed from 2**a: sigmoid(z) = 1 / (1 + 2**a) with a = -z log2(e), and
  * tanh(z) = (1 - 2**a) / (1 + 2**a) with a = -2 z log2(e). The factors are folded into the
  * prepared weights, so a gate leaves the product as the exponent it is needed as, and the
  * two divisions of
@@ -21,8 +21,8 @@
  * The static inputs' share of the sums is the same in every valid step of a window: it is added
  * to the bias once, and a step starts from that sum, or from the bias where it is not valid.
  *
- * A unit's sum runs over the statics, the other inputs, then h, one fused step at a time, whatever the
- * batch: a row's result has the same bits alone or among a million. */
+ * A unit's sum runs over the statics, the other inputs, then h, one fused step at a time, in every
+ * batch: a row's result has the same bits alone and among a million. */
 #include "kernels.h"
 #include "vec.h"
 
@@ -56,7 +56,7 @@ KGSM_INLINE vf exp2_clamped(vf x) {
 #endif
 }
 
-/* Where things lie in the prepared weights of one member, in floats. Hp is H rounded up to
+/* Offsets in the prepared weights of one member, in floats. Hp is H rounded up to
  * whole vectors; the units made up to fill one have weights 0, so their h stays 0.
  *
  *   panels   (Hp / LANES, F - Fs + H, GATES, LANES)   weights, scaled as above

@@ -1,6 +1,6 @@
 /* The portable kernels: plain loops over the C library's float functions, and the LSTM on
- * the compiler's own 16-byte vectors (one float where it has none). The first reference for
- * every faster tier; kgsm.h says what each must do. */
+ * the compiler's own 16-byte vectors (one float where it has none). The reference for
+ * every faster tier; kgsm.h states what each function must do. */
 #include "kernels.h"
 
 #ifdef __GNUC__
@@ -26,7 +26,7 @@ static inline float to_db(float linear) { return 10.0f * log10f(linear); }
 static inline float cos_deg(float angle_deg) { return sinf((90.0f - angle_deg) * RADIANS); }
 
 static inline float power(float x, float exponent) {
-    /* the usual exponents without powf; the same values, exact for 0 and 1 */
+    /* the common exponents without powf: the same values, exact for 0 and 1 */
     if (exponent == 0.0f) return 1.0f;
     if (exponent == 1.0f) return x;
     if (exponent == 2.0f) return x * x;
@@ -34,7 +34,7 @@ static inline float power(float x, float exponent) {
 }
 
 static inline float foliage_kg_m2(float ndvi) {
-    /* near its root the plain form loses all its digits, and 0.01 dB of a weak soil signal */
+    /* near its root the plain form loses all digits, and up to 0.01 dB of a weak soil signal */
     float v = VWC_NDVI2 * ndvi * ((ndvi - VWC_ROOT) - VWC_ROOT_LOW);
     return v > 0.0f ? v : 0.0f;
 }

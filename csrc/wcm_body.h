@@ -1,7 +1,7 @@
 /* The water cloud model's loops for one tier: portable.c's formulas, a vector at a time.
  *
  * Elementary functions are polynomials on a range reduced exactly, minimax in relative error
- * (tools/polynomials.py), the error each reaches stated above it and measured over all floats by
+ * (tools/polynomials.py), with the error stated above each and measured over all floats by
  * tests/kernels/test_tiers.py. The last, shorter vector is copied to a padded one and takes the
  * same path, so an element's result does not depend on its place. */
 #include "kernels.h"
@@ -63,7 +63,7 @@ KGSM_INLINE vf to_db_v(vf x) {
     const vf db = vf_fma(p * f, vf_all(TEN_LOG10_2), e * TEN_LOG10_2);
     const vf infinite = vf_all(__builtin_inff());
     const vm whole = vm_less(vf_all(0.0f), x) & vm_less(x, infinite);
-    /* what is left: 0, below it, infinite, NaN; x - inf is -inf only at 0 and above */
+    /* remaining cases: 0, negative, infinite, NaN; x - inf is -inf only at 0 and above */
     const vm zero = vm_not(vm_less(x, vf_all(0.0f))) & vm_not(vm_less(vf_all(0.0f), x)) & vm_not(vm_nan(x));
     const vm above = vm_not(vm_less(x, infinite)) & vm_not(vm_nan(x));
     const vf odd = vf_choose(zero, -infinite, vf_choose(above, infinite, vf_all(__builtin_nanf(""))));
@@ -120,8 +120,8 @@ typedef struct {
  *     fraction    = 1 - sigma_veg / sigma0 = 1 - A V**E cos theta (1 - gamma2) 10**(-s / 10)
  *     sigma_soil  = s + 10 log10(fraction) + 2 tau / cos theta in dB
  *
- * which needs no division, and leaves s as it came. Nothing is clamped: isolate() lets only
- * limits in here inside which no exponent overflows, and what is outside is masked. */
+ * which needs no division, and leaves s as it came. Nothing is clamped: isolate() passes only
+ * limits inside which no exponent overflows, and values outside them are masked. */
 KGSM_INLINE void isolate_vector(const isolation *p, const int angles, vf s, vf v, vf angle_deg,
                                 vf *soil_db, vf *soil_fraction, vu *flags) {
     const wcm_f32 *wcm = &p->wcm;
@@ -222,8 +222,8 @@ static int has_loop(float exponent) {
     return exponent == 0.0f || exponent == 1.0f || exponent == 2.0f;
 }
 
-/* Inside limits like the default ones the vector loop may leave out every clamp; for limits
- * widened beyond, and rare exponents, there is the portable loop. */
+/* Within limits like the default ones the vector loop needs no clamp. Wider limits and rare
+ * exponents use the portable loop. */
 static int fits_loop(const wcm_f32 *wcm, int angles) {
     const float low = wcm->vegetation.low, high = wcm->vegetation.high;
     const float widest = -low > high ? -low : high;
@@ -269,7 +269,7 @@ static void isolate(const wcm_f32 *wcm, size_t n, const float *sigma0_db,
 KGSM_MAP(db_to_linear, to_linear_v)
 KGSM_MAP(linear_to_db, to_db_v)
 
-/* Screening and inversion are bound by memory; the compiler's loop is all they need. */
+/* Screening and inversion are limited by memory: the compiler's loop is enough. */
 #define KGSM_TIER(tier_name)              \
     {                                     \
         .name = tier_name,                \

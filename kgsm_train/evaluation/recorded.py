@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,9 +86,13 @@ def summary(board: Board) -> dict[str, Any]:
             "scores": markdown(table_rows(board)),
             "subsets": markdown(subset_rows(board)),
             "dates": markdown(date_rows(board)),
-            "labels": "\n".join(f"- {sentence}" for sentence in left_out_rows(board)),
+            "labels": "\n".join(_bullet(sentence) for sentence in left_out_rows(board)),
         },
     }
+
+
+def _bullet(sentence: str) -> str:
+    return textwrap.fill(sentence, 100, initial_indent="- ", subsequent_indent="  ")
 
 
 def _regime(regime: RegimeScores) -> dict[str, Any]:
