@@ -117,7 +117,7 @@ def simulate(data: Data, x: np.ndarray, irrigated: bool, surface: SurfaceValues 
 
 
 def scored(data: Data) -> np.ndarray:
-    """Readings that count (D, N): all but the first day of readings."""
+    """Return a mask (D, N) of the readings that count: all but the first day of readings."""
     rows = np.isfinite(data.truth)
     rows[np.flatnonzero(rows.any(1))[0]] = False
     return rows

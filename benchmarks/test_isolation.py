@@ -218,7 +218,7 @@ def in_onnx(s: np.ndarray, v: np.ndarray, out: Isolated) -> Call:
 
 @cache
 def onnx_nodes() -> ort.InferenceSession:
-    """The isolation's part of the complete graph of a model, cut out."""
+    """Cut the isolation's part out of the complete graph of a model."""
     network = network_of(WCM, steps=1, dynamic=0, statics=0, members=1, hidden=2, sm_std=0.1)
     whole = onnx.shape_inference.infer_shapes(complete_graph(network, card_of(network)))
     outputs = ["soil_db_of_step", "soil_fraction", "backscatter_missing"]

@@ -119,7 +119,7 @@ def boards_of(
 
 
 def new_years(read: LabelledTable) -> list[SiteDaySplit]:
-    """Splits in which neither the sites nor the years were fitted."""
+    """Return splits in which neither the sites nor the years were fitted."""
     return by_fold_and_years(read.fold, read.labelled)
 
 
@@ -132,7 +132,7 @@ def write_parameters(path: str | Path, parameters: Parameters) -> None:
 def source_of(
     name: str, licence: str, citation: str, hemisphere: str, table: Path, weather: Path
 ) -> DataOrigin:
-    """The origin of a set from the command's options; UsageError for another hemisphere."""
+    """Describe the origin of a set by the command's options; UsageError for another hemisphere."""
     if hemisphere not in HEMISPHERES:
         raise UsageError(f"--hemisphere {hemisphere!r} must be south or north")
     made = f"kgsm-train fit-daily {table.name} --weather {weather.name}"

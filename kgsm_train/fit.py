@@ -76,7 +76,7 @@ def fit_and_export(
 def domain_of_training(
     trained: Trained, samples: Samples, source: Source, config: Config
 ) -> Domain:
-    """The domain reference: target-step channels of every sample learnt from, in its fold."""
+    """Make the domain reference: target-step channels of every sample learnt from, in its fold."""
     rows = np.flatnonzero(samples.labelled)
     with torch.no_grad():
         tile, valid = trained.network.tile(batch_of(samples, rows))

@@ -93,7 +93,7 @@ class Fault(Exception):
 
 
 def damaged(content: bytes, rng: np.random.Generator) -> bytes:
-    """The content with one to three wounds."""
+    """Damage the content at one to three places."""
     for _ in range(int(rng.integers(1, 4))):
         content = _wounded(content, rng)
     return content

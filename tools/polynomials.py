@@ -50,7 +50,7 @@ def remez(target: Callable[[Values], Values], low: float, high: float, degree: i
 
 
 def lawson(target: Callable[[Values], Values], low: float, high: float, degree: int) -> Values:
-    """The same by weighted least squares, weights raised where the error is largest (Lawson).
+    """Fit by weighted least squares, weights raised where the error is largest (Lawson).
 
     300 rounds come within a few units of the last digit of :func:`remez`. db_of_share was made
     so and keeps its digits: others would move every isolated value in its last bit.
@@ -156,7 +156,7 @@ def main() -> None:
 
 
 def _hex(value: float) -> str:
-    """A float32 in C's hexadecimal form, without the zeros float64 has behind it.
+    """Format a float32 in C's hexadecimal form, without the zeros float64 has behind it.
 
     >>> _hex(1.5), _hex(-0.1875)
     ('0x1.8p+0', '-0x1.8p-3')

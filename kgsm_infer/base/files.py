@@ -232,7 +232,7 @@ def _standard_output(mode: str) -> Iterator[IO[Any]]:
 
 
 def _target(path: Path) -> Path:
-    """The file that is really written: of a symbolic link what it points to.
+    """Return the file that is really written: the target of a symbolic link.
 
     UsageError where that is there and no regular file, or its folder is not there.
     """
@@ -261,7 +261,7 @@ def _target(path: Path) -> Path:
 
 
 def _identity(path: Path) -> object:
-    """The same for two paths to one file, links and mounts included."""
+    """Return one key for all paths to one file, links and mounts included."""
     try:
         found = os.stat(path)
         return (found.st_dev, found.st_ino)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def pixels_bar(what: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A callback (pixels done, of how many) that draws a bar on stderr; None without rich.
+    """Return a callback (pixels done, of how many) that draws a bar on stderr; None without rich.
 
     Nothing is drawn if stderr is not a terminal.
     """

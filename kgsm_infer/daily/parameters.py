@@ -157,7 +157,7 @@ class Parameters:
             raise ValueError("band_scale must be above 0, limits two numbers in 0 to 1")
 
     def to_json(self) -> str:
-        """The set as JSON text."""
+        """Return the set as JSON text."""
         return json.dumps(as_plain(self), indent=1, allow_nan=False) + "\n"
 
 

@@ -115,7 +115,7 @@ def number_of(found: Mapping[str, Any], end: str = "") -> float | None:
 
 
 def record_bytes(value: Value) -> bytes:
-    """The record as it goes over the wire."""
+    """Return the record as it is sent."""
     return canonical(record(value))
 
 

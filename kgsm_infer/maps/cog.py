@@ -59,7 +59,7 @@ def write_cog(work: Work, output: Path) -> None:
 
 
 def _write_vrt(work: Work) -> Path:
-    """The work files, and every second pixel of them down to one tile, as a GDAL dataset."""
+    """Return the work files, and every second pixel of them down to one tile, as a GDAL dataset."""
     grid = work.plan.stack.grid
     sizes = [(grid.height, grid.width)]
     while max(sizes[-1]) > CHUNK:

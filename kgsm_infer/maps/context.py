@@ -143,7 +143,7 @@ def _means(
 
 
 def pixels_of(plan: Plan, reader: Reader, window: Window) -> Pixels:
-    """The pixels of one block of a scene."""
+    """Read the pixels of one block of a scene."""
     labelled = bool(plan.paddocks) and any(
         CONTEXT[name].shared_by is SharedBy.FIELD for name in plan.contexts
     )

@@ -204,7 +204,7 @@ def _loaded(path: str, engine: str, changed: tuple[int, ...]) -> Model:
 def _variables(
     stack: Any, names: Sequence[str], optional_columns: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """The dataset's variables that are read, and the scene contexts to make of them."""
+    """Return the dataset's variables that are read, and the scene contexts to make of them."""
     used: dict[str, None] = {}
     contexts = needed(names, lambda name: name in stack)
     # every pixel is a field, so a mean over fields is a mean over the scene
@@ -272,7 +272,7 @@ def _in_passes(xarray: Any, flat: Any) -> Any:
 
 
 def _scene_mean(flat: Any, name: str, model: str, engine: str) -> tuple[Any, Any]:
-    """The scene's mean on each date, and of how many pixels."""
+    """Return the scene's mean on each date, and its number of pixels."""
     xarray = optional("xarray", what="retrieval on a Dataset", extra="cluster")
     column = CONTEXT[name].base
     made = column in CONTEXT and column not in flat
@@ -287,7 +287,7 @@ def _scene_mean(flat: Any, name: str, model: str, engine: str) -> tuple[Any, Any
 
 
 def _remembered(flat: Any, name: str, model: str, engine: str) -> Any:
-    """A context made of each pixel's own past, (time, y, x), chunk by chunk."""
+    """Make a context of each pixel's own past, (time, y, x), chunk by chunk."""
     xarray = optional("xarray", what="retrieval on a Dataset")
 
     def block(some: Any) -> Any:
@@ -319,7 +319,7 @@ def _column(flat: Any, name: str) -> Any:
 
 
 def _block(flat: Any, *, model: str, engine: str, every: bool) -> Any:
-    """The retrieval of one chunk, all its dates in memory."""
+    """Retrieve one chunk, all its dates in memory."""
     xarray = optional("xarray", what="retrieval on a Dataset", extra="cluster")
     loaded = _model(model, engine)
     sizes = (flat.sizes["y"], flat.sizes["x"])
@@ -347,7 +347,7 @@ def _block(flat: Any, *, model: str, engine: str, every: bool) -> Any:
 
 
 def _context_of(flat: Any, model: Model) -> BlockContext:
-    """The columns of a chunk, those made of its pixels' past included."""
+    """Return the columns of a chunk, those made of its pixels' past included."""
     sizes = (flat.sizes["y"], flat.sizes["x"])
     dates = flat["time"].values.astype("datetime64[s]")
     planes: dict[str, NDArray[np.float64]] = {}

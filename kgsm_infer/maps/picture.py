@@ -27,7 +27,7 @@ NO_NUMBER_GREY = "#d0d0d0"
 
 
 def draw_map(path: str | Path, work: Work) -> None:
-    """The last date of a finished map, with its paddocks' outlines."""
+    """Draw the last date of a finished map, with its paddocks' outlines."""
     plan = work.plan
     west, south, east, north = plan.stack.grid.bounds
     figure, axes = new_figure()
@@ -86,7 +86,7 @@ def finish(
 
 
 def new_figure() -> tuple[Any, Any]:
-    """A figure and its axes."""
+    """Return a figure and its axes."""
     figure = matplotlib_or_reason().figure.Figure(figsize=(8, 7), layout="constrained")
     return figure, figure.add_subplot()
 

@@ -242,7 +242,7 @@ def _leave_room(folder: Path, room: int) -> None:
 
 
 def _remove(item: Path) -> None:
-    """A file, a link itself, or a folder with what is in it; no link is followed."""
+    """Remove a file, a link itself, or a folder and its content; no link is followed."""
     if item.is_dir() and not item.is_symlink():
         shutil.rmtree(item)
     else:
@@ -260,7 +260,7 @@ def _mark_of(plan: Plan, folder: Path, index: int) -> np.uint64:
 
 
 def _mark(planes: Mapping[str, NDArray[Any]]) -> np.uint64:
-    """A block's checksum, never 0, which is not done."""
+    """Return a block's checksum, never 0, which is not done."""
     check = 0
     for name in VARIABLES:
         check = zlib.crc32(planes[name].tobytes(), check)
@@ -295,7 +295,7 @@ def fingerprint(plan: Plan, wanted: Sequence[int]) -> str:
 
 
 def engine_in_words(engine: str) -> str:
-    """The engine and what it runs on: the C core's tier, and onnxruntime's version where used.
+    """Return the engine, the C core's tier, and onnxruntime's version where it is used.
 
     They agree to 1e-5, not to the bit, so what one began no other may end.
     """
@@ -359,7 +359,7 @@ def _held(path: Path, output: Path) -> Iterator[None]:
 
 @contextmanager
 def _explained(output: Path, folder: Path) -> Iterator[None]:
-    """An OSError of the work files in one line."""
+    """Describe an OSError of the work files in one line."""
     try:
         yield
     except KgsmError:

@@ -62,7 +62,7 @@ def _seconds(days: NDArray[Any]) -> NDArray[np.datetime64]:
 def days_given(
     days: ArrayLike | None, shape: tuple[int, int]
 ) -> tuple[dict[str, ArrayLike | None], NDArray[np.float64]]:
-    """The features made from dates, and days as they are, (N, T) on any one origin."""
+    """Return the features made from dates, and days as they are, (N, T) on any one origin."""
     if days is None:
         if shape[1] > 1:
             raise ValueError("days is needed: the day of each acquisition, (T,) or (N, T)")

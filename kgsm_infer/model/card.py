@@ -189,7 +189,7 @@ class Card:
         return readout_of(self.head, self.layout, [channel.name for channel in self.channels])
 
     def to_json(self) -> str:
-        """The card as one JSON object with stable key order; NaN is not allowed in it."""
+        """Return the card as one JSON object with stable key order; NaN is not allowed in it."""
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, allow_nan=False)
 
 
@@ -365,5 +365,5 @@ def _has_index(card: Card) -> bool:
 
 
 def card_domain(card: Card) -> Domain | None:
-    """The card's domain reference: the target step's channels but the gap; None without."""
+    """Return the card's domain reference: the target step's channels but the gap; None without."""
     return None if card.domain is None else domain_of(card.domain, len(card.channels) - 1)

@@ -87,5 +87,5 @@ def date_effect(
 
 
 def spread_of(variances: Variances) -> dict[str, float]:
-    """The variances as the card writes them."""
+    """Return the variances as the card writes them."""
     return {key: round(value, 8) for key, value in dataclasses.asdict(variances).items()}

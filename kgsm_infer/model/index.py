@@ -55,7 +55,7 @@ class SoilLimits:
 def stated_limits(
     dry: float | None, wet: float | None, sand: float | None, clay: float | None
 ) -> SoilLimits | None:
-    """The limits of somebody's options; None where there are none. UsageError for half of them.
+    """Return the limits of a command's options, None without any; UsageError for half of them.
 
     >>> stated_limits(0.05, 0.40, None, None)
     SoilLimits(dry=0.05, wet=0.4, source='stated')

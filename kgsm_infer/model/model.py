@@ -268,12 +268,12 @@ class Model:
         return tuple(dict.fromkeys([*own, *sorted(made_of)]))
 
     def looks_back(self) -> tuple[str, ...]:
-        """The columns it reads that are made of a place's other dates."""
+        """Return the columns it reads that are made of a place's other dates."""
         names = (*self.card.names("dynamic"), *self.card.names("static"))
         return tuple(name for name in names if looks_back(name))
 
     def table_features(self) -> tuple[str, ...]:
-        """The numeric columns to name to ``read_table`` beyond those it always checks."""
+        """Return the numeric columns to name to ``read_table`` beyond those it always checks."""
         return columns_to_read([*self.card.names("dynamic"), *self.card.names("static")])
 
     def estimate(

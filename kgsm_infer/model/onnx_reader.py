@@ -280,7 +280,7 @@ def _check_sizes(node: _Node, constants: Mapping[str, NDArray[Any]], most_inputs
 
 
 def initializers(graph: memoryview) -> dict[str, NDArray[Any]]:
-    """The constants of a graph by name; ValueError where one is not whole in the file itself."""
+    """Return the constants of a graph by name; ValueError for one not whole in the file itself."""
     found: dict[str, NDArray[Any]] = {}
     for field, tensor in once(graph, _GRAPH_FIELDS, _GRAPH_LISTS):
         if field != _INITIALIZER:
@@ -383,7 +383,7 @@ def _input_shape(value_info: memoryview) -> tuple[str, tuple[int | str, ...]]:
 
 
 def text_of(value: Value) -> str:
-    """A length-delimited field as text."""
+    """Decode a length-delimited field as text."""
     return bytes(_bytes(value)).decode()
 
 

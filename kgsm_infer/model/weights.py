@@ -19,7 +19,7 @@ NOT_A_NUMBER = "nan"
 
 
 def read_weights(file: ModelFile) -> LstmWeights:
-    """The weights of all members; ModelError where the file does not hold them, or a constant
+    """Return the weights of all members; ModelError where the file lacks them, or a constant
     of its graph is not finite: an engine might make plausible numbers of that."""
     try:
         found = initializers(file.graph)

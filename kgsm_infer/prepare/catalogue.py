@@ -197,7 +197,7 @@ def _read(client: Any, search: Search) -> tuple[list[Any], int]:
 
 
 def _fits(item: Any, search: Search) -> bool:
-    """True for an item over the place, within the days and in a requested collection."""
+    """Return true for an item over the place, within the days and in a requested collection."""
     if search.collections and item.collection_id not in search.collections:
         return False
     if item.bbox is None:
@@ -233,7 +233,7 @@ def _words(box: Sequence[float]) -> str:
 
 
 def _why(error: BaseException) -> str:
-    """The shortest telling line of an error."""
+    """Return the shortest informative line of an error."""
     text = " ".join(str(getattr(error, "reason", None) or error).split())
     text = re.sub(r"<[\w.]+ object at 0x\w+>:? ?", "", text)
     return text[:160] or type(error).__name__

@@ -132,7 +132,7 @@ def by_method(found: Sequence[LeftOut]) -> dict[str, dict[str, float]]:
 
 
 def report_text(pairs: Pairs, found: Sequence[LeftOut]) -> str:
-    """The table a command prints."""
+    """Format the table that a command prints."""
     lines = []
     if pairs.made is not None:
         side = pairs.made.block_mean

@@ -50,7 +50,7 @@ class Local:
 
 
 def asset_of(item: Any, name: str) -> Asset:
-    """An asset of a pystac item."""
+    """Return an asset of a pystac item."""
     asset = item.assets[name]
     href = asset.get_absolute_href() or asset.href
     size = asset.extra_fields.get("file:size")
@@ -195,7 +195,7 @@ def _check_sum(asset: Asset, path: Path, name: Path) -> bool:
 
 
 def _varint(raw: bytes) -> tuple[int, bytes]:
-    """An unsigned LEB128 number and what follows it.
+    """Decode an unsigned LEB128 number, and return it with the bytes after it.
 
     >>> _varint(bytes([0x12, 0x20, 7])), _varint(bytes([0xD5, 0x01, 9]))
     ((18, b' \\x07'), (213, b'\\t'))

@@ -64,7 +64,7 @@ class Run:
     threads: int = 1
 
     def rule(self, pairs: Pairs) -> Fusion:
-        """The rule of the fusion kernels; UsageError for what it cannot be."""
+        """Return the rule of the fusion kernels; UsageError for what it cannot be."""
         if self.method not in METHODS:
             raise UsageError(f"--method {self.method!r} is not one of {', '.join(METHODS)}")
         try:
@@ -147,7 +147,7 @@ def make_plan(pairs: Pairs, run: Run, present: Sequence[float]) -> FusionPlan:
 
 
 def present_shares(pairs: Pairs) -> list[float]:
-    """The share of pixels present in each fine image; reads them once."""
+    """Return the share of pixels present in each fine image; reads them once."""
     height, width = pairs.grid.height, pairs.grid.width
     with gdal(), Images(pairs) as images:
         return [
@@ -220,7 +220,7 @@ class _Days:
     count: Callable[[int], None]
 
     def copy(self, images: Images) -> list[FusedDay]:
-        """The measured image of a day."""
+        """Return the measured image of a day."""
 
         def blocks(_: list[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
             for rows in bands(self.pairs.grid.height, self.run.patch):
@@ -229,7 +229,7 @@ class _Days:
         return self._write(blocks)
 
     def fuse(self, images: Images, rule: Fusion) -> list[FusedDay]:
-        """The fused images of the days."""
+        """Return the fused images of the days."""
         assert self.interval is not None
         before, after = self.interval.before, self.interval.after
         fine_days = self.pairs.fine_days

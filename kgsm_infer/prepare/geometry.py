@@ -50,7 +50,7 @@ def sarsen_or_reason() -> Any:
 
 
 def orbit_of(product: Product) -> Orbit:
-    """The orbit of a product, from its state vectors."""
+    """Make the orbit of a product from its state vectors."""
     sarsen = sarsen_or_reason()
     import xarray
 

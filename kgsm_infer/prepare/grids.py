@@ -33,7 +33,7 @@ def grid_of(
     resolution_m: float,
     crs: str | None = None,
 ) -> Grid:
-    """A north-up grid that covers bounds, its corners on multiples of the resolution.
+    """Make a north-up grid that covers bounds, its corners on multiples of the resolution.
 
     bounds: west, south, east, north in bounds_crs.  crs: of the grid, in metres; None for the
     UTM zone of the middle.
@@ -71,7 +71,7 @@ def grid_of(
 def asked_grid(
     fields: Path | None, bounds: str | None, resolution_m: float, crs: str | None
 ) -> Grid:
-    """The grid of a command's options: outlines, or "west,south,east,north" in degrees."""
+    """Return the grid of a command's options: outlines, or "west,south,east,north" in degrees."""
     if (fields is None) == (bounds is None):
         raise UsageError("name the place with --fields or with --bounds, one of them")
     if fields is not None:
@@ -147,7 +147,7 @@ def _extent_across_180(path: Path) -> tuple[float, float]:
 
 
 def finer(grid: Grid, parts: int, rows: slice, columns: slice, margin: int = 0) -> Grid:
-    """A part of a grid with every pixel cut into parts × parts; margin in fine pixels."""
+    """Cut every pixel of a part of a grid into parts × parts; margin in fine pixels."""
     a, b, c, d, e, f = grid.transform
     x = c + columns.start * a - margin * a / parts
     y = f + rows.start * e - margin * e / parts
@@ -234,7 +234,7 @@ class Draft:
 
 
 def finished(file: Path, key: str) -> bool:
-    """True for a complete file made from the inputs that ``key`` is a digest of."""
+    """Return true for a complete file made from the inputs that ``key`` is a digest of."""
     rasterio = rasterio_or_reason()
     if not file.is_file():
         return False

@@ -118,7 +118,7 @@ def _opened(rasterio: Any, path: Path) -> Any:
 
 
 def _vertical(crs: Any, path: Path) -> Any:
-    """The vertical CRS of a file, "ellipsoid", or None where it says nothing."""
+    """Return the vertical CRS of a file, "ellipsoid", or None where it says nothing."""
     import pyproj
 
     if crs is None:
@@ -178,7 +178,7 @@ def _undulation(way: Any, grid: Grid, needed: NDArray[np.bool_]) -> Floats:
 
 
 def _geoid_of_proj(vertical: Any, path: Path) -> Any:
-    """A transformer (lon, lat, H) -> (lon, lat, h); MissingError where PROJ would guess."""
+    """Return a transformer (lon, lat, H) -> (lon, lat, h); MissingError where PROJ would guess."""
     from pyproj.crs import CompoundCRS
     from pyproj.transformer import TransformerGroup
 

@@ -90,7 +90,7 @@ def sort_items(
 
 
 def band_named(item: Any, names: Sequence[str]) -> str | None:
-    """The band of an item by any of its names: an asset, or ``asset.2`` of one with several.
+    """Find the band of an item by any of its names: an asset, or ``asset.2`` of one with several.
 
     Band names are read from ``bands`` (STAC 1.1) or ``eo:bands``.
     """
@@ -106,12 +106,12 @@ def band_named(item: Any, names: Sequence[str]) -> str | None:
 
 
 def asset_name(item: Any, band: str) -> str:
-    """The asset a band lies in: ``file`` of ``file.2``."""
+    """Return the asset a band lies in: ``file`` of ``file.2``."""
     return band if band in item.assets else band.rpartition(".")[0]
 
 
 def nodata_of(item: Any, band: str) -> float | None:
-    """The nodata value that an item states of a band; None where it states none."""
+    """Return the nodata value that an item states of a band; None where it states none."""
     asset = item.assets[asset_name(item, band)]
     number = 1 if band in item.assets else int(band.rpartition(".")[2])
     for key in ("raster:bands", "bands"):

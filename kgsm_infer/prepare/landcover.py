@@ -61,7 +61,7 @@ def write_vwc(
 
 
 def land_cover(rasterio: Any, path: Path, grid: Grid) -> NDArray[np.uint8]:
-    """The commonest WorldCover class of each pixel of a grid."""
+    """Return the most frequent WorldCover class of each pixel of a grid."""
     cover = np.zeros((grid.height, grid.width), np.uint8)
     try:
         with open_dataset(path) as source:

@@ -32,7 +32,7 @@ _IMAGE = re.compile(r"ndvi_(\d{4}-\d{2}-\d{2})_(\w+)\.tif")
 
 
 def manifest_text(title: str, layers: Mapping[str, Mapping[str, Any]], **top: Any) -> str:
-    """A manifest in TOML; values are text, numbers, or tables of dates and names.
+    """Write a manifest in TOML; values are text, numbers, or tables of dates and names.
 
     >>> print(manifest_text("Home", {"vh_linear": {"files": "*_vh.tif"}}), end="")
     title = "Home"
@@ -94,7 +94,7 @@ def write_pass_manifests(
 
 
 def _ndvi(folder: Path) -> tuple[dict[str, Any], list[Path]]:
-    """The NDVI layer of a folder, and its files: fused days where there are any, else the
+    """Return the NDVI layer of a folder, and its files: fused days where there are any, else the
     clear images, straight lines between them."""
     daily = sorted((folder / DAILY).glob("ndvi_*.tif"))
     if daily:

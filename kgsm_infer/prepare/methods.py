@@ -50,7 +50,7 @@ def reach(method: str, rule: Fusion) -> int:
 
 
 def needs_coarse(method: str) -> bool:
-    """True for a method that reads coarse images."""
+    """Return true for a method that reads coarse images."""
     return method != "linear"
 
 

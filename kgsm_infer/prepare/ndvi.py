@@ -284,7 +284,7 @@ class _Bands:
 
 
 def _around(rasterio: Any, red: Any, grid: Grid, item: OpticalImage) -> Any:
-    """The window of a product that covers an asked grid, with a pixel or more around it."""
+    """Return the window of a product that covers an asked grid, with a pixel or more around it."""
     a, _, c, _, e, f = grid.transform
     west, east = sorted((c, c + a * grid.width))
     south, north = sorted((f, f + e * grid.height))
@@ -319,7 +319,7 @@ def _mosaic(
 
 
 def _averaged(dataset: Any, target: Grid, window: Window) -> Floats:
-    """The mean of a raster's clear pixels on a window of another grid."""
+    """Return the mean of a raster's clear pixels on a window of another grid."""
     own = Grid(dataset.crs.to_wkt(), tuple(dataset.transform)[:6], dataset.width, dataset.height)
 
     def read(below: Window) -> Floats:
@@ -336,7 +336,7 @@ def _averaged(dataset: Any, target: Grid, window: Window) -> Floats:
 
 
 def _common_grid(grids: Sequence[Grid], items: Sequence[OpticalImage]) -> Grid:
-    """The grid that holds all images of a day; DataError where they share none."""
+    """Return the grid that holds all images of a day; DataError where they share none."""
     first, *others = grids
     if all(first.whole_pixels_from(other) for other in others):
         grid = first.widened(others)

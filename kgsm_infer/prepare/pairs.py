@@ -204,5 +204,5 @@ def _scene(raw: Mapping[str, Any], quantity: str, source: str, folder: Path) -> 
 
 
 def _says_so(stack: Stack) -> bool:
-    """True where a stack, or one of its files, is simulated."""
+    """Return true where a stack, or one of its files, is simulated."""
     return stack.simulated or any(said_simulated(file) for file in stack.files)

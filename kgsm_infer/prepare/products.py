@@ -157,7 +157,7 @@ def _in_folder(folder: Path, boa_offset: float | None) -> FoundImages:
 
 
 def _beside(file: Path, folder: Path) -> str:
-    """The subfolder a file lies in; empty at the top."""
+    """Return the subfolder a file lies in; empty at the top."""
     parent = file.parent.relative_to(folder)
     return "" if parent == Path() else str(parent)
 
@@ -173,7 +173,7 @@ def _s2_root(file: Path, folder: Path) -> Path:
 
 
 def _s2_tile(file: Path, folder: Path) -> str:
-    """The tile of a band, ``T55HDV``, from its name or its granule; empty where unknown."""
+    """Return the tile of a band, ``T55HDV``, from its name or its granule; empty where unknown."""
     for part in (file.stem, *file.relative_to(folder).parts[::-1]):
         if match := _S2_TILE.search(part):
             return f"T{match[1]}"
@@ -181,7 +181,7 @@ def _s2_tile(file: Path, folder: Path) -> str:
 
 
 def _s2_day(file: Path, root: Path) -> str | None:
-    """The day a band was sensed: by the product's name, the granule's metadata, the file's name.
+    """Find the day a band was sensed: by the product's, granule's or file's name or metadata.
 
     Names of before December 2016 begin with the day of creation; V is the time of sensing.
     """

@@ -105,7 +105,7 @@ def reflectance(product: Optical, stored: ArrayLike, add: float = 0.0) -> Floats
 
 
 def landsat_clear(qa_pixel: ArrayLike, snow: bool = False) -> Bools:
-    """True for usable Landsat Collection 2 pixels. snow: keep snow too.
+    """Return true for usable Landsat Collection 2 pixels. snow: keep snow too.
 
     >>> landsat_clear([1, 1 << 3, 1 << 4, 1 << 5, 1 << 6]).tolist()
     [False, False, False, False, True]
@@ -116,12 +116,12 @@ def landsat_clear(qa_pixel: ArrayLike, snow: bool = False) -> Bools:
 
 
 def fmask_clear(fmask: ArrayLike, snow: bool = False) -> Bools:
-    """True for usable pixels of a Landsat NBAR of Digital Earth Australia."""
+    """Return true for usable pixels of a Landsat NBAR of Digital Earth Australia."""
     return ~np.isin(fmask, _FMASK_BAD if snow else (*_FMASK_BAD, _FMASK_SNOW))
 
 
 def scl_clear(scl: ArrayLike, snow: bool = False) -> Bools:
-    """True for usable Sentinel-2 pixels, by their scene classification.
+    """Return true for usable Sentinel-2 pixels, by their scene classification.
 
     >>> scl_clear([0, 3, 4, 5, 9, 11]).tolist()
     [False, False, True, True, False, False]
@@ -132,7 +132,7 @@ def scl_clear(scl: ArrayLike, snow: bool = False) -> Bools:
 def modis_clear(
     quality: ArrayLike, snow_flag: ArrayLike | None = None, snow: bool = False, best: bool = False
 ) -> Bools:
-    """True for usable MCD43A4 pixels, by a band's mandatory quality.
+    """Return true for usable MCD43A4 pixels, by a band's mandatory quality.
 
     quality: 0 is a full BRDF inversion, 1 a magnitude inversion (kept unless ``best``), 255
     fill.  snow_flag: Snow_BRDF_Albedo of MCD43A2, 1 is snow; without it snow is not known.

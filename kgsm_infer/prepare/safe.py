@@ -160,7 +160,7 @@ def read_product(path: str | Path) -> Product:
 
 
 def xml(path: Path) -> Element:
-    """The root of an annotation file; DataError where it is missing or cut short."""
+    """Read the root of an annotation file; DataError where it is missing or cut short."""
     try:
         return ElementTree.parse(path).getroot()
     except FileNotFoundError:
@@ -180,7 +180,7 @@ def text(element: Element, where: str, place: Path) -> str:
 
 
 def number(element: Element, where: str, place: Path) -> float:
-    """A finite number in a child."""
+    """Read a finite number of a child."""
     return float(numbers(element, where, place)[0])
 
 
@@ -200,7 +200,7 @@ def numbers(element: Element, where: str, place: Path) -> Floats:
 
 
 def whole_measurement(rasterio: Any, product: Product, channel: PolarisationFiles) -> Any:
-    """The measurement, opened; DataError where its size is another or its end is missing.
+    """Open the measurement; DataError where its size is another or its end is missing.
 
     TIFF keeps where each strip lies: the furthest one has to end within the file. Nothing is
     decoded for that.
@@ -240,7 +240,7 @@ def _between(knots: Floats, where: Floats) -> tuple[NDArray[np.intp], Floats]:
 
 
 def _channels(path: Path) -> dict[str, PolarisationFiles]:
-    """The polarisations whose measurement or annotation is there; each then needs all files."""
+    """Return the polarisations with a measurement or annotation; each then needs all files."""
     found: dict[str, str] = {}
     for file in [*sorted(path.glob("measurement/*.tif*")), *sorted(path.glob("annotation/*.xml"))]:
         parts = file.stem.split("-")

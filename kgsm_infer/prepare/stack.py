@@ -168,7 +168,7 @@ def planned(found: Found, radar: str | None, boa_offset: float | None = None) ->
 
 
 def report_lines(report: Report, folder: Path) -> list[str]:
-    """The report in words: what was taken from where, and what was left out."""
+    """Describe the report in words: what was read from where, and what was left out."""
     lines = []
     for done in report.done:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in done.share.items())

@@ -76,13 +76,13 @@ class Cube:
         return 1 if self.times is None else len(self.times)
 
     def band(self, band: int | str) -> int:
-        """A date's number from 1; DataError where it has none such."""
+        """Return a date's number from 1; DataError where the file does not have it."""
         if not isinstance(band, int) or not 1 <= band <= self.count:
             raise DataError(f"{self.path}: has {self.count} dates, no band {band}")
         return band
 
     def time(self, band: int) -> np.datetime64 | None:
-        """The time of a band; None without a time axis."""
+        """Return the time of a band; None without a time axis."""
         return None if self.times is None else self.times[band - 1]
 
     def scaling(self, band: int) -> tuple[float, float]:
@@ -103,7 +103,7 @@ class Cube:
         )
 
     def on(self, grid: Grid, resampling: str) -> Cube:
-        """The same numbers on another grid, NaN where the cube does not cover it."""
+        """Read the same numbers on another grid, NaN where the cube does not cover it."""
         return replace(self, view=(grid, resampling))
 
     def close(self) -> None:
@@ -128,7 +128,7 @@ class Cube:
 
 
 def cube_attribute(file: str, variable: str, name: str) -> str:
-    """An attribute of a variable, else of its file; "" where neither has it."""
+    """Return an attribute of a variable, else of its file; "" where neither has it."""
     xarray = optional("xarray", what="NetCDF and Zarr")
     group, _, variable = variable.rpartition("/")
     try:
@@ -220,7 +220,7 @@ def _variable(dataset: Any, path: str, variable: str) -> Any:
 
 
 def _dimension(dataset: Any, array: Any, axis: str) -> Any:
-    """The dimension that is an axis: by its coordinate's attributes, else by its name."""
+    """Find the dimension of an axis: by its coordinate's attributes, else by its name."""
     standard, usual = _AXES[axis]
     for dim in array.dims:
         attributes = dataset[dim].attrs if dim in dataset.variables else {}
@@ -297,7 +297,7 @@ def _crs(dataset: Any, array: Any, axes: Mapping[str, Any], path: str, stated: s
 
 
 def _times(dataset: Any, dim: Any, path: str) -> tuple[NDArray[np.datetime64] | None, str]:
-    """Times of the bands (UTC, to the second), or None and why they cannot be read."""
+    """Read the times of the bands (UTC, to the second), or None and the reason."""
     if dim not in dataset.variables:
         return None, f"{path}: dimension {dim} has no coordinate"
     try:

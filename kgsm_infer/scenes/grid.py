@@ -90,7 +90,7 @@ class Grid:
         return np.asarray(self.transform[5] + (np.arange(self.height) + 0.5) * self.transform[4])
 
     def north_up(self, plane: NDArray[Any]) -> NDArray[Any]:
-        """A plane (height, width) turned so that north is above and east on the right; of a
+        """Return a plane (height, width) turned so that north is above and east on the right; of a
         grid that is not rotated."""
         a, _, _, _, e, _ = self.transform
         return plane[:: 1 if e < 0 else -1, :: 1 if a > 0 else -1]
@@ -107,12 +107,12 @@ class Grid:
         return (e * (x - c) - b * (y - f)) / size, (a * (y - f) - d * (x - c)) / size
 
     def moved(self, across: float) -> Grid:
-        """The grid moved along x by ``across``, in the CRS's unit."""
+        """Move the grid along x by ``across``, in the CRS's unit."""
         a, b, c, d, e, f = self.transform
         return Grid(self.crs, (a, b, c + across, d, e, f), self.width, self.height)
 
     def part(self, window: Window) -> Grid:
-        """The grid of a window."""
+        """Return the grid of a window."""
         a, b, c, d, e, f = self.transform
         corner = (
             c + a * window.col + b * window.row,
@@ -121,7 +121,7 @@ class Grid:
         return Grid(self.crs, (a, b, corner[0], d, e, corner[1]), window.width, window.height)
 
     def same_as(self, other: Grid) -> bool:
-        """The same pixels, to a thousandth of one over the whole extent."""
+        """Return true for the same pixels, to a thousandth of one over the whole extent."""
         if (self.width, self.height) != (other.width, other.height):
             return False
         a, b, _, d, e, _ = self.transform
@@ -145,7 +145,7 @@ class Grid:
         return same_step and whole and _same_crs(self.crs, other.crs)
 
     def window_of(self, other: Grid) -> Window | None:
-        """The pixels in common with a grid a whole number of pixels apart; None without any."""
+        """Return the pixels shared with a grid a whole number of pixels apart; None without any."""
         col, row = map(round, self.pixel_at(other.transform[2], other.transform[5]))
         left, top = max(col, 0), max(row, 0)
         right, bottom = min(col + other.width, self.width), min(row + other.height, self.height)
@@ -154,7 +154,7 @@ class Grid:
         return Window(top, left, bottom - top, right - left)
 
     def widened(self, others: Sequence[Grid]) -> Grid:
-        """The smallest grid of these pixels that holds all of ``others`` too."""
+        """Return the smallest grid of these pixels that holds all of ``others`` too."""
         a, _, c, _, e, f = self.transform
         col = [round((other.transform[2] - c) / a) for other in (self, *others)]
         row = [round((other.transform[5] - f) / e) for other in (self, *others)]
@@ -190,7 +190,7 @@ def crs_of(text: str, place: str) -> str:
 
 
 def stated_grid(scene: Scene) -> Grid | None:
-    """The grid a manifest states; None where it does not. DataError where it cannot be one."""
+    """Read the grid a manifest states; None where it does not. DataError where it cannot be one."""
     if not scene.grid:
         return None
     rasterio = rasterio_or_reason()

@@ -264,7 +264,7 @@ def _path(folder: Path, name: str) -> str:
 
 
 def as_named(layer: Layer, source: str, *, of_preset: bool) -> Layer:
-    """The layer as its products' names say it is: a preset's changes, one that is stated must be
+    """Complete the layer by its products' names: a preset's changes, one that is stated must be
     that. DataError where files of several kinds are mixed, or the manifest contradicts them."""
     if not is_backscatter(layer.name):
         return layer
@@ -293,7 +293,7 @@ def as_named(layer: Layer, source: str, *, of_preset: bool) -> Layer:
 
 
 def date_in(name: str) -> np.datetime64 | None:
-    """The first date in a file's path, from its name back to its folders.
+    """Find the first date in a file's path, from its name back to its folders.
 
     >>> date_in("S1A_IW_20180128T161201_DVP_RTC30_G_gpuned_FD6A_VH.tif")
     np.datetime64('2018-01-28T16:12:01')

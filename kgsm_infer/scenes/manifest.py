@@ -64,7 +64,7 @@ class Scene:
         return tuple(dict.fromkeys((cube_named(name) or (name, ""))[0] for name in named))
 
     def backscatter(self, polarisation: str) -> str:
-        """The layer that holds a polarisation, in whichever of its forms; DataError if none."""
+        """Find the layer of a polarisation, in any of its forms; DataError if there is none."""
         given = forms_given(polarisation, self.layers)
         if not given:
             raise DataError(

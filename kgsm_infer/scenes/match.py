@@ -22,7 +22,7 @@ from .validity import Plane
 
 
 def nearest_date(layer: Layer, when: np.datetime64) -> tuple[np.datetime64, float] | None:
-    """The date of a layer nearest to ``when`` and how many days off; None: it has no dates."""
+    """Find the date of a layer nearest to ``when``, and the days between; None without dates."""
     dates = [item.date for item in layer.slices if item.date is not None]
     dates += [date for date, _ in layer.values]
     if not dates:

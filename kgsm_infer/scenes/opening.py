@@ -56,7 +56,7 @@ def open_stack(
 
 
 def open_series(scene: Scene, column: str, grid: Grid | None = None) -> Stack:
-    """A scene of one column and its own dates, ``ndvi`` from red and nir too, without backscatter.
+    """Open a scene of one column and its dates, ``ndvi`` from red and nir too, no backscatter.
 
     grid: to bring it to; None for the manifest's, else that of its last file. DataError as in
     :func:`open_stack`.
@@ -80,7 +80,7 @@ def _looked_at(
     dates: Sequence[np.datetime64 | None],
     grid: Grid | None = None,
 ) -> Stack:
-    """The stack of layers with known dates, every file of them checked.
+    """Open the stack of layers with known dates and check every file of them.
 
     main: the layer whose last file gives tile and, where none is stated, grid.
     """
@@ -114,7 +114,7 @@ def _looked_at(
 
 
 def _union(grids: Sequence[Grid], place: str) -> Grid:
-    """The grid that holds all frames of a pass; DataError where they are of several grids."""
+    """Return the grid that holds all frames of a pass; DataError where their grids differ."""
     first, *others = grids
     for other in others:
         if not first.whole_pixels_from(other):
@@ -187,7 +187,7 @@ def _check_grids_and_units(stack: Stack) -> list[str]:
 
 
 def _not_over(stack: Stack, layer: Layer, reader: Reader, away: Sequence[Slice]) -> list[str]:
-    """Notes on the files of a layer that do not lie over the scene; DataError if none does."""
+    """Name the files of a layer that do not lie over the scene; DataError if none does."""
     if not away:
         return []
     files = dict.fromkeys(frame.path for frame in away)
@@ -227,7 +227,7 @@ def _check_frames(reader: Reader, layer: Layer, item: Slice) -> list[Slice]:
 
 
 def _check_numbers(stack: Stack, layer: Layer, item: Slice, reader: Reader) -> None:
-    """Samples of a file: no fill values among them, and typically of the layer's unit."""
+    """Check samples of a file: no fill values, and values typical of the layer's unit."""
     grid = stack.grid
     high, wide = min(SAMPLE, grid.height), min(SAMPLE, grid.width)
     sample = [

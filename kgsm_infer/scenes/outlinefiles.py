@@ -141,7 +141,7 @@ def _other(path: Path, layer: str | None) -> tuple[Features, str]:
 
 
 def _layers(path: Path, layers: list[tuple[str, Any]], wanted: str | None) -> list[str]:
-    """The layers to read: the one named, the only one with outlines, or all folders of a KML."""
+    """List the layers to read: the named one, the only one with outlines, or all of a KML."""
     names = [name for name, _ in layers]
     if wanted is not None:
         if wanted not in names:
@@ -166,7 +166,7 @@ def gdal_name(path: Path) -> str:
 
 
 def _head(path: Path) -> bytes:
-    """The first bytes of a file; empty for a folder."""
+    """Read the first bytes of a file; empty for a folder."""
     if path.is_dir():
         return b""
     with path.open("rb") as file:

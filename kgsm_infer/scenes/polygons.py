@@ -18,7 +18,7 @@ class NotNumbers(ValueError):
 
 
 def polygons_of(raw: Any) -> tuple[dict[str, Any] | None, str]:
-    """A GeoJSON geometry as Polygon or MultiPolygon of (x, y), or None and why.
+    """Convert a GeoJSON geometry to a Polygon or MultiPolygon of (x, y), or None and the reason.
 
     >>> square = [[0, 0, 9], [1, 0, 9], [1, 1, 9], [0, 0, 9]]
     >>> polygons_of({"type": "Polygon", "coordinates": [square]})[0]["coordinates"]

@@ -53,7 +53,7 @@ class Raster:
         return int(self.dataset.count)
 
     def band(self, band: int | str) -> int:
-        """The number of a band given by number or name; DataError where it has none such."""
+        """Return the number of a band given by number or name; DataError where there is none."""
         if isinstance(band, int):
             if not 1 <= band <= self.count:
                 raise DataError(f"{self.path}: has {self.count} bands, no band {band}")
@@ -67,7 +67,7 @@ class Raster:
         return names.index(band) + 1
 
     def _name(self, number: int) -> str:
-        """A band's description, or a metadata item that says the same (openEO writes one)."""
+        """Return a band's description, or the metadata item that openEO writes instead."""
         description = self.dataset.descriptions[number - 1]
         if description:
             return str(description)
@@ -126,7 +126,7 @@ class Raster:
         return None
 
     def on(self, grid: Grid, resampling: str) -> Raster:
-        """The same numbers on another grid, NaN where the file does not cover it."""
+        """Read the same numbers on another grid, NaN where the file does not cover it."""
         return replace(self, view=(grid, resampling))
 
     def close(self) -> None:
@@ -135,7 +135,7 @@ class Raster:
 
 
 def open_raster(path: str, crs: str | None = None) -> Raster:
-    """A file that GDAL reads; DataError where it does not."""
+    """Open a file with GDAL; DataError where that fails."""
     rasterio = rasterio_or_reason()
     try:
         with warnings.catch_warnings():

@@ -116,7 +116,7 @@ class Reader:
         return value if (scale, offset) == (1.0, 0.0) else value * scale + offset
 
     def source(self, layer: Layer, item: Slice) -> BandSource:
-        """A file on the stack's grid, kept open; DataError where it cannot be brought there."""
+        """Open a file on the stack's grid and keep it open; DataError where that is impossible."""
         key = f"{item.path} {layer.resample} {layer.crs}"
         if key in self._open:
             self._open.move_to_end(key)
@@ -134,11 +134,11 @@ class Reader:
         return source
 
     def covers(self, source: BandSource) -> bool:
-        """True where a file covers some of the stack's grid."""
+        """Return true where a file covers some of the stack's grid."""
         return lies_over(source.extent, self._stack.grid)
 
     def _aligned(self, source: BandSource, layer: Layer) -> BandSource:
-        """The file as if it lay on the stack's grid; what it does not cover is missing."""
+        """Return the file on the stack's grid; pixels that it does not cover are missing."""
         grid = self._stack.grid
         if not needs_resampling(source.grid, grid):
             return source.on(grid, "nearest")

@@ -111,7 +111,7 @@ def cf_declared(
 
 
 def _are_physical(ends: Sequence[Any], stored: np.dtype[Any], scale: float, offset: float) -> bool:
-    """True for bounds of a packed integer variable that are floats and can be decoded values.
+    """Return true for float bounds of a packed integer variable that can be decoded values.
 
     Floats no decoded value can reach are packed numbers, which some tools write as floats.
     """
@@ -126,7 +126,7 @@ def _are_physical(ends: Sequence[Any], stored: np.dtype[Any], scale: float, offs
 
 
 def _as_stored(value: Any, stored: np.dtype[Any]) -> float:
-    """A number of an attribute in the type of the data: -1 of signed bytes is 255 unsigned.
+    """Convert a number of an attribute to the type of the data: -1 of signed bytes is 255 unsigned.
 
     >>> _as_stored(np.int8(-1), np.dtype("u1"))
     255.0

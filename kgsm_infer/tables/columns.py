@@ -224,7 +224,7 @@ def range_of(column: str) -> tuple[float, float] | None:
 
 
 def forms_given(polarisation: str, names: Container[str]) -> list[str]:
-    """The forms of a polarisation's backscatter among ``names``; more than one is a mistake.
+    """Find the forms of a polarisation's backscatter among ``names``; DataError for several.
 
     >>> forms_given("vh", ["site", "vh_linear"])
     ['vh_linear']
@@ -263,7 +263,7 @@ def made_from(column: str, names: Container[str]) -> tuple[str, ...]:
 
 
 def make(column: str, values: Mapping[str, ArrayLike]) -> NDArray[np.float64]:
-    """A column from the ``values`` of all that :func:`made_from` names for it, in its order.
+    """Compute a column from the ``values`` that :func:`made_from` names for it, in its order.
 
     >>> make("ndvi", {"red": np.asarray([0.1, 0.0]), "nir": np.asarray([0.3, 0.0])}).round(6)
     array([0.5, nan])
@@ -306,7 +306,7 @@ def ndvi_of(red: ArrayLike, nir: ArrayLike) -> NDArray[np.float64]:
 
 
 def frozen_or_snow(column: str, values: ArrayLike) -> NDArray[np.bool_]:
-    """True where one of FROZEN_BY says so: ``temp_c`` (soil or air) at or below 0 degrees,
+    """Return true where one of FROZEN_BY says so: ``temp_c`` (soil or air) at or below 0 degrees,
     or any ``snow_cover``.
 
     Radar cannot tell frozen soil from dry soil, so nothing is inferred where both columns

@@ -229,7 +229,7 @@ class CellParser:
 
 
 def _float(cell: str) -> float:
-    """A number as people write one: not Python's 1_5, and not the word infinity alone."""
+    """Parse a number as people write one: not Python's 1_5, and not the word infinity alone."""
     if "_" in cell:
         return np.nan
     try:

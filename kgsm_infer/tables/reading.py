@@ -84,7 +84,7 @@ class Sheet:
 
 
 def read_sheet(path: str | Path) -> Sheet:
-    """The columns of a CSV or Parquet file; ``-`` is standard input, a CSV.
+    """Read the columns of a CSV or Parquet file; ``-`` is standard input, a CSV.
 
     DataError where the file is not what it says, MissingError where memory does not reach.
     """
@@ -146,7 +146,7 @@ def write_csv(path: str | Path, columns: Mapping[str, Any]) -> None:
 
 @contextmanager
 def open_text(path: Path) -> Iterator[IO[str]]:
-    """A file of text, or standard input; DataError where it cannot be one."""
+    """Open a file of text, or standard input; DataError where that fails."""
     if str(path) == "-":
         yield sys.stdin
         return
@@ -229,7 +229,7 @@ def _read_csv(source: str, file: IO[str]) -> Sheet:
 
 
 def _lines(source: str, file: IO[str]) -> Iterator[str]:
-    """The lines of a text file; DataError where it is not text."""
+    """Read the lines of a text file; DataError where it is not text."""
     count = 0
     try:
         while line := file.readline(LONGEST_CELL):
@@ -333,7 +333,7 @@ def _read_parquet(path: Path) -> Sheet:
 
 
 def _from_arrow(content: Any, label: str) -> Any:
-    """A column of Parquet: numbers with NaN for null, dates as ISO 8601, the rest as text."""
+    """Convert a Parquet column: numbers with NaN for null, dates as ISO 8601, the rest as text."""
     import pyarrow
     import pyarrow.types as kind
 
@@ -420,7 +420,7 @@ def _unguarded(cell: str) -> str:
 
 
 def _proves_decimal_comma(cell: str) -> bool:
-    """A number that can have nothing but a decimal comma; 1,234 may be thousands."""
+    """Return true for a number that can only have a decimal comma; 1,234 may be thousands."""
     if "," not in cell:
         return False
     return bool(_COMMA_NUMBER.fullmatch(cell)) and not _THOUSANDS.fullmatch(cell)

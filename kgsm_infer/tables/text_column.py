@@ -84,7 +84,7 @@ class TextColumn(Sequence[str]):
         return f"TextColumn({first}{', ...' if len(self) > 3 else ''})"
 
     def blocks(self) -> Iterator[list[str]]:
-        """The cells in order, some thousand at a time."""
+        """Yield the cells in order, some thousand at a time."""
         for start in range(0, len(self), BLOCK):
             ends = self._ends[start : start + BLOCK]
             low = int(self._ends[start - 1]) if start else 0
@@ -305,7 +305,7 @@ def decoded(value: bytes | bytearray | memoryview, label: str = "") -> str:
 
 
 def texts_of(column: Any, label: str = "") -> TextColumn:
-    """A column as text: whole numbers without a point, as ids and days are written.
+    """Convert a column to text: whole numbers without a point, as ids and days are written.
 
     >>> list(texts_of(np.asarray([1.0, 20220610.0, np.nan])))
     ['1', '20220610', '']

@@ -156,7 +156,7 @@ def table_with_weather(
 
 
 def with_weather(table: Table, weather: Weather, names: Sequence[str]) -> Table:
-    """The table with the weather features among ``names``; a column of the table overrides them.
+    """Add the weather features among ``names`` to a table; its own columns override them.
 
     FITTED names the index with every decay, one of which a fit then chooses.
 
@@ -185,7 +185,7 @@ def with_weather(table: Table, weather: Weather, names: Sequence[str]) -> Table:
 def feature(
     weather: Weather, name: str, place: Sequence[str] | NDArray[np.str_], day: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """A weather feature (R,) at places (R,) on days (R,) since 1970, NaN where unknown."""
+    """Return a weather feature (R,) at places (R,) on days (R,) since 1970, NaN where unknown."""
     if name == "rain_bucket_mm" and all(np.isnan(s.et0_mm).all() for s in weather.places.values()):
         raise DataError(f"{weather.source}: no column 'et0_mm', which {name} is made of")
     place, values = np.asarray(place, np.str_), np.full(len(day), np.nan)
@@ -212,7 +212,7 @@ def decay_of(name: str) -> float:
 
 
 def daily_feature(series: Series, name: str) -> NDArray[np.float64]:
-    """A weather feature on every day of a series, (D,)."""
+    """Return a weather feature on every day of a series, (D,)."""
     if name == "rain_day_mm":
         return series.rain_mm
     if name == "rain_dry_days":
@@ -280,7 +280,7 @@ def bucket_mm(rain_mm: NDArray[np.float64], et0_mm: NDArray[np.float64]) -> NDAr
 
 
 def fitted_api(table: Table, sm: NDArray[np.floating[Any]], rows: NDArray[np.int64]) -> str:
-    """The name of the index whose decay fits the labels of ``rows`` best.
+    """Choose the index whose decay fits the labels of ``rows`` best, and return its name.
 
     table: with the index of every decay (:func:`with_weather`).  Best is the greatest
     correlation of SM with the root of the index, both as departures from their site's mean,

@@ -80,7 +80,7 @@ def crossvalidate(
 def put_together(
     config: Config, source: Source, design: Design, done: Mapping[Task, Part]
 ) -> Crossvalidation:
-    """The predictions of each regime, a row from the training that is due for it."""
+    """Join the predictions of each regime, each row from the training that left it out."""
     regimes: dict[str, dict[str, NDArray[np.float32]]] = {}
     for regime in design.regimes:
         regimes[regime] = {}
@@ -129,7 +129,7 @@ def run_parts(
 
 
 def kept_parts(config: Config, source: Source, design: Design, parts: Path) -> dict[Task, Part]:
-    """The finished parts of this very experiment in a folder."""
+    """Find the finished parts of this experiment in a folder."""
     found = {}
     for model, split in _tasks(config, design):
         key = part_key(config, source, design, model, split)
@@ -210,7 +210,7 @@ def run_part(
 
 
 def few_groups(source: Source, rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """The rows of ``count`` groups drawn from those that have labels among ``rows``."""
+    """Draw ``count`` groups from those with labels among ``rows``, and return their rows."""
     labelled = rows[np.isfinite(source.label[rows])]
     names = np.random.default_rng(seed).permutation(np.unique(source.group[labelled]))
     return rows[np.isin(source.group[rows], names[:count])]

@@ -208,7 +208,7 @@ def seasonal_mean(labelled: Labelled) -> Array:
 
 
 def markdown(boards: Sequence[RevisitScores]) -> str:
-    """The boards as one table, and the coverage of the band."""
+    """Format the boards as one table, and the coverage of the band."""
     lines = ["| every | " + " | ".join(METHODS) + " |", "| --- " * (len(METHODS) + 1) + "|"]
     for board in boards:
         cells = [f"{board.scores[name].r:.3f} / {board.scores[name].rmse:.4f}" for name in METHODS]

@@ -224,7 +224,7 @@ def _nested(
 def inner_design(
     source: Source, design: Design, outer: Split, folds: int, blocks: int, seed: int
 ) -> tuple[Source, Design]:
-    """The training rows of ``outer`` split once more, and the table with no other label in it.
+    """Split the training rows of ``outer`` once more, in a table with no other label.
 
     Each inner fold of groups is paired with one inner block of dates after the other.
     """
@@ -327,7 +327,7 @@ def _on_known_dates(
 
 
 def markdown(board: Mapping[str, Any]) -> str:
-    """The table of a plan, the smallest RMSE first, and the nested choices."""
+    """Format the table of a plan, the smallest RMSE first, and the nested choices."""
     group = board["group"]
     several = any("group_mean" in row for row in board["variants"])
     head = ["variant", "model", "RMSE", "95 %", "R"]

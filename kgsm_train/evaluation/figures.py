@@ -73,7 +73,7 @@ def scatter_by_fold(
 
 
 def learnt_a(path: Path, paths_of_a: Mapping[str, Sequence[float]], note: str = "") -> None:
-    """A over the epochs of each fold: where it settles, and whether it does."""
+    """Draw A over the epochs of each fold: where it settles, and whether it does."""
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axis = figure.subplots()
     for name, values in paths_of_a.items():
@@ -178,7 +178,7 @@ def coverage(path: Path, interval: Mapping[str, Any], group: str, note: str = ""
 
 
 def profile_of_a(path: Path, found: Profile, learnt: Sequence[float], note: str = "") -> None:
-    """The misfit along A relative to its lowest, the 95 % interval, and A as learnt."""
+    """Draw the misfit along A relative to its lowest, the 95 % interval, and A as learnt."""
     figure = Figure(figsize=(6.4, 2.9), layout="constrained")
     axis = figure.subplots()
     axis.axvspan(*found.interval, color="0.92", zorder=0, label="as good within 95 %")

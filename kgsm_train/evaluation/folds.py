@@ -48,7 +48,7 @@ def group_folds(
 
 
 def given_folds(fold: NDArray[np.str_], source: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """The authors' folds of a column: (R,) numbers, and their names."""
+    """Return the authors' folds of a column: (R,) numbers, and their names."""
     names, number = np.unique(fold, return_inverse=True)
     if len(names) < 2:
         raise DataError(f"{source}: the fold column holds only {names.tolist()}; two are needed")
@@ -115,7 +115,7 @@ def _repeated_groups(
     site: NDArray[np.str_],
     group: NDArray[np.str_],
 ) -> list[str]:
-    """Groups of several points whose points carry, in order, another group's labels."""
+    """Find groups of several points whose points carry, in order, another group's labels."""
     of_site = dict(zip(site.tolist(), group.tolist(), strict=True))
     owner = np.asarray([of_site[name] for name in names], np.str_)
     seen: dict[tuple[int, ...], list[tuple[str, str, NDArray[np.float64]]]] = {}

@@ -34,7 +34,7 @@ class Scores:
 
 
 def number(value: float | None, form: str) -> str:
-    """A score as text, a dash where there is none.
+    """Format a score as text, a dash where there is none.
 
     >>> number(0.08712, ".4f"), number(None, ".4f")
     ('0.0871', '–')
@@ -43,7 +43,7 @@ def number(value: float | None, form: str) -> str:
 
 
 def scores(observed: ArrayLike, predicted: ArrayLike) -> Scores:
-    """The scores over the rows where both are finite.
+    """Compute the scores over the rows where both are finite.
 
     observed, predicted: (R,).  ValueError for two lengths.
 
@@ -58,7 +58,7 @@ def scores(observed: ArrayLike, predicted: ArrayLike) -> Scores:
 
 
 def by_group(group: ArrayLike, observed: ArrayLike, predicted: ArrayLike) -> dict[str, Any]:
-    """The scores of each group, summed up by median and quartiles over the groups.
+    """Score each group, and sum up by median and quartiles over the groups.
 
     group, observed, predicted: (R,).  Returns JSON values: ``n``, group -> rows scored;
     and for each of bias, rmse, ubrmse, r: ``groups`` (how many have a number), ``median``
@@ -226,7 +226,7 @@ def _columns(observed: ArrayLike, predicted: ArrayLike) -> tuple[Array, Array]:
 
 
 def _groups(group: ArrayLike, observed: Array) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """The names of the groups, and (R,) which one each row is of."""
+    """Return the names of the groups, and the group of each row (R,)."""
     group = np.asarray(group)
     if group.shape != observed.shape:
         raise ValueError(f"{len(group)} group names for {len(observed)} rows")

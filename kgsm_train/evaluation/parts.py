@@ -90,7 +90,7 @@ def write_part(parts: Path, part: Part, key: str) -> None:
 def read_part(
     parts: Path, model: str, split: Split, key: str, rows: NDArray[np.int64]
 ) -> Part | None:
-    """A part kept under this ``key`` with these test ``rows``, None where there is none.
+    """Read a part kept under this ``key`` with these test ``rows``; None where there is none.
 
     DataError for a file that is no part: cut short, or of other content than it must have.
     """
@@ -119,7 +119,7 @@ def _learnt(text: str, where: str) -> Learnt:
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a part, each of a plain type and none larger than the file may be."""
+    """Read the arrays of a part, each of a plain type and none larger than the file may be."""
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ValueError("too large")

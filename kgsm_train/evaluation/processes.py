@@ -34,7 +34,7 @@ def share(
     jobs: int,
     progress: PartProgress | None,
 ) -> Iterator[_Result]:
-    """The results of ``work`` on ``tasks`` by so many processes, as they are done.
+    """Yield the results of ``work`` on ``tasks`` by several processes, as they are done.
 
     ``work`` must pickle. An error in it ends the run, and so does a worker that dies.
     """
@@ -88,7 +88,7 @@ def _message(pipe: Connection, worker: SpawnProcess) -> tuple[str, Any]:
 
 
 def _serve(pipe: Connection, work: Callable[[Any, PartProgress], Any], parent: int) -> None:
-    """The life of a worker."""
+    """Run the loop of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     try:

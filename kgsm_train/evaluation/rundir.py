@@ -57,7 +57,7 @@ def _write_predictions(path: Path, result: Crossvalidation) -> None:
 
 
 def _draw_models(folder: Path, result: Crossvalidation) -> None:
-    """A scatter of every model in the headline, and the paths of A."""
+    """Draw a scatter of every model in the headline, and the paths of A."""
     folder.mkdir(exist_ok=True)
     design = result.design
     label = np.where(common_rows(result, result.headline), result.source.label, np.nan)

@@ -197,7 +197,7 @@ def _pairs(config: Config, folds: int, blocks: int, labels: int) -> list[Split]:
 
 
 def folds_of(source: Source, config: Config) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """The fold of each row, from the table's own column or from its groups.
+    """Return the fold of each row, from the table's own column or from its groups.
 
     Groups are dealt by their labels alone, so that models of other inputs are tested on
     the same folds.

@@ -22,7 +22,7 @@ MOST_POINTS = 256
 def training_domain(
     scaled: NDArray[np.float32], fold: NDArray[np.int64], seed: int = 0
 ) -> tuple[Domain, NDArray[np.float32]]:
-    """The domain reference of (R, K) scaled training points, and their own DI (R,).
+    """Return the domain reference of (R, K) scaled training points, and their own DI (R,).
 
     The points kept are a farthest-point cover, so that the nearest of them is near the
     nearest of all. Each training point's DI is measured to points of other folds, and the
@@ -96,7 +96,7 @@ def _mean_distance(points: NDArray[np.float64], seed: int, most: int = 2000) -> 
 
 
 def _cover(points: NDArray[np.float64], most: int) -> NDArray[np.int64]:
-    """Indices of a farthest-point cover, starting at the point nearest the centre."""
+    """Return indices of a farthest-point cover, starting at the point nearest the centre."""
     distance = np.full(len(points), np.inf)
     at = int(((points - points.mean(axis=0)) ** 2).sum(axis=1).argmin())
     kept = []

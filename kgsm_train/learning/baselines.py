@@ -53,7 +53,7 @@ MIN_CLASS = 30
 def mean_of_labels(
     config: Config, samples: Samples, train_rows: Rows, test_rows: Rows
 ) -> Predicted:
-    """The site-blind mean: what a model must beat to know anything. It needs no input."""
+    """Predict the site-blind mean, which a useful model must beat. It needs no input."""
     mean = float(np.nanmean(samples.sm[train_rows]))
     return np.full(len(test_rows), mean, np.float32), Learnt({"mean": mean})
 
@@ -70,7 +70,7 @@ def mean_of_date(config: Config, samples: Samples, train_rows: Rows, test_rows: 
 
 
 def water_cloud(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -> Predicted:
-    """The WCM alone: A, C, D calibrated on the training rows (Eqs 1-6), class by class.
+    """Calibrate the WCM alone: A, C, D on the training rows (Eqs 1-6), class by class.
 
     A class with too few training rows takes the calibration of all classes together.
     """
@@ -101,7 +101,7 @@ def water_cloud(config: Config, samples: Samples, train_rows: Rows, test_rows: R
 def change_detection(
     config: Config, samples: Samples, train_rows: Rows, test_rows: Rows
 ) -> Predicted:
-    """The change-detection head alone: a handful of numbers fitted to the training rows."""
+    """Fit the change-detection head alone to the training rows."""
     rows = train_rows[samples.labelled[train_rows]]
     layout = scaling(samples, samples.observed.sigma0_db, rows)
     fitted = fit_change(config, samples, layout, rows)
@@ -198,7 +198,7 @@ def _trees(
     train_rows: Rows,
     test_rows: Rows,
 ) -> Predicted:
-    """An ensemble of fixed size: 300 trees, leaves of 5 rows, a third of the inputs a split."""
+    """Fit an ensemble of fixed size: 300 trees, leaves of 5 rows, a third of the inputs a split."""
     rows = train_rows[samples.labelled[train_rows]]
     inputs = flat_windows(samples, rows)
     trees = ensemble(

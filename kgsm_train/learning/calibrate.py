@@ -168,7 +168,7 @@ def profile(
     residual: str = "sm",
     log_a: ArrayLike | None = None,
 ) -> Profile:
-    """The cost along A with C and D refitted at each; see :class:`Profile`.
+    """Compute the cost along A with C and D refitted at each; see :class:`Profile`.
 
     log_a: (K,) natural logarithms of A, rising; 61 over the bounds of A when not given.
     The rest as in :func:`calibrate`.
@@ -278,13 +278,13 @@ def _least_squares(
 
 
 def _range(name: str) -> tuple[float, float]:
-    """The bounds in the terms of the fit: A and B as logarithms."""
+    """Return the bounds in the terms of the fit: A and B as logarithms."""
     low, high = BOUNDS[name]
     return (math.log(low), math.log(high)) if name in ("A", "B") else (low, high)
 
 
 def _inside(name: str, value: float) -> float:
-    """The value moved a little inside its bounds, where a fit can begin."""
+    """Move a value slightly inside its bounds, where a fit can begin."""
     low, high = BOUNDS[name]
     return min(max(value, low + 0.01 * (high - low)), high - 0.01 * (high - low))
 

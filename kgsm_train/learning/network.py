@@ -140,7 +140,7 @@ class KnowledgeGuidedLSTM(nn.Module):
         return soil_db, batch.observed & (soil_fraction >= limit)
 
     def tile(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The input tile (T, N, F), laid out as in :mod:`kgsm_infer.kernels.window`, and valid."""
+        """Make the input tile (T, N, F) of :mod:`kgsm_infer.kernels.window`, and its validity."""
         channel_db, valid = self.channel(batch)
         return raw_tile(self.layout, channel_db, valid, batch), valid
 
@@ -206,7 +206,7 @@ def on_tile(readout: Readout, tile: Tensor) -> Tensor:
 
 
 def raw_tile(layout: Layout, channel_db: Tensor, valid: Tensor, batch: Batch) -> Tensor:
-    """The input tile (T, N, F) of a backscatter channel (N, T), 0 where not ``valid``.
+    """Make the input tile (T, N, F) of a backscatter channel (N, T), 0 where not ``valid``.
 
     In torch what :func:`kgsm_infer.kernels.window.pack` is in NumPy.
     """

@@ -22,7 +22,7 @@ def with_fitted_rain(
     label: NDArray[np.float32],
     rows: NDArray[np.int64] | None = None,
 ) -> tuple[Config, Mapping[str, float]]:
-    """The configuration with ``rain_api_mm`` named by the decay that fits the labels of
+    """Return the configuration with ``rain_api_mm`` named by the decay that fits the labels of
     ``rows`` (all of them where not given), and that decay as a learnt parameter."""
     features = config.inputs.features
     if FITTED not in features or FITTED in table.numbers:

@@ -120,7 +120,7 @@ class Batch:
     observed: Tensor
 
     def take(self, index: Tensor) -> Batch:
-        """The windows of ``index``."""
+        """Return the windows of ``index``."""
         return Batch(*(getattr(self, item.name)[index] for item in fields(self)))
 
 
@@ -188,7 +188,7 @@ def with_indicators(table: Table, indicators: Mapping[str, Sequence[str]]) -> Ta
 
 
 def _blanked(sheet: Sheet, missing: Sequence[str]) -> Sheet:
-    """The columns with every cell that is written like one of ``missing`` left empty."""
+    """Empty every cell that is written like one of ``missing``."""
     if not missing:
         return sheet
     columns = {
@@ -218,7 +218,7 @@ def is_radar(feature: str) -> bool:
 def samples_of(
     source: Source, config: Config, model: str, train_rows: NDArray[np.int64] | None = None
 ) -> Samples:
-    """Samples as ``model`` of :data:`kgsm_train.models.MODELS` reads them.
+    """Make samples as ``model`` of :data:`kgsm_train.models.MODELS` reads them.
 
     One that reads ``soil`` needs the vegetation, one that reads ``radar`` does not.
     ``no-radar`` leaves out every feature made of backscatter and its backscatter channel is
@@ -288,7 +288,7 @@ def history_rule(
 
 
 def typical_place(table: Table, column: str, rows: NDArray[np.int64], looks: float) -> Typical:
-    """The typical place of ``rows`` of a table: the mean dB of all, and the root mean variance
+    """Return the typical place of a table's ``rows``: the mean dB, and the root mean variance
     in time over the places with several dates. DataError where no row has a value."""
     value = table.numbers[column][rows]
     known = np.isfinite(value)
@@ -323,7 +323,7 @@ def complete_rows(observed: Observations, wcm: Wcm | None) -> NDArray[np.bool_]:
 
 
 def batch_of(samples: Samples, index: NDArray[np.int64]) -> Batch:
-    """The windows of the samples in ``index``, placeholders where not observed."""
+    """Return the windows of the samples in ``index``, placeholders where not observed."""
     observed, rows = samples.observed, samples.rows[index]
     pad = rows < 0
     fine = samples.complete[rows] & ~pad
@@ -362,7 +362,7 @@ def groups_of(table: Table, name: str) -> NDArray[np.str_]:
 
 
 def text_column(table: Table, name: str) -> NDArray[np.str_]:
-    """A grouping column as text, (R,); DataError where it is absent or has an empty cell."""
+    """Read a grouping column as text, (R,); DataError where it is absent or has an empty cell."""
     if name == "site":
         return table.site
     values = np.asarray(_as_text(table, name), np.str_)
@@ -376,7 +376,7 @@ def text_column(table: Table, name: str) -> NDArray[np.str_]:
 
 
 def _is_true(table: Table, name: str) -> NDArray[np.bool_]:
-    """A true/false column, (R,); an empty cell is false."""
+    """Read a true/false column, (R,); an empty cell is false."""
     words = [word.strip().lower() for word in _as_text(table, name)]
     for i, word in enumerate(words):
         if word not in TRUE_WORDS + FALSE_WORDS:

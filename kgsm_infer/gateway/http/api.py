@@ -71,7 +71,7 @@ class Api:
         self.queries = Queries(self.gateway, self.paddocks)
 
     def application(self) -> Starlette:
-        """The routes. Errors are JSON, one line, and never a traceback."""
+        """Return the routes. Errors are JSON, one line, and never a traceback."""
         kinds = {"": JSON, ".csv": CSV, ".geojson": GEOJSON}
         routes = [
             Route("/", self.page),
@@ -156,7 +156,7 @@ class Api:
         return canonical({"values": records})
 
     async def arrivals(self, request: Request) -> Response:
-        """The newest files taken."""
+        """List the newest files that were read."""
         _read_parameters(NoParameters, request)
         store = self.queries.reader.store()
         found = [] if store is None else store.arrivals()
@@ -217,7 +217,7 @@ class Api:
         return _sent(request, canonical(self.queries.health(self.status())), JSON)
 
     async def openapi(self, request: Request) -> Response:
-        """This API's OpenAPI 3.1 document."""
+        """Return this API's OpenAPI 3.1 document."""
         from .openapi import document
 
         return _sent(request, canonical(document(self.gateway.title)), JSON)
@@ -231,7 +231,7 @@ class Api:
         return _sent(request, canonical({"values": [record(value) for value in values]}), JSON)
 
     async def acquisitions(self, request: Request) -> Response:
-        """A posted table goes into the spool, checked; watch takes it from there."""
+        """Check a posted table and put it into the spool, from where the watch reads it."""
         content = await request.body()
         cells = await _table(request)
         intake = await run_in_threadpool(self._intake, cells)
@@ -241,7 +241,7 @@ class Api:
         return _sent(request, canonical(answer), JSON, status=202)
 
     async def probes(self, request: Request) -> Response:
-        """Readings of sensors: {"readings": [{"paddock", "at", "sm", "sensor"?}, …]}."""
+        """Store sensors' readings: {"readings": [{"paddock", "at", "sm", "sensor"?}, …]}."""
         from ..intake.probe_readings import readings_of
 
         if _media(request) != "application/json":
@@ -320,7 +320,7 @@ class Api:
             file.write(content)
 
     def _model(self, store: Store) -> Loaded:
-        """The model in use, loaded again when it changes."""
+        """Return the model in use, loaded again when it changes."""
         from ..update.models import begin, entries, newest
 
         if not self.gateway.models.is_dir():
@@ -409,7 +409,7 @@ def _json(body: bytes) -> Any:
 
 
 async def _table(request: Request) -> Mapping[str, Any]:
-    """The columns of a posted CSV table."""
+    """Read the columns of a posted CSV table."""
     if _media(request) != "text/csv":
         raise HTTPException(415, "send a table as CSV, as text/csv")
     return await run_in_threadpool(_columns, await request.body())

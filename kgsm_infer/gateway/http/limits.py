@@ -166,7 +166,7 @@ class RequestLimits:
 
 
 def _bare(host: str) -> str:
-    """A Host header without its port.
+    """Return a Host header without its port.
 
     >>> _bare("localhost:8480"), _bare("[::1]:8480"), _bare("127.0.0.1")
     ('localhost', '[::1]', '127.0.0.1')
@@ -176,7 +176,7 @@ def _bare(host: str) -> str:
 
 
 def _replayed(body: bytes) -> Receive:
-    """A receive that gives a body that was read already, then waits for nothing more."""
+    """Return a receive function that gives a body read before, then waits."""
     given = [False]
 
     async def receive() -> MutableMapping[str, Any]:
@@ -189,7 +189,7 @@ def _replayed(body: bytes) -> Receive:
 
 
 async def _answer(send: Send, status: int, why: str) -> None:
-    """A refusal; the connection ends with it where the rest of a body may still come."""
+    """Send a refusal; the connection ends with it where the rest of a body may still come."""
     body = json.dumps({"error": why}).encode()
     headers = [
         (b"content-type", b"application/json"),

@@ -15,7 +15,7 @@ from .queries import Queries
 def exposition(
     queries: Queries, requests: Mapping[str, int], status: Mapping[str, Any] | None = None
 ) -> tuple[bytes, str]:
-    """The text and its content type. requests: answers by status."""
+    """Return the text and its content type. requests: answers by status."""
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
     from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest

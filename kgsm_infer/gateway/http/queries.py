@@ -177,7 +177,7 @@ class Queries:
         return found
 
     def geojson(self, records: Sequence[Mapping[str, Any]]) -> bytes:
-        """Records as features with their outlines; RFC 7946, or with a crs member where the
+        """Return records as features with their outlines: RFC 7946, or with a crs member where the
         outlines are not in longitude and latitude."""
         from ...scenes.outlines import LON_LAT
 

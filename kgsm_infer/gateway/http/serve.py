@@ -71,7 +71,7 @@ _OPEN: weakref.WeakKeyDictionary[CappedSocket, weakref.WeakKeyDictionary[socket.
 
 
 def listening(serve: Serve, behind_proxy: bool = False) -> CappedSocket:
-    """A socket bound to the configured address; MissingError where that cannot be."""
+    """Bind a socket to the configured address; MissingError where that cannot be done."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             serve.host.strip("[]"), serve.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

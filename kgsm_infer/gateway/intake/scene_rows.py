@@ -54,7 +54,7 @@ def rows_of_scene(
 
 
 def rasters_beside(path: Path, spool: Path) -> list[Path]:
-    """The rasters a manifest names that lie in the spool itself: gone with it when it is taken."""
+    """Return the rasters of a manifest that lie in the spool and leave it with the manifest."""
     from ...scenes.manifest import read_scene
 
     named = read_scene(path).files()

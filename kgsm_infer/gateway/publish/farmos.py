@@ -138,7 +138,7 @@ def _asked(
 
 
 def _without_url(error: Exception) -> str:
-    """An error without the URL, which holds the key."""
+    """Describe an error without the URL, which holds the key."""
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     return str(error) if isinstance(error, ValueError) else type(error).__name__

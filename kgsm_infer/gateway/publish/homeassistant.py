@@ -23,7 +23,7 @@ _ORIGIN = {"name": "kgsm", "sw_version": __version__}
 
 
 def topics(mqtt: Mqtt, name: str) -> str:
-    """The root of all topics of a gateway."""
+    """Return the root of all topics of a gateway."""
     return f"{mqtt.topic}/{name}"
 
 

@@ -48,7 +48,7 @@ DESCRIPTIONS: Mapping[Quantity, str] = {
 
 
 def thing(value: Value, geometry: Mapping[str, Any] | None, title: str) -> dict[str, Any]:
-    """A Thing, its Location, and a Datastream with this value as its Observation.
+    """Return a Thing, its Location, and a Datastream with this value as its Observation.
 
     geometry: GeoJSON in longitude and latitude, or None. A value without a number is no
     Observation; why there is none stands in the Thing's properties.
@@ -89,7 +89,7 @@ def thing(value: Value, geometry: Mapping[str, Any] | None, title: str) -> dict[
 
 
 def observation(value: Value, found: Mapping[str, Any]) -> dict[str, Any]:
-    """The Observation of a value that has a number; its key and doubts in ``parameters``."""
+    """Return the Observation of a value that has a number; its key and doubts in ``parameters``."""
     ends = map(quantity_named(value.quantity).column_of, ("sm_lower", "sm_upper"))
     keys = ("paddock", "acquired_at", "orbit", "revision", "quantity", *ends, "flags", "model")
     optional = ("source", "sm_correction", "probes")

@@ -85,7 +85,7 @@ def back_up(store: Store, gateway: Gateway) -> Path:
 
 
 def backups(gateway: Gateway) -> list[Path]:
-    """The backups, oldest first."""
+    """Return the backups, oldest first."""
     return sorted(gateway.backups.glob("[0-9]*.db"), key=_number)
 
 

@@ -43,7 +43,7 @@ class Entry:
 
 
 def entries(gateway: Gateway) -> list[Entry]:
-    """The log of models, oldest first."""
+    """Return the log of models, oldest first."""
     found = []
     for path in gateway.models.iterdir():
         match = _ENTRY.fullmatch(path.name)
@@ -53,12 +53,12 @@ def entries(gateway: Gateway) -> list[Entry]:
 
 
 def entry_for(log_of_models: list[Entry], number: int) -> Entry:
-    """The model an arrival of this number is for."""
+    """Return the model for an arrival of this number."""
     return next((e for e in reversed(log_of_models) if e.number <= number), log_of_models[0])
 
 
 def newest(gateway: Gateway, log: Log) -> tuple[Entry, Loaded]:
-    """The model in use; the one before it where its file is broken. ModelError without any."""
+    """Return the model in use, or the one before it where its file is broken, else ModelError."""
     for entry in reversed(entries(gateway)):
         try:
             return entry, load_model(entry.path, gateway.engine)
