@@ -198,7 +198,7 @@ class PaddockWater:
 
 
 @dataclass(frozen=True)
-class Daily(PaddockWater):
+class DailySettings(PaddockWater):
     """``[daily]``: values for every day; its numbers hold for paddocks without their own.
 
     parameters: a set that kgsm ships, or a JSON file of ``kgsm-train fit-daily``.
@@ -248,7 +248,7 @@ class _Settings:
     serve: Serve = field(default_factory=Serve)
     page: Page = field(default_factory=Page)
     weather: WeatherSource = field(default_factory=WeatherSource)
-    daily: Daily | None = None
+    daily: DailySettings | None = None
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,7 @@ class Gateway:
     serve: Serve
     page: Page
     weather: WeatherSource
-    daily: Daily | None
+    daily: DailySettings | None
 
     @property
     def database(self) -> Path:

@@ -68,7 +68,7 @@ class DailyValue:
         return self.paddock, self.day, self.revision
 
 
-class Now(NamedTuple):
+class DaysLeft(NamedTuple):
     """What holds for today only. days_left: until the threshold, None if beyond the horizon."""
 
     paddock: str
@@ -191,7 +191,7 @@ def put_daily(store: Store, values: Iterable[DailyValue]) -> None:
     store.db.executemany(f"INSERT INTO daily VALUES ({marks})", map(row_of, values))
 
 
-def put_outlook(store: Store, values: Iterable[DailyValue], now: Iterable[Now]) -> None:
+def put_outlook(store: Store, values: Iterable[DailyValue], now: Iterable[DaysLeft]) -> None:
     """Replace the outlook and the numbers of today, inside a transaction."""
     marks = ", ".join("?" * len(_COLUMNS))
     store.db.execute("DELETE FROM outlook")

@@ -29,15 +29,14 @@ from ...daily.values import Values, errors_of_card
 from ...tables.columns import Rule
 from ...tables.passes import number_passes
 from ...tables.weather import Series, Weather
-from ..config import Daily as DailySettings
-from ..config import Gateway, PaddockWater
+from ..config import DailySettings, Gateway, PaddockWater
 from ..farm import Paddocks
 from ..intake.archive import Archived
 from ..intake.rain_files import RainRows
 from ..store.daily_rows import (
     Alert,
     DailyValue,
-    Now,
+    DaysLeft,
     RainDay,
     alerts,
     daily_between,
@@ -224,7 +223,7 @@ class DailyUpdater:
             put_outlook(
                 store,
                 [one for one in rows if one.day > today],
-                [Now(name, days) for name, days in zip(names, left, strict=True)],
+                [DaysLeft(name, days) for name, days in zip(names, left, strict=True)],
             )
             crossed = self._cross(store, now, today, known)
             put_progress(store, today)
