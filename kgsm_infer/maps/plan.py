@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,12 +13,15 @@ from numpy.typing import NDArray
 from ..base.errors import DataError, UsageError
 from ..context.definitions import CONTEXT, needed
 from ..model.date_effect import DateEffect
+from ..scenes.gdal import GDAL_CACHE_MB
 from ..scenes.grid import Window
 from ..scenes.manifest import Scene
 from ..scenes.match import nearest_date, within_reach
+from ..scenes.open_files import OpenFiles
 from ..scenes.opening import open_stack
 from ..scenes.orbits import NO_ORBITS, check_orbits, several_clocks
 from ..scenes.stack import Stack
+from ..scenes.tiles import unit_of
 from ..tables.columns import VEGETATION, made_from
 from ..tables.dates import asked_time, is_future, utc_seconds
 
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 BLOCK_NUMBERS = 1 << 20
 #: Longest side of a block, pixels.
 BLOCK_SIDE = 512
+#: Fewest rows of a block; resampling reads a margin around it.
+FEWEST_ROWS = 4
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class Plan:
     paddocks: GeoJSON geometries in the stack's CRS, for field context; or empty.
     effects: what probes say of each target's date; or empty.
     notes: acquisitions that were left out, and why.
+    files: open files for one thread, or for all while they keep tiles; None: each reader opens its
+    own.
     """
 
     model: Model
@@ -48,6 +56,7 @@ class Plan:
     paddocks: tuple[Mapping[str, Any], ...] = ()
     effects: tuple[DateEffect, ...] = ()
     notes: tuple[str, ...] = ()
+    files: OpenFiles | None = field(default=None, compare=False, repr=False)
 
     @property
     def dates(self) -> NDArray[np.datetime64]:
@@ -72,6 +81,25 @@ class Plan:
         past = self.model.card.history.span == "past"
         return range(self.targets[-1] + 1 if past else len(self.stack.dates))
 
+    @property
+    def depth(self) -> int:
+        """Number of acquisitions that a block holds."""
+        return max(len(self.remembered), len(self.acquisitions))
+
+    def keep_tiles(self, folder: Path, threads: int) -> None:
+        """Keep decoded tiles in a temporary file of ``folder`` where blocks share them.
+
+        In one thread GDAL's own cache is enough for a few acquisitions.
+        """
+        grid = self.stack.grid
+        rows, cols = unit_of(self.stack.tile, grid.height, grid.width)
+        if self.files is None or rows * cols <= max(w.height * w.width for w in self.windows):
+            return
+        slices = sum(min(len(layer.slices), self.depth) for layer in self.stack.layers.values())
+        needed = rows * cols * np.dtype(np.float32).itemsize * slices
+        if threads > 1 or needed > GDAL_CACHE_MB * 1_000_000 // 2:
+            self.files.tiles.keep(folder, needed)
+
 
 def plan_map(
     model: Model,
@@ -80,6 +108,7 @@ def plan_map(
     date: str | None = None,
     every: bool = False,
     allow_future: bool = False,
+    files: OpenFiles | None = None,
 ) -> Plan:
     """Look at a scene and decide what to do; nothing is computed yet.
 
@@ -87,13 +116,15 @@ def plan_map(
 
     date: ISO date of the acquisition to map, with its time where the day has several; None
     for the last. every: all of them. Not both.
+    files: left open for the computation; None to open and close them here.
     DataError as :func:`kgsm_infer.scenes.opening.open_stack`, and where a layer has nothing within
     its max_gap_days of the acquisition.
     """
     if every and date is not None:
         raise UsageError("one date or all dates, not both")
     card = model.card
-    stack = open_stack(scene, card.polarisation, card.inputs.columns[1:], card.optional_columns)
+    stack = open_stack(scene, card.polarisation, card.inputs.columns[1:], card.optional_columns,
+                       files)  # fmt: skip
     notes: tuple[str, ...] = ()
     if not allow_future:
         stack, notes = _without_future(stack)
@@ -109,32 +140,48 @@ def plan_map(
     if not every:
         _all_within_reach(stack, targets[0], card.inputs.columns[1:])
     grid = stack.grid
-    plan = Plan(model, stack, targets, (), notes=notes)
-    read = max(len(plan.remembered), len(plan.acquisitions))
-    windows = tuple(block_windows(grid.height, grid.width, stack.tile, read))
+    plan = Plan(model, stack, targets, (), notes=notes, files=files)
+    windows = tuple(block_windows(grid.height, grid.width, stack.tile, plan.depth))
     return replace(plan, windows=windows)
 
 
 def block_windows(
     height: int, width: int, tile: tuple[int, int], acquisitions: int
 ) -> Iterator[Window]:
-    """Windows that cover the grid once, row by row, made of whole stored tiles if they can be.
+    """Yield windows that cover the grid once.
+
+    They are made of whole stored tiles, row by row. Where a tile is larger than a block, they are
+    parts of it, tile by tile.
 
     >>> [tuple(block) for block in block_windows(100, 700, (64, 64), 1)]
     [(0, 0, 100, 512), (0, 512, 100, 188)]
     >>> [tuple(block) for block in block_windows(2500, 4000, (1, 4000), 8)][:2]
     [(0, 0, 32, 4000), (32, 0, 32, 4000)]
+    >>> [tuple(block) for block in block_windows(1000, 1000, (512, 512), 300)][84:87]
+    [(504, 0, 6, 512), (510, 0, 2, 512), (0, 512, 6, 488)]
     """
     pixels = max(1, min(BLOCK_NUMBERS // acquisitions, BLOCK_SIDE**2))
-    if tile[1] >= width and width * tile[0] <= pixels:  # stored in strips: read whole strips
-        rows, cols = tile[0] * (pixels // (width * tile[0])), width
-    else:
+    tall, wide = min(tile[0], height), min(tile[1], width)
+    if tall * wide <= pixels:
         side = int(pixels**0.5)
-        rows = cols = max(16, side // 64 * 64 or side)
-    rows, cols = min(rows, height), min(cols, width)
-    for row in range(0, height, rows):
-        for col in range(0, width, cols):
-            yield Window(row, col, min(rows, height - row), min(cols, width - col))
+        cols = width if wide == width else max(wide, side // wide * wide)
+        rows = max(
+            tall, (pixels if wide == width else min(side * cols, pixels)) // cols // tall * tall
+        )
+        yield from _cut(Window(0, 0, height, width), rows, cols)
+        return
+    unit = unit_of(tile, height, width)
+    rows = max(min(pixels // unit[1], unit[0]), min(FEWEST_ROWS, unit[0], pixels))
+    for whole in _cut(Window(0, 0, height, width), *unit):
+        yield from _cut(whole, rows, min(whole.width, pixels // rows))
+
+
+def _cut(whole: Window, rows: int, cols: int) -> Iterator[Window]:
+    """Yield the parts of a window, row by row."""
+    for row in range(0, whole.height, rows):
+        for col in range(0, whole.width, cols):
+            height, width = min(rows, whole.height - row), min(cols, whole.width - col)
+            yield Window(whole.row + row, whole.col + col, height, width)
 
 
 def _without_future(stack: Stack) -> tuple[Stack, tuple[str, ...]]:

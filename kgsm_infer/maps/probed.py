@@ -33,7 +33,7 @@ def correct_plan(plan: Plan, probes: Table, threads: int) -> tuple[Plan, tuple[s
         raise UsageError(f"{probes.source}: probes on a map need columns lat and lon")
     names = probes.text.get("field", tuple(probes.site.tolist()))
     context = make_context(plan, threads)
-    with Reader(plan.stack) as reader:
+    with Reader(plan.stack, plan.files) as reader:
 
         @cache
         def pixel(i: int) -> NDArray[np.float32] | None:

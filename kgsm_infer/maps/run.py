@@ -24,6 +24,7 @@ from ..base.extras import optional
 from ..scenes.coverage import empty_layers
 from ..scenes.gdal import gdal, rasterio_or_reason
 from ..scenes.manifest import Scene
+from ..scenes.open_files import shared_files
 from ..scenes.outlines import Outlines, on_grid
 from .attributes import VARIABLES
 from .cog import write_cog
@@ -63,8 +64,11 @@ def map_scene(
     """
     output = Path(os.path.realpath(output))  # a link is written through to its target
     write = _writer_for(output)
-    with gdal():
-        plan = plan_map(model, scene, date=date, every=every, allow_future=allow_future)
+    with gdal(), shared_files() as files:
+        plan = plan_map(
+            model, scene, date=date, every=every, allow_future=allow_future, files=files
+        )
+        plan.keep_tiles(output.parent, threads)
         for sentence in (*plan.notes, *plan.stack.notes):
             tell(sentence)
         if outlines is not None:

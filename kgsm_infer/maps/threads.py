@@ -20,13 +20,19 @@ def over_blocks(
     work: Callable[[Reader, Window], Any],
     threads: int,
 ) -> Iterator[tuple[int, Any]]:
-    """Process blocks in threads, at most two queued per thread, and yield results in order."""
+    """Process blocks in threads, at most two queued per thread, and yield results in order.
+
+    The plan's open files serve one thread, or all of them while they keep tiles.
+    """
     mine = local()
     readers: list[Reader] = []
+    files = plan.files
+    if files is not None and threads > 1 and not files.tiles.keeps:
+        files = None
 
     def one(index: int) -> Any:
         if not hasattr(mine, "reader"):
-            mine.reader = Reader(plan.stack)
+            mine.reader = Reader(plan.stack, files)
             readers.append(mine.reader)
         with gdal():  # of this thread: GDAL's warnings go to the log, not to the terminal
             return work(mine.reader, plan.windows[index])

@@ -27,7 +27,7 @@ from ..base.errors import KgsmError, MissingError, UsageError
 from ..base.files import MARKER
 from ..base.fingerprint import code_digest, file_stamp
 from ..base.fingerprint import fingerprint as fingerprint_of
-from ..scenes.grid import Window
+from ..scenes.grid import Grid, Window
 from ..scenes.layers import cube_named
 from ..scenes.reader import Reader
 from .attributes import VARIABLES
@@ -61,13 +61,12 @@ class Work:
     def read(self, variable: str, k: int, window: Window) -> NDArray[Any]:
         """Read a window of one variable and target."""
         grid, dtype = self.plan.stack.grid, VARIABLES[variable]
-        rows = np.empty((window.height, window.width), dtype)
-        with open(self.folder / variable, "rb") as file:
-            for i in range(window.height):
-                at = ((k * grid.height + window.row + i) * grid.width + window.col) * dtype.itemsize
-                file.seek(at)
-                rows[i] = np.frombuffer(file.read(window.width * dtype.itemsize), dtype)
-        return rows
+        with open(self.folder / variable, "rb", buffering=0) as file:
+            parts = [
+                os.pread(file.fileno(), size, at)
+                for at, size in _spans(grid, window, k, dtype.itemsize)
+            ]
+        return np.frombuffer(b"".join(parts), dtype).reshape(window.height, window.width)
 
 
 @contextmanager
@@ -166,9 +165,10 @@ class _Writer:
         for name, dtype in VARIABLES.items():
             values = planes[name]
             for k in range(len(values)):
-                for i in range(window.height):
-                    at = (k * grid.height + window.row + i) * grid.width + window.col
-                    _write_at(self._files[name], values[k, i].tobytes(), at * dtype.itemsize)
+                content = memoryview(values[k].tobytes())
+                for at, size in _spans(grid, window, k, dtype.itemsize):
+                    _write_at(self._files[name], content[:size], at)
+                    content = content[size:]
         self._unmarked.append((index, _mark(planes)))
         if time.monotonic() - self._synced > SYNC_EVERY_S:
             self._mark()
@@ -183,7 +183,18 @@ class _Writer:
         self._synced = time.monotonic()
 
 
-def _write_at(file: int, content: bytes, at: int) -> None:
+def _spans(grid: Grid, window: Window, k: int, itemsize: int) -> list[tuple[int, int]]:
+    """Return start and size in bytes of the pieces that hold a window of target ``k``."""
+    first = (k * grid.height + window.row) * grid.width + window.col
+    if window.width == grid.width:
+        return [(first * itemsize, window.height * window.width * itemsize)]
+    return [
+        ((first + row * grid.width) * itemsize, window.width * itemsize)
+        for row in range(window.height)
+    ]
+
+
+def _write_at(file: int, content: bytes | memoryview, at: int) -> None:
     while content:
         written = os.pwrite(file, content, at)
         content, at = content[written:], at + written

@@ -27,6 +27,7 @@ from ..maps.work import Progress, Work, worked_out
 from ..scenes.gdal import gdal
 from ..scenes.grid import Grid, Window
 from ..scenes.manifest import Scene
+from ..scenes.open_files import shared_files
 from ..scenes.outlines import Outlines, Reason, on_grid
 from ..tables.table import table_from_columns
 from .averages import average_paddocks
@@ -72,8 +73,11 @@ def paddocks_of_scene(
     output: file the caller will write; the work files are in its folder, so a stopped run can be
     continued.
     """
-    with gdal():
-        plan = plan_map(model, scene, date=date, every=every, allow_future=allow_future)
+    with gdal(), shared_files() as files:
+        plan = plan_map(
+            model, scene, date=date, every=every, allow_future=allow_future, files=files
+        )
+        plan.keep_tiles(Path(output).parent, threads)
         for sentence in (*plan.notes, *plan.stack.notes):
             tell(sentence)
         geometries = on_grid(outlines, plan.stack.grid, plan.stack.source)

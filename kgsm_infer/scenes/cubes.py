@@ -7,8 +7,8 @@ one band per date.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from .gdal import reason_of
 from .grid import Grid, Window, crs_of
 from .orbits import read_orbits
 from .resampling import plane_on
+from .tiles import TileStore, unit_of
 from .times import read_times
 from .validity import Plane, Validity, cf_declared, masked
 
@@ -44,6 +45,7 @@ class Cube:
     view: the grid it is seen on, and how it is brought there, where that is another one.
     no_times: why ``times`` cannot be read; "" where they can.
     orbits: of its bands, as its variables say; () where they do not.
+    tiles: keeps decoded tiles.
     """
 
     path: str
@@ -54,6 +56,7 @@ class Cube:
     view: tuple[Grid, str] | None = None
     no_times: str = ""
     orbits: tuple[str, ...] = ()
+    tiles: TileStore = field(default_factory=TileStore)
 
     @property
     def grid(self) -> Grid:
@@ -110,21 +113,44 @@ class Cube:
         """Close the file."""
         self.file.close()
 
+    @property
+    def _chunk(self) -> tuple[int, int, int]:
+        """Dates, rows and columns of a stored chunk; 1 and the tile where it has none."""
+        chunks = self.array.encoding.get("preferred_chunks") or {}
+        sizes = [int(chunks.get(dim, 0)) for dim in self.array.dims]
+        dates = max(1, sizes[0]) if self.times is not None else 1
+        return dates, sizes[-2] or self.tile[0], sizes[-1] or self.tile[1]
+
     def _values(self, band: int, window: Window, rule: Validity) -> Plane:
-        array = self.array if self.times is None else self.array[band - 1]
-        try:
-            stored = array[window.slices].values
-        except Exception as error:  # noqa: BLE001  the libraries underneath share no base
-            raise DataError(
-                f"{self.path}: cannot be read at rows {window.row}-{window.row + window.height} "
-                f"({reason_of(error)}); a truncated download?"
-            ) from None
+        deep, *tile = self._chunk if self.tiles.keeps else (1, *self.tile)
+
+        def decode(below: Window) -> Mapping[Hashable, NDArray[Any]]:
+            return self._decode(band, below, deep)
+
+        size = (self.own.height, self.own.width)
+        unit = unit_of((tile[0], tile[1]), *size, depth=deep)
+        stored = self.tiles.read((self.path, band), unit, size, window, decode)
         attributes = self.array.attrs
         # NetCDF 3 and THREDDS keep unsigned numbers in the signed type of the same size
         unsigned = {"true": "u", "false": "i"}.get(str(attributes.get("_Unsigned", "")).lower())
         if stored.dtype.kind in "iu" and unsigned is not None:
             stored = stored.astype(f"{unsigned}{stored.dtype.itemsize}")
         return masked(stored, rule, cf_declared(attributes, stored.dtype, *self.scaling(band)))
+
+    def _decode(self, band: int, window: Window, deep: int) -> Mapping[Hashable, NDArray[Any]]:
+        """Read a window of a band, and of the ``deep`` bands stored in one chunk with it."""
+        first = (band - 1) // deep * deep
+        try:
+            if self.times is None:
+                bands = self.array[window.slices].values[None]
+            else:
+                bands = self.array[(slice(first, first + deep), *window.slices)].values
+        except Exception as error:  # noqa: BLE001  the libraries underneath share no base
+            raise DataError(
+                f"{self.path}: cannot be read at rows {window.row}-{window.row + window.height} "
+                f"({reason_of(error)}); a truncated download?"
+            ) from None
+        return {(self.path, number): plane for number, plane in enumerate(bands, first + 1)}
 
 
 def cube_attribute(file: str, variable: str, name: str) -> str:
@@ -146,7 +172,9 @@ def cube_attribute(file: str, variable: str, name: str) -> str:
         return str(own.get(name, dataset.attrs.get(name, "")))
 
 
-def open_cube(path: str, file: str, variable: str, crs: str | None) -> Cube:
+def open_cube(
+    path: str, file: str, variable: str, crs: str | None, tiles: TileStore | None = None
+) -> Cube:
     """Open a variable of a NetCDF or Zarr file; an empty name selects the only one.
 
     path: for messages.  crs: of the manifest, where the file has none. DataError where
@@ -169,7 +197,7 @@ def open_cube(path: str, file: str, variable: str, crs: str | None) -> Cube:
     except Exception as error:  # noqa: BLE001  the libraries underneath share no base
         raise DataError(f"{path}: cannot be opened ({reason_of(error)})") from None
     try:
-        return _cube(dataset, path, variable, crs)
+        return replace(_cube(dataset, path, variable, crs), tiles=tiles or TileStore())
     except BaseException:
         dataset.close()
         raise

@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 from .layers import Layer
 from .validity import Plane
 
+Dates = NDArray[np.datetime64]
+_DAY = np.timedelta64(86400, "s")
+
 
 def nearest_date(layer: Layer, when: np.datetime64) -> tuple[np.datetime64, float] | None:
     """Find the date of a layer nearest to ``when``, and the days between; None without dates."""
@@ -42,41 +45,39 @@ def within_reach(layer: Layer, when: np.datetime64) -> bool:
 
 def matched(
     layer: Layer,
-    dates: Sequence[np.datetime64 | None],
+    dates: Dates | None,
     read: Callable[[Any], Plane],
     when: np.datetime64 | None,
 ) -> Plane:
     """Return a layer's values at ``when`` by its matching rule.
 
-    dates: of what there is to read, ascending; [None] of what has no date.
+    dates: (n,) of what there is to read, ascending; None for what has no date.
     """
-    if not dates:
-        return np.empty(0)
-    if list(dates) == [None]:
+    if dates is None:
         return read(None)
-    known = [date for date in dates if date is not None]
+    if not len(dates):
+        return np.empty(0)
     if when is None:
-        return read(known[-1])
+        return read(dates[-1])
+    gap = np.abs((dates - when) / _DAY)
     if layer.match == "exact":
-        day = when.astype("datetime64[D]")
-        same = [date for date in known if date.astype("datetime64[D]") == day]
-        if not same:
-            return np.full_like(read(known[0]), np.nan)
-        return read(min(same, key=lambda date: abs(_days(date, when))))
-    near = [date for date in known if abs(_days(date, when)) <= layer.max_gap_days]
+        same = np.flatnonzero(dates.astype("datetime64[D]") == when.astype("datetime64[D]"))
+        if not len(same):
+            return np.full_like(read(dates[0]), np.nan)
+        return read(dates[same[np.argmin(gap[same])]])
+    near = np.flatnonzero(gap <= layer.max_gap_days)
     if layer.match == "nearest":
-        near.sort(key=lambda date: (abs(_days(date, when)), date))
-        found = _first_value([(date, read(date)) for date in _until_full(near, read)], when)
-        return np.full_like(read(known[0]), np.nan) if found is None else found[0]
-    before = sorted((date for date in near if date <= when), reverse=True)
-    after = sorted(date for date in near if date > when)
+        in_order = list(dates[near[np.argsort(gap[near], kind="stable")]])
+        found = _first_value([(date, read(date)) for date in _until_full(in_order, read)], when)
+        return np.full_like(read(dates[0]), np.nan) if found is None else found[0]
+    before, after = dates[near[dates[near] <= when]][::-1], dates[near[dates[near] > when]]
     sides = [
-        _first_value([(date, read(date)) for date in _until_full(side, read)], when)
+        _first_value([(date, read(date)) for date in _until_full(list(side), read)], when)
         for side in (before, after)
     ]
     if sides[0] is None or sides[1] is None:
         one = sides[0] or sides[1]
-        return np.full_like(read(known[0]), np.nan) if one is None else one[0]
+        return np.full_like(read(dates[0]), np.nan) if one is None else one[0]
     (early, early_gap), (late, late_gap) = sides[0], sides[1]
     with np.errstate(invalid="ignore"):
         between = early + (late - early) * (early_gap / (early_gap + late_gap))
@@ -112,4 +113,4 @@ def _first_value(
 
 
 def _days(one: np.datetime64, other: np.datetime64) -> float:
-    return float((one - other) / np.timedelta64(86400, "s"))
+    return float((one - other) / _DAY)

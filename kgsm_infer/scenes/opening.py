@@ -14,8 +14,8 @@ from .cubes import Cube
 from .grid import Grid, Window, crs_of, stated_grid
 from .layers import Layer, Slice, with_slices
 from .manifest import Scene
+from .open_files import OpenFiles, shared_files
 from .reader import Reader
-from .sources import opened
 from .stack import Stack
 
 #: Side of the windows in which a layer's unit is checked.
@@ -23,12 +23,17 @@ SAMPLE = 256
 
 
 def open_stack(
-    scene: Scene, polarisation: str, columns: Sequence[str], optional: Sequence[str] = FROZEN_BY
+    scene: Scene,
+    polarisation: str,
+    columns: Sequence[str],
+    optional: Sequence[str] = FROZEN_BY,
+    files: OpenFiles | None = None,
 ) -> Stack:
     """Look at a scene: dates, grid, what each of ``columns`` is made of, and its units.
 
     columns: as a model names them (``vh_db``, ``ndvi``, ``angle_deg``, features, statics);
     those made from date or context need no layer.  optional: columns read where a layer has them.
+    files: left open for the readers that follow; None to open and close them here.
     DataError where one cannot be made, a
     file cannot be read, a grid differs although ``resample`` is "refuse", or the numbers of
     a layer cannot be of its unit.
@@ -46,13 +51,14 @@ def open_stack(
             raise DataError(_no_layer(scene, column))
         for item in needed:
             layers.setdefault(item, scene.layers[item])
-    layers = {key: _resolved(scene.source, layer) for key, layer in layers.items()}
-    dates = [item.date for item in layers[name].slices]
-    if not dates or None in dates:
-        raise DataError(
-            f"{scene.source}: layers.{name} must be files with dates; they are the acquisitions"
-        )
-    return _looked_at(scene, layers, name, dates)
+    with shared_files(files) as files:
+        layers = {key: _resolved(scene.source, layer, files) for key, layer in layers.items()}
+        dates = [item.date for item in layers[name].slices]
+        if not dates or None in dates:
+            raise DataError(
+                f"{scene.source}: layers.{name} must be files with dates; they are the acquisitions"
+            )
+        return _looked_at(scene, layers, name, dates, files)
 
 
 def open_series(scene: Scene, column: str, grid: Grid | None = None) -> Stack:
@@ -64,13 +70,16 @@ def open_series(scene: Scene, column: str, grid: Grid | None = None) -> Stack:
     needed = made_from(column, scene.layers)
     if not needed:
         raise DataError(_no_layer(scene, column))
-    layers = {name: _resolved(scene.source, scene.layers[name]) for name in needed}
-    of_each = [{item.date for item in layer.slices} for layer in layers.values()]
-    dates = set.intersection(*of_each)
-    if not dates or None in dates:
-        raise DataError(f"{scene.source}: {column} must be files with dates, one image for each")
-    in_order = sorted(date for date in dates if date is not None)
-    return _looked_at(scene, layers, needed[0], in_order, grid)
+    with shared_files() as files:
+        layers = {name: _resolved(scene.source, scene.layers[name], files) for name in needed}
+        of_each = [{item.date for item in layer.slices} for layer in layers.values()]
+        dates = set.intersection(*of_each)
+        if not dates or None in dates:
+            raise DataError(
+                f"{scene.source}: {column} must be files with dates, one image for each"
+            )
+        in_order = sorted(date for date in dates if date is not None)
+        return _looked_at(scene, layers, needed[0], in_order, files, grid)
 
 
 def _looked_at(
@@ -78,6 +87,7 @@ def _looked_at(
     layers: Mapping[str, Layer],
     main: str,
     dates: Sequence[np.datetime64 | None],
+    files: OpenFiles,
     grid: Grid | None = None,
 ) -> Stack:
     """Open the stack of layers with known dates and check every file of them.
@@ -86,14 +96,11 @@ def _looked_at(
     """
     grids = []
     for frame in layers[main].slices[-1].frames:
-        source = opened(frame.path, layers[main].crs)
-        try:
-            tile = source.tile
-            grids.append(source.grid)
-        finally:
-            source.close()
+        source = files.open(frame.path, layers[main].crs)
+        tile = source.tile
+        grids.append(source.grid)
     grid = grid or stated_grid(scene) or _union(grids, f"{scene.source}: layers.{main}")
-    files = dict.fromkeys(
+    paths = dict.fromkeys(
         frame.path for layer in layers.values() for item in layer.slices for frame in item.frames
     )
     stack = Stack(
@@ -103,14 +110,13 @@ def _looked_at(
         np.asarray(dates, "datetime64[s]"),
         layers,
         tile,
-        tuple(files),
+        tuple(paths),
         scene.simulated,
     )
     orbits = {item.date: item.orbit for item in layers[main].slices}
     found = tuple(orbits[date] for date in dates)
-    return replace(
-        stack, notes=tuple(_check_grids_and_units(stack)), orbits=found if any(found) else ()
-    )
+    notes = tuple(_check_grids_and_units(stack, files))
+    return replace(stack, notes=notes, orbits=found if any(found) else ())
 
 
 def _union(grids: Sequence[Grid], place: str) -> Grid:
@@ -141,17 +147,14 @@ def _no_layer(scene: Scene, column: str) -> str:
     return f"{scene.source}: no layer {column!r}, which the model reads; it has {have}{hint}"
 
 
-def _resolved(source: str, layer: Layer) -> Layer:
+def _resolved(source: str, layer: Layer, files: OpenFiles) -> Layer:
     """Return the layer with its CRS as WKT, and for a cube the dates of its time axis."""
     if layer.crs is not None:
         layer = replace(layer, crs=crs_of(layer.crs, f"{source}: layers.{layer.name}.crs"))
     if layer.cube is None:
         return layer
-    file = opened(layer.cube, layer.crs)
-    try:
-        dates = [file.time(band) for band in range(1, file.count + 1)]
-    finally:
-        file.close()
+    file = files.open(layer.cube, layer.crs)
+    dates = [file.time(band) for band in range(1, file.count + 1)]
     if dates == [None]:
         return replace(layer, cube=None, slices=(Slice(layer.cube),))
     if None in dates:
@@ -167,14 +170,14 @@ def _resolved(source: str, layer: Layer) -> Layer:
     return with_slices(replace(layer, cube=None), slices, f"{source}: layers.{layer.name}")
 
 
-def _check_grids_and_units(stack: Stack) -> list[str]:
+def _check_grids_and_units(stack: Stack, files: OpenFiles) -> list[str]:
     """Open every file, check where it lies, and sample the first and last of each layer.
 
     Returns a note for each file that does not lie over the scene. DataError where no file of a
     layer does.
     """
     notes: list[str] = []
-    with Reader(stack) as reader:
+    with Reader(stack, files) as reader:
         for layer in stack.layers.values():
             away = [frame for item in layer.slices for frame in _check_frames(reader, layer, item)]
             notes += _not_over(stack, layer, reader, away)

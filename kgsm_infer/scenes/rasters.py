@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..base.errors import DataError
 from .gdal import open_dataset, rasterio_or_reason, reason_of
 from .grid import Grid, Window
 from .resampling import plane_on
+from .tiles import TileStore, unit_of
 from .validity import Declared, Plane, Validity, masked
 
 #: Tags that may name a band besides its description.
@@ -20,16 +22,37 @@ _BAND_NAMES = ("description", "band_name", "name", "long_name")
 
 
 @dataclass(frozen=True)
+class BandHeader:
+    """Declarations of one band, read once.
+
+    alpha: number of the alpha band, None without one.  has_mask: True with a mask of the file.
+    tile: its rows and columns.  together: number of bands in one tile.
+    """
+
+    scale: float
+    offset: float
+    nodata: float | None
+    alpha: int | None
+    has_mask: bool
+    tile: tuple[int, int]
+    together: int
+
+
+@dataclass(frozen=True)
 class Raster:
     """A file that GDAL reads. dataset: of rasterio.  crs: of a file that does not declare it.
 
     view: the grid it is read on and the resampling, where that is another grid.
+    tiles: keeps decoded tiles.  bands, grids: what was read of the file's header.
     """
 
     path: str
     dataset: Any
     crs: str | None = None
     view: tuple[Grid, str] | None = None
+    tiles: TileStore = field(default_factory=TileStore)
+    bands: dict[int, BandHeader] = field(default_factory=dict, compare=False, repr=False)
+    grids: list[Grid] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def grid(self) -> Grid:
@@ -39,7 +62,10 @@ class Raster:
     @property
     def extent(self) -> Grid:
         """The file's own grid."""
-        return _grid_of(self.dataset, self.path, self.crs)
+        if not self.grids:
+            with self.tiles.lock:
+                self.grids.append(_grid_of(self.dataset, self.path, self.crs))
+        return self.grids[0]
 
     @property
     def tile(self) -> tuple[int, int]:
@@ -80,7 +106,14 @@ class Raster:
 
     def scaling(self, band: int) -> tuple[float, float]:
         """Scale and offset as the file states them."""
-        return float(self.dataset.scales[band - 1]), float(self.dataset.offsets[band - 1])
+        declared = self._declared(band)
+        return declared.scale, declared.offset
+
+    def _declared(self, band: int) -> BandHeader:
+        if band not in self.bands:
+            with self.tiles.lock:
+                self.bands[band] = _band_of(self.dataset, band)
+        return self.bands[band]
 
     def stored(self, band: int, window: Window, rule: Validity) -> Plane:
         """Read (height, width) float64 as stored, NaN where missing.
@@ -95,35 +128,50 @@ class Raster:
         )
 
     def _values(self, band: int, window: Window, rule: Validity) -> Plane:
+        band_of = self._declared(band)
+        stored = self._pixels(band, window)
+        if stored.dtype.kind == "c":
+            raise DataError(
+                f"{self.path}: band {band} holds complex numbers ({stored.dtype}), a product in "
+                "radar geometry; detected and terrain-corrected backscatter is read"
+            )
+        valid = None
+        if band_of.alpha is not None:
+            valid = self._pixels(band_of.alpha, window) != 0
+        elif band_of.has_mask:
+            valid = self._pixels(band, window, mask=True) != 0
+        declared = Declared(() if band_of.nodata is None else (band_of.nodata,))
+        return masked(stored, rule, declared, valid)
+
+    def _pixels(self, band: int, window: Window, *, mask: bool = False) -> NDArray[Any]:
+        """Read a window of a band or of its mask; DataError where the file cannot be read."""
+        together = 1 if mask or not self.tiles.keeps else self._declared(band).together
+
+        def decode(below: Window) -> Mapping[Hashable, NDArray[Any]]:
+            return self._decode(band, below, mask=mask, together=together)
+
+        size = (int(self.dataset.height), int(self.dataset.width))
+        unit = unit_of(self._declared(band).tile, *size, depth=together)
+        return self.tiles.read((self.path, band, mask), unit, size, window, decode)
+
+    def _decode(
+        self, band: int, window: Window, *, mask: bool, together: int
+    ) -> Mapping[Hashable, NDArray[Any]]:
         rasterio = rasterio_or_reason()
         where = rasterio.windows.Window(window.col, window.row, window.width, window.height)
         try:
-            stored = self.dataset.read(band, window=where)
-            valid = self._mask(band, where)
+            if mask:
+                return {(self.path, band, True): self.dataset.read_masks(band, window=where)}
+            if together == 1:
+                return {(self.path, band, False): self.dataset.read(band, window=where)}
+            bands = self.dataset.read(window=where)
         except rasterio.errors.RasterioError as error:
             raise DataError(
                 f"{self.path}: cannot be read at rows {window.row}-{window.row + window.height}, "
                 f"columns {window.col}-{window.col + window.width} ({reason_of(error)}); "
                 "a truncated download?"
             ) from None
-        if stored.dtype.kind == "c":
-            raise DataError(
-                f"{self.path}: band {band} holds complex numbers ({stored.dtype}), a product in "
-                "radar geometry; detected and terrain-corrected backscatter is read"
-            )
-        nodata = self.dataset.nodatavals[band - 1]
-        declared = Declared(() if nodata is None else (float(nodata),))
-        return masked(stored, rule, declared, valid)
-
-    def _mask(self, band: int, where: Any) -> NDArray[np.bool_] | None:
-        """Read the file's mask or alpha, of any type; None where it has neither."""
-        kinds = self.dataset.colorinterp
-        alpha = rasterio_or_reason().enums.ColorInterp.alpha
-        if alpha in kinds and kinds.index(alpha) + 1 != band:
-            return np.asarray(self.dataset.read(kinds.index(alpha) + 1, window=where) != 0)
-        if any(flag.name == "per_dataset" for flag in self.dataset.mask_flag_enums[band - 1]):
-            return np.asarray(self.dataset.read_masks(band, window=where) != 0)
-        return None
+        return {(self.path, number, False): plane for number, plane in enumerate(bands, start=1)}
 
     def on(self, grid: Grid, resampling: str) -> Raster:
         """Read the same numbers on another grid, NaN where the file does not cover it."""
@@ -134,13 +182,13 @@ class Raster:
         self.dataset.close()
 
 
-def open_raster(path: str, crs: str | None = None) -> Raster:
+def open_raster(path: str, crs: str | None = None, tiles: TileStore | None = None) -> Raster:
     """Open a file with GDAL; DataError where that fails."""
     rasterio = rasterio_or_reason()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            return Raster(path, open_dataset(path), crs)
+            return Raster(path, open_dataset(path), crs, tiles=tiles or TileStore())
     except rasterio.errors.RasterioError as error:
         raise DataError(f"{path}: cannot be opened as a raster ({reason_of(error)})") from None
 
@@ -153,3 +201,20 @@ def _grid_of(dataset: Any, path: str, crs: str | None) -> Grid:
             'not terrain-corrected? If it is known, say crs = "EPSG:…" in its layer'
         )
     return Grid(stated, tuple(dataset.transform)[:6], dataset.width, dataset.height)
+
+
+def _band_of(dataset: Any, band: int) -> BandHeader:
+    kinds = dataset.colorinterp
+    alpha = rasterio_or_reason().enums.ColorInterp.alpha
+    own_alpha = kinds.index(alpha) + 1 if alpha in kinds else None
+    nodata = dataset.nodatavals[band - 1]
+    by_pixel = dataset.interleaving == rasterio_or_reason().enums.Interleaving.pixel
+    return BandHeader(
+        scale=float(dataset.scales[band - 1]),
+        offset=float(dataset.offsets[band - 1]),
+        nodata=None if nodata is None else float(nodata),
+        alpha=None if own_alpha == band else own_alpha,
+        has_mask=any(flag.name == "per_dataset" for flag in dataset.mask_flag_enums[band - 1]),
+        tile=(int(dataset.block_shapes[band - 1][0]), int(dataset.block_shapes[band - 1][1])),
+        together=int(dataset.count) if by_pixel else 1,
+    )

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections.abc import Collection
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..base.errors import DataError
 from ..tables.columns import FROM_DATE, is_backscatter, made_from, make, ndvi_of
 from .grid import Window
 from .layers import Layer, Slice
 from .match import matched
+from .open_files import OpenFiles
 from .resampling import lies_over, needs_resampling
-from .sources import BandSource, opened
+from .sources import BandSource
 from .stack import Stack
 from .validity import Plane, Validity
 
-#: Datasets one reader keeps open; an archive has more files than a process may open.
-OPEN_AT_ONCE = 64
-
 
 class Reader:
-    """Columns of a stack by acquisition and window; of one thread only."""
+    """Columns of a stack by acquisition and window; of one thread only.
 
-    def __init__(self, stack: Stack) -> None:
+    files: shared with other readers; None for files of its own, closed with it.
+    """
+
+    def __init__(self, stack: Stack, files: OpenFiles | None = None) -> None:
         self._stack = stack
-        self._open: OrderedDict[str, BandSource] = OrderedDict()
+        self._files = OpenFiles() if files is None else files
+        self._owns_files = files is None
+        self._views: dict[tuple[str, str, str | None], str | None] = {}
+        self._slices: dict[str, dict[np.datetime64 | None, Slice]] = {}
+        self._dates: dict[str, NDArray[np.datetime64] | None] = {}
         self._window: Window | None = None
         self._read: dict[tuple[str, str, int | str], Plane] = {}
 
@@ -36,9 +42,9 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """Close every file."""
-        while self._open:
-            self._open.popitem()[1].close()
+        """Close the files opened by this reader."""
+        if self._owns_files:
+            self._files.close()
 
     def column(self, name: str, acquisition: int | None, window: Window) -> Plane:
         """(height, width) float64 of a column; missing is NaN.
@@ -55,10 +61,8 @@ class Reader:
         layers = [self._stack.layers[item] for item in made_from(name, self._stack.layers)]
         if name == "ndvi" and len(layers) == 2:  # of one date both, then matched
             red, nir = layers
-            dates = sorted(
-                {item.date for item in red.slices} & {item.date for item in nir.slices},
-                key=lambda date: date or np.datetime64(0, "s"),
-            )
+            both = self._dated(red).keys() & self._dated(nir).keys()
+            dates = _in_order(both)
             return matched(red, dates, lambda date: self._ndvi(red, nir, date, window), when)
         return make(name, {layer.name: self._layer(layer, when, window) for layer in layers})
 
@@ -71,8 +75,7 @@ class Reader:
 
     def _ndvi(self, red: Layer, nir: Layer, date: np.datetime64 | None, window: Window) -> Plane:
         dark, bright = (
-            self._slice(layer, next(item for item in layer.slices if item.date == date), window)
-            for layer in (red, nir)
+            self._slice(layer, self._dated(layer)[date], window) for layer in (red, nir)
         )
         return ndvi_of(dark, bright)
 
@@ -83,14 +86,25 @@ class Reader:
             numbers = dict(layer.values)
             return matched(
                 layer,
-                sorted(numbers),
+                _in_order(numbers),
                 lambda date: np.full((window.height, window.width), numbers[date]),
                 when,
             )
-        slices = {item.date: item for item in layer.slices}
+        slices = self._dated(layer)
+        if layer.name not in self._dates:
+            self._dates[layer.name] = _in_order(slices)
         return matched(
-            layer, list(slices), lambda date: self._slice(layer, slices[date], window), when
+            layer,
+            self._dates[layer.name],
+            lambda date: self._slice(layer, slices[date], window),
+            when,
         )
+
+    def _dated(self, layer: Layer) -> dict[np.datetime64 | None, Slice]:
+        """Return the slices of a layer by date."""
+        if layer.name not in self._slices:
+            self._slices[layer.name] = {item.date: item for item in layer.slices}
+        return self._slices[layer.name]
 
     def _slice(self, layer: Layer, item: Slice, window: Window) -> Plane:
         """One pass of a layer on the grid, decoded; read once per window."""
@@ -116,32 +130,25 @@ class Reader:
         return value if (scale, offset) == (1.0, 0.0) else value * scale + offset
 
     def source(self, layer: Layer, item: Slice) -> BandSource:
-        """Open a file on the stack's grid and keep it open; DataError where that is impossible."""
-        key = f"{item.path} {layer.resample} {layer.crs}"
-        if key in self._open:
-            self._open.move_to_end(key)
-            return self._open[key]
-        source = opened(item.path, layer.crs)
-        try:
-            if not source.grid.same_as(self._stack.grid):
-                source = self._aligned(source, layer)
-        except DataError:
-            source.close()
-            raise
-        self._open[key] = source
-        if len(self._open) > OPEN_AT_ONCE:
-            self._open.popitem(last=False)[1].close()
-        return source
+        """Return a file on the stack's grid; DataError where it cannot be brought there."""
+        source = self._files.open(item.path, layer.crs)
+        key = (item.path, layer.resample, layer.crs)
+        if key not in self._views:
+            self._views[key] = self._resampling_of(source, layer)
+        resampling = self._views[key]
+        return source if resampling is None else source.on(self._stack.grid, resampling)
 
     def covers(self, source: BandSource) -> bool:
         """Return true where a file covers some of the stack's grid."""
         return lies_over(source.extent, self._stack.grid)
 
-    def _aligned(self, source: BandSource, layer: Layer) -> BandSource:
-        """Return the file on the stack's grid; pixels that it does not cover are missing."""
+    def _resampling_of(self, source: BandSource, layer: Layer) -> str | None:
+        """Return how a file is brought to the stack's grid, None where it lies on it."""
         grid = self._stack.grid
+        if source.grid.same_as(grid):
+            return None
         if not needs_resampling(source.grid, grid):
-            return source.on(grid, "nearest")
+            return "nearest"
         if layer.resample == "refuse":
             raise DataError(
                 f"{source.path}: lies on another grid than the scene ({source.grid.in_words()}"
@@ -153,7 +160,12 @@ class Reader:
                 f'{self._stack.source}: layers.{layer.name}: resample = "{layer.resample}" would '
                 'average decibels; give the layer in linear power, or use "nearest"'
             )
-        return source.on(grid, layer.resample)
+        return layer.resample
+
+
+def _in_order(dates: Collection[np.datetime64 | None]) -> NDArray[np.datetime64] | None:
+    """Return dates ascending; None for a layer without dates."""
+    return None if set(dates) == {None} else np.sort(np.asarray([*dates], "datetime64[s]"))
 
 
 def _scaling(layer: Layer, source: BandSource, band: int) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from .cubes import open_cube
 from .grid import Grid, Window
 from .layers import cube_named
 from .rasters import open_raster
+from .tiles import TileStore
 from .validity import Plane, Validity
 
 
@@ -41,12 +42,13 @@ class BandSource(Protocol):
     def close(self) -> None: ...
 
 
-def opened(path: str, crs: str | None = None) -> BandSource:
+def opened(path: str, crs: str | None = None, tiles: TileStore | None = None) -> BandSource:
     """Open a raster or a variable of a cube. DataError where it cannot be read.
 
-    crs: of the manifest, for a file without one.
+    crs: of the manifest, for a file without one.  tiles: keeps its decoded tiles.
     """
+    tiles = tiles or TileStore()
     cube = cube_named(path)
     if cube is not None and Path(cube[0]).exists():
-        return open_cube(path, *cube, crs)
-    return open_raster(path, crs)
+        return open_cube(path, *cube, crs, tiles)
+    return open_raster(path, crs, tiles)

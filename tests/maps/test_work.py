@@ -129,7 +129,7 @@ def test_killed_at_chosen_steps_it_ends_with_the_same_numbers(
 
     assert run(0, reference) == 0
     steps = int(log.read_text())
-    assert steps > 500
+    assert steps > 50
     for step in (2, steps // 3, steps - 2, steps - 1, steps):
         assert run(step, output) in (-signal.SIGKILL, 0)
         assert not output.exists() or content(output) == content(reference)
@@ -168,14 +168,14 @@ def test_only_what_is_left_is_computed_and_another_job_starts_afresh(
     monkeypatch.setattr(map_work, "retrieve_block", counting)
     shutil.copytree(tmp_path / ".m.tif.work", tmp_path / "kept")
     map_scene(model, read_scene(scene), tmp_path / "m.tif", progress=lambda *now: told.append(now))
-    assert len(seen) == 4 and len(set(seen)) == 4 and told[0] == (480, 600)
+    assert len(seen) == 3 and len(set(seen)) == 3 and told[0] == (480, 600)
     assert told[-1] == (600, 600) and first == seen[:2]
     assert_equal_to_predict(tmp_path / "m.tif", predicted(model, make_pixels()))
 
     shutil.move(tmp_path / "kept", tmp_path / ".m.tif.work")
     seen.clear()
     map_scene(model, read_scene(scene), tmp_path / "m.tif", date="2024-03-28")
-    assert len(seen) == 4
+    assert len(seen) == 3
     assert_equal_to_predict(tmp_path / "m.tif", predicted(model, make_pixels(), -2))
 
 
