@@ -152,7 +152,8 @@ check-native: $(STAMP)
 	  $(NATIVE)/fuzz-$$target -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 -artifact_prefix=$(NATIVE)/ || exit 1; \
 	done
 
-# Damaged models, cards, tables, GeoJSON, manifests, configs and parts: no traceback, no other number.
+# Damaged models, cards, tables, GeoJSON, manifests, configs, parts, GeoTIFFs, masks, NetCDF and Zarr
+# cubes, STAC items, state files and ISMN series: no traceback, no other number.
 FUZZ_FILES ?= 10000
 
 fuzz: $(STAMP)

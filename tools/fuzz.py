@@ -5,8 +5,10 @@
 Each kind of file is made once, whole, and then damaged ``count`` times: bits flipped, spans cut,
 doubled, swapped or overwritten, and values replaced by those that break readers. A reader may
 refuse (a KgsmError, which the commands tell in one line) or read it. A fault is any other
-exception, more than SECONDS for one file, or another number: a model or a part that is read must
-give the numbers it gave, and what comes of a table must be a moisture or missing with a reason.
+exception, a crash, more than SECONDS for one file, or another number: a model or a part that is
+read must give the numbers it gave, what comes of a table must be a moisture or missing with a
+reason, and of the kinds of tools/fuzz_files.py what an independent reading has. Each kind runs in a
+process of its own, limited in memory; one that dies is a fault, and the next file goes on.
 """
 
 from __future__ import annotations
@@ -14,12 +16,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
+import multiprocessing
+import resource
 import signal
 import sys
 import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +45,24 @@ from kgsm_train.fit import fit_and_export
 from kgsm_train.sources.simulate import Twin, write_twin
 
 SECONDS = 20
+#: Binary files with offsets in them.
+IN_PLACE = (".tif", ".nc")
+#: Address space of a process, bytes.
+MEMORY = 8 << 30
 #: What readers stumble over, in place of a value.
 NASTY = (
     b"NaN", b"-9999", b"1e400", b"1" + b"0" * 400, b"null", b"true", b'""', b"{}", b"[]",
     b"[" * 3000, b'{"a":' * 300, b"-1", b"0", b"2024-13-45", b"0001-01-01T00:00+10:00",
     b"\xff\xfe", b"\x00", b"\x1b[2J", b"=1+1", b"-1_5", b"\xe2\x88\x921", b"/vsicurl/http://x",
     b"1.7976931348623157e308", b"9007199254740993", b'"' * 3, b"x" * 5000,
+)  # fmt: skip
+
+#: In place of a value of a JSON document.
+ODD_VALUES = (
+    None, True, -1, 0, 1, 2, 7, 1.5, -1e308, float("nan"), float("inf"), 10**30, "", "x", "1",
+    "NaN",
+    "2024-13-45", "0001-01-01T00:00:00Z", "2024-03-04T23:30:00-05:00", "<i8", ">f4", "|O", "int16",
+    "\u0000", "a" * 3000, [], {}, [[]], [1], [0, 0], {"a": 1}, "../../x", "http://localhost:1/x",
 )  # fmt: skip
 
 CONFIG = """
@@ -97,6 +115,39 @@ def damaged(content: bytes, rng: np.random.Generator) -> bytes:
     for _ in range(int(rng.integers(1, 4))):
         content = _wounded(content, rng)
     return content
+
+
+def overwritten(content: bytes, rng: np.random.Generator) -> bytes:
+    """Change one to four bytes or bits in place, so that offsets in the file still hold."""
+    changed = bytearray(content)
+    for _ in range(int(rng.integers(1, 5))):
+        at = int(rng.integers(len(changed)))
+        if rng.random() < 0.5:
+            changed[at] ^= 1 << int(rng.integers(8))
+        else:
+            changed[at] = int(rng.choice([0, 1, 2, 0x7F, 0x80, 0xFF, int(rng.integers(256))]))
+    return bytes(changed)
+
+
+def with_other_values(content: bytes, rng: np.random.Generator) -> bytes:
+    """Replace one or two values of a JSON document by one of another kind, or remove them."""
+    document = json.loads(content)
+    for _ in range(int(rng.integers(1, 3))):
+        places: list[tuple[Any, Any]] = []
+        waiting = [document]
+        while waiting:
+            one = waiting.pop()
+            keys = [*one] if isinstance(one, dict) else [*range(len(one))]
+            places += [(one, key) for key in keys]
+            waiting += [one[key] for key in keys if isinstance(one[key], (dict, list))]
+        if not places:
+            break
+        one, key = places[int(rng.integers(len(places)))]
+        if rng.random() < 0.2:
+            del one[key]
+        else:
+            one[key] = ODD_VALUES[int(rng.integers(len(ODD_VALUES)))]
+    return json.dumps(document).encode()
 
 
 def _wounded(content: bytes, rng: np.random.Generator) -> bytes:
@@ -189,6 +240,9 @@ def kinds(folder: Path) -> Iterator[tuple[str, str, bytes, Check]]:
     yield "manifests", ".toml", SCENE.encode(), lambda path: (read_scene(path), None)[1]
     yield "configs", ".toml", CONFIG.encode(), lambda path: (read_config(path), None)[1]
     yield from _parts(folder)
+    from fuzz_files import file_kinds
+
+    yield from file_kinds(folder / "files")
 
 
 def _parts(folder: Path) -> Iterator[tuple[str, str, bytes, Check]]:
@@ -222,35 +276,82 @@ def limited(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def attack(
-    name: str, suffix: str, whole: bytes, check: Check, count: int, seed: int, folder: Path
-) -> Counter[str]:
-    """Count refusals, reads and faults of a reader; print and store the faults."""
-    rng, told = np.random.default_rng(seed), Counter[str]()
-    path = folder / f"damaged{suffix}"
-    path.write_bytes(whole)
-    check(path)  # what is whole is read
-    for i in range(count):
-        content = damaged(whole, rng)
-        path.write_bytes(content)
-        fault = ""
-        try:
-            with limited(SECONDS), contextlib.redirect_stderr(io.StringIO()):
-                check(path)
-            told["read"] += 1
-        except KgsmError:
-            told["refused"] += 1
-        except Fault as error:
-            fault = str(error)
-        except Exception as error:  # noqa: BLE001  this is what is looked for
-            fault = f"{type(error).__name__}: {error}"
-        if fault:
-            told["faults"] += 1
-            kept = Path(f"fuzz-{name}-{seed}-{i}{suffix}")
-            if told["faults"] <= 5:
-                kept.write_bytes(content)
-                print(f"{name} {i}: {fault[:300]} ({kept})")
-    return told
+@dataclass(frozen=True)
+class Attack:
+    """One kind of file, its damage and where it is written."""
+
+    name: str
+    suffix: str
+    whole: bytes
+    check: Check
+    count: int
+    seed: int
+    folder: Path
+
+    def run(self) -> Counter[str]:
+        """Count refusals, reads and faults of a reader; print and store the faults."""
+        told, start = Counter[str](), 0
+        while start < self.count:
+            results = multiprocessing.get_context("fork").SimpleQueue()
+            child = multiprocessing.get_context("fork").Process(
+                target=self._work, args=(start, results)
+            )
+            child.start()
+            done = start
+            while True:  # the last message is None; a dead process sends none
+                while results.empty() and child.is_alive():
+                    child.join(0.01)
+                if results.empty():
+                    break
+                outcome = results.get()
+                if outcome is None:
+                    break
+                told[outcome[0]] += 1
+                if outcome[0] == "faults":
+                    self._report(done, outcome[1], told["faults"])
+                done += 1
+            child.join()
+            start = done
+            if child.exitcode:
+                told["faults"] += 1
+                self._report(done, f"the process ended with {child.exitcode}", told["faults"])
+                start = done + 1
+        return told
+
+    def _damaged(self, number: int) -> bytes:
+        rng = np.random.default_rng([self.seed, number])
+        if self.suffix in IN_PLACE and rng.random() < 0.7:  # other damage is nearly always refused
+            return overwritten(self.whole, rng)
+        if self.suffix == ".json" and rng.random() < 0.7:
+            return with_other_values(self.whole, rng)
+        return damaged(self.whole, rng)
+
+    def _work(self, start: int, results: Any) -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        path = self.folder / f"damaged{self.suffix}"
+        path.write_bytes(self.whole)
+        self.check(path)  # what is whole is read
+        for number in range(start, self.count):
+            path.write_bytes(self._damaged(number))
+            try:
+                with limited(SECONDS), contextlib.redirect_stderr(io.StringIO()):
+                    self.check(path)
+                results.put(("read", ""))
+            except KgsmError as error:
+                text = str(error)
+                good = text.isprintable() and len(text) < 2000
+                results.put(("refused", "") if good else ("faults", f"says {text[:200]!r}"))
+            except Fault as error:
+                results.put(("faults", str(error)))
+            except BaseException as error:  # noqa: BLE001  this is what is looked for
+                results.put(("faults", f"{type(error).__name__}: {error}"))
+        results.put(None)
+
+    def _report(self, number: int, fault: str, count: int) -> None:
+        if count <= 5:
+            kept = Path(f"fuzz-{self.name.replace(' ', '-')}-{self.seed}-{number}{self.suffix}")
+            kept.write_bytes(self._damaged(number))
+            print(f"{self.name} {number}: {fault[:300]} ({kept})", flush=True)
 
 
 def main() -> int:
@@ -266,7 +367,7 @@ def main() -> int:
         for kind, suffix, whole, check in kinds(Path(name)):
             if asked.kind and kind not in asked.kind:
                 continue
-            told = attack(kind, suffix, whole, check, asked.count, asked.seed, Path(name))
+            told = Attack(kind, suffix, whole, check, asked.count, asked.seed, Path(name)).run()
             faults += told["faults"]
             print(
                 f"{kind}: {asked.count} damaged, {told['refused']} refused, "

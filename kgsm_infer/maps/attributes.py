@@ -31,13 +31,20 @@ LONG_NAMES: Mapping[str, str] = {
 }
 
 
-#: Long name of the wetness index, which has no CF standard name.
-_INDEX_NAME = "label-free wetness index: 0 driest, 1 wettest that the field has shown"
-
+#: Long names of the wetness index, which has no CF standard name.
+_INDEX_NAMES: Mapping[str, str] = {
+    "sm": "label-free wetness index: 0 driest, 1 wettest that the field has shown",
+    "sm_lower": "lower end of the wetness index's interval",
+    "sm_upper": "upper end of the wetness index's interval",
+}
 
 _TITLES: Mapping[Quantity, str] = {
     SOIL_MOISTURE: "Surface soil moisture",
     WETNESS: "Wetness index (no unit)",
+}
+_REFERENCES: Mapping[Quantity, str] = {
+    SOIL_MOISTURE: "Yu, Filippi, Bishop: knowledge-guided deep learning of soil moisture",
+    WETNESS: "Wagner, Lemoine, Rott 1999, Remote Sens. Environ. 70, 191",
 }
 
 
@@ -51,7 +58,7 @@ def cf_attributes(name: str, card: Card) -> dict[str, Any]:
             "flag_meanings": FLAG_MEANINGS,
         }
     if card.retrieves is not SOIL_MOISTURE:
-        return {"long_name": LONG_NAMES[name].replace(LONG_NAMES["sm"], _INDEX_NAME), "units": "1"}
+        return {"long_name": _INDEX_NAMES[name], "units": "1"}
     return {
         "long_name": LONG_NAMES[name],
         "standard_name": "volume_fraction_of_condensed_water_in_soil",
@@ -87,7 +94,7 @@ def global_attributes(plan: Plan) -> dict[str, Any]:
         "institution": "not stated",
         "source": f"kgsm {__version__}, {card.kind} on Sentinel-1 {card.polarisation.upper()}",
         "history": f"kgsm-infer map, kgsm {__version__}",
-        "references": "Yu, Filippi, Bishop: knowledge-guided deep learning of soil moisture",
+        "references": _REFERENCES[card.retrieves],
         "comment": f"interval: {interval}; see flags before use",
         "kgsm_quantity": card.retrieves.name,
         "kgsm_unit": card.retrieves.unit,

@@ -323,6 +323,8 @@ def _good(
     with quiet():
         frame = sensor.read_data()
     flag = frame[f"{sensor.variable}_flag"].to_numpy().astype(np.str_)
+    if frame[sensor.variable].dtype == bool:  # pandas reads "true" as 1
+        raise ValueError("its readings are true or false, not numbers")
     value = frame[sensor.variable].to_numpy(np.float64)
     time = frame.index.to_numpy().astype("datetime64[s]")
     good = np.isin(flag, surface.flags) & np.isfinite(value)
