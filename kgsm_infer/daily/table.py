@@ -30,7 +30,9 @@ def write_daily(path: str | Path, result: Daily) -> int:
     return len(columns["site"])
 
 
-def daily_columns(result: Daily, since: int | None = None, ranked: bool = True) -> dict[str, Any]:
+def daily_columns(
+    result: Daily, since: int | None = None, until: int | None = None, ranked: bool = True
+) -> dict[str, Any]:
     """Return the columns of the table, (R,) each, by paddock and then by day.
 
     A paddock's rows begin with its first row in the values and end with the period.
@@ -38,14 +40,16 @@ def daily_columns(result: Daily, since: int | None = None, ranked: bool = True) 
     ``pass_age_days``, ``pass_…`` (the value of a pass on its day), ``rain_mm``, farm units,
     ``drier_than`` and ``flags``.
 
-    since: first day of the rows, since 1970; None for all.  ranked: with ``drier_than``.
+    since, until: first and last day of the rows, since 1970; None for all.  ranked: with
+    ``drier_than``.
     """
     values, period = result.values, result.forcing.period
     start = np.full(len(values.paddocks), period.count, np.int64)
     np.minimum.at(start, values.paddock, values.day - period.first)
     if since is not None:
-        start = np.clip(since - period.first, start, period.count)
-    paddock, day = _rows(start, period.count)
+        start = np.maximum(start, since - period.first)
+    stop = period.count if until is None else until - period.first + 1
+    paddock, day = _rows(np.minimum(start, stop), stop)
     name = values.quantity
 
     def of(array: NDArray[Any]) -> NDArray[Any]:

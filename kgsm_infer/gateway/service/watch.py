@@ -137,6 +137,7 @@ class Watch:
         self._updater = Updater(
             self.store, self.sinks, self.gateway.keep.steps, lambda: self.may_go_on()
         )
+        self._daily = DailyUpdater(self.gateway, self.paddocks)
         models.begin(self.store, self.gateway, self.log)
 
     def close(self) -> None:
@@ -655,7 +656,9 @@ class Watch:
         if clock_s is None:
             clock_s = guard_time(self.store)
         try:
-            done = self._daily.update(self.store, clock_s, card.retrieves, card.probes)
+            done = self._daily.update(
+                self.store, clock_s, card.retrieves, card.probes, self.may_go_on
+            )
         except (StoreBroken, StoreFull):
             raise
         except Exception as error:  # noqa: BLE001  the values of the passes go on

@@ -13,7 +13,7 @@ Days are days since 1970, local days of the farm. The place '' is the whole farm
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -92,6 +92,8 @@ class Progress(NamedTuple):
     due: int | None
 
 
+#: Rows that are read or written at a time.
+BLOCK_ROWS = 20_000
 _COLUMNS = tuple(item.name for item in fields(DailyValue))
 _DAILY = ", ".join(_COLUMNS)
 _CURRENT = (
@@ -172,17 +174,21 @@ def put_progress(store: Store, today: int) -> None:
 # -- values ------------------------------------------------------------------------------------
 
 
-def pass_rows(store: Store, since: int, quantity: str) -> list[tuple[Any, ...]]:
-    """Return the newest revision of each acquisition from ``since`` (seconds since 1970) on.
+def pass_rows(store: Store, since: int, quantity: str) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield the newest revision of each acquisition from ``since`` (seconds since 1970) on.
 
-    Rows are (paddock, acquired, sm, sm_lower, sm_upper, flags, simulated) of one quantity.
+    Rows are (paddock, acquired, sm, sm_lower, sm_upper, flags, simulated) of one quantity, in
+    blocks, ordered by time.
     """
     query = (
         "SELECT paddock, acquired, sm, sm_lower, sm_upper, flags, simulated, max(revision) "
-        "FROM value WHERE acquired >= ? AND quantity = ? "
-        "GROUP BY paddock, acquired, orbit ORDER BY paddock, acquired, orbit"
+        "FROM value INDEXED BY value_by_time WHERE acquired >= ? AND quantity = ? "
+        "GROUP BY acquired, paddock, orbit"
     )
-    return _rows(store, query, since, quantity)
+    with explained(store.path):
+        cursor = store.db.execute(query, (since, quantity))
+        while block := cursor.fetchmany(BLOCK_ROWS):
+            yield block
 
 
 def put_daily(store: Store, values: Iterable[DailyValue]) -> None:

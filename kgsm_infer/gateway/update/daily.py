@@ -9,7 +9,7 @@ does not grow with the age of the store. :mod:`kgsm_infer.daily` has the rules o
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,6 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...base import flags
 from ...base.quantities import RETRIEVED, SOIL_MOISTURE, Quantity
@@ -34,6 +35,7 @@ from ..farm import Paddocks
 from ..intake.archive import Archived
 from ..intake.rain_files import RainRows
 from ..store.daily_rows import (
+    BLOCK_ROWS,
     Alert,
     DailyValue,
     DaysLeft,
@@ -85,12 +87,88 @@ class DailyOutcome:
         return str(day_text(self.today))
 
 
+class Passes:
+    """Values of the passes of the window, kept in memory between the updates of one store.
+
+    quantity: of the values.
+    acquired: (R,) seconds since 1970.  numbers: (3, R) value, lower and upper, NaN without.
+    flags: (R,) bit mask.  simulated: True if a value is.
+    """
+
+    def __init__(self, quantity: Quantity) -> None:
+        self.quantity = quantity
+        self.acquired = np.empty(0, np.int64)
+        self.numbers = np.empty((3, 0))
+        self.flags = np.empty(0, np.int64)
+        self._code = np.empty(0, np.int32)
+        self._simulated = np.empty(0, bool)
+        self._names: dict[str, int] = {}
+
+    @property
+    def simulated(self) -> bool:
+        """True if a value comes from simulated data."""
+        return bool(self._simulated.any())
+
+    def read(self, store: Store, due: int | None, first: int) -> None:
+        """Read the passes that changed. due: earliest local day of a change.  first: of the window.
+
+        Days are since 1970.
+        """
+        since = None if due is None else max(first, due - 1) * DAY_S
+        keep = self.acquired >= first * DAY_S
+        if since is not None:
+            keep &= self.acquired < since
+        parts = [_Block(self.acquired[keep], self.numbers[:, keep], self.flags[keep],
+                        self._code[keep], self._simulated[keep])]  # fmt: skip
+        if since is not None:
+            parts += [self._block(rows) for rows in pass_rows(store, since, self.quantity.name)]
+        self.acquired = np.concatenate([part.acquired for part in parts])
+        self.numbers = np.concatenate([part.numbers for part in parts], axis=1)
+        self.flags = np.concatenate([part.flags for part in parts])
+        self._code = np.concatenate([part.code for part in parts])
+        self._simulated = np.concatenate([part.simulated for part in parts])
+
+    def sorted_names(self) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+        """Return the paddocks with a pass (N,), sorted, and the index of each row's (R,)."""
+        every = list(self._names)
+        present = np.unique(self._code).tolist()
+        order = sorted(present, key=lambda code: every[code])
+        rank = np.zeros(len(every), np.int64)
+        rank[order] = np.arange(len(order))
+        return tuple(every[code] for code in order), rank[self._code]
+
+    def _block(self, rows: Sequence[tuple[Any, ...]]) -> _Block:
+        paddock, acquired, value, lower, upper, texts, simulated, _ = zip(*rows, strict=True)
+        masks = {text: flags.mask_of(text) for text in set(texts)}
+        names = self._names
+        return _Block(
+            np.asarray(acquired, np.int64),
+            np.asarray([value, lower, upper], np.float64),
+            np.asarray([masks[text] for text in texts], np.int64),
+            np.asarray([names.setdefault(name, len(names)) for name in paddock], np.int32),
+            np.asarray(simulated, bool),
+        )
+
+
+@dataclass(frozen=True)
+class _Block:
+    acquired: NDArray[np.int64]
+    numbers: NDArray[np.float64]
+    flags: NDArray[np.int64]
+    code: NDArray[np.int32]
+    simulated: NDArray[np.bool_]
+
+
 @dataclass
 class DailyUpdater:
-    """Update the daily values of a store; UsageError or DataError where the settings are wrong."""
+    """Update the daily values of one store; UsageError or DataError where the settings are wrong.
+
+    It keeps the passes of the store in memory: another store needs another updater.
+    """
 
     gateway: Gateway
     paddocks: Paddocks
+    _passes: Passes | None = None
 
     def __post_init__(self) -> None:
         self.settings = self.gateway.daily or DailySettings()
@@ -175,12 +253,17 @@ class DailyUpdater:
     # -- the update ------------------------------------------------------------------------
 
     def update(
-        self, store: Store, clock_s: int, quantity: Quantity, probes: Mapping[str, Any] | None
+        self,
+        store: Store,
+        clock_s: int,
+        quantity: Quantity,
+        probes: Mapping[str, Any] | None,
+        beat: Callable[[], object] = lambda: None,
     ) -> DailyOutcome | None:
         """Compute what is due and store it; None where nothing is due.
 
         clock_s: time of the update.  quantity: of the model in use.  probes: entry of its card
-        with the errors of a pass.
+        with the errors of a pass.  beat: called between blocks of rows.
         """
         if quantity.column not in RETRIEVED or not self.is_on(store):
             return None
@@ -190,70 +273,87 @@ class DailyUpdater:
             return None
         outcome = None
         for day in _year_ends(done.today, today):
-            outcome = self._update(store, day, quantity, probes)
+            outcome = self._update(store, day, quantity, probes, beat)
         return outcome
 
     def _update(
-        self, store: Store, today: int, quantity: Quantity, probes: Mapping[str, Any] | None
+        self,
+        store: Store,
+        today: int,
+        quantity: Quantity,
+        probes: Mapping[str, Any] | None,
+        beat: Callable[[], object],
     ) -> DailyOutcome:
         done = progress(store)
         oldest = today - self.settings.keep_days + 1
         since = oldest if done.today is None else done.today + 1
         since = max(oldest, since if done.due is None else min(since, done.due))
-        made = self._estimate(store, today, quantity, probes)
-        rows: list[DailyValue] = []
-        left: Sequence[float | None] = ()
-        if made is not None:
-            rows = self._rows(made, min(since, today), quantity)
-            left = self._days_left(made)
-        before = daily_between(store, since, today)
-        fresh = [
-            replace(one, revision=1 if last is None else last.revision + 1)
-            for one in rows
-            if since <= one.day <= today
-            and not _same(last := before.get((one.paddock, one.day)), one)
-        ]
-        now = {one.paddock: one for one in rows if one.day == today}
-        known = set() if done.today is None else {
-            name for name, _ in daily_between(store, done.today, done.today)
-        }  # fmt: skip
+        due, first = done.due, _window_start(today)
+        if self._passes is None or self._passes.quantity is not quantity:
+            self._passes, due = Passes(quantity), first
+        passes = self._passes
+        passes.read(store, due, first)
+        made = self._estimate(store, today, passes, probes)
+        known: set[str] = set()
+        if done.today is not None:
+            known = {name for name, _ in daily_between(store, done.today, done.today)}
+        count = revisions = crossed = 0
         with store.transaction():
-            put_daily(store, fresh)
-            names = () if made is None else made.values.paddocks
-            put_outlook(
-                store,
-                [one for one in rows if one.day > today],
-                [DaysLeft(name, days) for name, days in zip(names, left, strict=True)],
-            )
-            crossed = self._cross(store, now, today, known)
+            if made is None:
+                put_outlook(store, (), ())
+            else:
+                for first, last in _blocks(since, today, len(made.values.paddocks)):
+                    fresh = self._put_changed(store, self._rows(made, first, last, quantity))
+                    count += len(fresh)
+                    revisions += sum(one.revision > 1 for one in fresh)
+                    beat()
+                crossed = self._cross(store, self._rows(made, today, today, quantity), known)
+                names = made.values.paddocks
+                now = [DaysLeft(*pair) for pair in zip(names, self._days_left(made), strict=True)]
+                period = made.forcing.period
+                ahead = self._rows(made, today + 1, period.last, quantity)
+                put_outlook(store, ahead, now)
             put_progress(store, today)
-        return DailyOutcome(today, len(fresh), sum(one.revision > 1 for one in fresh), crossed)
+        return DailyOutcome(today, count, revisions, crossed)
 
-    def _cross(
-        self, store: Store, now: Mapping[str, DailyValue], today: int, known: Container[str]
-    ) -> int:
+    def _put_changed(self, store: Store, rows: Sequence[DailyValue]) -> list[DailyValue]:
+        """Store the rows that differ from the newest revision of their day, and return them."""
+        if not rows:
+            return []
+        days = [one.day for one in rows]
+        before = daily_between(store, min(days), max(days))
+        fresh = []
+        for one in rows:
+            last = before.get((one.paddock, one.day))
+            if not _same(last, one):
+                fresh.append(replace(one, revision=1 if last is None else last.revision + 1))
+        put_daily(store, fresh)
+        return fresh
+
+    def _cross(self, store: Store, now: Sequence[DailyValue], known: Container[str]) -> int:
         """Note which paddocks went below their threshold or came back; returns how many crossed.
 
         known: paddocks that had a value before; a first value below the threshold crosses nothing.
         """
         below = {one.paddock for one in alerts(store)}
         fresh, over = [], []
-        for name, one in now.items():
+        for one in now:
+            name = one.paddock
             if one.value is None or one.threshold is None:
                 continue
             if one.value < one.threshold and name not in below:
-                fresh.append(Alert(name, today, one.value, one.threshold, int(name in known)))
+                fresh.append(Alert(name, one.day, one.value, one.threshold, int(name in known)))
             elif name in below and one.value >= one.threshold + HYSTERESIS:
                 over.append(name)
         put_alerts(store, fresh, over)
         return sum(one.unsent for one in fresh)
 
     def _estimate(
-        self, store: Store, today: int, quantity: Quantity, probes: Mapping[str, Any] | None
+        self, store: Store, today: int, passes: Passes, probes: Mapping[str, Any] | None
     ) -> Daily | None:
         """Estimate all days of the window; None where no pass of it has a value."""
-        first = int(np.datetime64(f"{_year(today) - 1}-01-01", "D").astype(np.int64))
-        values = self._values(pass_rows(store, first * DAY_S, quantity.name), quantity)
+        first = _window_start(today)
+        values, quantity = self._values(passes), passes.quantity
         inside = (values.day <= today) & np.isfinite(values.value)
         if not inside.any():
             return None
@@ -285,32 +385,29 @@ class DailyUpdater:
 
         return service_named(weather.service).rain_day_ends
 
-    def _values(self, rows: Sequence[tuple[Any, ...]], quantity: Quantity) -> Values:
-        """Return stored values of passes as the daily estimate reads them."""
-        columns = list(zip(*rows, strict=True)) if rows else [()] * 8
-        names, code = np.unique(np.asarray(columns[0], np.str_), return_inverse=True)
-        acquired = np.asarray(columns[1], np.int64)
-        distinct, at = np.unique(acquired, return_inverse=True)
+    def _values(self, passes: Passes) -> Values:
+        """Return the passes of the window as the daily estimate reads them."""
+        names, code = passes.sorted_names()
+        distinct, at = np.unique(passes.acquired, return_inverse=True)
         wall = np.asarray([self._local(int(seconds)) for seconds in distinct], np.int64)
         # a table that gives a date alone is stored as midnight, UTC
         by_day = distinct % DAY_S == 0
         day = np.where(by_day, distinct, wall) // DAY_S
         hour = np.where(by_day, np.nan, wall % DAY_S / 3600)
-        masks = {text: flags.mask_of(text) for text in set(columns[5])}
-        value, lower, upper = (np.asarray(columns[i], np.float64) for i in (2, 3, 4))
+        number = number_passes(distinct.astype("datetime64[s]"))
         return Values(
-            "the store",
-            quantity.column,
-            tuple(names.tolist()),
-            code.astype(np.int64),
-            day[at].astype(np.int64),
-            hour[at],
-            number_passes(acquired.astype("datetime64[s]")),
-            value,
-            lower,
-            upper,
-            np.asarray([masks[text] for text in columns[5]], np.int64),
-            any(columns[6]),
+            source="the store",
+            quantity=passes.quantity.column,
+            paddocks=names,
+            paddock=code,
+            day=day[at].astype(np.int64),
+            hour=hour[at],
+            passed=number[at],
+            value=passes.numbers[0],
+            lower=passes.numbers[1],
+            upper=passes.numbers[2],
+            flags=passes.flags,
+            simulated=passes.simulated,
         )
 
     def _weather(self, days: Sequence[RainDay], names: Sequence[str], today: int) -> Weather | None:
@@ -358,9 +455,9 @@ class DailyUpdater:
             return [None] * len(made.values.paddocks)
         return _or_none(days_until(made.ahead, self._thresholds(made)))
 
-    def _rows(self, made: Daily, since: int, quantity: Quantity) -> list[DailyValue]:
-        """Return the rows from a day on, revision 0."""
-        columns = daily_columns(made, since, ranked=False)
+    def _rows(self, made: Daily, since: int, until: int, quantity: Quantity) -> list[DailyValue]:
+        """Return the rows from a day to another, both included, as revision 0."""
+        columns = daily_columns(made, since, until, ranked=False)
         name = quantity.column
         place = {paddock: i for i, paddock in enumerate(made.values.paddocks)}
         threshold = _or_none(self._thresholds(made).round(5))
@@ -409,6 +506,18 @@ def store_rain(store: Store, rain: RainRows, item: Archived) -> None:
         put_rain(store, rain.days)
         times = [one.day * DAY_S for one in rain.days]
         store.put_arrival(item.number, item.digest, item.name, "rain", times)
+
+
+def _window_start(today: int) -> int:
+    """Return 1 January of the year before today; days since 1970."""
+    return int(np.datetime64(f"{_year(today) - 1}-01-01", "D").astype(np.int64))
+
+
+def _blocks(since: int, until: int, paddocks: int) -> Iterator[tuple[int, int]]:
+    """Divide days into blocks of about BLOCK_ROWS rows: (first, last), both included."""
+    days = max(1, BLOCK_ROWS // max(1, paddocks))
+    for first in range(since, until + 1, days):
+        yield first, min(first + days - 1, until)
 
 
 def _year(day: int) -> int:
