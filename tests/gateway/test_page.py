@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import shutil
 import urllib.request
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -327,6 +329,77 @@ def test_the_page_refreshes_itself_and_says_when_it_cannot(tmp_path, browser):
     page.clock.run_for(125_000)
     page.locator("#offline").wait_for()
     assert "No answer from the gateway" in page.locator("#offline").inner_text()
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def daily_url(tmp_path_factory):
+    """A gateway with daily values: rain of 90 days, 3 of them missing, and no forecast."""
+    folder = tmp_path_factory.mktemp("daily")
+    limits = "wilting_point = 0.05\nfield_capacity = 0.5\nroot_depth_mm = 400\n"
+    gateway = made_gateway(
+        folder, f"[serve]\nport = 0\n[daily]\n{limits}refill_percent = 60\n",
+        paddocks=PADDOCKS, model=made_model(folder / "m"),
+    )  # fmt: skip
+    for day in (0, 6, 12):
+        drop(gateway, columns_of(day, paddocks=PADDOCKS), f"{day}.csv")
+    dates = [str(np.datetime64("2023-10-16") + day) for day in range(90)]
+    rain = ["" if 60 <= day < 63 else 6.0 * (day % 9 == 0) for day in range(90)]
+    drop(gateway, {"date": dates, "rain_mm": rain}, "rain.csv")
+    scanned(gateway)
+    server = Server(gateway, load_paddocks(gateway), Events())
+    server.start()
+    yield f"http://127.0.0.1:{server.port}/"
+    server.close()
+
+
+def test_daily_values_come_first_and_say_what_to_do(daily_url):
+    page = read(daily_url)
+    assert len(page) <= 40_000
+    text = gzip.decompress(page).decode()
+    today = re.search(r'<time data-day datetime="([^"]+)">', text)[1]
+    assert today == "2024-01-13"
+    assert text.index("Values of ") < text.index('id="todo"') < text.index("Newest satellite pass")
+    values = json.loads(gzip.decompress(read(f"{daily_url}v1/daily")))["values"]
+    assert len(values) == PADDOCKS
+    for one in values[::40]:
+        row = re.search(rf'<tr [^>]*data-p="{one["paddock"]}".*?</tr>', text)[0]
+        assert f"{one['sm_percent']:.0f} %" in row
+        assert f"Plant-available water: {round(one['available_percent'])}\xa0%." in row
+        assert f"To refill: {round(one['refill_mm'])}\xa0mm." in row
+        assert ("Below the threshold." in row) == (one["sm"] < one["threshold"])
+    below = [one["paddock"] for one in values if one["days_left"] == 0]
+    assert len(below) == sum(one["sm"] < one["threshold"] for one in values)
+    said = re.search('<p id="todo" class="warn">(.*?)</p>', text)[1]
+    assert said.startswith("Below the threshold: p")
+    assert f"and {len(below) - 6} more" in said
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_the_chart_of_days_shows_what_is_known(browser, daily_url, width):
+    context = browser.new_context(viewport={"width": width, "height": 844}, locale="en-AU")
+    context.set_default_timeout(1000 * PATIENCE_S)
+    page = context.new_page()
+    wrong = []
+    page.on("console", lambda message: wrong.append(message.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(daily_url)
+    page.get_by_role("button", name="p7", exact=True).click()
+    dialog = page.get_by_role("dialog", name="p7")
+    chart = dialog.get_by_role("img", name="Chart of 13 days")
+    chart.wait_for()
+    series = json.loads(gzip.decompress(read(f"{daily_url}v1/daily?paddock=p7")))["values"]
+    assert dialog.locator(".big").inner_text() == f"{series[-1]['sm_percent']:.0f} %"
+    assert chart.locator("circle.dot").count() == 3
+    wet = sum(bool(one["rain_mm"]) for one in series)
+    assert chart.locator("rect.rain").count() == wet > 0
+    assert chart.locator("rect.unknown").count() == 0
+    assert chart.locator("path.limit").count() == chart.locator("path.band").count() == 1
+    dialog.get_by_text("All values").first.click()
+    assert dialog.locator("details[open] tbody tr").count() == len(series)
+    assert dialog.get_by_text("History of 3 passes").count() == 1
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert wrong == []
     context.close()
 
 

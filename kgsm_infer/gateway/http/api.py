@@ -145,7 +145,8 @@ class Api:
             paddock = paddock_key(asked.paddock)
             self._known(paddock)
             series = self.queries.daily_series(paddock, asked.since, asked.limit, asked.revisions)
-            return _sent(request, self._days(kind, series), kind)
+            body = self._days(kind, series)
+            return _sent(request, body, kind, gzip.compress(body, 6, mtime=0))
         key = f"daily {kind}"
         body = self.queries.reader.cached(key, lambda: self._days(kind, self.queries.daily_today()))
         return _sent(request, body, kind, self._zipped(key, body))

@@ -24,6 +24,14 @@ function age(when) {
   const n = days(when);
   return n < 0 ? "" : n < 730 ? AGO.format(-n, "day") : AGO.format(-Math.floor(n / 365.25), "year");
 }
+// a day of the farm is written as it is, whatever the zone of this device
+const plain = date => Date.parse(`${date}T12:00:00Z`), UTC = { timeZone: "UTC" };
+const DATE = new Intl.DateTimeFormat(language, { dateStyle: "medium", ...UTC });
+const BRIEF = new Intl.DateTimeFormat(language, { day: "numeric", month: "short", ...UTC });
+function datedDay(date) {
+  const n = Math.round((noon(Date.now()) - plain(date)) / 864e5);
+  return [DATE.format(plain(date)), n < 0 || n > 730 ? "" : AGO.format(-n, "day")].filter(Boolean).join(", ");
+}
 const isStale = when => (Date.now() - Date.parse(when)) / 864e5 > stale_days;
 const dated = (when, form = DAY) => [form.format(new Date(when)), age(when)].filter(Boolean).join(", ");
 
@@ -31,7 +39,7 @@ let rows, map, zoomTo, setView = () => {}, redraw = () => {};
 function start() {
   rows = all("#live tbody tr"); map = $("#map");
   for (const t of all("#live time")) {
-    t.textContent = dated(t.dateTime, "h" in t.dataset ? HOUR : SHORT);
+    t.textContent = "day" in t.dataset ? datedDay(t.dateTime) : dated(t.dateTime, "h" in t.dataset ? HOUR : SHORT);
     if (t.closest("td:nth-child(4)") && isStale(t.dateTime)) { t.classList.add("stale"); t.append(` (${texts.stale})`); }
   }
   const newest = all("#live td:nth-child(4) time").map(t => t.dateTime).sort().at(-1);
@@ -207,10 +215,15 @@ async function show(row) {
   $("#dd").replaceChildren(make("p", {}, "…"));
   if (!box.open) box.showModal();
   const query = `paddock=${encodeURIComponent(row.dataset.p)}&limit=${MOST}`;
+  const ask = async path => {
+    const answer = await fetch(`${base}v1/${path}?${query}`), content = await answer.json();
+    if (!answer.ok) throw new Error(content.error);
+    return content.values;
+  };
   try {
-    const answer = await fetch(`${base}v1/history?${query}`);
-    if (!answer.ok) throw new Error((await answer.json()).error);
-    fill((await answer.json()).values, $("td:nth-child(5)", row).textContent, `${base}v1/history.csv?${query}`);
+    const [values, perDay] = await Promise.all([ask("history"), row.dataset.t ? ask("daily") : []]);
+    fill(values, $("td:nth-child(5)", row).textContent, `${base}v1/history.csv?${query}`);
+    if (perDay.length) fillDays(perDay, `${base}v1/daily.csv?${query}`);
   } catch (error) {
     $("#dd").replaceChildren(make("p", {}, text("failed", { reason: error.message })));
   }
@@ -231,6 +244,69 @@ function fill(values, remarks, csv) {
   $("#dd").append(chart(values, last), ...(values.length < MOST ? [] : [make("p", {}, text("cut", { n: MOST }))]), details,
     make("p", {}, make("a", { href: csv }, texts.csv)), make("p", {}, make("small", {}, text("model", { name: last.model }))));
 }
+// the days of a paddock, above its passes
+function fillDays(values, csv) {
+  const isAhead = v => v.flags.includes("forecast"), today = values.findLast(v => !isAhead(v));
+  if (!today) return;
+  const first = $("#dd .big"), line = make("p", {}, datedDay(today.date));
+  first.textContent = say(today, num(today));
+  if (range(today)) line.append(`; ${range(today)}`);
+  first.nextElementSibling.replaceWith(line);
+  const table = make("table"), details = make("details", {}, make("summary", {}, texts.all), table);
+  details.addEventListener("toggle", () => {
+    if (!table.childElementCount) table.append(make("tbody", {}, ...[...values].reverse().map(v => make("tr", {},
+      make("th", { scope: "row" }, DATE.format(plain(v.date))), make("td", {}, say(v, num(v))), make("td", {}, range(v)),
+      make("td", {}, isAhead(v) ? texts["chart.outlook"] : ""), make("td", {}, v.rain_mm === null ? texts["chart.no_rain"] : `${v.rain_mm.toLocaleString(language)} mm`)))));
+  });
+  const old = $("#dd svg.chart"), recent = values.slice(-DAYS_SHOWN);
+  const passes = make("details", {}, make("summary", {}, text("history", { n: +old.dataset.n })), old, ...$$after(old));
+  $("#dd").append(chartDays(recent, isAhead), legendDays(recent), details, make("p", {}, make("a", { href: csv }, texts.csv)), passes);
+}
+const DAYS_SHOWN = 120, $$after = e => { const found = []; while ((e = e.nextElementSibling)) found.push(e); return found; };
+function legendDays(values) {
+  const most = Math.max(0, ...values.map(v => v.rain_mm ?? 0)), items = [["pass", texts["chart.pass"]]];
+  if (values.some(v => v.rain_mm !== null)) items.push(["rain", text("chart.rain", { n: Math.round(most).toLocaleString(language) })]);
+  if (values.some(v => v.rain_mm === null && !v.flags.includes("forecast"))) items.push(["unknown", texts["chart.no_rain"]]);
+  if (values.some(v => v.flags.includes("forecast"))) items.push(["ahead", texts["chart.outlook"]]);
+  if (values.some(v => v.threshold !== null)) items.push(["limit", texts["chart.threshold"]]);
+  return make("ul", { class: "legend" }, ...items.map(([kind, label]) => make("li", {}, make("i", { class: `s ${kind}` }), label)));
+}
+function chartDays(values, isAhead) {
+  const W = Math.max(280, $("#dd").clientWidth), H = 260, L = 46, B = 26, T = 12, last = values.at(-1), percent = inPercent(last), unit = percent ? 100 : 1;
+  const passed = v => v[`pass_${columns[v.quantity]}`], rain = Math.max(5, ...values.map(v => v.rain_mm ?? 0));
+  const highs = values.flatMap(v => [num(v, "_upper") ?? num(v) ?? 0, (passed(v) ?? 0) * unit, (v.threshold ?? 0) * unit]);
+  const tick = percent ? 10 : 0.2, top = Math.max(percent ? 40 : 1, Math.ceil(Math.max(...highs) / tick - 1e-9) * tick);
+  const t = values.map(v => plain(v.date)), step = (W - L - 12) / Math.max(values.length, 8);
+  const x = i => L + step * (i + 0.5), y = p => T + (H - B - T) * (1 - p / top);
+  const svg = make("svg", { class: "chart", viewBox: `0 0 ${W} ${H}`, height: H, role: "img", "aria-label": `${text("chart.days", { n: values.length })} (${texts[`scale.${last.quantity}`]})` });
+  for (let p = 0; p <= top + 1e-9; p += tick) svg.append(make("line", { class: "axis", x1: L, x2: W - 12, y1: y(p), y2: y(p) }),
+    make("text", { x: 0, y: y(p) + 4 }, percent ? `${p} %` : p.toLocaleString(language, { minimumFractionDigits: 1, maximumFractionDigits: 1 })));
+  values.forEach((v, i) => {
+    if (v.rain_mm === null ? isAhead(v) : !v.rain_mm) return;
+    const high = v.rain_mm === null ? 4 : Math.max(1.5, (H - B - T) * 0.3 * v.rain_mm / rain), kind = v.rain_mm === null ? "unknown" : isAhead(v) ? "rain later" : "rain";
+    svg.append(make("rect", { class: kind, x: x(i) - step * 0.42, width: Math.max(1, step * 0.84), y: T, height: high },
+      make("title", {}, `${DATE.format(t[i])}: ${v.rain_mm === null ? texts["chart.no_rain"] : `${v.rain_mm.toLocaleString(language)} mm`}`)));
+  });
+  const at = (some, end) => some.map(i => `${x(i).toFixed(1)} ${y(num(values[i], end)).toFixed(1)}`).join("L");
+  const runs = [[]], now = values.findLastIndex(v => !isAhead(v));
+  values.forEach((v, i) => num(v) === null ? runs.push([]) : runs.at(-1).push(i));
+  for (const run of runs.filter(r => r.length)) {
+    if (run.length > 1) svg.append(make("path", { class: "band", d: `M${at(run, "_upper")}L${at([...run].reverse(), "_lower")}z` }));
+    for (const [kind, part] of [["line", run.filter(i => i <= now)], ["line ahead", run.filter(i => i >= now)]]) if (part.length > 1) svg.append(make("path", { class: kind, d: `M${at(part, "")}` }));
+  }
+  const limits = values.map((v, i) => [v.threshold, i]).filter(([p]) => p !== null);
+  if (limits.length) svg.append(make("path", { class: "limit", d: `M${limits.map(([p, i]) => `${(x(i) - step / 2).toFixed(1)} ${y(p * unit).toFixed(1)}L${(x(i) + step / 2).toFixed(1)} ${y(p * unit).toFixed(1)}`).join("L")}` }));
+  values.forEach((v, i) => { if ((passed(v) ?? null) !== null) svg.append(make("circle", { class: "dot", cx: x(i), cy: y(passed(v) * unit), r: 3.5 }, make("title", {}, `${DATE.format(t[i])}: ${say(v, passed(v) * unit)}`))); });
+  const every = Math.max(1, Math.ceil(80 / step));
+  let free = -1;
+  for (let i = now < 0 ? values.length - 1 : now; i >= 0; i -= every) {
+    const label = BRIEF.format(t[i]), width = label.length * 7.2, middle = Math.min(W - width / 2, Math.max(width / 2, x(i)));
+    if (free >= 0 && middle + width / 2 > free) continue;
+    free = middle - width / 2 - 6;
+    svg.append(make("line", { class: "axis", x1: x(i), x2: x(i), y1: H - B, y2: H - B + 5 }), make("text", { x: middle, y: H - 6, "text-anchor": "middle" }, label));
+  }
+  return svg;
+}
 function ticks(from, to, width) {
   // starts of years, or of months if there is room; local days are near enough to UTC on an axis
   const span = (to - from) / 864e5, step = [1, 2, 3, 6, 12, 24, 60, 120].find(m => span / 30.4 / m <= width / 80) ?? 240, found = [];
@@ -250,7 +326,7 @@ function chart(values, last) {
   const x = when => L + 6 + (W - L - 16) * (t.at(-1) === t[0] ? 0.5 : (when - t[0]) / (t.at(-1) - t[0]));
   const y = p => 10 + (H - B - 10) * (1 - p / top);
   const scale = texts[`scale.${last.quantity}`];
-  const svg = make("svg", { class: "chart", viewBox: `0 0 ${W} ${H}`, height: H, role: "img", "aria-label": `${text("history", { n: values.length })} (${scale})` });
+  const svg = make("svg", { class: "chart", viewBox: `0 0 ${W} ${H}`, height: H, "data-n": values.length, role: "img", "aria-label": `${text("history", { n: values.length })} (${scale})` });
   for (let p = 0; p <= top + 1e-9; p += tick) svg.append(
     make("line", { class: "axis", x1: L, x2: W - 10, y1: y(p), y2: y(p) }), make("text", { x: 0, y: y(p) + 4 }, percent ? `${p} %` : p.toLocaleString(language, { minimumFractionDigits: 1, maximumFractionDigits: 1 })));
   const runs = [[]];

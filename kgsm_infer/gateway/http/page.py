@@ -45,6 +45,10 @@ CLASS_WIDTHS: Mapping[Quantity, tuple[float, ...]] = {
 MOST_CLASSES = 6
 #: Seconds within which acquisitions belong to one pass.
 PASS_S = 3600
+#: Days ahead in which the page names the paddocks that reach their threshold.
+SOON_DAYS = 7
+#: Most paddocks that are named in one sentence.
+MOST_NAMES = 6
 #: Most groups of paddocks with a button of their own.
 MOST_GROUPS = 12
 
@@ -161,7 +165,7 @@ class View:
     @cached_property
     def quantity(self) -> Quantity:
         """The quantity of most values; without values that of the model in use."""
-        names = [state.value["quantity"] for state in self.states if state.value is not None]
+        names = [state.shown["quantity"] for state in self.states if state.shown is not None]
         if not names:
             return quantity_in_use(self.gateway)
         return quantity_named(max(sorted(set(names)), key=names.count))
@@ -172,9 +176,9 @@ class View:
         return {
             state.paddock: number
             for state in self.states
-            if state.value is not None
-            and state.value["quantity"] == self.quantity.name
-            and (number := number_of(state.value)) is not None
+            if state.shown is not None
+            and state.shown["quantity"] == self.quantity.name
+            and (number := number_of(state.shown)) is not None
         }
 
     @cached_property
@@ -189,8 +193,21 @@ class View:
         """The newest acquisition of a paddock, seconds since 1970."""
         return max((state.acquired for state in self.states if state.acquired), default=None)
 
+    @cached_property
+    def today(self) -> str | None:
+        """The day of the daily values, None without any."""
+        return next((s.today["date"] for s in self.states if s.today is not None), None)
+
     def is_old(self, state: PaddockState) -> bool:
-        """Return True if a paddock's value is of an earlier pass than the newest one."""
+        """Return True if a paddock's value is of an earlier day or pass than the newest one."""
+        if state.shown is None or self.newest is None:
+            return False
+        if self.today is not None:
+            return state.shown is not state.today
+        return self.is_late(state)
+
+    def is_late(self, state: PaddockState) -> bool:
+        """Return True if a paddock's newest pass with a number is earlier than the newest pass."""
         if state.value is None or self.newest is None:
             return False
         return _seconds(state.value["acquired_at"]) < self.newest - PASS_S
@@ -222,6 +239,10 @@ class View:
             text += " UTC"
         return f'<time{" data-h" if with_hour else ""} datetime="{acquired_at}">{text}</time>'
 
+    def day(self, date: str) -> str:
+        """Return a local day of the farm; ``page.js`` adds its age."""
+        return f'<time data-day datetime="{date}">{date}</time>'
+
     # -- parts of the page -----------------------------------------------------------------
 
     def header(self) -> Iterable[str]:
@@ -231,23 +252,31 @@ class View:
         yield '<p id="stale" role="status" hidden></p>'
         if any("source" in state.value for state in self.states if state.value is not None):
             yield f'<p class="sim"><strong>{texts["simulated"]}</strong></p>'
+        if self.today is not None:
+            yield f"<p>{texts['daily.values']}</p>".format(time=self.day(self.today))
+            yield from (self._todo(), self._level(), self._changes())
+        yield from self._newest_pass()
+        if self.today is None:
+            yield from (self._level(), self._changes())
+        yield f'<p class="soft">{texts[f"intro.{self.quantity.name}"]}</p>'
+        yield '<ul id="health" role="status" hidden></ul></header>'
+
+    def _newest_pass(self) -> Iterable[str]:
+        """Return when the newest pass was, and how many paddocks it has values for."""
+        texts = self.texts
         if self.newest is None:
             yield f"<p>{texts['pass.none']}</p>"
         else:
-            current = [s for s in self.states if s.value is not None and not self.is_old(s)]
+            current = [s for s in self.states if s.value is not None and not self.is_late(s)]
             yield '<p id="newest">' + texts["pass.newest"].format(
                 time=self.time(iso(self.newest), with_hour=True),
                 n=len(current),
                 m=len(self.states),
             )
-            old = [s.value["acquired_at"] for s in self.states if s.value and self.is_old(s)]
+            old = [s.value["acquired_at"] for s in self.states if s.value and self.is_late(s)]
             if old:
                 yield " " + texts["pass.older"].format(n=len(old), time=self.time(min(old)))
             yield "</p>"
-        yield self._level()
-        yield self._changes()
-        yield f'<p class="soft">{texts[f"intro.{self.quantity.name}"]}</p>'
-        yield '<ul id="health" role="status" hidden></ul></header>'
 
     def _level(self) -> str:
         """Return the median and the extremes of the newest pass."""
@@ -264,6 +293,26 @@ class View:
             high=self.number(numbers[high], self.quantity),
         )
 
+    def _todo(self) -> str:
+        """Return which paddocks are below their threshold, and which will be soon."""
+        texts, days = self.texts, {s.title: s.today["days_left"] for s in self.states if s.today}
+        if all(s.today is None or s.today["threshold"] is None for s in self.states):
+            return ""
+        below = [title for title, left in days.items() if left == 0]
+        soon = [title for title, left in days.items() if left is not None and 0 < left <= SOON_DAYS]
+        found = [("below", below)] * bool(below) + [("soon", soon)] * bool(soon)
+        said = [texts[f"todo.{kind}"].format(names=self._names(some), n=SOON_DAYS)
+                for kind, some in found]  # fmt: skip
+        mark = "warn" if found else "soft"
+        text = " ".join(said) or texts["todo.none"].format(n=SOON_DAYS)
+        return f'<p id="todo" class="{mark}">{text}</p>'
+
+    def _names(self, titles: Sequence[str]) -> str:
+        """Return names in a row; of many the first, and how many more."""
+        names = html.escape(", ".join(titles[:MOST_NAMES]))
+        more = len(titles) - MOST_NAMES
+        return names if more <= 0 else self.texts["todo.more"].format(names=names, n=more)
+
     def _changes(self) -> str:
         """Return how many paddocks are wetter and drier, to the digits that are shown."""
         digits = 0 if self.quantity.in_percent else 2
@@ -274,7 +323,8 @@ class View:
         ]
         if not changes:
             return ""
-        return f"<p>{self.texts['change']}</p>".format(
+        text = self.texts["change" if self.today is None else "change.week"]
+        return f"<p>{text}</p>".format(
             wetter=sum(change > 0 for change in changes),
             drier=sum(change < 0 for change in changes),
             same=sum(change == 0 for change in changes),
@@ -347,29 +397,32 @@ class View:
             f'<option value="{value}">{texts[f"order.{name}"]}</option>'
             for value, name in orders.items()
         )
-        names = ("paddock", self.quantity.name, "change", "pass", "remarks")
+        change = "change" if self.today is None else "week"
+        names = ("paddock", self.quantity.name, change, "pass", "remarks")
+        csv = "v1/latest.csv" if self.today is None else "v1/daily.csv"
         heads = "".join("<th>" + texts[f"column.{name}"] + "</th>" for name in names)
         return (
             f'<section aria-label="{texts["list"]}"><div class="tools">'
             f'<label>{texts["find"]} <input type="search" id="find" autocomplete="off"></label>'
             f'<label>{texts["order"]} <select id="order">{options}</select></label>'
-            f'<a data-to="v1/latest.csv" href="v1/latest.csv">{texts["csv"]}</a></div>'
+            f'<a data-to="{csv}" href="{csv}">{texts["csv"]}</a></div>'
             f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></section>"
         )
 
     def _row(self, at: int, state: PaddockState) -> str:
-        value, change = state.value, state.change
-        number = None if value is None else number_of(value)
+        value, change, found = state.value, state.change, state.shown
+        number = None if found is None else number_of(found)
         shown = self.texts["no_value"]
-        if value is not None and number is not None:
-            shown = self.number(number, quantity_named(value["quantity"]))
+        if found is not None and number is not None:
+            shown = self.number(number, quantity_named(found["quantity"]))
         when = "" if value is None else self.time(value["acquired_at"])
         sort = self.numbers.get(state.paddock)
         old = ' class="old"' if self.is_old(state) else ""
+        day = "" if state.today is None else ' data-t="1"'
         return (
             f'<tr data-i="{at}" data-p="{html.escape(state.paddock)}" '
             f'data-v="{"" if sort is None else sort}" '
-            f'data-d="{"" if change is None else round(change, 4)}"{old}><th scope="row">'
+            f'data-d="{"" if change is None else round(change, 4)}"{day}{old}><th scope="row">'
             f"<button>{html.escape(state.title)}</button></th>"
             f'<td><i class="k {self._class_of(state)}"></i>{shown}</td>'
             f"<td>{'' if change is None else self.change_text(change)}</td>"
@@ -378,6 +431,8 @@ class View:
 
     def _remarks(self, state: PaddockState) -> Iterable[str]:
         texts, newest, value = self.texts, state.newest, state.value
+        if state.today is not None:
+            yield from self._farm_units(state.today)
         if newest is None:
             yield texts["never"]
         else:
@@ -394,6 +449,23 @@ class View:
             yield texts["probe"].format(
                 n=f"{100 * state.probe['sm']:.0f}", time=self.time(state.probe["at"])
             )
+
+    def _farm_units(self, today: Mapping[str, Any]) -> Iterable[str]:
+        """Return what today's value means on a farm, where the paddock has limits."""
+        texts, left = self.texts, today["days_left"]
+        if left is not None:
+            yield (
+                f'<b class="stale">{texts["daily.below"]}</b>'
+                if left == 0
+                else texts["daily.left"].format(n=round(left))
+            )
+        if today["available_percent"] is not None:
+            yield texts["daily.available"].format(n=round(today["available_percent"]))
+        if today["refill_mm"] is not None:
+            yield texts["daily.refill"].format(n=round(today["refill_mm"]))
+        for flag in ("rain_missing", "no_pass"):
+            if flag in today["flags"]:
+                yield texts[f"flag.{flag}"]
 
 
 def _seconds(acquired_at: str) -> int:

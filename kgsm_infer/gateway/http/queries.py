@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -45,7 +45,8 @@ class PaddockState:
 
     newest: of the newest pass, with or without a number.  value: the newest with a number.
     before: the one with a number before ``value``, of the same quantity.  probe: the newest
-    reading of its probes.  Each may be None.
+    reading of its probes.  today: daily value of today.  week_before: that of 7 days before.
+    Each may be None.
     """
 
     paddock: str
@@ -54,6 +55,15 @@ class PaddockState:
     value: Mapping[str, Any] | None
     before: Mapping[str, Any] | None
     probe: Mapping[str, Any] | None
+    today: Mapping[str, Any] | None = None
+    week_before: Mapping[str, Any] | None = None
+
+    @property
+    def shown(self) -> Mapping[str, Any] | None:
+        """The record whose number is shown: of today, else of the newest pass with one."""
+        if self.today is not None and number_of(self.today) is not None:
+            return self.today
+        return self.value
 
     @property
     def acquired(self) -> int | None:
@@ -64,10 +74,13 @@ class PaddockState:
 
     @property
     def change(self) -> float | None:
-        """The change since the pass before, in percent of volume or of the index."""
-        if self.value is None or self.before is None:
+        """The change in 7 days, else since the pass before: percent of volume, or of the index."""
+        last, before = self.value, self.before
+        if self.today is not None and self.shown is self.today:
+            last, before = self.today, self.week_before
+        if last is None or before is None:
             return None
-        now, then = number_of(self.value), number_of(self.before)
+        now, then = number_of(last), number_of(before)
         return None if now is None or then is None else now - then
 
 
@@ -107,6 +120,8 @@ class Queries:
         found = {each["paddock"]: each for each in self.latest()}
         names = sorted({*titles, *found}, key=lambda name: sort_key(titles.get(name, name)))
         store = self.reader.store()
+        today = {each["paddock"]: each for each in self.daily_today()}
+        week_before = self._daily_on(today, 7)
         states = []
         for name in names:
             newest = found.get(name)
@@ -116,7 +131,10 @@ class Queries:
             if before is not None and value is not None:
                 before = before if before["quantity"] == value["quantity"] else None
             probe = None if newest is None else newest.get("probe")
-            states.append(PaddockState(name, titles.get(name, name), newest, value, before, probe))
+            title, day = titles.get(name, name), today.get(name)
+            states.append(
+                PaddockState(name, title, newest, value, before, probe, day, week_before.get(name))
+            )
         return states
 
     def history(self, paddock: str, since: int, limit: int, revisions: bool) -> list[Value]:
@@ -141,6 +159,15 @@ class Queries:
             for (name, _), value in sorted(daily_between(store, today, today).items())
             if self.paddocks.known(name)
         ]
+
+    def _daily_on(self, paddocks: Collection[str], ago: int) -> dict[str, dict[str, Any]]:
+        """Return the records of some days before today, by paddock."""
+        store = self.reader.store()
+        today = None if store is None or not paddocks else progress(store).today
+        if store is None or today is None:
+            return {}
+        values = daily_between(store, today - ago, today - ago).values()
+        return {one.paddock: daily_record(one) for one in values if one.paddock in paddocks}
 
     def daily_series(
         self, paddock: str, since: int, limit: int, revisions: bool
