@@ -82,7 +82,7 @@ def domain_of_training(
         tile, valid = trained.network.tile(batch_of(samples, rows))
     known = valid[:, -1].numpy()
     scaled = tile[-1].numpy()[known, : trained.network.layout.channels - 2]
-    fold, _ = folds_of(source, config)
+    fold = folds_of(source, config).number
     return training_domain(scaled, fold[rows[known]], config.training.seed)[0]
 
 

@@ -43,7 +43,7 @@ from ..progress import PartProgress
 from .crossval import Crossvalidation, crossvalidate, put_together, run_parts
 from .folds import date_blocks, group_folds
 from .means import days_of, group_means
-from .metrics import block_bootstrap, number, paired_difference, scores
+from .metrics import Bootstrap, block_bootstrap, number, paired_difference, scores
 from .scoreboard import regime_title
 from .splits import Design, Split, design_of
 
@@ -240,12 +240,11 @@ def inner_design(
         none = np.full(len(fold), -1, np.int64)
         return blind, Design(fold, fold_names, none, (), alone)
     day = np.floor(source.table.day)
-    block, block_names = date_blocks(day, labelled, blocks)
-    block = np.where(train, block, -1)
-    pairs = tuple(
-        Split(i % folds, i % len(block_names)) for i in range(max(folds, len(block_names)))
-    )
-    return blind, Design(fold, fold_names, block, block_names, pairs)
+    found = date_blocks(day, labelled, blocks)
+    block = np.where(train, found.number, -1)
+    count = len(found.names)
+    pairs = tuple(Split(i % folds, i % count) for i in range(max(folds, count)))
+    return blind, Design(fold, fold_names, block, found.names, pairs)
 
 
 def _scores(
@@ -275,14 +274,14 @@ def _scores(
     }
     several = source.several_sites_a_group
     rows: list[dict[str, Any]] = []
-    draws, seed = config.crossval.bootstrap, plan.seeds[0]
+    bootstrap = Bootstrap(config.crossval.bootstrap, plan.seeds[0])
     for line, predicted in stacked.items():
         row: dict[str, Any] = {
             "variant": line[0],
             "model": line[1],
             "pooled": asdict(scores(observed, predicted)),
             "rmse_by_seed": [scores(source.label[common], sm[common]).rmse for sm in columns[line]],
-            "interval_95": block_bootstrap(group, observed, predicted, draws, seed, date=date),
+            "interval_95": block_bootstrap(group, observed, predicted, bootstrap, date),
             "known_dates": known.get(line),
         }
         if several:
@@ -294,7 +293,7 @@ def _scores(
             )
         if line != reference:
             row["reference_minus_this"] = paired_difference(
-                group, observed, stacked[reference], predicted, draws, seed, date=date
+                group, observed, stacked[reference], predicted, bootstrap, date
             )
         rows.append(as_plain(row))
     return {

@@ -47,25 +47,34 @@ def group_folds(
     return fold_of[code]
 
 
-def given_folds(fold: NDArray[np.str_], source: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Return the authors' folds of a column: (R,) numbers, and their names."""
+@dataclass(frozen=True)
+class Partition:
+    """Rows divided into folds of groups, or into blocks of dates.
+
+    number: (R,) of each row, from 0.  names: one for each number.
+    """
+
+    number: NDArray[np.int64]
+    names: tuple[str, ...]
+
+
+def given_folds(fold: NDArray[np.str_], source: str) -> Partition:
+    """Read the authors' folds from a column; DataError for a single fold."""
     names, number = np.unique(fold, return_inverse=True)
     if len(names) < 2:
         raise DataError(f"{source}: the fold column holds only {names.tolist()}; two are needed")
-    return number.astype(np.int64), tuple(names.tolist())
+    return Partition(number.astype(np.int64), tuple(names.tolist()))
 
 
-def date_blocks(
-    day: NDArray[np.float64], labelled: NDArray[np.bool_], blocks: int
-) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """(R,) block of each row, and the blocks' names, first to last day.
+def date_blocks(day: NDArray[np.float64], labelled: NDArray[np.bool_], blocks: int) -> Partition:
+    """Divide rows into blocks of dates, named by first and last day.
 
     A block is a run of neighbouring dates; all blocks have about as many dates with labels.
     day: (R,) whole days since 1970.  blocks: how many; 0 for one a date up to 7 dates, for
     blocks of two up to 14, and for 7 blocks beyond.
 
     >>> days = np.array([10.0, 10, 16, 22, 28])
-    >>> date_blocks(days, np.ones(5, bool), 2)[0].tolist()
+    >>> date_blocks(days, np.ones(5, bool), 2).number.tolist()
     [0, 0, 0, 1, 1]
     """
     dates = np.unique(day[labelled])
@@ -80,7 +89,7 @@ def date_blocks(
         inside = day[number == b]
         ends = (inside.min(), inside.max())
         names.append(" to ".join(str(np.datetime64(int(d), "D")) for d in dict.fromkeys(ends)))
-    return number.astype(np.int64), tuple(names)
+    return Partition(number.astype(np.int64), tuple(names))
 
 
 def find_repeats(
@@ -156,16 +165,15 @@ def find_leaks(
     group: NDArray[np.str_],
     day: NDArray[np.float64],
     sm: NDArray[np.floating],
-    fold: NDArray[np.int64],
-    fold_names: Sequence[str],
+    folds: Partition,
 ) -> list[Leak]:
-    """Sites or groups in two folds, and label series that are the same in two folds.
+    """Find sites or groups in two folds, and label series that are the same in two folds.
 
     All (R,); day: any origin; sm: NaN without a label. Two series are the same when on
     SAME_SHARE or more of at least SAME_DAYS common days they differ by no more than
     SAME_SM, and they vary (dry season at one reading is no copy).
     """
-    leaks = []
+    fold, fold_names, leaks = folds.number, folds.names, []
     for what, names in (("site", site), ("group", group)):
         code, number = np.unique(names, return_inverse=True)
         pairs = np.unique(np.stack([number, fold]), axis=1)

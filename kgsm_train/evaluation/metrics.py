@@ -86,18 +86,31 @@ def by_group(group: ArrayLike, observed: ArrayLike, predicted: ArrayLike) -> dic
     return summary
 
 
+@dataclass(frozen=True)
+class Bootstrap:
+    """Number of draws, seed, and the inner share of the draws that an interval covers."""
+
+    draws: int = 1000
+    seed: int = 0
+    level: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.draws < 1 or not 0 < self.level < 1:
+            raise ValueError(
+                f"need draws >= 1 and level in (0, 1), got {self.draws!r} and {self.level!r}"
+            )
+
+
 def block_bootstrap(
     group: ArrayLike,
     observed: ArrayLike,
     predicted: ArrayLike,
-    n_boot: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
+    bootstrap: Bootstrap = Bootstrap(),
     date: ArrayLike | None = None,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile interval of each score when whole groups are drawn with replacement.
+    """Compute the percentile interval of each score, drawing whole groups with replacement.
 
-    group, observed, predicted: (R,).  level: inner share of the ``n_boot`` draws.
+    group, observed, predicted: (R,).
     date: (R,) draws dates as well, independently of the groups, and a row counts as often as
     both were drawn: what is asked then is another set of groups on another set of dates.
     Groups without a usable row are not drawn. With fewer than two groups nothing is
@@ -108,9 +121,9 @@ def block_bootstrap(
     names, member = _groups(group, observed)
     kept = np.isfinite(observed) & np.isfinite(predicted)
     rows, centre = _row_sums(observed[kept], predicted[kept])
-    drawn = _drawn(rows, member[kept], len(names), _kept_dates(date, kept), n_boot, seed, level)
-    boot = _of_sums(drawn, centre)
-    return {name: _interval(getattr(boot, name), level) for name in NAMES}
+    cells = _cells(rows, member[kept], len(names), _kept_dates(date, kept))
+    boot = _of_sums(_drawn(cells, bootstrap), centre)
+    return {name: _interval(getattr(boot, name), bootstrap.level) for name in NAMES}
 
 
 def paired_difference(
@@ -118,12 +131,10 @@ def paired_difference(
     observed: ArrayLike,
     predicted_a: ArrayLike,
     predicted_b: ArrayLike,
-    n_boot: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
+    bootstrap: Bootstrap = Bootstrap(),
     date: ArrayLike | None = None,
 ) -> dict[str, Any]:
-    """RMSE of a minus RMSE of b on the rows both have, and its interval.
+    """Compute RMSE of a minus RMSE of b on the rows both have, and its interval.
 
     All (R,). The same groups (and dates, as in :func:`block_bootstrap`) are drawn for both, so
     what they share cancels.
@@ -142,10 +153,10 @@ def paired_difference(
         [kept, (predicted_a - observed) ** 2, (predicted_b - observed) ** 2], axis=1
     )[kept]
     difference = _rmse_difference(squares.sum(axis=0, keepdims=True))[0]
-    drawn = _drawn(squares, member[kept], len(names), _kept_dates(date, kept), n_boot, seed, level)
+    cells = _cells(squares, member[kept], len(names), _kept_dates(date, kept))
     return {
         "difference": float(difference),
-        "interval": _interval(_rmse_difference(drawn), level),
+        "interval": _interval(_rmse_difference(_drawn(cells, bootstrap)), bootstrap.level),
     }
 
 
@@ -275,41 +286,34 @@ def _kept_dates(date: ArrayLike | None, kept: NDArray[np.bool_]) -> NDArray[np.i
     return None if date is None else np.unique(np.asarray(date)[kept], return_inverse=True)[1]
 
 
-def _drawn(
-    rows: Array,
-    member: NDArray[np.intp],
-    groups: int,
-    date: NDArray[np.intp] | None,
-    n_boot: int,
-    seed: int,
-    level: float,
+def _cells(
+    rows: Array, member: NDArray[np.intp], groups: int, date: NDArray[np.intp] | None
 ) -> Array:
-    """(n_boot, K) sums of rows (R, K), whole groups drawn, or groups and dates."""
-    if date is None:
-        sums = _add_up(rows, member, groups)
-        return _draw(sums[sums[:, 0] > 0], n_boot, seed, level)
-    dates = int(date.max(initial=-1)) + 1
-    if dates < 2:
-        return np.empty((0, rows.shape[1]))
-    cells = _add_up(rows, member * dates + date, groups * dates).reshape(groups, dates, -1)
-    cells = cells[cells[..., 0].sum(axis=1) > 0]
-    by_group = _draw(cells.reshape(len(cells), -1), n_boot, seed, level)
-    times = np.random.default_rng([seed, 1]).multinomial(
-        dates, np.full(dates, 1 / dates), size=len(by_group)
-    )
-    return np.asarray(np.einsum("nd,ndk->nk", times, by_group.reshape(-1, dates, rows.shape[1])))
+    """Add up rows (R, K) by group and date: (G, D, K), D = 1 without dates."""
+    dates = 1 if date is None else int(date.max(initial=-1)) + 1
+    code = member if date is None else member * dates + date
+    cells = _add_up(rows, code, groups * dates).reshape(groups, dates, rows.shape[1])
+    drawable = (cells[..., 0].sum(axis=1) > 0) & (date is None or dates > 1)
+    return np.asarray(cells[drawable])
 
 
-def _draw(sums: Array, n_boot: int, seed: int, level: float) -> Array:
-    """(n_boot, K) sums of G groups drawn with replacement; none with fewer than 2 groups."""
-    if n_boot < 1 or not 0 < level < 1:
-        raise ValueError(f"need n_boot >= 1 and level in (0, 1), got {n_boot!r} and {level!r}")
-    groups = len(sums)
+def _drawn(cells: Array, bootstrap: Bootstrap) -> Array:
+    """Draw (draws, K) sums of cells (G, D, K): groups with replacement, and dates if D > 1.
+
+    No draw with fewer than 2 groups.
+    """
+    groups, dates, width = cells.shape
     if groups < 2:
-        return np.empty((0, sums.shape[1]))
+        return np.empty((0, width))
     share = np.full(groups, 1 / groups)
-    times = np.random.default_rng(seed).multinomial(groups, share, size=n_boot)
-    return np.asarray(times @ sums, np.float64)
+    times = np.random.default_rng(bootstrap.seed).multinomial(groups, share, size=bootstrap.draws)
+    by_group = np.asarray(times @ cells.reshape(groups, -1), np.float64)
+    if dates == 1:
+        return by_group
+    times = np.random.default_rng([bootstrap.seed, 1]).multinomial(
+        dates, np.full(dates, 1 / dates), size=bootstrap.draws
+    )
+    return np.asarray(np.einsum("nd,ndk->nk", times, by_group.reshape(-1, dates, width)))
 
 
 def _interval(values: Array, level: float) -> tuple[float, float]:

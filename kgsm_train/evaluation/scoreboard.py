@@ -35,7 +35,15 @@ from .board import (
 from .crossval import Crossvalidation
 from .intervals import intervals
 from .means import GroupMeans, days_of, group_means
-from .metrics import block_bootstrap, by_group, number, paired_difference, scores, within_date
+from .metrics import (
+    Bootstrap,
+    block_bootstrap,
+    by_group,
+    number,
+    paired_difference,
+    scores,
+    within_date,
+)
 from .parts import code_of_parts
 from .probed import variances_of_models, with_probes
 
@@ -281,8 +289,7 @@ def _rows(
         date=None if regime == "new-groups" else days_of(source),
         # where a field has several points, the field is what "field scale" means
         several=config.data.group != "year" and source.several_sites_a_group,
-        draws=config.crossval.bootstrap,
-        seed=config.training.seed,
+        bootstrap=Bootstrap(config.crossval.bootstrap, config.training.seed),
     )
 
 
@@ -303,8 +310,7 @@ class _ScoredRows(NamedTuple):
     subsets: Subsets
     date: NDArray[np.int64] | None
     several: bool
-    draws: int
-    seed: int
+    bootstrap: Bootstrap
 
 
 def _model(rows: _ScoredRows, predicted: NDArray[np.float32]) -> ModelScores:
@@ -348,7 +354,7 @@ def _within_date(rows: _ScoredRows, means: GroupMeans) -> WithinDate:
     found = within_date(means.group, means.date, means.observed, means.predicted)
     dates, r, r_centred = found.dates, found.r, found.r_centred
     low, high = block_bootstrap(
-        found.group, found.observed, found.predicted, rows.draws, rows.seed, date=found.date
+        found.group, found.observed, found.predicted, rows.bootstrap, found.date
     )["r"]
     plain = {"dates": dates, "r": r, "r_centred": r_centred, "interval_95": (low, high)}
     return build(WithinDate, as_plain(plain))
@@ -362,9 +368,8 @@ def _paired(rows: _ScoredRows, ours: NDArray[np.float32], theirs: NDArray[np.flo
         source.label[common],
         ours[common],
         theirs[common],
-        rows.draws,
-        rows.seed,
-        date=date,
+        rows.bootstrap,
+        date,
     )
     of_means = None
     if rows.several:
@@ -374,7 +379,7 @@ def _paired(rows: _ScoredRows, ours: NDArray[np.float32], theirs: NDArray[np.flo
             Difference,
             as_plain(
                 paired_difference(
-                    a.group, a.observed, a.predicted, b.predicted, rows.draws, rows.seed, date=when
+                    a.group, a.observed, a.predicted, b.predicted, rows.bootstrap, when
                 )
             ),
         )
@@ -392,7 +397,7 @@ def _ends(
     predicted: NDArray[Any],
     date: NDArray[np.int64] | None,
 ) -> Ends:
-    found = block_bootstrap(group, observed, predicted, rows.draws, rows.seed, date=date)
+    found = block_bootstrap(group, observed, predicted, rows.bootstrap, date)
     return build(Ends, as_plain(found))
 
 

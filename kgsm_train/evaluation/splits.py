@@ -28,6 +28,7 @@ from ..config import Config
 from ..learning.samples import Source, text_column
 from .folds import (
     Leak,
+    Partition,
     date_blocks,
     find_leaks,
     find_repeats,
@@ -143,8 +144,9 @@ def design_of(source: Source, config: Config) -> Design:
 
     DataError for a leak that the configuration does not name.
     """
-    fold, fold_names, leaks = guarded_folds(source, config)
-    table = source.table
+    folds = folds_of(source, config)
+    leaks = check_leaks(source, config, folds)
+    fold, fold_names, table = folds.number, folds.names, source.table
     repeats = find_repeats(table.site, source.group, table.day, source.label)
     alone = tuple(Split(k) for k in range(len(fold_names)))
     day = np.floor(table.day)
@@ -159,7 +161,8 @@ def design_of(source: Source, config: Config) -> Design:
     if why:
         none = np.full(len(fold), -1, np.int64)
         return Design(fold, fold_names, none, (), alone, leaks, repeats, why)
-    block, block_names = date_blocks(day, np.isfinite(source.label), config.crossval.date_blocks)
+    blocks = date_blocks(day, np.isfinite(source.label), config.crossval.date_blocks)
+    block, block_names = blocks.number, blocks.names
     pairs = _pairs(config, len(fold_names), len(block_names), int(np.isfinite(source.label).sum()))
     later = _forward(pairs, fold, block, day, source) if config.crossval.forward else ()
     splits = (*alone, *pairs, *later)
@@ -196,7 +199,7 @@ def _pairs(config: Config, folds: int, blocks: int, labels: int) -> list[Split]:
     )
 
 
-def folds_of(source: Source, config: Config) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def folds_of(source: Source, config: Config) -> Partition:
     """Return the fold of each row, from the table's own column or from its groups.
 
     Groups are dealt by their labels alone, so that models of other inputs are tested on
@@ -211,22 +214,19 @@ def folds_of(source: Source, config: Config) -> tuple[NDArray[np.int64], tuple[s
         if len(names) < 2:
             raise DataError(f"{source.table.source}: two groups with labels are needed")
         number = np.searchsorted(names, source.group).clip(max=len(names) - 1)
-        return number.astype(np.int64), tuple(names.tolist())
+        return Partition(number.astype(np.int64), tuple(names.tolist()))
     count = config.crossval.folds
     fold_numbers = group_folds(source.group, labelled, count, config.training.seed)
-    return fold_numbers, tuple(str(k + 1) for k in range(count))
+    return Partition(fold_numbers, tuple(str(k + 1) for k in range(count)))
 
 
-def guarded_folds(
-    source: Source, config: Config
-) -> tuple[NDArray[np.int64], tuple[str, ...], tuple[Leak, ...]]:
-    """Folds without leaks, or with those the configuration lets pass; else DataError.
+def check_leaks(source: Source, config: Config, folds: Partition) -> tuple[Leak, ...]:
+    """Return the leaks that the configuration allows; DataError for any other.
 
     With leave-year-out every place is in every fold by design, so that is no leak.
     """
-    fold, fold_names = folds_of(source, config)
     table, leaks = source.table, []
     if config.data.group != "year":
-        leaks = find_leaks(table.site, source.group, table.day, source.label, fold, fold_names)
+        leaks = find_leaks(table.site, source.group, table.day, source.label, folds)
     refuse_leaks(leaks, config.crossval.allow, table.source)
-    return fold, fold_names, tuple(leaks)
+    return tuple(leaks)

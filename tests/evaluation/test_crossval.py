@@ -436,9 +436,9 @@ def test_anand_folds_hold_whole_fields(shared_data):
     config = read_config(Path(__file__).parents[2] / "examples/anand.toml")
     source = read_source(config)
     assert np.isfinite(source.label).sum() == 1104 - 25  # the copied labels are left out
-    fold, names = folds_of(source, config)
-    assert names == ("1", "2", "3", "4")
-    assert [len(set(source.group[fold == k])) for k in range(4)] == [5, 5, 5, 5]
+    folds = folds_of(source, config)
+    assert folds.names == ("1", "2", "3", "4")
+    assert [len(set(source.group[folds.number == k])) for k in range(4)] == [5, 5, 5, 5]
 
 
 def test_scores_on_nothing_are_not_numbers():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kgsm_infer.base.errors import DataError
 from kgsm_train.evaluation.folds import (
+    Partition,
     date_blocks,
     find_leaks,
     find_repeats,
@@ -46,8 +47,8 @@ def test_folds_are_of_like_size():
 
 
 def test_the_authors_folds():
-    number, names = given_folds(np.asarray(["II", "I", "II"]), "t")
-    assert number.tolist() == [1, 0, 1] and names == ("I", "II")
+    folds = given_folds(np.asarray(["II", "I", "II"]), "t")
+    assert folds.number.tolist() == [1, 0, 1] and folds.names == ("I", "II")
     with pytest.raises(DataError, match="two are needed"):
         given_folds(np.asarray(["I", "I"]), "t")
 
@@ -56,7 +57,7 @@ def leaks_of(site, day, sm, fold, group=None):
     site, fold = np.asarray(site), np.asarray(fold)
     group = site if group is None else np.asarray(group)
     day, sm = np.asarray(day, np.float64), np.asarray(sm, np.float32)
-    return find_leaks(site, group, day, sm, fold, ("I", "II", "III", "IV"))
+    return find_leaks(site, group, day, sm, Partition(fold, ("I", "II", "III", "IV")))
 
 
 def test_a_site_or_group_in_two_folds_is_a_leak():
@@ -93,7 +94,8 @@ def test_a_dry_season_at_one_reading_is_no_copy():
 @given(st.lists(st.integers(0, 60), min_size=3, max_size=80), st.integers(0, 9))
 def test_blocks_are_runs_of_neighbouring_dates(days, blocks):
     day = np.asarray(days, float)
-    block, names = date_blocks(day, np.ones(len(day), bool), blocks)
+    found = date_blocks(day, np.ones(len(day), bool), blocks)
+    block, names = found.number, found.names
     dates = len(np.unique(day))
     expected = dates if dates <= 7 else min(7, dates // 2)
     assert len(names) == min(blocks or expected, dates) == len(np.unique(block))
@@ -107,9 +109,9 @@ def test_blocks_are_runs_of_neighbouring_dates(days, blocks):
 
 def test_anands_fourteen_dates_make_seven_blocks_of_two():
     day = np.repeat(np.arange(14) * 12.0, 20)
-    block, names = date_blocks(day, np.ones(len(day), bool), 0)
-    assert block.tolist() == np.repeat(np.arange(7), 40).tolist()
-    assert names[0] == "1970-01-01 to 1970-01-13"
+    blocks = date_blocks(day, np.ones(len(day), bool), 0)
+    assert blocks.number.tolist() == np.repeat(np.arange(7), 40).tolist()
+    assert blocks.names[0] == "1970-01-01 to 1970-01-13"
 
 
 def test_labels_that_repeat_another_date_or_group_are_named():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kgsm_train.evaluation.metrics import (
+    Bootstrap,
     block_bootstrap,
     by_group,
     paired_difference,
@@ -121,7 +122,7 @@ def test_by_group_without_a_number_is_null():
 
 def test_bootstrap_is_that_of_a_plain_loop(rows):
     group, observed, predicted = rows
-    found = block_bootstrap(group, observed, predicted, n_boot=400, seed=5)
+    found = block_bootstrap(group, observed, predicted, Bootstrap(400, seed=5))
     names = np.unique(group)
     times = np.random.default_rng(5).multinomial(len(names), [1 / len(names)] * len(names), 400)
     index = [np.flatnonzero(group == name) for name in names]
@@ -138,8 +139,8 @@ def test_bootstrap_is_that_of_a_plain_loop(rows):
 
 
 def test_bootstrap_same_seed_same_interval(rows):
-    assert block_bootstrap(*rows, n_boot=50, seed=1) == block_bootstrap(*rows, n_boot=50, seed=1)
-    assert block_bootstrap(*rows, n_boot=50, seed=1) != block_bootstrap(*rows, n_boot=50, seed=2)
+    first, again, other = (block_bootstrap(*rows, Bootstrap(50, seed)) for seed in (1, 1, 2))
+    assert first == again != other
 
 
 def test_bootstrap_takes_groups_whole():
@@ -161,10 +162,10 @@ def test_one_group_has_no_interval():
     assert pair["difference"] == pytest.approx(0.0)
 
 
-@pytest.mark.parametrize("wrong", [{"n_boot": 0}, {"level": 1.0}, {"level": 0.0}])
-def test_bootstrap_refuses_what_makes_no_interval(rows, wrong):
-    with pytest.raises(ValueError, match="n_boot"):
-        block_bootstrap(*rows, **wrong)
+@pytest.mark.parametrize("wrong", [{"draws": 0}, {"level": 1.0}, {"level": 0.0}])
+def test_bootstrap_refuses_what_makes_no_interval(wrong):
+    with pytest.raises(ValueError, match="draws"):
+        Bootstrap(**wrong)
 
 
 def test_paired_difference_on_common_rows(rows):
@@ -172,7 +173,7 @@ def test_paired_difference_on_common_rows(rows):
     other = observed + 0.02
     other[::5] = NAN
     common = np.isfinite(observed) & np.isfinite(predicted) & np.isfinite(other)
-    found = paired_difference(group, observed, predicted, other, n_boot=300, seed=4)
+    found = paired_difference(group, observed, predicted, other, Bootstrap(300, seed=4))
     expected = (
         scores(observed[common], predicted[common]).rmse
         - scores(observed[common], other[common]).rmse
@@ -180,7 +181,7 @@ def test_paired_difference_on_common_rows(rows):
     assert found["difference"] == pytest.approx(expected, rel=1e-12)
     low, high = found["interval"]
     assert low < found["difference"] < high
-    swapped = paired_difference(group, observed, other, predicted, n_boot=300, seed=4)
+    swapped = paired_difference(group, observed, other, predicted, Bootstrap(300, seed=4))
     assert swapped["interval"] == pytest.approx((-high, -low), rel=1e-9)
 
 
@@ -204,8 +205,8 @@ def test_dates_are_drawn_as_well_as_groups():
     shared = rng.normal(0, 0.1, 8)[date]
     observed = rng.uniform(0.1, 0.4, 48)
     predicted = observed + shared + rng.normal(0, 0.01, 48)
-    by_group = block_bootstrap(group, observed, predicted, 2000)["rmse"]
-    both = block_bootstrap(group, observed, predicted, 2000, date=date)["rmse"]
+    by_group = block_bootstrap(group, observed, predicted, Bootstrap(2000))["rmse"]
+    both = block_bootstrap(group, observed, predicted, Bootstrap(2000), date)["rmse"]
     assert both[1] - both[0] > 3 * (by_group[1] - by_group[0]), "the dates' errors are shared"
     values = []
     for _ in range(2000):
@@ -214,7 +215,7 @@ def test_dates_are_drawn_as_well_as_groups():
         values.append(np.sqrt(np.average((predicted - observed) ** 2, weights=times)))
     assert both == pytest.approx(np.quantile(values, [0.025, 0.975]), rel=0.1)
     other = observed + shared
-    gap = paired_difference(group, observed, predicted, other, 500, date=date)
+    gap = paired_difference(group, observed, predicted, other, Bootstrap(500), date)
     low, high = gap["interval"]
     assert low <= gap["difference"] <= high and high - low < (both[1] - both[0]) / 3
 

@@ -12,7 +12,7 @@ from kgsm_infer.base.errors import DataError
 from kgsm_infer.base.files import whole
 from kgsm_train.config import read_config
 from kgsm_train.evaluation.crossval import crossvalidate, few_groups, run_part
-from kgsm_train.evaluation.splits import Design, Split, folds_of, guarded_folds
+from kgsm_train.evaluation.splits import Design, Split, check_leaks, folds_of
 from kgsm_train.learning.baselines import BASELINES, RIDGE_PENALTIES, flat_windows
 from kgsm_train.learning.calibrate import calibrate
 from kgsm_train.learning.samples import read_source, samples_of
@@ -25,7 +25,7 @@ def experiment(tiny_model):
         tiny_model / "tiny.toml", changes={"crossval": {"models": list(MODELS), "folds": 2}}
     )
     source = read_source(config)
-    fold, _ = folds_of(source, config)
+    fold = folds_of(source, config).number
     return config, source, np.flatnonzero(fold != 0), np.flatnonzero(fold == 0)
 
 
@@ -103,7 +103,7 @@ def test_a_model_without_radar_needs_none(experiment, tiny_model, tmp_path, mode
     only = dataclasses.replace(config.crossval, models=(model,))
     dark = dataclasses.replace(config, folder=tmp_path, crossval=only)
     dark = dataclasses.replace(dark, data=dataclasses.replace(config.data, table="dark.csv"))
-    fold, _ = folds_of(source, config)
+    fold = folds_of(source, config).number
     design = one_fold(fold)
     with_radar = run_part(config, source, design, model, Split(0))
     without = run_part(dark, read_source(dark), design, model, Split(0))
@@ -143,10 +143,11 @@ def test_the_wcm_can_be_calibrated_class_by_class(tiny_model):
 def test_leave_year_out_and_one_group_at_a_time(tiny_model):
     config = read_config(tiny_model / "tiny.toml", changes={"crossval": {"folds": 0}})
     source = read_source(config)
-    fold, names, leaks = guarded_folds(source, config)
-    assert list(names) == sorted(set(source.table.site)) and not leaks
-    for k, name in enumerate(names):
-        assert set(source.table.site[fold == k]) == {name}
+    folds = folds_of(source, config)
+    assert list(folds.names) == sorted(set(source.table.site))
+    assert not check_leaks(source, config, folds)
+    for k, name in enumerate(folds.names):
+        assert set(source.table.site[folds.number == k]) == {name}
     config = read_config(tiny_model / "tiny.toml", changes={"data": {"group": "year"}})
     source = read_source(config)
     year = source.table.date.astype("datetime64[Y]").astype(str)
