@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
+from pathlib import Path
 
+import jsonschema
 import pytest
 from made_brokers import Listener
 from made_gateways import (
@@ -16,7 +19,12 @@ from made_gateways import (
 )
 from running import PATIENCE_S, Running, wait_for
 
+from kgsm_infer.gateway.store.daily_rows import Alert, alerts, progress, put_alerts
 from kgsm_infer.gateway.store.database import Store
+
+SCHEMA = json.loads(
+    (Path(__file__).parent / "schemas" / "home_assistant_device.json").read_text("utf-8")
+)
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +178,64 @@ def test_probes_by_mqtt_stand_beside_the_value(tmp_path, model, broker, listener
         watched.stop()
     with Store(gateway.database) as store:
         assert [row[0] for row in store.probes()] == ["p1"]
+
+
+def test_rain_by_mqtt_and_today_in_home_assistant(tmp_path, model, broker, listener):
+    limits = "wilting_point = 0.1\nfield_capacity = 0.4\nroot_depth_mm = 400\n"
+    text = f"{broker.toml}[weather]\nmqtt = true\n[daily]\n{limits}refill_percent = 50\n"
+    gateway = made_gateway(tmp_path, text, paddocks=2, model=model)
+    drop(gateway, columns_of(12, paddocks=2), "12.csv")
+    with Running("watch", gateway.source) as watched:
+        watched.until("states_published")
+        listener.until(lambda seen: len(seen.of("/daily")) == 2)
+        first = {topic: json.loads(payload) for topic, payload, _ in listener.of("/daily")}
+        assert all(one["date"] == "2024-01-13" for one in first.values())  # the data end there
+        assert all("rain_missing" in one["flags"] for one in first.values())
+        send = listener.client.publish
+
+        def refused():
+            send("kgsm/farm/rain/p1", b'{"date": "2024-01-13", "rain_mm": -3}', qos=1)
+            time.sleep(0.1)
+            return "rain_refused" in watched.text
+
+        wait_for(refused, lambda: watched.text)
+        rain = [{"date": f"2024-01-{day:02}", "rain_mm": 9.0} for day in range(1, 14)]
+        send("kgsm/farm/rain", json.dumps({"rain": rain}), qos=1)
+        watched.until("rain_stored")
+        send("kgsm/farm/rain/p1", json.dumps({"date": "2024-01-13", "rain_mm": 40.0}), qos=1)
+        watched.until("rain_stored")
+
+        def last(seen):
+            return {topic: json.loads(payload) for topic, payload, _ in seen.of("/daily")}
+
+        listener.until(lambda seen: last(seen)["kgsm/farm/paddock/p1/daily"]["rain_mm"] == 40.0)
+        assert last(listener)["kgsm/farm/paddock/p0/daily"]["rain_mm"] == 9.0
+        with Store(gateway.database) as store, store.transaction():  # as a later day would
+            put_alerts(store, [Alert("p0", store_today(store), 0.2, 0.25, 1)], [])
+        send("kgsm/farm/rain", json.dumps({"date": "2024-01-13", "rain_mm": 8.0}), qos=1)
+        listener.until(lambda seen: len(seen.of("/event")) == 1)
+        wait_for(lambda: not unsent_alerts(gateway))
+        send("kgsm/farm/rain", json.dumps({"date": "2024-01-13", "rain_mm": 7.0}), qos=1)
+        listener.until(lambda seen: last(seen)["kgsm/farm/paddock/p0/daily"]["rain_mm"] == 7.0)
+        watched.stop()
+    (event,) = listener.of("/event")
+    assert event[0] == "kgsm/farm/paddock/p0/event"
+    assert json.loads(event[1])["event_type"] == "below_threshold"
+    configs = {topic: json.loads(payload) for topic, payload, _ in listener.of("/config")}
+    components = configs["homeassistant/device/kgsm_farm_p1/config"]["components"]
+    assert {"today", "available", "refill", "days_left", "threshold"} <= set(components)
+    assert components["threshold"]["event_types"] == ["below_threshold"]
+    for config in configs.values():
+        jsonschema.validate(config, SCHEMA)
+
+
+def store_today(store):
+    return progress(store).today
+
+
+def unsent_alerts(gateway):
+    with Store(gateway.database, read_only=True) as store:
+        return alerts(store, unsent=True)
 
 
 def test_paddocks_that_appear_later_are_announced_and_removed_ones_withdrawn(

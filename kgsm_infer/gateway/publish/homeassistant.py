@@ -8,17 +8,22 @@ Where a record has no number the template gives
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ... import __version__
 from ...base.quantities import SOIL_MOISTURE, UNKNOWN, Quantity
 from ..config import Mqtt
 from ..keys import device_id, slug
-from ..records import canonical
+from ..records import canonical, daily_record, day_of
+from ..store.daily_rows import Alert, DailyValue
 
 #: Seconds after which a value that was not sent again becomes unavailable, if not set.
 EXPIRE_AFTER_S = 14 * 86400
+#: The same for values of today, which change every day.
+DAILY_EXPIRE_S = 2 * 86400
+#: Type of the event of a paddock that went below its threshold.
+BELOW = "below_threshold"
 _ORIGIN = {"name": "kgsm", "sw_version": __version__}
 
 
@@ -30,6 +35,16 @@ def topics(mqtt: Mqtt, name: str) -> str:
 def state_topic(mqtt: Mqtt, name: str, paddock: str) -> str:
     """Return the topic of the retained present state of a paddock."""
     return f"{topics(mqtt, name)}/paddock/{slug(paddock)}/state"
+
+
+def daily_topic(mqtt: Mqtt, name: str, paddock: str) -> str:
+    """Return the topic of a paddock's value of today, retained."""
+    return f"{topics(mqtt, name)}/paddock/{slug(paddock)}/daily"
+
+
+def event_topic(mqtt: Mqtt, name: str, paddock: str) -> str:
+    """Return the topic of a paddock's events, not retained."""
+    return f"{topics(mqtt, name)}/paddock/{slug(paddock)}/event"
 
 
 def health_topic(mqtt: Mqtt, name: str) -> str:
@@ -113,12 +128,14 @@ def discovery(
     paddocks: Mapping[str, str],
     quantities: Mapping[str, Quantity],
     expire_after_s: int = EXPIRE_AFTER_S,
+    days: Mapping[str, Collection[str]] = {},
 ) -> Iterator[tuple[str, bytes]]:
     """Return (topic, message) of the gateway and of each paddock.
 
     paddocks: id -> name for people.  quantities: id -> quantity of its value; a paddock of
     unknown quantity gets no sensor for the value.  expire_after_s: seconds after which a value
-    that was not sent again becomes unavailable.
+    that was not sent again becomes unavailable.  days: id -> parts of its daily value
+    (:func:`daily_parts`), each of which gets an entity.
     """
     if mqtt.discovery is None:
         return
@@ -156,9 +173,113 @@ def discovery(
     for paddock, said in paddocks.items():
         device = device_id(name, paddock)
         state = state_topic(mqtt, name, paddock)
-        yield f"{mqtt.discovery}/device/{device}/config", canonical(_paddock(
-            device, said, gateway, state, status, quantities.get(paddock, UNKNOWN), expire_after_s
-        ))  # fmt: skip
+        quantity = quantities.get(paddock, UNKNOWN)
+        content = _paddock(device, said, gateway, state, status, quantity, expire_after_s)
+        topic = daily_topic(mqtt, name, paddock)
+        content["components"] |= _daily_sensors(device, topic, quantity, days.get(paddock, ()))
+        if "threshold" in days.get(paddock, ()):
+            content["components"] |= _event(device, event_topic(mqtt, name, paddock))
+        yield f"{mqtt.discovery}/device/{device}/config", canonical(content)
+
+
+def daily_message(value: DailyValue, days_left: float | None) -> bytes:
+    """Return today's value of a paddock as its entities read it."""
+    return canonical({**daily_record(value), "days_left": days_left})
+
+
+def daily_parts(value: DailyValue) -> frozenset[str]:
+    """Return which entities of today a paddock has: ``today``, ``available_percent``, …"""
+    numbers = {
+        "today": value.value,
+        "available_percent": value.available_percent,
+        "refill_mm": value.refill_mm,
+        "threshold": value.threshold,
+    }
+    return frozenset(name for name, number in numbers.items() if number is not None)
+
+
+def crossing_message(alert: Alert) -> bytes:
+    """Return the event of a paddock that went below its threshold."""
+    return canonical(
+        {
+            "event_type": BELOW,
+            "paddock": alert.paddock,
+            "date": day_of(alert.day),
+            "value": alert.value,
+            "threshold": alert.threshold,
+        }
+    )
+
+
+def _daily_sensors(
+    device: str, topic: str, quantity: Quantity, parts: Collection[str]
+) -> dict[str, Any]:
+    """Return the components of a paddock's value of today."""
+    sensor: dict[str, Any] = {
+        "platform": "sensor",
+        "state_topic": topic,
+        "expire_after": DAILY_EXPIRE_S,
+    }
+    measured = {**sensor, "state_class": "measurement"}
+    found: dict[str, Any] = {}
+    if "today" in parts:
+        value: dict[str, Any] = {
+            **measured,
+            "name": f"{quantity.title} today",
+            "unique_id": f"{device}_today",
+            "json_attributes_topic": topic,
+            "suggested_display_precision": 1 if quantity.in_percent else 2,
+            "value_template": f"{{{{ value_json.{quantity.column} }}}}",
+        }
+        if quantity.in_percent:
+            value |= {
+                "device_class": "moisture",
+                "unit_of_measurement": "%",
+                "value_template": f"{{{{ value_json.{quantity.column}_percent }}}}",
+            }
+        found["today"] = value
+    if "available_percent" in parts:
+        found["available"] = {
+            **measured,
+            "name": "Plant-available water",
+            "unit_of_measurement": "%",
+            "suggested_display_precision": 0,
+            "unique_id": f"{device}_available",
+            "value_template": "{{ value_json.available_percent }}",
+        }
+    if "refill_mm" in parts:
+        found["refill"] = {
+            **measured,
+            "name": "Water to refill",
+            "unit_of_measurement": "mm",
+            "suggested_display_precision": 0,
+            "unique_id": f"{device}_refill",
+            "value_template": "{{ value_json.refill_mm }}",
+        }
+    if "threshold" in parts:
+        found["days_left"] = {
+            **measured,
+            "name": "Days until the threshold",
+            "device_class": "duration",
+            "unit_of_measurement": "d",
+            "suggested_display_precision": 0,
+            "unique_id": f"{device}_days_left",
+            "value_template": "{{ value_json.days_left }}",
+        }
+    return found
+
+
+def _event(device: str, topic: str) -> dict[str, Any]:
+    """Return the component of the crossings of a threshold."""
+    return {
+        "threshold": {
+            "platform": "event",
+            "name": "Threshold",
+            "event_types": [BELOW],
+            "state_topic": topic,
+            "unique_id": f"{device}_threshold",
+        }
+    }
 
 
 def _value_sensor(

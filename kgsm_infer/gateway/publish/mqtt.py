@@ -3,8 +3,11 @@
     TOPIC/NAME/status                 online or offline (the last will), retained
     TOPIC/NAME/paddock/ID/state       the present record, retained
     TOPIC/NAME/paddock/ID/record      every record once stored, revisions too
+    TOPIC/NAME/paddock/ID/daily       today's value, retained
+    TOPIC/NAME/paddock/ID/event       the paddock went below its threshold
     TOPIC/NAME/health                 health of the gateway, retained
     TOPIC/NAME/probe/ID               readings of probes, subscribed to if [mqtt] probes is true
+    TOPIC/NAME/rain, …/rain/ID        rain, subscribed to if [weather] mqtt is true
     homeassistant/device/…/config     discovery (homeassistant.py)
 
 A message leaves the outbox when the broker acknowledged it. MQTT 5 brokers say in it whether they
@@ -32,9 +35,11 @@ from ..config import Gateway
 from ..farm import Paddocks
 from ..health import health_of
 from ..intake.probe_readings import readings_of
+from ..intake.rain_files import write_rain
 from ..keys import slug
 from ..log import Log
 from ..records import record_bytes
+from ..store.daily_rows import alerts, daily_between, days_left, mark_alert_sent, progress
 from ..store.database import Store
 from ..store.reader import StoreReader
 from ..store.rows import Value
@@ -100,12 +105,17 @@ class MqttPublisher:
         self._health = b""  # as sent last
         self._health_due = 0.0
         self._all_sent = False
+        self._days_sent = False
         self._announced: set[str] = set()
         self._denied: dict[str, str] = {}  # kind of message -> the broker's reason
         self._denied_at = 0.0
         self._topics: dict[int, str] = {}  # of all messages not acknowledged, by message id
         self._flying: dict[int, int] = {}  # outbox ids of those that have one
         self._acked: list[int] = []
+        self._days: dict[str, bytes] = {}  # as sent last
+        self._parts: dict[str, frozenset[str]] = {}  # of the daily values, as announced
+        self._events: dict[int, str] = {}  # paddocks of events not acknowledged, by message id
+        self._events_acked: list[str] = []
         self._last = 0  # the newest outbox id sent in this connection
 
     def publish(self, task: Task) -> str | None:
@@ -196,6 +206,9 @@ class MqttPublisher:
                 self._retry_denied()
                 if woken or not self._last or len(self._flying) < IN_FLIGHT // 2:
                     self._publish_new(client)
+                if woken or not self._days_sent:
+                    self._days_sent = True
+                    self._publish_days(client)
                 if woken or time.monotonic() >= self._health_due:
                     self._health_due = time.monotonic() + HEALTH_S
                     self._publish_health(client)
@@ -231,6 +244,8 @@ class MqttPublisher:
         self._send(client, f"{self._root}/status", b"online", retain=True)
         topics = [f"{self._mqtt.discovery}/status"] if self._mqtt.discovery is not None else []
         topics += [f"{self._root}/probe/+"] if self._mqtt.probes else []
+        if self._gateway.weather.mqtt:
+            topics += [f"{self._root}/rain", f"{self._root}/rain/+"]
         if topics:
             client.subscribe([(topic, 1) for topic in topics])
         else:
@@ -245,6 +260,7 @@ class MqttPublisher:
 
     def _on_publish(self, _: Any, __: Any, message: int, code: Any, ___: Any) -> None:
         entry, topic = self._flying.pop(message, None), self._topics.pop(message, "")
+        event = self._events.pop(message, None)
         if code is not None and code.is_failure:
             self._deny(topic, str(code))
             return
@@ -252,6 +268,8 @@ class MqttPublisher:
             self._task.facts["acknowledged_at"] = round(time.time())
         if entry is not None:
             self._acked.append(entry)
+        if event is not None:
+            self._events_acked.append(event)
 
     def _deny(self, topic: str, why: str) -> None:
         """Keep a message that the broker denied, and log the first of its kind."""
@@ -270,17 +288,22 @@ class MqttPublisher:
     def _retry_denied(self) -> None:
         if self._denied and time.monotonic() - self._denied_at > DENIED_S and not self._flying:
             self._denied, self._denied_at, self._last, self._all_due = {}, 0.0, 0, True
+            self._days, self._days_sent = {}, False
 
     def _on_message(self, _: Any, __: Any, message: Any) -> None:
         try:
             self._receive(message)
         except Exception as error:  # noqa: BLE001  no message may end the connection
             reason = str(error) if isinstance(error, KgsmError) else repr(error)
-            self._log("probe_refused", topic=message.topic[:200], reason=reason[:200])
+            kind = "rain" if message.topic.startswith(f"{self._root}/rain") else "probe"
+            self._log(f"{kind}_refused", topic=message.topic[:200], reason=reason[:200])
 
     def _receive(self, message: Any) -> None:
         if self._mqtt.discovery and message.topic == f"{self._mqtt.discovery}/status":
             self._all_due = self._all_due or message.payload == b"online"
+            return
+        if message.topic.startswith(f"{self._root}/rain"):
+            self._receive_rain(message)
             return
         sender = message.topic.removeprefix(f"{self._root}/probe/")
         raw = parse_json(message.payload[:MOST_BYTES])
@@ -290,6 +313,16 @@ class MqttPublisher:
         with Store(self._gateway.database) as store:
             store.put_probes(readings)
         self._probed()
+
+    def _receive_rain(self, message: Any) -> None:
+        """Write rain of a message into the spool: one day, or ``{"rain": [...]}`` of several."""
+        raw = parse_json(message.payload[:MOST_BYTES])
+        days = raw["rain"] if isinstance(raw, dict) and "rain" in raw else [raw]
+        sender = message.topic.removeprefix(f"{self._root}/rain").removeprefix("/")
+        if sender:
+            known = {slug(name): name for name in self._names()}
+            days = [{"paddock": known.get(sender, sender), **day} for day in days]
+        write_rain({"rain": days}, self._paddocks, self._gateway.spool)
 
     # -- messages --------------------------------------------------------------------------
 
@@ -322,6 +355,7 @@ class MqttPublisher:
             *(self._mqtt, self._gateway.name, self._gateway.title, names),
             quantities_of(self._reader.store(), self._gateway, names),
             int(days * 86400),
+            self._parts,
         ):
             self._send(client, topic, content, retain=True)
         self._remember({*self._announced})
@@ -350,8 +384,9 @@ class MqttPublisher:
             if self._mqtt.discovery is not None:
                 topic = homeassistant.config_topic(self._mqtt, self._gateway.name, paddock)
                 self._send(client, topic, b"", retain=True)
-            topic = homeassistant.state_topic(self._mqtt, self._gateway.name, paddock)
-            self._send(client, topic, b"", retain=True)
+            for topic_of in (homeassistant.state_topic, homeassistant.daily_topic):
+                topic = topic_of(self._mqtt, self._gateway.name, paddock)
+                self._send(client, topic, b"", retain=True)
 
     def _publish_health(self, client: Any) -> None:
         """Send the health of the gateway if it changed."""
@@ -385,9 +420,48 @@ class MqttPublisher:
                     self._announce(client, self._names())
                 self._publish_state(client, value)
 
+    def _publish_days(self, client: Any) -> None:
+        """Send the values of today that changed, and crossings of thresholds."""
+        store = self._reader.store()
+        today = None if store is None else progress(store).today
+        if store is None or today is None:
+            return
+        left, name = days_left(store), self._gateway.name
+        values = {
+            paddock: value
+            for (paddock, _), value in daily_between(store, today, today).items()
+            if self._paddocks.known(paddock)
+        }
+        parts = {paddock: homeassistant.daily_parts(value) for paddock, value in values.items()}
+        if parts != self._parts:
+            self._parts = parts
+            self._announce(client, self._names())
+        for paddock, value in values.items():
+            message = homeassistant.daily_message(value, left.get(paddock))
+            if self._days.get(paddock) != message:
+                self._days[paddock] = message
+                topic = homeassistant.daily_topic(self._mqtt, name, paddock)
+                self._send(client, topic, message, retain=True)
+        waiting = {*self._events.values(), *self._events_acked}
+        for alert in alerts(store, unsent=True):
+            if alert.paddock in waiting:
+                continue
+            if alert.day < today - 1 or not self._paddocks.known(alert.paddock):
+                self._events_acked.append(alert.paddock)  # too old to be news
+                continue
+            topic = homeassistant.event_topic(self._mqtt, name, alert.paddock)
+            content = homeassistant.crossing_message(alert)
+            sent = client.publish(topic, content, qos=1, retain=False)
+            self._topics[sent.mid] = topic
+            self._events[sent.mid] = alert.paddock
+
     def _settle(self, *, all_of_them: bool = False) -> None:
         """Remove acknowledged messages from the outbox, many in one transaction."""
         enough = all_of_them or not self._flying or len(self._acked) >= IN_FLIGHT // 2
+        if self._events_acked:
+            with Store(self._gateway.database) as store:
+                mark_alert_sent(store, self._events_acked)
+            self._events_acked = []
         if self._acked and enough:
             with Store(self._gateway.database) as store:
                 store.mark_sent(self._acked)
