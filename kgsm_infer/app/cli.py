@@ -68,6 +68,14 @@ Probes = Annotated[
 AllowFuture = Annotated[
     bool, typer.Option("--allow-future", help="also use acquisitions later than tomorrow")
 ]
+HoldVegetation = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=366,
+        help="largest age in days of an earlier NDVI or VWC that fills a missing one",
+    ),
+]
 Engine = Annotated[str, typer.Option(help="inference engine: auto, native or onnxruntime")]
 LayerOption = Annotated[
     str | None, typer.Option("--layer", help="layer of a file with several layers of outlines")
@@ -115,14 +123,7 @@ def predict(
             help="state file with the history of each place; read, then updated with TABLE"
         ),
     ] = None,
-    hold_vegetation: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=366,
-            help="largest age in days of an earlier NDVI or VWC that fills a missing one",
-        ),
-    ] = 0.0,
+    hold_vegetation: HoldVegetation = 0.0,
     allow_future: AllowFuture = False,
     threads: Annotated[int, typer.Option(min=1, help="number of tiles computed in parallel")] = 1,
     engine: Engine = "auto",
@@ -189,6 +190,7 @@ def map_command(
     probes: Probes = None,
     weather: WeatherFile = None,
     weather_utc_offset_hours: WeatherClock = 0.0,
+    hold_vegetation: HoldVegetation = 0.0,
     quicklook: Quicklook = None,
     allow_future: AllowFuture = False,
     threads: Threads = 2,
@@ -235,6 +237,7 @@ def map_command(
             probes=sensors,
             tell=note,
             allow_future=allow_future,
+            hold_vegetation_days=hold_vegetation,
         )
     say(_counted(output, counts))
     _simulated(loaded, manifest.simulated)
@@ -260,6 +263,7 @@ def paddocks(
     probes: Probes = None,
     weather: WeatherFile = None,
     weather_utc_offset_hours: WeatherClock = 0.0,
+    hold_vegetation: HoldVegetation = 0.0,
     min_valid: Annotated[
         float,
         typer.Option(min=0.0, max=1.0, help="smallest share of a paddock with a value, 0 to 1"),
@@ -291,6 +295,7 @@ def paddocks(
     preflight([quicklook], suffixes=PICTURES, what="quick looks")
     loaded, outlines = load(model, engine=engine), read_outlines(fields, id_property, layer=layer)
     options: dict[str, Any] = {"date": date, "every": every, "min_valid": min_valid}
+    options["hold_vegetation_days"] = hold_vegetation
     made_up = False
     if source.suffix.lower() in (".toml", ".json"):
         from ..base.progress import pixels_bar

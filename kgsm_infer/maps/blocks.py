@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..base import flags
 from ..context.definitions import CONTEXT
 from ..model.date_effect import DateEffect
 from ..model.observations import Observations, dense_vegetation
@@ -83,6 +84,8 @@ def retrieve_pixels(model: Model, block: PixelBlock) -> dict[str, NDArray[Any]]:
         back = np.arange(target - model.card.steps + 1, target + 1) - acquisitions[0]
         rows = np.where(back >= 0, back * pixels + np.arange(pixels)[:, None], -1)
         part = retrieve(rows, observed.statics[rows[:, -1]])
+        old = block.context.held(target) * np.uint16(flags.VEGETATION_OLD)
+        part = replace(part, flags=part.flags | old)
         if effect is not None:
             part = shift(model.card, part, np.full(pixels, effect.correction, np.float32))
         parts.append(part)

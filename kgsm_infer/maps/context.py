@@ -22,6 +22,8 @@ from ..scenes.grid import Window
 from ..scenes.reader import Reader
 from ..tables.averaging import mean_of, sums_by_group, to_power
 from ..tables.columns import possible
+from ..tables.vegetation import HeldValues, hold_values
+from .hold import Hold
 from .plan import Plan
 from .threads import over_blocks
 
@@ -47,6 +49,7 @@ class Pixels:
     has: returns True for a column that is read, not computed.  column: (name, acquisition) ->
     (N,) values.  remembered: the acquisitions that make histories, ascending.
     orbits: relative orbit of each acquisition, which has a past of its own; () where all share one.
+    hold: fills gaps of vegetation; None leaves them.
     labels: (N,) index of the paddock each pixel lies in, -1 in none; None without field context.
     """
 
@@ -56,6 +59,7 @@ class Pixels:
     rule: HistoryRule
     remembered: Sequence[int]
     orbits: Sequence[str] = ()
+    hold: Hold | None = None
     labels: NDArray[np.int64] | None = None
 
 
@@ -154,6 +158,7 @@ def pixels_of(plan: Plan, reader: Reader, window: Window) -> Pixels:
         rule=plan.model.card.history,
         remembered=plan.remembered,
         orbits=plan.stack.orbits,
+        hold=plan.hold,
         labels=_labels(plan, window) if labelled else None,
     )
 
@@ -178,7 +183,33 @@ class BlockContext:
         """Return a column (N,), computed where the pixels lack it."""
         if name in CONTEXT and not self._pixels.has(name):
             return self.value(name, acquisition)[0]
-        return self._pixels.column(name, acquisition)
+        return self._filled(name, acquisition).values
+
+    def held(self, acquisition: int) -> NDArray[np.bool_]:
+        """Find the pixels with vegetation of an earlier acquisition, (N,)."""
+        found = np.zeros(self.pixels, bool)
+        hold = self._pixels.hold
+        for name in () if hold is None else hold.columns:
+            found |= self._filled(name, acquisition).held
+        return found
+
+    def _filled(self, name: str, acquisition: int) -> HeldValues:
+        """Read a column (N,); vegetation with its gaps filled."""
+        own, hold = self._pixels.column(name, acquisition), self._pixels.hold
+        none = np.zeros(own.size, bool)
+        if hold is None or name not in hold.columns or not np.isnan(own).any():
+            return HeldValues(own, none)
+        since = range(hold.since(acquisition), acquisition + 1)
+        values = np.stack([_marked(name, self._pixels.column(name, day)) for day in since], axis=1)
+        filled = hold_values(
+            values.ravel(),
+            np.tile(hold.days[since.start : since.stop], own.size),
+            np.tile(np.arange(len(since)) == 0, own.size),
+            hold.most_days,
+        )
+        values = filled.values.reshape(own.size, -1)[:, -1]
+        held = filled.held.reshape(own.size, -1)[:, -1]
+        return HeldValues(np.where(held, values, own), held)
 
     def value(self, name: str, acquisition: int) -> tuple[Values, NDArray[np.bool_]]:
         """Compute a context (N,), and (N,) True where it has too few rows."""
@@ -188,7 +219,7 @@ class BlockContext:
                 value, count = self._of_scene(name, acquisition)
             case SharedBy.DEPARTURE:
                 mean, count = self._of_scene(base, acquisition)
-                value = self._pixels.column(first_given(name, ()), acquisition) - mean
+                value = self._filled(first_given(name, ()), acquisition).values - mean
             case SharedBy.FIELD:
                 value, count = self._of_field(name, acquisition)
             case SharedBy.FIELD_PAST | SharedBy.SITE_PAST:
@@ -201,13 +232,13 @@ class BlockContext:
         pixels = self._pixels
         if pixels.has(name):
             enough = np.full(pixels.count, ENOUGH)
-            return pixels.column(name, acquisition), enough
+            return self._filled(name, acquisition).values, enough
         mean, count = self._context.scenes[name]
         return np.full(pixels.count, mean[acquisition]), np.full(pixels.count, count[acquisition])
 
     def _of_field(self, name: str, acquisition: int) -> Means:
         base = CONTEXT[name].base
-        own = possible(base, self._pixels.column(base, acquisition))
+        own = possible(base, self._filled(base, acquisition).values)
         labels, alone = self._pixels.labels, np.ones(own.size, np.int64)
         if labels is None or name not in self._context.fields:
             return own, alone

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,9 +31,11 @@ from ..tables.averaging import mean_of, to_power
 from ..tables.columns import FROM_DATE, made_from, make, possible
 from ..tables.dates import is_future
 from ..tables.passes import number_passes
+from ..tables.vegetation import held_columns
 from .attributes import VARIABLES, cf_attributes
 from .blocks import PixelBlock, retrieve_pixels
 from .context import BlockContext, Context, Pixels
+from .hold import Hold
 
 if TYPE_CHECKING:
     from ..model.card import Card
@@ -50,6 +53,7 @@ def retrieve(
     every: bool = False,
     engine: str = "auto",
     allow_future: bool = False,
+    hold_vegetation_days: float = 0.0,
 ) -> Any:
     """Retrieve a Dataset, lazily where it is made of dask arrays.
 
@@ -61,6 +65,8 @@ def retrieve(
         model compares a place with its past.
     every: each acquisition; otherwise the last.
     allow_future: use acquisitions later than tomorrow; otherwise they are left out with a warning.
+    hold_vegetation_days: fill missing vegetation that the model reads from the pixel's last
+        acquisition, at most so many days old; flagged ``vegetation_old``.
 
     Returns a Dataset of sm, sm_lower, sm_upper (named after the quantity) and flags,
     (time, y, x). Scene context is the mean over all of (y, x), of backscatter in linear power.
@@ -83,10 +89,11 @@ def retrieve(
     if any(CONTEXT[name].shared_by.is_past for name in contexts):
         _check_past(flat)
     flat = _chunked_alike(flat)
+    task = ChunkTask(str(model), engine, hold_vegetation_days)
     for name in made:  # before the blocks: they see their own pixels only, bases first
-        flat[name], flat[f"{name}_count"] = _scene_mean(flat, name, str(model), engine)
+        flat[name], flat[f"{name}_count"] = _scene_mean(flat, name, task)
     template = _template(xarray, flat, every, card)
-    options: dict[str, Any] = {"model": str(model), "engine": engine, "every": every}
+    options: dict[str, Any] = {"task": task, "every": every}
     if flat.chunks:
         out = xarray.map_blocks(_block, flat, kwargs=options, template=template)
     else:
@@ -95,6 +102,19 @@ def retrieve(
     if card.simulated:
         out.attrs["comment"] = "SIMULATED: the model was trained on simulated data"
     return out
+
+
+@dataclass(frozen=True)
+class ChunkTask:
+    """Hold what a worker needs besides its chunk: model file, engine, age of held vegetation."""
+
+    model: str
+    engine: str
+    hold_vegetation_days: float
+
+    def load(self) -> Model:
+        """Return the model of this process."""
+        return _model(self.model, self.engine)
 
 
 def _check_dataset(xarray: Any, stack: Any) -> None:
@@ -271,14 +291,17 @@ def _in_passes(xarray: Any, flat: Any) -> Any:
     return joined.assign_coords({_ORBIT: ("time", orbits[first])})
 
 
-def _scene_mean(flat: Any, name: str, model: str, engine: str) -> tuple[Any, Any]:
+def _scene_mean(flat: Any, name: str, task: ChunkTask) -> tuple[Any, Any]:
     """Return the scene's mean on each date, and its number of pixels."""
     xarray = optional("xarray", what="retrieval on a Dataset", extra="cluster")
     column = CONTEXT[name].base
     made = column in CONTEXT and column not in flat
+    made = made or column in held_columns(
+        task.load().card.inputs.columns, task.hold_vegetation_days
+    )
     value = xarray.apply_ufunc(
         lambda values: possible(column, values),
-        _remembered(flat, column, model, engine) if made else _column(flat, column),
+        _remembered(flat, column, task) if made else _column(flat, column),
         dask="parallelized",
         output_dtypes=[np.float64],
     )
@@ -286,13 +309,13 @@ def _scene_mean(flat: Any, name: str, model: str, engine: str) -> tuple[Any, Any
     return mean_of(column, to_power(column, value).sum(["y", "x"]), count), count
 
 
-def _remembered(flat: Any, name: str, model: str, engine: str) -> Any:
+def _remembered(flat: Any, name: str, task: ChunkTask) -> Any:
     """Make a context of each pixel's own past, (time, y, x), chunk by chunk."""
     xarray = optional("xarray", what="retrieval on a Dataset")
 
     def block(some: Any) -> Any:
         dates = range(some.sizes["time"])
-        context = _context_of(some, _model(model, engine))
+        context = _context_of(some, task)
         sizes = (len(dates), some.sizes["y"], some.sizes["x"])
         values = np.stack([context.column(name, day) for day in dates]).reshape(sizes)
         return xarray.DataArray(values, {d: some[d] for d in some.coords if d in some.dims},
@@ -318,15 +341,15 @@ def _column(flat: Any, name: str) -> Any:
     )
 
 
-def _block(flat: Any, *, model: str, engine: str, every: bool) -> Any:
+def _block(flat: Any, *, task: ChunkTask, every: bool) -> Any:
     """Retrieve one chunk, all its dates in memory."""
     xarray = optional("xarray", what="retrieval on a Dataset", extra="cluster")
-    loaded = _model(model, engine)
+    loaded = task.load()
     sizes = (flat.sizes["y"], flat.sizes["x"])
     dates = flat["time"].values.astype("datetime64[s]")
     targets = range(len(dates)) if every else range(len(dates) - 1, len(dates))
     block = PixelBlock(
-        context=_context_of(flat, loaded),
+        context=_context_of(flat, task),
         dates=dates,
         targets=targets,
         optional=tuple(name for name in loaded.card.optional_columns if made_from(name, flat)),
@@ -346,8 +369,9 @@ def _block(flat: Any, *, model: str, engine: str, every: bool) -> Any:
     )
 
 
-def _context_of(flat: Any, model: Model) -> BlockContext:
+def _context_of(flat: Any, task: ChunkTask) -> BlockContext:
     """Return the columns of a chunk, those made of its pixels' past included."""
+    model = task.load()
     sizes = (flat.sizes["y"], flat.sizes["x"])
     dates = flat["time"].values.astype("datetime64[s]")
     planes: dict[str, NDArray[np.float64]] = {}
@@ -373,6 +397,7 @@ def _context_of(flat: Any, model: Model) -> BlockContext:
         rule=model.card.history,
         remembered=range(len(dates)),
         orbits=flat[_ORBIT].values.tolist(),
+        hold=Hold.of(model, dates, task.hold_vegetation_days),
     )
     return BlockContext(pixels, Context(scenes=scenes))
 

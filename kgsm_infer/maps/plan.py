@@ -24,6 +24,7 @@ from ..scenes.stack import Stack
 from ..scenes.tiles import unit_of
 from ..tables.columns import VEGETATION, made_from
 from ..tables.dates import asked_time, is_future, utc_seconds
+from .hold import Hold
 
 if TYPE_CHECKING:
     from ..model.card import Card
@@ -47,6 +48,7 @@ class Plan:
     notes: acquisitions that were left out, and why.
     files: open files for one thread, or for all while they keep tiles; None: each reader opens its
     own.
+    hold_vegetation_days: largest age of vegetation that fills gaps; 0 fills none.
     """
 
     model: Model
@@ -57,6 +59,12 @@ class Plan:
     effects: tuple[DateEffect, ...] = ()
     notes: tuple[str, ...] = ()
     files: OpenFiles | None = field(default=None, compare=False, repr=False)
+    hold_vegetation_days: float = 0.0
+
+    @property
+    def hold(self) -> Hold | None:
+        """Return how gaps of vegetation are filled; None where they are not."""
+        return Hold.of(self.model, self.stack.dates, self.hold_vegetation_days)
 
     @property
     def dates(self) -> NDArray[np.datetime64]:
@@ -67,6 +75,12 @@ class Plan:
     def acquisitions(self) -> range:
         """Acquisitions that are read: the targets and the earlier steps of their windows."""
         return range(max(0, self.targets[0] - self.model.card.steps + 1), self.targets[-1] + 1)
+
+    @property
+    def first_read(self) -> int:
+        """The first acquisition of which anything is read for the windows of the targets."""
+        first = self.acquisitions.start
+        return first if self.hold is None else self.hold.since(first)
 
     @property
     def contexts(self) -> list[str]:
@@ -84,7 +98,7 @@ class Plan:
     @property
     def depth(self) -> int:
         """Number of acquisitions that a block holds."""
-        return max(len(self.remembered), len(self.acquisitions))
+        return max(len(self.remembered), self.targets[-1] + 1 - self.first_read)
 
     def keep_tiles(self, folder: Path, threads: int) -> None:
         """Keep decoded tiles in a temporary file of ``folder`` where blocks share them.
@@ -108,11 +122,14 @@ def plan_map(
     date: str | None = None,
     every: bool = False,
     allow_future: bool = False,
+    hold_vegetation_days: float = 0.0,
     files: OpenFiles | None = None,
 ) -> Plan:
     """Look at a scene and decide what to do; nothing is computed yet.
 
     allow_future: use acquisitions later than tomorrow, which are left out otherwise.
+    hold_vegetation_days: fill missing vegetation that the model reads from the pixel's last
+        acquisition, at most so many days old; flagged ``vegetation_old``.
 
     date: ISO date of the acquisition to map, with its time where the day has several; None
     for the last. every: all of them. Not both.
@@ -137,10 +154,11 @@ def plan_map(
         targets = (len(stack.dates) - 1,)
     else:
         targets = (_target(stack, date),)
-    if not every:
-        _all_within_reach(stack, targets[0], card.inputs.columns[1:])
     grid = stack.grid
-    plan = Plan(model, stack, targets, (), notes=notes, files=files)
+    plan = Plan(model, stack, targets, (), notes=notes, files=files,
+                hold_vegetation_days=hold_vegetation_days)  # fmt: skip
+    if not every:
+        _all_within_reach(plan, card.inputs.columns[1:])
     windows = tuple(block_windows(grid.height, grid.width, stack.tile, plan.depth))
     return replace(plan, windows=windows)
 
@@ -230,18 +248,25 @@ def _target(stack: Stack, date: str) -> int:
     return int(np.flatnonzero(stack.dates == found)[0])
 
 
-def _all_within_reach(stack: Stack, target: int, columns: Sequence[str]) -> None:
+def _all_within_reach(plan: Plan, columns: Sequence[str]) -> None:
     """Refuse a date that a layer has nothing for: the map would be empty (DataError).
 
-    columns: the inputs of the model. Vegetation that is none of them takes no number away.
+    columns: the inputs of the model. Vegetation that is none of them takes no number away, nor
+    does vegetation that is held from an earlier acquisition.
     """
+    stack, hold, (target,) = plan.stack, plan.hold, plan.targets
     when = stack.dates[target]
+    held = {item for name in hold.columns for item in made_from(name, stack.layers)} if hold else ()
     spare = {
         item for name in VEGETATION if name not in columns for item in made_from(name, stack.layers)
     }
     for layer in stack.layers.values():
         if layer.name in spare or within_reach(layer, when):
             continue
+        if layer.name in held and hold is not None:
+            earlier = stack.dates[hold.since(target) : target]
+            if any(within_reach(layer, date) for date in earlier):
+                continue
         date, days = nearest_date(layer, when) or (when, 0.0)
         rule = (
             'say match = "nearest" and max_gap_days'

@@ -51,10 +51,12 @@ def map_scene(
     probes: Table | None = None,
     tell: Callable[[str], None] = lambda text: None,
     allow_future: bool = False,
+    hold_vegetation_days: float = 0.0,
 ) -> dict[str, int]:
     """Map a scene to a COG (.tif), CF NetCDF (.nc) or Zarr (.zarr) file.
 
-    date, every, allow_future: as :func:`plan_map`.  threads: blocks worked on at a time.
+    date, every, allow_future, hold_vegetation_days: as :func:`plan_map`.
+    threads: blocks worked on at a time.
     outlines: paddocks, for a model that takes context from fields and for the quick look.
     probes: sensors that correct the pass they measured in; tell: called with notes, also
     about sensors that were not used.
@@ -66,7 +68,13 @@ def map_scene(
     write = _writer_for(output)
     with gdal(), shared_files() as files:
         plan = plan_map(
-            model, scene, date=date, every=every, allow_future=allow_future, files=files
+            model,
+            scene,
+            date=date,
+            every=every,
+            allow_future=allow_future,
+            hold_vegetation_days=hold_vegetation_days,
+            files=files,
         )
         plan.keep_tiles(output.parent, threads)
         for sentence in (*plan.notes, *plan.stack.notes):

@@ -300,6 +300,7 @@ def fingerprint(plan: Plan, wanted: Sequence[int]) -> str:
         ],
         "blocks": [tuple(plan.windows[index]) for index in wanted],
         "paddocks": plan.paddocks,
+        "hold": plan.hold_vegetation_days,
         "effects": [asdict(effect) for effect in plan.effects],
     }
     return fingerprint_of(content)

@@ -22,7 +22,7 @@ from ..kernels.window import whole_history, window_rows
 from ..tables.columns import FROM_DATE
 from ..tables.keys import canonical_id
 from ..tables.table import Table, table_from_columns
-from ..tables.vegetation import HELD_COLUMNS, hold_vegetation
+from ..tables.vegetation import held_columns, hold_vegetation
 from .arrays import blocks_given, days_given, spread
 from .card import Card, card_domain
 from .engines import Engine, engine_of
@@ -211,8 +211,8 @@ class Model:
             given = read.as_given(np.arange(len(read)))  # rows of one pass are one acquisition
             return result.take(given if only is None else given[only])
         card = self.card
-        if hold_vegetation_days > 0 and set(HELD_COLUMNS) & set(card.inputs.columns):
-            filled = hold_vegetation(table, hold_vegetation_days)
+        if columns := held_columns(card.inputs.columns, hold_vegetation_days):
+            filled = hold_vegetation(table, hold_vegetation_days, columns)
             result = self.predict(filled.table, only, thin)
             held = filled.held if only is None else filled.held[only]
             old = held * np.uint16(flags.VEGETATION_OLD)

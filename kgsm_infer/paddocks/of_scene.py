@@ -67,6 +67,7 @@ def paddocks_of_scene(
     progress: Progress | None = None,
     tell: Callable[[str], None] = lambda text: None,
     allow_future: bool = False,
+    hold_vegetation_days: float = 0.0,
 ) -> list[Paddock]:
     """Return one line per paddock and date. Only blocks with a paddock are computed.
 
@@ -75,7 +76,13 @@ def paddocks_of_scene(
     """
     with gdal(), shared_files() as files:
         plan = plan_map(
-            model, scene, date=date, every=every, allow_future=allow_future, files=files
+            model,
+            scene,
+            date=date,
+            every=every,
+            allow_future=allow_future,
+            hold_vegetation_days=hold_vegetation_days,
+            files=files,
         )
         plan.keep_tiles(Path(output).parent, threads)
         for sentence in (*plan.notes, *plan.stack.notes):
@@ -114,7 +121,7 @@ def retrieve_averages(
     if not covers:
         return {}
     stack, model = plan.stack, plan.model
-    first = 0 if len(plan.remembered) else plan.acquisitions.start
+    first = 0 if len(plan.remembered) else plan.first_read
     acquisitions = range(first, max(plan.acquisitions.stop, plan.remembered.stop))
     names = [
         name for name in (*model.source_columns, *model.card.optional_columns) if stack.has(name)
@@ -140,7 +147,11 @@ def retrieve_averages(
     for at, place in enumerate(covers):
         for k, target in enumerate(plan.targets):
             found[place, k] = at * len(acquisitions) + target - first
-    result = model.predict(table, np.asarray([*found.values()], np.int64))
+    result = model.predict(
+        table,
+        np.asarray([*found.values()], np.int64),
+        hold_vegetation_days=plan.hold_vegetation_days,
+    )
     return {key: result.take(slice(row, row + 1)) for row, key in enumerate(found)}
 
 

@@ -30,12 +30,14 @@ def paddocks_of_table(
     date: str | None = None,
     every: bool = False,
     min_valid: float = MIN_VALID,
+    hold_vegetation_days: float = 0.0,
 ) -> list[Paddock]:
     """Return one line per paddock (and date) of a table of points, pixels or paddocks.
 
     column: the table's column that holds the outlines' ids; by default ``field``, or
     ``site`` without it. date: the day; None for each paddock's last, ``every`` for
-    all, not both. Rows count alike. DataError where no row belongs to any paddock.
+    all, not both. hold_vegetation_days: as in :meth:`Model.predict`. Rows count alike.
+    DataError where no row belongs to any paddock.
     """
     if every and date is not None:
         raise UsageError("one date or all dates, not both")
@@ -48,7 +50,7 @@ def paddocks_of_table(
             f"{outlines.source} ({', '.join(outlines.ids[:3])}, ...); say which property with --id "
             "and which column with --column"
         )
-    result = model.predict(table)
+    result = model.predict(table, hold_vegetation_days=hold_vegetation_days)
     rows_of = _by_name(names)
     found = []
     start = pass_starts(table.date)

@@ -313,11 +313,43 @@ def test_lazy_arrays_equal_predict(
     assert_cube(model, found, predicted[engine])
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_paddocks_of_scene_and_table_equal_predict(
-    tmp_path: Path, path: str, draw: Drawn, engine: str
-) -> None:
-    model = kgsm_infer.load(path, engine=engine)
+def test_held_vegetation_equals_predict(tmp_path: Path, past_model: Path, draw: Drawn) -> None:
+    """The clouded day is filled from the days before, within the gap alone."""
+    model = kgsm_infer.load(past_model, engine="native")
+    for days in (6.5, 30.0):
+        hold = {"hold_vegetation_days": days}
+        expected = model.predict(draw.table(model), **hold)
+        old = (expected.flags & flags.VEGETATION_OLD) != 0
+        assert 0.02 < old.mean() < 0.3
+        scene = read_scene(geotiff_scene(tmp_path, draw))
+        map_scene(model, scene, tmp_path / "m.nc", every=True, threads=2, **hold)
+        with xr.open_dataset(tmp_path / "m.nc", mask_and_scale=False) as found:
+            assert_cube(model, found, expected)
+        for stack in (dataset(draw), dataset(draw).chunk(y=3, x=2)):
+            found = retrieve(str(past_model), stack, every=True, engine="native", **hold)
+            assert_cube(model, found.compute(scheduler="synchronous"), expected)
+        last = draw.passes[-1]
+        map_scene(model, scene, tmp_path / "m.tif", date=f"{last}Z", **hold)
+        with rasterio.open(tmp_path / "m.tif") as bands:
+            assert_cube(
+                model, dict(zip(bands.descriptions, bands.read(), strict=True)), expected, -1
+            )
+        outlines = paddock_outlines(tmp_path)
+        table = draw.fields(model)
+        of_fields = model.predict(table, **hold)
+        assert days < 12 or (of_fields.flags & flags.VEGETATION_OLD).any()
+        for lines in (
+            paddocks_of_table(model, table, outlines, every=True, **hold),
+            paddocks_of_scene(model, scene, outlines, tmp_path / "p.csv", every=True, **hold),
+        ):
+            for row, line in enumerate(lines):
+                np.testing.assert_allclose(line.sm, of_fields.sm[row], rtol=0, atol=1e-6)
+                held = bool(of_fields.flags[row] & flags.VEGETATION_OLD)
+                assert not held or "vegetation_old" in line.flags or not np.isfinite(line.sm)
+
+
+def paddock_outlines(folder: Path) -> Any:
+    """Read outlines of FIELDS."""
     shapes = {
         name: polygon(
             [[WEST + STEP * x, NORTH - STEP * y]
@@ -325,7 +357,15 @@ def test_paddocks_of_scene_and_table_equal_predict(
         )
         for name, (top, left, bottom, right) in FIELDS.items()
     }  # fmt: skip
-    outlines = read_outlines(write_geojson(tmp_path / "f.geojson", shapes))
+    return read_outlines(write_geojson(folder / "f.geojson", shapes))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_paddocks_of_scene_and_table_equal_predict(
+    tmp_path: Path, path: str, draw: Drawn, engine: str
+) -> None:
+    model = kgsm_infer.load(path, engine=engine)
+    outlines = paddock_outlines(tmp_path)
     table = draw.fields(model)
     expected = model.predict(table)
     of_table = paddocks_of_table(model, table, outlines, every=True)
