@@ -21,11 +21,12 @@ endif
 
 BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard csrc/*) kgsm_infer/kernels/_core.pyx
 
-.PHONY: help demo test bench javascript beam fuzz check-native lint pins audit wheel clean
+.PHONY: help demo demo-real docs test bench javascript beam fuzz check-native lint pins audit wheel wheels clean
 
 help:
 	@echo "make demo     simulate, cross-validate, fit, export, predict, map; results in $(OUT)/"
 	@echo "make demo TABLE=t.csv [CONFIG=c.toml]   the same on your table (examples/anand.toml)"
+	@echo "make demo-real   real radar of French fields: index, daily values with rain, a chart"
 	@echo "make test     the whole suite, on the C core and on the NumPy twin"
 	@echo "make bench    time the C core against peers and bounds; ratios in $(OUT)/bench.md"
 	@echo "make check-native   the C core under sanitizers, valgrind and fuzzers (gcc, clang, valgrind)"
@@ -33,7 +34,9 @@ help:
 	@echo "make fuzz     FUZZ_FILES (10000) damaged files of each kind against every reader"
 	@echo "make lint     ruff, mypy and the walls of the house"
 	@echo "make pins     pin the small machine's packages by hash; make audit: known faults in them"
-	@echo "make wheel    wheel and sdist in dist/"
+	@echo "make docs     the documentation as a site in build/site"
+	@echo "make wheel    wheel and sdist of this machine in dist/"
+	@echo "make wheels   wheels of Linux (x86-64, aarch64; glibc, musl) in dist/, cross-compiled, tested"
 	@echo "make clean    remove what make made, .venv too"
 
 $(STAMP): $(BUILT_FROM)
@@ -92,7 +95,7 @@ test: $(STAMP)
 	@rm -f $(COVERAGE) $(COVERAGE).*
 	@failed=0; \
 	echo "== on the NumPy twin"; \
-	KGSM_PURE=1 COVERAGE_FILE=$(COVERAGE).numpy $(PYTEST) -m "both_engines and not exhaustive" || failed=1; \
+	KGSM_PURE=1 COVERAGE_FILE=$(COVERAGE).numpy $(PYTEST) -m "both_engines and not exhaustive and not wheels" || failed=1; \
 	echo "== on the C core"; \
 	KGSM_REQUIRE_C=1 COVERAGE_FILE=$(COVERAGE).c $(PYTEST) || failed=1; \
 	COVERAGE_FILE=$(COVERAGE) $(BIN)/coverage combine -q $(COVERAGE).numpy $(COVERAGE).c && \
@@ -178,8 +181,36 @@ audit: $(STAMP)
 	$(BIN)/python -m pip install -q pip-audit
 	$(BIN)/pip-audit -r requirements-edge.txt --require-hashes --disable-pip
 
+# The site, in build/site. The reference pages come from the code.
+docs: $(STAMP)
+	$(BIN)/python -m pip install -q -e '.[docs]' -c constraints.txt
+	$(BIN)/python -m mkdocs build --strict
+	@echo "Open build/site/index.html"
+
+# Real radar of French fields, without a label: index, daily values with rain, and a chart.
+FIELDS   ?= ../shared/data/worldcereal_fields/dekad_2023_FRA.geoparquet
+REAL_OUT ?= demo-out/france
+
+demo-real: $(DEMO_STAMP)
+	@test -f $(FIELDS) || { echo "no $(FIELDS); pass FIELDS=dekad_2023_FRA.geoparquet"; exit 3; }
+	$(BIN)/python -m pip install -q -e '.[train,gateway,parquet]' -c constraints.txt
+	$(BIN)/python examples/france/tables.py $(FIELDS) $(REAL_OUT)
+	$(BIN)/kgsm-infer wetness $(REAL_OUT)/radar.csv -o $(REAL_OUT)/wetness.csv
+	$(BIN)/kgsm-infer daily $(REAL_OUT)/wetness.csv --weather $(REAL_OUT)/rain.csv \
+	  --today 2024-01-30 -o $(REAL_OUT)/daily.csv
+	$(BIN)/kgsm-infer plot $(REAL_OUT)/daily.csv --paddock 595430 --paddock 2870709 \
+	  -o $(REAL_OUT)/fields.png
+	@echo; echo "Open:"; echo "  $(REAL_OUT)/fields.png    index of two fields, day by day, with rain"
+
 wheel: $(STAMP)
 	$(BIN)/python -m build
+
+# Wheels of Linux for x86-64 and aarch64, glibc and musl, a pure wheel and the sdist, by zig; then
+# the C core on other processors: run under qemu and in node where they are installed.
+wheels: $(STAMP)
+	$(BIN)/python -m pip install -q -e '.[wheels]' -c constraints.txt
+	$(BIN)/python tools/wheels.py -o dist
+	$(BIN)/python -m pytest -q -m wheels tests/packages
 
 clean:
 	rm -rf $(VENV) demo-out build dist kgsm.egg-info kgsm_infer/kernels/_core.*.so kgsm_infer/kernels/_core*.pyd .coverage*

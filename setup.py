@@ -7,12 +7,16 @@ compiler the installation succeeds, and the NumPy twin runs at a fraction of the
 """
 
 import os
+import sys
 from glob import glob
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
+
+if "free-threading build" in sys.version:
+    sys.exit("kgsm is not tested on free-threaded Python; use the standard build of Python")
 
 # -ffp-contract=off: where multiply-add is fused is written in csrc/, not left to chance.
 # Tiers name their own instructions (#pragma target), so every file has the same flags.

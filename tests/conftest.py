@@ -36,7 +36,6 @@ ONE_WORKER = (
     "evaluation/test_experiments.py",
     "evaluation/test_report.py",
     "gateway/test_page.py",
-    "house/test_install.py",
     "kernels/test_core_alone.py",
 )
 
@@ -58,6 +57,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("both_engines")
         if item.path in together:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        elif item.path.is_relative_to(tests / "packages"):
+            item.add_marker(pytest.mark.xdist_group("packages"))
 
 
 TINY = """

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import KgsmError, MissingError, printable
+from .errors import KgsmError, MissingError, SlowWarning, printable, refuse_free_threading
 from .files import is_stdout
 
 
@@ -35,7 +36,8 @@ def run(commands: Any, name: str) -> None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     code: int = 0
     try:
-        with _stopped_by_signals():
+        refuse_free_threading(sys.version)
+        with _stopped_by_signals(), _warnings_as_notes():
             commands(args=arguments, prog_name=name)
     except SystemExit as done:
         code = done.code if isinstance(done.code, int) else 0 if done.code is None else 1
@@ -108,6 +110,24 @@ def _flushed(name: str, code: int) -> int:
             _tell(name, f"standard output: {error.strerror or error}")
             return MissingError.exit_code
     return code
+
+
+@contextmanager
+def _warnings_as_notes() -> Iterator[None]:
+    """Print warnings of kgsm as one-line remarks, without the place in the source."""
+    usual = warnings.showwarning
+
+    def show(message: Any, category: Any, filename: str, *rest: Any, **more: Any) -> None:
+        if issubclass(category, SlowWarning):
+            note(str(message))
+        else:
+            usual(message, category, filename, *rest, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = usual
 
 
 @contextmanager

@@ -43,3 +43,23 @@ class MissingError(KgsmError):
     """An optional package or a resource (disk, file) is missing."""
 
     exit_code = 5
+
+
+class SlowWarning(RuntimeWarning):
+    """The C core is not installed, and NumPy computes at a fraction of its speed."""
+
+
+def refuse_free_threading(version: str) -> None:
+    """Raise :class:`MissingError` for a Python without the GIL, named by ``sys.version``.
+
+    The C core and the caches are not tested without it.
+
+    >>> refuse_free_threading("3.13.0 (main, Oct 7 2024) [GCC 12]")
+    >>> refuse_free_threading("3.13.0 free-threading build")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    kgsm_infer.base.errors.MissingError: kgsm is not tested on free-threaded Python; use the ...
+    """
+    if "free-threading build" in version:
+        raise MissingError(
+            "kgsm is not tested on free-threaded Python; use the standard build of Python"
+        )

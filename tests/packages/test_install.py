@@ -1,8 +1,4 @@
-"""The distribution as users get it: built, installed with the base dependencies only, run.
-
-Nothing here imports kgsm into the test process; every check runs in the environment it is about,
-away from the source tree.
-"""
+"""Install the wheel with the base dependencies only, and run it."""
 
 from __future__ import annotations
 
@@ -12,119 +8,20 @@ import math
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
-import venv
 import zipfile
-from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path
 
 import pytest
+from building import ROOT, Built, Environment, install, must, run
 
-ROOT = Path(__file__).resolve().parents[2]
 BASE = {"numpy", "typer"}
 NEEDS_TRAIN = "pip install 'kgsm[train]'"
-IN_THE_TREE_ONLY = ("*.so", "*.pyd", "*.egg-info", ".*", "__pycache__", "build", "dist")
 INTEGER_OR_REAL = re.compile(r"[-+]?\d+(\.\d*)?(e[-+]?\d+)?", re.IGNORECASE)
 
 pytestmark = pytest.mark.slow
-
-
-def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """A command in a clean environment: no KGSM_PURE, no PYTHONPATH, no coverage."""
-    hidden = ("KGSM_", "PYTHON", "COV_", "COVERAGE_", "VIRTUAL_ENV")
-    env = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
-    return subprocess.run(
-        [str(part) for part in command], cwd=cwd, env=env, capture_output=True, text=True
-    )
-
-
-def must(*command: str | Path, cwd: Path) -> str:
-    """The command's standard output; a failure shows both streams."""
-    done = run(*command, cwd=cwd)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-def need_registry(folder: Path) -> None:
-    """Skip where pip cannot fetch even one small wheel."""
-    done = run(
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "-q",
-        "--no-deps",
-        "-d",
-        folder,
-        "typer",
-        cwd=folder,
-    )
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        pytest.skip(f"the package registry cannot be reached: {reason}")
-
-
-@dataclass(frozen=True)
-class Built:
-    """wheel: from the source tree.  sdist, and wheel_of_sdist: built from its unpacked files."""
-
-    wheel: Path
-    sdist: Path
-    wheel_of_sdist: Path
-
-
-@dataclass(frozen=True)
-class Environment:
-    """A virtual environment with the wheel and its base dependencies."""
-
-    bin: Path
-    home: Path
-
-    def python(self, code: str) -> str:
-        """What ``python -c code`` prints there."""
-        return must(self.bin / "python", "-c", code, cwd=self.home).strip()
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Both distributions, from a copy of the tree that has nothing built in it."""
-    folder = tmp_path_factory.mktemp("built")
-    need_registry(folder)
-    source = folder / "source"
-    shutil.copytree(
-        ROOT, source, ignore=shutil.ignore_patterns(*IN_THE_TREE_ONLY, "demo-out", "runs")
-    )
-    build = [sys.executable, "-m", "build"]
-    must(*build, "--wheel", "-o", folder / "direct", source, cwd=folder)
-    # without --wheel or --sdist: the sdist, then a wheel from it unpacked
-    shutil.rmtree(source / "build")
-    must(*build, "-o", folder / "by_sdist", source, cwd=folder)
-    return Built(
-        wheel=only(folder / "direct", "*.whl"),
-        sdist=only(folder / "by_sdist", "*.tar.gz"),
-        wheel_of_sdist=only(folder / "by_sdist", "*.whl"),
-    )
-
-
-def only(folder: Path, pattern: str) -> Path:
-    """The one file there."""
-    (path,) = folder.glob(pattern)
-    return path
-
-
-@pytest.fixture(scope="session")
-def base(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """The wheel made from the sdist, as ``pip install kgsm`` would, in the versions tested."""
-    home = tmp_path_factory.mktemp("base")
-    venv.create(home / "venv", with_pip=True, clear=True)
-    bin_folder = home / "venv" / ("Scripts" if os.name == "nt" else "bin")
-    constraints = ROOT / "constraints.txt"
-    pip = [bin_folder / "python", "-m", "pip"]
-    must(*pip, "install", "-q", "-c", constraints, built.wheel_of_sdist, cwd=home)
-    return Environment(bin_folder, home)
 
 
 def metadata(wheel: Path) -> list[tuple[str, str]]:
@@ -269,6 +166,40 @@ def test_predict_gives_the_same_numbers(
     column = light[0].index("sm")
     sm = [float(row[column]) for row in light[1:] if row[column]]
     assert numbers > len(sm) > 0 and all(0 <= value <= 1 for value in sm)
+
+
+PYTHONS = ("3.12", "3.13", "3.14")
+
+
+def find_python(version: str) -> str | None:
+    """Find a Python on the path or among those of pyenv; None without."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found = sorted(root.glob(f"versions/{version}.*/bin/python{version}"))
+    return str(found[-1]) if found else shutil.which(f"python{version}")
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_both_wheels_run_on_every_python_of_this_machine(
+    built: Built, pure_wheel: Path, tiny_model: Path, tmp_path: Path, version: str
+) -> None:
+    python = find_python(version)
+    if python is None or run(python, "--version", cwd=tmp_path).returncode != 0:
+        pytest.skip(f"Python {version} is not installed; the forge's CI tests it")
+    made = install(built.wheel_of_sdist, tmp_path, python)
+    predict = ["predict", tiny_model / "model.core.onnx", tiny_model / "twin.csv", "-o"]
+    engine = "from kgsm_infer import kernels; print(kernels.engine_name())"
+    assert made.python(engine) == "c"
+    must(made.bin / "kgsm-infer", *predict, tmp_path / "c.csv", cwd=tmp_path)
+    pip = [made.bin / "python", "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall"]
+    must(*pip, pure_wheel, cwd=tmp_path)
+    assert made.python(engine) == "numpy"
+    must(made.bin / "kgsm-infer", *predict, tmp_path / "pure.csv", cwd=tmp_path)
+    c, pure = (rows_of(tmp_path / name) for name in ("c.csv", "pure.csv"))
+    column = c[0].index("sm")
+    assert [row[column] != "" for row in c] == [row[column] != "" for row in pure]
+    numbers = [(float(a[column]), float(b[column])) for a, b in zip(c[1:], pure[1:], strict=True)
+               if a[column]]  # fmt: skip
+    assert numbers and max(abs(a - b) for a, b in numbers) < 1e-5
 
 
 def rows_of(path: Path) -> list[list[str]]:
