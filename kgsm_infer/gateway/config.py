@@ -36,7 +36,8 @@ Topic = Annotated[
 class Keep:
     """``[keep]``: limits of the data kept on disk.
 
-    steps: acquisitions of each site kept as inputs (at least T).
+    steps: acquisitions of each paddock kept as inputs (at least T); up to an eighth more stay
+        until they are pruned together.
     values_days: age of the oldest value kept, counted back from the newest acquisition; the
         clock of a box that lost power cannot be trusted.
     """

@@ -708,15 +708,20 @@ def test_an_arrival_costs_the_same_after_many(tmp_path, dynamic):
         costs = [counted(gateway, columns_of(6 * at, paddocks=8), f"{at}.csv") for at in range(32)]
     finally:
         counted.made.close()
-    early, late = costs[6], costs[-1]
-    assert late == costs[24]
-    assert late[1] <= early[1] + 8  # one acquisition of each paddock is pruned
-    assert late[0] <= early[0] + 8 * 5
+    early, late = costs[6], costs[-3:]  # of three arrivals one prunes what all brought
+    assert sorted(late) == sorted(costs[-6:-3])
+    assert sum(read for _, read in late) <= 3 * (early[1] + 1)
+    assert sum(statements for statements, _ in late) <= 3 * (early[0] + 8 * 5)
 
 
 @pytest.mark.parametrize(
     "dynamic",
-    [("doy_sin",), ("vh_over_usual_db", "vh_over_driest_db"), ("vh_scene_db", "vh_field_db")],
+    [
+        ("doy_sin",),
+        ("vh_over_usual_db", "vh_over_driest_db"),
+        ("vh_scene_db", "vh_field_db"),
+        ("vh_over_usual_db", "vh_scene_db"),
+    ],
 )
 @pytest.mark.parametrize("points", [1, 2])
 def test_new_passes_give_what_the_whole_store_gives(tmp_path, monkeypatch, dynamic, points):
@@ -728,6 +733,8 @@ def test_new_passes_give_what_the_whole_store_gives(tmp_path, monkeypatch, dynam
     for day in range(0, 90, 6):
         columns = columns_of(day, paddocks=5, points=points)
         some = np.flatnonzero(dice.random(5 * points) < 0.8)  # sites that are not in every pass
+        if 30 <= day < 84:  # the last paddock stays away while the others are pruned
+            some = some[some < 4 * points]
         columns = {key: [cells[at] for at in some] for key, cells in columns.items()}
         for gateway in (fast, slow):
             drop(gateway, columns, f"{day}.csv")

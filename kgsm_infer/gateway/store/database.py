@@ -63,6 +63,7 @@ class Store:
                 if not read_only:
                     self.db.execute("PRAGMA journal_mode = WAL")
                     self.db.execute("PRAGMA synchronous = FULL")
+                    self.db.execute("PRAGMA cache_size = -16000")
                     self._migrate()
         except BaseException:
             self.close()
@@ -198,13 +199,25 @@ class Store:
 
         Paddocks with inputs of no more than ``count`` acquisitions are left out.
         """
-        one = (
-            "(SELECT {} FROM observation WHERE paddock = value GROUP BY acquired, orbit "
-            "ORDER BY acquired DESC, orbit DESC LIMIT 1 OFFSET ?)"
+        query = (
+            "SELECT value, (SELECT acquired || ' ' || orbit FROM observation "
+            "WHERE paddock = value GROUP BY acquired, orbit "
+            "ORDER BY acquired DESC, orbit DESC LIMIT 1 OFFSET ?) FROM json_each(?)"
         )
-        query = f"SELECT value, {one.format('acquired')}, {one.format('orbit')} FROM json_each(?)"
-        rows = self._all(query, count, count, json.dumps(sorted(paddocks)))
-        return {row[0]: (row[1], row[2]) for row in rows if row[1] is not None}
+        rows = self._all(query, count, json.dumps(sorted(paddocks)))
+        found = {name: text.partition(" ") for name, text in rows if text is not None}
+        return {name: (int(acquired), orbit) for name, (acquired, _, orbit) in found.items()}
+
+    def acquisitions_of(self, paddocks: Iterable[str]) -> dict[str, list[tuple[int, str]]]:
+        """Return (acquired, orbit) of all stored inputs of each paddock, in order of time."""
+        found: dict[str, list[tuple[int, str]]] = {name: [] for name in paddocks}
+        query = (
+            "SELECT DISTINCT paddock, acquired, orbit FROM json_each(?) CROSS JOIN observation "
+            "ON paddock = value ORDER BY paddock, acquired, orbit"
+        )
+        for name, acquired, orbit in self._all(query, json.dumps(sorted(found))) if found else ():
+            found[name].append((acquired, orbit))
+        return found
 
     def has_older(self, paddock: str, site: str, before: int) -> bool:
         """Return True if a site has stored inputs from before a time."""

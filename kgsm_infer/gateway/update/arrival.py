@@ -13,6 +13,7 @@ is stored already.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,12 +28,11 @@ from ..store.database import Store
 from ..store.rows import Observed, Sensed, Value
 from ..store.used_readings import DAY_S, bears, day_of, known_on, put_used, starts_of, used_since
 from .correction import corrected, whole_passes
-from .past import Bases, Windows, fold
+from .past import Bases, NewestInputs, Windows, fold
 from .retrieval import Key, Loaded, retrieved
 
 #: Numbers closer than this are equal: engines may differ in the last digits.
 SAME = 2e-6
-_PLACE = attrgetter("paddock", "acquired", "orbit", "site")
 #: Rows of one transaction, about; a day is never divided.
 BLOCK_ROWS = 10_000
 
@@ -180,10 +180,9 @@ class Updater:
         if store.newest_value_time() < since and (
             window := self._newest_rows(loaded, block, everyone)
         ):
-            new, (before, bases) = list(block), window
-            too_old = 0
+            new, bases, too_old = list(block), window.bases, 0
             store.put_observations(new, sequence)
-            rows = sorted([*before, *new], key=_PLACE)  # all new rows are of new acquisitions
+            rows = self.windows.add(new, window.cuts)  # all new rows are of new acquisitions
             targets = {row.key for row in new}
         else:
             self.windows.clear()
@@ -206,7 +205,7 @@ class Updater:
 
     def _newest_rows(
         self, loaded: Loaded, block: Sequence[Observed], everyone: bool
-    ) -> tuple[list[Observed], Bases] | None:
+    ) -> NewestInputs | None:
         """Return the rows and the past that an arrival newer than the store needs.
 
         None where a site has older rows than its paddock's newest acquisitions.
@@ -214,16 +213,16 @@ class Updater:
         store, count = self.store, max(1, loaded.model.card.steps - 1)
         paddocks = {row.paddock for row in block}
         named = paddocks | set(store.paddocks()) if everyone else paddocks
-        rows, cuts = self.windows.rows(store, named, count, aligned=loaded.shares_scene)
-        there: dict[tuple[str, str], int] = {}
-        for row in rows:
-            there[row.paddock, row.site] = there.get((row.paddock, row.site), 0) + 1
+        window = self.windows.newest(
+            store, named, count, aligned=loaded.shares_scene, with_past=loaded.reads_past
+        )
+        there = Counter(map(attrgetter("paddock", "site"), window.rows))
         for paddock, site in {(row.paddock, row.site) for row in block}:
-            if there.get((paddock, site), 0) < count and store.has_older(
-                paddock, site, cuts[paddock]
+            if there[paddock, site] < count and store.has_older(
+                paddock, site, window.cuts[paddock]
             ):
                 return None
-        return rows, self.windows.past(store, cuts) if loaded.reads_past else {}
+        return window
 
     def _passes_of(self, loaded: Loaded, days: set[int], sequence: int) -> Outcome:
         """Retrieve the stored acquisitions of some days, with all readings used by now."""
@@ -282,7 +281,7 @@ class Updater:
     def _prune(self, paddocks: Iterable[str], keep_steps: int) -> None:
         """Fold the inputs of all but the newest acquisitions into the past of their paddocks."""
         store = self.store
-        last = store.acquisition_before(paddocks, keep_steps)
+        last = self.windows.ends(store, paddocks, keep_steps)
         if not last:
             return
         ranges = [(name, -(2**62), acquired + 1) for name, (acquired, _) in last.items()]
@@ -292,8 +291,10 @@ class Updater:
             if (row.acquired, row.orbit) <= last[row.paddock]
         ]
         keys = sorted({row.key for row in rows})
-        store.put_bases(fold(rows, store.bases(last)))
+        bases = fold(rows, self.windows.bases(store, last))
+        store.put_bases(bases)
         store.drop_acquisitions(keys)
+        self.windows.prune(last, bases)
 
 
 def retrieve_without_storing(

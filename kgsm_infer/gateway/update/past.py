@@ -9,6 +9,7 @@ is the mean of the paddock.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import groupby
@@ -23,7 +24,11 @@ from ..store.rows import Observed
 
 #: Columns whose past is kept when an acquisition is pruned.
 COLUMNS = ("vh_db", "vv_db")
+#: The mean of a paddock that a row may bring, for each of them.
+_FIELD_COLUMN = {"vh_db": "vh_field_db", "vv_db": "vv_field_db"}
+_FIELD_COLUMNS = frozenset(_FIELD_COLUMN.values())
 
+_place = attrgetter("paddock", "acquired", "orbit", "site")
 _numbers = attrgetter(*(item.name for item in fields(PlaceState)))
 #: (paddock, orbit, site, column); site '' is the paddock's mean.
 PlaceKey = tuple[str, str, str, str]
@@ -62,6 +67,14 @@ def _values(
 ) -> Iterable[tuple[PlaceKey, float]]:
     """Yield the backscatter of each place of one acquisition, dB."""
     paddock, _, orbit = key
+    if len(rows) == 1 and not rows[0].numbers.keys() & _FIELD_COLUMNS:  # as below, at less cost
+        row = rows[0]
+        for column in COLUMNS:
+            value_db = row.numbers.get(column, math.nan)
+            if math.isfinite(value_db):
+                yield (paddock, orbit, "", column), value_db
+                yield (paddock, orbit, row.site, column), value_db
+        return
     for column in COLUMNS:
         own = {
             row.site: row.numbers[column]
@@ -73,7 +86,7 @@ def _values(
         elif own:
             power = to_power(column, np.asarray(list(own.values())))
             mean_db = float(mean_of(column, power.sum(), len(own)))
-        field_column = f"{column[:2]}_field_db"
+        field_column = _FIELD_COLUMN[column]
         brought = [
             row.numbers[field_column]
             for row in rows
@@ -85,6 +98,19 @@ def _values(
             yield (paddock, orbit, site, column), value_db
 
 
+@dataclass(frozen=True)
+class NewestInputs:
+    """What a new acquisition is compared with.
+
+    rows: of the newest acquisitions of each paddock, in the store's order.  cuts: the time of
+    each paddock's first row; all older rows are left out.  bases: the folded rows before the cut.
+    """
+
+    rows: list[Observed]
+    cuts: Mapping[str, int]
+    bases: Bases
+
+
 @dataclass
 class Windows:
     """The newest inputs of paddocks and the folded past before them, kept between arrivals.
@@ -93,46 +119,123 @@ class Windows:
     not grow with the acquisitions that are kept.
     """
 
+    _rows: dict[str, list[Observed]] = field(default_factory=dict)  # from the paddock's cut on
+    _cuts: dict[str, int] = field(default_factory=dict)
     _folded: dict[str, tuple[int, dict[PlaceKey, PlaceState]]] = field(default_factory=dict)
+    _keys: dict[str, list[tuple[int, str]]] = field(default_factory=dict)  # of all stored rows
+    _bases: dict[str, dict[PlaceKey, PlaceState]] = field(default_factory=dict)  # of pruned ones
 
     def clear(self) -> None:
         """Forget everything: stored inputs were changed."""
-        self._folded.clear()
+        for known in (self._rows, self._cuts, self._folded, self._keys, self._bases):
+            known.clear()
 
-    def rows(
-        self, store: Store, paddocks: Iterable[str], count: int, *, aligned: bool
-    ) -> tuple[list[Observed], dict[str, int]]:
-        """Return the rows of the newest ``count`` >= 1 acquisitions of each paddock, in order.
+    def newest(
+        self,
+        store: Store,
+        paddocks: Iterable[str],
+        count: int,
+        *,
+        aligned: bool,
+        with_past: bool,
+    ) -> NewestInputs:
+        """Return the newest ``count`` >= 1 acquisitions of each paddock.
 
-        Returns with them the time of each paddock's first row: all older rows are left out.
         aligned: one time for all paddocks, for models that compare paddocks of one pass.
+        with_past: fold the rows before.
         """
-        first = store.acquisition_before(paddocks, count - 1)
-        cuts = {name: first[name][0] if name in first else _LONG_AGO for name in sorted(paddocks)}
+        names = sorted(paddocks)
+        self._keys |= store.acquisitions_of(name for name in names if name not in self._keys)
+        cuts = {
+            name: keys[-count][0] if len(keys := self._keys[name]) >= count else _LONG_AGO
+            for name in names
+        }
         if aligned and cuts:
-            earliest = min(cuts.values())
-            cuts = dict.fromkeys(cuts, earliest)
-        return store.observations_of((name, cut, _FAR_OFF) for name, cut in cuts.items()), cuts
+            cuts = dict.fromkeys(cuts, min(cuts.values()))
+        unread = [name for name in names if self._cuts.get(name, _FAR_OFF) > cuts[name]]
+        self._rows |= {name: [] for name in unread}
+        for row in store.observations_of((name, cuts[name], _FAR_OFF) for name in unread):
+            self._rows[row.paddock].append(row)
+        self._cuts |= {name: cuts[name] for name in unread}
+        bases = self._past(store, cuts) if with_past else {}
+        for name in names:
+            if self._cuts[name] < cuts[name]:
+                self._rows[name] = [row for row in self._rows[name] if row.acquired >= cuts[name]]
+        self._cuts |= cuts
+        return NewestInputs([row for name in names for row in self._rows[name]], cuts, bases)
 
-    def past(self, store: Store, cuts: Mapping[str, int]) -> dict[PlaceKey, PlaceState]:
+    def add(self, rows: Iterable[Observed], paddocks: Iterable[str]) -> list[Observed]:
+        """Add stored rows that are newer than all others of their paddocks.
+
+        Returns the newest rows of ``paddocks``, with the added ones, in the store's order.
+        """
+        for row in sorted(rows, key=_place):
+            keys = self._keys.get(row.paddock)
+            if keys is not None:
+                self._rows[row.paddock].append(row)
+                if not keys or keys[-1] != (row.acquired, row.orbit):
+                    keys.append((row.acquired, row.orbit))
+        return [row for name in sorted(paddocks) for row in self._rows[name]]
+
+    def ends(self, store: Store, paddocks: Iterable[str], keep: int) -> dict[str, tuple[int, str]]:
+        """Return the newest acquisition but ``keep`` of each paddock that has many more.
+
+        An eighth more may stay, so that they are pruned together.
+        """
+        names, most = set(paddocks), keep + keep // 8
+        many = store.acquisition_before(names - self._keys.keys(), most)
+        found = store.acquisition_before(many, keep) if many else {}
+        for name in names & self._keys.keys():
+            if len(self._keys[name]) > most:
+                found[name] = self._keys[name][-keep - 1]
+        return found
+
+    def bases(self, store: Store, paddocks: Iterable[str]) -> dict[PlaceKey, PlaceState]:
+        """Return the stored states that the pruned acquisitions of paddocks left."""
+        names = set(paddocks)
+        unread = names - self._bases.keys()
+        self._bases |= {name: {} for name in unread}
+        for place, state in store.bases(unread).items() if unread else ():
+            self._bases[place[0]][place] = state
+        return {place: state for name in names for place, state in self._bases[name].items()}
+
+    def prune(
+        self, ends: Mapping[str, tuple[int, str]], bases: Mapping[PlaceKey, PlaceState]
+    ) -> None:
+        """Forget the acquisitions up to the end of each paddock, folded into new ``bases``."""
+        for place, state in bases.items():
+            self._bases[place[0]][place] = state
+        for name, end in ends.items():
+            if name in self._keys:
+                keys = self._keys[name]
+                del keys[: bisect_right(keys, end)]
+            if self._cuts.get(name, _FAR_OFF) <= end[0]:
+                self._cuts.pop(name)
+            if name in self._folded and self._folded[name][0] <= end[0]:
+                del self._folded[name]
+
+    def _past(self, store: Store, cuts: Mapping[str, int]) -> dict[PlaceKey, PlaceState]:
         """Return the states of paddocks, folded from the rows before their ``cuts``."""
-        found: dict[PlaceKey, PlaceState] = {}
         fresh = [name for name, cut in cuts.items() if self._folded.get(name, (2**62,))[0] > cut]
         bases: dict[str, dict[PlaceKey, PlaceState]] = {name: {} for name in fresh}
         if fresh:
             for place, state in store.bases(fresh).items():
                 bases[place[0]][place] = state
+        rows: list[Observed] = []
         ranges: list[tuple[str, int, int]] = []
         known: dict[PlaceKey, PlaceState] = {}
         for name, cut in cuts.items():
             since, states = (_LONG_AGO, bases[name]) if name in bases else self._folded[name]
             known.update(states)
-            if since < cut:
+            if since < cut and self._cuts[name] <= since:  # they left the window just now
+                rows += [row for row in self._rows[name] if since <= row.acquired < cut]
+            elif since < cut:
                 ranges.append((name, since, cut))
             self._folded[name] = (cut, states)
-        rows = store.observations_of(ranges)
+        rows += store.observations_of(ranges)
         for place, state in fold(rows, known).items():
             self._folded[place[0]][1][place] = state
+        found: dict[PlaceKey, PlaceState] = {}
         for name in cuts:
             found.update(self._folded[name][1])
         return found

@@ -19,6 +19,7 @@ from ...context.definitions import CONTEXT, needed
 from ...model.model import load
 from ...paddocks.summary import Members, summarise
 from ...tables.table import table_from_columns
+from ...tables.text_column import TextColumn
 from ..intake.archive import digest_of
 from ..store.rows import Observed, Value
 from .history import with_context
@@ -60,6 +61,13 @@ class Loaded:
         )
 
     @property
+    def shares_pass(self) -> bool:
+        """Return True if a value depends on other rows of its pass."""
+        return any(
+            not CONTEXT[name].shared_by.is_past for name in needed(self.columns, lambda _: False)
+        )
+
+    @property
     def reads_past(self) -> bool:
         """Return True if a value depends on acquisitions before its window."""
         return any(
@@ -85,8 +93,9 @@ def retrieved(
     """
     rule = loaded.model.card.history
     table, thin = with_context(_table(loaded, rows), rows, loaded.columns, bases, rule)
+    times = {key[1] for key in targets}
     wanted = np.asarray(
-        [at for at, row in enumerate(rows) if (row.paddock, row.acquired, row.orbit) in targets],
+        [at for at, row in enumerate(rows) if row.acquired in times and row.key in targets],
         np.int64,
     )
     if not len(wanted):
@@ -131,11 +140,13 @@ def _table(loaded: Loaded, rows: Sequence[Observed]) -> Any:
     """Return the rows as a table of the contract, one site for each site of each paddock."""
     columns: dict[str, Any] = {
         "site": [f"{row.paddock}\x1f{row.site}" for row in rows],
-        "field": [row.paddock for row in rows],
         "date": np.asarray([row.acquired for row in rows]).astype("datetime64[s]"),
     }
+    text: dict[str, TextColumn] = {}  # names were checked and spelt when the table was read
+    if loaded.shares_pass:
+        text["field"] = TextColumn.of([row.paddock for row in rows])
     if any(row.orbit for row in rows):
-        columns["orbit"] = [row.orbit for row in rows]
+        text["orbit"] = TextColumn.of([row.orbit for row in rows])
     optional = [
         name
         for name in loaded.model.card.optional_columns
@@ -152,7 +163,7 @@ def _table(loaded: Loaded, rows: Sequence[Observed]) -> Any:
         columns[name] = np.where(np.isinf(values), np.nan, values)
     # a row of the table is a row of the store: what was one pass was merged when it came in
     table = table_from_columns(columns, "the store", features=extra, once=False)
-    return replace(table, numbers={**table.numbers, **outliers}) if outliers else table
+    return replace(table, numbers={**table.numbers, **outliers}, text=text)
 
 
 def _number(value: float) -> float | None:
