@@ -8,19 +8,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from made_gateways import DAY, Events, columns_of, drop, made_gateway, made_model, scanned
+from made_weather import serving
+from running import wait_for
 from starlette.testclient import TestClient
 
-from kgsm_infer.base.errors import DataError, UsageError
+from kgsm_infer.base.errors import DataError, MissingError, UsageError
 from kgsm_infer.daily.daily import Settings, estimate_daily
 from kgsm_infer.daily.parameters import read_parameters
 from kgsm_infer.daily.values import Values
 from kgsm_infer.gateway.config import read_gateway
-from kgsm_infer.gateway.farm import load_paddocks
+from kgsm_infer.gateway.farm import Paddocks, load_paddocks
 from kgsm_infer.gateway.http.api import Api
 from kgsm_infer.gateway.records import day_of
-from kgsm_infer.gateway.service import clock
+from kgsm_infer.gateway.service import clock, weather
+from kgsm_infer.gateway.service.watch import Watch
 from kgsm_infer.gateway.store import daily_rows
 from kgsm_infer.gateway.store.database import Store
+from kgsm_infer.prepare.weather_services import SERVICES
 from kgsm_infer.tables.weather import read_weather
 
 FIRST = int(np.datetime64("2024-01-01", "D").astype(int))
@@ -340,6 +344,91 @@ def test_limits_come_from_outlines_and_wrong_ones_stop_the_start(tmp_path, today
         scanned(gateway)
     with pytest.raises(UsageError, match="refill_percent"):
         read_gateway(farm(tmp_path / "b", "[daily]\nrefill_percent = 150\n").source)
+
+
+def test_changed_settings_count_from_today_on(tmp_path, today):
+    gateway = farm(tmp_path, "[daily]\nthreshold = 0.2\n")
+    drop(gateway, columns_of(12), "12.csv")
+    scanned(gateway)
+    assert not scanned(gateway).named("days_updated")
+    text = gateway.source.read_text()
+    gateway.source.write_text(text.replace("0.2", "0.3"))
+    scanned(read_gateway(gateway.source))
+    assert [one.threshold for one in days_of(gateway)] == [0.2, 0.3]
+    assert [one.revision for one in days_of(gateway)] == [1, 2]
+
+
+def test_old_days_are_dropped_and_rain_stays_for_the_window(tmp_path, today):
+    gateway = farm(tmp_path, "[daily]\nkeep_days = 8\n")
+    drop(gateway, columns_of(0), "0.csv")
+    drop(gateway, rain_columns(-800, [1.0] * 814), "rain.csv")
+    scanned(gateway)
+    assert len(days_of(gateway)) == 8
+    today(15)
+    watch = Watch(gateway, load_paddocks(gateway), Events())
+    watch.open()
+    watch.keep_house()
+    watch.close()
+    assert [one.day - FIRST for one in days_of(gateway)] == list(range(8, 16))
+    with Store(gateway.database, read_only=True) as store:
+        assert daily_rows.rain_since(store, 0)[0].day == FIRST - 365 - 366
+
+
+def test_rain_is_fetched_into_the_spool(tmp_path, today, monkeypatch):
+    text = '[weather]\nservice = "open-meteo"\n[page]\ntimezone = "Australia/Melbourne"\n'
+    gateway = farm(tmp_path, text, paddocks=2)
+    drop(gateway, columns_of(12), "12.csv")
+    scanned(gateway)
+    now = (FIRST + 13) * DAY + 43200
+    monkeypatch.setattr(weather.time, "time", lambda: now)
+    asked = []
+    with serving("open-meteo", lambda answer: asked.append(1) or answer) as (service, _):
+        log = Events()
+        fetcher = weather.RainFetcher(gateway, load_paddocks(gateway), log, service)
+        task = fetcher.task()
+        task.start()
+        wait_for(lambda: log.named("weather_fetched"))
+        task.stop()
+        assert task.status()["state"] == "ok" and task.status()["fetched_at"] == now
+    found = scanned(gateway)
+    assert found.named("rain_stored")
+    with Store(gateway.database, read_only=True) as store:
+        rain = daily_rows.rain_since(store, 0)
+        outlook = daily_rows.outlook_of(store, ["p0"])
+    assert {one.day - FIRST for one in rain} >= set(range(-300, 14))
+    assert len(outlook) == 7
+    assert all(one.rain_mm is not None for one in rain)  # a day that the service lacks is left out
+
+
+def test_a_service_that_fails_is_tried_again_and_seen(tmp_path, today, monkeypatch):
+    gateway = farm(tmp_path, '[weather]\nservice = "power"\n', paddocks=2)
+    scanned(gateway)
+    monkeypatch.setattr(weather, "FIRST_WAIT_S", 0.01)
+    dead = replace(SERVICES["power"], urls={"archive": "http://127.0.0.1:9/none"})
+    log = Events()
+    fetcher = weather.RainFetcher(gateway, load_paddocks(gateway), log, dead)
+    monkeypatch.setattr(fetcher, "fetch", failing(fetcher.fetch))
+    task = fetcher.task()
+    task.start()
+    wait_for(lambda: len(log.named("weather_waits")) >= 2)
+    assert task.status()["state"] == "failing"
+    task.stop()
+    for name, why in (("bom", "must be one of"), ("silo", "weather.email")):
+        text = f'[weather]\nservice = "{name}"\n'
+        other = read_gateway(farm(tmp_path / name, text, paddocks=2).source)
+        with pytest.raises(UsageError, match=why):
+            weather.RainFetcher(other, load_paddocks(other), log)
+    with pytest.raises(UsageError, match="outlines"):
+        weather.RainFetcher(gateway, Paddocks(), log, dead)
+
+
+def failing(fetch):
+    """Fail as a service that cannot be reached does, without its retries."""
+
+    def fail():
+        raise MissingError("no answer")
+
+    return fail
 
 
 def test_dates_are_written_as_iso():

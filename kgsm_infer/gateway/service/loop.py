@@ -77,6 +77,7 @@ def watch(
         work.may_go_on = service.pulse
         work.open()
         _start_publishers(service, stack)
+        _start_weather(service, stack, once)
         if not once and gateway.serve.with_watch:
             _start_server(service, stack, behind_proxy)
         counted("ready", name=gateway.name, model=work.loaded.hash, sinks=list(work.sinks))
@@ -347,6 +348,23 @@ def _start_publishers(service: Service, stack: ExitStack) -> None:
             task.wake()
 
     work.published = published
+
+
+def _start_weather(service: Service, stack: ExitStack, once: bool) -> None:
+    """Start the thread that fetches rain; with ``once``, fetch it now."""
+    work = service.work
+    if work.gateway.weather.service is None:
+        return
+    from .weather import RainFetcher
+
+    fetcher = RainFetcher(work.gateway, work.paddocks, service.log)
+    if once:
+        work.guarded(fetcher.fetch)
+        return
+    task = fetcher.task()
+    stack.callback(task.stop, 30.0)
+    task.start()
+    service.tasks.append(task)
 
 
 def _start_server(service: Service, stack: ExitStack, behind_proxy: bool) -> None:

@@ -129,6 +129,7 @@ class Watch:
             self._stop_processing(str(error))
             self._open_store()
         recovery.reserve(gateway)
+        self.guarded(partial(self._daily.follow_settings, self.store))
         self.follow_model()
         self.guarded(self.catch_up)
 
@@ -684,9 +685,10 @@ class Watch:
     def keep_house(self) -> None:
         """Drop what is too old, back up, then keep the files within their limits."""
         values = recovery.drop_old_values(self.store, self.gateway.keep)
+        days = self._daily.drop_old(self.store)
         self._continue()
         backup = recovery.back_up(self.store, self.gateway)
         self._continue()
         gone = recovery.limit_files(self.gateway)
         recovery.reserve(self.gateway)
-        self.log("backed_up", backup=backup.name, dropped={"values": values, **gone})
+        self.log("backed_up", backup=backup.name, dropped={"values": values, "days": days, **gone})

@@ -9,6 +9,7 @@ does not grow with the age of the store. :mod:`kgsm_infer.daily` has the rules o
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...base import flags
+from ...base.files import whole
 from ...base.quantities import RETRIEVED, SOIL_MOISTURE, Quantity
 from ...daily.daily import Daily, Settings, estimate_daily
 from ...daily.forcing import LONGEST_FORECAST, choose_today, day_text
@@ -43,6 +45,7 @@ from ..store.daily_rows import (
     alerts,
     daily_between,
     differs,
+    drop_old_days,
     has_rain,
     newest_rain_day,
     pass_rows,
@@ -57,6 +60,8 @@ from ..store.daily_rows import (
 from ..store.database import Store
 
 DAY_S = 86400
+#: Days of rain that are kept before the window.
+DAYS_BEFORE_WINDOW = 366
 #: Values closer than this are equal, m3 m-3 or of the index; farm units follow from the value.
 SAME = 2e-5
 #: A paddock counts as above its threshold again only from this much above it, so that a value near
@@ -250,6 +255,39 @@ class DailyUpdater:
         newest = max(self.local_day(max(newest_pass, passed)), -(2**40) if rain is None else rain)
         return choose_today(now, newest)
 
+    # -- keeping ---------------------------------------------------------------------------
+
+    def follow_settings(self, store: Store) -> bool:
+        """Mark today as due where the settings changed since the last start; True if they did.
+
+        Values of earlier days stay as they were published.
+        """
+        outlined = {name: sorted(numbers.items()) for name, numbers in self.water.items()}
+        page, digest = self.gateway.page, hashlib.sha256()
+        for part in (self.settings, self._rain_day_ends, page.timezone, self.is_north,
+                     sorted(outlined.items()), self.parameters.to_json()):  # fmt: skip
+            digest.update(repr(part).encode())
+        known, now = self.gateway.state / "daily-settings", digest.hexdigest()
+        before = known.read_text().strip() if known.exists() else ""
+        if before == now:
+            return False
+        today = progress(store).today
+        if before and today is not None:
+            with store.transaction():
+                store.mark_due([today])
+        with whole(known) as file:
+            file.write(now)
+        return bool(before)
+
+    def drop_old(self, store: Store) -> int:
+        """Delete values older than ``keep_days``, and rain no window needs; returns how many."""
+        today = progress(store).today
+        if today is None:
+            return 0
+        with store.transaction():
+            oldest = today - self.settings.keep_days + 1
+            return drop_old_days(store, oldest, window_start(today) - DAYS_BEFORE_WINDOW)
+
     # -- the update ------------------------------------------------------------------------
 
     def update(
@@ -288,7 +326,7 @@ class DailyUpdater:
         oldest = today - self.settings.keep_days + 1
         since = oldest if done.today is None else done.today + 1
         since = max(oldest, since if done.due is None else min(since, done.due))
-        due, first = done.due, _window_start(today)
+        due, first = done.due, window_start(today)
         if self._passes is None or self._passes.quantity is not quantity:
             self._passes, due = Passes(quantity), first
         passes = self._passes
@@ -352,7 +390,7 @@ class DailyUpdater:
         self, store: Store, today: int, passes: Passes, probes: Mapping[str, Any] | None
     ) -> Daily | None:
         """Estimate all days of the window; None where no pass of it has a value."""
-        first = _window_start(today)
+        first = window_start(today)
         values, quantity = self._values(passes), passes.quantity
         inside = (values.day <= today) & np.isfinite(values.value)
         if not inside.any():
@@ -508,7 +546,7 @@ def store_rain(store: Store, rain: RainRows, item: Archived) -> None:
         store.put_arrival(item.number, item.digest, item.name, "rain", times)
 
 
-def _window_start(today: int) -> int:
+def window_start(today: int) -> int:
     """Return 1 January of the year before today; days since 1970."""
     return int(np.datetime64(f"{_year(today) - 1}-01-01", "D").astype(np.int64))
 
