@@ -15,7 +15,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import KgsmError, MissingError, SlowWarning, printable, refuse_free_threading
+from .errors import (
+    KgsmError,
+    MissingError,
+    SlowWarning,
+    is_out_of_memory,
+    printable,
+    refuse_free_threading,
+)
 from .files import is_stdout
 
 
@@ -37,7 +44,7 @@ def run(commands: Any, name: str) -> None:
     code: int = 0
     try:
         refuse_free_threading(sys.version)
-        with _stopped_by_signals(), _warnings_as_notes():
+        with _stopped_by_signals(), _warnings_as_notes(others=debug or bool(sys.warnoptions)):
             commands(args=arguments, prog_name=name)
     except SystemExit as done:
         code = done.code if isinstance(done.code, int) else 0 if done.code is None else 1
@@ -75,15 +82,26 @@ def _reason(name: str, error: Exception) -> int:
     if isinstance(error, KgsmError):
         _tell(name, str(error))
         return error.exit_code
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         _tell(name, "not enough memory for this input; give it in parts, or on a larger machine")
         return MissingError.exit_code
     if isinstance(error, OSError):
-        _tell(name, f"{error.filename or 'standard output'}: {error.strerror or error}")
+        # a write to an open file has no name; only if standard output fails again is it the cause
+        place = "standard output" if _stdout_fails() else "a file could not be written"
+        _tell(name, f"{error.filename or place}: {error.strerror or error}")
         return MissingError.exit_code
     what = f"{type(error).__name__}: {error}".rstrip(": ")
     _tell(name, f"a fault of kgsm, not of your data ({what[:300]}); --debug shows where")
     return 1
+
+
+def _stdout_fails() -> bool:
+    """Return True if what waits for standard output cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
 
 
 #: Characters of a reason; a bad cell may hold any number of them.
@@ -113,14 +131,17 @@ def _flushed(name: str, code: int) -> int:
 
 
 @contextmanager
-def _warnings_as_notes() -> Iterator[None]:
-    """Print warnings of kgsm as one-line remarks, without the place in the source."""
+def _warnings_as_notes(others: bool) -> Iterator[None]:
+    """Print warnings of kgsm as one-line remarks, without the place in the source.
+
+    others: print those of libraries too; they are remarks on inputs that kgsm checks itself.
+    """
     usual = warnings.showwarning
 
     def show(message: Any, category: Any, filename: str, *rest: Any, **more: Any) -> None:
         if issubclass(category, SlowWarning):
             note(str(message))
-        else:
+        elif others:
             usual(message, category, filename, *rest, **more)
 
     warnings.showwarning = show

@@ -3,6 +3,18 @@
 0 ok, 2 usage, 3 bad data, 4 bad model, 5 missing extra or resource.
 """
 
+from __future__ import annotations
+
+import errno
+import re
+
+#: Words of libraries that have no memory, which share no exception.
+_NO_MEMORY = re.compile(
+    r"out ?of ?memory|not enough memory|bad_?alloc|can(?:no|')t allocate|unable to allocate"
+    r"|failed to (?:allocate|map segment)|can't start new thread|memory allocation|malloc",
+    re.IGNORECASE,
+)
+
 
 def printable(text: str) -> str:
     """Escape control and format characters of a text, for terminals.
@@ -63,3 +75,36 @@ def refuse_free_threading(version: str) -> None:
         raise MissingError(
             "kgsm is not tested on free-threaded Python; use the standard build of Python"
         )
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Return True if an error, or one that it was raised from, says that memory is short.
+
+    >>> is_out_of_memory(OSError(12, "Cannot allocate memory")), is_out_of_memory(OSError(28, "x"))
+    (True, False)
+    >>> is_out_of_memory(RuntimeError("std::bad_alloc")), is_out_of_memory(None)
+    (True, False)
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        if _NO_MEMORY.search(f"{type(error).__name__} {error}"):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def raise_if_machine(error: BaseException, place: str) -> None:
+    """Raise MissingError if the machine, not the file that was read, is the cause of an error.
+
+    A reader of many files leaves out one that is broken; without memory, or on a full disk of
+    temporary files, it must not leave out all of them.
+    """
+    if is_out_of_memory(error):
+        raise MissingError(f"{place}: not enough memory to read it") from None
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise MissingError(
+            f"{place}: the disk of temporary files is full; name another folder in TMPDIR"
+        ) from None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from .errors import MissingError
+from .errors import MissingError, is_out_of_memory
 
 #: Package -> the extra that brings it.
 BROUGHT_BY: Mapping[str, str] = {
@@ -42,6 +42,8 @@ def optional(package: str, *modules: str, what: str, extra: str | None = None) -
         for module in modules:
             import_module(f"{package}.{module}")
     except ImportError as error:
+        if is_out_of_memory(error):
+            raise MissingError(f"{what}: not enough memory to load {package}") from None
         extra = extra or BROUGHT_BY.get(package)
         bring = f": pip install 'kgsm[{extra}]'" if extra else ""
         absent = isinstance(error, ModuleNotFoundError) and error.name == package

@@ -145,7 +145,7 @@ def workshop(folder: str | Path) -> Iterator[Path]:
     """Yield a hidden folder for unfinished files of ``folder``, which is made if needed.
 
     It is removed in any case; that of a killed process is removed by the next call. MissingError
-    where the folder cannot be written.
+    where the folder cannot be written, or a file in it cannot (a full disk).
     """
     folder = Path(folder)
     try:
@@ -159,9 +159,19 @@ def workshop(folder: str | Path) -> Iterator[Path]:
         raise _explained(folder / "results", error) from None
     try:
         yield part
+    except OSError as error:
+        if _is_of(error, part):
+            raise _not_written(folder, error) from None
+        raise
     finally:
         lock.close()
         shutil.rmtree(part, ignore_errors=True)
+
+
+def check_room(workshop_folder: Path, needed_bytes: int) -> None:
+    """Refuse to begin a file that the disk has no room for, with MissingError."""
+    if shutil.disk_usage(workshop_folder).free < needed_bytes:
+        raise MissingError(f"{workshop_folder.parent}: not written, the disk is full")
 
 
 #: The file in a workshop whose lock says that its process is alive.
@@ -302,6 +312,17 @@ def _sync_folder(folder: Path) -> None:
 def _explained(path: Path, error: OSError) -> Exception:
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
         return UsageError(f"{path}: the folder {path.parent} does not exist; make it first")
+    return _not_written(path, error)
+
+
+def _not_written(path: Path, error: OSError) -> MissingError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return MissingError(f"{path}: not written, the disk is full")
     return MissingError(f"{path}: not written ({error.strerror or error})")
+
+
+def _is_of(error: OSError, folder: Path) -> bool:
+    """Return True for an error of a file in a folder, or of a write to an open file."""
+    if error.filename is not None:
+        return folder in Path(os.fsdecode(error.filename)).parents
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)

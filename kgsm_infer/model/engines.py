@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from .. import kernels
 from ..base import flags
-from ..base.errors import MissingError, ModelError, UsageError
+from ..base.errors import MissingError, ModelError, UsageError, is_out_of_memory
 from ..kernels import LstmRunner
 from ..kernels.window import days_apart
 from .card import Card
@@ -169,6 +169,8 @@ def _run(session: Any, outputs: list[str], feed: dict[str, Any]) -> list[Any]:
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001  its own types share no other base
+        if is_out_of_memory(error):
+            raise MissingError("not enough memory for onnxruntime to run the model") from None
         raise ModelError(f"onnxruntime cannot run the model ({_first_line(error)})") from None
     return found
 

@@ -168,6 +168,7 @@ def sigma0(
 
     Example: kgsm-infer prepare sigma0 S1A.SAFE --dem dem.tif --fields fields.geojson -o scene
     """
+    from ..base.errors import MissingError
     from ..base.progress import pixels_bar
     from .grids import asked_grid
     from .heights import Terrain, surface_of
@@ -180,10 +181,15 @@ def sigma0(
     terrain = Terrain(tuple(dem), heights, geoid)
     options = Options(tuple(polarisation or ()), gamma0, not keep_noise)
     passes = passes_of(products)
-    surface = surface_of(terrain)
+    try:
+        how = surface_of(terrain).how
+    except MissingError as error:  # the plan needs no geoid, the run does
+        if not dry_run:
+            raise
+        how = f"not available yet: {error}"
     looks = looks_of(grid, passes[0][0].pixel_spacing_m)
     print(f"grid: {grid.height} x {grid.width} pixels of {resolution:g} m, {looks} x {looks} looks")
-    print(f"heights: {surface.how}")
+    print(f"heights: {how}")
     for frames in passes:
         first = frames[0]
         if dry_run:

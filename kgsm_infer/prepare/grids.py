@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.errors import DataError, MissingError, UsageError
+from ..base.errors import DataError, MissingError, UsageError, is_out_of_memory
 from ..base.extras import optional
+from ..base.files import check_room
 from ..scenes.cubes import cube_attribute
-from ..scenes.gdal import open_dataset, rasterio_or_reason
+from ..scenes.gdal import open_dataset, rasterio_or_reason, reason_of
 from ..scenes.grid import Grid
 from ..scenes.layers import cube_named
 from ..scenes.outlinefiles import gdal_name
@@ -170,6 +171,9 @@ class Draft:
         self._rasterio = rasterio_or_reason()
         self._path = path
         self._numbers = 0
+        # found out now: the TIFF library prints lines of its own about a full disk
+        tiles = math.ceil(grid.width / TILE) * math.ceil(grid.height / TILE)
+        check_room(path.parent, tiles * TILE**2 * np.dtype(np.float32).itemsize)
         self._file = self._rasterio.open(
             path,
             "w",
@@ -225,8 +229,12 @@ class Draft:
         try:
             yield
         except (self._rasterio.errors.RasterioError, OSError) as error:
-            why = " ".join(str(error).split())[:160]
-            raise MissingError(f"{self._path}: not written ({why}); is the disk full?") from None
+            folder = self._path.parent.parent  # of the results; the draft's own is hidden
+            if is_out_of_memory(error):
+                raise MissingError(f"{folder}: not written, not enough memory") from None
+            raise MissingError(
+                f"{folder}: not written ({reason_of(error)}); is the disk full?"
+            ) from None
 
     def close(self) -> None:
         """Give up."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError, MissingError, UsageError
-from ..scenes.gdal import open_dataset, rasterio_or_reason
+from ..scenes.gdal import open_dataset, rasterio_or_reason, read_failure
 from ..scenes.grid import Grid
 from .safe import Floats
 
@@ -114,7 +114,7 @@ def _opened(rasterio: Any, path: Path) -> Any:
     try:
         return open_dataset(path)
     except rasterio.errors.RasterioIOError as error:
-        raise DataError(f"{path}: cannot be opened ({error}); a truncated download?") from None
+        raise read_failure(str(path), error) from None
 
 
 def _vertical(crs: Any, path: Path) -> Any:

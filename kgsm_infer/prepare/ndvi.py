@@ -21,7 +21,7 @@ from .. import __version__
 from ..base.errors import DataError, UsageError
 from ..base.files import whole, workshop
 from ..base.fingerprint import code_digest, file_stamp, fingerprint
-from ..scenes.gdal import gdal, open_dataset
+from ..scenes.gdal import gdal, open_dataset, read_failure
 from ..scenes.grid import Grid, Window
 from ..scenes.resampling import plane_on
 from . import CODE
@@ -272,9 +272,7 @@ class _Bands:
         try:
             return np.asarray(self._open[name].read(1, window=window))
         except self._rasterio.errors.RasterioError as error:
-            raise DataError(
-                f"{self._item.files[name]}: cannot be read ({error}); a truncated download?"
-            ) from None
+            raise read_failure(str(self._item.files[name]), error) from None
 
     def _opened(self, path: Path) -> Any:
         try:

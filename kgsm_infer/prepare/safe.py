@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError
-from ..scenes.gdal import open_dataset, rasterio_or_reason
+from ..scenes.gdal import open_dataset, rasterio_or_reason, read_failure
 from ..scenes.orbits import relative_orbit
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def whole_measurement(rasterio: Any, product: Product, channel: PolarisationFile
     try:
         dataset = open_dataset(path)
     except rasterio.errors.RasterioIOError as error:
-        raise DataError(f"{path}: cannot be opened ({error}); a truncated download?") from None
+        raise read_failure(str(path), error) from None
     if (dataset.height, dataset.width) != (product.lines, product.samples):
         raise DataError(
             f"{path}: is {dataset.height} × {dataset.width}; its annotation says "

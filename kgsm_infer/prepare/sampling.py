@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.errors import DataError
-from ..scenes.gdal import rasterio_or_reason
+from ..scenes.gdal import rasterio_or_reason, read_failure
 from ..scenes.grid import Grid
 from .calibration import BORDER, RadiometricCalibration, border, read_calibration
 from .flattening import flattened
@@ -179,9 +178,7 @@ def _read(
     try:
         return np.asarray(dataset.read(1, window=window))
     except rasterio.errors.RasterioError as error:
-        raise DataError(
-            f"{path}: cannot be read at lines {top}-{bottom} ({error}); a truncated download?"
-        ) from None
+        raise read_failure(f"{path}: lines {top}-{bottom}", error) from None
 
 
 def _span(index: NDArray[np.int_], size: int) -> tuple[int, int]:

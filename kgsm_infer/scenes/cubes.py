@@ -7,6 +7,7 @@ one band per date.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.errors import DataError
+from ..base.errors import DataError, MissingError, is_out_of_memory
 from ..base.extras import optional
-from .gdal import reason_of
+from .gdal import read_failure, reason_of
 from .grid import Grid, Window, crs_of
 from .orbits import read_orbits
 from .resampling import plane_on
@@ -146,10 +147,8 @@ class Cube:
             else:
                 bands = self.array[(slice(first, first + deep), *window.slices)].values
         except Exception as error:  # noqa: BLE001  the libraries underneath share no base
-            raise DataError(
-                f"{self.path}: cannot be read at rows {window.row}-{window.row + window.height} "
-                f"({reason_of(error)}); a truncated download?"
-            ) from None
+            place = f"{self.path}: rows {window.row}-{window.row + window.height}"
+            raise read_failure(place, error, 2 * _chunk_bytes(self.array)) from None
         return {(self.path, number): plane for number, plane in enumerate(bands, first + 1)}
 
 
@@ -170,6 +169,12 @@ def cube_attribute(file: str, variable: str, name: str) -> str:
     with dataset:
         own = dataset[variable].attrs if variable in dataset.variables else {}
         return str(own.get(name, dataset.attrs.get(name, "")))
+
+
+def _chunk_bytes(array: Any) -> int:
+    """Bytes of one chunk of a variable, which is decoded as a whole; 0 without chunks."""
+    chunks = array.encoding.get("chunksizes") or array.encoding.get("chunks") or ()
+    return math.prod(chunks) * array.dtype.itemsize if chunks else 0
 
 
 def open_cube(
@@ -195,6 +200,8 @@ def open_cube(
             cache=False,
         )
     except Exception as error:  # noqa: BLE001  the libraries underneath share no base
+        if is_out_of_memory(error):
+            raise MissingError(f"{path}: not enough memory to open it") from None
         raise DataError(f"{path}: cannot be opened ({reason_of(error)})") from None
     try:
         return replace(_cube(dataset, path, variable, crs), tiles=tiles or TileStore())

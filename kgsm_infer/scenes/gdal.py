@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from ..base.errors import UsageError
+import numpy as np
+
+from ..base.errors import DataError, KgsmError, MissingError, UsageError, is_out_of_memory
 from ..base.extras import optional
 
 #: Drivers that read nothing but the file they are given.
@@ -96,7 +98,30 @@ def _sources_of(file: Path) -> list[tuple[str, bool]]:
     ]
 
 
+def read_failure(place: str, error: BaseException, needed_bytes: int = 0) -> KgsmError:
+    """Return the error for content that a library cannot read: DataError, or MissingError.
+
+    place: file and rows.  needed_bytes: memory that reading takes. HDF5 reports a lack of memory
+    as a damaged file, so whether this much can be had is tried.
+    """
+    if is_out_of_memory(error) or not _can_allocate(needed_bytes):
+        return MissingError(
+            f"{place}: not enough memory to read it; free some, or write smaller blocks (chunks)"
+        )
+    return DataError(f"{place}: cannot be read ({reason_of(error)}); a truncated download?")
+
+
+def _can_allocate(count: int) -> bool:
+    try:
+        np.empty(count, np.uint8)  # reserved, not touched
+    except MemoryError:
+        return False
+    return True
+
+
 def reason_of(error: BaseException) -> str:
     """Return the message of a library's error on one line."""
-    reason = str(error) or (str(error.__cause__) if error.__cause__ else "")
+    reason = str(error)
+    if (not reason or "previous exception" in reason) and error.__cause__:
+        reason = str(error.__cause__)
     return " ".join(reason.split())[:200] or type(error).__name__

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError
-from .gdal import open_dataset, rasterio_or_reason, reason_of
+from .gdal import open_dataset, rasterio_or_reason, read_failure, reason_of
 from .grid import Grid, Window
 from .resampling import plane_on
 from .tiles import TileStore, unit_of
@@ -166,11 +166,11 @@ class Raster:
                 return {(self.path, band, False): self.dataset.read(band, window=where)}
             bands = self.dataset.read(window=where)
         except rasterio.errors.RasterioError as error:
-            raise DataError(
-                f"{self.path}: cannot be read at rows {window.row}-{window.row + window.height}, "
-                f"columns {window.col}-{window.col + window.width} ({reason_of(error)}); "
-                "a truncated download?"
-            ) from None
+            place = (
+                f"{self.path}: rows {window.row}-{window.row + window.height}, "
+                f"columns {window.col}-{window.col + window.width}"
+            )
+            raise read_failure(place, error) from None
         return {(self.path, number, False): plane for number, plane in enumerate(bands, start=1)}
 
     def on(self, grid: Grid, resampling: str) -> Raster:

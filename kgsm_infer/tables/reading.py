@@ -29,7 +29,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.errors import DataError, MissingError
+from ..base.errors import DataError, MissingError, is_out_of_memory
 from ..base.files import whole
 from .parsing import CellParser
 from .plain_csv import Header, PlainCsv, header_cells, plain_lines, read_plain
@@ -325,7 +325,7 @@ def _read_parquet(path: Path) -> Sheet:
     except (DataError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  pyarrow's own types share no other base
-        if type(error).__name__ == "ArrowMemoryError":
+        if is_out_of_memory(error):
             raise MissingError(f"{path}: not enough memory to read it") from None
         reason = shown(error, 120) or type(error).__name__
         raise DataError(f"{path}: not a readable Parquet file ({reason})") from None

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kgsm_infer.base.errors import DataError, UsageError
+from kgsm_infer.base.errors import DataError, UsageError, raise_if_machine
 from kgsm_infer.tables.columns import RULES
 
 from .columns import Columns, Seconds, Sourced
@@ -162,6 +162,7 @@ def _add_station(found: _Found, station: Any, surface: SensorSelection) -> None:
             place = (float(station.lat), float(station.lon))
             depths = (float(sensor.depth.start), float(sensor.depth.end))
         except Exception as error:  # noqa: BLE001  what a broken series raises is anything
+            raise_if_machine(error, _file(sensor))
             found.unread.append(f"{_file(sensor)} ({reason_of(error)})")
             continue
         found.notes += notes

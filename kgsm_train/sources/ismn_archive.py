@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kgsm_infer.base.errors import DataError, MissingError
+from kgsm_infer.base.errors import DataError, MissingError, raise_if_machine
 from kgsm_infer.tables.keys import canonical_id
 from kgsm_infer.tables.text_column import shown
 
@@ -70,6 +70,7 @@ def opened(path: Path) -> Iterator[Archive]:
                 else:
                     stations += found
         except (OSError, zipfile.BadZipFile) as error:
+            raise_if_machine(error, str(path))
             raise DataError(f"{path}: cannot be read ({error})") from None
         yield Archive(tuple(stations), series, tuple(unread))
 
@@ -186,6 +187,7 @@ def _read(root: Path, scratch: str) -> list[Any] | str:
             collection = _interface()(str(root), meta_path=index, temp_root=index).collection
         return [s for network in collection.networks.values() for s in network.stations.values()]
     except Exception as error:  # noqa: BLE001  what a broken series raises is anything
+        raise_if_machine(error, scratch)
         return reason_of(error)
 
 

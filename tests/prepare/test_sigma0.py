@@ -246,6 +246,10 @@ def test_the_geoid_trap_is_refused(made, dem, geoid, tmp_path):
     (frames,) = passes_of([made])
     with pytest.raises(MissingError, match=r"us_nga_egm96_15\.tif.*pyproj sync.*--geoid"):
         prepare_pass(frames, Terrain((dem,)), grid, tmp_path / "a")
+    call = ["prepare", "sigma0", str(made), "--dem", str(dem), "-o", str(tmp_path / "a")]
+    call += ["--bounds", ",".join(str(v) for v in BOX)]
+    plan = CliRunner().invoke(app, [*call, "--dry-run"])
+    assert plan.exit_code == 0 and "us_nga_egm96_15.tif" in plan.output and "frames" in plan.output
     with pytest.raises(UsageError, match="says its heights are EGM96 height, not ellipsoid"):
         prepare_pass(frames, Terrain((dem,), "ellipsoid"), grid, tmp_path / "a")
     assert not (tmp_path / "a").exists()
