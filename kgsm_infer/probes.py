@@ -207,7 +207,7 @@ def read_probes(path: str | Path) -> Table:
 
     DataError names file, row, column and value of an invalid cell.
     """
-    probes = read_table(path, require=("sm",), once=False)
+    probes = read_table(path, require=("sm",), once=False, reads=("sm", "lat", "lon"))
     if not np.isfinite(probes.numbers["sm"]).any():
         raise DataError(f"{path}: no probe has a reading in column sm")
     return probes

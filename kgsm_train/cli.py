@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from kgsm_infer.base.command import run, say
+from kgsm_infer.base.command import note, run, say
 from kgsm_infer.base.errors import MissingError, UsageError
 from kgsm_infer.base.files import RESULTS, own_folder, preflight, whole
 
@@ -157,7 +157,7 @@ def crossval(
     counts = [int(item) for item in probes.split(",") if item.strip().isdecimal()]
     if 0 in counts or len(counts) != len(probes.split(",")) * bool(probes):
         raise UsageError(f"--probes {probes!r} must be whole numbers above 0, such as 1,3,5")
-    say(plan(experiment, output))
+    say(plan(experiment, output, note))
     if dry_run:
         return
     own_folder(output, CROSSVAL)
@@ -232,7 +232,7 @@ def fit(
         raise UsageError(f"--model {kind!r} must be one of {', '.join(shippable)}")
     own_folder(output, FIT)
     with bars() as progress:
-        done = fit_and_export(experiment, output, progress, kind=kind)
+        done = fit_and_export(experiment, output, progress, kind=kind, tell=note)
     say(
         f"{done.complete} and {done.core.name}: five engines agree to "
         f"{done.worst_difference:.1e} m3/m3 on {done.windows} windows"
@@ -288,7 +288,6 @@ def fit_daily(
 
     Example: kgsm-train fit-daily labels.csv --weather rain.csv -o parameters.json
     """
-    from kgsm_infer.base.command import note
 
     from .daily import fit_and_score, read_labelled, source_of, write_parameters
     from .evaluation.daily import markdown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,13 @@ def fit_and_export(
     progress: PartProgress | None = None,
     *,
     kind: str | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Exported:
     """Train on all labelled rows of the table and export into ``folder``, with
     ``MODEL_CARD.md`` and ``model.stac.json``.
 
-    kind: the model to train; None for the one the configuration asks for.
+    kind: the model to train; None for the one the configuration asks for.  tell: receives each
+    note on how the table was read.
 
     The scores of a cross-validation of the same experiment in the same folder go on the
     card; without one the card states that it has no scores.
@@ -44,6 +47,8 @@ def fit_and_export(
     kind = kind or config.shipped
     crossval = replace(config.crossval, models=(kind,))
     source = read_source(replace(config, crossval=crossval))
+    for line in source.table.notes:
+        tell(line)
     asked = config  # as read; fitted settings are named below
     config, _ = with_fitted_rain(config, source.table, source.weather, source.label)
     samples = samples_of(source, config, kind)

@@ -23,7 +23,9 @@ def write_starter(table: Path, output: Path) -> Config:
 
     DataError for a table without ``sm``, VH or VV, or with fewer than two places.
     """
-    text = starter_text(read_table(table), os.path.relpath(table.absolute(), output.parent))
+    text = starter_text(
+        read_table(table, reads=()), os.path.relpath(table.absolute(), output.parent)
+    )
     with whole(output) as file:
         file.write(text)
     return read_config(output)

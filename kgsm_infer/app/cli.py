@@ -476,9 +476,11 @@ def _rained_on(model: Model, scene: Scene, weather: Path | None, clock: float) -
     if weather is None:
         return scene
     from ..scenes.rain import scene_with_weather
-    from ..tables.weather import read_weather
+    from ..tables.weather import read_weather, unused_note
 
-    return scene_with_weather(scene, read_weather(weather, clock), model.table_features())
+    rain, names = read_weather(weather, clock), model.table_features()
+    notes(filter(None, [unused_note(rain, names, scene.layers)]))
+    return scene_with_weather(scene, rain, names)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def isolate(
     from .wcm_table import isolate_table, wcm_of
 
     preflight([output], [table], suffixes=RESULTS)
-    observations = read_rows(table)
+    observations = read_rows(table, polarisation, vegetation)
     soil = isolate_table(observations, wcm_of(a, b, e, vegetation, angle), polarisation)
     write_isolated(output, observations, soil)
     say(f"{output}: {summary(soil.soil_db, soil.flags)}", output)
@@ -78,16 +78,18 @@ def invert(
     from .wcm_table import invert_table, wcm_of
 
     preflight([output], [table], suffixes=RESULTS)
-    observations = read_rows(table)
+    observations = read_rows(table, polarisation, vegetation)
     result = invert_table(observations, wcm_of(a, b, e, vegetation, angle), polarisation, c, d)
     write_retrieval(output, observations, result)
     say(f"{output}: {summary(result.sm, result.flags)}", output)
 
 
-def read_rows(path: Path) -> Table:
-    """Read a table and print its notes; duplicate rows of a site and time are allowed."""
+def read_rows(path: Path, polarisation: str, vegetation: str) -> Table:
+    """Read the columns of the water cloud model; rows may repeat a site and time. Print notes."""
+    from ..tables.columns import FROZEN_BY
     from ..tables.table import read_table
 
-    table = read_table(path, once=False)
+    read = (f"{polarisation}_db", vegetation, "angle_deg", *FROZEN_BY)
+    table = read_table(path, once=False, reads=read)
     notes(table.notes)
     return table

@@ -11,7 +11,7 @@ from ..base.errors import UsageError
 from ..model.card import Card
 from ..model.model import load
 from ..tables.table import leave_out_future
-from ..tables.weather import read_weather, table_with_weather
+from ..tables.weather import is_weather, read_weather, table_with_weather
 from .daily import Daily, Settings, estimate_daily
 from .events import EVERY_DAYS, write_events
 from .forcing import day_text, read_irrigation
@@ -132,12 +132,15 @@ def _read(request: Request) -> _Read:
     except NoValues:
         if model is None:
             raise
+    features = model.table_features()
     table = table_with_weather(
         request.values,
-        model.table_features(),
+        features,
         "empty",
-        request.weather,
+        # of a model without rain the file drives the daily balance alone
+        request.weather if any(map(is_weather, features)) else None,
         request.utc_offset_hours,
+        reads=model.columns_read(),
     )
     if not request.allow_future:
         table = leave_out_future(table, drop=True)

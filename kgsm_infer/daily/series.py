@@ -84,7 +84,7 @@ def read_series(path: str | Path, column: str | None = None) -> SeriesFile:
         "irrigated": f"{drawn}_irrigated",
     }
     there = [name for name in names.values() if name in sheet.columns]
-    table = table_of(sheet, (drawn, *there), (), True, "empty")
+    table = table_of(sheet, (drawn, *there), (), True, "empty", reads=())
     is_daily = "radar_weight" in sheet.columns
     numbers = {part: table.numbers.get(name) for part, name in names.items()}
     if not is_daily:

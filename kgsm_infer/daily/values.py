@@ -87,7 +87,7 @@ def read_values(
         )
     quantity = found[0]
     ends = [name for name in (f"{quantity}_lower", f"{quantity}_upper") if name in sheet.columns]
-    table = table_of(sheet, (quantity, *ends), (), True, "empty")
+    table = table_of(sheet, (quantity, *ends), (), True, "empty", reads=())
     rule = RULES.get(quantity, _WETNESS)
     sheet.check.first(
         rule.outside(table.as_given(table.numbers[quantity])),

@@ -28,6 +28,7 @@ from .card import Card, card_domain
 from .engines import Engine, engine_of
 from .observations import (
     Observations,
+    columns_behind,
     columns_to_read,
     dense_vegetation,
     frost_flags,
@@ -252,12 +253,7 @@ class Model:
 
     def columns_read(self) -> tuple[str, ...]:
         """Return the columns of a table that are read, with those behind a context."""
-        names = [*self.card.inputs.columns, *self.card.optional_columns]
-        for name in list(names):
-            while name in CONTEXT:
-                name = CONTEXT[name].base
-                names.append(name)
-        return tuple(dict.fromkeys(names))
+        return columns_behind([*self.card.inputs.columns, *self.card.optional_columns])
 
     @property
     def source_columns(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ when learnt and another when used.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -74,6 +74,17 @@ class Observations:
 def columns_to_read(features: Sequence[str]) -> tuple[str, ...]:
     """Return the features a table itself must hold; those from date or context are computed."""
     return tuple(name for name in features if name not in FROM_DATE and name not in CONTEXT)
+
+
+def columns_behind(names: Iterable[str]) -> tuple[str, ...]:
+    """Return columns and those that their contexts are computed from, each once.
+
+    >>> columns_behind(["vh_anomaly_scene", "ndvi"])
+    ('vh_anomaly_scene', 'ndvi', 'vh_anomaly', 'vh_db')
+    """
+    names = list(names)
+    bases = [CONTEXT[name].base for name in names if name in CONTEXT]
+    return tuple(dict.fromkeys([*names, *(columns_behind(bases) if bases else ())]))
 
 
 def column(

@@ -10,7 +10,7 @@ A row with a label and without backscatter is a probe reading, never a frame.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,10 +68,16 @@ def check_keep(keep: str) -> None:
         raise UsageError(f"--keep {keep!r} must be first, last or mean")
 
 
-def merge(rows: Rows, keep: str, weight: NDArray[np.float64] | None = None) -> Merged | None:
+def merge(
+    rows: Rows,
+    keep: str,
+    weight: NDArray[np.float64] | None = None,
+    unread: Collection[str] = (),
+) -> Merged | None:
     """One row per acquisition, or None where every row is one already.
 
     weight: (R,) of each row in a mean, such as its pixels; equal by default.
+    unread: columns that never refuse a table; their conflicting cells are left empty instead.
     DataError, with ``keep`` "refuse", where rows contradict each other.
     """
     check_keep(keep)
@@ -86,18 +92,22 @@ def merge(rows: Rows, keep: str, weight: NDArray[np.float64] | None = None) -> M
     several = np.flatnonzero(size > 1)
     weight = np.ones(len(group)) if weight is None else weight
     differing: dict[int, str] = {}
+    ignored: dict[int, str] = {}  # as differing, of columns that are not read
     changed = np.zeros(len(first), bool)  # acquisitions to which other rows added something
 
     numbers = {}
+    refuses = keep == "refuse"
     for name, values in rows.numbers.items():
-        numbers[name], differ, added = _number(name, values, group, first, one_pass, keep, weight)
+        own = "empty" if refuses and name in unread else keep
+        numbers[name], differ, added = _number(name, values, group, first, one_pass, own, weight)
         changed |= added
-        _note_difference(differing, differ, name, values, group)
+        _note_difference(ignored if own != keep else differing, differ, name, values, group)
     text = {}
     for name, values in rows.text.items():
-        text[name], differ, added = _text(name, values, group, first, several, one_pass, keep)
+        own = "empty" if refuses and name in unread else keep
+        text[name], differ, added = _text(name, values, group, first, several, one_pass, own)
         changed |= added
-        _note_difference(differing, differ, name, values, group)
+        _note_difference(ignored if own != keep else differing, differ, name, values, group)
 
     words = {at: _place(rows, at, group, what) for at, what in sorted(differing.items())}
     if words and keep == "refuse":
@@ -108,6 +118,9 @@ def merge(rows: Rows, keep: str, weight: NDArray[np.float64] | None = None) -> M
             f"{rows.option} first, last or mean"
         )
     notes = _notes(rows, group, size, one_pass, changed, words, keep)
+    if ignored:
+        at, what = min(ignored.items())
+        notes = (*notes, f"{rows.source}: {_place(rows, at, group, what)}, which is not read")
     return Merged(first, group, numbers, text, notes, words if keep == "empty" else {})
 
 

@@ -39,6 +39,14 @@ class Names:
 
 
 @dataclass(frozen=True)
+class WithoutOutliers:
+    """values: (R,) NaN at outliers too.  note: on the outliers, or ""."""
+
+    values: NDArray[np.float64]
+    note: str
+
+
+@dataclass(frozen=True)
 class CellParser:
     """Parser of a table's columns; errors name the first invalid row.
 
@@ -101,6 +109,26 @@ class CellParser:
         self.first(refused, name, column,
                    lambda at: f"is not {rule.what}; {rule.why(values[at])}")  # fmt: skip
         return np.where(outlier, np.inf, values)
+
+    def numbers_without_outliers(self, name: str, cells: Any, rule: Rule) -> WithoutOutliers:
+        """Parse a column as :meth:`numbers`; a single physical outlier is left empty, and noted."""
+        values = self.numbers_with_outliers(name, cells, rule)
+        outlier = np.isinf(values)
+        note = self.outlier_note(name, cells, rule, outlier, "left empty")
+        return WithoutOutliers(np.where(outlier, np.nan, values), note)
+
+    def outlier_note(
+        self, name: str, cells: Any, rule: Rule, outlier: NDArray[np.bool_], becomes: str
+    ) -> str:
+        """Describe the single outliers (R,) of a column, and what becomes of them; "" for none."""
+        if not outlier.any():
+            return ""
+        at, count = int(np.argmax(outlier)), int(outlier.sum())
+        whose = "this row is" if count == 1 else f"{count} such rows are"
+        return (
+            f"{self.source}: row {int(self.row_number[at])}, column {shown(name)}: "
+            f"{shown(column_of(cells)[at])} is not {rule.what}; {whose} {becomes}"
+        )
 
     def numbers_or_missing(self, cells: Any, rule: Rule | None) -> NDArray[np.float64]:
         """Parse a column that the model does not read; a cell without a possible value is NaN."""

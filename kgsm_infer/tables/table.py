@@ -22,7 +22,6 @@ from .columns import (
     OTHER_NAMES,
     POLARISATIONS,
     RULES,
-    Rule,
     forms_given,
     is_backscatter,
     made_from,
@@ -34,7 +33,7 @@ from .earth_engine import under_contract_names
 from .keys import KEY_COLUMNS, spelling_note
 from .parsing import MISSING
 from .reading import Sheet, read_sheet, sheet_of, write_csv
-from .text_column import TextColumn, column_of, shown, text_codes, texts_of
+from .text_column import TextColumn, shown, text_codes, texts_of
 
 __all__ = [
     "MISSING",
@@ -218,7 +217,10 @@ def table_of(
     """Check the columns of a file and give them their meaning; as :func:`read_table`."""
     try:
         sheet = under_contract_names(sheet)
-        return _merged(_checked(sheet, features, require, reads), once, keep, option)
+        read = {*(reads or ()), *features, *require}
+        table = _checked(sheet, features, require, reads)
+        unread = () if reads is None else _unread(table, read)
+        return _merged(table, once, keep, option, unread)
     except MemoryError:
         raise MissingError(f"{sheet.source}: not enough memory for its {len(sheet)} rows") from None
 
@@ -283,8 +285,8 @@ def _numbers_of(
         else:
             values = check.numbers_with_outliers(name, cells, rule)
             numbers[name] = values
-            if np.isinf(values).any():
-                notes.append(_outliers(sheet, name, rule, np.isinf(values)))
+            becomes = "flagged input_out_of_range"
+            notes.append(check.outlier_note(name, cells, rule, np.isinf(values), becomes))
     return numbers, notes
 
 
@@ -297,19 +299,12 @@ def _is_read(name: str, reads: Collection[str], columns: Container[str]) -> bool
     )
 
 
-def _outliers(sheet: Sheet, name: str, rule: Rule, rows: NDArray[np.bool_]) -> str:
-    """Describe the single outliers of a column for a note."""
-    at = int(np.argmax(rows))
-    count = int(rows.sum())
-    cell = shown(column_of(sheet.columns[name])[at])
-    return (
-        f"{sheet.source}: row {int(sheet.row_number[at])}, column {name}: {cell} is not "
-        f"{rule.what}; {'this row is' if count == 1 else f'{count} such rows are'} flagged "
-        "input_out_of_range"
-    )
+def _unread(table: Table, reads: Collection[str]) -> set[str]:
+    """Return the columns of a table that are not read; names of places always are."""
+    return {*table.numbers, *table.text}.difference(reads, KEY_COLUMNS)
 
 
-def _merged(table: Table, once: bool, keep: str, option: str) -> Table:
+def _merged(table: Table, once: bool, keep: str, option: str, unread: Collection[str]) -> Table:
     """Return the table with one row per acquisition."""
     if not once:
         return table
@@ -323,7 +318,7 @@ def _merged(table: Table, once: bool, keep: str, option: str) -> Table:
         table.codes("site"),
         option,
     )
-    merged = merge(rows, keep)
+    merged = merge(rows, keep, unread=unread)
     if merged is None:
         return table
     index = merged.index

@@ -22,7 +22,7 @@ and a full one would hold the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -162,12 +162,12 @@ def with_weather(table: Table, weather: Weather, names: Sequence[str]) -> Table:
 
     DataError where no place of it has any weather, or a feature needs what the file lacks.
     """
+    if note := unused_note(weather, names, table.numbers):
+        return replace(table, notes=(*table.notes, note))
     wanted = [name for name in names if is_weather(name) and name not in table.numbers]
     if FITTED in wanted:
         wanted.remove(FITTED)
         wanted += [name for name in _every_decay() if name not in wanted]
-    if not wanted:
-        return table
     place, day = _places(table, weather), local_day(table, weather)
     if not np.isin(place, list(weather.places)).any():
         raise DataError(
@@ -180,6 +180,22 @@ def with_weather(table: Table, weather: Weather, names: Sequence[str]) -> Table:
     lacking = f"{weather.source}: {without} of {len(table)} rows are without some of it"
     notes = [note for note in (weather.note, lacking if without else "") if note]
     return replace(table, numbers={**table.numbers, **made}, notes=(*table.notes, *notes))
+
+
+def unused_note(weather: Weather, names: Sequence[str], given: Container[str]) -> str:
+    """Return a note if a weather file has no effect, or "".
+
+    names: features of a model.  given: columns or layers that override weather features.
+
+    >>> unused_note(Weather("rain.csv", "", {}), ["ndvi"], ())
+    'rain.csv: not used; the model reads no rain feature'
+    """
+    read = [name for name in names if is_weather(name)]
+    if not read:
+        return f"{weather.source}: not used; the model reads no rain feature"
+    if all(name in given for name in read):
+        return f"{weather.source}: not used; the input itself has {', '.join(read)}"
+    return ""
 
 
 def feature(

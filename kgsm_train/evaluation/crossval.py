@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -139,9 +139,14 @@ def kept_parts(config: Config, source: Source, design: Design, parts: Path) -> d
     return found
 
 
-def plan(config: Config, run_folder: Path) -> str:
-    """One line on what a cross-validation would train, and what is there already."""
+def plan(config: Config, run_folder: Path, tell: Callable[[str], None] = lambda _: None) -> str:
+    """One line on what a cross-validation would train, and what is there already.
+
+    tell: receives each note on how the table was read.
+    """
     source = read_source(config)
+    for line in source.table.notes:
+        tell(line)
     design = design_of(source, config)
     kept = len(kept_parts(config, source, design, run_folder / "parts"))
     models, folds, blocks = config.crossval.models, design.fold_names, design.block_names

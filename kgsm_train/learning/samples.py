@@ -29,11 +29,17 @@ from kgsm_infer.context.from_tables import group_rows
 from kgsm_infer.kernels.wcm import Limits, Wcm
 from kgsm_infer.kernels.window import bounded, whole_history, window_rows
 from kgsm_infer.model.inputs import InputColumns
-from kgsm_infer.model.observations import Observations, columns_to_read, isolate_observed, observe
-from kgsm_infer.tables.columns import POLARISATIONS, range_of
+from kgsm_infer.model.observations import (
+    Observations,
+    columns_behind,
+    columns_to_read,
+    isolate_observed,
+    observe,
+)
+from kgsm_infer.tables.columns import FROZEN_BY, POLARISATIONS, range_of
 from kgsm_infer.tables.reading import Sheet, read_sheet
 from kgsm_infer.tables.table import Table, table_of
-from kgsm_infer.tables.vegetation import hold_vegetation
+from kgsm_infer.tables.vegetation import HELD_COLUMNS, hold_vegetation
 from kgsm_infer.tables.weather import Weather, is_weather, read_weather, with_weather
 
 from ..config import Config, HeadOptions
@@ -150,7 +156,14 @@ def read_source(config: Config) -> Source:
         features = tuple(name for name in features if not is_weather(name))
     features = tuple(name for name in features if name not in config.data.indicators)
     sheet = _blanked(read_sheet(config.table), config.data.missing)
-    table = table_of(sheet, columns_to_read(features), needed, once=True, keep=config.data.keep)
+    table = table_of(
+        sheet,
+        columns_to_read(features),
+        needed,
+        once=True,
+        keep=config.data.keep,
+        reads=_columns_read(config, [*needed, *features]),
+    )
     if weather is not None:
         table = with_weather(table, weather, config.columns())
     table = with_indicators(table, config.data.indicators)
@@ -171,6 +184,18 @@ def read_source(config: Config) -> Source:
         dropped=dropped,
         weather=weather,
     )
+
+
+def _columns_read(config: Config, names: Sequence[str]) -> tuple[str, ...]:
+    """Return every column that a training reads; a cell of any other never refuses a table.
+
+    names: labels, inputs and features.
+    """
+    data = config.data
+    words = [column for column, *_ in data.indicators.values()]
+    others = [name for name in (data.group, data.fold, config.wcm.by, *data.drop, *words) if name]
+    held = HELD_COLUMNS if data.hold_vegetation_days else ()
+    return (*columns_behind(names), *FROZEN_BY, *held, "ndvi", "source", *others)
 
 
 def with_indicators(table: Table, indicators: Mapping[str, Sequence[str]]) -> Table:

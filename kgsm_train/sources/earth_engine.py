@@ -36,7 +36,7 @@ from kgsm_infer.tables.table import have, to_sigma0_db
 from kgsm_infer.tables.text_column import TextColumn, texts_of
 
 from .columns import Seconds, Sourced
-from .join import IN_UTC, Join, first_of, iso_dates, join_in_situ, with_ndvi
+from .join import IN_UTC, Join, NdviSeries, first_of, iso_dates, join_in_situ, with_ndvi
 from .loggers import AS_IT_SAYS, Logger, read_in_situ
 
 #: Accepted column names; the first that the export has is read.
@@ -80,7 +80,7 @@ def read_backscatter(path: str | Path, unit: str = "db", keep: str = "refuse") -
     check = sheet.check
     place = place_and_time(sheet)
     site, time, by_day = place.site, place.time, place.by_day
-    numbers = _numbers(sheet, unit)
+    numbers, notes = _numbers(sheet, unit)
     text: dict[str, Any] = {"orbit": _orbits(sheet.columns, len(site))}
     text |= {name: texts_of(sheet.columns[name]) for name in WORDS if name in sheet.columns}
     pixels = np.ones(len(site))
@@ -92,7 +92,7 @@ def read_backscatter(path: str | Path, unit: str = "db", keep: str = "refuse") -
     seen = np.any([np.isfinite(values) for values in radar], axis=0)
     if not seen.any():
         raise DataError(f"{path}: no row has any backscatter; were the stations inside the swath?")
-    notes = [place.note] if place.note else []
+    notes += [place.note] if place.note else []
     if not seen.all():
         notes.append(f"{path}: {int((~seen).sum())} rows without backscatter left out")
     rows = Rows(
@@ -142,19 +142,22 @@ def read_earth_engine(
         labels, notes = read_in_situ(in_situ, logger, keep)
         table = join_in_situ(table, labels, join)
         table = Sourced(table.columns, (*labels.notes, *notes, *table.notes))
-    return table if ndvi is None else with_ndvi(table, *ndvi_of(ndvi), join)
+    return table if ndvi is None else with_ndvi(table, ndvi_of(ndvi), join)
 
 
-def ndvi_of(path: str | Path) -> tuple[str, NDArray[np.str_], Seconds, NDArray[np.float64]]:
-    """Return source, site, time and NDVI of an export, without rows that lack an NDVI."""
+def ndvi_of(path: str | Path) -> NdviSeries:
+    """Read the NDVI of an export, without rows that lack it."""
     sheet = read_sheet(path)
     name = first_of(sheet.columns, ("NDVI", "ndvi"))
     if name is None:
         raise DataError(f"{path}: no column 'NDVI'; {have(sheet.columns, 'ndvi')}")
     place = place_and_time(sheet)
-    ndvi = sheet.check.numbers(name, sheet.columns[name], RULES["ndvi"])
-    seen = np.isfinite(ndvi)
-    return str(path), place.site[seen], place.time[seen], ndvi[seen]
+    parsed = sheet.check.numbers_without_outliers(name, sheet.columns[name], RULES["ndvi"])
+    seen = np.isfinite(parsed.values)
+    if not seen.any():
+        raise DataError(f"{path}: no row has an NDVI: column {name} is empty in all of them")
+    notes = tuple(note for note in (place.note, parsed.note) if note)
+    return NdviSeries(str(path), place.site[seen], place.time[seen], parsed.values[seen], notes)
 
 
 @dataclass(frozen=True)
@@ -214,8 +217,8 @@ def _digits_lost(text: str) -> bool:
     return bool(found) and int(found.group(3)) - len(found.group(2) or "") > 3  # type: ignore[union-attr]
 
 
-def _numbers(sheet: Sheet, unit: str) -> dict[str, NDArray[np.float64]]:
-    """Parse the numeric columns of the table format; backscatter as sigma0 in dB."""
+def _numbers(sheet: Sheet, unit: str) -> tuple[dict[str, NDArray[np.float64]], list[str]]:
+    """Parse the numeric columns of the table format, with notes; backscatter as sigma0 in dB."""
     cells, check = sheet.columns, sheet.check
     names = {name: name for name in cells if name in RULES and name != "sm"}
     for polarisation in POLARISATIONS:
@@ -234,7 +237,11 @@ def _numbers(sheet: Sheet, unit: str) -> dict[str, NDArray[np.float64]]:
     if angle is None:
         raise DataError(f"{sheet.source}: no column 'angle' (degrees); {have(cells, 'angle_deg')}")
     names["angle_deg"] = angle
-    numbers = {ours: check.numbers(own, cells[own], RULES[ours]) for ours, own in names.items()}
+    parsed = {
+        ours: check.numbers_without_outliers(own, cells[own], RULES[ours])
+        for ours, own in names.items()
+    }
+    numbers = {ours: one.values for ours, one in parsed.items()}
     for polarisation in POLARISATIONS:
         given = [name for name in numbers if name.startswith(polarisation) and is_backscatter(name)]
         to_sigma0_db(polarisation, numbers, sheet.source)
@@ -244,7 +251,7 @@ def _numbers(sheet: Sheet, unit: str) -> dict[str, NDArray[np.float64]]:
             reason = "is not a backscatter in linear power; nodata? leave the cell empty"
             outside = RULES[f"{polarisation}_db"].outside(values)
             check.first(outside, own, texts_of(cells[own]), reason)
-    return numbers
+    return numbers, [one.note for one in parsed.values() if one.note]
 
 
 def _rounded(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:

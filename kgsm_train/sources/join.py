@@ -116,6 +116,8 @@ def join_in_situ(acquisitions: Sourced, in_situ: Table, join: Join = IN_UTC) -> 
 
     sm = in_situ.numbers["sm"]
     labelled = np.flatnonzero(np.isfinite(sm))
+    if not len(labelled):
+        raise DataError(f"{in_situ.source}: no row has a label: column sm is empty in all of them")
     of_labels = Times(there.utc[labelled], there.day[labelled], there.by_day[labelled])
     label = _match(site, here, in_situ.site[labelled], of_labels, join)
     gap = np.where(label >= 0, (of_labels.utc[label] - here.utc).astype(np.float64), np.nan)
@@ -135,19 +137,23 @@ def join_in_situ(acquisitions: Sourced, in_situ: Table, join: Join = IN_UTC) -> 
     return Sourced(_ordered(table), tuple(notes))
 
 
-def with_ndvi(
-    table: Sourced,
-    source: str,
-    site: NDArray[np.str_],
-    time: Seconds,
-    ndvi: NDArray[np.float64],
-    join: Join = IN_UTC,
-) -> Sourced:
+@dataclass(frozen=True)
+class NdviSeries:
+    """(Q,) site, UTC time and NDVI of an export.  notes: on how it was read."""
+
+    source: str
+    site: NDArray[np.str_]
+    time: Seconds
+    ndvi: NDArray[np.float64]
+    notes: tuple[str, ...] = ()
+
+
+def with_ndvi(table: Sourced, series: NdviSeries, join: Join = IN_UTC) -> Sourced:
     """Add ``ndvi`` from a separate export: the nearest in time within the stated gap.
 
-    site, time, ndvi: (Q,) of the export. It replaces an ``ndvi`` of the table;
-    ``ndvi_gap_days`` is NDVI's date minus the acquisition's.
+    It replaces an ``ndvi`` of the table; ``ndvi_gap_days`` is NDVI's date minus the acquisition's.
     """
+    source, site, time, ndvi = series.source, series.site, series.time, series.ndvi
     columns = dict(table.columns)
     at = _seconds(np.asarray([utc_seconds(text) for text in columns["date"]], np.int64))
     index = nearest(columns["site"], at, site, time, join.ndvi_gap_days * 24 * HOUR)
@@ -158,7 +164,7 @@ def with_ndvi(
         )
     days = np.full(len(at), np.nan)
     days[index >= 0] = (time[index[index >= 0]] - at[index >= 0]).astype(np.float64) / DAY
-    notes = list(table.notes)
+    notes = [*table.notes, *series.notes]
     if "ndvi" in columns:
         notes.append(f"the NDVI of {source} replaces the one in the table")
     notes.append(f"{int((index >= 0).sum())} of {len(at)} rows have an NDVI")

@@ -155,6 +155,57 @@ def test_labels_of_dropped_rows_are_not_used(tmp_path):
         read_source(Config(Data("t.csv", drop=("nothing",)), folder=tmp_path))
 
 
+def _source_of(folder, *rows, **data):
+    """The source of a table of these rows and of eight good ones."""
+    good = [f"a,2024-01-{day:02d},-15,38,0.3,149,1,0.2" for day in range(10, 18)]
+    head = "site,date,vh_db,angle_deg,ndvi,lon,slope,sm"
+    (folder / "t.csv").write_text("\n".join([head, *rows, *good]))
+    return read_source(Config(Data("t.csv", **data), folder=folder))
+
+
+@pytest.mark.parametrize("lon", ["-9999", "5000", "east"])
+def test_a_cell_of_a_column_not_read_never_refuses_the_training(tmp_path, lon):
+    source = _source_of(tmp_path, f"a,2024-01-01,-15,38,0.3,{lon},1,0.2")
+    assert np.isfinite(source.label).sum() == 9 and source.table.notes == ()
+
+
+@pytest.mark.parametrize("column", ["lon", "slope"])
+def test_rows_that_differ_in_a_column_not_read_are_one(tmp_path, column):
+    rows = ["a,2024-01-01,-15,38,0.3,149,1,0.2", "a,2024-01-01,-15,38,0.3,149,1,0.2"]
+    rows[1] = rows[1].replace(*{"lon": (",149,", ",150,"), "slope": (",1,0.2", ",2,0.2")}[column])
+    source = _source_of(tmp_path, *rows)
+    assert len(source.table) == 9
+    assert any("which is not read" in note for note in source.table.notes)
+    if column == "slope":  # a column that a setting names is read
+        with pytest.raises(DataError, match=r"rows 2 and 3: .*slope 1 and 2"):
+            _source_of(tmp_path, *rows, group="slope")
+    with pytest.raises(DataError, match=r"rows 2 and 3: .*ndvi 0.3 and 0.4"):
+        _source_of(tmp_path, rows[0], rows[0].replace(",0.3,", ",0.4,"))
+
+
+@pytest.mark.parametrize(
+    ("row", "column"),
+    [("0.8,38,0.3", "vh_db"), ("-15,95,0.3", "angle_deg"), ("-15,38,1.02", "ndvi")],
+)
+def test_an_outlier_costs_its_own_row_of_the_training(tmp_path, row, column):
+    config = Config(
+        Data("t.csv"), inputs=Inputs(steps=1), wcm=WcmOptions(angle_rule="column"), folder=tmp_path
+    )
+    _source_of(tmp_path, f"a,2024-01-01,{row},149,1,0.2")
+    source = read_source(config)
+    assert [f"row 2, column {column}" in note for note in source.table.notes] == [True]
+    samples = samples_of(source, config, "kg-lstm")
+    assert samples.labelled.tolist() == [False, *[True] * 8]
+
+
+@pytest.mark.parametrize("row", ["-9999,38,0.3", "-1500,38,0.3", "-15,0.66,0.3", "-15,38,3000"])
+def test_fill_values_and_other_units_refuse_the_training(tmp_path, row):
+    config = Config(Data("t.csv"), wcm=WcmOptions(angle_rule="column"), folder=tmp_path)
+    with pytest.raises(DataError, match="row 2, column"):
+        _source_of(tmp_path, f"a,2024-01-01,{row},149,1,0.2")
+        read_source(config)
+
+
 @pytest.mark.slow
 def test_the_learnt_a_of_the_twin_comes_back(tmp_path):
     """Issue 2: within 10 % of the truth, started from half of it."""

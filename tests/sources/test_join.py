@@ -277,3 +277,29 @@ def test_a_broken_loggers_file_ends_in_a_reason(tmp_path, text):
     path.write_text(text)
     with pytest.raises(DataError, match="logger"):
         read_in_situ(path)
+
+
+def test_labels_that_are_all_empty_are_named(tmp_path):
+    with pytest.raises(DataError, match="no row has a label: column sm is empty"):
+        join_in_situ(radar("2022-06-10"), labels(["2022-06-10"], [np.nan]))
+    ndvi = tmp_path / "ndvi.csv"
+    write_csv(ndvi, {"site": ["p1"], "time": ["2022-06-10"], "NDVI": [np.nan]})
+    with pytest.raises(DataError, match=r"ndvi\.csv: no row has an NDVI: column NDVI is empty"):
+        read_earth_engine(export(tmp_path / "s1.csv"), None, ndvi)
+
+
+def test_an_outlier_of_an_export_costs_its_cell(tmp_path):
+    many = {name: [values[0]] * 5 for name, values in EE.items()}
+    many["time"] = [f"2022-06-1{day}T17:30:00Z" for day in range(5)]
+    path = export(tmp_path / "s1.csv", **{**many, "VH": [0.8, -17.0, -17.0, -17.0, -17.0]})
+    ndvi = tmp_path / "ndvi.csv"
+    times = [f"2022-06-1{day}T10:00:00Z" for day in range(5)]
+    write_csv(ndvi, {"site": ["p1"] * 5, "time": times, "NDVI": [1.02, 0.3, 0.3, 0.3, 0.4]})
+    made = read_earth_engine(path, None, ndvi)
+    np.testing.assert_array_equal(made.columns["vh_db"], [np.nan, -17, -17, -17, -17])
+    np.testing.assert_array_equal(made.columns["ndvi"], [0.3, 0.3, 0.3, 0.3, 0.4])
+    assert sum("row 2, column VH: 0.8 is not a backscatter" in note for note in made.notes) == 1
+    assert sum("row 2, column NDVI: 1.02 is not an NDVI" in note for note in made.notes) == 1
+    export(path, **{**many, "VH": [-9999.0, -17.0, -17.0, -17.0, -17.0]})
+    with pytest.raises(DataError, match=r"row 2, column VH: -9999.0 .*nodata"):
+        read_earth_engine(path)

@@ -457,7 +457,7 @@ def export(path, *changes):
 
 
 def with_ndvi(table, path, join=IN_UTC):
-    return joined_ndvi(table, *ndvi_of(path), join)
+    return joined_ndvi(table, ndvi_of(path), join)
 
 
 def in_situ(times, sm, site="y5", **columns):
@@ -538,7 +538,8 @@ def test_slices_of_a_pass_are_averaged_in_linear_power_by_pixels(tmp_path):
 )
 def test_export_refuses_what_a_column_cannot_hold(tmp_path, column, value, unit, says):
     good = {} if unit == "db" else {"VH": "0.01", "VV": "0.1"}
-    path = export(tmp_path / "s1.csv", good, good | {column: value})
+    bad = good | {column: value}  # most rows: a single one may be a physical outlier
+    path = export(tmp_path / "s1.csv", good, bad, bad)
     with pytest.raises(DataError) as refusal:
         read_backscatter(path, unit)
     assert f"{path}: row 3, column {column}:" in str(refusal.value)

@@ -97,3 +97,26 @@ def test_a_building_costs_its_own_row_in_a_prediction() -> None:
     assert not building.flags[7] & flags.MISSING_INPUT
     others = np.arange(48) != 7
     np.testing.assert_array_equal(building.flags[others], missing.flags[others])
+
+
+@pytest.mark.parametrize("bad", ["-9999", "north"])
+def test_other_readers_do_not_refuse_for_a_column_they_do_not_read(tmp_path, bad):
+    """Probes, values of daily and of charts, labels of fit-daily, the index' score, isolation."""
+    from kgsm_infer.app.wcm_commands import read_rows
+    from kgsm_infer.daily.series import read_series
+    from kgsm_infer.daily.values import read_values
+    from kgsm_infer.probes import read_probes
+    from kgsm_train.evaluation.index_score import score_index
+    from kgsm_train.starter import write_starter
+
+    rows = [
+        f"{site},2024-05-{day:02d},-{day + 9},0.4,0.{day},{bad}"
+        for site in "ab" for day in range(1, 9)
+    ]  # fmt: skip
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["site,date,vh_db,ndvi,sm,vv_db", *rows]) + "\n")
+    assert len(read_probes(path)) == len(read_values(path)) == 16
+    assert len(read_series(path).paddocks) == 2
+    assert len(read_rows(path, "vh", "ndvi")) == 16
+    assert score_index(path, 0.05, 0.4)
+    assert write_starter(path, tmp_path / "e.toml").data.table == "t.csv"

@@ -162,3 +162,48 @@ def test_an_index_never_makes_up_rain(rain):
     spell = dry_days(rain_mm)
     assert np.isnan(spell[np.isnan(rain_mm)]).all()
     assert (spell[rain_mm >= 1] == 0).all()
+
+
+def test_weather_without_effect_is_noted(tmp_path):
+    weather_file(tmp_path / "w.csv")
+    weather = read_weather(tmp_path / "w.csv")
+    unread = with_weather(observations("2022-04-20"), weather, ["ndvi", "vh_anomaly"])
+    assert unread.notes == (f"{tmp_path}/w.csv: not used; the model reads no rain feature",)
+    own = with_weather(
+        observations("2022-04-20", rain_day_mm=[7.0]), weather, ["rain_day_mm", "ndvi"]
+    )
+    assert own.notes == ()  # not read as a number: no feature of this table
+    given = table_from_columns(
+        {"site": ["a"], "date": ["2022-04-20"], "rain_day_mm": [7.0]}, features=["rain_day_mm"]
+    )
+    noted = with_weather(given, weather, ["rain_day_mm"])
+    assert noted.notes == (f"{tmp_path}/w.csv: not used; the input itself has rain_day_mm",)
+    assert noted.numbers["rain_day_mm"].tolist() == [7.0]
+
+
+@pytest.mark.parametrize("command", ["predict", "map", "paddocks table", "paddocks scene"])
+def test_every_command_notes_weather_that_a_model_does_not_read(tmp_path, command):
+    pytest.importorskip("rasterio", reason="maps need kgsm[raster]")
+    from made_outlines import every_kind, write_geojson
+    from made_scenes import make_pixels, write_scene
+    from typer.testing import CliRunner
+
+    from kgsm_infer.app.cli import app
+
+    weather_file(tmp_path / "w.csv", place="", names=("",))
+    pixels = make_pixels(6, 8)
+    columns = pixels.columns()
+    write_csv(tmp_path / "t.csv", {**columns, "field": ["whole"] * len(columns["site"])})
+    table, scene = str(tmp_path / "t.csv"), str(write_scene(tmp_path / "scene", pixels))
+    fields = str(write_geojson(tmp_path / "f.geojson", every_kind()))
+    inputs = {
+        "predict": ["predict", "wetness", table],
+        "map": ["map", "wetness", scene],
+        "paddocks table": ["paddocks", "wetness", table, fields],
+        "paddocks scene": ["paddocks", "wetness", scene, fields],
+    }[command]
+    output = str(tmp_path / ("o.tif" if command == "map" else "o.csv"))
+    call = [*inputs, "-o", output, "--weather", str(tmp_path / "w.csv")]
+    done = CliRunner().invoke(app, call)
+    assert done.exit_code == 0, done.output
+    assert "w.csv: not used; the model reads no rain feature" in done.output
