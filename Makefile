@@ -184,7 +184,7 @@ audit: $(STAMP)
 # The site, in build/site. The reference pages come from the code.
 docs: $(STAMP)
 	$(BIN)/python -m pip install -q -e '.[docs]' -c constraints.txt
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "Open build/site/index.html"
 
 # Real radar of French fields, without a label: index, daily values with rain, and a chart.

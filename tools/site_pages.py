@@ -224,3 +224,8 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Rewrite the links of a page."""
     return rewrite_links(markdown, page.file.src_uri)[0]
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Remove the roles of reStructuredText before names in docstrings."""
+    return re.sub(r":(?:func|class|meth|mod|data|attr):(?=\s*<code)", "", html)
