@@ -55,7 +55,7 @@ class Block:
 def retrieve_block(plan: Plan, reader: Reader, window: Window, context: Context) -> Block:
     """Retrieve one block of a map."""
     block = PixelBlock(
-        context=BlockContext(pixels_of(plan, reader, window), context),
+        context=BlockContext(pixels_of(plan, reader, window, context), context),
         dates=plan.stack.dates,
         targets=plan.targets,
         optional=tuple(

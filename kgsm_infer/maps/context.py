@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.extras import optional
 from ..context.definitions import CONTEXT, ENOUGH, HistoryRule, SharedBy, first_given, too_few
 from ..context.from_tables import average_fields
 from ..context.history import History, Pass, replay
@@ -24,6 +23,7 @@ from ..tables.averaging import mean_of, sums_by_group, to_power
 from ..tables.columns import possible
 from ..tables.vegetation import HeldValues, hold_values
 from .hold import Hold
+from .labels import PaddockLabels
 from .plan import Plan
 from .threads import over_blocks
 
@@ -36,10 +36,12 @@ class Context:
     """Means of the scene and of paddocks (see :mod:`kgsm_infer.context.definitions`).
 
     scenes, fields: name -> (mean, count), of shape (D,) and (D, paddocks).
+    labels: the paddock of each pixel; None without field context.
     """
 
     scenes: Mapping[str, Means] = field(default_factory=dict)
     fields: Mapping[str, Means] = field(default_factory=dict)
+    labels: PaddockLabels | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,15 @@ def make_context(plan: Plan, threads: int = 1) -> Context:
     fields = shared_by(SharedBy.FIELD) if plan.paddocks else []
     bases = {CONTEXT[name].base for name in plan.contexts if CONTEXT[name].shared_by.is_past}
     days = {name: plan.remembered if name in bases else plan.acquisitions for name in fields}
+    labels = PaddockLabels(plan.paddocks, plan.stack.grid) if fields or over_fields else None
     first = _means(plan, plain, fields, {**dict.fromkeys(plain, plan.acquisitions), **days},
-                   Context(), threads)  # fmt: skip
+                   Context(labels=labels), threads)  # fmt: skip
     if not made and not over_fields:
         return first
     days = dict.fromkeys([*made, *over_fields], plan.acquisitions)
     second = _means(plan, made, over_fields, days, first, threads)
     averaged = {name: _over_fields(name, *second.fields[name]) for name in over_fields}
-    return Context({**first.scenes, **second.scenes, **averaged}, first.fields)
+    return Context({**first.scenes, **second.scenes, **averaged}, first.fields, labels)
 
 
 def _over_fields(name: str, mean: Values, count: NDArray[np.int64]) -> Means:
@@ -116,37 +119,55 @@ def _means(
     """One pass over the raster: means of the bases of ``scenes`` and ``fields``."""
     names = [*scenes, *fields]
     if not names:
-        return Context()
+        return known
     sizes = {**dict.fromkeys(scenes, 1), **dict.fromkeys(fields, len(plan.paddocks))}
     shape = len(plan.stack.dates)
     total = {name: np.zeros((shape, sizes[name])) for name in names}
     count = {name: np.zeros((shape, sizes[name]), np.int64) for name in names}
 
-    def sums(reader: Reader, window: Window) -> list[tuple[str, int, Any, Any]]:
-        block = BlockContext(pixels_of(plan, reader, window), known)
-        labels = _labels(plan, window) if fields else np.empty(0, np.int64)
+    def sums(reader: Reader, window: Window) -> list[tuple[str, int, PixelGroups, Any]]:
+        """Sum the columns of a block over the scene or the paddocks in it."""
+        block = BlockContext(pixels_of(plan, reader, window, known), known)
+        whole = PixelGroups(np.zeros(1, np.int64), np.zeros(window.height * window.width, np.int64))
+        in_paddocks = whole if known.labels is None else _groups(known.labels.of(window))
         found = []
         for name in names:
-            column = CONTEXT[name].base
-            code = labels if name in fields else np.zeros(window.height * window.width, np.int64)
+            column, groups = CONTEXT[name].base, in_paddocks if name in fields else whole
+            if not len(groups.present):
+                continue
             for acquisition in days[name]:
                 value = possible(column, block.column(column, acquisition))
-                sums = sums_by_group(column, value, code, sizes[name])
-                found.append((name, acquisition, *sums))
+                sums = sums_by_group(column, value, groups.code, len(groups.present))
+                found.append((name, acquisition, groups, sums))
         return found
 
     for _, parts in over_blocks(plan, range(len(plan.windows)), sums, threads):
-        for name, acquisition, power, n in parts:  # always in the blocks' order: same sums
-            total[name][acquisition] += power
-            count[name][acquisition] += n
+        for name, acquisition, groups, (power, n) in parts:  # always in the blocks' order
+            total[name][acquisition, groups.present] += power
+            count[name][acquisition, groups.present] += n
     mean = {name: mean_of(CONTEXT[name].base, total[name], count[name]) for name in names}
     return Context(
         scenes={name: (mean[name][:, 0], count[name][:, 0]) for name in scenes},
         fields={name: (mean[name], count[name]) for name in fields},
+        labels=known.labels,
     )
 
 
-def pixels_of(plan: Plan, reader: Reader, window: Window) -> Pixels:
+@dataclass(frozen=True)
+class PixelGroups:
+    """Groups of a block's pixels. present: (M,) their numbers.  code: (N,) index into it, or -1."""
+
+    present: NDArray[np.int64]
+    code: NDArray[np.int64]
+
+
+def _groups(labels: NDArray[np.int64]) -> PixelGroups:
+    inside = labels >= 0
+    present = np.unique(labels[inside])
+    return PixelGroups(present, np.where(inside, np.searchsorted(present, labels), -1))
+
+
+def pixels_of(plan: Plan, reader: Reader, window: Window, context: Context) -> Pixels:
     """Read the pixels of one block of a scene."""
     labelled = bool(plan.paddocks) and any(
         CONTEXT[name].shared_by is SharedBy.FIELD for name in plan.contexts
@@ -159,7 +180,7 @@ def pixels_of(plan: Plan, reader: Reader, window: Window) -> Pixels:
         remembered=plan.remembered,
         orbits=plan.stack.orbits,
         hold=plan.hold,
-        labels=_labels(plan, window) if labelled else None,
+        labels=context.labels.of(window) if labelled and context.labels else None,
     )
 
 
@@ -295,17 +316,3 @@ class _Replayed:
 def _marked(name: str, values: Values) -> Values:
     """Replace values outside the range of their column by infinity, as tables do; NaN stays."""
     return np.where(np.isnan(possible(name, values)) & ~np.isnan(values), np.inf, values)
-
-
-def _labels(plan: Plan, window: Window) -> NDArray[np.int64]:
-    """(pixels,) index of the paddock each pixel's centre lies in, the first of several; -1."""
-    labels = np.full((window.height, window.width), -1, np.int64)
-    if plan.paddocks:
-        rasterio = optional("rasterio", "features", what="field context")
-        backwards = list(enumerate(plan.paddocks))[::-1]  # the last geometry wins
-        rasterio.features.rasterize(
-            [(geometry, index) for index, geometry in backwards],
-            out=labels,
-            transform=rasterio.Affine(*plan.stack.grid.part(window).transform),
-        )
-    return labels.ravel()

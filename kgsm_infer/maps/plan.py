@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..base.errors import DataError, UsageError
 from ..context.definitions import CONTEXT, needed
 from ..model.date_effect import DateEffect
-from ..scenes.gdal import GDAL_CACHE_MB
+from ..scenes.gdal import GDAL_CACHE_BYTES
 from ..scenes.grid import Window
 from ..scenes.manifest import Scene
 from ..scenes.match import nearest_date, within_reach
@@ -111,7 +111,7 @@ class Plan:
             return
         slices = sum(min(len(layer.slices), self.depth) for layer in self.stack.layers.values())
         needed = rows * cols * np.dtype(np.float32).itemsize * slices
-        if threads > 1 or needed > GDAL_CACHE_MB * 1_000_000 // 2:
+        if threads > 1 or needed > GDAL_CACHE_BYTES // 2:
             self.files.tiles.keep(folder, needed)
 
 

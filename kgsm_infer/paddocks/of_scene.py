@@ -126,7 +126,7 @@ def retrieve_averages(
     names = [
         name for name in (*model.source_columns, *model.card.optional_columns) if stack.has(name)
     ]
-    averages = average_paddocks(stack, covers, names, acquisitions, min_valid)
+    averages = average_paddocks(stack, covers, names, acquisitions, min_valid, plan.files)
     places = np.repeat([*covers], len(acquisitions))
     columns: dict[str, Any] = {
         "site": places,

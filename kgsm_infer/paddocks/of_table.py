@@ -86,7 +86,8 @@ def _contradicting(line: Paddock, why: str) -> Paddock:
 def rows_without_outline(table: Table, outlines: Outlines, column: str | None = None) -> str:
     """Return a note about rows whose paddock no outline names, or ""."""
     rows_of = _by_name(_join_column(table, column))
-    strange = {name: len(rows) for name, rows in rows_of.items() if name not in set(outlines.ids)}
+    known = set(outlines.ids)
+    strange = {name: len(rows) for name, rows in rows_of.items() if name not in known}
     if not strange:
         return ""
     first = ", ".join(list(strange)[:3]) + (", ..." if len(strange) > 3 else "")
@@ -116,4 +117,5 @@ def _join_column(table: Table, column: str | None) -> NDArray[np.str_]:
     else:
         have = ", ".join(["site", *table.text, *table.numbers])
         raise UsageError(f"{table.source}: no column {column!r}; it has {have}")
-    return np.asarray([canonical_id(cell) for cell in cells], np.str_)
+    names = {cell: canonical_id(cell) for cell in set(cells)}
+    return np.asarray([names[cell] for cell in cells], np.str_)

@@ -24,7 +24,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -251,9 +251,10 @@ def flag_shares(
 ) -> list[tuple[str, float]]:
     """Return each flag raised anywhere and its share of ``whole_weight``."""
     shares = []
+    anywhere = int(np.bitwise_or.reduce(mask)) if len(mask) else 0
     for bit, name in enumerate(flags.NAMES):
-        raised = (mask >> bit & 1).astype(bool)
-        if raised.any():
+        if anywhere >> bit & 1:
+            raised = (mask >> bit & 1).astype(bool)
             shares.append((name, float(weight[raised].sum() / whole_weight)))
     return shares
 
@@ -279,13 +280,13 @@ def write_paddocks(
     left_out = {"cause", "quantity"}
     if not probed:
         left_out |= {"sm_correction", "probe_weight", "probes"}
+    columns = {
+        item.name: quantity.column_of(item.name)
+        for item in fields(Paddock)
+        if item.name not in left_out
+    }
     records = [
-        {
-            quantity.column_of(key): value
-            for key, value in asdict(paddock).items()
-            if key not in left_out
-        }
-        for paddock in paddocks
+        {column: getattr(paddock, key) for key, column in columns.items()} for paddock in paddocks
     ]
     if simulated:
         records = [{**record, "source": "simulated"} for record in records]
@@ -296,7 +297,7 @@ def write_paddocks(
         return
     own_ids = outlines.own_ids or outlines.ids
     place = {name: index for index, name in enumerate(outlines.ids)}
-    features = [
+    features = (
         {
             "type": "Feature",
             "id": own_ids[place[record["id"]]],
@@ -310,14 +311,17 @@ def write_paddocks(
             "geometry": outlines.geometries[place[record["id"]]],
         }
         for record in records
-    ]
+    )
     content: dict[str, Any] = {"type": "FeatureCollection"}
     if outlines.crs != LON_LAT:  # RFC 7946 has lon, lat only; this older member says otherwise
         name = outlines.crs.replace("EPSG:", "urn:ogc:def:crs:EPSG::")
         content["crs"] = {"type": "name", "properties": {"name": name}}
     with whole(path) as file:
-        json.dump({**content, "features": features}, file, allow_nan=False)
-        file.write("\n")
+        # one feature at a time: json.dump encodes in Python, and a whole text takes memory
+        file.write(json.dumps(content)[:-1] + ', "features": [')
+        for at, feature in enumerate(features):
+            file.write((", " if at else "") + json.dumps(feature, allow_nan=False))
+        file.write("]}\n")
 
 
 def paddock_summary(paddocks: Sequence[Paddock]) -> str:

@@ -18,7 +18,7 @@ from .. import __version__
 from ..base.errors import DataError, UsageError
 from ..base.files import workshop
 from ..base.fingerprint import code_digest, file_stamp, fingerprint
-from ..scenes.gdal import GDAL_CACHE_MB, rasterio_or_reason
+from ..scenes.gdal import GDAL_CACHE_BYTES, rasterio_or_reason
 from ..scenes.grid import Grid
 from ..tables.passes import in_one_pass
 from . import CODE
@@ -111,7 +111,7 @@ def prepare_pass(
     if all(finished(file, key) for file in files.values()):
         return PassReport(pass_id, tuple(files.values()), True, (), {}, {})
     looks, surface = looks_of(grid, frames[0].pixel_spacing_m), surface_of(terrain)
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB), workshop(folder) as part:
+    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES), workshop(folder) as part:
         opened = [open_frame(rasterio, product, polarisations) for product in frames]
         drafts = {name: Draft(part / f"{name}.draft", grid) for name in files}
         tally, done = Tally(), 0

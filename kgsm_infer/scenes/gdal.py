@@ -28,8 +28,9 @@ _MOST_VRT_BYTES = 8_000_000
 #: Elements of a VRT that name what it reads.
 _SOURCES = ("SourceFilename", "SourceDataset", "LineCacheFile", "Filename")
 
-#: MB of decoded blocks GDAL may keep, whatever the machine's memory (its default is 5 %).
-GDAL_CACHE_MB = 64
+#: Bytes of decoded blocks GDAL may keep, whatever the machine's memory (its default is 5 %).
+#: rasterio passes the number on as bytes, while GDAL takes a small one in its environment as MB.
+GDAL_CACHE_BYTES = 64_000_000
 
 
 def rasterio_or_reason() -> Any:
@@ -41,7 +42,7 @@ def rasterio_or_reason() -> Any:
 def gdal() -> Iterator[Any]:
     """rasterio with a bounded block cache, in this thread."""
     rasterio = rasterio_or_reason()
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB):
+    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES):
         yield rasterio
 
 

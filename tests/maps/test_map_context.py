@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +19,12 @@ from kgsm_infer.maps import lazy
 from kgsm_infer.maps import plan as map_plan
 from kgsm_infer.maps.blocks import retrieve_block
 from kgsm_infer.maps.context import make_context
+from kgsm_infer.maps.labels import PaddockLabels
 from kgsm_infer.maps.plan import plan_map
 from kgsm_infer.maps.run import map_scene
 from kgsm_infer.model.card import Channel
 from kgsm_infer.model.model import Model
-from kgsm_infer.scenes.grid import Window
+from kgsm_infer.scenes.grid import Grid, Window
 from kgsm_infer.scenes.manifest import read_scene
 from kgsm_infer.scenes.reader import Reader
 from kgsm_infer.tables.table import table_from_columns
@@ -216,3 +218,37 @@ def test_a_field_that_has_shown_one_state_only_is_between_nothing() -> None:
     assert compute_context(table, "vh_between")[0].tolist() == [0.0, 1.0]
     past, count = compute_context(table, "vh_between", HistoryRule("past"))
     assert np.isnan(past[0]) and past[1] == 1.0 and count.tolist() == [1, 2]
+
+
+def test_each_block_burns_its_outlines_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three passes over the scene burn each outline once per block it meets, with equal labels."""
+    from rasterio import features
+
+    grid = Grid(rasterio.crs.CRS.from_epsg(32631).to_wkt(), (10.0, 0, 0, 0, -10.0, 0), 64, 64)
+    rng = np.random.default_rng(3)
+    squares = [(x, y, *rng.integers(20, 90, 2)) for x, y in rng.integers(-50, 600, (60, 2))]
+    shapes = [
+        {"type": "Polygon", "coordinates": [[[x, -y], [x + w, -y], [x + w, -y - h], [x, -y]]]}
+        for x, y, w, h in ((*map(int, square),) for square in squares)
+    ]
+    burned: list[int] = []
+    plain = features.rasterize
+
+    def counting(items: Any, **options: Any) -> Any:
+        burned.extend(index for _, index in items)
+        return plain(items, **options)
+
+    whole = np.full((64, 64), -1, np.int32)
+    plain([(shape, at) for at, shape in enumerate(shapes)][::-1], out=whole,
+          transform=rasterio.Affine(*grid.transform))  # fmt: skip
+    monkeypatch.setattr(features, "rasterize", counting)
+    labels = PaddockLabels(shapes, grid)
+    blocks = [Window(row, col, 16, 32) for row in range(0, 64, 16) for col in (0, 32)]
+    for _ in range(3):
+        for block in blocks:
+            np.testing.assert_array_equal(labels.of(block), whole[block.slices].ravel())
+    first = len(burned)
+    assert first <= 4 * len(shapes)  # a shape of 9 pixels meets at most 4 blocks
+    assert len(set(burned)) >= 50

@@ -31,7 +31,7 @@ SIZE, TILE, DATES = 96, 32, 12
 def long_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of fewer pixels than a tile, and a cache of GDAL that holds none of them."""
     monkeypatch.setattr(map_plan, "BLOCK_SIDE", 16)
-    monkeypatch.setattr(map_plan, "GDAL_CACHE_MB", 0)
+    monkeypatch.setattr(map_plan, "GDAL_CACHE_BYTES", 0)
     monkeypatch.setattr(tiles, "UNIT_SIDE", TILE)
 
 
@@ -110,7 +110,7 @@ def test_a_map_is_the_same_with_and_without_kept_tiles(
             made.append(output.read_bytes())
         monkeypatch.undo()
         monkeypatch.setattr(map_plan, "BLOCK_SIDE", 16)
-        monkeypatch.setattr(map_plan, "GDAL_CACHE_MB", 0)
+        monkeypatch.setattr(map_plan, "GDAL_CACHE_BYTES", 0)
         assert made[0] == made[1]
 
 
@@ -200,3 +200,13 @@ def test_a_full_disk_ends_the_keeping_and_not_the_map(
     monkeypatch.setattr(tiles, "_write_at", full)
     map_scene(model, read_scene(scene), tmp_path / "b.nc", every=True)
     assert (tmp_path / "a.nc").read_bytes() == (tmp_path / "b.nc").read_bytes()
+
+
+def test_gdal_keeps_64_mb_of_decoded_blocks() -> None:
+    """rasterio takes the number as bytes: a cache of 64 bytes decodes a tile for each window."""
+    from rasterio.env import get_gdal_config
+
+    from kgsm_infer.scenes.gdal import gdal
+
+    with gdal():
+        assert get_gdal_config("GDAL_CACHEMAX") == 64_000_000
