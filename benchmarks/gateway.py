@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from interruptions import interrupted
 from made_brokers import Broker, Listener
 from made_gateways import DAY, columns_of, drop, made_gateway, made_model
@@ -58,6 +59,7 @@ class Sizes:
     page_paddocks: int = 174
     starts: int = 7
     passes: int = 10
+    rain_passes: int = 120
     requests_s: float = 8.0
     dribblers: int = 300
     idle_s: float = 60.0
@@ -76,6 +78,7 @@ SMOKE = Sizes(
     page_paddocks=12,
     starts=1,
     passes=2,
+    rain_passes=4,
     requests_s=0.5,
     dribblers=6,
     idle_s=1.0,
@@ -112,6 +115,12 @@ def figure(what: str, found: str, asked: str) -> None:
     print(f"{what:<58} {found:>22}   {asked}", flush=True)
 
 
+def spent_s(pid: int) -> float:
+    """Return the processor time of a process, s."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def time_to_ready(source: Path) -> tuple[float, float]:
     """Return the wall and CPU seconds from the start until systemd is told of readiness.
 
@@ -127,8 +136,7 @@ def time_to_ready(source: Path) -> tuple[float, float]:
             channel.settimeout(PATIENCE_S)
             channel.recv(100)
             took = time.monotonic() - began
-            fields = Path(f"/proc/{run.process.pid}/stat").read_text().rpartition(")")[2].split()
-            cpu = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            cpu = spent_s(run.process.pid)
             run.stop()
         channel.close()
     return took, cpu
@@ -281,6 +289,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0, help="of idling and of abuse")
     parser.add_argument("--old", action="store_true", help="only the costs of an old store")
+    parser.add_argument("--days", action="store_true", help="only the costs of daily values")
     parser.add_argument("--interruptions", type=int, default=200)
     parser.add_argument("--smoke", action="store_true", help="tiny sizes; figures mean nothing")
     options = parser.parse_args()
@@ -288,9 +297,14 @@ def main() -> None:
     if options.smoke:
         sizes = SMOKE
     print(f"{os.cpu_count()} processors, load before the start {os.getloadavg()[0]:.1f}")
-    with tempfile.TemporaryDirectory() as place:
-        old_store(Path(place), sizes.paddocks, 100 if options.smoke else 1)
+    if not options.days:
+        with tempfile.TemporaryDirectory() as place:
+            old_store(Path(place), sizes.paddocks, 100 if options.smoke else 1)
     if options.old:
+        return
+    with a_broker() as (folder, broker):
+        rained(folder, broker, sizes)
+    if options.days:
         return
     with a_broker() as (folder, broker):
         measured(folder, broker, sizes)
@@ -377,6 +391,41 @@ def measured(folder: Path, broker: Broker, sizes: Sizes) -> None:
         size = len(page) / 1000
         figure(f"page of {sizes.page_paddocks} paddocks, gzip", f"{size:.1f} kB", "<= 40 kB")
         watched.stop()
+
+
+def rained(folder: Path, broker: Broker, sizes: Sizes) -> None:
+    """Print the costs of a rain file: two years of passes and rain, then one day revised."""
+    model = made_model(folder / "m", steps=8, hidden=32)
+    limits = "wilting_point = 0.1\nfield_capacity = 0.4\nroot_depth_mm = 500\n"
+    text = f"{broker.toml}[serve]\nport = 0\n[daily]\n{limits}refill_percent = 50\n"
+    gateway = made_gateway(folder / "days", text, paddocks=sizes.paddocks, model=model)
+    days = range(0, 6 * sizes.rain_passes, 6)
+    dates = [str(np.datetime64("2024-01-01") + day) for day in range(days[-1] + 1)]
+    for day in days:
+        drop(gateway, columns_of(day, paddocks=sizes.paddocks), f"{day:04}.csv")
+    rain = [float(6 * (at % 5 == 0)) for at in range(len(dates))]
+    drop(gateway, {"date": dates, "rain_mm": rain}, "rain.csv")
+    listener = Listener(broker)
+    with Running("watch", gateway.source) as watched:
+        pid = watched.process.pid
+        first = watched.until("days_updated")
+        figure(f"the first {first['values']:,} daily values", f"{first['seconds']:.1f} s", "")
+        listener.until(lambda seen: len(seen.of("/daily")) >= sizes.paddocks)
+        figure("  peak memory", f"{memory_mb(pid, 'VmHWM'):.0f} MB", "<= 400 MB (the unit)")
+        took, spent = [], []
+        for at in range(sizes.passes):
+            before, cpu = len(listener.of("/daily")), spent_s(pid)
+            drop(gateway, {"date": dates[-2:], "rain_mm": [1.0 + at, 3.0 + at]}, f"late{at}.csv")
+            began = time.monotonic()
+            listener.until(lambda seen, n=before: len(seen.of("/daily")) >= n + sizes.paddocks)
+            took.append(time.monotonic() - began)
+            time.sleep(sizes.settle_s / 8)
+            spent.append(spent_s(pid) - cpu)
+        figure(f"rain closed -> today's values published, median of {sizes.passes}",
+               f"{statistics.median(took):.2f} s", "<= 1 s")  # fmt: skip
+        figure("  processor time of the gateway", f"{statistics.median(spent):.2f} s", "<= 1 s")
+        watched.stop()
+    listener.close()
 
 
 def processor_s(work: Callable[[], Any]) -> float:

@@ -88,12 +88,18 @@ class Farmos:
     """``[farmos]``: data streams of a farmOS server.
 
     url: with ``{stream}``.  streams: paddock -> stream.  keys: paddock -> private key.
+    daily_streams, daily_keys: the same of daily values, whose streams are named ``daily_name``.
     """
 
     url: Text
     name: Text = "soil moisture"
     streams: Mapping[str, Text] = field(default_factory=dict)
     keys: Annotated[Mapping[str, str], Secret(_read_keys)] = field(default_factory=dict, repr=False)
+    daily_name: Text = "daily soil moisture"
+    daily_streams: Mapping[str, Text] = field(default_factory=dict)
+    daily_keys: Annotated[Mapping[str, str], Secret(_read_keys)] = field(
+        default_factory=dict, repr=False
+    )
 
     def __post_init__(self) -> None:
         host = re.match(r"(https?)://([^/:]+)", self.url)
@@ -101,9 +107,11 @@ class Farmos:
             raise ValueError(f"url is {self.url}, expected a URL with {{stream}} in it")
         if host[1] == "http" and not is_loopback(host[2]):
             raise ValueError("url: the key of a data stream would be sent unencrypted; use https")
-        for paddock in self.streams:
-            if not isinstance(self.keys.get(paddock), str):
-                raise ValueError(f"keys_file has no key for paddock {paddock}")
+        for kind in ("", "daily_"):
+            keys = getattr(self, f"{kind}keys")
+            for paddock in getattr(self, f"{kind}streams"):
+                if not isinstance(keys.get(paddock), str):
+                    raise ValueError(f"{kind}keys_file has no key for paddock {paddock}")
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from ..base.quantities import quantity_named
 from .store.daily_rows import DailyValue
@@ -64,6 +65,17 @@ def day_of(day: int) -> str:
     '2024-01-01'
     """
     return (_EPOCH + timedelta(days=day)).isoformat()
+
+
+def end_of_day(day: int, timezone: str | None) -> int:
+    """Return the last second of a local day, seconds since 1970.
+
+    >>> end_of_day(19723, None), end_of_day(19723, "Australia/Sydney")
+    (1704153599, 1704113999)
+    """
+    zone = UTC if timezone is None else ZoneInfo(timezone)
+    after = datetime.combine(_EPOCH + timedelta(days=day + 1), time(), zone)
+    return int(after.timestamp()) - 1
 
 
 def daily_record(value: DailyValue) -> dict[str, Any]:

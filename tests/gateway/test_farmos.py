@@ -49,6 +49,39 @@ def test_each_value_reaches_its_stream_once(gateway, streams):
         )
 
 
+def test_each_day_reaches_its_stream_once_it_has_ended(tmp_path, streams):
+    streams.keys = {"uuid-0": "key-0", "day-0": "key-d"}
+    (tmp_path / "keys.toml").write_text('p0 = "key-0"\n')
+    (tmp_path / "daily.toml").write_text('p0 = "key-d"\n')
+    gateway = made_gateway(
+        tmp_path,
+        f'[farmos]\nurl = "http://127.0.0.1:{streams.server_port}/api/data_stream/{{stream}}/data"\n'
+        'keys_file = "keys.toml"\ndaily_keys_file = "daily.toml"\n'
+        '[farmos.streams]\np0 = "uuid-0"\n[farmos.daily_streams]\np0 = "day-0"\n'
+        "[daily]\n[serve]\nport = 0\n",
+        model=made_model(tmp_path / "m"),
+    )
+
+    def rain(dates, mm):
+        drop(gateway, {"date": dates, "rain_mm": mm}, f"rain-{dates[-1]}-{mm[-1]}.csv")
+
+    drop(gateway, columns_of(12), "12.csv")
+    with Running("watch", gateway.source) as watched:  # the data end with the 13th: it is today
+        watched.until("days_updated")
+        wait_until_sent(watched, gateway)
+        rain(["2024-01-14", "2024-01-15"], [2.0, 0.0])  # today is the 15th
+        wait_for(lambda: len(streams.kept.get("day-0", [])) == 2, lambda: watched.text)
+        rain(["2024-01-14"], [30.0])  # a revision of a day that was posted
+        wait_for(lambda: len(streams.kept["day-0"]) == 3, lambda: watched.text)
+        wait_until_sent(watched, gateway)
+        watched.stop()
+    kept = streams.kept["day-0"]
+    ends = [1704067200 + day * 86400 - 1 for day in (13, 14, 14)]  # of the 13th and the 14th
+    assert [item["timestamp"] for item in kept] == ends
+    assert kept[1]["daily soil moisture"] < kept[2]["daily soil moisture"]
+    assert len(streams.kept["uuid-0"]) == 1
+
+
 def test_a_lost_answer_is_not_posted_twice(gateway, streams):
     streams.fail_after_keeping = 1
     drop(gateway, columns_of(0), "a.csv")

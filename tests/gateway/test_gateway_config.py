@@ -9,10 +9,18 @@ from pathlib import Path
 import pytest
 
 from kgsm_infer.base.errors import UsageError
-from kgsm_infer.gateway.config import Farmos, Keep, Mqtt, Serve, read_gateway
+from kgsm_infer.gateway.config import (
+    DailySettings,
+    Farmos,
+    Keep,
+    Mqtt,
+    Serve,
+    WeatherSource,
+    read_gateway,
+)
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "farm" / "gateway.toml"
-SECRETS = ("token_file", "password_file", "keys_file")
+SECRETS = ("token_file", "password_file", "keys_file", "daily_keys_file")
 
 
 def read(folder, text):
@@ -98,12 +106,15 @@ def test_the_commented_example_holds_every_key(tmp_path):
         ("token", "0123456789abcdef"),
         ("mqtt-password", "x"),
         ("farmos-keys.toml", 's01 = "key"'),
+        ("farmos-daily-keys.toml", 's01 = "key"'),
     ):
         (tmp_path / name).write_text(content)
     (tmp_path / "gateway.toml").write_text(text)
     raw = tomllib.loads(text)
     found = read_gateway(tmp_path / "gateway.toml")
-    for section, kind in (("keep", Keep), ("serve", Serve), ("mqtt", Mqtt), ("farmos", Farmos)):
+    kinds = {"keep": Keep, "serve": Serve, "mqtt": Mqtt, "farmos": Farmos,
+             "weather": WeatherSource, "daily": DailySettings}  # fmt: skip
+    for section, kind in kinds.items():
         names = {name.removesuffix("_file") if name in SECRETS else name for name in raw[section]}
         assert names == {item.name for item in dataclasses.fields(kind)}
     assert found.keep == Keep()

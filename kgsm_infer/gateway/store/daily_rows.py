@@ -5,6 +5,7 @@
     outlook       the days after today, replaced at each update
     daily_now     numbers of today that later days do not keep: days until the threshold
     daily_state   today at the last update, and the earliest day that changed since
+    daily_outbox  days that ended and are not posted yet
     alert         paddocks below their threshold, and those crossings that were not published yet
 
 Days are days since 1970, local days of the farm. The place '' is the whole farm.
@@ -69,7 +70,7 @@ class DailyValue:
 
 
 class DaysLeft(NamedTuple):
-    """What holds for today only. days_left: until the threshold, None if beyond the horizon."""
+    """The numbers of today only. days_left: until the threshold, None if beyond the horizon."""
 
     paddock: str
     days_left: float | None
@@ -255,7 +256,43 @@ def days_left(store: Store) -> Mapping[str, float | None]:
 def drop_old_days(store: Store, daily_before: int, rain_before: int) -> int:
     """Delete daily values and rain from before days, inside a transaction; returns how many."""
     store.db.execute("DELETE FROM rain WHERE day < ?", (rain_before,))
+    store.db.execute("DELETE FROM daily_outbox WHERE day < ?", (daily_before,))
     return store.db.execute("DELETE FROM daily WHERE day < ?", (daily_before,)).rowcount
+
+
+# -- days to post ------------------------------------------------------------------------------
+
+
+def queue_ended(store: Store, paddocks: Iterable[str], since: int, until: int) -> None:
+    """Queue the newest revision of days from ``since`` to ``until``, inside a transaction."""
+    store.db.execute(
+        "INSERT INTO daily_outbox (paddock, day, revision) SELECT paddock, day, max(revision) "
+        "FROM daily WHERE paddock IN (SELECT value FROM json_each(?)) AND day BETWEEN ? AND ? "
+        "GROUP BY paddock, day ORDER BY day, paddock",
+        (json.dumps(sorted(paddocks)), since, until),
+    )
+
+
+def unposted(store: Store, limit: int, after: int = 0) -> list[tuple[int, int, DailyValue]]:
+    """Return (id, times tried, value) of queued days, oldest first, of ids beyond ``after``."""
+    columns = ", ".join(f"daily.{name}" for name in _COLUMNS)
+    query = (
+        f"SELECT id, tried, {columns} FROM daily_outbox JOIN daily USING (paddock, day, revision) "
+        "WHERE id > ? ORDER BY id LIMIT ?"
+    )
+    return [(row[0], row[1], DailyValue(*row[2:])) for row in _rows(store, query, after, limit)]
+
+
+def mark_day_tried(store: Store, entry: int) -> None:
+    """Note that a queued day is about to be posted."""
+    with store.transaction():
+        store.db.execute("UPDATE daily_outbox SET tried = tried + 1 WHERE id = ?", (entry,))
+
+
+def mark_day_posted(store: Store, entry: int) -> None:
+    """Remove a day from the queue."""
+    with store.transaction():
+        store.db.execute("DELETE FROM daily_outbox WHERE id = ?", (entry,))
 
 
 # -- thresholds --------------------------------------------------------------------------------

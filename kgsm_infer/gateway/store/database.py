@@ -482,7 +482,11 @@ class Store:
         return [(row[0], row[1], Value(*row[2:])) for row in rows]
 
     def unsent_counts(self) -> dict[str, int]:
-        return dict(self._all("SELECT sink, count(*) FROM outbox GROUP BY sink"))
+        query = (
+            "SELECT sink, sum(n) FROM (SELECT sink, count(*) AS n FROM outbox GROUP BY sink "
+            "UNION ALL SELECT 'farmos', count(*) FROM daily_outbox) WHERE n GROUP BY sink"
+        )
+        return dict(self._all(query))
 
     def mark_tried(self, ids: Iterable[int]) -> None:
         with self.transaction():

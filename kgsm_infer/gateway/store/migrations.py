@@ -92,4 +92,10 @@ MIGRATIONS = (
         paddock TEXT PRIMARY KEY, day INTEGER NOT NULL, value REAL NOT NULL,
         threshold REAL NOT NULL, unsent INTEGER NOT NULL) WITHOUT ROWID
     """,
+    # 9: days that are posted once they have ended
+    """
+    CREATE TABLE daily_outbox (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, paddock TEXT NOT NULL, day INTEGER NOT NULL,
+        revision INTEGER NOT NULL, tried INTEGER NOT NULL DEFAULT 0)
+    """,
 )

@@ -55,11 +55,14 @@ from ..store.daily_rows import (
     put_outlook,
     put_progress,
     put_rain,
+    queue_ended,
     rain_since,
 )
 from ..store.database import Store
 
 DAY_S = 86400
+#: Days before today whose revisions are posted to farmOS, which keeps every post.
+POSTED_DAYS = 14
 #: Days of rain that are kept before the window.
 DAYS_BEFORE_WINDOW = 366
 #: Values closer than this are equal, m3 m-3 or of the index; farm units follow from the value.
@@ -340,11 +343,15 @@ class DailyUpdater:
             if made is None:
                 put_outlook(store, (), ())
             else:
+                ended = today - 1 if done.today is None else done.today
                 for first, last in _blocks(since, today, len(made.values.paddocks)):
                     fresh = self._put_changed(store, self._rows(made, first, last, quantity))
+                    self._queue_revised(store, fresh, ended)
                     count += len(fresh)
                     revisions += sum(one.revision > 1 for one in fresh)
                     beat()
+                if self.gateway.farmos is not None:
+                    queue_ended(store, self.gateway.farmos.daily_streams, ended, today - 1)
                 crossed = self._cross(store, self._rows(made, today, today, quantity), known)
                 names = made.values.paddocks
                 now = [DaysLeft(*pair) for pair in zip(names, self._days_left(made), strict=True)]
@@ -367,6 +374,15 @@ class DailyUpdater:
                 fresh.append(replace(one, revision=1 if last is None else last.revision + 1))
         put_daily(store, fresh)
         return fresh
+
+    def _queue_revised(self, store: Store, fresh: Sequence[DailyValue], ended: int) -> None:
+        """Queue revisions of recent days that were posted before. ended: first day not posted."""
+        farmos = self.gateway.farmos
+        if farmos is not None:
+            names = farmos.daily_streams
+            for one in fresh:
+                if ended - POSTED_DAYS <= one.day < ended and one.paddock in names:
+                    queue_ended(store, [one.paddock], one.day, one.day)
 
     def _cross(self, store: Store, now: Sequence[DailyValue], known: Container[str]) -> int:
         """Note which paddocks went below their threshold or came back; returns how many crossed.
