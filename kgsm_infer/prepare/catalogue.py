@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,13 @@ import numpy as np
 from ..base.errors import DataError, MissingError, UsageError
 from ..base.extras import optional
 from ..base.network import open_session, retry
+from ..tables.text_column import shown
 
 #: Seconds to wait for an answer.
 TIMEOUT_S = 60.0
+
+#: What a value of another type or form raises, wherever it is used.
+MALFORMED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
 
 Box = tuple[float, float, float, float]
 
@@ -41,11 +45,13 @@ class Search:
 
 @dataclass(frozen=True)
 class Found:
-    """items: pystac items in order of time. looked_at: items read or returned. how: in words."""
+    """items: pystac items in order of time. looked_at: items read or returned. how: in words.
+    left_out: id of each item whose metadata cannot be read, and why."""
 
     items: tuple[Any, ...]
     looked_at: int
     how: str
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def day(text: str, option: str) -> np.datetime64:
@@ -71,20 +77,25 @@ def find(source: str | Path, search: Search) -> Found:
             source = source / "catalog.json"
         if not source.is_file():
             raise DataError(f"{source}: no such file; name a STAC catalogue (catalog.json) or API")
+    left_out: dict[str, str] = {}
     with told(source):
         client = pystac_client.Client.open(str(source), stac_io=stac_io())
         searchable = remote and bool(client.get_links("search"))
-        items = _asked(client, search) if searchable else _read(client, search)
-    found, looked_at = items
+        if searchable:
+            found, looked_at = _asked(client, search, left_out)
+        else:
+            found, looked_at = _read(client, search, left_out)
     if not found:
         what = f"{looked_at} items, none" if looked_at else "no item"
+        named = [f"; {shown(name)} {why}" for name, why in left_out.items()]
         raise DataError(
             f"{source}: holds {what} over {_words(search.box)} from {search.start} to {search.end}"
             + (f" in {', '.join(search.collections)}" if search.collections else "")
+            + "".join(named[:1])
         )
-    found.sort(key=lambda item: (time_of(item), item.id))
+    found.sort(key=lambda item: (time_of(item), str(item.id)))
     way = "asked its search" if searchable else "read item by item"
-    return Found(tuple(found), looked_at, way)
+    return Found(tuple(found), looked_at, way, left_out)
 
 
 def time_of(item: Any) -> np.datetime64:
@@ -121,10 +132,11 @@ def flat_box(box: Sequence[float]) -> Box:
     """West, south, east, north of a box in two or three dimensions.
 
     >>> flat_box([1, 2, 0, 3, 4, 90])
-    (1, 2, 3, 4)
+    (1.0, 2.0, 3.0, 4.0)
     """
     half = len(box) // 2
-    return box[0], box[1], box[half], box[half + 1]
+    west, south, east, north = box[0], box[1], box[half], box[half + 1]
+    return float(west), float(south), float(east), float(north)
 
 
 def stac_io() -> Any:
@@ -169,18 +181,18 @@ def told(source: object) -> Iterator[None]:
         raise DataError(f"{source}: not a STAC catalogue ({_why(error)})") from None
 
 
-def _asked(client: Any, search: Search) -> tuple[list[Any], int]:
+def _asked(client: Any, search: Search, left_out: dict[str, str]) -> tuple[list[Any], int]:
     found = client.search(
         bbox=search.box,
         datetime=f"{search.start}T00:00:00Z/{search.end}T23:59:59Z",
         collections=list(search.collections) or None,
         max_items=None,
     )
-    items = [item for item in found.items() if _fits(item, search)]
+    items = [item for item in found.items() if _fits(item, search, left_out)]
     return items, len(items)
 
 
-def _read(client: Any, search: Search) -> tuple[list[Any], int]:
+def _read(client: Any, search: Search, left_out: dict[str, str]) -> tuple[list[Any], int]:
     known = {child.id for child in client.get_children()}
     unknown = sorted(set(search.collections) - known)
     if unknown and known:
@@ -191,13 +203,31 @@ def _read(client: Any, search: Search) -> tuple[list[Any], int]:
     items, looked_at = [], 0
     for item in client.get_items(recursive=True):
         looked_at += 1
-        if _fits(item, search):
+        if _fits(item, search, left_out):
             items.append(item)
     return items, looked_at
 
 
-def _fits(item: Any, search: Search) -> bool:
-    """Return true for an item over the place, within the days and in a requested collection."""
+def unreadable(error: Exception) -> str:
+    """Say that the metadata of an item have another form than STAC's."""
+    return f"its metadata cannot be read ({type(error).__name__}: {shown(error, 100)})"
+
+
+def _fits(item: Any, search: Search, left_out: dict[str, str]) -> bool:
+    """Return True for an item over the place, within the days and in a requested collection.
+
+    left_out: gains the items whose metadata cannot be read.
+    """
+    try:
+        return _matches(item, search)
+    except MALFORMED as error:
+        left_out[str(item.id)] = unreadable(error)
+    except DataError as error:  # it has no time
+        left_out[str(item.id)] = str(error)
+    return False
+
+
+def _matches(item: Any, search: Search) -> bool:
     if search.collections and item.collection_id not in search.collections:
         return False
     if item.bbox is None:
@@ -236,4 +266,4 @@ def _why(error: BaseException) -> str:
     """Return the shortest informative line of an error."""
     text = " ".join(str(getattr(error, "reason", None) or error).split())
     text = re.sub(r"<[\w.]+ object at 0x\w+>:? ?", "", text)
-    return text[:160] or type(error).__name__
+    return shown(text, 160) or type(error).__name__

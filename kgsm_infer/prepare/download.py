@@ -50,11 +50,13 @@ class Local:
 
 
 def asset_of(item: Any, name: str) -> Asset:
-    """Return an asset of a pystac item."""
+    """Return an asset of a pystac item; ValueError or TypeError where it is malformed."""
     asset = item.assets[name]
     href = asset.get_absolute_href() or asset.href
-    size = asset.extra_fields.get("file:size")
-    return Asset(href, asset.extra_fields.get("file:checksum"), None if size is None else int(size))
+    size, checksum = (asset.extra_fields.get(f"file:{key}") for key in ("size", "checksum"))
+    if checksum is not None and not isinstance(checksum, str):
+        raise ValueError(f"file:checksum {checksum!r} is not a string")
+    return Asset(str(href), checksum, None if size is None else int(size))
 
 
 def at_hand(

@@ -7,7 +7,7 @@ not state its relative orbit is left out with the reason.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,9 @@ import numpy as np
 
 from ..base.errors import UsageError
 from ..tables.passes import in_one_pass
-from .catalogue import time_of
+from ..tables.text_column import shown
+from .catalogue import MALFORMED, time_of, unreadable
+from .download import asset_of
 from .manifests import FORMS
 
 #: Collections whose numbers are known: Planetary Computer, Digital Earth Africa, OPERA.
@@ -75,10 +77,15 @@ def sort_items(
         raise UsageError(f"--radar {radar!r} is not one of {', '.join(FORMS)}")
     left_out: dict[str, str] = {}
     groups: dict[tuple[str, ...], list[tuple[Any, dict[str, str], str]]] = {}
-    for item in sorted(items, key=lambda item: (time_of(item), item.id)):
-        found = _radar(item, radar) if _is_radar(item) else _optical(item, boa_offset)
+    for item in sorted(items, key=lambda item: (time_of(item), str(item.id))):
+        try:
+            found = _radar(item, radar) if _is_radar(item) else _optical(item, boa_offset)
+            if not isinstance(found, str):
+                _check_assets(item, found[1].values())
+        except MALFORMED as error:
+            found = unreadable(error)
         if isinstance(found, str):
-            left_out[item.id] = found
+            left_out[str(item.id)] = found
             continue
         key, bands, form = found
         run = groups.get(key)
@@ -122,6 +129,13 @@ def nodata_of(item: Any, band: str) -> float | None:
     return None if stated is None else float(stated)
 
 
+def _check_assets(item: Any, bands: Iterable[str]) -> None:
+    """Read what the catalogue states of the files behind bands; MALFORMED where it cannot be."""
+    for band in bands:
+        asset_of(item, asset_name(item, band))
+        nodata_of(item, band)
+
+
 def _is_radar(item: Any) -> bool:
     constellation = str(item.properties.get("constellation", item.properties.get("platform", "")))
     return (
@@ -148,6 +162,8 @@ def _radar(item: Any, radar: str | None) -> tuple[tuple[str, ...], dict[str, str
     orbit, state = item.properties.get("sat:relative_orbit"), item.properties.get("sat:orbit_state")
     if orbit is None or state not in ("ascending", "descending"):
         return "does not say its relative orbit and direction (sat:relative_orbit, sat:orbit_state)"
+    if isinstance(orbit, bool) or not (1 <= float(orbit) <= 175 and float(orbit).is_integer()):
+        return f"its sat:relative_orbit {shown(orbit)} is not a whole number from 1 to 175"
     mission = re.search(r"(?i)s(?:entinel-)?1([a-d])", item.properties.get("platform", item.id))
     name = f"S1{mission[1].upper()}" if mission else "S1A"
     return ("radar", name, f"{int(orbit):03d}{state[0].upper()}", form), given, form

@@ -109,7 +109,7 @@ def prepare_stack(
     """
     folder = Path(folder)
     wanted = sort_items(found.items, radar, boa_offset)
-    report = Report(str(source), found.looked_at, left_out=dict(wanted.left_out))
+    report = Report(str(source), found.looked_at, left_out={**found.left_out, **wanted.left_out})
     chosen = [one for one in wanted.acquisitions if not (vegetation_only and one.kind == "radar")]
     passes = [one for one in chosen if one.kind == "radar"]
     if not passes and not vegetation_only:
@@ -164,7 +164,8 @@ def planned(found: Found, radar: str | None, boa_offset: float | None = None) ->
         size = f", {sum(known) / 1e6:.0f} MB of files" if known else ""
         layers = ", ".join(dict.fromkeys(name for bands in one.bands for name in bands))
         lines.append(f"{one.stem}: {len(one.items)} items, {layers}{size}")
-    return [*lines, *(f"left out {name}: {why}" for name, why in wanted.left_out.items())]
+    left_out = {**found.left_out, **wanted.left_out}
+    return [*lines, *(f"left out {name}: {why}" for name, why in left_out.items())]
 
 
 def report_lines(report: Report, folder: Path) -> list[str]:

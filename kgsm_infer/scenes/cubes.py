@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError, MissingError, is_out_of_memory
 from ..base.extras import optional
+from ..tables.text_column import shown
 from .gdal import read_failure, reason_of
 from .grid import Grid, Window, crs_of
 from .orbits import read_orbits
@@ -91,8 +92,7 @@ class Cube:
 
     def scaling(self, band: int) -> tuple[float, float]:
         """scale_factor and add_offset."""
-        attributes = self.array.attrs
-        return float(attributes.get("scale_factor", 1.0)), float(attributes.get("add_offset", 0.0))
+        return _scaling(self.array.attrs, self.path)
 
     def stored(self, band: int, window: Window, rule: Validity) -> Plane:
         """Read (height, width) float64 as stored, NaN where missing.
@@ -205,24 +205,30 @@ def open_cube(
         raise DataError(f"{path}: cannot be opened ({reason_of(error)})") from None
     try:
         return replace(_cube(dataset, path, variable, crs), tiles=tiles or TileStore())
-    except BaseException:
+    except DataError:
         dataset.close()
         raise
+    except Exception as error:  # noqa: BLE001  damaged coordinates raise anything
+        dataset.close()
+        raise DataError(f"{path}: cannot be opened ({reason_of(error)})") from None
 
 
 def _cube(dataset: Any, path: str, variable: str, crs: str | None) -> Cube:
     array = _variable(dataset, path, variable)
+    _check_attributes(array, path)
     axes = {axis: _dimension(dataset, array, axis) for axis in _AXES}
     for axis in ("x", "y"):
         if axes[axis] is None:
             raise DataError(
-                f"{path}: none of its dimensions {', '.join(map(str, array.dims))} is a {axis} "
-                "axis (a coordinate with units and standard_name says it)"
+                f"{path}: none of its dimensions {shown(', '.join(map(str, array.dims)))} is a "
+                f"{axis} axis (a coordinate with units and standard_name says it)"
             )
     others = [dim for dim in array.dims if dim not in axes.values()]
     long = [f"{dim} ({array.sizes[dim]})" for dim in others if array.sizes[dim] > 1]
     if long:
-        raise DataError(f"{path}: has a further dimension, {', '.join(long)}; take one of it")
+        raise DataError(
+            f"{path}: has a further dimension, {shown(', '.join(long))}; take one of it"
+        )
     array = array.squeeze(others, drop=True) if others else array
     order = [axes["time"]] if axes["time"] is not None else []
     array = array.transpose(*order, axes["y"], axes["x"])
@@ -244,13 +250,45 @@ def _cube(dataset: Any, path: str, variable: str, crs: str | None) -> Cube:
     return Cube(path, dataset, array, grid, times, no_times=why, orbits=orbits)
 
 
+def _scaling(attributes: Mapping[str, Any], path: str) -> tuple[float, float]:
+    """Return scale_factor and add_offset. DataError where one is not a finite number."""
+    scale, offset = (
+        _number(attributes, key, default, path)
+        for key, default in (("scale_factor", 1.0), ("add_offset", 0.0))
+    )
+    if scale == 0:
+        raise DataError(f"{path}: scale_factor is 0, so its numbers are lost")
+    return scale, offset
+
+
+def _number(attributes: Mapping[str, Any], key: str, default: float, path: str) -> float:
+    found = np.ravel(attributes.get(key, default))
+    if len(found) != 1 or found.dtype.kind not in "iuf" or not np.isfinite(found[0]):
+        raise DataError(f"{path}: {key} is {shown(attributes[key])!r}; expected a finite number")
+    return float(found[0])
+
+
+def _check_attributes(array: Any, path: str) -> None:
+    """Raise DataError where a valid range or the scaling is not made of numbers."""
+    _scaling(array.attrs, path)
+    for key, count in (("valid_range", 2), ("valid_min", 1), ("valid_max", 1)):
+        if key not in array.attrs:
+            continue
+        found = np.ravel(array.attrs[key])
+        if found.dtype.kind not in "iuf" or len(found) != count:
+            raise DataError(
+                f"{path}: {key} is {shown(array.attrs[key])!r}; expected {count} numbers"
+            )
+
+
 def _variable(dataset: Any, path: str, variable: str) -> Any:
     usable = [str(name) for name, item in dataset.data_vars.items() if item.ndim >= 2]
     if not variable and len(usable) == 1:
         variable = usable[0]
     if variable not in dataset.variables:
         what = f"no variable {variable!r}" if variable else "several variables"
-        raise DataError(f"{path}: {what}; name one, variable = …: {', '.join(usable) or 'none'}")
+        names = shown(", ".join(usable), 200) or "none"
+        raise DataError(f"{path}: {what}; name one, variable = …: {names}")
     return dataset[variable]
 
 
@@ -275,8 +313,8 @@ def _positions(dataset: Any, array: Any, dim: Any, path: str) -> NDArray[np.floa
         raise DataError(f"{path}: has no coordinates along {dim}, so its position is unknown")
     positions = np.asarray(dataset[dim].values, np.float64)
     attributes = dataset[dim].attrs
-    positions = positions * float(attributes.get("scale_factor", 1.0))
-    return np.asarray(positions + float(attributes.get("add_offset", 0.0)))
+    scale, offset = _scaling(attributes, path)
+    return np.asarray(positions * scale + offset)
 
 
 def _forward(positions: NDArray[np.float64]) -> slice:

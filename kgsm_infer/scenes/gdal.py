@@ -17,6 +17,7 @@ import numpy as np
 
 from ..base.errors import DataError, KgsmError, MissingError, UsageError, is_out_of_memory
 from ..base.extras import optional
+from ..tables.text_column import shown
 
 #: Drivers that read nothing but the file they are given.
 DRIVERS = (
@@ -125,4 +126,4 @@ def reason_of(error: BaseException) -> str:
     reason = str(error)
     if (not reason or "previous exception" in reason) and error.__cause__:
         reason = str(error.__cause__)
-    return " ".join(reason.split())[:200] or type(error).__name__
+    return shown(reason, 200) or type(error).__name__

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..base.errors import DataError
 from ..tables.keys import canonical_orbit
 from ..tables.parsing import MISSING
+from ..tables.text_column import shown
 
 #: Absolute orbit of which a mission's relative orbits count from 1, and the day until which they
 #: do; '' without an end. Later missions and periods are not computed.
@@ -101,10 +102,8 @@ def read_orbits(variables: Any, time: Any, count: int, source: str) -> tuple[str
 def _texts(variable: Any, name: str, time: Any, count: int, source: str) -> list[str]:
     """Return one text for each time; "" where missing."""
     if tuple(variable.dims) not in ((), (time,)):
-        raise DataError(
-            f"{source}: {name} has dimensions {', '.join(map(str, variable.dims))}; give one orbit "
-            "for each time"
-        )
+        dims = shown(", ".join(map(str, variable.dims)))
+        raise DataError(f"{source}: {name} has dimensions {dims}; give one orbit for each time")
     cells = np.broadcast_to(np.asarray(variable.values), (count,)).tolist()
     texts = [
         cell.decode(errors="replace") if isinstance(cell, bytes) else str(cell) for cell in cells

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from kgsm_infer.base.errors import DataError, UsageError, raise_if_machine
 from kgsm_infer.tables.columns import RULES
+from kgsm_infer.tables.dates import YEARS
 
 from .columns import Columns, Seconds, Sourced
 from .ismn_archive import network_and_station, opened, quiet, reason_of
@@ -324,8 +325,9 @@ def _good(
     with quiet():
         frame = sensor.read_data()
     flag = frame[f"{sensor.variable}_flag"].to_numpy().astype(np.str_)
-    if frame[sensor.variable].dtype == bool:  # pandas reads "true" as 1
-        raise ValueError("its readings are true or false, not numbers")
+    kinds = {type(item) for item in frame[sensor.variable]}
+    if kinds & {bool, np.bool_}:  # pandas reads "true" as a truth value
+        raise ValueError("some of its readings are true or false, not numbers")
     value = frame[sensor.variable].to_numpy(np.float64)
     time = frame.index.to_numpy().astype("datetime64[s]")
     good = np.isin(flag, surface.flags) & np.isfinite(value)
@@ -339,7 +341,14 @@ def _good(
             f"{_file(sensor)}: {int(outside.sum())} readings left out, the first {time[at]}Z: "
             f"{value[at]:g} is not {rule.what}"
         )
-    usable = good & ~outside
+    low, high = (np.datetime64(str(year), "Y") for year in (YEARS[0], YEARS[1] + 1))
+    dated = ~np.isnat(time) & (time >= low) & (time < high)
+    if not dated.all():
+        notes.append(
+            f"{_file(sensor)}: {int((~dated).sum())} readings left out, without a date from "
+            f"{YEARS[0]} to {YEARS[1]}"
+        )
+    usable = good & ~outside & dated
     return Readings(time[usable], value[usable]), notes
 
 

@@ -161,3 +161,58 @@ def test_an_item_with_an_offset_from_utc_is_of_its_utc_day(tmp_path) -> None:
     assert time_of(item) == np.datetime64("2024-03-03T20:00:00")
     item.datetime = datetime(2024, 3, 4, 6, tzinfo=UTC)
     assert time_of(item) == np.datetime64("2024-03-04T06:00:00")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("sat:relative_orbit", "x", "cannot be read"),
+        ("sat:relative_orbit", float("inf"), "not a whole number from 1 to 175"),
+        ("sat:relative_orbit", 22.5, "not a whole number from 1 to 175"),
+        ("sat:relative_orbit", True, "not a whole number from 1 to 175"),
+        ("sat:relative_orbit", 0, "not a whole number from 1 to 175"),
+        ("platform", ["sentinel-1a"], "cannot be read"),
+        ("file:size", "large", "cannot be read"),
+        ("file:checksum", 7, "cannot be read"),
+    ],
+)
+def test_malformed_metadata_cost_their_item_alone(tmp_path, key, value, why) -> None:
+    bad, good = radar(tmp_path, "bad", power=0.5), radar(tmp_path, "good")
+    if key.startswith("file:"):
+        bad.assets["vh"].extra_fields[key] = value
+    else:
+        bad.properties[key] = value
+    report = prepared(tmp_path, bad, good)
+    assert why in report.left_out["bad"] and len(report.done) == 1
+    np.testing.assert_allclose(read(tmp_path, "*_vh_gamma0.tif"), 0.01)
+
+
+@pytest.mark.parametrize("damage", ["short box", "text box", "collection"])
+def test_malformed_items_of_a_catalogue_are_named(tmp_path, damage) -> None:
+    import json
+
+    from kgsm_infer.base.errors import DataError
+    from kgsm_infer.prepare.catalogue import Search, find
+
+    catalogue = pystac.Catalog("home", "made")
+    for one in (radar(tmp_path, "bad"), radar(tmp_path, "good")):
+        one.collection_id = None
+        catalogue.add_item(one)
+    catalogue.normalize_hrefs(str(tmp_path / "c"))
+    catalogue.save(pystac.CatalogType.SELF_CONTAINED)
+    path = tmp_path / "c" / "bad" / "bad.json"
+    content = json.loads(path.read_text())
+    changes = {
+        "short box": {"bbox": [15.0]},
+        "text box": {"bbox": ["w", "s", "e", "n"]},
+        "collection": {"collection": ["sentinel-1-rtc"]},
+    }
+    path.write_text(json.dumps({**content, **changes[damage]}))
+    search = Search((15.0, 45.14, 15.01, 45.16), *np.asarray(["2024-03-01", "2024-03-31"], "M8[D]"))
+    found = find(tmp_path / "c" / "catalog.json", search)
+    left_out = {**found.left_out, **sort_items(found.items, "gamma0").left_out}
+    assert "bad" in left_out and "good" not in left_out
+    (tmp_path / "c" / "good" / "good.json").write_text(path.read_text())
+    if damage != "collection":
+        with pytest.raises(DataError, match=r"2 items, none over .*; bad "):
+            find(tmp_path / "c" / "catalog.json", search)

@@ -220,3 +220,33 @@ def test_dates_written_as_yyyymmdd_or_iso_text_are_read(tmp_path: Path, values: 
     stack = opened(tmp_path, "c.nc")
     days = [str(item.date)[:10] for item in stack.layers["vh_db"].slices]
     assert days == ["2022-06-01", "2022-06-13", "2022-06-25"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "cause"),
+    [
+        ({"scale_factor": "0.01"}, "scale_factor is '0.01'; expected a finite number"),
+        ({"scale_factor": [0.01, 0.02]}, "expected a finite number"),
+        ({"add_offset": float("nan")}, "add_offset is 'nan'; expected a finite number"),
+        ({"scale_factor": 0.0}, "scale_factor is 0"),
+        ({"valid_range": "-60 0"}, "valid_range is '-60 0'; expected 2 numbers"),
+        ({"valid_min": "low"}, "valid_min is 'low'; expected 1 numbers"),
+    ],
+)
+def test_attributes_that_are_no_numbers_are_named(
+    tmp_path: Path, attributes: dict[str, Any], cause: str
+) -> None:
+    cube(**attributes).to_netcdf(tmp_path / "c.nc")
+    with pytest.raises(DataError) as refusal:
+        read(opened(tmp_path, "c.nc"))
+    assert cause in str(refusal.value) and str(refusal.value).isprintable()
+
+
+def test_damaged_coordinates_and_names_are_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("zarr", reason="Zarr needs kgsm[cluster]")
+    cube().assign_coords(orbit=("time", [22, 22, 22])).to_zarr(tmp_path / "c.zarr", zarr_format=2)
+    stored = tmp_path / "c.zarr" / "orbit" / "0"
+    stored.write_bytes(stored.read_bytes()[:5])
+    with pytest.raises(DataError) as refusal:
+        opened(tmp_path, "c.zarr")
+    assert "cannot be opened" in str(refusal.value) and str(refusal.value).isprintable()

@@ -164,3 +164,13 @@ def test_an_archive_of_impossible_readings_names_the_cause(tmp_path):
     series(tmp_path / "a", ["2015/12/01 05:00 21.0"])
     with pytest.raises(DataError, match="21 is not a soil moisture"):
         read_ismn([tmp_path / "a"])
+
+
+@pytest.mark.parametrize("when", ["0000/12/02 06:00", '"" 06:00', "2315/12/02 06:00"])
+def test_a_reading_without_a_possible_date_is_left_out(tmp_path, when):
+    root = tmp_path / "archive"
+    series(root, ["2015/12/01 06:00 0.21", f"{when} 0.4", "2015/12/01 18:00 0.21"])
+    table = read_ismn([root])
+    assert table.columns["date"].tolist() == ["2015-12-01"]
+    np.testing.assert_allclose(table.columns["sm"], [0.21])
+    assert any("without a date from 1900 to 2100" in note for note in table.notes)
