@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.errors import DataError, MissingError, is_out_of_memory
+from ..base.errors import DataError, KgsmError, MissingError, is_out_of_memory
 from ..base.extras import optional
 from ..tables.text_column import shown
 from .gdal import read_failure, reason_of
@@ -200,9 +200,7 @@ def open_cube(
             cache=False,
         )
     except Exception as error:  # noqa: BLE001  the libraries underneath share no base
-        if is_out_of_memory(error):
-            raise MissingError(f"{path}: not enough memory to open it") from None
-        raise DataError(f"{path}: cannot be opened ({reason_of(error)})") from None
+        raise _not_opened(path, error) from None
     try:
         return replace(_cube(dataset, path, variable, crs), tiles=tiles or TileStore())
     except DataError:
@@ -210,7 +208,13 @@ def open_cube(
         raise
     except Exception as error:  # noqa: BLE001  damaged coordinates raise anything
         dataset.close()
-        raise DataError(f"{path}: cannot be opened ({reason_of(error)})") from None
+        raise _not_opened(path, error) from None
+
+
+def _not_opened(path: str, error: Exception) -> KgsmError:
+    if is_out_of_memory(error):
+        return MissingError(f"{path}: not enough memory to open it")
+    return DataError(f"{path}: cannot be opened ({reason_of(error)})")
 
 
 def _cube(dataset: Any, path: str, variable: str, crs: str | None) -> Cube:

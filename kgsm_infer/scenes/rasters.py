@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
@@ -200,7 +201,13 @@ def _grid_of(dataset: Any, path: str, crs: str | None) -> Grid:
             f"{path}: has no CRS, so its position is unknown; is it a product that was "
             'not terrain-corrected? If it is known, say crs = "EPSG:…" in its layer'
         )
-    return Grid(stated, tuple(dataset.transform)[:6], dataset.width, dataset.height)
+    a, b, c, d, e, f = tuple(dataset.transform)[:6]
+    if not math.isfinite(a + b + c + d + e + f) or a * e - b * d == 0:
+        raise DataError(
+            f"{path}: its pixels have no area or no place (transform {a:g}, {b:g}, {c:g}, {d:g}, "
+            f"{e:g}, {f:g}); is its georeferencing damaged?"
+        )
+    return Grid(stated, (a, b, c, d, e, f), dataset.width, dataset.height)
 
 
 def _band_of(dataset: Any, band: int) -> BandHeader:

@@ -151,3 +151,14 @@ def test_a_cube_names_its_orbits(tmp_path: Path) -> None:
     layer = {"file": "c.nc", "variable": "vh_db", "crs": CRS}
     plan = plan_map(INDEX, scene_from({"layers": {"vh_db": layer}}, "s.toml", tmp_path))
     assert plan.stack.orbits == ("22D", "22D", "117A")
+
+
+@pytest.mark.parametrize("transform", [(10, 10, 6e5, 10, 10, 5.6e6), (5, 0, 6e5, 7, 0, 5.6e6)])
+def test_pixels_without_an_area_are_refused(tmp_path: Path, transform: Any) -> None:
+    import rasterio
+
+    name = f"S1A_{TIMES[0]}_022D_vh.tif"
+    write_tif(tmp_path / name, np.full((4, 5), -15.0), transform=rasterio.Affine(*transform))
+    raw = {"layers": {"vh_db": {"files": name}}}
+    with pytest.raises(DataError, match="its pixels have no area or no place"):
+        plan_map(INDEX, scene_from(raw, "s.toml", tmp_path))
