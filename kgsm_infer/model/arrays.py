@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,42 @@ def _seconds(days: NDArray[Any]) -> NDArray[np.datetime64]:
     return found
 
 
+def _as_array(days: Any) -> NDArray[Any]:
+    """Return days as an array of dates, durations or numbers; ValueError for anything else."""
+    try:
+        value = np.asarray(days)
+        if value.dtype.kind == "S":
+            value = value.astype(np.str_)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"days is not an array of dates or numbers ({error})") from None
+    if np.ma.isMaskedArray(days):
+        empty = np.datetime64("NaT") if value.dtype.kind == "M" else None
+        value = filled(days, np.float64) if empty is None else np.ma.filled(days, empty)
+    if value.dtype.kind == "O":
+        value = _of_objects(value)
+    if value.dtype.kind == "U":
+        value = _seconds(value)
+    if value.dtype.kind == "M" and np.datetime_data(value.dtype)[0] in ("M", "Y"):
+        raise ValueError(f"days is of type {value.dtype}; a month or a year is not a day")
+    if value.dtype.kind not in "Mmiuf":
+        raise ValueError(f"days is of type {value.dtype}; give datetime64 or numbers of days")
+    return value
+
+
+def _of_objects(values: NDArray[Any]) -> NDArray[Any]:
+    """Convert objects of one kind, None among them, to numbers, durations or dates."""
+    known = [item for item in values.flat if item is not None]
+    if known and all(isinstance(item, timedelta) for item in known):
+        return values.astype("timedelta64[us]")
+    numbers = all(isinstance(item, int | float) and not isinstance(item, bool) for item in known)
+    if not numbers:
+        return _seconds(values)
+    try:
+        return np.asarray(values, np.float64)
+    except OverflowError:
+        raise ValueError("days has a number that no day can have") from None
+
+
 def days_given(
     days: ArrayLike | None, shape: tuple[int, int]
 ) -> tuple[dict[str, ArrayLike | None], NDArray[np.float64]]:
@@ -67,21 +104,7 @@ def days_given(
         if shape[1] > 1:
             raise ValueError("days is needed: the day of each acquisition, (T,) or (N, T)")
         return {}, np.zeros(shape)
-    value = np.asarray(days)
-    if np.ma.isMaskedArray(days):
-        value = (
-            np.ma.filled(days, np.datetime64("NaT"))
-            if value.dtype.kind == "M"
-            else filled(days, np.float64)
-        )
-    if value.dtype.kind == "O" and all(
-        isinstance(item, (int, float)) for item in value.ravel().tolist()
-    ):
-        value = value.astype(np.float64)
-    if value.dtype.kind in "OUS":
-        value = _seconds(value.astype(np.str_) if value.dtype.kind == "S" else value)
-    if value.dtype.kind not in "Mmiuf":
-        raise ValueError(f"days is of type {value.dtype}; give datetime64 or numbers of days")
+    value = _as_array(days)
     made: dict[str, ArrayLike | None] = {}
     if value.dtype.kind == "m":
         value = value / np.timedelta64(1, "D")
@@ -95,8 +118,12 @@ def days_given(
         in_seconds = known.any(axis=-1) & (beyond | ~known).all(axis=-1)
         if in_seconds.any():
             first = day[known & beyond][0]
+            written = utc_seconds(f"{first:.0f}") is not None
             raise ValueError(
-                f"days such as {first:g} look like seconds; divide by 86,400, or give dates"
+                f"days such as {first:.0f} look like dates written as numbers; give ISO text "
+                "or datetime64"
+                if written
+                else f"days such as {first:g} look like seconds; divide by 86,400, or give dates"
             )
     try:
         return made, np.broadcast_to(day, shape)

@@ -13,6 +13,7 @@ in the file.
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -111,6 +112,11 @@ def read_model_file(source: str | Path | bytes) -> ModelFile:
     shapes, and nothing may have changed since export. Each file is complete by itself; see
     :func:`other_sibling` for the second one. ModelError says what is wrong.
     """
+    if not isinstance(source, str | bytes | os.PathLike):
+        kind = type(source).__name__
+        hint = "; pass bytes(...)" if isinstance(source, bytearray | memoryview) else ""
+        hint = "; pass its getvalue()" if hasattr(source, "getvalue") else hint
+        raise TypeError(f"source must be the path or the bytes of a model, not {kind}{hint}")
     path = None if isinstance(source, bytes) else _shipped_or(Path(source))
     content = source if isinstance(source, bytes) else _content(_shipped_or(Path(source)))
     name = "the model given as bytes" if path is None else str(path)

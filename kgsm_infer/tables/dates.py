@@ -167,6 +167,8 @@ def is_future(
 
 def why_no_date(text: str) -> str:
     """Explain why a cell is not a date."""
+    if not text:
+        return f"empty; every row needs its date; {WRITE}"
     found = _DATE.fullmatch(text)
     if found and not YEARS[0] <= int(found.group(1)) <= YEARS[1]:
         return f"is of the year {int(found.group(1))}, of which nothing was measured; {WRITE}"

@@ -8,6 +8,7 @@ rows of one acquisition.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -130,7 +131,7 @@ class Table:
 
 
 def read_table(
-    path: str | Path,
+    path: Any,
     *,
     features: Sequence[str] = (),
     require: Sequence[str] = (),
@@ -138,8 +139,9 @@ def read_table(
     keep: str = "refuse",
     reads: Collection[str] | None = None,
 ) -> Table:
-    """Read a CSV or Parquet table; ``-`` is standard input.
+    """Read a CSV or Parquet table, or columns in memory as :func:`table_from_columns`.
 
+    path: ``-`` is standard input.
     features: columns beyond the contract's that must be there and numeric.
     require: contract columns that must be there (backscatter by its canonical name).
     once: merge the rows of one site, time and orbit. Windows need one row per acquisition; row by
@@ -152,7 +154,8 @@ def read_table(
     DataError names file, row, column, value and likely cause.
     """
     check_keep(keep)
-    return table_of(read_sheet(path), features, require, once, keep, reads)
+    sheet = read_sheet(Path(path)) if isinstance(path, str | os.PathLike) else sheet_of(path)
+    return table_of(sheet, features, require, once, keep, reads)
 
 
 def table_from_columns(
@@ -169,7 +172,8 @@ def table_from_columns(
 ) -> Table:
     """Check columns in memory as a file is checked.
 
-    columns: a mapping of arrays or lists, or a data frame of pandas, polars or pyarrow.
+    columns: a mapping of arrays or lists, a list of rows (a mapping each), or a data frame of
+        pandas, polars or pyarrow. TypeError names another type, and a LazyFrame.
     row_number: (R,) the rows messages name; from 1 where not given.
     option: where the user sets ``keep``, for messages.
     Other arguments as :func:`read_table`.

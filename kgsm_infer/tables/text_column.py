@@ -7,8 +7,9 @@ the longest cell for every row: one cell of 130 kB among 20,000 rows needs 10 GB
 from __future__ import annotations
 
 import operator
+import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import pairwise
 from typing import Any, overload
 
@@ -239,13 +240,28 @@ def named_columns(columns: Any) -> dict[str, Any]:
         names = getattr(columns, "columns", None)
     if names is None:
         names = getattr(getattr(columns, "dtype", None), "names", None)
-    if names is None:
-        raise TypeError(f"a mapping of columns or a data frame is needed, not {type(columns)}")
+    if names is None or hasattr(columns, "to_dataset"):
+        raise TypeError(_not_columns(columns))
     labels = [_name(name) for name in names]
     for label, count in Counter(labels).items():
         if count > 1:
             raise DataError(f"table: column {label!r} is a duplicate")
     return {label: columns[name] for label, name in zip(labels, names, strict=True)}
+
+
+def _not_columns(columns: Any) -> str:
+    """Explain why an argument is not a table."""
+    kind = f"{type(columns).__module__}.{type(columns).__name__}".removeprefix("builtins.")
+    hint = ""
+    if hasattr(columns, "to_dataset"):  # a DataArray
+        hint = "; pass a Dataset whose variables are columns, such as to_dataset('band')"
+    elif isinstance(columns, str | bytes | os.PathLike):
+        hint = "; read a file with kgsm_infer.read_table(path)"
+    elif isinstance(columns, list | tuple):
+        hint = "; of rows, each must be a mapping from column to value"
+    elif hasattr(columns, "to_frame"):
+        hint = "; pass its to_frame() with named columns"
+    return f"a mapping of columns, rows or a data frame is needed, not {kind}{hint}"
 
 
 def column_of(values: Any, label: str = "") -> Any:
@@ -265,15 +281,25 @@ def column_of(values: Any, label: str = "") -> Any:
         values = values.to_pylist()
     array = np.asarray(values) if hasattr(values, "__array__") else None
     if array is not None:
+        if array.ndim == 0:
+            raise DataError(_not_a_column(array.item(), label))
         if array.ndim != 1:
             raise DataError(f"{label or 'a column'}: has {array.ndim} dimensions, not one")
         if array.dtype.kind in "fiu":
             return array
+        if array.dtype.kind == "m":
+            raise DataError(f"{label or 'a column'}: durations ({array.dtype}); divide by a unit")
         if array.dtype.kind == "M":
             distinct, code = np.unique(array, return_inverse=True)
             return TextColumn.of(_iso(distinct), label).take(code)
         values = array.tolist()
-    items = [None if _is_missing(item) else item for item in values]
+    if isinstance(values, str | bytes | Mapping | Set) or not isinstance(values, Iterable):
+        raise DataError(_not_a_column(values, label))
+    return _of_items([None if _is_missing(item) else item for item in values], label)
+
+
+def _of_items(items: list[Any], label: str) -> Any:
+    """Numbers where every item is one or missing, else :class:`TextColumn`."""
     numbers = [item for item in items if item is not None and item != ""]
     if numbers and all(_is_number(item) for item in numbers):
         if len(numbers) == len(items) and all(isinstance(n, int | np.integer) for n in numbers):
@@ -285,6 +311,15 @@ def column_of(values: Any, label: str = "") -> Any:
     if not numbers and all(item is None for item in items):
         return np.full(len(items), np.nan)
     return TextColumn.of((_written(item, label) for item in items), label)
+
+
+def _not_a_column(values: Any, label: str) -> str:
+    what = f"{label or 'a column'}: {shown(repr(values), 40)} is"
+    if isinstance(values, Mapping):
+        return f"{what} a mapping; pass the values of each row in order, as a list or an array"
+    if isinstance(values, Set):
+        return f"{what} a set, which has no order; pass a list or an array"
+    return f"{what} one value, not a column; repeat it for each row"
 
 
 def decoded(value: bytes | bytearray | memoryview, label: str = "") -> str:
@@ -356,7 +391,8 @@ def _text(raw: bytes) -> str:
 
 
 def _iso(array: NDArray[Any]) -> list[str]:
-    unit = "D" if np.datetime_data(array.dtype)[0] in ("D", "M", "Y") else "s"
+    own = np.datetime_data(array.dtype)[0]
+    unit = own if own in ("D", "M", "Y") else "s"  # a month or a year is not a day, and is refused
     text = np.datetime_as_string(array.astype(f"datetime64[{unit}]")).tolist()
     return ["" if cell == "NaT" else cell for cell in text]
 
@@ -377,6 +413,8 @@ def _as_float(item: Any) -> float:
         return np.nan if item is None or item == "" else float(item)
     except OverflowError:  # an integer no float reaches
         return np.inf if item > 0 else -np.inf
+    except ValueError:  # a signalling NaN
+        return np.nan
 
 
 def _is_whole(value: float) -> bool:
