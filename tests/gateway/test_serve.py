@@ -421,6 +421,31 @@ def test_answers_follow_the_store_even_when_it_is_replaced(tmp_path, gateway, cl
     assert client.get("/v1/latest").json() == {"values": []}
 
 
+def test_readings_do_not_cost_a_page_each_and_arrivals_are_shown_at_once(
+    tmp_path, gateway, clients, monkeypatch
+):
+    from kgsm_infer.gateway.http import page
+
+    own = made_gateway(tmp_path, model=gateway.model, paddocks=4)
+    drop(own, columns_of(0), "0.csv")
+    scanned(own)
+    made, plain = [], page.render_page
+    monkeypatch.setattr(page, "render_page", lambda *all: made.append(1) or plain(*all))
+    client = clients(own)
+    first = client.get("/").content
+    for minute in range(20):
+        with Store(own.database) as store:
+            store.put_probes([("p1", "", 1704067200 + 60 * minute, 0.3)])
+        assert client.get("/", headers={"accept-encoding": "gzip"}).content == first
+        latest = client.get("/v1/latest?paddock=p1").json()["values"][0]
+        assert latest["probe"]["at"] == f"2024-01-01T00:{minute:02d}:00Z"
+    assert len(made) == 1
+    drop(own, columns_of(6), "6.csv")
+    scanned(own)
+    assert client.get("/").content != first
+    assert len(made) == 2
+
+
 def test_many_threads_ask_at_once(server):
     failures = []
 

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from ..update.retrieval import Loaded
 
 _Parameters = TypeVar("_Parameters")
+#: Seconds until a reading of a probe is on the page; the values of an arrival are there at once.
+PAGE_HOLD_S = 30.0
 JSON, CSV, GEOJSON = "application/json", "text/csv; charset=utf-8", "application/geo+json"
 
 
@@ -110,8 +112,11 @@ class Api:
 
         language = choose_language(request.headers.get("accept-language", ""))
         key = f"page {language}"
-        body = self.queries.reader.cached(key, lambda: render_page(self.queries, language))
-        answer = _sent(request, body, "text/html; charset=utf-8", self._zipped(key, body))
+        body = self.queries.reader.cached(
+            key, lambda: render_page(self.queries, language), PAGE_HOLD_S
+        )
+        zipped = self._zipped(key, body, PAGE_HOLD_S)
+        answer = _sent(request, body, "text/html; charset=utf-8", zipped)
         answer.headers["vary"] = "accept-encoding, accept-language"
         answer.headers["content-security-policy"] = content_policy()
         return answer
@@ -340,8 +345,10 @@ class Api:
             return as_csv(records)
         return self.queries.geojson(records) if kind == GEOJSON else canonical({"values": records})
 
-    def _zipped(self, key: str, body: bytes) -> bytes:
-        return self.queries.reader.cached(f"{key} gzip", lambda: gzip.compress(body, 6, mtime=0))
+    def _zipped(self, key: str, body: bytes, hold_s: float = 0.0) -> bytes:
+        return self.queries.reader.cached(
+            f"{key} gzip", lambda: gzip.compress(body, 6, mtime=0), hold_s
+        )
 
     def _present(self) -> list[Value]:
         return self.queries.present()
