@@ -7,6 +7,10 @@ undone where its transaction had not begun to be written, and the next start has
 Between them the broker is killed and stays away for a while, and now and then pages of the
 database are damaged. Every third pass has a probe, whose readings come before or after it and
 once again at the end: what no pass has used yet is only as safe as the database.
+
+Some writers stall: they write part of a table into the spool, hold the file open over one or more
+interruptions, and go on wherever it is by then. Paddocks leave the outlines and come back. In some
+runs threads of the gateway are killed.
 """
 
 from __future__ import annotations
@@ -23,9 +27,18 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from made_gateways import DAY, columns_of, drop, made_gateway, made_model, scanned, stored
+from made_gateways import (
+    DAY,
+    columns_of,
+    drop,
+    made_gateway,
+    made_model,
+    scanned,
+    stored,
+    write_outlines,
+)
 from running import Running, wait_for
 
 from kgsm_infer.base.errors import MissingError
@@ -36,12 +49,25 @@ from kgsm_infer.gateway.store.used_readings import unused
 
 #: Variances on the card of the models here, by which probes are weighed.
 SPREAD = {"date": 0.004, "field": 0.002, "point": 0.001}
-CLOCKLESS = """
-import os, time
+IN_THE_CHILD = """
+import ctypes, os, random, threading, time
 if os.environ.get("KGSM_TEST_CLOCK"):
     _start, _real = float(os.environ["KGSM_TEST_CLOCK"]), time.monotonic
     _zero = _real()
     time.time = lambda: _start + _real() - _zero
+if os.environ.get("KGSM_TEST_KILL"):
+    _dice = random.Random(int(os.environ["KGSM_TEST_KILL"]))
+
+    def _kill():
+        while True:
+            time.sleep(_dice.uniform(0, 0.3))
+            for thread in threading.enumerate():
+                if thread.name in ("mqtt", "http") and _dice.random() < 0.5:
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                        ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
+                    )
+
+    threading.Thread(target=_kill, name="killer", daemon=True).start()
 """
 
 
@@ -59,6 +85,9 @@ class Outcome:
     stored_not_told: list[Any] = field(default_factory=list)
     two_faces: list[Any] = field(default_factory=list)
     seconds: float = 0.0
+
+    def count(self, kind: str) -> None:
+        self.kinds[kind] = self.kinds.get(kind, 0) + 1
 
     @property
     def held(self) -> bool:
@@ -79,29 +108,45 @@ def interrupted(  # noqa: C901  one way to die after another
     days = _stream(count, dice)
     readings = [_reading(day) for day in days[::3]]
     keep = "[keep]\nsteps = 1000\n"  # a reading finds its pass, however late it comes
-    calm = made_gateway(folder / "calm", keep, model=model)
+    calm = made_gateway(folder / "calm", keep, paddocks=paddocks, model=model)
     for at, day in enumerate(days):
         drop(calm, columns_of(day, paddocks=paddocks), f"{at:04d}.csv")
         if at % 8 == 7:
             scanned(calm)
     _sense(calm, readings)
     scanned(calm)
-    gateway = made_gateway(folder / "hurt", broker.toml + "[serve]\nport = 0\n" + keep, model=model)
+    text = broker.toml + "[serve]\nport = 0\n" + keep
+    gateway = made_gateway(folder / "hurt", text, paddocks=paddocks, model=model)
     site = folder / "site"
     site.mkdir()
-    (site / "sitecustomize.py").write_text(CLOCKLESS)
+    (site / "sitecustomize.py").write_text(IN_THE_CHILD)
     path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
     listener, messages = listen(broker), []
     waiting = list(enumerate(days))
     clockless = False
+    stalled: list[Stalled] = []
     for turn in range(count):
         environment = {**os.environ, "PYTHONPATH": path}
         if clockless:
             environment["KGSM_TEST_CLOCK"] = "3600"
+        if dice.random() < 0.3:
+            environment["KGSM_TEST_KILL"] = str(turn)
+            outcome.count("threads")
+        if turn % 11 == 5:  # a paddock leaves the outlines, or all are there again
+            gone = dice.choice([0, 1, 2])
+            write_outlines(folder / "hurt" / "paddocks.geojson", paddocks - gone)
+            outcome.count("outlines")
         with Running("watch", gateway.source, env=environment) as watched:
             if waiting and dice.random() < 0.85:
                 at, day = waiting.pop(0)
-                drop(gateway, columns_of(day, paddocks=paddocks), f"{at:04d}.csv")
+                columns = columns_of(day, paddocks=paddocks)
+                if dice.random() < 0.2:
+                    stalled.append(Stalled.begin(gateway, columns, f"{at:04d}.csv", dice))
+                    outcome.count("stalled")
+                else:
+                    drop(gateway, columns, f"{at:04d}.csv")
+            if stalled and dice.random() < 0.4:
+                stalled.pop(0).end()
             if dice.random() < 0.6:
                 watched.until("ready")
                 if dice.random() < 0.6:
@@ -113,8 +158,10 @@ def interrupted(  # noqa: C901  one way to die after another
         if kind == "page" and dice.random() < 0.7:
             kind = "cut"
         clockless = kind not in ("kill",) and dice.random() < 0.5
-        outcome.kinds[kind] = outcome.kinds.get(kind, 0) + 1
+        outcome.count(kind)
         _harm(gateway, kind, dice)
+        if stalled and dice.random() < 0.3:
+            stalled.pop(0).end()
         if dice.random() < 0.6:
             _sense(gateway, dice.sample(readings, min(2, len(readings))))
         if turn % 25 == 12:  # the broker dies between runs, and one run sees no broker
@@ -122,7 +169,7 @@ def interrupted(  # noqa: C901  one way to die after another
             messages += listener.messages
             listener.close()
             broker.kill()
-            outcome.kinds["broker"] = outcome.kinds.get("broker", 0) + 1
+            outcome.count("broker")
             with Running("watch", gateway.source) as watched:
                 watched.until("broker_lost")
                 watched.kill()
@@ -130,6 +177,9 @@ def interrupted(  # noqa: C901  one way to die after another
             listener = listen(broker)
         if turn % 20 == 19:
             say(f"{turn + 1} of {count} interruptions, {len(days) - len(waiting)} files dropped")
+    for one in stalled:
+        one.end()
+    write_outlines(folder / "hurt" / "paddocks.geojson", paddocks)
     for at, day in waiting:
         drop(gateway, columns_of(day, paddocks=paddocks), f"{at:04d}.csv")
     with Running("watch", gateway.source) as watched:  # it mends what is damaged
@@ -146,6 +196,32 @@ def interrupted(  # noqa: C901  one way to die after another
     _compare(outcome, calm, gateway, messages)
     outcome.files, outcome.seconds = len(days), time.monotonic() - began
     return outcome
+
+
+@dataclass
+class Stalled:
+    """A table that is written in two parts. rest: its second one."""
+
+    file: IO[str]
+    rest: str
+
+    @classmethod
+    def begin(cls, gateway: Any, columns: Any, name: str, dice: random.Random) -> Stalled:
+        """Write the first part into the spool: up to a line's end, or into a cell."""
+        rows = [columns, *zip(*columns.values(), strict=True)]
+        lines = [",".join(map(str, row)) + "\n" for row in rows]
+        text, lines_written = "".join(lines), dice.randint(2, len(lines) - 1)
+        cut = len("".join(lines[:lines_written])) - dice.choice([0, 0, 1, 3])
+        gateway.spool.mkdir(parents=True, exist_ok=True)
+        file = (gateway.spool / name).open("w")
+        file.write(text[:cut])
+        file.flush()
+        return cls(file, text[cut:])
+
+    def end(self) -> None:
+        """Write the rest, wherever the file was moved meanwhile, and close it."""
+        self.file.write(self.rest)
+        self.file.close()
 
 
 def _settled(gateway: Any) -> bool:

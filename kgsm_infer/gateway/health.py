@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 from .. import __version__
+from ..base.schema import Choices, Range
 from .config import Gateway
 from .intake.archive import free_mb
 from .log import Log
-from .records import iso
+from .records import Time, iso
 from .store.database import Store
 
 #: Events of the log that report an error.
 ERRORS = frozenset(
     {
-        "quarantined", "fault", "thread_stuck", "taking_stopped", "database_damaged",
+        "quarantined", "fault", "thread_stuck", "processing_stopped", "database_damaged",
         "publish_refused", "model_unusable", "model_refused", "serve_failed", "broker_lost",
-        "farmos_failed", "step_failed", "request_failed", "certificate_unusable", "probe_refused",
-        "days_failed", "rain_refused", "weather_waits",
+        "farmos_waits", "step_failed", "request_failed", "certificate_unusable", "probe_refused",
+        "days_failed", "rain_refused", "weather_waits", "restore_failed", "cannot_process",
+        "cannot_quarantine", "partly_stored", "rows_refused", "subscription_refused",
     }
 )  # fmt: skip
 
@@ -30,18 +32,18 @@ class ErrorMemory:
     """A log that keeps the last error. last: event, reason and time."""
 
     log: Log
-    last: dict[str, Any] | None = None
+    last: LastError | None = None
 
     def __call__(self, event: str, **details: Any) -> None:
         """Write one event, as :func:`~kgsm_infer.gateway.log.log_line`."""
         if event in ERRORS:
             reason = str(details.get("reason") or details.get("error") or event)
             name = details.get("file") or details.get("thread")
-            self.last = {
-                "event": event,
-                "reason": f"{name}: {reason}"[:500] if name else reason[:500],
-                "at": iso(int(datetime.now(UTC).timestamp())),
-            }
+            self.last = LastError(
+                event,
+                f"{name}: {reason}"[:500] if name else reason[:500],
+                iso(int(datetime.now(UTC).timestamp())),
+            )
         self.log(event, **details)
 
 
@@ -54,46 +56,121 @@ def count_quarantined(gateway: Gateway) -> int:
     return sum(not name.startswith(".") and not name.endswith(".reason.txt") for name in names)
 
 
-def health_of(
-    gateway: Gateway, store: Store | None, newest: int | None, status: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the health of a gateway as JSON.
+@dataclass(frozen=True)
+class LastError:
+    """The last error of the log."""
 
-    newest: acquisition of a paddock, seconds since 1970.  status: of the process: ``threads`` ->
-    name -> state, ``processing``, ``left_behind`` and ``last_error``.
+    event: str
+    reason: str
+    at: Time
+
+
+@dataclass(frozen=True)
+class ThreadHealth:
+    """A thread of the process. restarts: after exceptions, in all.
+
+    acknowledged_at: time of the broker's last acknowledgement, seconds since 1970.
     """
+
+    state: Annotated[str, Choices(("ok", "failing", "stuck", "dead"))]
+    reason: str
+    restarts: Annotated[int, Range(0)]
+    acknowledged_at: int | None = None
+
+
+@dataclass(frozen=True)
+class Process:
+    """The state of the running process; the defaults are those of one that serves alone.
+
+    processing: ``ok``, or the reason why no files are processed.
+    left_behind: files that stayed in the spool at the last scan.
+    """
+
+    threads: Mapping[str, ThreadHealth] = field(default_factory=dict)
+    processing: str = "ok"
+    left_behind: Annotated[int, Range(0)] | None = None
+    last_error: LastError | None = None
+
+
+NO_PROCESS = Process()
+
+
+@dataclass(frozen=True)
+class Broker:
+    """The MQTT broker. acknowledged_age_s: age of its last acknowledgement, s."""
+
+    state: Annotated[str, Choices(("ok", "failing", "stuck", "dead"))]
+    reason: str
+    acknowledged_age_s: int | None
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Free space for the state, and the space that must stay free, MB."""
+
+    free_mb: int
+    needed_mb: float
+
+
+@dataclass(frozen=True)
+class Health:
+    """The health of a gateway, as ``/health`` sends it.
+
+    status: ``empty`` before the first start.  newest_acquisition: of any paddock, with its age.
+    stored: rows by table.  unsent: messages by publisher.  quarantined: files.
+    """
+
+    status: Annotated[str, Choices(("ok", "degraded", "empty"))]
+    name: str
+    version: str
+    newest_acquisition: Time | None
+    newest_age_days: float | None
+    stored: Mapping[str, int]
+    unsent: Mapping[str, int]
+    quarantined: Annotated[int, Range(0)]
+    broker: Broker | None
+    disk: Disk | None
+    threads: Mapping[str, ThreadHealth]
+    processing: str
+    left_behind: Annotated[int, Range(0)] | None
+    last_error: LastError | None
+
+
+def health_of(
+    gateway: Gateway, store: Store | None, newest: int | None, process: Process
+) -> Health:
+    """Return the health of a gateway. newest: acquisition of a paddock, seconds since 1970."""
     now = datetime.now(UTC).timestamp()
-    threads = status.get("threads", {})
-    bad = [name for name, task in threads.items() if task["state"] != "ok"]
-    degraded = bad or status.get("processing", "ok") != "ok"
-    found: dict[str, Any] = {
-        "status": "empty" if store is None else "degraded" if degraded else "ok",
-        "name": gateway.name,
-        "version": __version__,
-        "newest_acquisition": None if newest is None else iso(newest),
-        "newest_age_days": None if newest is None else round((now - newest) / 86400, 2),
-        "stored": {} if store is None else dict(store.counts()),
-        "unsent": {} if store is None else store.unsent_counts(),
-        "quarantined": count_quarantined(gateway),
-        "last_error": None,
-        "broker": None,
-        "disk": _disk(gateway),
-        **status,
-    }
-    if "mqtt" in threads:
-        task = threads["mqtt"]
-        acknowledged = task.get("acknowledged_at")
-        found["broker"] = {
-            "state": task["state"],
-            "reason": task["reason"],
-            "acknowledged_age_s": None if acknowledged is None else round(now - acknowledged),
-        }
-    return found
+    bad = [name for name, task in process.threads.items() if task.state != "ok"]
+    degraded = bad or process.processing != "ok"
+    return Health(
+        status="empty" if store is None else "degraded" if degraded else "ok",
+        name=gateway.name,
+        version=__version__,
+        newest_acquisition=None if newest is None else iso(newest),
+        newest_age_days=None if newest is None else round((now - newest) / 86400, 2),
+        stored={} if store is None else store.counts(),
+        unsent={} if store is None else store.unsent_counts(),
+        quarantined=count_quarantined(gateway),
+        broker=_broker(process.threads.get("mqtt"), now),
+        disk=_disk(gateway),
+        threads=process.threads,
+        processing=process.processing,
+        left_behind=process.left_behind,
+        last_error=process.last_error,
+    )
 
 
-def _disk(gateway: Gateway) -> dict[str, Any] | None:
+def _broker(thread: ThreadHealth | None, now: float) -> Broker | None:
+    if thread is None:
+        return None
+    at = thread.acknowledged_at
+    return Broker(thread.state, thread.reason, None if at is None else round(now - at))
+
+
+def _disk(gateway: Gateway) -> Disk | None:
     try:
         free = free_mb(gateway.state)
     except OSError:  # the folder is not there yet
         return None
-    return {"free_mb": round(free), "needed_mb": gateway.keep.free_mb}
+    return Disk(round(free), gateway.keep.free_mb)

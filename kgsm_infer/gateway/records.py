@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from ..base.quantities import quantity_named
+from ..base.flags import NAMES
+from ..base.quantities import RETRIEVED, UNKNOWN, Quantity, quantity_named
+from ..base.schema import Choices, Help, Pattern, Range
 from .store.daily_rows import DailyValue
-from .store.rows import Value
+from .store.rows import NewestReading, Value
 
 _EPOCH = date(1970, 1, 1)
 
@@ -28,33 +31,89 @@ def iso(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def record(value: Value) -> dict[str, Any]:
+#: An acquisition time, ISO 8601 in UTC.
+Time = Annotated[str, Pattern(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", "a time in UTC")]
+_QUANTITIES = (*RETRIEVED.values(), UNKNOWN)
+
+
+@dataclass(frozen=True)
+class ProbeRecord:
+    """The newest reading beside a present state: the mean of the paddock's sensors, m3 m-3."""
+
+    at: Time
+    sm: float
+    sensors: Annotated[int, Range(1)]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One paddock at one acquisition. No number is null, never NaN.
+
+    The value and the ends of its interval are named after the quantity and stand beside these
+    fields. Fields with a default are left out where they have no value.
+    """
+
+    paddock: str
+    acquired_at: Time
+    orbit: str
+    revision: Annotated[int, Range(0)]
+    quantity: Annotated[
+        str, Choices(item.name for item in _QUANTITIES), Help("the numbers are named after it")
+    ]
+    unit: Annotated[str, Choices(item.unit for item in _QUANTITIES)]
+    valid_share: Annotated[float, Range(0, 1)]
+    flags: Annotated[
+        tuple[str, ...], Help(f"reasons to doubt it: {', '.join(NAMES)}; new ones may be added")
+    ]
+    reason: Annotated[str, Help("why there is no number; empty where there is one")]
+    model: Annotated[str, Help("the first 16 digits of the model file's sha256")]
+    sm_correction: (
+        Annotated[float, Help("what probes of this pass moved it by, within the limits, m3 m-3")]
+        | None
+    ) = None
+    probes: Annotated[int, Range(1), Help("how many probes corrected it")] | None = None
+    source: Annotated[str, Choices(("simulated",))] | None = None
+    probe: ProbeRecord | None = None
+
+
+def numbers_named(quantity: Quantity) -> dict[str, str]:
+    """Return the fields of a record with numbers: sm, sm_lower, sm_upper -> name in the record."""
+    return {name: quantity.column_of(name) for name in ("sm", "sm_lower", "sm_upper")}
+
+
+def record(value: Value, probe: NewestReading | None = None) -> dict[str, Any]:
     """Return a value as JSON, named after its quantity and in its unit; None without a number.
 
     Soil moisture is ``sm`` in m3 m-3, and ``sm_percent``; an index is ``wetness`` without a
     percentage. ``sm_correction`` and ``probes`` are present where probes of the pass moved it.
     """
     quantity = quantity_named(value.quantity)
+    head = Record(
+        paddock=value.paddock,
+        acquired_at=iso(value.acquired),
+        orbit=value.orbit,
+        revision=value.revision,
+        quantity=quantity.name,
+        unit=quantity.unit,
+        valid_share=value.valid_share,
+        flags=tuple(value.flags.split(";")) if value.flags else (),
+        reason=value.reason,
+        model=value.model,
+        sm_correction=value.sm_correction if value.probes else None,
+        probes=value.probes or None,
+        source="simulated" if value.simulated else None,
+        probe=None if probe is None else ProbeRecord(
+            iso(probe.at), round(probe.sm, 6), probe.sensors
+        ),
+    )  # fmt: skip
     numbers = {"sm": value.sm, "sm_lower": value.sm_lower, "sm_upper": value.sm_upper}
-    found: dict[str, Any] = {
-        "paddock": value.paddock,
-        "acquired_at": iso(value.acquired),
-        "orbit": value.orbit,
-        "revision": value.revision,
-        "quantity": quantity.name,
-        "unit": quantity.unit,
-        **{quantity.column_of(name): number for name, number in numbers.items()},
-        "valid_share": value.valid_share,
-        "flags": value.flags.split(";") if value.flags else [],
-        "reason": value.reason,
-        "model": value.model,
-    }
+    found = {name: item for name, item in vars(head).items() if item is not None}
+    found["flags"] = list(head.flags)
+    if head.probe is not None:
+        found["probe"] = vars(head.probe)
+    found |= {name: numbers[key] for key, name in numbers_named(quantity).items()}
     if quantity.in_percent:
         found |= {f"{name}_percent": _percent(number) for name, number in numbers.items()}
-    if value.probes:
-        found["sm_correction"], found["probes"] = value.sm_correction, value.probes
-    if value.simulated:
-        found["source"] = "simulated"
     return found
 
 

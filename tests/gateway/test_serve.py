@@ -81,6 +81,35 @@ def test_the_document_is_openapi(gateway):
     validate(document("Soil moisture"), cls=OpenAPIV31SpecValidator)
 
 
+def test_answers_fit_the_schemas_of_the_document(tmp_path, gateway, clients):
+    """Records and health are made from the dataclasses that the document is made from."""
+    jsonschema = pytest.importorskip("jsonschema")
+    client = clients(gateway)
+    document = client.get("/openapi.json").json()
+    resolver = {"components": document["components"]}
+
+    def check(path, answer):
+        schema = document["paths"][path]["get"]["responses"]["200"]["content"]
+        of = schema["application/json"]["schema"]
+        jsonschema.Draft202012Validator({**of, **resolver}).validate(answer)
+
+    values = client.get("/v1/latest").json()
+    check("/v1/latest", values)
+    with Store(gateway.database) as store:
+        store.put_probes([("p1", "", 1704067200, 0.3)])
+    check("/v1/latest", client.get("/v1/latest").json())
+    check("/health", client.get("/health").json())
+    empty = clients(made_gateway(tmp_path, model=gateway.model))
+    assert empty.get("/health").json()["status"] == "empty"
+    check("/health", empty.get("/health").json())
+    for wrong in ({"status": "fine"}, {"quarantined": -1}, {"threads": {"mqtt": {}}}):
+        with pytest.raises(jsonschema.ValidationError):
+            check("/health", {**client.get("/health").json(), **wrong})
+    for wrong in ({"revision": -1}, {"unit": "1"}, {"probe": {}}, {"probes": None}):
+        with pytest.raises(jsonschema.ValidationError):
+            check("/v1/latest", {"values": [{**values["values"][0], **wrong}]})
+
+
 def test_latest_in_three_forms_says_the_same(client):
     values = client.get("/v1/latest").json()["values"]
     rows = list(csv.DictReader(io.StringIO(client.get("/v1/latest.csv").text)))
@@ -565,7 +594,24 @@ def test_health_names_files_in_quarantine_disk_and_version(gateway, clients):
     memory("stored", file="a.csv")
     assert memory.last is None
     memory("quarantined", file="a.csv", reason="no column date")
-    assert memory.last["reason"] == "a.csv: no column date"
+    assert memory.last.reason == "a.csv: no column date"
+
+
+def test_each_error_of_the_health_is_an_event_of_the_log():
+    from pathlib import Path
+
+    from kgsm_infer.gateway import health
+
+    folder = Path(health.__file__).parent
+    source = "".join(
+        path.read_text() for path in folder.rglob("*.py") if path != Path(health.__file__)
+    )
+    # some are made of a name and an end: f"{kind}_refused"
+    assert {
+        name
+        for name in health.ERRORS
+        if f'"{name}"' not in source and f'}}_{name.rpartition("_")[2]}"' not in source
+    } == set()
 
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")

@@ -36,6 +36,7 @@ from ...base.errors import DataError, KgsmError
 from ...base.schema import build_from_text, parse_json
 from ..config import Gateway
 from ..farm import Paddocks
+from ..health import Process
 from ..intake.archive import make_folders
 from ..keys import paddock_key
 from ..log import Log
@@ -65,7 +66,7 @@ class Api:
     log: Log
     counts: Mapping[str, int] = field(default_factory=dict)
     probed: Callable[[], None] = lambda: None
-    status: Callable[[], Mapping[str, Any]] = dict
+    status: Callable[[], Process] = Process
     queries: Queries = field(init=False)
     _loaded: tuple[str, Loaded] | None = None
 

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from ..health import Process
 from ..records import number_of
 from .queries import Queries
 
 
 def exposition(
-    queries: Queries, requests: Mapping[str, int], status: Mapping[str, Any] | None = None
+    queries: Queries, requests: Mapping[str, int], status: Process | None = None
 ) -> tuple[bytes, str]:
     """Return the text and its content type. requests: answers by status."""
     from prometheus_client import CollectorRegistry

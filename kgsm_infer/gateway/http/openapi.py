@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ... import __version__
-from ...base.flags import NAMES
 from ...base.quantities import RETRIEVED, UNKNOWN
 from ...base.schema import json_schema
+from ..health import Health
 from ..intake.probe_readings import ProbeMessage
 from ..intake.rain_files import RainMessage
+from ..records import Record, numbers_named
 from .parameters import DailyParameters, HistoryParameters, LatestParameters
 
 _NUMBER = {"type": ["number", "null"]}
@@ -19,62 +20,42 @@ _COUNT = {"type": "integer", "minimum": 0}
 
 _QUANTITIES = (*RETRIEVED.values(), UNKNOWN)
 
-_RECORD: dict[str, Any] = {
-    "type": "object",
-    "description": "One paddock at one acquisition. No number is null, never NaN.",
-    "properties": {
-        "paddock": _TEXT,
-        "acquired_at": _TIME,
-        "orbit": _TEXT,
-        "revision": _COUNT,
-        "quantity": {
-            "enum": [quantity.name for quantity in _QUANTITIES],
-            "description": "What the numbers are; they are named after it.",
-        },
-        "unit": {"enum": [quantity.unit for quantity in _QUANTITIES]},
-        **{
-            quantity.column_of(name): {**_NUMBER, "description": quantity.label}
-            for quantity in _QUANTITIES
-            for name in ("sm", "sm_lower", "sm_upper")
-        },
-        "sm_percent": _NUMBER,
-        "sm_lower_percent": _NUMBER,
-        "sm_upper_percent": _NUMBER,
-        "valid_share": {"type": "number", "minimum": 0, "maximum": 1},
-        "flags": {
-            "type": "array",
-            "items": _TEXT,
-            "description": f"Reasons to doubt it: {', '.join(NAMES)}; new ones may be added.",
-        },
-        "reason": {**_TEXT, "description": "Why there is no number; empty where there is one."},
-        "model": {**_TEXT, "description": "The first 16 digits of the model file's sha256."},
-        "source": {"const": "simulated"},
-        "sm_correction": {
-            "type": "number",
-            "description": "What probes of this pass moved it by, m3 m-3, within the limits.",
-        },
-        "probes": {**_COUNT, "minimum": 1, "description": "How many probes corrected it."},
-        "probe": {
-            "type": "object",
-            "properties": {"at": _TIME, "sm": {"type": "number"}, "sensors": _COUNT},
-            "required": ["at", "sm", "sensors"],
-        },
-    },
-    "required": [
-        *("paddock", "acquired_at", "orbit", "revision", "quantity", "unit"),
-        *("valid_share", "flags", "reason", "model"),
-    ],
-    "oneOf": [  # the numbers of one quantity, in its unit
+
+def answer_schema(kind: type) -> dict[str, Any]:
+    """Return the JSON Schema of a dataclass as it is sent; further fields may be added later.
+
+    Fields with a default are left out where they have no value, so they are never null.
+    """
+    schema = json_schema(kind)
+    schema.pop("additionalProperties")
+    for name in schema["properties"].keys() - set(schema["required"]):
+        of = schema["properties"][name]
+        if isinstance(of.get("type"), list):
+            of["type"] = of["type"][0]
+        elif "anyOf" in of:
+            (schema["properties"][name],) = [one for one in of["anyOf"] if one != {"type": "null"}]
+    return schema
+
+
+def _record() -> dict[str, Any]:
+    """Return the schema of a record: its dataclass, and the numbers of one quantity in its unit."""
+    schema = answer_schema(Record)
+    for quantity in _QUANTITIES:
+        for name in numbers_named(quantity).values():
+            schema["properties"][name] = {**_NUMBER, "description": quantity.label}
+            if quantity.in_percent:
+                schema["properties"][f"{name}_percent"] = _NUMBER
+    schema["description"] = "One paddock at one acquisition. No number is null, never NaN."
+    schema["oneOf"] = [
         {
-            "properties": {
-                "quantity": {"const": quantity.name},
-                "unit": {"const": quantity.unit},
-            },
-            "required": [quantity.column_of(name) for name in ("sm", "sm_lower", "sm_upper")],
+            "properties": {"quantity": {"const": quantity.name}, "unit": {"const": quantity.unit}},
+            "required": list(numbers_named(quantity).values()),
         }
         for quantity in _QUANTITIES
-    ],
-}
+    ]
+    return schema
+
+
 _DAY = {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}$"}
 _DAILY: dict[str, Any] = {
     "type": "object",
@@ -180,8 +161,8 @@ def document(title: str) -> dict[str, Any]:
         "/metrics": {
             "get": _operation("For Prometheus", 200, {"text/plain": {"schema": _TEXT}})
         },
-        "/health": {"get": _operation("Whether all is well", 200, _of({
-            "status": {"enum": ["ok", "empty"]}, "name": _TEXT}))},
+        "/health": {"get": _operation("Health of the gateway", 200, {
+            "application/json": {"schema": answer_schema(Health)}})},
         "/openapi.json": {"get": _operation("This document", 200, _of({"openapi": _TEXT}))},
     }  # fmt: skip
     forms: dict[str, dict[str, Any]] = {
@@ -211,7 +192,7 @@ def document(title: str) -> dict[str, Any]:
         "info": {"title": f"{title} (kgsm gateway)", "version": __version__},
         "paths": paths,
         "components": {
-            "schemas": {"Record": _RECORD, "Daily": _DAILY},
+            "schemas": {"Record": _record(), "Daily": _DAILY},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{}, {"token": []}],

@@ -11,11 +11,12 @@ from datetime import datetime
 from typing import Any
 
 from ...base.quantities import SOIL_MOISTURE, quantity_named
+from ...base.schema import as_plain
 from ...tables.reading import guard_formula
 from ..config import Gateway
 from ..farm import Paddocks
-from ..health import health_of
-from ..records import canonical, daily_record, iso, number_of, record
+from ..health import NO_PROCESS, Process, health_of
+from ..records import canonical, daily_record, number_of, record
 from ..store.daily_rows import (
     daily_between,
     daily_of,
@@ -25,7 +26,7 @@ from ..store.daily_rows import (
     progress,
 )
 from ..store.reader import StoreReader
-from ..store.rows import NewestReading, Value
+from ..store.rows import Value
 
 
 def csv_columns(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -112,7 +113,7 @@ class Queries:
             one = store.latest_of(paddock)
             values = [] if one is None else [one]
         probes = store.newest_probes(None if paddock is None else [paddock])
-        return [self._beside(record(value), probes.get(value.paddock)) for value in values]
+        return [record(value, probes.get(value.paddock)) for value in values]
 
     def states(self) -> list[PaddockState]:
         """Return the state of every paddock of the farm, in order of their names."""
@@ -186,22 +187,17 @@ class Queries:
         store = self.reader.store()
         return store is not None and store.latest_of(paddock) is not None
 
-    def health(self, status: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the health of the gateway; see :func:`~kgsm_infer.gateway.health.health_of`."""
-        return health_of(self.gateway, self.reader.store(), self.newest(), status or {})
+    def health(self, status: Process | None = None) -> dict[str, Any]:
+        """Return the health of the gateway as JSON (:class:`~kgsm_infer.gateway.health.Health`)."""
+        store, newest = self.reader.store(), self.newest()
+        found: dict[str, Any] = as_plain(
+            health_of(self.gateway, store, newest, status or NO_PROCESS)
+        )
+        return found
 
     def newest(self) -> int | None:
         """Return the newest acquisition, seconds since 1970."""
         return max((value.acquired for value in self.present()), default=None)
-
-    def _beside(self, found: dict[str, Any], probe: NewestReading | None) -> dict[str, Any]:
-        if probe is not None:
-            found["probe"] = {
-                "at": iso(probe.at),
-                "sm": round(probe.sm, 6),
-                "sensors": probe.sensors,
-            }
-        return found
 
     def geojson(self, records: Sequence[Mapping[str, Any]]) -> bytes:
         """Return records as features with their outlines: RFC 7946, or with a crs member where the

@@ -10,7 +10,7 @@ import asyncio
 import socket
 import ssl
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
@@ -19,6 +19,7 @@ from typing import Any
 from ...base.errors import MissingError, UsageError
 from ..config import Gateway, Serve, is_loopback
 from ..farm import Paddocks
+from ..health import Process
 from ..log import Log
 from ..threads import PATIENCE_S, Task
 
@@ -109,7 +110,7 @@ class Server:
         *,
         behind_proxy: bool = False,
         probed: Callable[[], None] = lambda: None,
-        status: Callable[[], Mapping[str, Any]] = dict,
+        status: Callable[[], Process] = Process,
     ) -> None:
         check_exposed(gateway.serve, behind_proxy)
         for name in ("starlette", "hypercorn"):
@@ -198,7 +199,7 @@ def _application(
     paddocks: Paddocks,
     log: Log,
     probed: Callable[[], None],
-    status: Callable[[], Mapping[str, Any]],
+    status: Callable[[], Process],
 ) -> Any:
     from .api import Api
     from .limits import RequestLimits

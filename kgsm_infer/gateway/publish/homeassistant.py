@@ -14,6 +14,7 @@ from typing import Any
 from ... import __version__
 from ...base.quantities import SOIL_MOISTURE, UNKNOWN, Quantity
 from ..config import Mqtt
+from ..health import Health
 from ..keys import device_id, slug
 from ..records import canonical, daily_record, day_of
 from ..store.daily_rows import Alert, DailyValue
@@ -102,21 +103,21 @@ def _diagnostics(gateway: str, topic: str) -> dict[str, Any]:
     }
 
 
-def health_message(health: Mapping[str, Any]) -> bytes:
+def health_message(health: Health) -> bytes:
     """Return the health of a gateway as its diagnostic entities read it.
 
     Equal for equal health: ages are left out, and free space is rounded to 100 MB.
     """
-    error, disk = health["last_error"], health["disk"]
+    error, disk = health.last_error, health.disk
     return canonical(
         {
-            "problem": bool(health["status"] == "degraded" or health["quarantined"]),
-            "status": health["status"],
-            "quarantined": health["quarantined"],
-            "last_error": "none" if error is None else error["reason"],
-            "newest_acquisition": health["newest_acquisition"],
-            "disk_free_mb": None if disk is None else round(disk["free_mb"], -2),
-            "version": health["version"],
+            "problem": health.status == "degraded" or health.quarantined > 0,
+            "status": health.status,
+            "quarantined": health.quarantined,
+            "last_error": "none" if error is None else error.reason,
+            "newest_acquisition": health.newest_acquisition,
+            "disk_free_mb": None if disk is None else round(disk.free_mb, -2),
+            "version": health.version,
         }
     )
 

@@ -33,7 +33,7 @@ from ...base.files import whole
 from ...base.schema import parse_json
 from ..config import Gateway
 from ..farm import Paddocks
-from ..health import health_of
+from ..health import Process, health_of
 from ..intake.probe_readings import readings_of
 from ..intake.rain_files import write_rain
 from ..keys import slug
@@ -74,7 +74,7 @@ class MqttPublisher:
         paddocks: Paddocks,
         log: Log,
         probed: Callable[[], None],
-        status: Callable[[], Mapping[str, Any]] = dict,
+        status: Callable[[], Process] = Process,
     ) -> None:
         try:
             import paho.mqtt.client

@@ -18,7 +18,7 @@ from typing import Any
 from ...base.errors import MissingError
 from ..config import Gateway
 from ..farm import load_paddocks
-from ..health import ErrorMemory
+from ..health import ErrorMemory, Process, ThreadHealth
 from ..intake.archive import make_folders
 from ..intake.removals import write_removal
 from ..intake.settling import FolderEvents
@@ -170,14 +170,14 @@ class Service:
             "day": now,
         }
 
-    def status(self) -> dict[str, Any]:
-        """Return what ``/health`` shows of this process."""
-        return {
-            "threads": {task.name: task.status() for task in self.tasks},
-            "processing": self.work.short or "ok",
-            "left_behind": self.work.left_behind,
-            "last_error": self.memory.last,
-        }
+    def status(self) -> Process:
+        """Return the state of this process, for its health."""
+        return Process(
+            {task.name: ThreadHealth(**task.status()) for task in self.tasks},
+            self.work.short or "ok",
+            self.work.left_behind,
+            self.memory.last,
+        )
 
     def remains(self, quarantined: int) -> Remains:
         """Return what is not finished. quarantined: files that went to quarantine."""

@@ -57,6 +57,8 @@ from . import recovery
 from .clock import guard_time
 
 _T = TypeVar("_T")
+#: Newest archived files that are compared with their size and time at a start.
+RECENT = 100
 
 
 @dataclass
@@ -232,11 +234,13 @@ class Watch:
     def check_archive(self, names: Iterable[str] | None = None) -> None:
         """Process archived files that changed after they were stored, as corrections.
 
-        names: of files that were written to; None compares size and time of all.
+        names: of files that were written to; None compares size and time of the newest
+        :data:`RECENT`: a writer that stalls may go on while the gateway is down.
         """
-        wanted = None if names is None else set(names)
-        for item in list_archive(self.gateway.archive):
-            if wanted is not None and item.path.name not in wanted:
+        items = list_archive(self.gateway.archive)
+        wanted = {item.path.name for item in items[-RECENT:]} if names is None else set(names)
+        for item in items:
+            if item.path.name not in wanted:
                 continue
             if item.earlier_name is not None or item.about.stamp in (None, stamp_of(item.path)):
                 continue
@@ -332,6 +336,8 @@ class Watch:
         found = self._spool.look(first)
         self._report(found.ignored, found.waiting)
         self.follow_model()
+        if first:
+            self.check_archive()
         self._process(found.files)
         self.use_probes()
         self.update_days()
