@@ -84,7 +84,7 @@ REFUSED = [
     ),
     ("date", "0001-01-01T00:00+10:00", "0001-01-01T00:00+10:00 is of the year 1, of which nothing"),
     ("date", "2024-02-30", "2024-02-30 is not an ISO 8601 date"),
-    ("date", "", "is not an ISO 8601 date"),
+    ("date", "", "empty; every row needs its date"),
     ("site", "", "empty; every row needs its site"),
 ]
 
