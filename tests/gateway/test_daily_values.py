@@ -19,11 +19,13 @@ from kgsm_infer.daily.values import Values
 from kgsm_infer.gateway.config import read_gateway
 from kgsm_infer.gateway.farm import Paddocks, load_paddocks
 from kgsm_infer.gateway.http.api import Api
+from kgsm_infer.gateway.intake.settling import FolderEvents
 from kgsm_infer.gateway.records import day_of
 from kgsm_infer.gateway.service import clock, weather
 from kgsm_infer.gateway.service.watch import Watch
 from kgsm_infer.gateway.store import daily_rows
 from kgsm_infer.gateway.store.database import Store
+from kgsm_infer.gateway.update import daily
 from kgsm_infer.prepare.weather_services import SERVICES
 from kgsm_infer.tables.weather import read_weather
 
@@ -322,7 +324,7 @@ def test_a_wrong_rain_file_goes_to_quarantine(tmp_path, today, columns, why):
     (event,) = scanned(gateway).named("quarantined")
     assert why in event["reason"]
     with Store(gateway.database, read_only=True) as store:
-        assert daily_rows.rain_since(store, 0) == []
+        assert list(daily_rows.rain_since(store, 0)) == []
 
 
 def test_limits_come_from_outlines_and_wrong_ones_stop_the_start(tmp_path, today):
@@ -371,7 +373,7 @@ def test_old_days_are_dropped_and_rain_stays_for_the_window(tmp_path, today):
     watch.close()
     assert [one.day - FIRST for one in days_of(gateway)] == list(range(8, 16))
     with Store(gateway.database, read_only=True) as store:
-        assert daily_rows.rain_since(store, 0)[0].day == FIRST - 365 - 366
+        assert min(daily_rows.rain_of(store, "", 0, 99999)) == FIRST - 365 - 366
 
 
 def test_rain_is_fetched_into_the_spool(tmp_path, today, monkeypatch):
@@ -393,7 +395,7 @@ def test_rain_is_fetched_into_the_spool(tmp_path, today, monkeypatch):
     found = scanned(gateway)
     assert found.named("rain_stored")
     with Store(gateway.database, read_only=True) as store:
-        rain = daily_rows.rain_since(store, 0)
+        rain = [one for block in daily_rows.rain_since(store, 0) for one in block]
         outlook = daily_rows.outlook_of(store, ["p0"])
     assert {one.day - FIRST for one in rain} >= set(range(-300, 14))
     assert len(outlook) == 7
@@ -429,6 +431,77 @@ def failing(fetch):
         raise MissingError("no answer")
 
     return fail
+
+
+def test_a_rain_file_costs_no_more_than_it_can_change(tmp_path, today, monkeypatch):
+    gateway = farm(tmp_path)
+    for day in range(0, 60, 6):
+        drop(gateway, columns_of(day), f"{day}.csv")
+    drop(gateway, rain_columns(-300, [1.0] * 360), "rain.csv")
+    today(60)
+    watch = Watch(gateway, load_paddocks(gateway), log := Events())
+    watch.open()
+
+    def scan(name):
+        before = len(log.named("days_updated"))
+        watch.scan(FolderEvents(((name, True),)), first=name == "rain.csv")
+        return log.named("days_updated")[before:]
+
+    scan("rain.csv")
+    read = {"pass_rows": 0, "rain_since": 0, "estimate_daily": 0, "put_daily": 0}
+
+    def counted(name):
+        original = getattr(daily, name)
+
+        def call(*given, **named):
+            found = original(*given, **named)
+            if name in ("pass_rows", "rain_since"):
+                found = list(found)
+                read[name] += sum(map(len, found))
+            else:
+                read[name] += 1 if name == "estimate_daily" else len(given[1])
+            return found
+
+        monkeypatch.setattr(daily, name, call)
+
+    for name in read:
+        counted(name)
+    drop(gateway, rain_columns(58, [7.0, 3.0]), "late.csv")
+    (event,) = scan("late.csv")
+    assert event["values"] == 4 * 3  # of four paddocks from the 58th day to the 60th
+    assert read == {"pass_rows": 0, "rain_since": 2, "estimate_daily": 1, "put_daily": 12}
+    drop(gateway, rain_columns(58, [7.0]), "same.csv")
+    assert scan("same.csv") == []
+    assert read["estimate_daily"] == 1
+    watch.close()
+
+
+def test_an_interrupted_update_is_finished_at_the_next_start(tmp_path, today, monkeypatch):
+    found = []
+    for name in ("straight", "interrupted"):
+        gateway = farm(tmp_path / name)
+        drop(gateway, columns_of(0), "0.csv")
+        drop(gateway, rain_columns(-60, [2.0] * 74), "rain.csv")
+        if name == "interrupted":
+            monkeypatch.setattr(daily, "BLOCK_ROWS", 8)
+            put, blocks = daily.put_daily, []
+
+            def counted(store, rows, put=put, blocks=blocks):
+                put(store, rows)
+                blocks.append(len(rows))
+
+            monkeypatch.setattr(daily, "put_daily", counted)
+            watch = Watch(gateway, load_paddocks(gateway), Events())
+            watch.open()
+            watch.may_go_on = lambda blocks=blocks: len(blocks) < 3
+            events = FolderEvents((("0.csv", True), ("rain.csv", True)))
+            watch.guarded(lambda watch=watch, events=events: watch.scan(events, first=True))
+            watch.close()
+            assert blocks == [8, 8, 8]
+            assert days_of(gateway) == []  # today is not known yet
+        scanned(gateway)
+        found.append(everything(gateway))
+    assert found[0] == found[1]
 
 
 def test_dates_are_written_as_iso():

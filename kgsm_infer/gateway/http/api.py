@@ -290,7 +290,7 @@ class Api:
             today = int(time.time()) // 86400 + 1
             rain = rain_of_file(path, "the table", self.paddocks, today, 0)
         drop_rain_file(content, self.gateway.spool)
-        return len(rain.days)
+        return len(rain)
 
     def _put_probes(self, readings: Sequence[Sensed]) -> None:
         with self._open_store() as store:

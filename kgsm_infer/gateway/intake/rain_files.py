@@ -7,13 +7,14 @@ is written into the spool as such a file, so that all rain is archived and proce
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...base.errors import DataError
 from ...base.files import whole
@@ -57,15 +58,44 @@ class RainMessage:
 
 
 @dataclass(frozen=True)
-class RainRows:
-    """Rain of a file. left_out: places in it that are no paddocks of the farm.
+class PlaceRain:
+    """Rain of a place on M days. day: (M,) since 1970.  rain_mm: (M,), NaN where withdrawn."""
 
-    refused: days that were left out, each with the reason.
+    place: str
+    day: NDArray[np.int64]
+    rain_mm: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RainRows:
+    """Rain of a file. issued: local day of its arrival.  number: of the arrival.
+
+    left_out: places in it that are no paddocks of the farm.  refused: days that were left out,
+    each with the reason.
     """
 
-    days: tuple[RainDay, ...]
+    places: tuple[PlaceRain, ...]
+    issued: int
+    number: int
     left_out: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return sum(len(one.day) for one in self.places)
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The first and the last day."""
+        ends = [(one.day.min(), one.day.max()) for one in self.places if len(one.day)]
+        return int(min(first for first, _ in ends)), int(max(last for _, last in ends))
+
+    def by_place(self) -> Iterator[list[RainDay]]:
+        """Yield the rows of each place."""
+        for one in self.places:
+            yield [
+                RainDay(one.place, day, None if mm != mm else mm, self.issued, self.number)
+                for day, mm in zip(one.day.tolist(), one.rain_mm.tolist(), strict=True)
+            ]
 
 
 def is_rain_table(columns: Mapping[str, Any], renamed: Mapping[str, str]) -> bool:
@@ -122,18 +152,17 @@ def rain_of_file(path: Path, source: str, paddocks: Paddocks, issued: int, numbe
             f"{source}: none of its sites ({', '.join(left_out[:3])}) is in "
             f"{paddocks.outlines.source if paddocks.outlines else 'the farm'}"
         )
-    days, refused = [], []
+    found, refused = [], []
     for place, name in places.items():
         if place in left_out:
             continue
-        for day, rain in _stated(weather, name):
-            if day > issued + FORECAST_DAYS:
-                refused.append(_refusal(source, place, day))
-            else:
-                days.append(RainDay(place, day, rain, issued, number))
-    if not days:
+        one = _stated(weather, place, name)
+        far = one.day > issued + FORECAST_DAYS
+        refused += [_refusal(source, place, day) for day in one.day[far].tolist()]
+        found.append(PlaceRain(place, one.day[~far], one.rain_mm[~far]))
+    if not any(len(one.day) for one in found):
         raise DataError(f"{refused[0]} (as every row of it)")
-    return RainRows(tuple(days), left_out, tuple(refused))
+    return RainRows(tuple(found), issued, number, left_out, tuple(refused))
 
 
 def write_rain(content: Any, paddocks: Paddocks, spool: Path) -> int:
@@ -174,15 +203,12 @@ def _drop(spool: Path, columns: Mapping[str, Any]) -> None:
     part.unlink()
 
 
-def _stated(weather: Weather, name: str) -> list[tuple[int, float | None]]:
-    """Return the days of a place and their rain; None where a row states that it is missing."""
+def _stated(weather: Weather, place: str, name: str) -> PlaceRain:
+    """Return the days of a place that have a row; an empty cell withdraws a day."""
     series = weather.places[name]
     rows = np.isfinite(series.rain_mm) if series.has_row is None else series.has_row
-    rain = series.rain_mm.tolist()
-    return [
-        (series.first + at, None if rain[at] != rain[at] else rain[at])
-        for at in np.flatnonzero(rows).tolist()
-    ]
+    at = np.flatnonzero(rows)
+    return PlaceRain(place, series.first + at, series.rain_mm[at])
 
 
 def _refusal(source: str, place: str, day: int) -> str:

@@ -522,7 +522,7 @@ class Watch:
                 ):
                     rain = self._read_rain(item.path, item.about, item.number)
                     self._report_rain(item.name, rain)
-                    count = len(rain.days)
+                    count = len(rain)
                     store_rain(self.store, rain, item)
                 elif item.kind == "removal":
                     removal = read_removal(item.path, item.name)
@@ -664,9 +664,9 @@ class Watch:
             clock_s = guard_time(self.store)
         try:
             done = self._daily.update(
-                self.store, clock_s, card.retrieves, card.probes, self.may_go_on
+                self.store, clock_s, card.retrieves, card.probes, self._continue
             )
-        except (StoreBroken, StoreFull):
+        except (StoreBroken, StoreFull, Interrupted):
             raise
         except Exception as error:  # noqa: BLE001  the values of the passes go on
             text = f"{type(error).__name__}: {error}"[:500]

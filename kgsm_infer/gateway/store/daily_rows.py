@@ -112,10 +112,22 @@ def row_of(value: DailyValue) -> tuple[Any, ...]:
 # -- rain ------------------------------------------------------------------------------------
 
 
-def rain_since(store: Store, day: int) -> list[RainDay]:
-    """Return the stored rain from a day on, by place and day."""
-    query = "SELECT place, day, rain_mm, issued, sequence FROM rain WHERE day >= ? ORDER BY 1, 2"
-    return [RainDay(*row) for row in _rows(store, query, day)]
+def rain_since(store: Store, day: int) -> Iterator[list[RainDay]]:
+    """Yield the stored rain from a day on, in blocks."""
+    query = "SELECT place, day, rain_mm, issued, sequence FROM rain WHERE day >= ?"
+    with explained(store.path):
+        cursor = store.db.execute(query, (day,))
+        while block := cursor.fetchmany(BLOCK_ROWS):
+            yield [RainDay(*row) for row in block]
+
+
+def rain_of(store: Store, place: str, since: int, until: int) -> dict[int, RainDay]:
+    """Return the stored rain of a place by day, from ``since`` to ``until``."""
+    query = (
+        "SELECT place, day, rain_mm, issued, sequence FROM rain "
+        "WHERE place = ? AND day BETWEEN ? AND ?"
+    )
+    return {row[1]: RainDay(*row) for row in _rows(store, query, place, since, until)}
 
 
 def has_rain(store: Store) -> bool:
@@ -130,26 +142,31 @@ def newest_rain_day(store: Store, until: int) -> int | None:
     return found
 
 
-def put_rain(store: Store, days: Sequence[RainDay]) -> list[RainDay]:
-    """Store rain where it is newer than the stored; returns the days that changed.
+def put_rain(store: Store, days: Sequence[RainDay]) -> None:
+    """Store rain of one place where it is not older than the stored, and mark changed days as due.
 
     Inside a transaction.
     """
-    if not days:
-        return []
-    low = min(one.day for one in days)
-    before = {(one.place, one.day): one for one in rain_since(store, low)}
-    newer, changed = [], []
-    for one in days:
-        last = before.get((one.place, one.day))
-        if last is not None and last.sequence > one.sequence:
-            continue
-        newer.append(one)
-        if differs(last, one):
-            changed.append(one)
+    before = _before(store, days)
+    newer = [
+        one for one in days
+        if (last := before.get(one.day)) is None or last.sequence <= one.sequence
+    ]  # fmt: skip
     store.db.executemany("INSERT OR REPLACE INTO rain VALUES (?, ?, ?, ?, ?)", newer)
-    store.mark_due(one.day for one in changed)
-    return changed
+    store.mark_due(one.day for one in newer if differs(before.get(one.day), one))
+
+
+def would_change_rain(store: Store, days: Sequence[RainDay]) -> bool:
+    """Return True if rain of one place differs from the stored."""
+    before = _before(store, days)
+    return any(differs(before.get(one.day), one) for one in days)
+
+
+def _before(store: Store, days: Sequence[RainDay]) -> dict[int, RainDay]:
+    if not days:
+        return {}
+    every = [one.day for one in days]
+    return rain_of(store, days[0].place, min(every), max(every))
 
 
 def differs(last: RainDay | None, one: RainDay) -> bool:

@@ -98,4 +98,6 @@ MIGRATIONS = (
         id INTEGER PRIMARY KEY AUTOINCREMENT, paddock TEXT NOT NULL, day INTEGER NOT NULL,
         revision INTEGER NOT NULL, tried INTEGER NOT NULL DEFAULT 0)
     """,
+    # 10: rain is read by day
+    "CREATE INDEX rain_by_day ON rain (day)",
 )

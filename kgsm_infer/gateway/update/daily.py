@@ -35,16 +35,14 @@ from ...tables.weather import Series, Weather
 from ..config import DailySettings, Gateway, PaddockWater
 from ..farm import Paddocks
 from ..intake.archive import Archived
-from ..intake.rain_files import RainRows
+from ..intake.rain_files import FORECAST_DAYS, RainRows
 from ..store.daily_rows import (
     BLOCK_ROWS,
     Alert,
     DailyValue,
     DaysLeft,
-    RainDay,
     alerts,
     daily_between,
-    differs,
     drop_old_days,
     has_rain,
     newest_rain_day,
@@ -57,12 +55,15 @@ from ..store.daily_rows import (
     put_rain,
     queue_ended,
     rain_since,
+    would_change_rain,
 )
 from ..store.database import Store
 
 DAY_S = 86400
 #: Days before today whose revisions are posted to farmOS, which keeps every post.
 POSTED_DAYS = 14
+#: Days of the window at most: two years, and the days that a file may be ahead.
+WINDOW_DAYS = 2 * 366 + FORECAST_DAYS
 #: Days of rain that are kept before the window.
 DAYS_BEFORE_WINDOW = 366
 #: Values closer than this are equal, m3 m-3 or of the index; farm units follow from the value.
@@ -95,16 +96,72 @@ class DailyOutcome:
         return str(day_text(self.today))
 
 
+class Rain:
+    """Rain of the window, kept in memory between the updates of one store.
+
+    first: first day of the window.  mm: (P, D) rain of P places, NaN where there is none.
+    measured: (P, D) False for a forecast.
+    """
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.mm = np.empty((0, WINDOW_DAYS))
+        self.measured = np.empty((0, WINDOW_DAYS), bool)
+        self._row: dict[str, int] = {}
+
+    def read(self, store: Store, due: int) -> None:
+        """Read the days that changed. due: earliest of them."""
+        for block in rain_since(store, max(due, self.first)):
+            self._grow({one.place for one in block})
+            row = [self._row[one.place] for one in block]
+            day = np.asarray([one.day for one in block]) - self.first
+            inside = day < WINDOW_DAYS
+            at = np.asarray(row)[inside], day[inside]
+            self.mm[at] = np.asarray([one.rain_mm for one in block], np.float64)[inside]
+            measured = np.asarray([one.issued >= one.day for one in block])
+            self.measured[at] = measured[inside]
+
+    def weather(self, names: Sequence[str], today: int) -> Weather | None:
+        """Return the rain of each paddock: its own where there is some, else the farm's.
+
+        A forecast is not a measurement, also when its day has passed.
+        """
+        ahead = np.arange(WINDOW_DAYS) > today - self.first
+        mm = np.where(self.measured | ahead, self.mm, np.nan)
+        if not np.isfinite(mm).any():
+            return None
+        empty = np.full(WINDOW_DAYS, np.nan)
+        farm = mm[self._row[""]] if "" in self._row else empty
+        own = {name: mm[self._row[name]] for name in names if name in self._row}
+        if not own:
+            return Weather("the store", "", {"": Series(self.first, farm, empty)})
+        places = {
+            name: Series(self.first, np.where(np.isnan(rain), farm, rain), empty)
+            for name in names
+            for rain in (own.get(name, farm),)
+        }
+        return Weather("the store", "site", places)
+
+    def _grow(self, places: set[str]) -> None:
+        fresh = sorted(places - set(self._row))
+        if fresh:
+            for name in fresh:
+                self._row[name] = len(self._row)
+            more = (len(fresh), WINDOW_DAYS)
+            self.mm = np.vstack([self.mm, np.full(more, np.nan)])
+            self.measured = np.vstack([self.measured, np.zeros(more, bool)])
+
+
 class Passes:
     """Values of the passes of the window, kept in memory between the updates of one store.
 
-    quantity: of the values.
+    quantity: of the values.  first: first day of the window.  rain: of the window.
     acquired: (R,) seconds since 1970.  numbers: (3, R) value, lower and upper, NaN without.
     flags: (R,) bit mask.  simulated: True if a value is.
     """
 
-    def __init__(self, quantity: Quantity) -> None:
-        self.quantity = quantity
+    def __init__(self, quantity: Quantity, first: int) -> None:
+        self.quantity, self.first, self.rain = quantity, first, Rain(first)
         self.acquired = np.empty(0, np.int64)
         self.numbers = np.empty((3, 0))
         self.flags = np.empty(0, np.int64)
@@ -117,19 +174,13 @@ class Passes:
         """True if a value comes from simulated data."""
         return bool(self._simulated.any())
 
-    def read(self, store: Store, due: int | None, first: int) -> None:
-        """Read the passes that changed. due: earliest local day of a change.  first: of the window.
-
-        Days are since 1970.
-        """
-        since = None if due is None else max(first, due - 1) * DAY_S
-        keep = self.acquired >= first * DAY_S
-        if since is not None:
-            keep &= self.acquired < since
+    def read(self, store: Store, due: int) -> None:
+        """Read the passes that changed. due: earliest local day of a change, since 1970."""
+        since = max(self.first, due - 1) * DAY_S
+        keep = self.acquired < since
         parts = [_Block(self.acquired[keep], self.numbers[:, keep], self.flags[keep],
                         self._code[keep], self._simulated[keep])]  # fmt: skip
-        if since is not None:
-            parts += [self._block(rows) for rows in pass_rows(store, since, self.quantity.name)]
+        parts += [self._block(rows) for rows in pass_rows(store, since, self.quantity.name)]
         self.acquired = np.concatenate([part.acquired for part in parts])
         self.numbers = np.concatenate([part.numbers for part in parts], axis=1)
         self.flags = np.concatenate([part.flags for part in parts])
@@ -304,7 +355,8 @@ class DailyUpdater:
         """Compute what is due and store it; None where nothing is due.
 
         clock_s: time of the update.  quantity: of the model in use.  probes: entry of its card
-        with the errors of a pass.  beat: called between blocks of rows.
+        with the errors of a pass.  beat: called between blocks of rows, each of which is a
+        transaction; what it raises leaves the rest due.
         """
         if quantity.column not in RETRIEVED or not self.is_on(store):
             return None
@@ -330,33 +382,39 @@ class DailyUpdater:
         since = oldest if done.today is None else done.today + 1
         since = max(oldest, since if done.due is None else min(since, done.due))
         due, first = done.due, window_start(today)
-        if self._passes is None or self._passes.quantity is not quantity:
-            self._passes, due = Passes(quantity), first
         passes = self._passes
-        passes.read(store, due, first)
+        if passes is None or passes.quantity is not quantity or passes.first != first:
+            passes = self._passes = Passes(quantity, first)
+            due = first
+        if due is not None:
+            passes.read(store, due)
+            passes.rain.read(store, due)
         made = self._estimate(store, today, passes, probes)
         known: set[str] = set()
         if done.today is not None:
             known = {name for name, _ in daily_between(store, done.today, done.today)}
         count = revisions = crossed = 0
+        ended = today - 1 if done.today is None else done.today
+        paddocks = () if made is None else made.values.paddocks
+        for start, last in _blocks(since, today, len(paddocks)):
+            if made is not None:
+                with store.transaction():  # what is left is due until all blocks are stored
+                    fresh = self._put_changed(store, self._rows(made, start, last, quantity))
+                    self._queue_revised(store, fresh, ended)
+                count += len(fresh)
+                revisions += sum(one.revision > 1 for one in fresh)
+                beat()
         with store.transaction():
             if made is None:
                 put_outlook(store, (), ())
             else:
-                ended = today - 1 if done.today is None else done.today
-                for first, last in _blocks(since, today, len(made.values.paddocks)):
-                    fresh = self._put_changed(store, self._rows(made, first, last, quantity))
-                    self._queue_revised(store, fresh, ended)
-                    count += len(fresh)
-                    revisions += sum(one.revision > 1 for one in fresh)
-                    beat()
                 if self.gateway.farmos is not None:
                     queue_ended(store, self.gateway.farmos.daily_streams, ended, today - 1)
                 crossed = self._cross(store, self._rows(made, today, today, quantity), known)
-                names = made.values.paddocks
-                now = [DaysLeft(*pair) for pair in zip(names, self._days_left(made), strict=True)]
-                period = made.forcing.period
-                ahead = self._rows(made, today + 1, period.last, quantity)
+                now = [
+                    DaysLeft(*pair) for pair in zip(paddocks, self._days_left(made), strict=True)
+                ]
+                ahead = self._rows(made, today + 1, made.forcing.period.last, quantity)
                 put_outlook(store, ahead, now)
             put_progress(store, today)
         return DailyOutcome(today, count, revisions, crossed)
@@ -406,12 +464,11 @@ class DailyUpdater:
         self, store: Store, today: int, passes: Passes, probes: Mapping[str, Any] | None
     ) -> Daily | None:
         """Estimate all days of the window; None where no pass of it has a value."""
-        first = window_start(today)
         values, quantity = self._values(passes), passes.quantity
         inside = (values.day <= today) & np.isfinite(values.value)
         if not inside.any():
             return None
-        weather = self._weather(rain_since(store, first), values.paddocks, today)
+        weather = passes.rain.weather(values.paddocks, today)
         soil = self._soil if quantity is SOIL_MOISTURE else Stated()
         own = self.water if quantity is SOIL_MOISTURE else {}
         limits = {name: _limits(own[name]) for name in values.paddocks if name in own}
@@ -463,30 +520,6 @@ class DailyUpdater:
             flags=passes.flags,
             simulated=passes.simulated,
         )
-
-    def _weather(self, days: Sequence[RainDay], names: Sequence[str], today: int) -> Weather | None:
-        """Return the rain of each paddock: its own where there is some, else the farm's."""
-        places: dict[str, list[RainDay]] = {}
-        for one in days:
-            # a forecast is not a measurement, also when its day has passed
-            if one.rain_mm is not None and (one.day > today or one.issued >= one.day):
-                places.setdefault(one.place, []).append(one)
-        if not places:
-            return None
-        first = min(one.day for some in places.values() for one in some)
-        last = max(one.day for some in places.values() for one in some)
-
-        def series(base: Series | None, some: Sequence[RainDay]) -> Series:
-            rain = np.full(last - first + 1, np.nan) if base is None else base.rain_mm.copy()
-            for one in some:
-                rain[one.day - first] = one.rain_mm
-            return Series(first, rain, np.full(len(rain), np.nan))
-
-        farm = series(None, places.pop("", ()))
-        own = {name: series(farm, places[name]) for name in names if name in places}
-        if not own:
-            return Weather("the store", "", {"": farm})
-        return Weather("the store", "site", {name: own.get(name, farm) for name in names})
 
     # -- rows ------------------------------------------------------------------------------
 
@@ -549,16 +582,15 @@ class DailyUpdater:
 
 def rain_changes(store: Store, rain: RainRows) -> bool:
     """Return True if the rain of a file differs from the stored."""
-    low = min(one.day for one in rain.days)
-    before = {(one.place, one.day): one for one in rain_since(store, low)}
-    return any(differs(before.get((one.place, one.day)), one) for one in rain.days)
+    return any(would_change_rain(store, days) for days in rain.by_place())
 
 
 def store_rain(store: Store, rain: RainRows, item: Archived) -> None:
     """Store the rain of an arrival; of one place and day the later arrival counts."""
     with store.transaction():
-        put_rain(store, rain.days)
-        times = [one.day * DAY_S for one in rain.days]
+        for days in rain.by_place():
+            put_rain(store, days)
+        times = [day * DAY_S for day in rain.bounds]
         store.put_arrival(item.number, item.digest, item.name, "rain", times)
 
 
