@@ -276,7 +276,7 @@ def dissimilarity(domain: Domain, scaled: NDArray[np.float32]) -> NDArray[np.flo
     if _core is None:
         return _domain.dissimilarity(domain, scaled)
     distance = np.empty(len(scaled), np.float32)
-    _core.nearest(scaled, _dense(domain.points.T, np.float32), distance)
+    _core.nearest(scaled, domain.by_channel, distance)
     return distance / np.float32(domain.mean_distance)
 
 

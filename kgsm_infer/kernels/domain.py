@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,11 @@ class Domain:
     points: NDArray[np.float32]
     mean_distance: float
     threshold: float
+
+    @cached_property
+    def by_channel(self) -> NDArray[np.float32]:
+        """Return the points channel by channel, (K, P), as the C core reads them."""
+        return np.ascontiguousarray(self.points.T, np.float32)
 
 
 def domain_of(raw: Mapping[str, Any], channels: int) -> Domain:
@@ -68,8 +74,11 @@ def outside(
     passed = ~(index <= np.float32(domain.threshold))
     near = np.abs(index - np.float32(domain.threshold)) <= EDGE * (1 + domain.threshold)
     if near.any():
-        apart = scaled_in_float64(near)[:, None, :] - domain.points.astype(np.float64)
-        nearest = np.sqrt((apart**2).sum(axis=2).min(axis=1))
+        scaled, points = scaled_in_float64(near), domain.by_channel.astype(np.float64)
+        square = np.zeros((len(scaled), points.shape[1]))
+        for channel, point in zip(scaled.T, points, strict=True):
+            square += (channel[:, None] - point) ** 2
+        nearest = np.sqrt(square.min(axis=1))
         passed[near] = ~(nearest / domain.mean_distance <= domain.threshold)
     return passed
 

@@ -123,11 +123,16 @@ def whole_history(
     steps, none = rows.shape[1], np.zeros(len(rows), bool)
     if not len(day):
         return rows, none
-    when = np.where(rows < 0, np.nan, day[rows])
+    when = np.take(day, rows, mode="wrap")  # padding, -1, takes some day
     with np.errstate(invalid="ignore"):
+        gaps = when[:, 1:] - when[:, :-1]
+        regular = not gaps.size or (gaps.min() > 0 and gaps.max() <= longest_gap_days)
+        if regular and rows.min() >= 0:
+            return rows, none  # the common case
+        when = np.where(rows < 0, np.nan, when)
         gaps = np.diff(when, axis=1)
         if (((gaps > 0) & (gaps <= longest_gap_days)) | (rows[:, :-1] < 0)).all():
-            return rows, none  # the common case
+            return rows, none
         age = when[:, -1:] - when
         senseless = (age <= 0) | (age > (steps - 1) * longest_gap_days)
         senseless[:, -1] = False

@@ -25,6 +25,9 @@ from .plan import Plan
 if TYPE_CHECKING:
     from ..model.model import Model
 
+#: Windows of several targets that are retrieved together, so that calls on few pixels cost little.
+TOGETHER = 16 * 960
+
 
 @dataclass(frozen=True)
 class PixelBlock:
@@ -79,16 +82,22 @@ def retrieve_pixels(model: Model, block: PixelBlock) -> dict[str, NDArray[Any]]:
     observed = _observe_pixels(model, block, acquisitions)
     retrieve = model.over(observed)
     effects = block.effects or [None] * len(block.targets)
+    together = max(1, TOGETHER // pixels)
     parts: list[Retrieval] = []
-    for target, effect in zip(block.targets, effects, strict=True):
-        back = np.arange(target - model.card.steps + 1, target + 1) - acquisitions[0]
-        rows = np.where(back >= 0, back * pixels + np.arange(pixels)[:, None], -1)
-        part = retrieve(rows, observed.statics[rows[:, -1]])
-        old = block.context.held(target) * np.uint16(flags.VEGETATION_OLD)
-        part = replace(part, flags=part.flags | old)
-        if effect is not None:
-            part = shift(model.card, part, np.full(pixels, effect.correction, np.float32))
-        parts.append(part)
+    for first in range(0, len(block.targets), together):
+        targets = np.asarray(block.targets[first : first + together])
+        back = targets[:, None] + np.arange(1 - model.card.steps, 1) - acquisitions[0]
+        at = back[:, None, :] * pixels + np.arange(pixels)[:, None]
+        rows = np.where(back[:, None, :] >= 0, at, -1).reshape(-1, model.card.steps)
+        found = retrieve(rows, observed.statics[rows[:, -1]])
+        for k, target in enumerate(targets.tolist()):
+            part = found.take(slice(k * pixels, (k + 1) * pixels))
+            old = block.context.held(target) * np.uint16(flags.VEGETATION_OLD)
+            part = replace(part, flags=part.flags | old)
+            effect = effects[first + k]
+            if effect is not None:
+                part = shift(model.card, part, np.full(pixels, effect.correction, np.float32))
+            parts.append(part)
     fields = dict(zip(VARIABLES, ("sm", "lower", "upper", "flags"), strict=True))
     return {
         name: np.stack([getattr(part, field) for part in parts]) for name, field in fields.items()

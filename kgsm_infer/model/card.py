@@ -14,6 +14,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -170,7 +171,7 @@ class Card:
         dense = VEGETATION if _has_index(self) else ()
         return (*FROZEN_BY, *dense)
 
-    @property
+    @cached_property
     def layout(self) -> Layout:
         """Sizes and scaling of the input tile."""
         return Layout(

@@ -44,6 +44,8 @@ _T = TypeVar("_T")
 TILE = 960
 #: Windows whose acquisitions are isolated together where they are given as arrays.
 BLOCK = 4 * TILE
+#: Windows whose history and domain are checked together, of one thread.
+CHECKED = 16 * TILE
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -302,20 +304,22 @@ class Model:
             sm, soil_db = np.empty(n, np.float32), np.empty(n, np.float32)
             mask = np.empty(n, np.uint16)
 
-            def work(tile: slice) -> None:
-                some, outside = whole_history(rows[tile], observed.day, card.longest_gap_days)
-                found = windows(some, statics[tile])
+            def work(block: slice) -> None:
+                some, far = whole_history(rows[block], observed.day, card.longest_gap_days)
+                for tile in _tiles(len(some)):
+                    whole = slice(block.start + tile.start, block.start + tile.stop)
+                    found = windows(some[tile], statics[whole])
+                    sm[whole], soil_db[whole], mask[whole] = found
                 if self.domain is not None:
-                    outside |= outside_domain(
-                        card, self.domain, observed, some[:, -1], statics[tile], found.soil_db
+                    far |= outside_domain(
+                        card, self.domain, observed, some[:, -1], statics[block], soil_db[block]
                     )
-                outside &= (found.flags & flags.NO_NUMBER) == 0
-                sm[tile], soil_db[tile] = found.sm, found.soil_db
-                mask[tile] = found.flags | outside * np.uint16(flags.OUTSIDE_DOMAIN)
+                far &= (mask[block] & flags.NO_NUMBER) == 0
+                mask[block] |= far * np.uint16(flags.OUTSIDE_DOMAIN)
 
             # the tiles do not depend on the number of threads and each writes its own part of
             # the results, so the numbers do not depend on it either
-            self._in_order(work, _tiles(n))
+            self._in_order(work, _tiles(n, CHECKED))
             last = rows[:, -1]
             # frozen soil gets no other flag: the engines cannot differ in what they saw
             raised = mask | observed.context_missing[last] * np.uint16(flags.CONTEXT_MISSING)
