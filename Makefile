@@ -21,7 +21,7 @@ endif
 
 BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard csrc/*) kgsm_infer/kernels/_core.pyx
 
-.PHONY: help demo demo-real docs test bench javascript beam fuzz check-native lint pins audit wheel wheels clean
+.PHONY: help demo demo-real docs test bench javascript beam home-assistant fuzz check-native lint pins audit wheel wheels clean
 
 help:
 	@echo "make demo     simulate, cross-validate, fit, export, predict, map; results in $(OUT)/"
@@ -31,6 +31,7 @@ help:
 	@echo "make bench    time the C core against peers and bounds; ratios in $(OUT)/bench.md"
 	@echo "make check-native   the C core under sanitizers, valgrind and fuzzers (gcc, clang, valgrind)"
 	@echo "make beam     the Apache Beam example against the local run, in an environment of its own"
+	@echo "make home-assistant  discovery messages against the schemas of Home Assistant"
 	@echo "make fuzz     FUZZ_FILES (10000) damaged files of each kind against every reader"
 	@echo "make lint     ruff, mypy and the walls of the house"
 	@echo "make pins     pin the small machine's packages by hash; make audit: known faults in them"
@@ -129,6 +130,15 @@ beam: $(STAMP)
 	test -x $(BEAM)/bin/python || $(PYTHON) -m venv $(BEAM)
 	$(BEAM)/bin/python -m pip install -q apache-beam==2.77.0 xarray-beam==0.11.5
 	KGSM_BEAM_PYTHON=$(CURDIR)/$(BEAM)/bin/python $(BIN)/python -m pytest -q tests/maps/test_beam.py
+
+# Home Assistant's own schemas of discovery messages, in an environment of its own: homeassistant
+# pins its dependencies. 2024.3.3 is the newest that Python 3.11 can install.
+HOME_ASSISTANT := build/home-assistant
+home-assistant: $(STAMP)
+	test -x $(HOME_ASSISTANT)/bin/python || $(PYTHON) -m venv $(HOME_ASSISTANT)
+	$(HOME_ASSISTANT)/bin/python -m pip install -q homeassistant==2024.3.3 paho-mqtt
+	KGSM_HOME_ASSISTANT_PYTHON=$(CURDIR)/$(HOME_ASSISTANT)/bin/python \
+		$(BIN)/python -m pytest -q tests/gateway/test_home_assistant.py
 
 # The C core under AddressSanitizer, UndefinedBehaviorSanitizer and valgrind: alone
 # (tests/native/check.c) and under the Python tests of the kernels; then each public function
