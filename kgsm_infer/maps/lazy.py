@@ -28,7 +28,7 @@ from ..context.definitions import CONTEXT, SharedBy, first_given, needed
 from ..scenes.orbits import NO_ORBITS, check_orbits, read_orbits, several_clocks
 from ..scenes.times import read_times
 from ..tables.averaging import mean_of, to_power
-from ..tables.columns import FROM_DATE, made_from, make, possible
+from ..tables.columns import FROM_DATE, is_backscatter, made_from, make, possible
 from ..tables.dates import is_future
 from ..tables.passes import number_passes
 from ..tables.vegetation import held_columns
@@ -81,6 +81,12 @@ def retrieve(
     _check_dataset(xarray, stack)
     used, made = _variables(stack, card.inputs.columns, card.optional_columns)
     flat = _with_times(_planes(xarray, stack, used))
+    for name in made_from(f"{card.polarisation}_db", flat):
+        if is_backscatter(name) and "time" not in flat[name].dims:
+            raise DataError(
+                f"the dataset's {name} has no dimension time; each acquisition has its own "
+                "backscatter"
+            )
     flat = flat.assign_coords({_ORBIT: ("time", _orbits_of(stack, flat))})
     if not allow_future:
         flat = _without_future(flat)
@@ -136,9 +142,16 @@ def _planes(xarray: Any, stack: Any, names: Sequence[str]) -> Any:
         others = [dim for dim in plane.dims if dim not in ("time", "y", "x")]
         long = [f"{dim} ({plane.sizes[dim]})" for dim in others if plane.sizes[dim] != 1]
         if long:
+            lacks = [dim for dim in ("y", "x") if dim not in plane.dims]
+            remedy = f"rename them to {' and '.join(lacks)}" if lacks else "select one of it"
             raise DataError(
                 f"the dataset needs dimensions time, y and x; its {name} also has "
-                f"{', '.join(long)}; select one of it"
+                f"{', '.join(long)}; {remedy}"
+            )
+        if plane.dtype.kind not in "iuf":
+            raise DataError(
+                f"the dataset's {name} is of type {plane.dtype}; expected real numbers: convert it "
+                f"first, such as stack.{name}.astype(float)"
             )
         planes[name] = plane.squeeze(others, drop=True).reset_coords(drop=True)
     axes = [name for name in ("time", "y", "x") if name in stack.coords]

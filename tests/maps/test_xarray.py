@@ -200,6 +200,22 @@ def test_times_that_cannot_be_read_are_refused(tiny_model: Path, times: Any, cau
         retrieve(tiny_model / "model.core.onnx", plain_stack(times))
 
 
+def unknown_chunks(stack: Any) -> Any:
+    """Select rows by a lazy condition, so that dask does not know how many there are."""
+    import dask.array
+
+    plane = dask.array.from_array(stack.vh_db.values, chunks=(4, 2, 2))
+    found = plane[:, plane[0, :, 0] < 0]
+    return xr.Dataset(
+        {
+            "vh_db": (("time", "y", "x"), found),
+            **{name: ((), value) for name, value in (("clay", 25.0), ("ndvi", 0.4))},
+            "angle_deg": ((), 38.0),
+        },
+        {"time": stack["time"]},
+    )
+
+
 def test_other_objects_and_axes_are_refused_by_name(tiny_model: Path) -> None:
     path, stack = tiny_model / "model.core.onnx", plain_stack()
     for wrong, cause in (
@@ -210,6 +226,15 @@ def test_other_objects_and_axes_are_refused_by_name(tiny_model: Path) -> None:
             stack.assign(vh_db=stack.vh_db.expand_dims(band=["VH", "VV"])),
             r"vh_db also has band \(2\)",
         ),
+        (stack.rename(y="lat", x="lon"), r"vh_db also has lat \(4\), lon \(4\); rename them to y"),
+        (stack.stack(pixel=("y", "x")), r"also has pixel \(16\); rename them to y and x"),
+        (stack.assign(vh_db=stack.vh_db[0].drop_vars("time")), "vh_db has no dimension time"),
+        (stack.assign(vh_db=((), -15.0)), "vh_db has no dimension time"),
+        (stack.assign(vh_db=stack.vh_db.astype(complex)), "vh_db is of type complex128"),
+        (stack.assign(vh_db=stack.vh_db > -17), "vh_db is of type bool"),
+        (stack.assign(ndvi=stack.ndvi.astype(str)), r"ndvi is of type <U\d+; expected real"),
+        (stack.assign(ndvi=stack.ndvi.astype(object)), r"astype\(float\)"),
+        (unknown_chunks(stack), "chunks of unknown size along y; call compute_chunk_sizes"),
         (stack.isel(x=slice(0)), "no pixel"),
         (stack.isel(time=slice(0)), "no acquisition"),
         (stack.isel(time=[0, 2, 1, 3]), "2024-01-13T00:00:00 follows 2024-01-25"),
@@ -218,7 +243,7 @@ def test_other_objects_and_axes_are_refused_by_name(tiny_model: Path) -> None:
             retrieve(path, wrong)
 
 
-@pytest.mark.parametrize("which", ["differ", "one lazy", "static lazy", "band axis"])
+@pytest.mark.parametrize("which", ["differ", "one lazy", "static lazy", "band axis", "coordinates"])
 def test_chunks_may_differ_between_variables(tiny_model: Path, which: str) -> None:
     path, stack = tiny_model / "model.core.onnx", plain_stack()
     right = retrieve(path, stack, every=True)
@@ -228,8 +253,14 @@ def test_chunks_may_differ_between_variables(tiny_model: Path, which: str) -> No
         "one lazy": {"vh_db": some},
         "static lazy": {"ndvi": stack.ndvi[0].drop_vars("time").chunk(y=1)},
         "band axis": {"vh_db": some.expand_dims(band=["VH"])},
+        "coordinates": {
+            "vh_db": some,
+            "platform": ("time", list("abcd")),
+            "lon": (("y", "x"), np.ones((4, 4))),
+            "spatial_ref": 0,
+        },
     }[which]
-    lazy = retrieve(path, stack.assign(changed), every=True)
+    lazy = retrieve(path, stack.assign(changed).set_coords([*{*changed} - {*stack}]), every=True)
     assert lazy.sm.chunks is not None
     xr.testing.assert_equal(lazy.compute(), right)
 
