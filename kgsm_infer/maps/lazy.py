@@ -14,7 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,14 @@ from ..context.definitions import CONTEXT, SharedBy, first_given, needed
 from ..scenes.orbits import NO_ORBITS, check_orbits, read_orbits, several_clocks
 from ..scenes.times import read_times
 from ..tables.averaging import mean_of, to_power
-from ..tables.columns import FROM_DATE, is_backscatter, made_from, make, possible
+from ..tables.columns import (
+    FROM_DATE,
+    first_possible,
+    is_backscatter,
+    made_from,
+    make,
+    possible,
+)
 from ..tables.dates import is_future
 from ..tables.passes import number_passes
 from ..tables.vegetation import held_columns
@@ -276,7 +283,7 @@ def _without_future(flat: Any) -> Any:
 
 
 def _in_passes(xarray: Any, flat: Any) -> Any:
-    """One time a pass: where a frame has no value the next frame's is taken."""
+    """Give a pass one time: where a frame has no possible value the next frame's is taken."""
     number = number_passes(flat["time"].values.astype("datetime64[s]"))
     if len(number) == number.max() + 1:
         return flat
@@ -296,12 +303,24 @@ def _in_passes(xarray: Any, flat: Any) -> Any:
         whole = flat[moving].isel(time=frames[:1])
         for frame in frames[1:]:
             later = flat[moving].isel(time=[frame]).assign_coords(time=whole["time"])
-            whole = whole.where(whole.notnull(), later)
+            whole = whole.assign(
+                {name: _merged(xarray, name, whole[name], later[name]) for name in moving}
+            )
         passes.append(whole)
     joined = xarray.concat(passes, "time")
     still = [name for name in flat.data_vars if name not in moving]
     joined = joined.assign({name: flat[name] for name in still})
     return joined.assign_coords({_ORBIT: ("time", orbits[first])})
+
+
+def _merged(xarray: Any, name: str, frame: Any, later: Any) -> Any:
+    return xarray.apply_ufunc(
+        partial(first_possible, name),
+        frame,
+        later,
+        dask="parallelized",
+        output_dtypes=[frame.dtype],
+    )
 
 
 def _scene_mean(flat: Any, name: str, task: ChunkTask) -> tuple[Any, Any]:

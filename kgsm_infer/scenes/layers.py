@@ -214,7 +214,21 @@ def with_slices(layer: Layer, slices: Sequence[Slice], place: str) -> Layer:
         named.append(replace(item, orbit=orbit))
     if spare := [when for when in stated if when not in used]:
         raise DataError(f"{place}.orbits: no acquisition of {spare[0]}")
+    if is_backscatter(layer.name):
+        _check_once(named, place)
     return replace(layer, slices=in_passes(named, place))
+
+
+def _check_once(slices: Sequence[Slice], place: str) -> None:
+    """Raise DataError where one band of one file stands for two acquisitions."""
+    seen: dict[tuple[str, int | str], Slice] = {}
+    for item in slices:
+        first = seen.setdefault((item.path, item.band), item)
+        if first.date != item.date:
+            raise DataError(
+                f"{place}: {item.path} is named for {first.date} and for {item.date}; each "
+                "acquisition has its own backscatter"
+            )
 
 
 def in_passes(slices: Sequence[Slice], place: str) -> tuple[Slice, ...]:

@@ -8,7 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError
-from ..tables.columns import FROM_DATE, is_backscatter, made_from, make, ndvi_of
+from ..tables.columns import (
+    FROM_DATE,
+    first_possible,
+    is_backscatter,
+    made_from,
+    make,
+    ndvi_of,
+    possible,
+)
 from .grid import Window
 from .layers import Layer, Slice
 from .match import matched
@@ -112,9 +120,9 @@ class Reader:
         if key not in self._read:
             value = self.decoded(layer, item, window)
             for frame in item.also:
-                if not np.isnan(value).any():
+                if np.isfinite(possible(layer.name, value)).all():
                     break
-                value = np.where(np.isnan(value), self.decoded(layer, frame, window), value)
+                value = first_possible(layer.name, value, self.decoded(layer, frame, window))
             self._read[key] = value
         return self._read[key]
 

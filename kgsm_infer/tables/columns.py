@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -209,6 +210,17 @@ def possible(column: str, values: ArrayLike) -> NDArray[np.float64]:
     values, rule = np.asarray(values, np.float64), RULES.get(column)
     known = np.isfinite(values)
     return np.where(known if rule is None else known & ~rule.outside(values), values, np.nan)
+
+
+def first_possible(column: str, values: ArrayLike, later: ArrayLike) -> NDArray[Any]:
+    """Merge two frames of a pass: the first value that can be, else the first that is not missing.
+
+    >>> first_possible("vh_db", [-15.0, 0.0, np.nan, 3.0], [-16.0, -17.0, 3.0, 0.0]).tolist()
+    [-15.0, -17.0, 3.0, 3.0]
+    """
+    values, later = np.asarray(values), np.asarray(later)
+    known, other = (np.isfinite(possible(column, part)) for part in (values, later))
+    return np.where(known | (~np.isnan(values) & ~other), values, later)
 
 
 def range_of(column: str) -> tuple[float, float] | None:

@@ -265,6 +265,20 @@ def test_chunks_may_differ_between_variables(tiny_model: Path, which: str) -> No
     xr.testing.assert_equal(lazy.compute(), right)
 
 
+@pytest.mark.parametrize("padding", [0.0, 12.0, -np.inf, np.nan])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_padding_of_a_frame_does_not_hide_the_next(padding: float, lazy: bool) -> None:
+    stack = plain_stack()[["vh_db"]]
+    right = retrieve("wetness", stack, every=True)
+    frames = stack.isel(time=[0, 0, 1, 2, 3]).copy(deep=True)
+    frames.vh_db[0, :2], frames.vh_db[1, 2:] = padding, padding
+    times = frames.time.values.copy()
+    times[1] += np.timedelta64(25, "s")
+    frames = frames.assign_coords(time=times)
+    found = retrieve("wetness", frames.chunk(y=3) if lazy else frames, every=True)
+    xr.testing.assert_equal(found.compute(scheduler="synchronous"), right)
+
+
 def test_0_db_is_no_measurement_in_a_dataset_either(tiny_model: Path) -> None:
     stack = plain_stack()
     stack.vh_db[3, 0, 0], stack.vh_db[2, 0, 1] = 0.0, 8.0

@@ -47,6 +47,36 @@ def _whole(model: Model, pixels: Pixels) -> Retrieval:
     )
 
 
+@pytest.mark.parametrize("padding", [0.0, 12.0, -np.inf])
+def test_padding_of_a_frame_does_not_hide_the_next(
+    model: Model, tmp_path: Path, padding: float
+) -> None:
+    """Decibels of 0 and above are no measurement, so the other frame's value counts."""
+    pixels = make_pixels()
+    scene = scene_from(_frames(tmp_path / "s", pixels), "s.toml", tmp_path / "s")
+    for path in (tmp_path / "s").glob("S1_*T053012_VH.tif"):  # the upper frame, made whole
+        with rasterio.open(path) as dataset:
+            upper = dataset.read(1)
+        whole = np.full(pixels.shape, padding, np.float32)
+        whole[:UPPER] = upper
+        write_tif(path, whole)
+    map_scene(model, scene, tmp_path / "m.tif")
+    expected = _whole(model, pixels)
+    with rasterio.open(tmp_path / "m.tif") as dataset:
+        number = np.isfinite(expected.sm)
+        flags = dataset.read(4).astype(np.uint16).ravel()
+        np.testing.assert_array_equal(flags[number], expected.flags[number])
+        np.testing.assert_allclose(dataset.read(1).ravel(), expected.sm, rtol=0, atol=1e-6)
+
+
+def test_one_file_for_two_acquisitions_is_refused(tmp_path: Path) -> None:
+    write_tif(tmp_path / "vh.tif", np.full((3, 4), -15.0))
+    files = {"2024-03-01": "vh.tif", "2024-03-13": "vh.tif"}
+    with pytest.raises(DataError, match=r"vh\.tif is named for 2024-03-01.* and for 2024-03-13"):
+        scene_from({"layers": {"vh_db": {"files": files}}}, "s.toml", tmp_path)
+    scene_from({"layers": {"ndvi": {"files": files}}}, "s.toml", tmp_path)
+
+
 def test_two_frames_of_a_pass_map_as_the_whole_does(model: Model, tmp_path: Path) -> None:
     pixels = make_pixels()
     scene = scene_from(_frames(tmp_path / "s", pixels), "s.toml", tmp_path / "s")
