@@ -12,7 +12,8 @@ from ..base.schema import Choices, Range
 from .config import Gateway
 from .intake.archive import free_mb
 from .log import Log
-from .records import Time, iso
+from .records import Day, Time, day_of, iso
+from .store.daily_rows import newest_rain_day, progress
 from .store.database import Store
 
 #: Events of the log that report an error.
@@ -69,13 +70,15 @@ class LastError:
 class ThreadHealth:
     """A thread of the process. restarts: after exceptions, in all.
 
-    acknowledged_at: time of the broker's last acknowledgement, seconds since 1970.
+    acknowledged_at: time of the broker's last acknowledgement.  fetched_at: of the last rain that
+    was fetched.  Seconds since 1970.
     """
 
     state: Annotated[str, Choices(("ok", "failing", "stuck", "dead"))]
     reason: str
     restarts: Annotated[int, Range(0)]
     acknowledged_at: int | None = None
+    fetched_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,18 @@ class Broker:
 
 
 @dataclass(frozen=True)
+class DailyHealth:
+    """The daily values. today: their newest day.  rain_until: newest day with measured rain.
+
+    rain_age_days: days from then to today; the values of these days are less certain.
+    """
+
+    today: Day
+    rain_until: Day | None
+    rain_age_days: int | None
+
+
+@dataclass(frozen=True)
 class Disk:
     """Free space for the state, and the space that must stay free, MB."""
 
@@ -117,7 +132,8 @@ class Health:
     """The health of a gateway, as ``/health`` sends it.
 
     status: ``empty`` before the first start.  newest_acquisition: of any paddock, with its age.
-    stored: rows by table.  unsent: messages by publisher.  quarantined: files.
+    daily: None without daily values.  stored: rows by table.  unsent: messages by publisher.
+    quarantined: files.
     """
 
     status: Annotated[str, Choices(("ok", "degraded", "empty"))]
@@ -130,6 +146,7 @@ class Health:
     quarantined: Annotated[int, Range(0)]
     broker: Broker | None
     disk: Disk | None
+    daily: DailyHealth | None
     threads: Mapping[str, ThreadHealth]
     processing: str
     left_behind: Annotated[int, Range(0)] | None
@@ -154,6 +171,7 @@ def health_of(
         quarantined=count_quarantined(gateway),
         broker=_broker(process.threads.get("mqtt"), now),
         disk=_disk(gateway),
+        daily=None if store is None else _daily(store),
         threads=process.threads,
         processing=process.processing,
         left_behind=process.left_behind,
@@ -166,6 +184,15 @@ def _broker(thread: ThreadHealth | None, now: float) -> Broker | None:
         return None
     at = thread.acknowledged_at
     return Broker(thread.state, thread.reason, None if at is None else round(now - at))
+
+
+def _daily(store: Store) -> DailyHealth | None:
+    today = progress(store).today
+    if today is None:
+        return None
+    rain = newest_rain_day(store, today)
+    until = None if rain is None else day_of(rain)
+    return DailyHealth(day_of(today), until, None if rain is None else today - rain)
 
 
 def _disk(gateway: Gateway) -> Disk | None:

@@ -33,6 +33,8 @@ def iso(seconds: int) -> str:
 
 #: An acquisition time, ISO 8601 in UTC.
 Time = Annotated[str, Pattern(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", "a time in UTC")]
+#: A local day of the farm.
+Day = Annotated[str, Pattern(r"\d{4}-\d{2}-\d{2}", "a day")]
 _QUANTITIES = (*RETRIEVED.values(), UNKNOWN)
 
 
@@ -74,6 +76,29 @@ class Record:
     probes: Annotated[int, Range(1), Help("how many probes corrected it")] | None = None
     source: Annotated[str, Choices(("simulated",))] | None = None
     probe: ProbeRecord | None = None
+
+
+@dataclass(frozen=True)
+class DailyRecord:
+    """One paddock on one local day of the farm. No number is null, never NaN.
+
+    The value of the day, the ends of its interval and the value of its passes are named after the
+    quantity and stand beside these fields.
+    """
+
+    paddock: str
+    date: Day
+    revision: Annotated[int, Range(0), Help("0 in the outlook, which is replaced each time")]
+    quantity: Annotated[str, Choices(item.name for item in RETRIEVED.values())]
+    unit: Annotated[str, Choices(item.unit for item in RETRIEVED.values())]
+    radar_weight: Annotated[float, Range(0, 1), Help("share of variance passes removed")] | None
+    pass_age_days: Annotated[float, Range(0), Help("since the last pass with a value")] | None
+    rain_mm: Annotated[float, Range(0), Help("null where missing, which is not zero")] | None
+    available_percent: Annotated[float, Range(0, 100), Help("plant-available water")] | None
+    refill_mm: Annotated[float, Range(0), Help("water to field capacity")] | None
+    threshold: Annotated[float, Help("in the unit of the value")] | None
+    flags: tuple[str, ...]
+    source: Annotated[str, Choices(("simulated",))] | None = None
 
 
 def numbers_named(quantity: Quantity) -> dict[str, str]:
@@ -137,37 +162,40 @@ def end_of_day(day: int, timezone: str | None) -> int:
     return int(after.timestamp()) - 1
 
 
-def daily_record(value: DailyValue) -> dict[str, Any]:
+def daily_record(
+    value: DailyValue, days_left: float | None = None, *, present: bool = False
+) -> dict[str, Any]:
     """Return the value of a day as JSON, named after its quantity and in its unit.
 
-    No number is None. ``available_percent`` and ``refill_mm`` need the paddock's limits.
+    days_left: of today.  present: the record is of today, so it has ``days_left``.
     """
     quantity = quantity_named(value.quantity)
+    head = DailyRecord(
+        paddock=value.paddock,
+        date=day_of(value.day),
+        revision=value.revision,
+        quantity=quantity.name,
+        unit=quantity.unit,
+        radar_weight=value.weight,
+        pass_age_days=value.pass_age,
+        rain_mm=value.rain_mm,
+        available_percent=value.available_percent,
+        refill_mm=value.refill_mm,
+        threshold=value.threshold,
+        flags=tuple(value.flags.split(";")) if value.flags else (),
+        source="simulated" if value.simulated else None,
+    )
     numbers = {"sm": value.value, "sm_lower": value.lower, "sm_upper": value.upper}
-    found: dict[str, Any] = {
-        "paddock": value.paddock,
-        "date": day_of(value.day),
-        "revision": value.revision,
-        "quantity": quantity.name,
-        "unit": quantity.unit,
-        **{quantity.column_of(name): number for name, number in numbers.items()},
-        f"pass_{quantity.column}": value.pass_value,
-        "radar_weight": value.weight,
-        "pass_age_days": value.pass_age,
-        "rain_mm": value.rain_mm,
-        "available_percent": value.available_percent,
-        "refill_mm": value.refill_mm,
-        "threshold": value.threshold,
-        "flags": value.flags.split(";") if value.flags else [],
-    }
+    names = ("paddock", "date", "revision", "quantity", "unit")
+    found: dict[str, Any] = {name: getattr(head, name) for name in names}
+    found |= {quantity.column_of(name): number for name, number in numbers.items()}
+    found[f"pass_{quantity.column}"] = value.pass_value
+    found |= {**vars(head), "flags": list(head.flags)}
+    if head.source is None:
+        del found["source"]
     if quantity.in_percent:
-        found |= {
-            f"{quantity.column_of(name)}_percent": _percent(number)
-            for name, number in numbers.items()
-        }
-    if value.simulated:
-        found["source"] = "simulated"
-    return found
+        found |= {f"{name}_percent": _percent(number) for name, number in numbers.items()}
+    return {**found, "days_left": days_left} if present else found
 
 
 def number_of(found: Mapping[str, Any], end: str = "") -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+import jsonschema
 import numpy as np
 import pytest
 from made_gateways import DAY, Events, columns_of, drop, made_gateway, made_model, scanned
@@ -18,6 +19,7 @@ from kgsm_infer.daily.parameters import read_parameters
 from kgsm_infer.daily.values import Values
 from kgsm_infer.gateway.config import read_gateway
 from kgsm_infer.gateway.farm import Paddocks, load_paddocks
+from kgsm_infer.gateway.health import ThreadHealth
 from kgsm_infer.gateway.http.api import Api
 from kgsm_infer.gateway.intake.settling import FolderEvents
 from kgsm_infer.gateway.records import day_of
@@ -283,6 +285,20 @@ def check_posts(gateway, client):
     assert (sent.status_code, sent.json()) == (202, {"days": 1})
     scanned(gateway)
     answer = client.get("/v1/daily").json()["values"]
+    document = client.get("/openapi.json").json()
+    for path in ("/v1/daily", "/health"):
+        schema = document["paths"][path]["get"]["responses"]["200"]["content"]
+        schema = {**schema["application/json"]["schema"], "components": document["components"]}
+        jsonschema.Draft202012Validator(schema).validate(client.get(path).json())
+    assert client.get("/health").json()["daily"] == {
+        "today": "2024-01-14", "rain_until": "2024-01-13", "rain_age_days": 1,
+    }  # fmt: skip
+    assert "kgsm_rain_age_days 1.0" in client.get("/metrics").text
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"values": [{**answer[0], "rain_mm": -1}]}, {
+            **document["paths"]["/v1/daily"]["get"]["responses"]["200"]["content"]
+            ["application/json"]["schema"], "components": document["components"],
+        })  # fmt: skip
     assert [one["paddock"] for one in answer] == ["p0", "p1", "p2", "p3"]
     assert {one["date"] for one in answer} == {"2024-01-14"}
     series = client.get("/v1/daily?paddock=p2&since=2024-01-13").json()["values"]
@@ -391,7 +407,8 @@ def test_rain_is_fetched_into_the_spool(tmp_path, today, monkeypatch):
         task.start()
         wait_for(lambda: log.named("weather_fetched"))
         task.stop()
-        assert task.status()["state"] == "ok" and task.status()["fetched_at"] == now
+        assert ThreadHealth(**task.status()).state == "ok"
+        assert ThreadHealth(**task.status()).fetched_at == now
     found = scanned(gateway)
     assert found.named("rain_stored")
     with Store(gateway.database, read_only=True) as store:

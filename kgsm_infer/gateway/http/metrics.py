@@ -83,6 +83,10 @@ def _health(health: Mapping[str, Any]) -> Iterator[Any]:
             "Age of the newest acquisition",
             health["newest_age_days"],
         ),
+        "kgsm_rain_age_days": (
+            "Days from the newest measured rain to today",
+            None if health["daily"] is None else health["daily"]["rain_age_days"],
+        ),
         "kgsm_disk_free_megabytes": ("Free space for the state", disk.get("free_mb")),
         "kgsm_broker_ok": (
             "1 if the MQTT broker accepts messages",

@@ -10,7 +10,7 @@ from ...base.schema import json_schema
 from ..health import Health
 from ..intake.probe_readings import ProbeMessage
 from ..intake.rain_files import RainMessage
-from ..records import Record, numbers_named
+from ..records import DailyRecord, Record, numbers_named
 from .parameters import DailyParameters, HistoryParameters, LatestParameters
 
 _NUMBER = {"type": ["number", "null"]}
@@ -56,40 +56,35 @@ def _record() -> dict[str, Any]:
     return schema
 
 
-_DAY = {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}$"}
-_DAILY: dict[str, Any] = {
-    "type": "object",
-    "description": "One paddock on one local day of the farm. No number is null, never NaN.",
-    "properties": {
-        "paddock": _TEXT,
-        "date": _DAY,
-        "revision": {**_COUNT, "description": "0 in the outlook, which is replaced each time."},
-        "quantity": {"enum": [quantity.name for quantity in RETRIEVED.values()]},
-        "unit": {"enum": [quantity.unit for quantity in RETRIEVED.values()]},
-        **{
-            name: {**_NUMBER, "description": quantity.label}
-            for quantity in RETRIEVED.values()
-            for name in (
-                *map(quantity.column_of, ("sm", "sm_lower", "sm_upper")),
-                f"pass_{quantity.column}",
-            )
-        },
-        "sm_percent": _NUMBER,
-        "sm_lower_percent": _NUMBER,
-        "sm_upper_percent": _NUMBER,
-        "radar_weight": {**_NUMBER, "description": "Share of the variance that passes removed."},
-        "pass_age_days": {**_NUMBER, "description": "Days since the last pass with a value."},
-        "rain_mm": {**_NUMBER, "description": "null where missing, which is not zero."},
-        "available_percent": {**_NUMBER, "description": "Plant-available water."},
-        "refill_mm": {**_NUMBER, "description": "Water to field capacity."},
-        "threshold": {**_NUMBER, "description": "In the unit of the value."},
-        "flags": {"type": "array", "items": _TEXT},
-        "source": {"const": "simulated"},
-        "days_left": {**_NUMBER, "description": "Days until the threshold, of today only."},
-        "outlook": {"type": "array", "items": {"$ref": "#/components/schemas/Daily"}},
-    },
-    "required": ["paddock", "date", "revision", "quantity", "unit", "rain_mm", "flags"],
-}
+def _daily() -> dict[str, Any]:
+    """Return the schema of the record of a day: its dataclass, and the numbers of one quantity."""
+    schema = answer_schema(DailyRecord)
+    for quantity in RETRIEVED.values():
+        names = [*numbers_named(quantity).values(), f"pass_{quantity.column}"]
+        for name in names:
+            schema["properties"][name] = {**_NUMBER, "description": quantity.label}
+        if quantity.in_percent:
+            for name in numbers_named(quantity).values():
+                schema["properties"][f"{name}_percent"] = _NUMBER
+    schema["properties"]["days_left"] = {
+        **_NUMBER,
+        "description": "Days until the threshold; of today only.",
+    }
+    schema["properties"]["outlook"] = {
+        "type": "array",
+        "items": {"$ref": "#/components/schemas/Daily"},
+        "description": "The days after today; of today only.",
+    }
+    schema["oneOf"] = [
+        {
+            "properties": {"quantity": {"const": quantity.name}, "unit": {"const": quantity.unit}},
+            "required": [*numbers_named(quantity).values(), f"pass_{quantity.column}"],
+        }
+        for quantity in RETRIEVED.values()
+    ]
+    return schema
+
+
 _VALUES = {
     "type": "object",
     "properties": {"values": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}}},
@@ -192,7 +187,7 @@ def document(title: str) -> dict[str, Any]:
         "info": {"title": f"{title} (kgsm gateway)", "version": __version__},
         "paths": paths,
         "components": {
-            "schemas": {"Record": _record(), "Daily": _DAILY},
+            "schemas": {"Record": _record(), "Daily": _daily()},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{}, {"token": []}],

@@ -153,8 +153,7 @@ class Queries:
         left, outlook = days_left(store), outlook_by_paddock(store)
         return [
             {
-                **daily_record(value),
-                "days_left": left.get(name),
+                **daily_record(value, left.get(name), present=True),
                 "outlook": [daily_record(one) for one in outlook.get(name, ())],
             }
             for (name, _), value in sorted(daily_between(store, today, today).items())

@@ -185,7 +185,7 @@ def discovery(
 
 def daily_message(value: DailyValue, days_left: float | None) -> bytes:
     """Return today's value of a paddock as its entities read it."""
-    return canonical({**daily_record(value), "days_left": days_left})
+    return canonical(daily_record(value, days_left, present=True))
 
 
 def daily_parts(value: DailyValue) -> frozenset[str]:

@@ -137,9 +137,12 @@ def has_rain(store: Store) -> bool:
 
 def newest_rain_day(store: Store, until: int) -> int | None:
     """Return the newest day up to ``until`` with a measurement, None without one."""
-    query = "SELECT max(day) FROM rain WHERE day <= ? AND rain_mm IS NOT NULL AND issued >= day"
-    found: int | None = _rows(store, query, until)[0][0]
-    return found
+    query = (
+        "SELECT day FROM rain INDEXED BY rain_by_day WHERE day <= ? AND rain_mm IS NOT NULL "
+        "AND issued >= day ORDER BY day DESC LIMIT 1"
+    )
+    rows = _rows(store, query, until)
+    return rows[0][0] if rows else None
 
 
 def put_rain(store: Store, days: Sequence[RainDay]) -> None:
