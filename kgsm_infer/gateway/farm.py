@@ -19,17 +19,22 @@ class Paddocks:
 
     outlines: None where every paddock that a table names belongs to the farm.
     title_key: the property of an outline that holds the name people use.
+    earlier: ids with their properties at an earlier time, which count instead of the outlines'.
     """
 
     outlines: Outlines | None = None
     title_key: str | None = None
+    earlier: Mapping[str, Mapping[str, Any]] | None = None
 
     def known(self, paddock: str) -> bool:
         """Return True for a paddock of the farm."""
-        return self.outlines is None or paddock in self.properties
+        return (self.outlines is None and self.earlier is None) or paddock in self.properties
 
     @cached_property
     def properties(self) -> Mapping[str, Mapping[str, Any]]:
+        """Map the id of each outlined paddock to the properties of its outline."""
+        if self.earlier is not None:
+            return self.earlier
         if self.outlines is None:
             return {}
         return dict(zip(self.outlines.ids, self.outlines.properties, strict=True))

@@ -273,6 +273,57 @@ def test_an_outline_added_later_reads_the_archive_again(tmp_path, model):
     assert not scanned(gateway).named("rules_changed")
 
 
+def test_a_lost_database_repeats_the_outlines_of_each_time(tmp_path, model):
+    """Paddocks leave and return; a store built again has the same revisions and bytes."""
+    probes = {"date": 0.004, "field": 0.002, "point": 0.001}
+    model = made_model(tmp_path / "m", dynamic=("vh_over_usual_db",), probes=probes)
+    gateway = made_gateway(tmp_path, paddocks=4, model=model)
+    for at, count in enumerate((4, 2, 3, 1, 4, 4)):
+        write_outlines(tmp_path / "paddocks.geojson", count)
+        drop(gateway, columns_of(6 * at), f"{at}.csv")
+        scanned(gateway)
+        with Store(gateway.database) as store:  # used at the next start, by other outlines
+            store.put_probes([Sensed("p0", "", NEW_YEAR + 6 * at * DAY + 60, 0.4)])
+    late = columns_of(6)
+    late["vh_db"] = [-14.0] * 4
+    drop(gateway, late, "late.csv")
+    scanned(gateway)
+
+    def revisions():
+        with Store(gateway.database, read_only=True) as store:
+            return {
+                value.key: value
+                for paddock in ("p0", "p1", "p2", "p3")
+                for value in store.series(paddock, revisions=True)
+            }
+
+    before = revisions()
+    assert len({key[0] for key in before}) == 4 and max(key[3] for key in before) > 2
+    for path in gateway.state.glob("gateway.db*"):
+        path.unlink()
+    scanned(gateway)
+    assert revisions() == before
+    assert not scanned(gateway).named("rules_changed")
+
+
+def test_a_change_of_rules_that_was_interrupted_is_repeated(tmp_path, model):
+    gateway = made_gateway(tmp_path, paddocks=2, model=model)
+    for day in range(0, 30, 6):
+        drop(gateway, columns_of(day), f"{day}.csv")
+    scanned(gateway)
+    write_outlines(tmp_path / "paddocks.geojson", 4)
+    made = Watch(gateway, load_paddocks(gateway), Events())
+    made.may_go_on = lambda: len(made.log.named("stored")) < 2
+    made.open()
+    made.close()
+    assert len(made.log.named("stored")) == 2
+    events = scanned(gateway)
+    assert len(events.named("rules_changed")) == 1
+    assert {key[0] for key in stored(gateway)} == {"p0", "p1", "p2", "p3"}
+    assert len(stored(gateway)) == 20
+    assert not scanned(gateway).named("rules_changed")
+
+
 def test_contradictions_chosen_later_read_the_archive_again(tmp_path, model):
     gateway = made_gateway(tmp_path, model=model)
     twice = columns_of(0)

@@ -38,6 +38,7 @@ KINDS = {
     ".pq": "table",
     ".probes": "probes",
     ".removal": "removal",
+    ".rules": "rules",
 }
 _ARCHIVED = re.compile(r"(\d{6,})-([0-9a-f]{64})(\.[a-z]+)")
 _EARLIER = re.compile(r"(\d{6,})-([0-9a-f]{64})-(.+)", re.DOTALL)
@@ -297,7 +298,7 @@ def reason_of(error: KgsmError, path: Path, name: str) -> str:
 
 
 def _suffix(path: Path, about: About) -> str:
-    if about.kind in ("probes", "removal"):
+    if about.kind in ("probes", "removal", "rules"):
         return f".{about.kind}"
     return path.suffix.lower()
 

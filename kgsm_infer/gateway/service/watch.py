@@ -39,6 +39,7 @@ from ..intake.faults import contained
 from ..intake.probe_readings import MOST, archive_readings, read_archived_readings
 from ..intake.rain_files import RainRows, is_rain_file, rain_of_file
 from ..intake.removals import read_removal
+from ..intake.rules import RulesChange, log_change, read_changes, rules_at, rules_text
 from ..intake.settling import NO_EVENTS, FolderEvents, Settling
 from ..intake.spool import KINDS, first_date
 from ..intake.tables import FileRows, TableRules, rows_of_table, table_columns
@@ -88,6 +89,7 @@ class Watch:
     _reported: dict[str, str] = field(default_factory=dict)  # name -> why it is left alone
     _refused: set[Sensed] = field(default_factory=set)  # readings that could not be used
     _days_failed: str = ""  # why the daily values could not be computed
+    _changes: list[RulesChange] = field(default_factory=list)  # of the rules, in the archive
     _unweighed: str = ""  # the model without variances that was reported
 
     def __post_init__(self) -> None:
@@ -206,7 +208,9 @@ class Watch:
     def catch_up(self) -> None:
         """Process archived files that the store does not know, in their order."""
         batch = None
-        for item in list_archive(self.gateway.archive):
+        items = list_archive(self.gateway.archive)
+        self._changes = read_changes(items)
+        for item in items:
             if self.store.has_arrival(item.number):
                 continue
             self._continue()
@@ -221,7 +225,7 @@ class Watch:
             self._use(models.entry_for(models.entries(self.gateway), item.number))
             self._store(item)
         self.follow_model()
-        self._rework()
+        self._follow_rules()
         self.update_days()
 
     def _verified(self, item: Archived) -> Archived:
@@ -252,36 +256,41 @@ class Watch:
             self.log("archive_changed", file=item.name, before=item.number, number=number)
             self._store(changed)
 
-    def _rework(self) -> None:
-        """Read the archived tables again where outlines, columns or rules changed since."""
-        rules = self._rules
-        known = self.gateway.state / "rules"
-        outlines = rules.paddocks.outlines
-        digest = hashlib.sha256(
-            json.dumps(
-                [
-                    None if outlines is None else [outlines.ids, outlines.properties],
-                    dict(rules.columns),
-                    rules.contradictions,
-                ],
-                sort_keys=True,
-                default=str,
-            ).encode()
-        ).hexdigest()
+    def _follow_rules(self) -> None:
+        """Log a change of outlines, columns or contradictions, and read the tables again."""
+        known, after = self.gateway.state / "rules", rules_text(self._rules)
         before = known.read_text().strip() if known.exists() else ""
-        if digest == before:
+        if before == after:
             return
-        if before:
-            self.log("rules_changed", reason="outlines, columns or contradictions; the archived "
-                     "tables are read again")  # fmt: skip
-            for item in list_archive(self.gateway.archive):
-                self._continue()
-                if item.kind in ("table", "rain") and self.store.has_arrival(item.number):
-                    self._use(models.entry_for(models.entries(self.gateway), item.number))
-                    self._store(item, again=True)
+        is_logged = bool(self._changes) and json.dumps(
+            self._changes[-1].after, sort_keys=True
+        ) == json.dumps(json.loads(after), sort_keys=True)
+        is_digest = before == hashlib.sha256(after.encode()).hexdigest()  # of an older kgsm
+        if before and not is_digest and not is_logged:
+            number = next_number(self.store, self.gateway.archive)
+            item = log_change(before, after, number, self.gateway.archive)
+            self._changes = read_changes(list_archive(self.gateway.archive))
+            self._store(item)
             self.follow_model()
         with whole(known) as file:
-            file.write(digest)
+            file.write(after)
+
+    def _read_again(self, change: Archived) -> None:
+        """Read the tables before a change of the rules by the rules after it."""
+        self.log("rules_changed", reason="outlines, columns or contradictions; the archived "
+                 "tables are read again", number=change.number)  # fmt: skip
+        log_of_models = models.entries(self.gateway)
+        for item in list_archive(self.gateway.archive):
+            self._continue()
+            if (
+                item.number < change.number
+                and item.kind in ("table", "rain")
+                and self.store.has_arrival(item.number)
+            ):
+                self._use(models.entry_for(log_of_models, item.number))
+                self._store(item, again=True, rules_of=change.number)
+        self._use(models.entry_for(log_of_models, change.number))
+        self._updater.record(change)
 
     def _continue(self) -> None:
         """Beat, and raise Interrupted after a request to stop."""
@@ -456,10 +465,10 @@ class Watch:
         rows: FileRows | None = None
         changes: Callable[[], bool] | None = None
         if kind == "rain":
-            rain = self._read_rain(path, about, next_number(self.store, archive))
+            rain = self._read_rain(path, about, next_number(self.store, archive), self.paddocks)
             changes = partial(rain_changes, self.store, rain)
         elif kind != "removal":
-            rows = found or self._read(path, about)
+            rows = found or self._read(path, about, self._rules)
             changes = partial(self._updater.would_change, rows.rows)
         self._continue()
         if self._is_known(path, digest, about, changes):
@@ -502,11 +511,14 @@ class Watch:
         *,
         readings: list[Sensed] | None = None,
         again: bool = False,
+        rules_of: int | None = None,
     ) -> bool:
         """Store an archived file and its effects; returns False if it went to quarantine.
 
         rows, readings: its content if that is known.  again: it was stored before, by other rules.
+        rules_of: the arrival by whose rules it is read; its own by default.
         """
+        rules_of = item.number if rules_of is None else rules_of
         began = time.monotonic()
         count, outcome = 0, Outcome()
         try:
@@ -520,16 +532,21 @@ class Watch:
                 elif item.kind == "rain" or (
                     item.kind == "table" and rows is None and self._is_rain(item)
                 ):
-                    rain = self._read_rain(item.path, item.about, item.number)
+                    rain = self._read_rain(
+                        item.path, item.about, item.number, self._rules_at(rules_of).paddocks
+                    )
                     self._report_rain(item.name, rain)
                     count = len(rain)
                     store_rain(self.store, rain, item)
+                elif item.kind == "rules":
+                    self._read_again(item)
+                    return True
                 elif item.kind == "removal":
                     removal = read_removal(item.path, item.name)
                     outcome = self._updater.store_removal(self.loaded, removal, item)
                 else:
                     if rows is None:
-                        item, rows = self._read_archived(item)
+                        item, rows = self._read_archived(item, self._rules_at(rules_of))
                         self._continue()
                     self._report_rows(item.name, rows)
                     count = len(rows.rows)
@@ -537,7 +554,7 @@ class Watch:
         except (DataError, ModelError) as error:
             if again or self.store.has_part(item.number):
                 self.log("partly_stored", file=item.name, number=item.number, reason=str(error))
-                self._updater.record_rejected(item)
+                self._updater.record(item)
                 return False
             self._quarantine(item.path, error, item.name)
             item.remove()
@@ -572,9 +589,12 @@ class Watch:
             self.paddocks, gateway.columns, loaded.inputs, loaded.statics, gateway.contradictions
         )
 
-    def _read(self, path: Path, about: About) -> FileRows:
+    def _rules_at(self, number: int) -> TableRules:
+        """Return the rules for an archived file, by its number."""
+        return rules_at(number, self._changes, self._rules)
+
+    def _read(self, path: Path, about: About, rules: TableRules) -> FileRows:
         """Read the rows of a table; KgsmError says what is wrong with it."""
-        rules = self._rules
         if about.kind == "scene":  # rows of this gateway's own: by the contract
             rules = replace(rules, columns={})
         return rows_of_table(path, about.name, rules, about.clock_s)
@@ -583,13 +603,13 @@ class Watch:
         """Return True for a weather file whose sidecar is lost."""
         return item.about.stamp is None and is_rain_file(item.path, self.gateway.columns)
 
-    def _read_rain(self, path: Path, about: About, number: int) -> RainRows:
+    def _read_rain(self, path: Path, about: About, number: int, paddocks: Paddocks) -> RainRows:
         """Read a weather file. number: of its arrival."""
         clock_s, stamp = about.clock_s, stamp_of(path)
         if clock_s is None:
             clock_s = guard_time(self.store) if stamp is None else stamp.mtime_ns // 10**9
         issued = self._daily.local_day(clock_s)
-        return rain_of_file(path, about.name, self.paddocks, issued, number)
+        return rain_of_file(path, about.name, paddocks, issued, number)
 
     def _report_rain(self, name: str, rain: RainRows) -> None:
         if rain.left_out:
@@ -599,10 +619,10 @@ class Watch:
             self.log("rows_refused", file=name, reasons=list(rain.refused[:20]),
                      count=len(rain.refused))  # fmt: skip
 
-    def _read_archived(self, item: Archived) -> tuple[Archived, FileRows]:
+    def _read_archived(self, item: Archived, rules: TableRules) -> tuple[Archived, FileRows]:
         """Read an archived table so that its digest is of what was read."""
         while True:
-            found = self._read(item.path, item.about)
+            found = self._read(item.path, item.about, rules)
             checked = item
             if item.earlier_name is None:
                 checked = with_own_digest(item, item.number)

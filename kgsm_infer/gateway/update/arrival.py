@@ -137,8 +137,8 @@ class Updater:
             store.put_arrival(item.number, item.digest, item.name, item.kind, times)
         return outcome
 
-    def record_rejected(self, item: Archived) -> None:
-        """Record an arrival that failed after some of its blocks, so that it is not repeated."""
+    def record(self, item: Archived) -> None:
+        """Record an arrival without rows of its own, such as one that failed, as done."""
         with self.store.transaction():
             self.store.put_arrival(item.number, item.digest, item.name, item.kind, [])
 

@@ -1,0 +1,87 @@
+"""Log the rules by which tables are read: outlines, column names and contradictions.
+
+A change is an arrival of its own, ``000124-DIGEST.rules``: the tables before it are read again by
+the new rules. A store that is built again from the archive reads each table by the rules of its
+time and comes to the same revisions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ...base.errors import DataError
+from ...base.schema import as_plain, build, parse_json
+from ..farm import Paddocks
+from ..records import canonical
+from .archive import About, Archived, write_to_archive
+from .tables import TableRules
+
+
+@dataclass(frozen=True)
+class RulesChange:
+    """A change of the rules. number: of its arrival.
+
+    before, after: [ids, properties] of the outlines or None, columns, contradictions. ``before`` is
+    None if an older kgsm made the state.
+    """
+
+    number: int
+    before: tuple[Any, ...] | None
+    after: tuple[Any, ...]
+
+
+def rules_text(rules: TableRules) -> str:
+    """Return what is logged of rules, as JSON."""
+    outlines = rules.paddocks.outlines
+    return json.dumps(
+        [
+            None if outlines is None else [outlines.ids, as_plain(outlines.properties)],
+            dict(rules.columns),
+            rules.contradictions,
+        ],
+        sort_keys=True,
+        default=str,
+    )
+
+
+def log_change(before: str, after: str, number: int, archive: Path) -> Archived:
+    """Write a change of the rules into the archive under its number, durably.
+
+    before, after: as :func:`rules_text` returns them; ``before`` may be a digest of an older kgsm.
+    """
+    content = {
+        "number": number,
+        "before": json.loads(before) if before.startswith("[") else None,
+        "after": json.loads(after),
+    }
+    return write_to_archive(canonical(content), archive, number, About("rules.json", "rules"))
+
+
+def read_changes(items: Iterable[Archived]) -> list[RulesChange]:
+    """Read the changes among archived files; DataError if one cannot be read."""
+    found = []
+    for item in items:
+        if item.path.suffix == ".rules":
+            try:
+                found.append(build(RulesChange, parse_json(item.path.read_bytes())))
+            except (OSError, ValueError) as error:
+                raise DataError(f"{item.path}: not a change of rules ({error})") from None
+    return found
+
+
+def rules_at(number: int, changes: Iterable[RulesChange], present: TableRules) -> TableRules:
+    """Return the rules for an arrival. present: those of the configuration.
+
+    changes: in the order of their numbers.
+    """
+    change = next((one for one in changes if one.number > number), None)
+    if change is None:
+        return present
+    farm, columns, contradictions = change.after if change.before is None else change.before
+    earlier: Mapping[str, Any] | None = None if farm is None else dict(zip(*farm, strict=True))
+    paddocks = Paddocks() if earlier is None else Paddocks(earlier=earlier)
+    return replace(present, paddocks=paddocks, columns=columns, contradictions=contradictions)
