@@ -11,6 +11,7 @@ import typer
 from ..base.command import note, notes, run, say
 from ..base.errors import UsageError
 from ..base.files import RESULTS, preflight
+from ..base.help import GroupedCommand, GroupedCommands
 from ..gateway.cli import serve, watch
 from ..prepare.cli import app as prepare_app
 from .daily import daily
@@ -26,7 +27,12 @@ MAPS = (".tif", ".tiff", ".nc", ".zarr")
 PADDOCKS = (".geojson", ".json", *RESULTS)
 PICTURES = (".png",)
 
+#: Titles of groups of options.
+PASSES, OUTLINES, INPUTS = "Acquisitions", "Outlines", "Other inputs"
+OUTPUTS, RUN = "Outputs", "Run"
+
 app = typer.Typer(
+    cls=GroupedCommands,
     help="Soil moisture (0-5 cm, m3/m3) from Sentinel-1 backscatter, on a small computer.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -43,30 +49,50 @@ ModelArgument = Annotated[
 SceneArgument = Annotated[
     Path, typer.Argument(help="scene manifest, TOML or JSON (docs/maps.md)", metavar="SCENE")
 ]
-Day = Annotated[str | None, typer.Option("--date", help="acquisition to map; default: the last")]
-Threads = Annotated[int, typer.Option(min=1, help="number of blocks computed in parallel")]
+Day = Annotated[
+    str | None,
+    typer.Option("--date", help="acquisition to map; default: the last", rich_help_panel=PASSES),
+]
+Threads = Annotated[
+    int, typer.Option(min=1, help="number of blocks computed in parallel", rich_help_panel=RUN)
+]
 Id = Annotated[
     str | None,
-    typer.Option("--id", help="property with the name of a paddock; default: its id"),
+    typer.Option(
+        "--id",
+        help="property with the name of a paddock; default: its id",
+        rich_help_panel=OUTLINES,
+    ),
 ]
 WeatherFile = Annotated[
-    Path | None, typer.Option("--weather", help="daily file: site, date, rain_mm (et0_mm)")
+    Path | None,
+    typer.Option(
+        "--weather", help="daily file: site, date, rain_mm (et0_mm)", rich_help_panel=INPUTS
+    ),
 ]
-WeatherClock = Annotated[float, typer.Option(help="UTC offset of the days in the weather file")]
+WeatherClock = Annotated[
+    float, typer.Option(help="UTC offset of the days in the weather file", rich_help_panel=INPUTS)
+]
 Keep = Annotated[
     str | None,
     typer.Option(
-        help="how to resolve conflicting duplicate rows: first, last or mean; default: flag them"
+        help="how to resolve conflicting duplicate rows: first, last or mean; default: flag them",
+        rich_help_panel=PASSES,
     ),
 ]
 Probes = Annotated[
     Path | None,
     typer.Option(
-        "--probes", help="table site,date,sm of probes; corrects the mean of each of their dates"
+        "--probes",
+        help="table site,date,sm of probes; corrects the mean of each of their dates",
+        rich_help_panel=INPUTS,
     ),
 ]
 AllowFuture = Annotated[
-    bool, typer.Option("--allow-future", help="also use acquisitions later than tomorrow")
+    bool,
+    typer.Option(
+        "--allow-future", help="also use acquisitions later than tomorrow", rich_help_panel=PASSES
+    ),
 ]
 HoldVegetation = Annotated[
     float,
@@ -74,16 +100,35 @@ HoldVegetation = Annotated[
         min=0,
         max=366,
         help="largest age in days of an earlier NDVI or VWC that fills a missing one",
+        rich_help_panel=INPUTS,
     ),
 ]
-Engine = Annotated[str, typer.Option(help="inference engine: auto, native or onnxruntime")]
+Engine = Annotated[
+    str, typer.Option(help="inference engine: auto, native or onnxruntime", rich_help_panel=RUN)
+]
 LayerOption = Annotated[
-    str | None, typer.Option("--layer", help="layer of a file with several layers of outlines")
+    str | None,
+    typer.Option(
+        "--layer", help="layer of a file with several layers of outlines", rich_help_panel=OUTLINES
+    ),
 ]
 Network = Annotated[
-    bool, typer.Option("--allow-network", help="download files of a scene that are URLs")
+    bool,
+    typer.Option(
+        "--allow-network", help="download files of a scene that are URLs", rich_help_panel=RUN
+    ),
 ]
-Quicklook = Annotated[Path | None, typer.Option("--quicklook", help="PNG file to draw")]
+Quicklook = Annotated[
+    Path | None, typer.Option("--quicklook", help="PNG file to draw", rich_help_panel=OUTPUTS)
+]
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="print the counts of the result as JSON on standard output",
+        rich_help_panel=OUTPUTS,
+    ),
+]
 
 
 def main() -> None:
@@ -92,7 +137,16 @@ def main() -> None:
 
 
 @app.callback(invoke_without_command=True)
-def _version(
+def _common(
+    context: typer.Context,
+    defaults: Annotated[
+        Path | None,
+        typer.Option(
+            "--defaults",
+            envvar="KGSM_DEFAULTS",
+            help="TOML file with a table of option values for each command (docs/integrate.md)",
+        ),
+    ] = None,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
     debug: Annotated[
         bool,
@@ -106,9 +160,13 @@ def _version(
 
         print(__version__)
         raise typer.Exit
+    if defaults is not None:
+        from .defaults import read_defaults
+
+        context.default_map = read_defaults(defaults, context.command)
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def predict(
     model: ModelArgument,
     table: TableArgument,
@@ -120,13 +178,17 @@ def predict(
     past: Annotated[
         Path | None,
         typer.Option(
-            help="state file with the history of each place; read, then updated with TABLE"
+            help="state file with the history of each place; read, then updated with TABLE",
+            rich_help_panel=INPUTS,
         ),
     ] = None,
     hold_vegetation: HoldVegetation = 0.0,
     allow_future: AllowFuture = False,
-    threads: Annotated[int, typer.Option(min=1, help="number of tiles computed in parallel")] = 1,
+    threads: Annotated[
+        int, typer.Option(min=1, help="number of tiles computed in parallel", rich_help_panel=RUN)
+    ] = 1,
     engine: Engine = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """Retrieve soil moisture for every row of TABLE.
 
@@ -137,7 +199,7 @@ def predict(
     """
     from ..model.model import load
     from ..tables.table import leave_out_future
-    from .output import summary, write_retrieval
+    from .output import advice, count_rows, summary, to_json, write_retrieval
 
     preflight([output, past], _of_model(model, table, probes, weather), suffixes=RESULTS)
     preflight([past], suffixes=RESULTS, what="pasts")
@@ -170,20 +232,34 @@ def predict(
         write_past(past, compared.past)
         note(f"{past}: the past of {len(compared.past)} places")
     sm, mask = observations.as_given(result.sm), observations.as_given(result.flags)
-    say(f"{output}: {summary(sm, mask)}", output)
+    if as_json:
+        say(to_json(output, count_rows(sm, mask), loaded.card.simulated), output)
+    else:
+        say(f"{output}: {summary(sm, mask)}", output)
+    for text in advice(loaded, mask, has_past=past is not None, holds=hold_vegetation > 0):
+        note(text)
     _simulated(loaded)
 
 
-@app.command("map")
+@app.command("map", cls=GroupedCommand)
 def map_command(
     model: ModelArgument,
     scene: SceneArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help=".tif (COG), .nc or .zarr")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help=".tif (COG), .nc or .zarr", rich_help_panel=OUTPUTS),
+    ],
     date: Day = None,
-    every: Annotated[bool, typer.Option("--all-dates", help="map every acquisition")] = False,
+    every: Annotated[
+        bool, typer.Option("--all-dates", help="map every acquisition", rich_help_panel=PASSES)
+    ] = False,
     fields: Annotated[
         Path | None,
-        typer.Option("--fields", help="outlines of fields, for field context and quick look"),
+        typer.Option(
+            "--fields",
+            help="outlines of fields, for field context and quick look",
+            rich_help_panel=OUTLINES,
+        ),
     ] = None,
     id_property: Id = None,
     layer: LayerOption = None,
@@ -243,22 +319,32 @@ def map_command(
     _simulated(loaded, manifest.simulated)
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def paddocks(
     model: ModelArgument,
     source: Annotated[
         Path, typer.Argument(help="table, or scene manifest", metavar="TABLE_OR_SCENE")
     ],
     fields: Annotated[Path, typer.Argument(help="GeoJSON, GeoPackage, ...", metavar="FIELDS")],
-    output: Annotated[Path, typer.Option("--output", "-o", help=".geojson, .csv or .parquet")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help=".geojson, .csv or .parquet", rich_help_panel=OUTPUTS),
+    ],
     id_property: Id = None,
     layer: LayerOption = None,
     column: Annotated[
         str | None,
-        typer.Option("--column", help="table column of the ids; default: field, else site"),
+        typer.Option(
+            "--column",
+            help="table column of the ids; default: field, else site",
+            rich_help_panel=OUTLINES,
+        ),
     ] = None,
     date: Day = None,
-    every: Annotated[bool, typer.Option("--all-dates", help="summarise every acquisition")] = False,
+    every: Annotated[
+        bool,
+        typer.Option("--all-dates", help="summarise every acquisition", rich_help_panel=PASSES),
+    ] = False,
     keep: Keep = None,
     probes: Probes = None,
     weather: WeatherFile = None,
@@ -266,13 +352,19 @@ def paddocks(
     hold_vegetation: HoldVegetation = 0.0,
     min_valid: Annotated[
         float,
-        typer.Option(min=0.0, max=1.0, help="smallest share of a paddock with a value, 0 to 1"),
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="smallest share of a paddock with a value, 0 to 1",
+            rich_help_panel=OUTLINES,
+        ),
     ] = 0.5,
     quicklook: Quicklook = None,
     allow_future: AllowFuture = False,
     threads: Threads = 2,
     network: Network = False,
     engine: Engine = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """Summarise soil moisture per paddock, from a table or a scene.
 
@@ -282,9 +374,10 @@ def paddocks(
     """
     from ..model.model import load
     from ..paddocks.of_table import paddocks_of_table, rows_without_outline
-    from ..paddocks.summary import paddock_summary, write_paddocks
+    from ..paddocks.summary import paddock_counts, paddock_summary, write_paddocks
     from ..scenes.outlines import read_outlines
     from ..tables.table import leave_out_future
+    from .output import to_json
 
     preflight(
         [output, quicklook],
@@ -339,7 +432,10 @@ def paddocks(
         from ..paddocks.picture import draw_paddocks
 
         draw_paddocks(quicklook, outlines, found, simulated=simulated)
-    say(f"{output}: {paddock_summary(found)}", output)
+    if as_json:
+        say(to_json(output, paddock_counts(found), simulated), output)
+    else:
+        say(f"{output}: {paddock_summary(found)}", output)
     _simulated(loaded, made_up)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +19,9 @@ from ..model.onnx_reader import ModelFile
 from ..model.result import Retrieval
 from ..tables.table import Table, write_csv
 from ..tables.text_column import TextColumn
+
+if TYPE_CHECKING:
+    from ..model.model import Model
 
 
 def write_retrieval(
@@ -53,15 +58,51 @@ def summary(value: NDArray[np.float32], mask: NDArray[np.uint16]) -> str:
     >>> summary(np.float32([0.2, np.nan]), np.uint16([0, flags.MISSING_INPUT]))
     '2 rows, 1 with a number; missing_input 1'
     """
-    counts = [
-        f"{name} {count}"
-        for bit, name in enumerate(flags.NAMES)
-        if (count := int(np.count_nonzero(mask & (1 << bit))))
-    ]
+    counts = count_rows(value, mask)
+    flagged = ", ".join(f"{name} {count}" for name, count in counts["flags"].items())
     return (
-        f"{len(value)} rows, {int(np.isfinite(value).sum())} with a number"
-        f"{'; ' if counts else ''}{', '.join(counts)}"
+        f"{counts['rows']} rows, {counts['with_number']} with a number"
+        f"{'; ' if flagged else ''}{flagged}"
     )
+
+
+def count_rows(value: NDArray[np.float32], mask: NDArray[np.uint16]) -> dict[str, Any]:
+    """Count ``rows``, those ``with_number``, and rows of each of ``flags`` that occurs."""
+    return {
+        "rows": len(value),
+        "with_number": int(np.isfinite(value).sum()),
+        "flags": {
+            name: count
+            for bit, name in enumerate(flags.NAMES)
+            if (count := int(np.count_nonzero(mask & (1 << bit))))
+        },
+    }
+
+
+def to_json(output: Path, counts: Mapping[str, Any], simulated: bool) -> str:
+    """Return the counts of a result and its file as one line of JSON, for ``--json``."""
+    return json.dumps({"output": str(output), **counts, "simulated": simulated})
+
+
+def advice(model: Model, mask: NDArray[np.uint16], *, has_past: bool, holds: bool) -> list[str]:
+    """Return remarks on options that would give more rows a value or a history.
+
+    mask: (R,) flags of the rows.  has_past, holds: ``--past`` and ``--hold-vegetation`` are set.
+    """
+    remarks = []
+    lacking = int(np.count_nonzero(mask & (flags.SHORT_HISTORY | flags.CONTEXT_MISSING)))
+    missing = int(np.count_nonzero(mask & flags.MISSING_INPUT))
+    if lacking and not has_past:
+        remedy = "put earlier acquisitions into the table"
+        if model.looks_back():
+            remedy += ", or pass --past FILE on each call"
+        remarks.append(f"{lacking} rows lack history: {remedy}")
+    if missing and not holds and {"ndvi", "vwc_kg_m2"} & set(model.card.inputs.columns):
+        remarks.append(
+            f"{missing} rows lack an input; where it is the vegetation, --hold-vegetation DAYS "
+            "uses an earlier one"
+        )
+    return remarks
 
 
 def describe(file: ModelFile) -> str:

@@ -325,10 +325,20 @@ def write_paddocks(
 
 
 def paddock_summary(paddocks: Sequence[Paddock]) -> str:
-    """Count lines with and without a number, and the reasons of the latter."""
-    causes = Counter(paddock.cause for paddock in paddocks if paddock.cause)
-    told = ", ".join(f"{cause} {count}" for cause, count in sorted(causes.items()))
+    """Count lines with and without a number, and the reasons of the latter, as text."""
+    counts = paddock_counts(paddocks)
+    causes = ", ".join(f"{cause} {count}" for cause, count in counts["causes"].items())
     return (
-        f"{len(paddocks)} paddocks, {len(paddocks) - causes.total()} with a number"
-        f"{'; ' if told else ''}{told}"
+        f"{counts['paddocks']} paddocks, {counts['with_number']} with a number"
+        f"{'; ' if causes else ''}{causes}"
     )
+
+
+def paddock_counts(paddocks: Sequence[Paddock]) -> dict[str, Any]:
+    """Count lines (``paddocks``), those ``with_number``, and the ``causes`` of the others."""
+    causes = Counter(paddock.cause for paddock in paddocks if paddock.cause)
+    return {
+        "paddocks": len(paddocks),
+        "with_number": len(paddocks) - causes.total(),
+        "causes": dict(sorted(causes.items())),
+    }

@@ -8,38 +8,72 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+from ..base.help import GroupedCommands
 
-Folder = Annotated[Path, typer.Option("--output", "-o", help="folder to write to")]
+PLACE, RADAR, TERRAIN, OTHER = "Place and days", "Radar", "Terrain", "Other layers"
+
+app = typer.Typer(cls=GroupedCommands, no_args_is_help=True, rich_markup_mode=None)
+
+Folder = Annotated[
+    Path, typer.Option("--output", "-o", help="folder to write to", rich_help_panel=PLACE)
+]
 Fields = Annotated[
-    Path | None, typer.Option("--fields", help="paddock outlines; their bounds are prepared")
+    Path | None,
+    typer.Option(
+        "--fields", help="paddock outlines; their bounds are prepared", rich_help_panel=PLACE
+    ),
 ]
 Bounds = Annotated[
     str | None,
-    typer.Option("--bounds", help="bounds instead of --fields: west,south,east,north in degrees"),
+    typer.Option(
+        "--bounds",
+        help="bounds instead of --fields: west,south,east,north in degrees",
+        rich_help_panel=PLACE,
+    ),
 ]
-Crs = Annotated[str | None, typer.Option("--crs", help="CRS of the grid; default: its UTM zone")]
-Resolution = Annotated[float, typer.Option("--resolution", help="pixel size, m")]
+Crs = Annotated[
+    str | None,
+    typer.Option("--crs", help="CRS of the grid; default: its UTM zone", rich_help_panel=PLACE),
+]
+Resolution = Annotated[
+    float, typer.Option("--resolution", help="pixel size, m", rich_help_panel=PLACE)
+]
 Heights = Annotated[
     str | None,
     typer.Option(
-        "--heights", help="vertical datum of a DEM that states none: ellipsoid, egm96 or egm2008"
+        "--heights",
+        help="vertical datum of a DEM that states none: ellipsoid, egm96 or egm2008",
+        rich_help_panel=TERRAIN,
     ),
 ]
 Geoid = Annotated[
-    Path | None, typer.Option("--geoid", help="raster of the geoid height above the ellipsoid, m")
+    Path | None,
+    typer.Option(
+        "--geoid", help="raster of the geoid height above the ellipsoid, m", rich_help_panel=TERRAIN
+    ),
 ]
-Gamma0 = Annotated[bool, typer.Option("--gamma0", help="write terrain-flattened gamma0")]
+Gamma0 = Annotated[
+    bool, typer.Option("--gamma0", help="write terrain-flattened gamma0", rich_help_panel=RADAR)
+]
 Collection = Annotated[
-    list[str] | None, typer.Option("--collection", help="collection id; repeatable; default: all")
+    list[str] | None,
+    typer.Option(
+        "--collection", help="collection id; repeatable; default: all", rich_help_panel=RADAR
+    ),
 ]
 Radar = Annotated[
     str | None,
-    typer.Option("--radar", help="radar quantity: gamma0, sigma0, gamma0_db or sigma0_db"),
+    typer.Option(
+        "--radar",
+        help="radar quantity: gamma0, sigma0, gamma0_db or sigma0_db",
+        rich_help_panel=RADAR,
+    ),
 ]
 AngleDeg = Annotated[
     float | None,
-    typer.Option("--angle", help="incidence angle in degrees of items that state none"),
+    typer.Option(
+        "--angle", help="incidence angle in degrees of items that state none", rich_help_panel=RADAR
+    ),
 ]
 BoaOffset = Annotated[
     float | None,
@@ -57,7 +91,7 @@ Method = Annotated[
     ),
 ]
 FirstDay = Annotated[str | None, typer.Option("--from", help="first day, 2016-02-05")]
-LastDay = Annotated[str | None, typer.Option("--to", help="last day")]
+LastDay = Annotated[str | None, typer.Option("--to", help="last day", rich_help_panel=PLACE)]
 Radius = Annotated[int, typer.Option("--radius", help="half width of the window, pixels")]
 Patch = Annotated[
     int, typer.Option("--patch", help="side of the patches over which sigma is computed, pixels")
@@ -69,40 +103,63 @@ def prepare(
     context: typer.Context,
     fields: Fields = None,
     bounds: Bounds = None,
-    start: Annotated[str | None, typer.Option("--from", help="first day")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="last day")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="first day", rich_help_panel=PLACE)
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="last day", rich_help_panel=PLACE)] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="folder to write to")
+        Path | None,
+        typer.Option("--output", "-o", help="folder to write to", rich_help_panel=PLACE),
     ] = None,
     resolution: Resolution = 10.0,
     crs: Crs = None,
     safe: Annotated[
         list[Path] | None,
-        typer.Option("--safe", help=".SAFE folder of a GRD product; repeatable; needs --dem"),
+        typer.Option(
+            "--safe",
+            help=".SAFE folder of a GRD product; repeatable; needs --dem",
+            rich_help_panel=RADAR,
+        ),
     ] = None,
     dem: Annotated[
-        list[Path] | None, typer.Option("--dem", help="DEM; repeatable for tiles")
+        list[Path] | None,
+        typer.Option("--dem", help="DEM; repeatable for tiles", rich_help_panel=TERRAIN),
     ] = None,
     heights: Heights = None,
     geoid: Geoid = None,
     gamma0: Gamma0 = False,
     catalogue: Annotated[
-        str | None, typer.Option("--catalogue", help="STAC API, or catalog.json of a static one")
+        str | None,
+        typer.Option(
+            "--catalogue", help="STAC API, or catalog.json of a static one", rich_help_panel=RADAR
+        ),
     ] = None,
     collection: Collection = None,
     radar: Radar = None,
     angle: AngleDeg = None,
     optical: Annotated[
         list[Path] | None,
-        typer.Option("--optical", help="folder of Landsat or Sentinel-2 products; repeatable"),
+        typer.Option(
+            "--optical",
+            help="folder of Landsat or Sentinel-2 products; repeatable",
+            rich_help_panel=OTHER,
+        ),
     ] = None,
     coarse: Annotated[
         list[Path] | None,
-        typer.Option("--coarse", help="folder of MODIS products for fusion; repeatable"),
+        typer.Option(
+            "--coarse",
+            help="folder of MODIS products for fusion; repeatable",
+            rich_help_panel=OTHER,
+        ),
     ] = None,
     static: Annotated[
         list[str] | None,
-        typer.Option("--static", help="static layer, such as clay=clay.tif; repeatable"),
+        typer.Option(
+            "--static",
+            help="static layer, such as clay=clay.tif; repeatable",
+            rich_help_panel=OTHER,
+        ),
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -146,7 +203,9 @@ def prepare(
 def sigma0(
     products: Annotated[list[Path], typer.Argument(help=".SAFE folders of GRD products")],
     output: Folder,
-    dem: Annotated[list[Path], typer.Option("--dem", help="DEM; repeatable for tiles")],
+    dem: Annotated[
+        list[Path], typer.Option("--dem", help="DEM; repeatable for tiles", rich_help_panel=TERRAIN)
+    ],
     fields: Fields = None,
     bounds: Bounds = None,
     resolution: Resolution = 10.0,
@@ -348,10 +407,12 @@ def ndvi(
 
 @app.command()
 def stack(
-    catalogue: Annotated[str, typer.Argument(help="STAC API, or catalog.json of a static one")],
+    catalogue: Annotated[
+        str, typer.Argument(help="STAC API, or catalog.json of a static one", rich_help_panel=RADAR)
+    ],
     output: Folder,
-    start: Annotated[str, typer.Option("--from", help="first day")],
-    end: Annotated[str, typer.Option("--to", help="last day")],
+    start: Annotated[str, typer.Option("--from", help="first day", rich_help_panel=PLACE)],
+    end: Annotated[str, typer.Option("--to", help="last day", rich_help_panel=PLACE)],
     fields: Fields = None,
     bounds: Bounds = None,
     resolution: Resolution = 10.0,
@@ -407,7 +468,7 @@ def stack(
 @app.command()
 def weather(
     output: Annotated[Path, typer.Option("--output", "-o", help=".csv or .parquet")],
-    start: Annotated[str, typer.Option("--from", help="first day")],
+    start: Annotated[str, typer.Option("--from", help="first day", rich_help_panel=PLACE)],
     end: Annotated[str, typer.Option("--to", help="last day; Open-Meteo has 15 days of forecast")],
     fields: Annotated[Path, typer.Option("--fields", help="paddock outlines")],
     service: Annotated[

@@ -1,0 +1,81 @@
+"""Defaults of options from a TOML file: ``kgsm-infer --defaults farm.toml COMMAND ...``.
+
+    [map]
+    fields = "paddocks.geojson"
+    threads = 4
+
+    [prepare]
+    catalogue = "https://example.org/stac"
+    collection = ["sentinel-1-grd", "sentinel-2-l2a"]
+
+A table has the name of a command, a key that of an option without the dashes. An option on the
+command line overrides the file. Paths are relative to the file.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..base.errors import UsageError
+from ..base.schema import parse_toml
+
+
+def read_defaults(path: Path, group: Any) -> dict[str, dict[str, Any]]:
+    """Read defaults for the commands of ``group``, by command and parameter name.
+
+    UsageError names file, command, key and the nearest name where one is unknown.
+    """
+    try:
+        tables = parse_toml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from None
+    return _of_group(path, tables, group, "")
+
+
+def _of_group(path: Path, tables: Mapping[str, Any], group: Any, above: str) -> dict[str, Any]:
+    defaults: dict[str, Any] = {}
+    for name, keys in tables.items():
+        command = group.commands.get(name)
+        if command is None or not isinstance(keys, dict):
+            hint = _nearest(name, group.commands)
+            raise UsageError(f"{path}: {above}{name} is not a command of kgsm-infer{hint}")
+        defaults[name] = _of_command(path, keys, command, f"{above}{name}")
+    return defaults
+
+
+def _of_command(path: Path, keys: Mapping[str, Any], command: Any, name: str) -> dict[str, Any]:
+    options = {
+        word.removeprefix("--"): param
+        for param in command.params
+        if param.param_type_name == "option"
+        for word in param.opts
+        if word.startswith("--") and word != "--help"
+    }
+    found: dict[str, Any] = {}
+    below = getattr(command, "commands", {})
+    for key, value in keys.items():
+        if key in below and isinstance(value, dict):
+            found |= _of_group(path, {key: value}, command, f"{name}.")
+            continue
+        param = options.get(key)
+        if param is None:
+            raise UsageError(f"{path}: {name} has no option {key}{_nearest(key, options)}")
+        values = value if isinstance(value, list) else [value]
+        if isinstance(value, list) and not param.multiple:
+            raise UsageError(f"{path}: {name}.{key} takes one value, the file has a list")
+        if not all(isinstance(one, str | int | float) for one in values):
+            raise UsageError(f"{path}: {name}.{key} must be text, a number, true or false")
+        if getattr(param.type, "name", "") == "path":
+            values = [str(path.parent / str(one)) for one in values]
+        found[param.name] = values if param.multiple else values[0]
+    return found
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""
