@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from ..base.errors import DataError
 from ..base.schema import Range, SettingsFile, read
 from ..scenes.grid import Grid, Window
-from ..scenes.manifest import Scene, scene_from
+from ..scenes.manifest import Scene, refuse_network, scene_from
 from ..scenes.opening import open_series
 from ..scenes.reader import Reader
 from ..scenes.stack import Stack
@@ -200,7 +200,9 @@ def _blocks_of(
 def _scene(raw: Mapping[str, Any], quantity: str, source: str, folder: Path) -> Scene:
     if "layers" not in raw and "preset" not in raw:
         raw = {"layers": {quantity: raw}}
-    return scene_from(raw, source, folder)
+    scene = scene_from(raw, source, folder)
+    refuse_network(scene, option="")
+    return scene
 
 
 def _says_so(stack: Stack) -> bool:

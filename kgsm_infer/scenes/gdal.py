@@ -47,27 +47,38 @@ def gdal() -> Iterator[Any]:
         yield rasterio
 
 
-def open_dataset(path: str | Path) -> Any:
+def open_dataset(path: str | Path, *, checked: bool = False) -> Any:
     """Open a raster with the drivers allowed for its name.
 
-    RasterioIOError where none of them reads it. An address is opened by any driver: a caller has
+    checked: the caller has checked what a virtual raster reads (:func:`check_local`), or has
     allowed the network.
+
+    RasterioIOError where no driver reads it, DataError for a virtual raster that reads anything
+    but local files. An address is opened by any driver: a caller has allowed it.
     """
     rasterio = optional("rasterio", "io", what="reading or writing rasters")
     if "://" in str(path) or str(path).startswith("/vsi"):
         return rasterio.open(path)
+    if not checked and (found := _not_local(str(path))):
+        raise DataError(f"{path}: {found}; download it and name the local file")
     vrt = ("VRT",) if str(path).lower().endswith(".vrt") else ()
     with rasterio.Env():
         return rasterio.io.DatasetReader(str(path), driver=[*DRIVERS, *vrt])
 
 
-def check_local(path: str, source: str) -> None:
+def check_local(path: str, source: str, remedy: str) -> None:
     """Refuse a virtual raster that reads anything but local files, at any depth.
 
     source: who names the file, for the message. UsageError names the address or file.
     """
+    if found := _not_local(path):
+        raise UsageError(f"{source}: {found}; {remedy}")
+
+
+def _not_local(path: str) -> str:
+    """Describe what a virtual raster reads besides local files, at any depth; "" for nothing."""
     if not path.lower().endswith(".vrt") or not Path(path).is_file():
-        return
+        return ""
     waiting, seen = [Path(path)], set()
     while waiting:
         file = waiting.pop()
@@ -77,12 +88,10 @@ def check_local(path: str, source: str) -> None:
         for name, relative in _sources_of(file):
             target = file.parent / name if relative else Path(name)
             if not target.is_file():
-                raise UsageError(
-                    f"{source}: {file} reads {name[:100]}, which is not a local file; allow "
-                    "addresses with --allow-network, or download it"
-                )
+                return f"{file} reads {name[:100]}, which is not a local file"
             if target.suffix.lower() == ".vrt":
                 waiting.append(target)
+    return ""
 
 
 def _sources_of(file: Path) -> list[tuple[str, bool]]:

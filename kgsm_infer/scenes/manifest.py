@@ -116,7 +116,7 @@ def read_scene(path: str | Path, *, allow_network: bool = False) -> Scene:
     path = Path(path)
     scene = scene_from(_FILE.load(path), str(path), path.parent)
     if not allow_network:
-        _refuse_network(scene)
+        refuse_network(scene)
     return scene
 
 
@@ -171,14 +171,18 @@ def _with_preset(
     return layers
 
 
-def _refuse_network(scene: Scene) -> None:
+def refuse_network(scene: Scene, option: str = "--allow-network") -> None:
+    """Refuse a scene that is not made of local files, with UsageError.
+
+    option: of the command that allows addresses, for the message; "" where none does.
+    """
+    remedy = f"allow addresses with {option}, or download it" if option else "download it"
     for name in scene.files():
         if _NETWORK.search(name):
             raise UsageError(
-                f"{scene.source}: names {name}, which is fetched from a network; "
-                "allow it with --allow-network, or download it"
+                f"{scene.source}: names {name}, which is fetched from a network; {remedy}"
             )
-        check_local(name, scene.source)
+        check_local(name, scene.source, remedy)
 
 
 def _where(keys: Mapping[str, Any]) -> set[str]:

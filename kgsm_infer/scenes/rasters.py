@@ -183,13 +183,17 @@ class Raster:
         self.dataset.close()
 
 
-def open_raster(path: str, crs: str | None = None, tiles: TileStore | None = None) -> Raster:
+def open_raster(
+    path: str, crs: str | None = None, tiles: TileStore | None = None, *, checked: bool = False
+) -> Raster:
     """Open a file with GDAL; DataError where that fails."""
     rasterio = rasterio_or_reason()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            return Raster(path, open_dataset(path), crs, tiles=tiles or TileStore())
+            return Raster(
+                path, open_dataset(path, checked=checked), crs, tiles=tiles or TileStore()
+            )
     except rasterio.errors.RasterioError as error:
         raise DataError(f"{path}: cannot be opened as a raster ({reason_of(error)})") from None
 

@@ -51,4 +51,4 @@ def opened(path: str, crs: str | None = None, tiles: TileStore | None = None) ->
     cube = cube_named(path)
     if cube is not None and Path(cube[0]).exists():
         return open_cube(path, *cube, crs, tiles)
-    return open_raster(path, crs, tiles)
+    return open_raster(path, crs, tiles, checked=True)  # with the manifest

@@ -36,6 +36,8 @@ from .plain_csv import Header, PlainCsv, header_cells, plain_lines, read_plain
 from .text_column import TextColumn, TextColumnBuilder, column_of, named_columns, shown
 
 BLOCK_ROWS = 2048
+#: Cells of Parquet columns that are decoded together, about 8 MB.
+CELLS_AT_ONCE = 1 << 20
 WRITTEN_ROWS = 1 << 16
 #: Longest cell and line, characters (outlines of a .geo column are long).
 LONGEST_CELL = 2**24
@@ -318,10 +320,13 @@ def _read_parquet(path: Path) -> Sheet:
             names = file.schema_arrow.names
             if twice := sorted(shown(name) for name, n in Counter(names).items() if n > 1):
                 raise DataError(f"{path}: column {twice[0]!r} is a duplicate")
-            for name in names:
-                label = f"{path}: column {shown(name)}"
-                content = file.read(columns=[name]).column(0)
-                columns[name] = _from_arrow(content, label)
+            # some at a time: one by one is quadratic in their number, all at once needs the room
+            step = max(1, CELLS_AT_ONCE // max(rows, 1))
+            for first in range(0, len(names), step):
+                content = file.read(columns=(some := names[first : first + step]))
+                for name in some:
+                    label = f"{path}: column {shown(name)}"
+                    columns[name] = _from_arrow(content.column(name), label)
     except (DataError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  pyarrow's own types share no other base

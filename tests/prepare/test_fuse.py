@@ -349,3 +349,64 @@ def test_the_authors_day_by_one_command(shared_data, tmp_path):
     authors = read(folder / "fused_result_rows_0_200.tif")
     apart = np.abs(fused[:200].view(np.int32).astype(int) - authors.view(np.int32))
     assert apart.max() <= 1
+
+
+def _cube(folder, name, values, packed=False, turn=0.0):
+    """Write six coarse dates as NetCDF or Zarr; returns the manifest of a fusion with them."""
+    xarray = pytest.importorskip("xarray", reason="cubes need kgsm[raster]")
+    coords = {
+        "time": np.asarray(SERIES, "datetime64[ns]"),
+        "y": 5649990 - 20.0 * np.arange(4),
+        "x": 600010 + 20.0 * np.arange(5) + turn,
+    }
+    data = np.broadcast_to(values, (6, 4, 5)).astype(np.float32)
+    crs = {"crs_wkt": rasterio.crs.CRS.from_epsg(32631).to_wkt(),
+           "grid_mapping_name": "transverse_mercator"}  # fmt: skip
+    dataset = xarray.Dataset(
+        {"ndvi": (("time", "y", "x"), data, {"grid_mapping": "crs"}), "crs": ((), 0, crs)}, coords
+    )
+    pack = {"dtype": "int16", "scale_factor": 1e-4, "_FillValue": -3000}
+    encoding = {"ndvi": pack if packed else {}}
+    if name.endswith(".zarr"):
+        dataset.to_zarr(folder / name, mode="w", encoding=encoding, zarr_format=2)
+    else:
+        dataset.to_netcdf(folder / name, encoding=encoding)
+    for day in (SERIES[0], SERIES[-1]):
+        place = {"crs": "EPSG:32631", "transform": rasterio.Affine(20, 0, 6e5, 0, -20, 5.65e6)}
+        with rasterio.open(folder / f"fine_{day}.tif", "w", driver="GTiff", width=5, height=4,
+                           count=1, dtype="float32", **place) as file:  # fmt: skip
+            file.write(np.full((4, 5), 0.4, np.float32), 1)
+    path = folder / "p.toml"
+    path.write_text(
+        'quantity = "ndvi"\n[fine]\nfiles = "fine_*.tif"\n'
+        f'[coarse]\nfile = "{name}"\nvariable = "ndvi"\n'
+    )
+    return path
+
+
+SERIES = ["2022-05-04", "2022-05-16", "2022-05-28", "2022-06-09", "2022-06-21", "2022-07-03"]
+
+
+@pytest.mark.parametrize("name", ["coarse.nc", "coarse.zarr"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_series_in_one_cube_is_fused(tmp_path, name, packed):
+    done = CliRunner().invoke(
+        app, ["prepare", "fuse", str(_cube(tmp_path, name, 0.4, packed)), "-o", str(tmp_path / "o")]
+    )
+    assert done.exit_code == 0, done.output
+    made = sorted((tmp_path / "o").glob("ndvi_*.tif"))
+    assert [file.stem[5:] for file in made] == SERIES
+    for file in made:
+        np.testing.assert_allclose(read(file), 0.4, atol=1e-6)
+
+
+def test_missing_pixels_of_a_packed_cube_are_missing(tmp_path):
+    values = np.full((4, 5), 0.4)
+    values[:, 4] = np.nan
+    done = CliRunner().invoke(
+        app,
+        ["prepare", "fuse", str(_cube(tmp_path, "c.nc", values, True)), "-o", str(tmp_path / "o")],
+    )
+    assert done.exit_code == 0, done.output
+    between = read(tmp_path / "o" / "ndvi_2022-05-16.tif")
+    assert np.isfinite(between[:, :4]).all() and np.isnan(between[:, 4]).all()

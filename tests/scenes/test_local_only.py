@@ -114,3 +114,41 @@ def test_outlines_in_a_zip_that_refer_to_others_are_refused(tmp_path, listener) 
         archive.writestr("a/f.kml", OGR_VRT.format(where=f"{listener}/x.geojson"))
     with pytest.raises(DataError, match="holds OGRVRTDataSource"):
         read_outlines(tmp_path / "f.zip")
+
+
+def test_readers_without_a_manifest_open_local_files_only(tmp_path, listener) -> None:
+    """DEM, geoid, land cover, fusion and downloads of a catalogue."""
+    from kgsm_infer.prepare.heights import Terrain, surface_of
+    from kgsm_infer.prepare.landcover import land_cover
+    from kgsm_infer.prepare.pairs import read_pairs
+    from kgsm_infer.scenes.grid import Grid
+    from kgsm_infer.scenes.rasters import open_raster
+
+    content = vrt_of(f"/vsicurl/{listener}/nd.tif")
+    far, local = tmp_path / "far.vrt", write_vh(tmp_path / "near.tif")
+    far.write_text(content)
+    grid = Grid("EPSG:32631", (20.0, 0.0, 600000.0, 0.0, -20.0, 5650000.0), 5, 4)
+    manifest = tmp_path / "p.toml"
+    manifest.write_text('quantity="ndvi"\n[fine]\nfiles={2022-05-04="far.vrt"}\n'
+                        '[coarse]\nfiles={2022-05-04="near.tif"}\n')  # fmt: skip
+
+    for read in (
+        lambda: surface_of(Terrain((far,))),
+        lambda: surface_of(Terrain((local,), "egm96", far)),
+        lambda: land_cover(rasterio, far, grid),
+        lambda: open_raster(str(far)),
+        lambda: read_pairs(manifest),
+    ):
+        with pytest.raises((DataError, UsageError), match="not a local file"):
+            read()
+
+
+def test_a_manifest_of_fusion_names_no_address(tmp_path, listener) -> None:
+    from kgsm_infer.prepare.pairs import read_pairs
+
+    manifest = tmp_path / "p.toml"
+    for name in (f"{listener}/nd.tif", f"/vsicurl/{listener}/nd.tif"):
+        manifest.write_text(f'quantity="ndvi"\n[fine]\nfiles={{2022-05-04="{name}"}}\n'
+                            f'[coarse]\nfiles={{2022-05-04="{name}"}}\n')  # fmt: skip
+        with pytest.raises(UsageError, match="fetched from a network; download it"):
+            read_pairs(manifest)
