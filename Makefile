@@ -29,6 +29,7 @@ help:
 	@echo "make demo-real   real radar of French fields: index, daily values with rain, a chart"
 	@echo "make test     the whole suite, on the C core and on the NumPy twin"
 	@echo "make bench    time the C core against peers and bounds; ratios in $(OUT)/bench.md"
+	@echo "make bench-end   whole commands at two sizes beside plain alternatives, into docs/performance.md"
 	@echo "make check-native   the C core under sanitizers, valgrind and fuzzers (gcc, clang, valgrind)"
 	@echo "make beam     the Apache Beam example against the local run, in an environment of its own"
 	@echo "make home-assistant  discovery messages against the schemas of Home Assistant"
@@ -112,6 +113,16 @@ bench: $(STAMP)
 	@mkdir -p $(OUT)
 	$(UNPINNED) OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks --benchmark-json=$(OUT)/bench.json
 	$(BIN)/python benchmarks/report.py $(OUT)/bench.json $(OUT)/bench.png | tee $(OUT)/bench.md
+
+# Whole commands beside plain alternatives, with a model of the simulated twin.
+END := $(OUT)/bench-end
+
+bench-end: $(STAMP)
+	$(BIN)/python -m pip install -q -e '.[peers]' -c constraints.txt
+	@mkdir -p $(END)
+	$(BIN)/kgsm-train simulate -o $(END)/twin.csv
+	$(BIN)/kgsm-train fit examples/twin.toml --table $(END)/twin.csv -o $(END)
+	$(UNPINNED) $(BIN)/python benchmarks/end_to_end.py $(END)/model.onnx --page docs/performance.md
 
 # onnxruntime-web of npm, for the JavaScript example: set KGSM_NODE_MODULES to the folder printed.
 NODE := build/node

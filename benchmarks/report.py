@@ -112,13 +112,13 @@ def figure(found: dict[str, dict[str, Timed]], path: Path) -> None:
     shown.savefig(path, dpi=80)
 
 
-def put_into(page: Path, tables: str) -> None:
-    """Replace the text between the two marks of ``page``."""
-    before, _, rest = page.read_text().partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
+def put_into(page: Path, tables: str, marks: tuple[str, str] = MARKS) -> None:
+    """Replace the text between two marks of ``page``."""
+    before, _, rest = page.read_text().partition(marks[0])
+    _, _, after = rest.partition(marks[1])
     if not after:
-        sys.exit(f"{page} lacks {MARKS[0]} … {MARKS[1]}")
-    page.write_text(f"{before}{MARKS[0]}\n\n{tables}\n{MARKS[1]}{after}")
+        sys.exit(f"{page} lacks {marks[0]} … {marks[1]}")
+    page.write_text(f"{before}{marks[0]}\n\n{tables}\n{marks[1]}{after}")
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
 """Fast path for plain CSV files: the C kernels of csrc/csv.c, in blocks of whole lines.
 
-A file is plain where each line has the header's number of cells, quotes enclose whole cells and
-hold no line end, and numbers have points. :mod:`kgsm_infer.tables.reading` reads and writes every
-other file (and every file without the C core); both give the same columns, messages and bytes.
+A line is plain where it has the header's number of cells, quotes enclose whole cells and hold no
+line end, and numbers have points. Other lines are read by :mod:`kgsm_infer.tables.reading` with the
+lines around them. It reads the whole file where a cell goes over the end of such a piece, where
+something is refused, and without the C core. Both give the same columns, messages and bytes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from ..kernels import text_core
 from .text_column import TextColumn
 
 BLOCK_BYTES = 1 << 22
+#: Lines around one that is not plain are read in Python, in pieces of at most so many bytes.
+PIECE_BYTES = 1 << 16
 _SEPARATORS = (",", ";", "\t", "|")
 
 
@@ -38,20 +41,43 @@ HeaderReader = Callable[[IO[str]], Header]
 
 
 @dataclass(frozen=True)
+class Records:
+    """Rows of a piece of a file that is not plain.
+
+    cells: of each column, stripped.  numbers: of the rows.  count: records, empty ones included.
+    decimal_commas: True where a number proves them.
+    """
+
+    cells: list[list[str]]
+    numbers: list[int]
+    count: int
+    decimal_commas: bool
+
+
+#: Reads the text of whole lines, whose first record has the number given; raises to refuse.
+RecordReader = Callable[[Header, str, int], Records]
+
+
+@dataclass(frozen=True)
 class PlainCsv:
-    """Content of a plain CSV file. columns: in the order of the header, R cells each."""
+    """Content of a CSV file. columns: in the order of the header, R cells each.
+
+    row_number: (R,) row in the file.  decimal_commas: how its numbers are written.
+    """
 
     header: Header
     columns: list[TextColumn]
-
-    @property
-    def rows(self) -> int:
-        """Number of rows, R."""
-        return len(self.columns[0])
+    row_number: NDArray[np.int64]
+    decimal_commas: bool
 
 
-def read_plain(path: Path, read_header: HeaderReader) -> PlainCsv | None:
-    """Read a plain CSV file; None where it is not plain, or the C core is missing."""
+def read_plain(
+    path: Path, read_header: HeaderReader, read_records: RecordReader
+) -> PlainCsv | None:
+    """Read a CSV file, plain lines in C; None where the file must be read as a whole.
+
+    read_records: reads the lines that are not plain.
+    """
     if text_core() is None or not path.is_file():
         return None
     with open(path, "rb") as file:
@@ -63,7 +89,7 @@ def read_plain(path: Path, read_header: HeaderReader) -> PlainCsv | None:
         if found is None:
             return None
         header, used = found
-        reader = _Blocks(header)
+        reader = _Blocks(header, read_records)
         rest = block[used:]
         while True:
             more = file.read(BLOCK_BYTES)
@@ -77,7 +103,7 @@ def read_plain(path: Path, read_header: HeaderReader) -> PlainCsv | None:
         for part in (rest[:end], rest[end:] + b"\n" if end < len(rest) else b""):
             if part and not reader.add(part):
                 return None
-    return PlainCsv(header, reader.done())
+    return reader.done()
 
 
 def _header(block: bytes, read_header: HeaderReader) -> tuple[Header, int] | None:
@@ -99,26 +125,42 @@ def _header(block: bytes, read_header: HeaderReader) -> tuple[Header, int] | Non
 class _Blocks:
     """Columns that grow by blocks of whole lines."""
 
-    def __init__(self, header: Header) -> None:
-        self._width, self._separator = len(header.names), header.separator
+    def __init__(self, header: Header, read_records: RecordReader) -> None:
+        self._header, self._read_records = header, read_records
         self._parts: list[tuple[list[bytes], list[NDArray[np.int64]]]] = [
             ([], []) for _ in header.names
         ]
+        self._numbers: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        self._next, self._decimal_commas = header.above + 2, False
 
     def add(self, block: bytes) -> bool:
-        """Add the lines of a block; False where they are not plain."""
-        core = text_core()
-        if self._separator != "," and b"," in block:  # decimal commas
+        """Add the lines of a block; False where the file must be read as a whole.
+
+        A block that is not plain is halved, so that few lines around the one that is not are read
+        in Python. The left half is read first: a cell that goes over its end is refused there.
+        """
+        if self._add_plain(block):
+            return True
+        middle = len(block) // 2
+        cut = block.rfind(b"\n", 0, middle) + 1 or block.find(b"\n", middle) + 1
+        if len(block) > PIECE_BYTES and 0 < cut < len(block):
+            return self.add(block[:cut]) and self.add(block[cut:])
+        return self._add_records(block)
+
+    def _add_plain(self, block: bytes) -> bool:
+        """Add plain lines in C; False, and nothing is added, where they are not."""
+        core, separator = text_core(), self._header.separator
+        if separator != "," and b"," in block:  # decimal commas
             return False
         if not block.isascii():
             try:
                 block.decode("utf-8")
             except UnicodeError:
                 return False
-        most = block.count(b"\n")
-        begin = np.empty((most, self._width), np.int64)
-        length = np.empty((most, self._width), np.int64)
-        rows = core.csv_cells(block, ord(self._separator), begin, length)
+        most, width = block.count(b"\n"), len(self._parts)
+        begin = np.empty((most, width), np.int64)
+        length = np.empty((most, width), np.int64)
+        rows = core.csv_cells(block, ord(separator), begin, length)
         if rows < 0:
             return False
         for column, (raw, lengths) in enumerate(self._parts):
@@ -127,16 +169,36 @@ class _Blocks:
             core.csv_column(block, begin, length, rows, column, buffer)
             raw.append(buffer.tobytes())
             lengths.append(own)
+        self._numbers.append(np.arange(self._next, self._next + rows))
+        self._next += rows
         return True
 
-    def done(self) -> list[TextColumn]:
-        """Return the columns."""
+    def _add_records(self, block: bytes) -> bool:
+        """Add lines read in Python; False where they are refused (the other path says why)."""
+        try:
+            found = self._read_records(self._header, block.decode("utf-8"), self._next)
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001  the other path words the refusal
+            return False
+        for cells, (raw, lengths) in zip(found.cells, self._parts, strict=True):
+            encoded = [cell.encode("utf-8", "surrogatepass") for cell in cells]
+            raw.append(b"".join(encoded))
+            lengths.append(np.fromiter(map(len, encoded), np.int64, len(encoded)))
+        self._numbers.append(np.asarray(found.numbers, np.int64))
+        self._next += found.count
+        self._decimal_commas |= found.decimal_commas
+        return True
+
+    def done(self) -> PlainCsv:
+        """Return the columns and the numbers of the rows."""
         columns = []
         for raw, lengths in self._parts:
             ends = np.cumsum(np.concatenate([np.zeros(0, np.int64), *lengths]), dtype=np.int64)
             columns.append(TextColumn(b"".join(raw), ends))
             raw.clear()
-        return columns
+        numbers = np.concatenate(self._numbers)
+        return PlainCsv(self._header, columns, numbers, self._decimal_commas)
 
 
 def plain_lines(columns: Sequence[TextColumn | NDArray[Any]]) -> str | None:

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from ..base.errors import DataError, MissingError, is_out_of_memory
 from ..base.files import whole
 from .parsing import CellParser
-from .plain_csv import Header, PlainCsv, header_cells, plain_lines, read_plain
+from .plain_csv import Header, PlainCsv, Records, header_cells, plain_lines, read_plain
 from .text_column import TextColumn, TextColumnBuilder, column_of, named_columns, shown
 
 BLOCK_ROWS = 2048
@@ -94,9 +94,14 @@ def read_sheet(path: str | Path) -> Sheet:
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             return _read_parquet(path)
-        plain = read_plain(path, lambda file: _header_of(str(path), file))
+        source = str(path)
+        plain = read_plain(
+            path,
+            lambda file: _header_of(source, file),
+            lambda header, text, number: _records_of(source, header, text, number),
+        )
         if plain is not None:
-            return _sheet_of_plain(str(path), plain)
+            return _sheet_of_plain(source, plain)
         with open_text(path) as file:
             return _read_csv(str(path), file)
     except MemoryError:
@@ -182,7 +187,30 @@ def _header_of(source: str, file: IO[str]) -> Header:
 def _sheet_of_plain(source: str, plain: PlainCsv) -> Sheet:
     above = plain.header.above
     columns = _named(source, above, plain.header.names, plain.columns)
-    return Sheet(source, columns, np.arange(above + 2, above + 2 + plain.rows))
+    return Sheet(source, columns, plain.row_number, plain.decimal_commas)
+
+
+def _records_of(source: str, header: Header, text: str, number: int) -> Records:
+    """Read whole lines of a file; DataError or csv.Error where they are refused."""
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
+    reader = csv.reader(
+        _lines(source, io.StringIO(text, newline="")),
+        delimiter=header.separator,
+        strict=True,
+        skipinitialspace=True,
+    )
+    block = list(enumerate(reader, start=number))
+    return _records(source, header, block)
+
+
+def _records(source: str, header: Header, block: list[tuple[int, list[str]]]) -> Records:
+    """Check and clean numbered records; empty ones are left out."""
+    rows = list(_whole_rows(source, len(header.names), header.above + 1, block))
+    columns = list(zip(*(record for _, record in rows), strict=True)) or [()] * len(header.names)
+    texts = [[cell.strip() for cell in cells] for cells in columns]
+    commas = header.separator != "," and any(_proves_decimal_comma(t) for own in texts for t in own)
+    cells = [[_unguarded(text) for text in own] for own in texts]
+    return Records(cells, [number for number, _ in rows], len(block), commas)
 
 
 def _named(
@@ -214,14 +242,11 @@ def _read_csv(source: str, file: IO[str]) -> Sheet:
         rows, decimal_commas = array("q"), False
         records = enumerate(reader, start=above + 2)
         while block := list(islice(records, BLOCK_ROWS)):
-            whole_rows = list(_whole_rows(source, len(header), above + 1, block))
-            rows.extend(number for number, _ in whole_rows)
-            for packing, cells in zip(
-                packings, zip(*(record for _, record in whole_rows), strict=True), strict=False
-            ):
-                texts = [cell.strip() for cell in cells]
-                packing.add([_unguarded(text) for text in texts])
-                decimal_commas |= separator != "," and any(map(_proves_decimal_comma, texts))
+            found = _records(source, Header(above, header, separator), block)
+            rows.extend(found.numbers)
+            for packing, cells in zip(packings, found.cells, strict=True):
+                packing.add(cells)
+            decimal_commas |= found.decimal_commas
     except csv.Error as error:
         raise DataError(
             f"{source}: line {reader.line_num + above}: not valid CSV ({error})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -105,8 +106,21 @@ def test_end_to_end(tmp_path: Path) -> None:
 
     network = network_of(Wcm(a=0.02), dynamic=0, statics=0)
     model = write_pair(tmp_path, network, card_of(network))["complete"]
-    out = run(BENCHMARKS / "end_to_end.py", model, "--rows", "60", "--rows", "120", cwd=tmp_path)
-    assert "| predict .csv | 120 |" in out
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- end to end -->\nold\n<!-- end of end to end -->\nafter\n")
+    parts = ["predict", "wetness", "outlines"]
+    for module, more in (("rasterio", ["map", "checks"]), ("exactextract", ["paddocks"])):
+        if find_spec(module) is not None:
+            parts += more
+    only = [word for part in parts for word in ("--only", part)]
+    out = run(BENCHMARKS / "end_to_end.py", model, "--smoke", *only, "--page", page, cwd=tmp_path)
+    rows = {line.split("|")[1].strip() for line in out.splitlines() if line.startswith("| ")}
+    assert {"predict .csv", "wetness .csv", "paddocks on a table"} <= rows
+    if "map" in parts:
+        assert {"map --all-dates", "rasterio + onnxruntime"} <= rows
+        assert "the history check takes" in out
+    text = page.read_text()
+    assert "| predict .csv | 120 |" in text and "old" not in text and text.endswith("after\n")
 
 
 def test_daily(tmp_path: Path) -> None:
