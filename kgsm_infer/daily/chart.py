@@ -35,6 +35,8 @@ _PAGE = """<!doctype html>
 <style>
 body {{ font: 16px/1.4 sans-serif; margin: 1rem auto; max-width: 60rem; padding: 0 1rem }}
 svg {{ width: 100%; height: auto }}
+table {{ border-collapse: collapse }}
+td, th {{ padding: .2rem .8rem; text-align: left; border-bottom: 1px solid #ddd }}
 .simulated {{ color: #a00; font-weight: bold }}
 </style></head><body>
 <h1>{title}</h1>
@@ -63,15 +65,32 @@ def draw_series(
         raise DataError(f"{series.source}: no paddock chosen has a value; nothing to draw")
     suffix = path.suffix.lower()
     if suffix == ".html":
-        svgs = [_without_prolog(_image(series, [one], threshold, "svg")) for one in paddocks]
-        title = html.escape(_title(series, paddocks))
-        remark = '<p class="simulated">Simulated data.</p>\n' if series.simulated else ""
-        page = _PAGE.format(title=title, remark=remark, charts="\n".join(svgs))
-        content = page.encode("utf-8")
+        svgs = [_image(series, [one], threshold, "svg") for one in paddocks]
+        content = page_of(svgs, _title(series, paddocks), series.simulated)
     else:
         content = _image(series, paddocks, threshold, suffix[1:])
     with whole(path, "wb") as file:
         file.write(content)
+
+
+def page_of(svgs: Sequence[bytes], title: str, simulated: bool, below: str = "") -> bytes:
+    """Return one HTML page that needs no other file. below: HTML after the pictures."""
+    remark = '<p class="simulated">Simulated data.</p>\n' if simulated else ""
+    charts = "\n".join(_without_prolog(svg) for svg in svgs)
+    page = _PAGE.format(title=html.escape(title), remark=remark, charts=charts + below)
+    return page.encode("utf-8")
+
+
+def image_of(figure: Any, kind: str, **options: Any) -> bytes:
+    """Return a figure as bytes of ``png`` or ``svg``, the same for the same figure."""
+    made = io.BytesIO()
+    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
+    # text stays text, so that it can be searched and copied
+    with optional("matplotlib", what="a chart").rc_context(
+        {"svg.hashsalt": "kgsm", "svg.fonttype": "none"}
+    ):
+        figure.savefig(made, format=kind, metadata=metadata, **options)
+    return made.getvalue()
 
 
 def _image(
@@ -81,29 +100,24 @@ def _image(
     matplotlib = optional("matplotlib", "dates", "figure", "style", what="a chart")
     columns = 1 if len(paddocks) <= 3 else 2 if len(paddocks) <= 12 else 3
     rows = -(-len(paddocks) // columns)
-    # same file, same bytes; text stays text, so that it can be searched and copied
-    with matplotlib.rc_context({"svg.hashsalt": "kgsm", "svg.fonttype": "none"}):
-        size = (WIDTH * (1.0 if columns == 1 else 0.75 * columns), HEIGHT * rows + 0.5)
-        figure = matplotlib.figure.Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-        most_rain = max(float(np.nanmax(one.rain_mm, initial=0.0)) for one in paddocks)
-        axes = grid.ravel()
-        for one, ax in zip(paddocks, axes, strict=False):
-            _draw(matplotlib, ax, series, one, threshold, most_rain)
-        for ax in axes[len(paddocks) :]:
-            ax.set_axis_off()
-        low, high = axes[0].get_ylim()
-        if most_rain > 0:  # room for the bars above the band
-            high += (high - low) * _RAIN_SHARE * 0.7
-        axes[0].set_ylim(min(0.0, low), high)
-        figure.supylabel(series.label, fontsize="medium")
-        if len(paddocks) > 1 or series.simulated:
-            figure.suptitle(_title(series, paddocks))
-        _legend(figure, axes[: len(paddocks)], 3 * columns)
-        made = io.BytesIO()
-        metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-        figure.savefig(made, format=kind, dpi=110, metadata=metadata)
-    return made.getvalue()
+    size = (WIDTH * (1.0 if columns == 1 else 0.75 * columns), HEIGHT * rows + 0.5)
+    figure = matplotlib.figure.Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    most_rain = max(float(np.nanmax(one.rain_mm, initial=0.0)) for one in paddocks)
+    axes = grid.ravel()
+    for one, ax in zip(paddocks, axes, strict=False):
+        _draw(matplotlib, ax, series, one, threshold, most_rain)
+    for ax in axes[len(paddocks) :]:
+        ax.set_axis_off()
+    low, high = axes[0].get_ylim()
+    if most_rain > 0:  # room for the bars above the band
+        high += (high - low) * _RAIN_SHARE * 0.7
+    axes[0].set_ylim(min(0.0, low), high)
+    figure.supylabel(series.label, fontsize="medium")
+    if len(paddocks) > 1 or series.simulated:
+        figure.suptitle(_title(series, paddocks))
+    _legend(figure, axes[: len(paddocks)], 3 * columns)
+    return image_of(figure, kind, dpi=110)
 
 
 def _title(series: SeriesFile, paddocks: Sequence[PaddockSeries]) -> str:

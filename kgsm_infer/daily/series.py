@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from ..base.errors import DataError, UsageError
 from ..base.quantities import RETRIEVED
 from ..scenes.outlinefiles import read_features
+from ..tables.dates import asked_day
 from ..tables.keys import canonical_id
 from ..tables.reading import Sheet, read_sheet, sheet_of
 from ..tables.table import Table, have, table_of
@@ -50,10 +52,12 @@ class PaddockSeries:
 
 @dataclass(frozen=True)
 class SeriesFile:
-    """Series of a file. label: quantity with its unit.  is_daily: every day has a value."""
+    """Series of a file. label: quantity with its unit.  upper_end: of a colour scale from 0, NaN
+    for the greatest value.  is_daily: every day has a value."""
 
     source: str
     label: str
+    upper_end: float
     is_daily: bool
     simulated: bool
     paddocks: tuple[PaddockSeries, ...]
@@ -90,14 +94,67 @@ def read_series(path: str | Path, column: str | None = None) -> SeriesFile:
     if not is_daily:
         numbers["passed"] = table.numbers[drawn]
     label = FARM_UNITS[column] if column else RETRIEVED[drawn].label
+    end = np.nan if column == "refill_mm" else 100.0 if column else RETRIEVED[drawn].upper_end
     return SeriesFile(
         str(path),
         label,
+        end,
         is_daily,
         "simulated" in set(table.text.get("source", ())),
         _by_paddock(table, table.numbers[drawn], numbers),
         table.notes,
     )
+
+
+@dataclass(frozen=True)
+class DayValue:
+    """Value of one paddock with its band, NaN where missing, and its day."""
+
+    value: float
+    lower: float
+    upper: float
+    day: np.datetime64
+
+
+@dataclass(frozen=True)
+class ValuesOfDay:
+    """Newest values up to ``day`` of the paddocks that have one, by name."""
+
+    day: np.datetime64
+    paddocks: dict[str, DayValue]
+
+
+def values_on(
+    series: SeriesFile, paddocks: Sequence[PaddockSeries], day: str | None
+) -> ValuesOfDay:
+    """Return the newest value of each paddock up to a day.
+
+    day: ISO day; None for the last day with a value that is not forecast. Of a daily file the value
+    is that of the day itself. DataError where no paddock has one.
+    """
+    newest = {}
+    for one in paddocks:
+        known = np.isfinite(one.value) & (~one.is_forecast | (day is not None))
+        if known.any():
+            newest[one.name] = one.time[known].max().astype("datetime64[D]")
+    if not newest:
+        raise DataError(f"{series.source}: no paddock chosen has a value; nothing to draw")
+    at = max(newest.values()) if day is None else asked_day(day)
+    found = {}
+    for one in paddocks:
+        days = one.time.astype("datetime64[D]")
+        rows = np.isfinite(one.value) & ((days == at) if series.is_daily else (days <= at))
+        if rows.any():
+            row = int(np.flatnonzero(rows)[-1])
+            found[one.name] = DayValue(
+                float(one.value[row]), float(one.lower[row]), float(one.upper[row]), days[row]
+            )
+    if not found:
+        raise DataError(
+            f"{series.source}: no paddock chosen has a value "
+            f"{'on' if series.is_daily else 'up to'} {at}; the last is of {max(newest.values())}"
+        )
+    return ValuesOfDay(at, found)
 
 
 def select(series: SeriesFile, names: list[str]) -> tuple[PaddockSeries, ...]:

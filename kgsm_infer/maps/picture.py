@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..base.extras import optional
 from ..base.files import whole
-from ..base.quantities import Quantity
+from ..daily.chart import image_of, page_of
 from ..scenes.grid import Window
 from .work import Work
 
@@ -52,7 +52,7 @@ def draw_map(path: str | Path, work: Work) -> None:
     date = np.datetime_as_string(plan.dates[k], "D")
     title = f"{plan.stack.title or Path(plan.stack.source).stem}, {date}"
     simulated = plan.model.card.simulated or plan.stack.simulated
-    finish(path, figure, axes, image, title, simulated, plan.model.card.retrieves)
+    finish(path, figure, axes, image, title, simulated, plan.model.card.retrieves.label)
 
 
 def finish(
@@ -62,27 +62,37 @@ def finish(
     coloured: Any,
     title: str,
     simulated: bool,
-    quantity: Quantity,
+    label: str,
+    handles: Sequence[Any] = (),
+    below: str = "",
 ) -> None:
-    """Colour bar, title and legend, then the file, whole or not at all."""
+    """Draw colour bar, title and legend, then write the file, whole or not at all.
+
+    path: .svg, .html, or PNG whatever its name.  label: of the colour bar.  handles: further
+    entries of the legend.  below: HTML after the picture of a page.
+    """
     bar = figure.colorbar(coloured, ax=axes, shrink=0.8, extend="max")
-    bar.set_label(quantity.label)
-    axes.set_title(f"{'SIMULATED: ' if simulated else ''}{title}")
+    bar.set_label(label)
+    title = f"{'SIMULATED: ' if simulated else ''}{title}"
+    axes.set_title(title)
     patch, line = matplotlib_or_reason().patches.Patch, matplotlib_or_reason().lines.Line2D
     figure.legend(
         handles=[
             patch(facecolor=NO_NUMBER_GREY, edgecolor="black", label="no number"),
             line([], [], color="black", linewidth=0.8, label="paddock"),
+            *handles,
         ],
         loc="outside lower left",
-        ncols=2,
+        ncols=2 + len(handles),
         frameon=False,
     )
+    suffix = Path(path).suffix.lower()
+    kind = "svg" if suffix in (".svg", ".html") else "png"
+    content = image_of(figure, kind, dpi=120, bbox_inches="tight")
+    if suffix == ".html":
+        content = page_of([content], title, simulated, below)
     with whole(path, "wb") as file:
-        # no software or date tag: the same picture gives the same bytes
-        figure.savefig(
-            file, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None}
-        )
+        file.write(content)
 
 
 def new_figure() -> tuple[Any, Any]:
