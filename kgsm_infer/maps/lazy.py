@@ -26,6 +26,7 @@ from ..base.extras import optional
 from ..base.fingerprint import file_stamp
 from ..context.definitions import CONTEXT, SharedBy, first_given, needed
 from ..scenes.orbits import NO_ORBITS, check_orbits, read_orbits, several_clocks
+from ..scenes.rain import weather_at
 from ..scenes.times import read_times
 from ..tables.averaging import mean_of, to_power
 from ..tables.columns import (
@@ -39,6 +40,7 @@ from ..tables.columns import (
 from ..tables.dates import is_future
 from ..tables.passes import number_passes
 from ..tables.vegetation import held_columns
+from ..tables.weather import Weather, is_weather, read_weather
 from .attributes import VARIABLES, cf_attributes
 from .blocks import PixelBlock, retrieve_pixels
 from .context import BlockContext, Context, Pixels
@@ -61,6 +63,8 @@ def retrieve(
     engine: str = "auto",
     allow_future: bool = False,
     hold_vegetation_days: float = 0.0,
+    weather: str | Path | None = None,
+    weather_utc_offset_hours: float = 0.0,
 ) -> Any:
     """Retrieve a Dataset, lazily where it is made of dask arrays.
 
@@ -74,6 +78,9 @@ def retrieve(
     allow_future: use acquisitions later than tomorrow; otherwise they are left out with a warning.
     hold_vegetation_days: fill missing vegetation that the model reads from the pixel's last
         acquisition, at most so many days old; flagged ``vegetation_old``.
+    weather: a daily weather file of one place (``date``, ``rain_mm``), for a model that reads rain.
+        A variable of the dataset overrides it.
+    weather_utc_offset_hours: offset of its days from UTC.
 
     Returns a Dataset of sm, sm_lower, sm_upper (named after the quantity) and flags,
     (time, y, x). Scene context is the mean over all of (y, x), of backscatter in linear power.
@@ -86,6 +93,8 @@ def retrieve(
     loaded = _model(str(model), engine)
     card = loaded.card
     _check_dataset(xarray, stack)
+    if weather is not None:
+        stack = _with_weather(stack, read_weather(weather, weather_utc_offset_hours), card)
     used, made = _variables(stack, card.inputs.columns, card.optional_columns)
     flat = _with_times(_planes(xarray, stack, used))
     for name in made_from(f"{card.polarisation}_db", flat):
@@ -139,6 +148,15 @@ def _check_dataset(xarray: Any, stack: Any) -> None:
         )
     if not isinstance(stack, xarray.Dataset):
         raise DataError(f"the stack is a {type(stack).__name__}; pass an xarray.Dataset")
+
+
+def _with_weather(stack: Any, weather: Weather, card: Card) -> Any:
+    """Add the weather features that the model reads and the dataset lacks, (time,) each."""
+    wanted = [name for name in card.inputs.columns if is_weather(name) and name not in stack]
+    if not wanted or "time" not in stack.coords:
+        return stack
+    times = read_times(stack["time"], "the dataset")
+    return stack.assign({name: ("time", weather_at(weather, name, times)) for name in wanted})
 
 
 def _planes(xarray: Any, stack: Any, names: Sequence[str]) -> Any:

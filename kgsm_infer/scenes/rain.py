@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..base.errors import DataError
-from ..tables.weather import Weather, daily_feature, is_weather
+from ..tables.weather import Series, Weather, daily_feature, is_weather
 from .layers import Layer
 from .manifest import Scene
 
@@ -23,12 +24,7 @@ def scene_with_weather(scene: Scene, weather: Weather, names: Sequence[str]) -> 
     wanted = [name for name in names if is_weather(name) and name not in scene.layers]
     if not wanted:
         return scene
-    if len(weather.places) != 1:
-        raise DataError(
-            f"{weather.source}: has {len(weather.places)} places; a scene takes one series, so "
-            "keep the rows of the place it is of"
-        )
-    series = next(iter(weather.places.values()))
+    series = only_series(weather)
     made = {}
     for name in wanted:
         daily = daily_feature(series, name)
@@ -37,3 +33,25 @@ def scene_with_weather(scene: Scene, weather: Weather, names: Sequence[str]) -> 
         values = tuple(zip(when, daily.tolist(), strict=True))
         made[name] = Layer(name=name, values=values, match="nearest", max_gap_days=0.5)
     return replace(scene, layers={**scene.layers, **made})
+
+
+def only_series(weather: Weather) -> Series:
+    """Return the series of a file with one place; DataError for several."""
+    if len(weather.places) != 1:
+        raise DataError(
+            f"{weather.source}: has {len(weather.places)} places; a scene takes one series, so "
+            "keep the rows of the place it is of"
+        )
+    return next(iter(weather.places.values()))
+
+
+def weather_at(weather: Weather, name: str, times: NDArray[np.datetime64]) -> NDArray[np.float64]:
+    """Return a weather feature at the times (T,) in UTC of a scene, NaN where unknown.
+
+    The day is the local one, as in :func:`scene_with_weather`.
+    """
+    daily, first = daily_feature(only_series(weather), name), only_series(weather).first
+    seconds = times.astype("datetime64[s]").astype(np.int64)
+    at = (seconds + round(weather.utc_offset_hours * 3600)) // 86400 - first
+    inside = (at >= 0) & (at < len(daily))
+    return np.where(inside, daily[np.clip(at, 0, len(daily) - 1)], np.nan)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from made_scenes import make_pixels, write_scene
 
+from kgsm_infer.base.errors import DataError
 from kgsm_infer.model.model import load
 from kgsm_infer.scenes.manifest import read_scene
 from kgsm_infer.scenes.rain import scene_with_weather
@@ -117,6 +118,22 @@ def test_a_map_has_what_predict_gives_with_the_same_series(rainy, tmp_path):
         got = dataset.read(1).reshape(-1)
     np.testing.assert_array_equal(got, np.float32([sm or "nan" for sm in expected]))
     assert np.isfinite(got).any()
+    xarray = pytest.importorskip("xarray", reason="lazy retrieval needs kgsm[cluster]")
+    from kgsm_infer.maps.lazy import retrieve
+
+    height, width = pixels.shape
+    stack = xarray.Dataset(
+        {name: (("time", "y", "x")[-plane.ndim :], plane) for name, plane in pixels.planes.items()},
+        {
+            "time": np.asarray(pixels.dates, "datetime64[ns]"),
+            "y": np.arange(height),
+            "x": np.arange(width),
+        },
+    )
+    lazy = retrieve(rainy / "model.onnx", stack, weather=tmp_path / "rain.csv")
+    np.testing.assert_allclose(lazy.sm.values.ravel(), got, rtol=0, atol=1e-6)
+    with pytest.raises(DataError, match="the dataset has no rain"):
+        retrieve(rainy / "model.onnx", stack)
 
 
 def test_a_scene_takes_the_day_of_its_acquisition(tmp_path):
