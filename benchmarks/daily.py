@@ -169,6 +169,7 @@ def twin() -> None:
         (folder / "twin.toml").write_text(TWIN)
         _command(folder, "crossval twin.toml -o run --jobs 1")
         _command(folder, "fit twin.toml -o run")
+        _retrieval(folder / "run" / "predictions.csv")
         infer = "kgsm_infer.app.cli"
         _command(folder, "predict run/model.onnx new.csv -o values.csv", infer)
         _command(
@@ -202,6 +203,25 @@ def twin() -> None:
         asked = np.isfinite(y) & np.isfinite(number["sm"])
         inside = (y >= number["sm_lower"]) & (y <= number["sm_upper"])
         print(f"90 % band covers {inside[asked].mean():.3f} (simulated data)")
+
+
+def _retrieval(path: Path) -> None:
+    """Print slope on the truth and correlation of successive errors, on new sites and dates."""
+    from kgsm_infer.tables.reading import read_sheet
+
+    sheet = read_sheet(path)
+    y, z = (sheet.check.numbers(name, sheet.columns[name], None) for name in ("sm", "sm_kg_lstm"))
+    site = np.asarray(list(sheet.columns["site"]))
+    known = np.isfinite(y) & np.isfinite(z)
+    y, z, site = y[known], z[known], site[known]
+    slope, r = np.polyfit(y, z, 1)[0], np.corrcoef(y, z)[0, 1]
+    error = y - z
+    for name in np.unique(site):
+        error[site == name] -= error[site == name].mean()
+    pair = site[1:] == site[:-1]
+    lag = (error[1:] * error[:-1])[pair].mean() / (error**2).mean()
+    print(f"retrieval, cross-validated: slope on the truth {slope:.3f}, R squared {r**2:.3f}, "
+          f"correlation of successive errors {lag:.2f}")  # fmt: skip
 
 
 def _command(folder: Path, text: str, module: str = "kgsm_train.cli") -> None:

@@ -86,6 +86,7 @@ def run_daily(request: Request) -> DailySummary:
             values.quantity,
             parameters,
             PassDeviations(request.sd_point, request.sd_date),
+            None if read.card is None else read.card.validation,
         ),
         north=None if request.hemisphere is None else request.hemisphere == "north",
         smooth=request.smooth,
@@ -173,6 +174,11 @@ def _remarks(result: Daily, request: Request) -> list[str]:
         f"error of a pass: {errors.point / unit:.3f} of a paddock, {errors.date / unit:.3f} shared "
         "by its date"
     )
+    if errors.slope < 1:
+        remarks.append(
+            f"the model shrinks towards its mean (slope {errors.slope:.2f} on the truth); the "
+            "passes are stretched by it"
+        )
     if result.simulated:
         remarks.append("the values come from simulated data")
     return remarks

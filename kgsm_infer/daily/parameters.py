@@ -106,17 +106,26 @@ class PassErrors:
 
     point: of one paddock in one pass, its persistent part included.  date: shared by all
     paddocks of a pass.  persistent_share: of the point variance, the same in every pass.
+    slope: of the value on the truth. A retrieval that is a conditional mean shrinks towards the
+    mean of its training data; its slope is the square of its correlation with the truth.
+    correlation: of the errors of a paddock's successive passes, without the persistent part.
     """
 
     point: float
     date: float
     persistent_share: float = 0.2
+    slope: float = 1.0
+    correlation: float = 0.0
 
     def __post_init__(self) -> None:
         if not (0 < self.point <= 1 and 0 < self.date <= 1):
             raise ValueError("errors of a pass must be above 0 and at most 1 m3/m3")
         if not 0 <= self.persistent_share < 1:
             raise ValueError("persistent_share must lie in 0 to 1")
+        if not 0 < self.slope <= 1:
+            raise ValueError("slope must be above 0 and at most 1")
+        if not 0 <= self.correlation < 1:
+            raise ValueError("correlation must lie in 0 to 1")
 
     @property
     def variance(self) -> float:

@@ -39,6 +39,11 @@ SECONDS_PER_DAY = 86400
 LEAST_SD = 0.005
 #: Least standard deviation of an error, m3 m-3; a card may state a variance of 0.
 SMALLEST_SD = 1e-4
+#: Correlation of a retrieval's errors at successive passes of a paddock, measured on the twin
+#: in cross-validation on new sites and dates (``benchmarks/daily.py twin``).
+PASS_CORRELATION = 0.4
+#: A retrieval with less correlation than this has no slope to speak of.
+LEAST_R = 0.2
 _WETNESS = Rule(0.0, 1.0, "a wetness index (0 to 1)", lambda _: "in percent? divide by 100")
 
 
@@ -184,22 +189,28 @@ def errors_of_card(
     quantity: str,
     parameters: Parameters,
     stated: PassDeviations = PassDeviations(),
+    validation: Mapping[str, Any] | None = None,
 ) -> PassErrors | None:
     """Return the errors of a pass in m3 m-3, stated or of a model's card; None without either.
 
     probes: entry of the card, with the variances of observed minus predicted on new dates:
-    ``date`` is shared, ``field`` and ``point`` belong to the paddock. Of an index, both are in its
-    unit.  UsageError for a deviation out of range.
+    ``date`` is shared, ``field`` and ``point`` belong to the paddock.  validation: entry of the
+    card; the slope is the square of its ``r``, 1 without. Of an index, deviations and variances
+    are in its unit.  UsageError for a deviation out of range.
     """
     point, date = stated.point, stated.date
-    if probes is not None:
-        found = variances_of(probes)
-        point = (found.field + found.point) ** 0.5 if point is None else point
-        date = found.date**0.5 if date is None else date
-    if point is None and date is None:
-        return None
     unit = parameters.bucket.span if quantity == "wetness" else 1.0
     own = parameters.errors
+    if probes is not None:
+        found, r = variances_of(probes), (validation or {}).get("r")
+        point = (found.field + found.point) ** 0.5 if point is None else point
+        date = found.date**0.5 if date is None else date
+        known = isinstance(r, float) and LEAST_R <= r <= 1
+        own = replace(
+            own, slope=float(r) ** 2 if known and r else 1.0, correlation=PASS_CORRELATION
+        )
+    if point is None and date is None:
+        return None
     try:
         return replace(
             own,
@@ -218,23 +229,36 @@ def observations(
     errors: of the whole file, m3 m-3.  rain_day_ends: local hour at which a rain day ends; a pass
     before it has seen that share of the day's rain. An index becomes moisture between the
     bucket's empty and full state.
+
+    A value z with slope B on the truth becomes m + (z - m) / B, with m the mean of all values up to
+    its day, so that the level of the retrieval stays and its swing grows. The error of a
+    conditional mean is independent of z, not of the truth: as an error around the truth its
+    variance is that of observed minus predicted over B. Errors of successive passes with the
+    correlation r count as independent ones of (1 + r) / (1 - r) times the variance, which gives a
+    mean of many passes the variance it has.
     """
     known = np.flatnonzero(np.isfinite(values.value))
     rows = known[np.lexsort((values.paddock[known], values.passed[known], values.day[known]))]
     value, count = values.value[rows], len(values.paddocks)
     if values.quantity == "wetness":
         value = parameters.bucket.dry + parameters.bucket.span * value
+    slope = errors.slope
+    if slope < 1:
+        last = np.searchsorted(values.day[rows], values.day[rows], "right") - 1
+        middle = (value.cumsum() / np.arange(1, len(value) + 1))[last]
+        value = middle + (value - middle) / slope
+    own, share = errors.point**2 / slope, errors.persistent_share
+    longer = (1 + errors.correlation) / (1 - errors.correlation)
     elapsed = np.clip((values.hour[rows] + 24 - rain_day_ends) / 24, 0, 1)
-    white = errors.point**2 * (1 - errors.persistent_share)
     return PassValues(
         values.day[rows] - first,
         values.passed[rows],
         values.paddock[rows],
         value,
-        np.full(len(rows), white),
-        np.full(len(rows), errors.date**2),
+        np.full(len(rows), own * (1 - share) * longer),
+        np.full(len(rows), errors.date**2 / slope * longer),
         np.where(np.isnan(elapsed), 1.0, elapsed),
-        np.full(count, errors.point**2 * errors.persistent_share),
+        np.full(count, own * share),
     )
 
 

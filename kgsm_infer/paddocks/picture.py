@@ -36,7 +36,7 @@ _BELOW = "#b03030"
 
 
 @dataclass(frozen=True)
-class Look:
+class PaddockColours:
     """What a quick look shows. values, texts: by id; a paddock without a text shows its id alone.
 
     title.  label: of the colour bar.  upper_end: of the colours.  threshold: paddocks below it get
@@ -66,7 +66,7 @@ def draw_paddocks(
     days = "" if not dates else dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     quantity = paddocks[0].quantity if paddocks else SOIL_MOISTURE
     values = {name: paddock.sm for name, paddock in last.items()}
-    look = Look(
+    look = PaddockColours(
         values,
         {name: f"{value:.2f}" for name, value in values.items() if math.isfinite(value)},
         f"Paddocks, {days}".rstrip(", "),
@@ -104,7 +104,7 @@ def draw_series_map(
         age = int((found.day - one.day).astype(int))
         texts[name] = f"{one.value:.{digits}f}" + (f" ({age} d)" if age else "")
     end = series.upper_end
-    look = Look(
+    look = PaddockColours(
         values,
         texts,
         f"Paddocks, {found.day}",
@@ -167,7 +167,7 @@ def _table_of(found: ValuesOfDay, label: str, digits: int) -> str:
     return "\n<table><tr>" + head + "</tr>\n" + "\n".join(rows) + "</table>\n"
 
 
-def draw_outlines(path: str | Path, outlines: Outlines, look: Look) -> int:
+def draw_outlines(path: str | Path, outlines: Outlines, look: PaddockColours) -> int:
     """Draw outlines in the colour of their values, with names and values where they fit.
 
     Return the number of names that do not fit.
@@ -263,7 +263,13 @@ def widest_chord(rings: Sequence[NDArray[np.float64]]) -> Chord:
 
 
 def _write(
-    axes: Any, look: Look, name: str, place: Chord, value: float, points: float, aspect: float
+    axes: Any,
+    look: PaddockColours,
+    name: str,
+    place: Chord,
+    value: float,
+    points: float,
+    aspect: float,
 ) -> bool:
     """Write name and value into an outline; return False where they are too small to be read."""
     lines = [name, *([look.texts[name]] if name in look.texts else [])]

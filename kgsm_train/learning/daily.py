@@ -4,8 +4,8 @@
 2. The residual's variances and decays by the log score of the filter on the labels, with passes
    simulated from them (:func:`simulate_passes`): the sum of log Var + (y - mean)^2 / Var over
    all labelled days, by Nelder and Mead (1965).
-3. The factor on the band, so that 90 % of the labels lie inside at sites that the bucket was not
-   fitted to (in turns of INNER groups of sites).
+3. The factor on the band, so that 90 % of the labels lie inside at sites and in years that the
+   bucket was not fitted to (in turns of INNER groups of sites and halves of the series).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scipy.optimize import least_squares, minimize
 from kgsm_infer.base.errors import UsageError
 from kgsm_infer.daily.bucket import run_bucket
 from kgsm_infer.daily.parameters import Bucket, Parameters, PassErrors, Residual, SoilStore
-from kgsm_infer.daily.run import Z90, PassValues, drive, estimate
+from kgsm_infer.daily.run import Z90, Drive, PassValues, drive, estimate
 
 Array = NDArray[np.float64]
 
@@ -41,6 +41,8 @@ EVALUATIONS = 100
 BUCKET_EVALUATIONS = 40
 #: Groups of sites left out in turn for the band's factor.
 INNER = 3
+#: Years of labels from which the halves of the series are left out in turn too.
+YEARS_TO_HALVE = 2
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def fit_daily(labelled: Labelled, source: DataOrigin, stores: int = 2) -> Parame
         source.simulated,
     )
     fitted = fit_residual(labelled, parameters)
-    return replace(fitted, band_scale=band_scale(labelled, fitted))
+    return replace(fitted, band_scale=band_scale(labelled, fitted, cross_fitted(labelled, fitted)))
 
 
 _LOW = np.array([-0.1, -3.0, np.log(2.0), np.log(5e-4), 0.01, 0.3])
@@ -287,31 +289,41 @@ def fit_residual(labelled: Labelled, parameters: Parameters) -> Parameters:
     return replace(parameters, residual=residual_of(found.x))
 
 
-def band_scale(labelled: Labelled, parameters: Parameters) -> float:
-    """Factor on the standard deviation that makes the 90 % band cover 90 % of the labels.
-
-    Each group of sites is estimated with a bucket fitted to the others. One site alone is
-    estimated with the bucket fitted to it.
-    """
+def band_scale(labelled: Labelled, parameters: Parameters, rain: Drive) -> float:
+    """Factor on the standard deviation that makes the 90 % band cover 90 % of the labels."""
     seen = simulate_passes(labelled.sm, FIT_EVERY, FIT_SEED)
-    observed = observations_of(seen)
     asked = np.isfinite(labelled.sm) & (np.isfinite(seen).cumsum(0) > 0)
+    made = estimate(replace(parameters, band_scale=1.0), rain, observations_of(seen))
+    ratio = np.abs(labelled.sm[asked] - made.mean[asked]) / made.sd[asked]
+    return float(np.quantile(ratio, 0.9) / Z90)
+
+
+def cross_fitted(labelled: Labelled, parameters: Parameters) -> Drive:
+    """Run the rain model on each site and half of the labels with a bucket fitted to neither.
+
+    Sites are left out in INNER groups. The halves are before and after the middle of the labels;
+    a series with less than YEARS_TO_HALVE is not halved, one site alone is not left out.
+    """
+    whole = drive(parameters, labelled.first, labelled.rain_mm, _own(labelled))
     group = np.arange(len(labelled.sites)) % INNER
-    ratio = []
-    for one in np.unique(group):
-        mine, bucket = group == one, parameters.bucket
-        if not mine.all():
-            bucket = fit_bucket(labelled.part(~mine), len(bucket.stores), near=bucket)
-        made = estimate(
-            replace(parameters, bucket=bucket, band_scale=1.0),
-            drive(
-                replace(parameters, bucket=bucket), labelled.first, labelled.rain_mm, _own(labelled)
-            ),
-            observed,
-        )
-        here = asked & mine
-        ratio.append(np.abs(labelled.sm[here] - made.mean[here]) / made.sd[here])
-    return float(np.quantile(np.concatenate(ratio), 0.9) / Z90)
+    count = np.isfinite(labelled.sm).sum(1).cumsum()
+    half = (count > count[-1] / 2).astype(int)
+    labels = np.flatnonzero(np.diff(count, prepend=0))
+    if labels[-1] - labels[0] < YEARS_TO_HALVE * 365:
+        half[:] = 0
+    expected = whole.expected.copy()
+    for mine in (group == one for one in np.unique(group)):
+        for days in (half == one for one in np.unique(half)):
+            others, rest = ~mine, None if days.all() else ~days
+            if mine.all():
+                others = mine
+            if mine.all() and rest is None:
+                continue
+            part = labelled.part(others, rest)
+            bucket = fit_bucket(part, len(parameters.bucket.stores), near=parameters.bucket)
+            made = run_bucket(bucket, labelled.rain_mm[:, mine], labelled.day)
+            expected[np.ix_(days, mine)] = made[days]
+    return replace(whole, expected=expected)
 
 
 def _own(labelled: Labelled) -> NDArray[np.int64]:

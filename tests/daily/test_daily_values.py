@@ -2,10 +2,19 @@
 
 import numpy as np
 import pytest
-from made_series import SET
+from made_series import FIRST, SET, values_of
 
 from kgsm_infer.base.errors import DataError, UsageError
-from kgsm_infer.daily.values import NoValues, errors_of_values, observations, read_values
+from kgsm_infer.daily.parameters import PassErrors
+from kgsm_infer.daily.values import (
+    PASS_CORRELATION,
+    NoValues,
+    PassDeviations,
+    errors_of_card,
+    errors_of_values,
+    observations,
+    read_values,
+)
 
 
 @pytest.fixture
@@ -122,3 +131,45 @@ def test_errors_of_the_interval(write):
 def test_a_mistyped_year_is_left_out_with_a_note(write):
     values = read_values(write("site,date,sm\na,2024-05-01,0.2\na,2094-05-13,0.3\n"))
     assert values.day.tolist() == [19844] and any("2094" in note for note in values.notes)
+
+
+def test_shrunk_values_are_stretched_about_their_mean_so_far():
+    """A slope of 1/2 doubles the swing, and the variance of an error around the truth."""
+    rows = [(0, 0, 0.2), (1, 0, 0.3), (0, 6, 0.1), (1, 6, 0.25)]
+    shrunk = PassErrors(0.06, 0.04, 0.2, slope=0.5)
+    made = observations(values_of(rows), shrunk, SET, FIRST, 24.0)
+    middle = [0.25, 0.25, 0.2125, 0.2125]
+    expected = [m + 2 * (z - m) for m, (_, _, z) in zip(middle, rows, strict=True)]
+    assert made.value == pytest.approx(expected)
+    assert made.error_var == pytest.approx(2 * 0.06**2 * 0.8)
+    assert made.date_var == pytest.approx(2 * 0.04**2)
+    assert made.bias_var == pytest.approx(2 * 0.06**2 * 0.2)
+    # what later passes are does not change the earlier
+    first = observations(values_of(rows[:2]), shrunk, SET, FIRST, 24.0)
+    assert first.value.tolist() == made.value[:2].tolist()
+
+
+def test_correlated_errors_count_as_more_variance():
+    """Many AR(1) errors average like independent ones of (1 + r) / (1 - r) times the variance."""
+    rows = [(0, 0, 0.2), (1, 0, 0.3)]
+    made = observations(
+        values_of(rows), PassErrors(0.06, 0.04, 0.2, correlation=0.5), SET, FIRST, 24.0
+    )
+    r = 0.5 ** np.abs(np.subtract.outer(np.arange(4000), np.arange(4000)))
+    assert made.date_var == pytest.approx(0.04**2 * r.mean() * 4000, rel=1e-3)
+    assert made.error_var == pytest.approx(0.06**2 * 0.8 * 3)
+    assert made.bias_var == pytest.approx(0.06**2 * 0.2)
+
+
+def test_errors_of_a_card():
+    probes = {"date": 0.0016, "field": 0.002, "point": 0.0005}
+    made = errors_of_card(probes, "sm", SET, validation={"r": 0.7})
+    assert (made.date, made.point) == pytest.approx((0.04, 0.05))
+    assert made.slope == pytest.approx(0.49) and made.correlation == PASS_CORRELATION
+    assert made.persistent_share == SET.errors.persistent_share
+    for r in (None, 0.05, -0.3, float("nan")):
+        assert errors_of_card(probes, "sm", SET, validation={"r": r}).slope == 1
+    assert errors_of_card(None, "sm", SET, validation={"r": 0.7}) is None
+    index = errors_of_card(probes, "wetness", SET, PassDeviations(point=0.1), {"r": 0.7})
+    assert index.point == pytest.approx(0.1 * SET.bucket.span)
+    assert index.date == pytest.approx(0.04 * SET.bucket.span)
