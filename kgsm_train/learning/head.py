@@ -163,13 +163,27 @@ def fit_change(config: Config, samples: Samples, layout: Layout, rows: Rows) -> 
     terms = config.head_terms("change")
     columns = _columns(samples, layout, rows, terms)
     low, high = np.asarray([(-1.0, 2.0), *(_bounds(name, lag) for name, lag in terms)]).T
-    design = np.column_stack([np.ones(len(rows)), columns])
-    found = lsq_linear(design, samples.sm[rows].astype(np.float64), (low, high)).x
+    found = solve_change(columns, samples.sm[rows].astype(np.float64), low, high)
     fitted = tuple(
         Term(name, lag, float(slope)) for (name, lag), slope in zip(terms, found[1:], strict=True)
     )
     on_bound = _on_bound([label(term) for term in fitted], found[1:], low[1:], high[1:])
     return FittedHead(Head("change", float(found[0]), fitted, 1.0), on_bound, len(rows))
+
+
+def solve_change(
+    columns: NDArray[np.float64],
+    sm: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Solve sm = b0 + columns b by bounded least squares; return (b0, b).
+
+    columns: (K, M).  sm: (K,).  low, high: (M + 1,) bounds of b0 and b.
+    """
+    design = np.column_stack([np.ones(len(columns)), columns])
+    solution: NDArray[np.float64] = lsq_linear(design, sm, (low, high)).x
+    return solution
 
 
 def _columns(

@@ -88,6 +88,14 @@ def test_the_readmes_python_runs(folder, capsys):
     assert len(names["result"]) == len(names["table"])
 
 
+def test_the_scientists_python_runs():
+    rng = np.random.default_rng(1)
+    anomaly, date = rng.normal(size=(100, 2)), np.repeat(np.arange(10), 10)
+    names = {"anomaly": anomaly, "sm": 0.2 + 0.05 * anomaly[:, 0], "date": date}
+    exec(python_of(ROOT / "docs/howto/scientist.md", "ChangeDetection"), names)
+    assert len(names["scores"]) == 5 and min(names["scores"]) > 0.99
+
+
 def test_the_fastapi_service_answers_json_rows(folder, monkeypatch):
     """FastAPI is not a test package: its two names are replaced, its JSON is made here."""
 
