@@ -222,7 +222,7 @@ def _fits(item: Any, search: Search, left_out: dict[str, str]) -> bool:
         return _matches(item, search)
     except MALFORMED as error:
         left_out[str(item.id)] = unreadable(error)
-    except DataError as error:  # it has no time
+    except DataError as error:  # it has no time or no place
         left_out[str(item.id)] = str(error)
     return False
 
@@ -231,7 +231,7 @@ def _matches(item: Any, search: Search) -> bool:
     if search.collections and item.collection_id not in search.collections:
         return False
     if item.bbox is None:
-        return False
+        raise DataError("its place is not known: it has no bbox")
     box = flat_box(item.bbox)
     west, south, east, north = search.box
     apart = box[3] < south or box[1] > north

@@ -24,6 +24,9 @@ DRIVERS = (
     *("GTiff", "COG", "JP2OpenJPEG", "HFA", "ENVI", "EHdr", "AAIGrid", "PNG", "SRTMHGT", "DTED"),
     *("USGSDEM", "GTX", "NTv2", "netCDF", "HDF4", "HDF4Image", "HDF5", "HDF5Image", "BAG"),
 )
+#: Files that GDAL opens with a raster, and the first bytes of a TIFF and a BigTIFF.
+_SIDECARS = (".msk", ".MSK", ".ovr", ".OVR")
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 #: No virtual raster is larger than this.
 _MOST_VRT_BYTES = 8_000_000
 #: Elements of a VRT that name what it reads.
@@ -54,22 +57,47 @@ def open_dataset(path: str | Path, *, checked: bool = False) -> Any:
     allowed the network.
 
     RasterioIOError where no driver reads it, DataError for a virtual raster that reads anything
-    but local files. An address is opened by any driver: a caller has allowed it.
+    but local files, and where a mask or overview file beside it is no TIFF. An address is opened by
+    any driver: a caller has allowed it.
     """
     rasterio = optional("rasterio", "io", what="reading or writing rasters")
     if "://" in str(path) or str(path).startswith("/vsi"):
         return rasterio.open(path)
     if not checked and (found := _not_local(str(path))):
         raise DataError(f"{path}: {found}; download it and name the local file")
+    _check_sidecars(str(path))
     vrt = ("VRT",) if str(path).lower().endswith(".vrt") else ()
     with rasterio.Env():
         return rasterio.io.DatasetReader(str(path), driver=[*DRIVERS, *vrt])
 
 
+def _check_sidecars(path: str) -> None:
+    """Raise DataError where a file that GDAL opens with a raster is not the TIFF it should be.
+
+    GDAL opens ``NAME.msk`` and ``NAME.ovr`` with any driver, so they could be virtual rasters that
+    read addresses.
+    """
+    waiting = [path]
+    while waiting:
+        name = waiting.pop()
+        for end in _SIDECARS:
+            beside = Path(f"{name}{end}")
+            if not beside.is_file():
+                continue
+            with beside.open("rb") as file:
+                if file.read(4) not in _TIFF:
+                    raise DataError(
+                        f"{beside}: is no TIFF, so it is not the mask or overviews of "
+                        f"{Path(path).name}; remove or rename it"
+                    )
+            waiting.append(str(beside))
+
+
 def check_local(path: str, source: str, remedy: str) -> None:
     """Refuse a virtual raster that reads anything but local files, at any depth.
 
-    source: who names the file, for the message. UsageError names the address or file.
+    source: who names the file, for the message. UsageError names the address or file; DataError a
+    source that no allowed driver reads.
     """
     if found := _not_local(path):
         raise UsageError(f"{source}: {found}; {remedy}")
@@ -91,7 +119,20 @@ def _not_local(path: str) -> str:
                 return f"{file} reads {name[:100]}, which is not a local file"
             if target.suffix.lower() == ".vrt":
                 waiting.append(target)
+            else:
+                _check_content(target, file)
     return ""
+
+
+def _check_content(file: Path, vrt: Path) -> None:
+    """Raise DataError where a source of a virtual raster may be a document that reads others."""
+    try:
+        open_dataset(file).close()
+    except rasterio_or_reason().errors.RasterioError as error:
+        raise DataError(
+            f"{file}: cannot be opened as a raster ({reason_of(error)}), and {vrt} reads it; "
+            "convert it to a GeoTIFF"
+        ) from None
 
 
 def _sources_of(file: Path) -> list[tuple[str, bool]]:

@@ -263,12 +263,20 @@ def in_passes(slices: Sequence[Slice], place: str) -> tuple[Slice, ...]:
     return tuple(replace(frames[0], also=tuple(frames[1:])) for frames in passes)
 
 
+#: Ends of files that GDAL and QGIS write beside a raster; a pattern does not match them.
+SIDECARS = (".aux.xml", ".ovr", ".msk", ".hdr", ".prj", ".tfw", ".tifw", ".wld")
+
+
 def _matching(folder: Path, pattern: str, place: str) -> list[str]:
     root = Path(pattern).anchor
     base = Path(root) if root else folder
     try:
         found = base.glob(pattern[len(root) :])
-        return sorted(str(item) for item in found if item.is_file())
+        return sorted(
+            str(item)
+            for item in found
+            if item.is_file() and not item.name.lower().endswith(SIDECARS)
+        )
     except (ValueError, NotImplementedError, OSError) as error:
         raise DataError(f"{place}.files: {pattern!r} is not a pattern of files ({error})") from None
 

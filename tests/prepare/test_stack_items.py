@@ -187,7 +187,7 @@ def test_malformed_metadata_cost_their_item_alone(tmp_path, key, value, why) -> 
     np.testing.assert_allclose(read(tmp_path, "*_vh_gamma0.tif"), 0.01)
 
 
-@pytest.mark.parametrize("damage", ["short box", "text box", "collection"])
+@pytest.mark.parametrize("damage", ["short box", "text box", "no box", "collection"])
 def test_malformed_items_of_a_catalogue_are_named(tmp_path, damage) -> None:
     import json
 
@@ -204,6 +204,7 @@ def test_malformed_items_of_a_catalogue_are_named(tmp_path, damage) -> None:
     content = json.loads(path.read_text())
     changes = {
         "short box": {"bbox": [15.0]},
+        "no box": {"bbox": None, "geometry": None},
         "text box": {"bbox": ["w", "s", "e", "n"]},
         "collection": {"collection": ["sentinel-1-rtc"]},
     }

@@ -152,3 +152,47 @@ def test_a_manifest_of_fusion_names_no_address(tmp_path, listener) -> None:
                             f'[coarse]\nfiles={{2022-05-04="{name}"}}\n')  # fmt: skip
         with pytest.raises(UsageError, match="fetched from a network; download it"):
             read_pairs(manifest)
+
+
+def documents(address: str) -> dict[str, str]:
+    """Documents that GDAL would fetch addresses for, whatever the name of their file."""
+    return {
+        "vsicurl": vrt_of(f"/vsicurl/{address}/a.tif"),
+        "address": vrt_of(f"{address}/b.tif"),
+        "service": f'<GDAL_WMS><Service name="TMS"><ServerUrl>{address}/c</ServerUrl></Service>'
+        "<DataWindow><SizeX>5</SizeX><SizeY>4</SizeY></DataWindow></GDAL_WMS>",
+    }
+
+
+def read_all(folder: Path, name: str) -> None:
+    from kgsm_infer.scenes.grid import Window
+    from kgsm_infer.scenes.reader import Reader
+
+    manifest = folder / "s.toml"
+    manifest.write_text(f'[layers.vh_db]\nfiles = {{2024-03-04 = "{name}"}}\n')
+    stack = open_stack(read_scene(manifest), "vh", [], ())
+    with Reader(stack) as reader:
+        reader.column("vh_db", 0, Window(0, 0, 4, 5))
+
+
+@pytest.mark.parametrize("kind", ["vsicurl", "address", "service"])
+@pytest.mark.parametrize("end", [".msk", ".ovr", ".msk.msk"])
+def test_a_document_beside_a_raster_is_not_opened(tmp_path, listener, kind, end):
+    path = write_vh(tmp_path / "vh.tif")
+    write_vh(tmp_path / "vh.tif.msk")
+    Path(f"{path}{end}").write_text(documents(listener)[kind])
+    with pytest.raises(DataError, match="is no TIFF, so it is not the mask or overviews of"):
+        read_all(tmp_path, "vh.tif")
+
+
+@pytest.mark.parametrize("kind", ["vsicurl", "address", "service"])
+def test_a_document_behind_a_virtual_raster_is_not_opened(tmp_path, listener, kind):
+    (tmp_path / "inner.tif").write_text(documents(listener)[kind])
+    (tmp_path / "top.vrt").write_text(vrt_of("inner.tif", 1))
+    with pytest.raises(DataError, match=r"inner\.tif: cannot be opened as a raster"):
+        read_all(tmp_path, "top.vrt")
+    write_vh(tmp_path / "inner.tif")
+    read_all(tmp_path, "top.vrt")
+    (tmp_path / "top.vrt.msk").write_text(documents(listener)[kind])
+    with pytest.raises(DataError, match=r"top\.vrt\.msk: is no TIFF"):
+        read_all(tmp_path, "top.vrt")

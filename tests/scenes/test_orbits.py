@@ -101,6 +101,16 @@ def test_orbits_of_some_passes_only_are_refused(tmp_path: Path) -> None:
         plan_map(INDEX, scene(tmp_path, names))
 
 
+def test_sidecars_are_no_acquisitions(tmp_path: Path) -> None:
+    """QGIS and GDAL write statistics, masks and overviews beside a raster."""
+    name = f"S1A_{TIMES[0]}_022D_vh.tif"
+    for end in (".aux.xml", ".ovr", ".msk", ".AUX.XML"):
+        (tmp_path / f"{name}{end}").write_text("<PAMDataset/>")
+    write_tif(tmp_path / name, np.full((3, 4), -15.0))
+    raw = {"layers": {"vh_db": {"files": "S1A*vh.tif*"}}}
+    assert len(scene_from(raw, "s.toml", tmp_path).layers["vh_db"].slices) == 1
+
+
 def test_two_orbits_in_one_pass_are_refused(tmp_path: Path) -> None:
     names = [f"S1A_{TIMES[0]}_022D_vh.tif", "S1A_20240301T053037_117A_vh.tif"]
     with pytest.raises(DataError, match=r"of one pass .* and of two orbits"):
