@@ -59,7 +59,7 @@ class Sizes:
     page_paddocks: int = 174
     starts: int = 7
     passes: int = 10
-    rain_passes: int = 120
+    rain_passes: int = 60
     requests_s: float = 8.0
     dribblers: int = 300
     idle_s: float = 60.0
@@ -394,7 +394,7 @@ def measured(folder: Path, broker: Broker, sizes: Sizes) -> None:
 
 
 def rained(folder: Path, broker: Broker, sizes: Sizes) -> None:
-    """Print the costs of a rain file: two years of passes and rain, then one day revised."""
+    """Print the costs of a rain file: a year of passes and rain, then two days revised."""
     model = made_model(folder / "m", steps=8, hidden=32)
     limits = "wilting_point = 0.1\nfield_capacity = 0.4\nroot_depth_mm = 500\n"
     text = f"{broker.toml}[serve]\nport = 0\n[daily]\n{limits}refill_percent = 50\n"

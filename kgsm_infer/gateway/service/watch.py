@@ -56,6 +56,7 @@ from ..update.daily import DailyUpdater, rain_changes, store_rain
 from ..update.retrieval import Loaded, load_model
 from . import recovery
 from .clock import guard_time
+from .memory import release_memory
 
 _T = TypeVar("_T")
 #: Newest archived files that are compared with their size and time at a start.
@@ -696,6 +697,7 @@ class Watch:
             return
         self._days_failed = ""
         if done is not None:
+            release_memory()
             self.log(
                 "days_updated",
                 today=done.date,

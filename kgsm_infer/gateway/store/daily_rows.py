@@ -94,7 +94,7 @@ class Progress(NamedTuple):
 
 
 #: Rows that are read or written at a time.
-BLOCK_ROWS = 20_000
+BLOCK_ROWS = 4_000
 _COLUMNS = tuple(item.name for item in fields(DailyValue))
 _DAILY = ", ".join(_COLUMNS)
 _CURRENT = (
