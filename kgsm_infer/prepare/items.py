@@ -79,6 +79,8 @@ def sort_items(
     groups: dict[tuple[str, ...], list[tuple[Any, dict[str, str], str]]] = {}
     for item in sorted(items, key=lambda item: (time_of(item), str(item.id))):
         try:
+            if not isinstance(item.id, str):
+                raise TypeError("its id is not a string")
             found = _radar(item, radar) if _is_radar(item) else _optical(item, boa_offset)
             if not isinstance(found, str):
                 _check_assets(item, found[1].values())

@@ -350,13 +350,12 @@ def _crs(dataset: Any, array: Any, axes: Mapping[str, Any], path: str, stated: s
                 return crs_of(str(attributes[key]), path)
         if "grid_mapping_name" in attributes:
             try:
-                return str(
-                    optional("pyproj", what="a grid mapping").CRS.from_cf(attributes).to_wkt()
-                )
+                wkt = optional("pyproj", what="a grid mapping").CRS.from_cf(attributes).to_wkt()
             except Exception as error:  # noqa: BLE001  pyproj's CRSError and KeyError
                 raise DataError(
                     f"{path}: its grid mapping {name} cannot be read ({reason_of(error)})"
                 ) from None
+            return crs_of(str(wkt), path)
     if stated is not None:
         return stated
     found = {axis: dataset[axes[axis]].attrs for axis in ("x", "y")}

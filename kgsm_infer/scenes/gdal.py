@@ -166,7 +166,7 @@ def read_failure(place: str, error: BaseException, needed_bytes: int = 0) -> Kgs
 def _can_allocate(count: int) -> bool:
     try:
         np.empty(count, np.uint8)  # reserved, not touched
-    except MemoryError:
+    except (MemoryError, ValueError):  # more than there is, or than an array can be
         return False
     return True
 

@@ -181,7 +181,9 @@ def crs_of(text: str, place: str) -> str:
     """Return a CRS, given by name, code or WKT, as WKT. DataError names ``place``."""
     rasterio = rasterio_or_reason()
     try:
-        return str(rasterio.crs.CRS.from_user_input(text).to_wkt())
+        wkt = str(rasterio.crs.CRS.from_user_input(text).to_wkt())
+        rasterio.crs.CRS.from_wkt(wkt)  # what is written is not always read
+        return wkt
     except (rasterio.errors.RasterioError, ValueError) as error:
         raise DataError(
             f"{place}: {text[:60]!r} is not a CRS ({reason_of(error)}); "

@@ -187,7 +187,7 @@ def test_malformed_metadata_cost_their_item_alone(tmp_path, key, value, why) -> 
     np.testing.assert_allclose(read(tmp_path, "*_vh_gamma0.tif"), 0.01)
 
 
-@pytest.mark.parametrize("damage", ["short box", "text box", "no box", "collection"])
+@pytest.mark.parametrize("damage", ["short box", "text box", "no box", "collection", "id"])
 def test_malformed_items_of_a_catalogue_are_named(tmp_path, damage) -> None:
     import json
 
@@ -206,14 +206,15 @@ def test_malformed_items_of_a_catalogue_are_named(tmp_path, damage) -> None:
         "short box": {"bbox": [15.0]},
         "no box": {"bbox": None, "geometry": None},
         "text box": {"bbox": ["w", "s", "e", "n"]},
+        "id": {"id": {"a": 1}},
         "collection": {"collection": ["sentinel-1-rtc"]},
     }
     path.write_text(json.dumps({**content, **changes[damage]}))
     search = Search((15.0, 45.14, 15.01, 45.16), *np.asarray(["2024-03-01", "2024-03-31"], "M8[D]"))
     found = find(tmp_path / "c" / "catalog.json", search)
     left_out = {**found.left_out, **sort_items(found.items, "gamma0").left_out}
-    assert "bad" in left_out and "good" not in left_out
+    assert ("{'a': 1}" if damage == "id" else "bad") in left_out and "good" not in left_out
     (tmp_path / "c" / "good" / "good.json").write_text(path.read_text())
-    if damage != "collection":
+    if damage not in ("collection", "id"):
         with pytest.raises(DataError, match=r"2 items, none over .*; bad "):
             find(tmp_path / "c" / "catalog.json", search)
