@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import UsageError
+from ..tables.keys import canonical_orbit
 from ..tables.passes import in_one_pass
 from ..tables.text_column import shown
 from .catalogue import MALFORMED, time_of, unreadable
@@ -161,14 +162,15 @@ def _radar(item: Any, radar: str | None) -> tuple[tuple[str, ...], dict[str, str
             f"nothing says what the numbers of collection {item.collection_id} are; "
             f"--radar {' or '.join(FORMS)}"
         )
-    orbit, state = item.properties.get("sat:relative_orbit"), item.properties.get("sat:orbit_state")
-    if orbit is None or state not in ("ascending", "descending"):
+    orbit = item.properties.get("sat:relative_orbit")
+    state = canonical_orbit(str(item.properties.get("sat:orbit_state", "")))
+    if orbit is None or state not in ("ASCENDING", "DESCENDING"):
         return "does not say its relative orbit and direction (sat:relative_orbit, sat:orbit_state)"
     if isinstance(orbit, bool) or not (1 <= float(orbit) <= 175 and float(orbit).is_integer()):
         return f"its sat:relative_orbit {shown(orbit)} is not a whole number from 1 to 175"
     mission = re.search(r"(?i)s(?:entinel-)?1([a-d])", item.properties.get("platform", item.id))
     name = f"S1{mission[1].upper()}" if mission else "S1A"
-    return ("radar", name, f"{int(orbit):03d}{state[0].upper()}", form), given, form
+    return ("radar", name, f"{int(float(orbit)):03d}{state[0]}", form), given, form
 
 
 def _optical(
@@ -207,7 +209,8 @@ def boa_offset_of(item: Any, stated: float | None = None) -> float | None:
     do not state a baseline.
     """
     known = item.properties
-    if any(known.get(f"{prefix}:boa_offset_applied") for prefix in ("earthsearch", "sentinel")):
+    applied = (known.get(f"{name}:boa_offset_applied") for name in ("earthsearch", "sentinel"))
+    if any(str(value).lower() in ("true", "1") for value in applied):
         return 0.0
     for key in ("s2:processing_baseline", "sentinel:processing_baseline", "processing:version"):
         try:

@@ -218,3 +218,31 @@ def test_malformed_items_of_a_catalogue_are_named(tmp_path, damage) -> None:
     if damage not in ("collection", "id"):
         with pytest.raises(DataError, match=r"2 items, none over .*; bad "):
             find(tmp_path / "c" / "catalog.json", search)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("sat:orbit_state", "DESCENDING"),
+        ("sat:orbit_state", "Descending "),
+        ("sat:relative_orbit", 22.0),
+        ("sat:relative_orbit", "22"),
+        ("sat:relative_orbit", "022"),
+        ("sat:relative_orbit", "22.0"),
+    ],
+)
+def test_spellings_of_an_orbit_are_one_acquisition(tmp_path, key, value) -> None:
+    one, other = radar(tmp_path, "one"), radar(tmp_path, "other")
+    other.properties[key] = value
+    found = sort_items([one, other])
+    assert not found.left_out and len(found.acquisitions) == 1
+
+
+@pytest.mark.parametrize(
+    ("applied", "offset"),
+    [(True, 0.0), ("true", 0.0), (1, 0.0), (False, -1000.0), ("False", -1000.0), (None, -1000.0)],
+)
+def test_the_offset_is_applied_only_where_the_item_says_so(tmp_path, applied, offset) -> None:
+    item = sentinel2(tmp_path, "S", 2800, 5200, **{"s2:processing_baseline": "05.10"})
+    item.properties["earthsearch:boa_offset_applied"] = applied
+    assert boa_offset_of(item) == offset
