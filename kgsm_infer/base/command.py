@@ -86,8 +86,8 @@ def _reason(name: str, error: Exception) -> int:
         _tell(name, "not enough memory for this input; give it in parts, or on a larger machine")
         return MissingError.exit_code
     if isinstance(error, OSError):
-        # a write to an open file has no name; only if standard output fails again is it the cause
-        place = "standard output" if _stdout_fails() else "a file could not be written"
+        # an open file has no name here; only if standard output fails again is it the cause
+        place = "standard output" if _stdout_fails() else "a file could not be read or written"
         _tell(name, f"{error.filename or place}: {error.strerror or error}")
         return MissingError.exit_code
     what = f"{type(error).__name__}: {error}".rstrip(": ")

@@ -99,11 +99,17 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 def raise_if_machine(error: BaseException, place: str) -> None:
     """Raise MissingError if the machine, not the file that was read, is the cause of an error.
 
+    The causes are memory, the number of open files, and the disk of temporary files.
+
     A reader of many files leaves out one that is broken; without memory, or on a full disk of
     temporary files, it must not leave out all of them.
     """
     if is_out_of_memory(error):
         raise MissingError(f"{place}: not enough memory to read it") from None
+    if getattr(error, "errno", None) == errno.EMFILE or "Too many open files" in str(error):
+        raise MissingError(
+            f"{place}: too many open files; raise the limit of the system (ulimit -n)"
+        ) from None
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise MissingError(
             f"{place}: the disk of temporary files is full; name another folder in TMPDIR"

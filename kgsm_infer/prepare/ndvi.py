@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__
-from ..base.errors import DataError, UsageError
+from ..base.errors import DataError, UsageError, raise_if_machine
 from ..base.files import whole, workshop
 from ..base.fingerprint import code_digest, file_stamp, fingerprint
 from ..scenes.gdal import gdal, open_dataset, read_failure
@@ -278,6 +278,7 @@ class _Bands:
         try:
             return self._stack.enter_context(open_dataset(path))
         except self._rasterio.errors.RasterioError as error:
+            raise_if_machine(error, str(path))
             raise DataError(f"{path}: cannot be opened as a raster ({error})") from None
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.errors import DataError, KgsmError, MissingError, is_out_of_memory
+from ..base.errors import DataError, KgsmError, raise_if_machine
 from ..base.extras import optional
 from ..tables.text_column import shown
 from .gdal import read_failure, reason_of
@@ -212,8 +212,7 @@ def open_cube(
 
 
 def _not_opened(path: str, error: Exception) -> KgsmError:
-    if is_out_of_memory(error):
-        return MissingError(f"{path}: not enough memory to open it")
+    raise_if_machine(error, path)
     return DataError(f"{path}: cannot be opened ({reason_of(error)})")
 
 

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from ..base.errors import DataError, KgsmError, MissingError, UsageError, is_out_of_memory
+from ..base.errors import DataError, KgsmError, MissingError, UsageError, raise_if_machine
 from ..base.extras import optional
 from ..tables.text_column import shown
 
@@ -156,7 +156,8 @@ def read_failure(place: str, error: BaseException, needed_bytes: int = 0) -> Kgs
     place: file and rows.  needed_bytes: memory that reading takes. HDF5 reports a lack of memory
     as a damaged file, so whether this much can be had is tried.
     """
-    if is_out_of_memory(error) or not _can_allocate(needed_bytes):
+    raise_if_machine(error, place)
+    if not _can_allocate(needed_bytes):
         return MissingError(
             f"{place}: not enough memory to read it; free some, or write smaller blocks (chunks)"
         )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.errors import DataError
+from ..base.errors import DataError, raise_if_machine
 from .gdal import open_dataset, rasterio_or_reason, read_failure, reason_of
 from .grid import Grid, Window
 from .resampling import plane_on
@@ -195,6 +195,7 @@ def open_raster(
                 path, open_dataset(path, checked=checked), crs, tiles=tiles or TileStore()
             )
     except rasterio.errors.RasterioError as error:
+        raise_if_machine(error, path)
         raise DataError(f"{path}: cannot be opened as a raster ({reason_of(error)})") from None
 
 

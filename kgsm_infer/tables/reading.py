@@ -29,7 +29,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.errors import DataError, MissingError, is_out_of_memory
+from ..base.errors import DataError, MissingError, is_out_of_memory, raise_if_machine
 from ..base.files import whole
 from .parsing import CellParser
 from .plain_csv import Header, PlainCsv, Records, header_cells, plain_lines, read_plain
@@ -106,6 +106,9 @@ def read_sheet(path: str | Path) -> Sheet:
             return _read_csv(str(path), file)
     except MemoryError:
         raise MissingError(f"{path}: not enough memory to read it") from None
+    except OSError as error:
+        raise_if_machine(error, str(path))
+        raise DataError(f"{path}: cannot be read ({_reason(error)})") from None
 
 
 def sheet_of(

@@ -87,7 +87,7 @@ def test_a_draft_that_the_disk_has_no_room_for_is_not_begun(tmp_path, monkeypatc
 def test_only_standard_output_is_blamed_for_itself(capsys, monkeypatch):
     code, line = reason_of_command(capsys, raising(FULL))
     assert (code, line) == (
-        5, "kgsm-test: a file could not be written: No space left on device",
+        5, "kgsm-test: a file could not be read or written: No space left on device",
     )  # fmt: skip
     full = open("/dev/full", "w")  # noqa: SIM115  closed below
     full.write("x")
@@ -217,3 +217,24 @@ def test_a_reader_of_many_files_does_not_leave_all_out(tmp_path, monkeypatch, er
     with pytest.raises(MissingError, match=r"TMPDIR|not enough memory"), \
             ismn_archive.opened(tmp_path):  # fmt: skip
         pass
+
+
+def test_too_many_open_files_is_no_fault_of_a_file(tmp_path, monkeypatch):
+    rasterio = pytest.importorskip("rasterio", reason="rasters need kgsm[raster]")
+    from kgsm_infer.scenes import rasters
+
+    few = rasterio.errors.RasterioIOError("vh.tif: Too many open files")
+    monkeypatch.setattr(rasters, "open_dataset", lambda *_, **__: raising(few)())
+    with pytest.raises(MissingError, match=r"vh\.tif: too many open files; raise the limit"):
+        rasters.open_raster("vh.tif")
+
+
+def test_a_failing_disk_names_the_table(tmp_path, monkeypatch):
+    from kgsm_infer.tables import reading
+
+    path = tmp_path / "t.csv"
+    path.write_text("site,date\n")
+    broken = OSError(errno.EIO, "Input/output error")
+    monkeypatch.setattr(reading, "read_plain", lambda *_: raising(broken)())
+    with pytest.raises(DataError, match=r"t\.csv: cannot be read \(Input/output error\)"):
+        reading.read_sheet(path)
