@@ -8,7 +8,7 @@ refuse (a KgsmError, which the commands tell in one line) or read it. A fault is
 exception, a crash, more than SECONDS for one file, or another number: a model or a part that is
 read must give the numbers it gave, what comes of a table must be a moisture or missing with a
 reason, and of the kinds of tools/fuzz_files.py what an independent reading has. Each kind runs in a
-process of its own, limited in memory; one that dies is a fault, and the next file goes on.
+separate process, limited in memory; one that dies is a fault, and the next file goes on.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def _among(found: NDArray[np.float64], known: NDArray[np.float64]) -> None:
     )
     wrong = ~(near <= 1e-5 * np.maximum(1, np.abs(values)))
     if wrong.any():
-        raise OtherNumber(f"{values[np.argmax(wrong)]} is no value of the independent reading")
+        raise OtherNumber(f"{values[np.argmax(wrong)]} is not a value of the independent reading")
 
 
 def _geotiffs(folder: Path) -> Iterator[Kind]:
@@ -327,11 +327,12 @@ def _series(folder: Path) -> Iterator[Kind]:
             cells = line.split()
             if len(cells) >= 4 and cells[3] == "G":
                 with contextlib.suppress(ValueError):
+                    year, month, day = map(int, cells[0].split("/"))
                     if np.isfinite(number := float(cells[2])):
-                        days.setdefault(cells[0].replace("/", "-"), []).append(number)
-        for day, value in zip(table["date"][~of_other], table["sm"][~of_other], strict=True):
-            known = days.get(str(day), [])
+                        days.setdefault(f"{year}-{month:02d}-{day:02d}", []).append(number)
+        for date, value in zip(table["date"][~of_other], table["sm"][~of_other], strict=True):
+            known = days.get(str(date), [])
             if not known or not min(known) - 1e-5 <= value <= max(known) + 1e-5:
-                raise OtherNumber(f"{day}: {value}, the file has {known}")
+                raise OtherNumber(f"{date}: {value}, the file has {known}")
 
     yield "ISMN", ".stm", place.read_bytes(), check

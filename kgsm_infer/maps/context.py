@@ -50,7 +50,7 @@ class Pixels:
 
     has: returns True for a column that is read, not computed.  column: (name, acquisition) ->
     (N,) values.  remembered: the acquisitions that make histories, ascending.
-    orbits: relative orbit of each acquisition, which has a past of its own; () where all share one.
+    orbits: relative orbit of each acquisition; each has a separate past. () where all share one.
     hold: fills gaps of vegetation; None leaves them.
     labels: (N,) index of the paddock each pixel lies in, -1 in none; None without field context.
     """

@@ -218,7 +218,7 @@ def _orbits_of(stack: Any, flat: Any) -> NDArray[np.str_]:
 
 
 def _check_past(flat: Any) -> None:
-    """DataError where some orbits only are known; warn where passes cannot be told apart."""
+    """Raise DataError where some orbits only are known; warn where none is and passes differ."""
     orbits, times = flat[_ORBIT].values.tolist(), flat["time"].values.astype("datetime64[s]")
     remedy = "give a coordinate orbit (time,)"
     check_orbits(orbits, times, remedy)

@@ -222,7 +222,7 @@ def _features(card: Card) -> list[str]:
 
 
 def _check_orbits(stack: Stack, layer: str) -> tuple[str, ...]:
-    """Return a note where passes of several orbits cannot be told apart.
+    """Return a note where passes of several orbits cannot be distinguished.
 
     DataError where the orbit of some acquisitions only is known.
     """

@@ -57,8 +57,8 @@ def open_dataset(path: str | Path, *, checked: bool = False) -> Any:
     allowed the network.
 
     RasterioIOError where no driver reads it, DataError for a virtual raster that reads anything
-    but local files, and where a mask or overview file beside it is no TIFF. An address is opened by
-    any driver: a caller has allowed it.
+    but local files, and where a mask or overview file beside it is not a TIFF file. An address is
+    opened by any driver: a caller has allowed it.
     """
     rasterio = optional("rasterio", "io", what="reading or writing rasters")
     if "://" in str(path) or str(path).startswith("/vsi"):
@@ -87,7 +87,7 @@ def _check_sidecars(path: str) -> None:
             with beside.open("rb") as file:
                 if file.read(4) not in _TIFF:
                     raise DataError(
-                        f"{beside}: is no TIFF, so it is not the mask or overviews of "
+                        f"{beside}: is not a TIFF file, so it cannot be the mask or overviews of "
                         f"{Path(path).name}; remove or rename it"
                     )
             waiting.append(str(beside))

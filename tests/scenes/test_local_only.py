@@ -181,7 +181,9 @@ def test_a_document_beside_a_raster_is_not_opened(tmp_path, listener, kind, end)
     path = write_vh(tmp_path / "vh.tif")
     write_vh(tmp_path / "vh.tif.msk")
     Path(f"{path}{end}").write_text(documents(listener)[kind])
-    with pytest.raises(DataError, match="is no TIFF, so it is not the mask or overviews of"):
+    with pytest.raises(
+        DataError, match="is not a TIFF file, so it cannot be the mask or overviews of"
+    ):
         read_all(tmp_path, "vh.tif")
 
 
@@ -194,5 +196,5 @@ def test_a_document_behind_a_virtual_raster_is_not_opened(tmp_path, listener, ki
     write_vh(tmp_path / "inner.tif")
     read_all(tmp_path, "top.vrt")
     (tmp_path / "top.vrt.msk").write_text(documents(listener)[kind])
-    with pytest.raises(DataError, match=r"top\.vrt\.msk: is no TIFF"):
+    with pytest.raises(DataError, match=r"top\.vrt\.msk: is not a TIFF file"):
         read_all(tmp_path, "top.vrt")
