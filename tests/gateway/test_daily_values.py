@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 
@@ -159,6 +160,38 @@ def test_the_later_file_counts_and_missing_is_never_zero(tmp_path, today):
     assert not events.named("days_updated")
     drop(gateway, rain_columns(8, [None]), "withdrawn.csv")
     assert scanned(gateway).named("seen_before")
+
+
+def test_of_two_files_that_wait_the_later_written_counts(tmp_path, today):
+    gateway = farm(tmp_path)
+    drop(gateway, columns_of(0), "0.csv")
+    drop(gateway, rain_columns(3, [5.0] * 5), "a first.csv")
+    correction = drop(gateway, rain_columns(-2, [1.0] * 8), "0 second.csv")  # earlier days too
+    os.utime(correction, ns=(2 * 10**18, 2 * 10**18))
+    scanned(gateway)
+    rain = {one.day - FIRST: one.rain_mm for one in days_of(gateway)}
+    assert [rain[day] for day in (2, 3, 5, 6, 7)] == [1.0, 1.0, 1.0, 5.0, 5.0]
+
+
+def test_hostile_rain_files_cost_themselves_alone(tmp_path, today):
+    gateway = farm(tmp_path)
+    drop(gateway, columns_of(12), "12.csv")
+    for name, content in (
+        ("a.csv", b"date,rain_mm\n" + b"\xff\xfe,1\n"),
+        ("b.parquet", b"PAR1rain_mmPAR1"),
+        ("c.csv", b"rain_mm\n1\n"),
+        ("d.csv", b"date,rain_mm\n"),
+        ("e.csv", b"date,rain_mm,rain_mm\n2024-01-01,1,2\n"),
+        ("f.csv", b"date,rain_mm\n9999-12-31,1\n"),
+        ("g.csv", b"date,rain_mm\n2024-01-01,inf\n"),
+        ("h.csv", b"date,rain_mm\n0001-01-01,1\n2024-01-01,1\n"),
+    ):
+        (gateway.spool / name).write_bytes(content)
+    log = scanned(gateway)
+    gone = {event["file"] for event in log.named("quarantined")}
+    assert gone >= {"a.csv", "b.parquet", "c.csv", "d.csv", "e.csv", "f.csv", "g.csv", "h.csv"}
+    assert days_of(gateway)[-1].day - FIRST == 13
+    assert not log.named("fault")
 
 
 def test_without_rain_a_gap_widens_the_interval(tmp_path, today):

@@ -25,6 +25,7 @@ from ...tables.weather import Weather, read_weather
 from ..farm import Paddocks
 from ..keys import paddock_key
 from ..store.daily_rows import RainDay
+from .archive import make_folders
 
 #: Days after its arrival that a file may state as forecast.
 FORECAST_DAYS = 16
@@ -191,12 +192,14 @@ def write_rain(content: Any, paddocks: Paddocks, spool: Path) -> int:
 def drop_rain_file(content: bytes, spool: Path) -> str:
     """Write a weather file into the spool under the name of its digest; returns the digest."""
     digest = hashlib.sha256(content).hexdigest()
+    make_folders(spool)
     with whole(spool / f"rain-{digest[:16]}.csv", "wb") as file:
         file.write(content)
     return digest
 
 
 def _drop(spool: Path, columns: Mapping[str, Any]) -> None:
+    make_folders(spool)
     part = spool / f".kgsm-rain-{hashlib.sha256(repr(columns).encode()).hexdigest()[:16]}.csv"
     write_csv(part, columns)
     drop_rain_file(part.read_bytes(), spool)

@@ -401,7 +401,7 @@ class Watch:
             self.update_days(clock_s)
 
     def _process(self, paths: Iterable[Path]) -> None:
-        """Process models first, then tables and scenes in the order of their first date."""
+        """Process models, then rain, then tables and scenes in the order of their first date."""
         paths = list(paths)
         if paths and not self._has_room():
             self.left_behind += len(paths)
@@ -410,11 +410,16 @@ class Watch:
             self._clock_s = guard_time(self.store)
             self._batch = next_number(self.store, self.gateway.archive)
             self.update_days(self._clock_s)
-        kinds = {path: KINDS.get(path.suffix.lower(), "unknown") for path in paths}
-        rest = [path for path in paths if kinds[path] != "model"]
+        kinds = {path: self._kind_of(path) for path in paths}
+        rest = [path for path in paths if kinds[path] not in ("model", "rain")]
         if len(rest) > 1:
             rest.sort(key=lambda path: (first_date(path), path.name))
-        for path in [*(path for path in paths if kinds[path] == "model"), *rest]:
+        # of two weather files the one written later counts, whatever days it has
+        rain = [path for path in paths if kinds[path] == "rain"]
+        rain.sort(
+            key=lambda path: (0 if (at := stamp_of(path)) is None else at.mtime_ns, path.name)
+        )
+        for path in [*(path for path in paths if kinds[path] == "model"), *rain, *rest]:
             self._continue()
             if kinds[path] == "model":
                 self._take_model(path)
@@ -422,6 +427,14 @@ class Watch:
                 self._process_one(path, kinds[path])
         if paths:
             self.update_days(self._clock_s)
+
+    def _kind_of(self, path: Path) -> str:
+        """Return what a file is by its name, and ``rain`` for a weather file."""
+        kind = KINDS.get(path.suffix.lower(), "unknown")
+        if kind == "table":
+            with suppress(Exception):  # what is wrong with it is reported when it is processed
+                kind = "rain" if is_rain_file(path, self.gateway.columns) else kind
+        return kind
 
     def _process_one(self, path: Path, kind: str) -> None:
         """Process one file; whatever is wrong with it costs this file alone."""
@@ -450,8 +463,6 @@ class Watch:
         if kind == "unknown":
             known = ", ".join(KINDS)
             raise DataError(f"{name}: is not a table, scene or model; known endings: {known}")
-        if kind == "table" and is_rain_file(path, self.gateway.columns):
-            kind = "rain"
         about = About(name, kind, clock_s=self._clock_s, batch=self._batch)
         rasters: list[Path] = []
         found: FileRows | None = None
