@@ -268,6 +268,14 @@ def map_command(
     weather_utc_offset_hours: WeatherClock = 0.0,
     hold_vegetation: HoldVegetation = 0.0,
     quicklook: Quicklook = None,
+    sidecars: Annotated[
+        bool,
+        typer.Option(
+            "--sidecars",
+            help="also write NAME.qml (QGIS), NAME.colours.txt (GDAL) and NAME.stac.json",
+            rich_help_panel=OUTPUTS,
+        ),
+    ] = False,
     allow_future: AllowFuture = False,
     threads: Threads = 2,
     network: Network = False,
@@ -287,10 +295,16 @@ def map_command(
 
     if scene.suffix.lower() in (".csv", ".parquet", ".pq"):
         raise UsageError(f"{scene}: is a table; use kgsm-infer predict, or pass a scene manifest")
+    if sidecars and output.suffix.lower() not in (".tif", ".tiff"):
+        raise UsageError(f"{output}: --sidecars needs a .tif output")
     loaded = load(model, engine=engine)
     manifest = read_scene(scene, allow_network=network)
     inputs = _of_model(model, scene, fields, probes, weather, *manifest.files())
     preflight([output, quicklook], inputs, suffixes=MAPS, what="maps")
+    if sidecars:
+        from ..maps.sidecars import sidecar_paths
+
+        preflight(sidecar_paths(output), inputs)
     preflight([quicklook], suffixes=PICTURES, what="quick looks")
     manifest = _rained_on(loaded, manifest, weather, weather_utc_offset_hours)
     outlines = None if fields is None else read_outlines(fields, id_property, layer=layer)
@@ -315,6 +329,10 @@ def map_command(
             allow_future=allow_future,
             hold_vegetation_days=hold_vegetation,
         )
+    if sidecars:
+        from ..maps.sidecars import write_sidecars
+
+        write_sidecars(output, loaded.card.retrieves)
     say(_counted(output, counts))
     _simulated(loaded, manifest.simulated)
 
