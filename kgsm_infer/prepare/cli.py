@@ -399,8 +399,11 @@ def ndvi(
         for item in found:
             print(f"{item.day} {item.product.title}: {item.name}")
         return
+    wanted, left_out = Wanted(grid, albedo, worldcover, keep_snow), list[str]()
     with pixels_bar(output.name) as progress:
-        days = prepare_ndvi(found, output, Wanted(grid, albedo, worldcover, keep_snow), progress)
+        days = prepare_ndvi(found, output, wanted, progress, left_out.append)
+    for line in left_out:
+        print(line)
     for day in days:
         print(summary(day))
 

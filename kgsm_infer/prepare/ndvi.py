@@ -84,13 +84,17 @@ def prepare_ndvi(
     folder: str | Path,
     wanted: Wanted,
     progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> list[NdviDay]:
     """Write ``{layer}_{day}_{product}.tif`` for every day, and a manifest for each product.
 
     Several images of one day and product become one, on the asked grid or on the one that holds
-    them all; the first clear pixel counts. DataError where they share no grid.
+    them all; the first clear pixel counts. An image that cannot be read is left out.
+    tell: receives each image that is left out, with the reason.
+    DataError where no image can be used, or where the images of a day share no grid.
     """
     folder = Path(folder)
+    unusable: dict[str, str] = {}
     if wanted.worldcover is not None and wanted.grid is None:
         raise UsageError("land cover needs a grid that all days share: --fields or --bounds")
     days = [
@@ -101,9 +105,15 @@ def prepare_ndvi(
     with gdal() as rasterio:
         sizes = [sum(_pixels(rasterio, item, wanted) for item in items) for *_, items in days]
         for count, (product, day, items) in enumerate(days):
-            reports.append(_one_day(rasterio, product, day, items, folder, wanted))
+            made_of_day = _one_day(rasterio, product, day, items, folder, wanted, unusable)
+            if made_of_day is not None:
+                reports.append(made_of_day)
             if progress is not None:
                 progress(sum(sizes[: count + 1]), sum(sizes))
+        if not reports:
+            raise DataError(next(iter(unusable.values())))
+        for name, why in unusable.items():
+            tell(f"left out {name}: {why}")
         layers = ["ndvi", *(["albedo"] if wanted.albedo else [])]
         if wanted.worldcover is not None and wanted.grid is not None:
             for product in dict.fromkeys(report.product for report in reports):
@@ -131,7 +141,9 @@ def _one_day(
     items: Sequence[OpticalImage],
     folder: Path,
     wanted: Wanted,
-) -> NdviDay:
+    unusable: dict[str, str],
+) -> NdviDay | None:
+    """Write one day; None where no image of it can be read. Adds such images to ``unusable``."""
     layers = ["ndvi", *(["albedo"] if wanted.albedo else [])]
     files = [folder / f"{layer}_{day}_{product}.tif" for layer in layers]
     key = _key(items, wanted)
@@ -142,18 +154,24 @@ def _one_day(
         return NdviDay(product, day, names, tuple(files), share, kept=True)
     note = ""
     with workshop(folder) as part, ExitStack() as stack:
-        grids, rough = [], []
+        grids, rough, used = [], [], []
         for number, item in enumerate(items):
-            bands = stack.enter_context(_Bands(rasterio, item, wanted))
+            paths = {layer: part / f"{number}_{layer}.tif" for layer in layers}
+            try:
+                bands = stack.enter_context(_Bands(rasterio, item, wanted))
+                _write_rough(bands, paths)
+            except DataError as error:
+                unusable[item.name] = str(error)
+                for path in paths.values():
+                    path.unlink(missing_ok=True)
+                continue
             note = note or bands.note
             grids.append(bands.grid)
-            rough.append({layer: part / f"{number}_{layer}.tif" for layer in layers})
-            drafts = {layer: Draft(path, bands.grid) for layer, path in rough[-1].items()}
-            for row, made in bands.made():
-                for layer, draft in drafts.items():
-                    draft.write(made[layer], row, 0)
-            for draft in drafts.values():
-                draft.close()
+            rough.append(paths)
+            used.append(item)
+        if not used:
+            return None
+        items, key = used, _key(used, wanted)
         target = wanted.grid or _common_grid(grids, items)
         clear = 0
         for layer, file in zip(layers, files, strict=True):
@@ -172,14 +190,26 @@ def _one_day(
     return NdviDay(product, day, tuple(i.name for i in items), tuple(files), share, note)
 
 
+def _write_rough(bands: _Bands, paths: Mapping[str, Path]) -> None:
+    """Write the layers of one image on its own grid. DataError where it cannot be read."""
+    drafts = {layer: Draft(path, bands.grid) for layer, path in paths.items()}
+    try:
+        for row, made in bands.made():
+            for layer, draft in drafts.items():
+                draft.write(made[layer], row, 0)
+    finally:
+        for draft in drafts.values():
+            draft.close()
+
+
 def _pixels(rasterio: Any, item: OpticalImage, wanted: Wanted) -> int:
     if wanted.grid is not None:
         return wanted.grid.width * wanted.grid.height
     try:
         with open_dataset(item.files["red"]) as red:
             return int(red.width * red.height)
-    except rasterio.errors.RasterioError as error:
-        raise DataError(f"{item.files['red']}: cannot be opened as a raster ({error})") from None
+    except (rasterio.errors.RasterioError, DataError):
+        return 0  # the reader names the cause
 
 
 class _Bands:

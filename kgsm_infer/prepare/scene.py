@@ -147,9 +147,10 @@ def prepare_scene(  # noqa: C901  one input after another
         return
     for images, where in ((optical, folder), (coarse, folder / COARSE)):
         if images:
+            left_out: list[str] = []
             with bar("vegetation") as progress:
-                for day in prepare_ndvi(images, where, Wanted(grid), progress):
-                    yield summary(day)
+                vegetation = prepare_ndvi(images, where, Wanted(grid), progress, left_out.append)
+            yield from (*left_out, *(summary(day) for day in vegetation))
     if coarse:
         yield _fused(folder, days, bar)
     for path in write_pass_manifests(folder, form, sources.angle_deg, sources.statics):

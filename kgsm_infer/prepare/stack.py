@@ -125,16 +125,21 @@ def prepare_stack(
         whole_mb=whole_mb,
     )
     for number, one in enumerate(chosen):
-        done = _prepared(one, grid, folder, fetch)
+        try:
+            done = _prepared(one, grid, folder, fetch)
+        except DataError as error:  # a file that ends early, found while it is read
+            report.left_out[one.stem] = str(error)
+            continue
         report.left_out |= done.unusable
         if any(done.share.values()) or done.kept:
             report.done.append(done)
-        else:
+        elif len(done.unusable) < len(one.items):
             report.left_out[one.stem] = _no_number(one)
         if progress is not None:
             progress(number + 1, len(chosen))
     if passes and not any(done.kind == "radar" for done in report.done):
-        raise DataError(f"{source}: no radar pass has a number on the grid")
+        reasons = [f"; {name}: {why}" for name, why in report.left_out.items()]
+        raise DataError(f"{source}: no radar pass has a number on the grid{''.join(reasons[:1])}")
     if passes:
         report.form = forms[0]
         paths = write_pass_manifests(folder, report.form, angle_deg)
@@ -274,27 +279,43 @@ def _opened(
     average = one.kind == "radar" and not one.form.endswith("db")
     items, unusable = [], {}
     for item, bands, add in zip(one.items, one.bands, one.offsets, strict=True):
-        read, files, simulated, why = {}, [], "", ""
-        for name in sorted(names):
-            asset = asset_of(item, asset_name(item, bands[name]))
-            local = fetch(asset)
-            files.append(_taken(item, asset, local))
-            simulated = max(simulated, said_simulated(local.path))
-            source = open_raster(local.path)
-            opened.callback(source.close)
-            number = source.band(_band_number(item, bands[name]))
-            why = why or _other_kind(source, number, one.kind)
-            declared = source.dataset.nodatavals[number - 1]
-            rule = Validity(
-                nodata_of(item, bands[name]) if declared is None else None,
-                no_power=0.0 if average and name != "angle" else None,
-            )
-            read[name] = (source.on(grid, "average" if average else "nearest"), number, rule)
-        if why:
-            unusable[item.id] = why
-            continue
-        items.append(_OpenItem(item.id, read, tuple(files), simulated, add))
+        try:
+            items.append(_open_item(one.kind, item, {n: bands[n] for n in sorted(names)}, add,
+                                    average, grid, fetch, opened))  # fmt: skip
+        except DataError as error:
+            unusable[item.id] = str(error)
     return items, unusable
+
+
+def _open_item(
+    kind: str,
+    item: Any,
+    bands: Mapping[str, str],
+    add: float,
+    average: bool,
+    grid: Grid,
+    fetch: Fetch,
+    opened: ExitStack,
+) -> _OpenItem:
+    """Fetch and open the files of an item; DataError where one is missing or of another kind."""
+    read, files, simulated = {}, [], ""
+    for name, band in bands.items():
+        asset = asset_of(item, asset_name(item, band))
+        local = fetch(asset)
+        files.append(_taken(item, asset, local))
+        simulated = max(simulated, said_simulated(local.path))
+        source = open_raster(local.path)
+        opened.callback(source.close)
+        number = source.band(_band_number(item, band))
+        if why := _other_kind(source, number, kind):
+            raise DataError(why)
+        declared = source.dataset.nodatavals[number - 1]
+        rule = Validity(
+            nodata_of(item, band) if declared is None else None,
+            no_power=0.0 if average and name != "angle" else None,
+        )
+        read[name] = (source.on(grid, "average" if average else "nearest"), number, rule)
+    return _OpenItem(item.id, read, tuple(files), simulated, add)
 
 
 def _band_number(item: Any, band: str) -> int:

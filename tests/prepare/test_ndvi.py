@@ -386,6 +386,27 @@ def test_tiles_of_a_day_become_one_image(tmp_path, layout):
     assert found_ndvi(tmp_path, tmp_path / "s") == {"ndvi_2022-06-16_sentinel2.tif": [0.2, 0.6]}
 
 
+@pytest.mark.parametrize("damage", ["cut", "empty", "text"])
+def test_an_image_that_cannot_be_read_costs_itself(tmp_path, damage):
+    """A tile of a day, and a day of its own; the others are made."""
+    sentinel2_bands(tmp_path / "s", "T55HDV_20220616T001111", 800, 3200)
+    sentinel2_bands(tmp_path / "s", "T55HEV_20220616T001111", 1600, 2400, west=400200.0)
+    sentinel2_bands(tmp_path / "s", "T55HDV_20220626T001111", 800, 3200)
+    for file in (tmp_path / "s").glob("*_B08_*"):
+        if "T55HDV" in file.name:
+            whole = file.read_bytes()
+            content = {"cut": whole[:-200], "empty": b"", "text": b"<html>busy</html>"}[damage]
+            file.write_bytes(content)
+    told = []
+    images = find_products([tmp_path / "s"], 0.0).images
+    made = prepare_ndvi(images, tmp_path / "out", Wanted(), tell=told.append)
+    assert [day.day for day in made] == ["2022-06-16"]
+    assert len(told) == 2 and all("_B08_10m.tif: cannot be" in line for line in told)
+    assert found_ndvi(tmp_path, tmp_path / "s") == {"ndvi_2022-06-16_sentinel2.tif": [0.2]}
+    sentinel2_bands(tmp_path / "s", "T55HDV_20220616T001111", 800, 3200)  # downloaded again
+    assert found_ndvi(tmp_path, tmp_path / "s") == {"ndvi_2022-06-16_sentinel2.tif": [0.2, 0.6]}
+
+
 def test_the_baseline_of_a_granule_gives_the_offset(tmp_path):
     safe = "S2A_USER_PRD_MSIL2A_PDMC_20220620T000000_R073_V20220616T001111_20220616T001111.SAFE"
     granule = tmp_path / "s" / safe / "GRANULE" / "S2A_OPER_MSI_L2A_TL_A005_T55HDV_N04.00"

@@ -131,20 +131,22 @@ def test_half_a_download_stays_and_goes_on_next_time(catalogue, tmp_path, quick)
     check_scene(tmp_path / "out")
 
 
-def test_a_damaged_file_is_refused_by_its_checksum(catalogue, tmp_path):
+def test_a_damaged_file_is_left_out_by_its_checksum(catalogue, tmp_path):
     file = next(catalogue.parent.rglob("vh.rtc.tif"))
+
+    def reason():
+        report = prepare_stack(catalogue, find(catalogue, ALL), GRID, tmp_path / "out")
+        assert report.done and report.manifests
+        return " ".join(report.left_out.values())
+
     content = bytearray(file.read_bytes())
     content[-5] ^= 1
     file.write_bytes(content)
-    found = find(catalogue, ALL)
-    with pytest.raises(DataError, match=r"its checksum is not the catalogue's"):
-        prepare_stack(catalogue, found, GRID, tmp_path / "out")
+    assert "its checksum is not the catalogue's" in reason()
     file.write_bytes(content[:-100])
-    with pytest.raises(DataError, match=r"its catalogue says \d+; half a download"):
-        prepare_stack(catalogue, found, GRID, tmp_path / "out")
+    assert re.search(r"its catalogue says \d+; half a download", reason())
     file.unlink()
-    with pytest.raises(DataError, match="is named in the catalogue and is not there"):
-        prepare_stack(catalogue, found, GRID, tmp_path / "out")
+    assert "is named in the catalogue and is not there" in reason()
     stem = "S1A_" + re.sub("-", "", file.parent.name[-10:])
     assert not list((tmp_path / "out").glob(f"{stem}*"))
 

@@ -246,3 +246,25 @@ def test_the_offset_is_applied_only_where_the_item_says_so(tmp_path, applied, of
     item = sentinel2(tmp_path, "S", 2800, 5200, **{"s2:processing_baseline": "05.10"})
     item.properties["earthsearch:boa_offset_applied"] = applied
     assert boa_offset_of(item) == offset
+
+
+@pytest.mark.parametrize("damage", ["cut", "absent", "text"])
+@pytest.mark.parametrize("kind", ["radar", "optical"])
+def test_a_file_that_cannot_be_read_costs_its_item(tmp_path, damage, kind) -> None:
+    good = radar(tmp_path, "good")
+    if kind == "radar":
+        bad = radar(tmp_path, "bad")
+        bad.datetime = datetime(2024, 3, 16, 5, 30, tzinfo=UTC)
+    else:
+        bad = sentinel2(tmp_path, "bad", 2800, 5200, **{"s2:processing_baseline": "05.10"})
+    asset = next(iter(bad.assets.values()))
+    file = Path(asset.href)
+    if damage == "absent":
+        file.unlink()
+    else:
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-60] if damage == "cut" else b"<html>busy</html>")
+    report = prepared(tmp_path, good, bad)
+    assert len(report.done) == 1 and len(report.left_out) == 1
+    (why,) = report.left_out.values()
+    assert "cannot be" in why or "is not there" in why
