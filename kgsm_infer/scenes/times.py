@@ -81,6 +81,10 @@ def _of_object(value: Any, place: str) -> np.datetime64:
     """Convert text, a date of Python, or a date of cftime."""
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
+    if hasattr(value, "freqstr"):  # a period of pandas; a month is refused as its text is
+        value = str(value)
+    if value is None or value != value or (isinstance(value, str) and not value.strip()):
+        return np.datetime64("NaT")
     if isinstance(value, str):
         seconds = utc_seconds(value.strip())
         if seconds is None:

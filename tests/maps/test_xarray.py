@@ -19,6 +19,7 @@ from kgsm_infer.base.errors import DataError, KgsmError, ModelError
 from kgsm_infer.model.model import Retrieval
 from kgsm_infer.tables.table import table_from_columns
 
+pandas = pytest.importorskip("pandas", reason="lazy retrieval needs kgsm[cluster]")
 xr = pytest.importorskip("xarray", reason="lazy retrieval needs kgsm[cluster]")
 pytest.importorskip("dask.array", reason="lazy retrieval needs kgsm[cluster]")
 
@@ -176,6 +177,12 @@ def plain_stack(times: Any = None) -> Any:
         list(DAYS),
         [f"{day}T00:00:00Z" for day in DAYS],
         ("time", [0, 12, 24, 36], {"units": "days since 2024-01-01"}),
+        [day.encode() for day in DAYS],
+        [float(day.replace("-", "")) for day in DAYS],
+        [f"{day}T10:00:00+10:00" for day in DAYS],
+        pandas.PeriodIndex(DAYS, freq="D"),
+        pandas.DatetimeIndex(DAYS).tz_localize("UTC").astype(object),
+        [day.date() for day in pandas.DatetimeIndex(DAYS)],
     ],
 )
 def test_times_as_numbers_and_text_give_the_same_maps(tiny_model: Path, times: Any) -> None:
@@ -193,6 +200,9 @@ def test_times_as_numbers_and_text_give_the_same_maps(tiny_model: Path, times: A
         (["2024-01-01", "2024-01-13", "then", "2024-02-06"], "'then' is not an ISO 8601 date"),
         (np.asarray([*DAYS[:3], "NaT"], "datetime64[ns]"), "time 4 is missing"),
         ([True, False, True, False], "numbers without units"),
+        ([*DAYS[:3], ""], "time 4 is missing"),
+        (np.asarray([*DAYS[:3], None], object), "time 4 is missing"),
+        (pandas.PeriodIndex(DAYS, freq="M"), "is not an ISO 8601 date"),
     ],
 )
 def test_times_that_cannot_be_read_are_refused(tiny_model: Path, times: Any, cause: str) -> None:

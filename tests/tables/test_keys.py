@@ -267,3 +267,31 @@ def test_labels_of_the_training(tmp_path, canonical, spelling):
 def test_an_unchanged_column_is_not_copied():
     column = TextColumn.of(["a", "b", "a"])
     assert column.changed(canonical_id) is column
+
+
+def test_a_table_of_the_gateway_and_its_outlines(tmp_path):
+    from kgsm_infer.gateway.farm import Paddocks
+    from kgsm_infer.gateway.intake.tables import TableRules, rows_of_columns
+
+    square = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]}
+    features = [
+        {"type": "Feature", "properties": {"id": name}, "geometry": square} for name in (NFC, 12)
+    ]
+    path = tmp_path / "farm.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}), "utf-8")
+    cells = {"site": [NFD, "12.0"], "date": ["2024-05-01"] * 2, "vh_db": [-15.0, -16.0]}
+    found = rows_of_columns(cells, "t.csv", TableRules(Paddocks(read_outlines(path)), {}))
+    assert [row.paddock for row in found.rows] == [NFC, "12"] and not found.left_out
+    assert any("12.0" in note or "Regia" in note for note in found.notes)
+
+
+def test_probes_of_a_table_in_other_spellings(tmp_path):
+    """A probe belongs to the rows of its site, however either file spells it."""
+    from kgsm_infer.probes import _rows_of_probe
+
+    path = tmp_path / "probes.csv"
+    path.write_text(f"site,date,sm\n12.0,2024-05-01,0.2\n{NFD},2024-05-01,0.3\n", "utf-8")
+    probes, table = read_probes(path), table_of(site=["12", NFC])
+    fields, here = np.asarray(table.site), np.ones(2, bool)
+    found = [_rows_of_probe(table, fields, here, probes, i).tolist() for i in range(2)]
+    assert found == [[0], [1]]
