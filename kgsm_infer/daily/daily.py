@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..base import flags
 from ..base.errors import UsageError
 from ..tables.weather import Weather
 from .events import PossibleIrrigation, find_irrigation
@@ -78,6 +81,23 @@ class Daily:
     notes: tuple[str, ...] = ()
     possible: PossibleIrrigation | None = None
     ahead: Floats | None = None
+
+    @cached_property
+    def last_pass(self) -> Array:
+        """Day of the newest pass with a value up to each day (D, N), from the period's first;
+        -inf before the first."""
+        number = np.arange(len(self.seen), dtype=np.float64)[:, None]
+        return np.maximum.accumulate(np.where(np.isnan(self.seen), -np.inf, number), axis=0)
+
+    @cached_property
+    def pass_flags(self) -> NDArray[np.int64]:
+        """Flags of each day's passes (D, N), bit masks; ``no_skill`` stays."""
+        values, period = self.values, self.forcing.period
+        mask = np.zeros(self.mean.shape, np.int64)
+        inside = (values.day >= period.first) & (values.day <= period.last)
+        at = (values.day[inside] - period.first, values.paddock[inside])
+        np.bitwise_or.at(mask, at, values.flags[inside])
+        return mask | np.bitwise_or.accumulate(mask & flags.NO_SKILL, axis=0)
 
     @property
     def simulated(self) -> bool:

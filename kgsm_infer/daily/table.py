@@ -63,7 +63,7 @@ def daily_columns(
         f"{name}_lower": of(result.lower),
         f"{name}_upper": of(result.upper),
         "radar_weight": np.round(result.weight[day, paddock].astype(np.float64), 3),
-        "pass_age_days": _age(seen, day, paddock),
+        "pass_age_days": _age(result, day, paddock),
         f"pass_{name}": of(seen),
         "rain_mm": result.forcing.rain_mm[day, result.forcing.series[paddock]],
     }
@@ -74,12 +74,14 @@ def daily_columns(
             f"{name}_irrigated_upper": of(result.irrigated.upper),
         }
     if result.water is not None and result.water.known:
+        low = int(day.min(initial=period.count))
+        mean = result.mean[low : int(day.max(initial=0)) + 1]
         columns["available_percent"] = np.round(
-            result.water.available(result.mean)[day, paddock].astype(np.float64), 1
+            result.water.available(mean)[day - low, paddock].astype(np.float64), 1
         )
         if np.isfinite(result.water.root_depth_mm).any():
             columns["refill_mm"] = np.round(
-                result.water.refill_mm(result.mean)[day, paddock].astype(np.float64), 1
+                result.water.refill_mm(mean)[day - low, paddock].astype(np.float64), 1
             )
         if result.days_left is not None:
             at = day + period.first == period.today
@@ -100,13 +102,9 @@ def _rows(start: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDAr
     return paddock, np.arange(int(length.sum())) - first[paddock] + start[paddock]
 
 
-def _age(
-    seen: NDArray[np.float64], day: NDArray[np.int64], paddock: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _age(result: Daily, day: NDArray[np.int64], paddock: NDArray[np.int64]) -> NDArray[np.float64]:
     """Days since the last pass with a value, NaN before the first."""
-    number = np.arange(len(seen), dtype=np.float64)[:, None]
-    last = np.maximum.accumulate(np.where(np.isnan(seen), -np.inf, number), axis=0)
-    age = np.broadcast_to(number, seen.shape)[day, paddock] - last[day, paddock]
+    age = day - result.last_pass[day, paddock]
     return np.where(np.isfinite(age), age, np.nan)
 
 
@@ -120,20 +118,15 @@ def _drier_than(result: Daily, day: NDArray[np.int64], paddock: NDArray[np.int64
 
 def _flags(result: Daily, day: NDArray[np.int64], paddock: NDArray[np.int64]) -> list[str]:
     """The flags of a day's pass, and those of the day itself."""
-    values, period = result.values, result.forcing.period
-    mask = np.zeros(result.mean.shape, np.int64)
-    inside = (values.day >= period.first) & (values.day <= period.last)
-    at = (values.day[inside] - period.first, values.paddock[inside])
-    np.bitwise_or.at(mask, at, values.flags[inside])
-    no_skill = np.bitwise_or.accumulate(mask & flags.NO_SKILL, axis=0)
-    mask = (mask | no_skill)[day, paddock]
+    period = result.forcing.period
+    mask = result.pass_flags[day, paddock]
     if result.possible is not None:
         rose = result.possible.probability >= FLAG_FROM
         at_pass = result.possible.until[rose] - period.first
         unexplained = np.zeros(result.mean.shape, bool)
         unexplained[at_pass, result.possible.paddock[rose]] = True
         mask |= np.where(unexplained[day, paddock], flags.WET_WITHOUT_RAIN, 0)
-    before = np.isnan(_age(result.seen, day, paddock))
+    before = np.isnan(_age(result, day, paddock))
     dry = np.isnan(result.forcing.rain_mm)[day, result.forcing.series[paddock]]
     ahead = day + period.first > period.today
     code = mask * 8 + before * 1 + dry * 2 + ahead * 4

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from .database import Store
@@ -97,16 +98,12 @@ class Progress(NamedTuple):
 BLOCK_ROWS = 4_000
 _COLUMNS = tuple(item.name for item in fields(DailyValue))
 _DAILY = ", ".join(_COLUMNS)
+_row_of = attrgetter(*_COLUMNS)
 _CURRENT = (
     f"SELECT {', '.join(f'one.{name}' for name in _COLUMNS)} FROM daily AS one WHERE {{}} "
     "AND revision = (SELECT max(revision) FROM daily AS other WHERE other.paddock = one.paddock "
     "AND other.day = one.day) ORDER BY paddock, day"
 )
-
-
-def row_of(value: DailyValue) -> tuple[Any, ...]:
-    """Return a value as a row of its table."""
-    return tuple(getattr(value, name) for name in _COLUMNS)
 
 
 # -- rain ------------------------------------------------------------------------------------
@@ -215,14 +212,14 @@ def pass_rows(store: Store, since: int, quantity: str) -> Iterator[list[tuple[An
 def put_daily(store: Store, values: Iterable[DailyValue]) -> None:
     """Insert values, inside a transaction."""
     marks = ", ".join("?" * len(_COLUMNS))
-    store.db.executemany(f"INSERT INTO daily VALUES ({marks})", map(row_of, values))
+    store.db.executemany(f"INSERT INTO daily VALUES ({marks})", map(_row_of, values))
 
 
 def put_outlook(store: Store, values: Iterable[DailyValue], now: Iterable[DaysLeft]) -> None:
     """Replace the outlook and the numbers of today, inside a transaction."""
     marks = ", ".join("?" * len(_COLUMNS))
     store.db.execute("DELETE FROM outlook")
-    store.db.executemany(f"INSERT INTO outlook VALUES ({marks})", map(row_of, values))
+    store.db.executemany(f"INSERT INTO outlook VALUES ({marks})", map(_row_of, values))
     store.db.execute("DELETE FROM daily_now")
     store.db.executemany("INSERT INTO daily_now VALUES (?, ?)", now)
 

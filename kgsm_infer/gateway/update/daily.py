@@ -428,8 +428,10 @@ class DailyUpdater:
         fresh = []
         for one in rows:
             last = before.get((one.paddock, one.day))
-            if not _same(last, one):
-                fresh.append(replace(one, revision=1 if last is None else last.revision + 1))
+            if last is None:
+                fresh.append(one)
+            elif not _same(last, one):
+                fresh.append(replace(one, revision=last.revision + 1))
         put_daily(store, fresh)
         return fresh
 
@@ -543,12 +545,12 @@ class DailyUpdater:
         return _or_none(days_until(made.ahead, self._thresholds(made)))
 
     def _rows(self, made: Daily, since: int, until: int, quantity: Quantity) -> list[DailyValue]:
-        """Return the rows from a day to another, both included, as revision 0."""
+        """Return the rows from a day to another, both included, as revision 1; the outlook as 0."""
         columns = daily_columns(made, since, until, ranked=False)
         name = quantity.column
         place = {paddock: i for i, paddock in enumerate(made.values.paddocks)}
         threshold = _or_none(self._thresholds(made).round(5))
-        count = len(columns["site"])
+        count, today = len(columns["site"]), made.forcing.period.today
 
         def numbers(key: str) -> list[float | None]:
             return _or_none(columns[key]) if key in columns else [None] * count
@@ -561,7 +563,7 @@ class DailyUpdater:
             DailyValue(
                 paddock=site,
                 day=days[i],
-                revision=0,
+                revision=1 if days[i] <= today else 0,
                 quantity=quantity.name,
                 value=value[i],
                 lower=lower[i],
@@ -638,10 +640,8 @@ def _or_none(numbers: Any) -> list[float | None]:
     return [None if number != number else number for number in np.asarray(numbers).tolist()]
 
 
-def _same(last: DailyValue | None, one: DailyValue) -> bool:
+def _same(last: DailyValue, one: DailyValue) -> bool:
     """Return True if two values of a day say the same."""
-    if last is None:
-        return False
     pairs = ((last.value, one.value), (last.lower, one.lower), (last.upper, one.upper))
     close = all(a == b or (a is not None and b is not None and abs(a - b) < SAME) for a, b in pairs)
     exact = ("quantity", "pass_age", "pass_value", "rain_mm", "threshold", "flags", "simulated")
