@@ -1,7 +1,7 @@
 """Rain, where a user has it: a daily weather file becomes features of an acquisition.
 
 The file has one row per place and day: ``date`` (a day), ``rain_mm`` (its total), optionally
-``et0_mm`` (reference evapotranspiration) and ``temp_c``; and ``site``, or ``cell`` where the
+``et0_mm`` (reference evapotranspiration); and ``site``, or ``cell`` where the
 table has that column too, or neither where one series is used for all. A day counts up to and
 including the acquisition's own, in the local day of ``utc_offset_hours``.
 
@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError, UsageError
-from .columns import FILL_CAUSE, RULES, Rule
+from .columns import FILL_CAUSE, Rule
 from .dates import is_day_only, wall_clock
 from .parsing import Names
 from .reading import read_sheet
@@ -51,7 +51,6 @@ _API = re.compile(r"rain_api_k(\d\d)_mm")
 _WEATHER_RULES = {
     "rain_mm": Rule(0.0, 2000.0, "a day's rain in mm (0 to 2000)", lambda _: FILL_CAUSE),
     "et0_mm": Rule(-2.0, 25.0, "a day's evapotranspiration in mm", lambda _: "of a month?"),
-    "temp_c": RULES["temp_c"],
 }
 
 

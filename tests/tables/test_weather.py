@@ -207,3 +207,11 @@ def test_every_command_notes_weather_that_a_model_does_not_read(tmp_path, comman
     done = CliRunner().invoke(app, call)
     assert done.exit_code == 0, done.output
     assert "w.csv: not used; the model reads no rain feature" in done.output
+
+
+def test_a_cell_of_a_column_not_read_never_refuses_the_file(tmp_path):
+    weather_file(tmp_path / "w.csv", temp_c=["290"] * (2 * DAYS), station=["-9999"] * (2 * DAYS))
+    assert set(read_weather(tmp_path / "w.csv").places) == {"a", "b"}
+    weather_file(tmp_path / "w.csv", et0_mm=["-9999"] * (2 * DAYS))
+    with pytest.raises(DataError, match="row 2, column et0_mm: -9999"):
+        read_weather(tmp_path / "w.csv")
