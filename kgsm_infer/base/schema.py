@@ -331,11 +331,22 @@ def _of_type(kind: Any, value: Any, place: _Place, metadata: tuple[Any, ...]) ->
         if not isinstance(value, Mapping):
             raise _unfit(place, value, kind, metadata)
         key, of = get_args(kind)
-        return {
-            _build(key, name, place.at(name)): _build(of, item, place.at(name))
-            for name, item in value.items()
-        }
+        return _mapping(key, of, value, place)
     return _scalar(kind, value, place, metadata)
+
+
+def _mapping(key: Any, of: Any, value: Mapping[Any, Any], place: _Place) -> dict[Any, Any]:
+    """Build keys and values; ValueError where two keys are written differently and are the same."""
+    found: dict[Any, Any] = {}
+    written: dict[Any, Any] = {}
+    for name, item in value.items():
+        built = _build(key, name, place.at(name))
+        if built in found:
+            raise ValueError(
+                f"{place} has {show(written[built])} and {show(name)}, which are the same"
+            )
+        found[built], written[built] = _build(of, item, place.at(name)), name
+    return found
 
 
 def _union(options: tuple[Any, ...], value: Any, place: _Place, metadata: tuple[Any, ...]) -> Any:

@@ -57,14 +57,16 @@ def open_dataset(path: str | Path, *, checked: bool = False) -> Any:
     allowed the network.
 
     RasterioIOError where no driver reads it, DataError for a virtual raster that reads anything
-    but local files, and where a mask or overview file beside it is not a TIFF file. An address is
-    opened by any driver: a caller has allowed it.
+    but local files, for a pipe or a folder, and where a mask or overview file beside it is not a
+    TIFF file. An address is opened by any driver: a caller has allowed it.
     """
     rasterio = optional("rasterio", "io", what="reading or writing rasters")
     if "://" in str(path) or str(path).startswith("/vsi"):
         return rasterio.open(path)
     if not checked and (found := _not_local(str(path))):
         raise DataError(f"{path}: {found}; download it and name the local file")
+    if Path(path).exists() and not Path(path).is_file():
+        raise DataError(f"{path}: is not a file (a folder, a pipe or a device)")
     _check_sidecars(str(path))
     vrt = ("VRT",) if str(path).lower().endswith(".vrt") else ()
     with rasterio.Env():

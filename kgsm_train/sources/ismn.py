@@ -7,6 +7,7 @@ UTC. ISMN's terms forbid passing the data on; cite Dorigo et al. 2021 and the ne
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -322,7 +323,9 @@ def _good(
 
     ``others`` counts readings by other flags.
     """
-    with quiet():
+    with quiet(), warnings.catch_warnings():
+        # pandas then guesses the date of each cell
+        warnings.filterwarnings("error", "Could not infer format", UserWarning)
         frame = sensor.read_data()
     flag = frame[f"{sensor.variable}_flag"].to_numpy().astype(np.str_)
     kinds = {type(item) for item in frame[sensor.variable]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from kgsm_infer.maps.plan import plan_map
 from kgsm_infer.maps.run import map_scene
 from kgsm_infer.model.model import Model, Retrieval
 from kgsm_infer.scenes.manifest import read_scene, scene_from
+from kgsm_infer.scenes.opening import open_stack
 
 rasterio = pytest.importorskip("rasterio", reason="scenes need kgsm[raster]")
 
@@ -67,6 +69,29 @@ def test_padding_of_a_frame_does_not_hide_the_next(
         flags = dataset.read(4).astype(np.uint16).ravel()
         np.testing.assert_array_equal(flags[number], expected.flags[number])
         np.testing.assert_allclose(dataset.read(1).ravel(), expected.sm, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("other", ["2024-03-01T00:00:00", "2024-03-01T02:00:00+02:00"])
+def test_two_spellings_of_a_time_are_refused(tmp_path: Path, other: str) -> None:
+    for name in ("a", "b"):
+        write_tif(tmp_path / f"{name}.tif", np.full((3, 4), -15.0))
+    for keys in (
+        {"files": {"2024-03-01": "a.tif", other: "b.tif"}},
+        {"files": {"2024-03-01": "a.tif"}, "orbits": {"2024-03-01": 22, other: 44}},
+        {"values": {"2024-03-01": 0.3, other: 0.4}},
+    ):
+        with pytest.raises(DataError, match=r"2024-03-01'? and .*which are the same"):
+            scene_from({"layers": {"vh_db": keys}}, "s.toml", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_what_is_not_a_file_is_refused(tmp_path: Path, kind: str) -> None:
+    """A pipe would be waited for without end."""
+    path = tmp_path / "vh_20240301.tif"
+    os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    scene = scene_from({"layers": {"vh_db": {"files": {"2024-03-01": path.name}}}}, "s", tmp_path)
+    with pytest.raises(DataError, match="is not a file"):
+        open_stack(scene, "vh", [])
 
 
 def test_one_file_for_two_acquisitions_is_refused(tmp_path: Path) -> None:

@@ -61,6 +61,10 @@ BROKEN = {
     "no place": b"NETX NETX Bad x y z 0.05 0.05 Probe-A\n2015/12/01 05:00 0.21 G OK\n",
     "no numbers": b"NETX NETX Bad 50 10 100 0.05 0.05 Probe-A\n2015/12/01 05:00 wet G OK\n",
     "true": b"NETX NETX Bad 50 10 100 0.05 0.05 Probe-A\n2015/12/01 05:00 true G OK\n",
+    "date of five parts": (
+        b"NETX NETX Bad 50 10 100 0.05 0.05 Probe-A\n2015/12/12/01 05:00 0.2 G OK\n"
+        b"2015/12/01 06:00 0.2 G OK\n"
+    ),
     "no dates": b"NETX NETX Bad 50 10 100 0.05 0.05 Probe-A\nyesterday 05:00 0.2 G OK\n",
     "a web page": b"<html><body>log in</body></html>",
 }
