@@ -190,6 +190,8 @@ def test_a_network_is_asked_only_when_allowed(tmp_path: Path) -> None:
         "/vsizip//vsis3/b/a.zip/v.tif",
     ):
         path.write_text(f'[layers.vh_db]\nfile = "{name}"\ndate = 2024-03-04\n')
-        with pytest.raises(UsageError, match="fetched from a network; allow it with --allow-net"):
+        with pytest.raises(
+            UsageError, match="fetched from a network; allow addresses with --allow-net"
+        ):
             read_scene(path)
         assert read_scene(path, allow_network=True).files() == (name,)
