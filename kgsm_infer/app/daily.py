@@ -88,6 +88,14 @@ def daily(
         float,
         typer.Option(help="mean days between irrigations of a paddock, for their probability"),
     ] = 36.0,
+    crop: Annotated[
+        Path | None,
+        typer.Option("--crop", help="crops of the paddocks, for the water of their root zones"),
+    ] = None,
+    root_zone_days: Annotated[
+        float | None,
+        typer.Option(help="time constant of the exponential filter, for a root zone without crop"),
+    ] = None,
 ) -> None:
     """Estimate daily soil moisture from passes and rain.
 
@@ -100,7 +108,7 @@ def daily(
     from ..daily.units import Stated
 
     outputs = [output] if irrigation_events is None else [output, irrigation_events]
-    preflight(outputs, [values, weather, irrigation, settings, model], suffixes=RESULTS)
+    preflight(outputs, [values, weather, irrigation, settings, model, crop], suffixes=RESULTS)
     done = run_daily(
         Request(
             values,
@@ -122,6 +130,8 @@ def daily(
             allow_future,
             irrigation_events,
             irrigated_every_days,
+            crop,
+            root_zone_days,
         )
     )
     notes(done.notes)

@@ -4,6 +4,6 @@ parameters  the numbers of the model, read from JSON     bucket    moisture from
 filter      Kalman filter of all paddocks                 smoother  the same for archives
 run         rain model and filter over a period           values    passes as files have them
 forcing     rain and irrigation on the days               daily     estimate: the entrance
-events      possible irrigation
+events      possible irrigation                           root_zone, crops  water below
 units, percentiles  what a farm asks                      table, command  files out and in
 """

@@ -138,7 +138,7 @@ def _draw(
     """Draw one paddock on its axes."""
     if most_rain > 0:
         _draw_rain(ax, one, most_rain)
-    ax.set_title(one.name, loc="left", fontsize="medium")
+    ax.set_title(one.name + rank_text(one), loc="left", fontsize="medium", parse_math=False)
     if series.is_daily:
         ahead = one.is_forecast
         # the dashed line begins where the full one ends
@@ -167,6 +167,21 @@ def _draw(
     locator = matplotlib.dates.AutoDateLocator(minticks=3, maxticks=7)
     ax.xaxis.set_major_locator(locator)
     ax.xaxis.set_major_formatter(matplotlib.dates.ConciseDateFormatter(locator))
+
+
+def rank_text(one: PaddockSeries) -> str:
+    """Return the rank of the last day that is not forecast among the passes, or "".
+
+    The share is shown in tenths, 0 and 10 only where no or every pass was wetter.
+    """
+    share = one.drier_than[~one.is_forecast]
+    if not len(share) or not np.isfinite(share[-1]):
+        return ""
+    last = float(share[-1])
+    tenths = round(10 * last) if last in (0.0, 1.0) else min(max(round(10 * last), 1), 9)
+    if tenths < 5:
+        return f" – wetter than {10 - tenths} of 10 passes here"
+    return f" – drier than {tenths} of 10 passes here"
 
 
 def _draw_rain(ax: Any, one: PaddockSeries, most: float) -> None:

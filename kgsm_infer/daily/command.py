@@ -12,6 +12,7 @@ from ..model.card import Card
 from ..model.model import load
 from ..tables.table import leave_out_future
 from ..tables.weather import is_weather, read_weather, table_with_weather
+from .crops import read_crops, with_filtered_surface, with_root_zone
 from .daily import Daily, Settings, estimate_daily
 from .events import EVERY_DAYS, write_events
 from .forcing import day_text, read_irrigation
@@ -51,6 +52,8 @@ class Request:
     allow_future: bool = False
     irrigation_events: Path | None = None
     irrigated_every_days: float = EVERY_DAYS
+    crop: Path | None = None
+    root_zone_days: float | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,12 @@ def run_daily(request: Request) -> DailySummary:
         if request.irrigation_events is None
         else request.irrigated_every_days,
     )
+    crops = None if request.crop is None else read_crops(request.crop, values.paddocks)
     result = estimate_daily(values, weather, parameters, settings, irrigation)
+    if crops is not None:
+        result = with_root_zone(result, crops, weather)
+    if request.root_zone_days is not None:
+        result = with_filtered_surface(result, request.root_zone_days)
     rows = write_daily(request.output, result)
     remarks = _remarks(result, request)
     if request.irrigation_events is not None and result.possible is not None:
@@ -179,6 +187,9 @@ def _remarks(result: Daily, request: Request) -> list[str]:
             f"the model shrinks towards its mean (slope {errors.slope:.2f} on the truth); the "
             "passes are stretched by it"
         )
+    if request.crop is not None:
+        unknown = "; without --irrigation its water is missing" * (request.irrigation is None)
+        remarks.append(f"root zone: docs/daily.md has the measured error of the balance{unknown}")
     if result.simulated:
         remarks.append("the values come from simulated data")
     return remarks

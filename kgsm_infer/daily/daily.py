@@ -64,6 +64,8 @@ class Daily:
     possible: rises that rain does not explain, or None.
     ahead: (HORIZON + 1, N) mean of today and the days after it, with the rain of the forecast and
     none after it; None where neither days left nor ``look_ahead`` ask for it.
+    root_zone_mm, root_zone_percent: (D, N) depletion and available water of the root zone, or None
+    (:mod:`kgsm_infer.daily.crops`).  root_zone_filtered: (D, N) exponential filter, or None.
     """
 
     values: Values
@@ -81,6 +83,9 @@ class Daily:
     notes: tuple[str, ...] = ()
     possible: PossibleIrrigation | None = None
     ahead: Floats | None = None
+    root_zone_mm: Array | None = None
+    root_zone_percent: Array | None = None
+    root_zone_filtered: Array | None = None
 
     @cached_property
     def last_pass(self) -> Array:

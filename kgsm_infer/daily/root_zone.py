@@ -1,20 +1,21 @@
 """Water of the root zone from a daily balance, or from the surface by the exponential filter.
 
-The balance follows the dual crop coefficient of FAO-56 (Allen et al. 1998) over layers. Each day,
-rain and irrigation enter the top layer, then evaporation leaves it, then transpiration leaves the
-layers with roots, then water above field capacity drains down.
+The balance follows the dual crop coefficient of FAO-56 (Allen et al. 1998) as the package pyfao56
+runs it. D_e is the depletion of the evaporation layer, D_r that of the zone with roots, D_max that
+of the zone that roots will reach; all in mm below field capacity.
 
     K_cb  = initial, mid and end values with straight lines between      FAO-56 Fig. 34     (1)
     f_c   = ((K_cb - K_cb,ini) / (K_c,max - K_cb,ini))^(1 + h/2)         Eq. 76             (2)
     K_e   = min(K_r (K_c,max - K_cb), (1 - f_c) K_c,max)                 Eq. 71             (3)
     K_r   = (TEW - D_e) / (TEW - REW), within 0 and 1                    Eq. 74             (4)
-    TEW   = (FC - WP/2) z_top                                            Eq. 73             (5)
+    TEW   = (FC - WP/2) z_e                                              Eq. 73             (5)
     K_s   = (TAW - D_r) / ((1 - p) TAW), within 0 and 1                  Eq. 84             (6)
-    p     = p_table + 0.04 (5 - K_cb ET0), within 0.1 and 0.8            Table 22           (7)
-    drain = rate (S - FC z), per layer and day                                              (8)
+    p     = p_table + 0.04 (5 - (K_cb + K_e) ET0), within 0.1 and 0.8    Table 22           (7)
+    D_r   = D_r - P - I + (K_s K_cb + K_e) ET0, within 0 and TAW         Eqs 85, 86         (8)
 
-Transpiration K_s K_cb ET0 is divided between the layers by their available water. The exponential
-filter (Wagner et al. 1999; recursive form of Albergel et al. 2008) needs no crop:
+Roots and height grow with K_cb. As roots grow, D_r takes over the depletion of the soil they reach.
+Evaporation is that of the surface before the day's water, as in pyfao56. The exponential filter
+(Wagner et al. 1999; recursive form of Albergel et al. 2008) needs no crop:
 
     SWI_n = SWI_{n-1} + K_n (SM_n - SWI_{n-1}),  K_1 = 1,                                    (9)
     K_n   = K_{n-1} / (K_{n-1} + exp(-Δt / T))
@@ -29,6 +30,15 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError
 from .filter import Array
+
+#: Upper limit of the crop coefficient at 2 m/s wind and 45 % humidity (FAO-56 Eq. 72).
+KC_MAX = 1.2
+#: Evaporation layer z_e, mm: the depth that the radar sees. FAO-56 has 100 to 150.
+EVAPORATION_MM = 50.0
+#: Readily evaporable water, mm. FAO-56 Table 19 has 2 to 12.
+REW_MM = 4.0
+#: Share of the difference by which a surface value corrects the evaporation layer.
+SURFACE_GAIN = 0.5
 
 
 @dataclass(frozen=True)
@@ -46,26 +56,42 @@ class Crop:
     height_m: float
     depletion: float
 
+    def __post_init__(self) -> None:
+        if min(self.stage_days) <= 0:
+            raise ValueError("stages must last longer than 0 days")
+        if not 0 < self.kcb[0] < self.kcb[1] or self.kcb[2] <= 0:
+            raise ValueError("kcb must be above 0 and rise from initial to mid")
+        if not 0 < self.root_m[0] <= self.root_m[1]:
+            raise ValueError("roots must be deeper than 0 m and not shrink")
+        if self.height_m <= 0 or not 0 < self.depletion < 1:
+            raise ValueError("height must be above 0 m, depletion within 0 to 1")
+
+    @property
+    def days(self) -> int:
+        """Length of the season."""
+        return round(sum(self.stage_days))
+
 
 @dataclass(frozen=True)
-class SoilProfile:
-    """L soil layers of N paddocks.
+class RootSoil:
+    """Limits of the soil under N paddocks.
 
-    thickness_mm: (L,), the first is the evaporation layer.  wilting_point, field_capacity: (L, N)
-    m3 m-3.  drainage: (L,) share of the water above field capacity that drains in a day.
+    wilting_point, field_capacity: (N,) m3 m-3.  evaporation_mm: depth of the evaporation layer.
     rew_mm: readily evaporable water (FAO-56 Table 19).
     """
 
-    thickness_mm: Array
     wilting_point: Array
     field_capacity: Array
-    drainage: Array
-    rew_mm: float
+    evaporation_mm: float = EVAPORATION_MM
+    rew_mm: float = REW_MM
 
 
 @dataclass(frozen=True)
 class Water:
-    """Input and demand on D days: rain_mm, et0_mm (D,), irrigation_mm (D, N); first: since 1970."""
+    """Input and demand on D days for N paddocks, (D, N) each, NaN where missing.
+
+    first: days since 1970 of the first.
+    """
 
     first: int
     rain_mm: Array
@@ -74,72 +100,92 @@ class Water:
 
 
 @dataclass(frozen=True)
-class SurfaceValues:
-    """Values of the surface on D days for N paddocks, that update the layers.
+class RootZone:
+    """State at the end of D days for N paddocks, (D, N) each, NaN where unknown.
 
-    value: (D, N) m3 m-3, NaN where there is none.  error_sd: m3 m-3.  model_sd: of the balance's
-    surface, m3 m-3.  layers: number of upper layers that a value is the mean of.  reach_mm: depth
-    over which the correction of the layers below falls to 1/e.
+    depletion_mm: below field capacity in the zone with roots.  available_mm: between field
+    capacity and wilting point there.  deep_depletion_mm: down to the greatest root depth.
+    surface_depletion_mm: of the evaporation layer.  stress: K_s, 1 without.
     """
 
-    value: Array
-    error_sd: float
-    model_sd: float
-    layers: int
-    reach_mm: float
+    depletion_mm: Array
+    available_mm: Array
+    deep_depletion_mm: Array
+    surface_depletion_mm: Array
+    stress: Array
 
 
-#: Upper limit of the crop coefficient at 2 m/s wind and 45 % humidity (FAO-56 Eq. 72).
-KC_MAX = 1.2
+@dataclass(frozen=True)
+class RootStart:
+    """Moisture before the first day, (N,) m3 m-3: of the zone and of the evaporation layer."""
+
+    zone: Array
+    surface: Array
 
 
 def balance_root_zone(
-    profile: SoilProfile,
-    crop: Crop,
-    water: Water,
-    start: Array,
-    surface: SurfaceValues | None = None,
-) -> Array:
-    """Run the balance; return the water of the layers at the end of each day, (D, L, N) mm.
+    soil: RootSoil, crop: Crop, water: Water, start: RootStart, surface: Array | None = None
+) -> RootZone:
+    """Run the balance of one crop.
 
-    start: (L, N) moisture before the first day, m3 m-3.
-    DataError where limits contradict, or rain or ET0 is missing: a balance would then be made up.
+    surface: (D, N) moisture of the surface that corrects the evaporation layer, NaN on days
+    without.
+    From a day without rain or ET0 on the result is NaN: a balance does not recover from a gap.
+    DataError where limits contradict.
     """
-    _check(profile, water)
-    depth = profile.thickness_mm[:, None]
-    dry, full = profile.wilting_point * depth, profile.field_capacity * depth
-    bottom = np.cumsum(profile.thickness_mm)
-    top = bottom - profile.thickness_mm
-    stored = np.array(start * depth, np.float64)
-    kcb, root_mm, height = _stages(crop, water.first + np.arange(len(water.rain_mm)))
-    least = dry[0] / 2
-    tew = full[0] - least  # Eq 5
-    rew = np.minimum(profile.rew_mm, 0.9 * tew)
-    made = np.empty((len(kcb), *stored.shape))
-    for t, demand in enumerate(water.et0_mm):
+    wilting, capacity = soil.wilting_point, soil.field_capacity
+    for i in np.flatnonzero(~(capacity > wilting))[:1]:
+        raise DataError(
+            f"paddock {i + 1}: field capacity {capacity[i]:g} is not above the wilting point "
+            f"{wilting[i]:g}"
+        )
+    kcb, roots, height = _stages(crop, water.first + np.arange(len(water.rain_mm)))
+    deepest = 1000 * crop.root_m[1]
+    tew = (capacity - wilting / 2) * soil.evaporation_mm  # Eq 5
+    rew = np.minimum(soil.rew_mm, 0.9 * tew)
+    dry = capacity - start.zone
+    de = np.clip((capacity - start.surface) * soil.evaporation_mm, 0, tew)
+    dr = np.clip(dry * 1000 * crop.root_m[0], 0, (capacity - wilting) * 1000 * crop.root_m[0])
+    dmax = np.clip(dry * deepest, 0, (capacity - wilting) * deepest)
+    unrooted = deepest - 1000 * crop.root_m[0]
+    made = np.full((5, *water.rain_mm.shape), np.nan)
+    for t in range(len(kcb)):
+        demand, added = water.et0_mm[t], water.rain_mm[t] + water.irrigation_mm[t]
         kc_max = max(KC_MAX, kcb[t] + 0.05)
         grown = max((kcb[t] - crop.kcb[0]) / (kc_max - crop.kcb[0]), 0.0)
-        cover = min(grown ** (1 + height[t] / 2), 0.99)  # Eq 2
-        stored[0] += water.rain_mm[t] + water.irrigation_mm[t]
-        kr = np.clip((stored[0] - least) / (tew - rew), 0, 1)  # Eq 4, as D_e = full - stored
-        ke = np.minimum(kr * (kc_max - kcb[t]), (1 - cover) * kc_max)  # Eq 3
-        stored[0] -= np.minimum(ke * demand, np.maximum(stored[0] - least, 0))
-        rooted = np.clip((root_mm[t] - top) / profile.thickness_mm, 0, 1)[:, None]
-        available = np.maximum(stored - dry, 0) * rooted
-        held, total = available.sum(0), ((full - dry) * rooted).sum(0)
-        p = min(max(crop.depletion + 0.04 * (5 - kcb[t] * demand), 0.1), 0.8)  # Eq 7
-        ks = np.clip(held / ((1 - p) * total), 0, 1)  # Eq 6, as D_r = TAW - held
-        taken = np.minimum(ks * kcb[t] * demand / np.maximum(held, 1e-9), 1)
-        stored -= available * taken
-        for layer, rate in enumerate(profile.drainage):  # Eq 8
-            excess = rate * np.maximum(stored[layer] - full[layer], 0)
-            stored[layer] -= excess
-            if layer + 1 < len(stored):
-                stored[layer + 1] += excess
+        bare = 1 - min(grown ** (1 + height[t] / 2), 0.99)  # Eq 2
+        kr = np.clip((tew - de) / (tew - rew), 0, 1)  # Eq 4
+        ke = np.minimum(kr * (kc_max - kcb[t]), bare * kc_max)  # Eq 3
+        de = np.clip(np.maximum(de - added, 0) + ke * demand / bare, 0, tew)
+        taw = (capacity - wilting) * roots[t]
+        p = np.clip(crop.depletion + 0.04 * (5 - (ke + kcb[t]) * demand), 0.1, 0.8)  # Eq 7
+        ks = np.clip((taw - dr) / ((1 - p) * taw), 0, 1)  # Eq 6
+        used = (ks * kcb[t] + ke) * demand
+        below = deepest - roots[t]
+        reached = (dmax - dr) * (1 - below / unrooted) if unrooted > 0 else 0.0
+        unrooted = below
+        dr = np.clip(dr - added + used + reached, 0, taw)  # Eq 8
+        dmax = np.clip(dmax - added + used, 0, (capacity - wilting) * deepest)
         if surface is not None:
-            _update(stored, dry, depth, top, surface, surface.value[t])
-        made[t] = stored
-    return made
+            seen = (capacity - surface[t]) * soil.evaporation_mm
+            change = np.nan_to_num(SURFACE_GAIN * (np.clip(seen, 0, tew) - de))
+            de = de + change
+            dr = np.clip(dr + change, 0, taw)
+            dmax = np.clip(dmax + change, 0, (capacity - wilting) * deepest)
+        dmax = np.maximum(dmax, dr)
+        made[:, t] = dr, np.where(np.isnan(dr), np.nan, taw), dmax, de, ks
+    return RootZone(made[0], made[1], made[2], made[3], made[4])
+
+
+def _stages(crop: Crop, day: NDArray[np.int64]) -> tuple[Array, Array, Array]:
+    """Basal crop coefficient (Eq 1), root depth in mm and height in m on days (D,)."""
+    ends = np.cumsum([0.0, *crop.stage_days])
+    age = (day - crop.planted).astype(np.float64)
+    first, mid, end = crop.kcb
+    kcb = np.interp(age, ends, [first, first, mid, mid, end])
+    grown = np.interp(age, ends[1:3], [0.0, 1.0])
+    low, high = crop.root_m
+    return kcb, 1000 * (low + (high - low) * grown), crop.height_m * grown
 
 
 def exponential_filter(day: Array, sm: Array, days: float) -> Array:
@@ -161,45 +207,3 @@ def exponential_filter(day: Array, sm: Array, days: float) -> Array:
             last = now
         made[i] = swi
     return made
-
-
-def _stages(crop: Crop, day: NDArray[np.int64]) -> tuple[Array, Array, Array]:
-    """Basal crop coefficient (Eq 1), root depth in mm and height in m on days (D,)."""
-    ends = np.cumsum([0.0, *crop.stage_days])
-    age = (day - crop.planted).astype(np.float64)
-    first, mid, end = crop.kcb
-    kcb = np.interp(age, ends, [first, first, mid, mid, end])
-    root = np.interp(age, ends[1:3], [crop.root_m[0], crop.root_m[1]])
-    height = np.interp(age, ends[1:3], [0.0, crop.height_m])
-    return kcb, 1000 * root, height
-
-
-def _update(
-    stored: Array, dry: Array, depth: Array, top: Array, surface: SurfaceValues, value: Array
-) -> None:
-    """Correct the layers with one day's surface values (N,), in place."""
-    n = surface.layers
-    gain = surface.model_sd**2 / (surface.model_sd**2 + surface.error_sd**2)
-    lag = np.nan_to_num(gain * (value - stored[:n].sum(0) / depth[:n].sum()))
-    below = np.maximum(top - top[n - 1], 0)
-    share = np.where(np.arange(len(top)) < n, 1.0, np.exp(-below / surface.reach_mm))
-    stored += share[:, None] * depth * lag
-    np.maximum(stored, np.where(np.arange(len(top))[:, None] == 0, dry / 2, dry), out=stored)
-
-
-def _check(profile: SoilProfile, water: Water) -> None:
-    bad = np.argwhere(~(profile.field_capacity > profile.wilting_point))
-    if len(bad):
-        layer, paddock = bad[0].tolist()
-        raise DataError(
-            f"layer {layer + 1} of paddock {paddock + 1}: field capacity "
-            f"{profile.field_capacity[layer, paddock]:g} is not above the wilting point "
-            f"{profile.wilting_point[layer, paddock]:g}"
-        )
-    for name, values in (("rain_mm", water.rain_mm), ("et0_mm", water.et0_mm)):
-        missing = np.flatnonzero(~np.isfinite(values))
-        if len(missing):
-            raise DataError(
-                f"{name} of day {missing[0] + 1} of the balance is missing; fill it or use the "
-                "exponential filter"
-            )

@@ -36,7 +36,8 @@ class PaddockSeries:
 
     time: datetime64[s].  value, lower, upper: of the quantity drawn.  passed: value of the pass on
     its day; in a file of passes, every value.  rain_mm.  irrigated: outlook with the planned
-    irrigation.  is_forecast: the day is after today.
+    irrigation.  drier_than: share of the paddock's passes so far that were wetter.  is_forecast:
+    the day is after today.
     """
 
     name: str
@@ -47,6 +48,7 @@ class PaddockSeries:
     passed: Array
     rain_mm: Array
     irrigated: Array
+    drier_than: Array
     is_forecast: NDArray[np.bool_]
 
 
@@ -86,6 +88,7 @@ def read_series(path: str | Path, column: str | None = None) -> SeriesFile:
         "passed": f"pass_{drawn}",
         "rain_mm": "rain_mm",
         "irrigated": f"{drawn}_irrigated",
+        "drier_than": "drier_than",
     }
     there = [name for name in names.values() if name in sheet.columns]
     table = table_of(sheet, (drawn, *there), (), True, "empty", reads=())

@@ -73,6 +73,11 @@ def daily_columns(
             f"{name}_irrigated_lower": of(result.irrigated.lower),
             f"{name}_irrigated_upper": of(result.irrigated.upper),
         }
+    if result.root_zone_filtered is not None:
+        columns[f"root_zone_{name}"] = of(result.root_zone_filtered)
+    if result.root_zone_mm is not None and result.root_zone_percent is not None:
+        columns["root_zone_mm"] = np.round(result.root_zone_mm[day, paddock], 1)
+        columns["root_zone_percent"] = np.round(result.root_zone_percent[day, paddock], 1)
     if result.water is not None and result.water.known:
         low = int(day.min(initial=period.count))
         mean = result.mean[low : int(day.max(initial=0)) + 1]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kgsm_infer.base.errors import DataError, UsageError
-from kgsm_infer.daily.chart import MOST_CHARTS, draw_series
+from kgsm_infer.daily.chart import MOST_CHARTS, draw_series, rank_text
 from kgsm_infer.daily.series import read_series, select
 
 DAILY = """site,date,sm,sm_lower,sm_upper,radar_weight,pass_age_days,pass_sm,rain_mm,\
@@ -152,3 +152,28 @@ def test_command(daily, tmp_path):
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     done = subprocess.run([*command, "-o", "c.pdf"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2 and ".png, .svg" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        ("0.9", " – drier than 9 of 10 passes here"),
+        ("0.98", " – drier than 9 of 10 passes here"),
+        ("1.0", " – drier than 10 of 10 passes here"),
+        ("0.02", " – wetter than 9 of 10 passes here"),
+        ("0.5", " – drier than 5 of 10 passes here"),
+        ("", ""),
+    ],
+)
+def test_rank_of_the_last_day_is_in_the_title(tmp_path, share, text):
+    """The rank is of the day before the forecast; a rank short of all is not shown as all."""
+    (tmp_path / "d.csv").write_text(
+        "site,date,sm,radar_weight,drier_than,flags\n"
+        "a,2024-01-01,0.2,0.5,0.3,\n"
+        f"a,2024-01-02,0.1,0.5,{share},\n"
+        "a,2024-01-03,0.3,0.5,0.1,forecast\n"
+    )
+    series = read_series(tmp_path / "d.csv")
+    assert rank_text(series.paddocks[0]) == text
+    draw_series(tmp_path / "d.svg", series, series.paddocks)
+    assert f"a{text}" in ["".join(e.itertext()) for e in ET.parse(tmp_path / "d.svg").iter()]

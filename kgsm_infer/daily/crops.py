@@ -1,0 +1,178 @@
+"""Read the crops of paddocks, and balance their root zones from daily estimates.
+
+The file has one row per crop and paddock, or one row without a paddock for all of them:
+``planted`` (a day), ``initial_days``, ``development_days``, ``mid_days``, ``late_days``,
+``kcb_initial``, ``kcb_mid``, ``kcb_end``, ``root_initial_m``, ``root_m``, ``height_m`` and
+``depletion`` (FAO-56 Tables 11, 12, 17 and 22).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..base.errors import DataError, UsageError
+from ..tables.columns import Rule
+from ..tables.reading import read_sheet
+from ..tables.table import have
+from ..tables.weather import Weather
+from .daily import Daily
+from .filter import Array
+from .root_zone import Crop, RootSoil, RootStart, Water, balance_root_zone, exponential_filter
+from .values import named_sites
+
+#: Time constant of the filter that gives the moisture of the zone at planting, days.
+START_DAYS = 20.0
+_DAYS = Rule(1.0, 500.0, "a stage in days (1 to 500)", lambda _: "in months?")
+_KCB = Rule(0.01, 1.6, "a basal crop coefficient (0.01 to 1.6)", lambda _: "in percent?")
+_METRES = Rule(0.01, 5.0, "a depth or height in m (0.01 to 5)", lambda _: "in cm or mm?")
+_PART = Rule(0.01, 0.99, "a share (0.01 to 0.99)", lambda _: "in percent?")
+COLUMNS: Mapping[str, Rule] = {
+    "initial_days": _DAYS,
+    "development_days": _DAYS,
+    "mid_days": _DAYS,
+    "late_days": _DAYS,
+    "kcb_initial": _KCB,
+    "kcb_mid": _KCB,
+    "kcb_end": _KCB,
+    "root_initial_m": _METRES,
+    "root_m": _METRES,
+    "height_m": _METRES,
+    "depletion": _PART,
+}
+
+
+@dataclass(frozen=True)
+class PaddockCrop:
+    """A crop of one paddock. paddock: its name, or "" for all."""
+
+    paddock: str
+    crop: Crop
+
+
+def read_crops(path: str | Path, paddocks: Sequence[str]) -> tuple[PaddockCrop, ...]:
+    """Read the crops; DataError names file, row, column, value and cause."""
+    sheet = named_sites(read_sheet(path))
+    for column in ("planted", *COLUMNS):
+        if column not in sheet.columns:
+            raise DataError(f"{path}: no column {column!r}; {have(sheet.columns, column)}")
+    check = sheet.check
+    name = next((one for one in ("paddock", "site") if one in sheet.columns), None)
+    names = [""] * len(sheet)
+    if name is not None:
+        own = check.names(sheet.columns[name], name).values
+        names = own.tolist()
+        check.first(
+            ~np.isin(own, list(paddocks)),
+            name,
+            own,
+            f"is not a paddock of the values, which have {', '.join(list(paddocks)[:3])}",
+        )
+    day = check.dates(sheet.columns["planted"]).astype("datetime64[D]").astype(np.int64)
+    numbers = {column: check.numbers(column, sheet.columns[column], COLUMNS[column])
+               for column in COLUMNS}  # fmt: skip
+    for column, values in numbers.items():
+        check.first(np.isnan(values), column, values, "is missing; give the number of FAO-56")
+    found = []
+    for i in range(len(sheet)):
+        n = {column: float(values[i]) for column, values in numbers.items()}
+        try:
+            crop = Crop(
+                int(day[i]),
+                (n["initial_days"], n["development_days"], n["mid_days"], n["late_days"]),
+                (n["kcb_initial"], n["kcb_mid"], n["kcb_end"]),
+                (n["root_initial_m"], n["root_m"]),
+                n["height_m"],
+                n["depletion"],
+            )
+        except ValueError as error:
+            raise DataError(f"{path}: row {sheet.row_number[i]}: {error}") from None
+        found.append(PaddockCrop(str(names[i]), crop))
+    return tuple(found)
+
+
+def with_root_zone(daily: Daily, crops: Sequence[PaddockCrop], weather: Weather | None) -> Daily:
+    """Return the estimate with the water of its root zones on the days of the crops.
+
+    Depletion in mm and percent of the available water, NaN outside a season, without limits, and
+    from a day without rain or ET0 on. A pass corrects the evaporation layer by the estimate of
+    its day. The season begins with the filtered surface moisture of the day before it, or of its
+    first day with an estimate. UsageError for an index, and where ET0 or limits are missing.
+    """
+    if daily.values.quantity != "sm":
+        raise UsageError(f"{daily.values.source}: --crop needs soil moisture, not an index")
+    limits = daily.water
+    if limits is None or not limits.known:
+        raise UsageError("--crop needs --wilting-point and --field-capacity, or --sand and --clay")
+    et0 = _et0(daily, weather)
+    period, shape = daily.forcing.period, daily.mean.shape
+    mm, percent = np.full(shape, np.nan), np.full(shape, np.nan)
+    rain = daily.forcing.rain_mm[:, daily.forcing.series]
+    irrigation = daily.forcing.irrigation_mm[:, daily.forcing.series]
+    days = np.arange(period.count, dtype=np.float64)
+    for one in crops:
+        at = [i for i, name in enumerate(daily.values.paddocks) if one.paddock in ("", name)]
+        for i in at:
+            if not limits.field_capacity[i] > limits.wilting_point[i]:
+                continue
+            season = slice(
+                max(one.crop.planted - period.first, 0),
+                max(one.crop.planted + one.crop.days - period.first, 0),
+            )
+            sm = daily.mean[:, i].astype(np.float64)
+            known = np.flatnonzero(np.isfinite(sm[season]))
+            if not len(known):
+                continue
+            begin = season.start + int(known[0])
+            rows = slice(begin, season.stop)
+            before = exponential_filter(days, sm, START_DAYS)[max(begin - 1, 0)]
+            before = sm[begin] if np.isnan(before) else before
+            made = balance_root_zone(
+                RootSoil(limits.wilting_point[[i]], limits.field_capacity[[i]]),
+                one.crop,
+                Water(
+                    period.first + begin, rain[rows, [i]], et0[rows, [i]],
+                    irrigation[rows, [i]],
+                ),
+                RootStart(np.array([before]), sm[[begin]]),
+                np.where(np.isfinite(daily.seen[rows, i]), sm[rows], np.nan)[:, None],
+            )  # fmt: skip
+            mm[rows, i] = made.depletion_mm[:, 0]
+            percent[rows, i] = 100 * (1 - made.depletion_mm / made.available_mm)[:, 0]
+    return replace(daily, root_zone_mm=mm, root_zone_percent=percent)
+
+
+def with_filtered_surface(daily: Daily, time_constant_days: float) -> Daily:
+    """Return the estimate with the exponential filter of each paddock's surface moisture.
+
+    UsageError for a time constant outside 1 to 100 days.
+    """
+    if not 1 <= time_constant_days <= 100:
+        raise UsageError(f"--root-zone-days {time_constant_days:g} must lie in 1 to 100")
+    days = np.arange(len(daily.mean), dtype=np.float64)
+    filtered = [
+        exponential_filter(days, sm, time_constant_days) for sm in daily.mean.T.astype(np.float64)
+    ]
+    return replace(daily, root_zone_filtered=np.stack(filtered, 1))
+
+
+def _et0(daily: Daily, weather: Weather | None) -> Array:
+    """ET0 of each paddock (D, N) mm, NaN where missing; UsageError where there is none at all."""
+    period, names = daily.forcing.period, daily.values.paddocks
+    made = np.full((period.count, len(names)), np.nan)
+    for i, name in enumerate(names):
+        series = None if weather is None else weather.places.get(name if weather.by else "")
+        if series is None:
+            continue
+        low = max(series.first, period.first)
+        high = min(series.first + len(series.et0_mm), period.last + 1)
+        if low < high:
+            made[low - period.first : high - period.first, i] = series.et0_mm[
+                low - series.first : high - series.first
+            ]
+    if not np.isfinite(made).any():
+        raise UsageError("--crop needs a weather file with the column et0_mm (--weather)")
+    return made
