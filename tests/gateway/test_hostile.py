@@ -306,7 +306,8 @@ def test_a_lost_database_repeats_the_outlines_of_each_time(tmp_path, model):
     assert not scanned(gateway).named("rules_changed")
 
 
-def test_a_change_of_rules_that_was_interrupted_is_repeated(tmp_path, model):
+@pytest.mark.parametrize("again", [4, 2])
+def test_a_change_of_rules_that_was_interrupted_is_repeated(tmp_path, model, again):
     gateway = made_gateway(tmp_path, paddocks=2, model=model)
     for day in range(0, 30, 6):
         drop(gateway, columns_of(day), f"{day}.csv")
@@ -317,11 +318,17 @@ def test_a_change_of_rules_that_was_interrupted_is_repeated(tmp_path, model):
     made.open()
     made.close()
     assert len(made.log.named("stored")) == 2
+    write_outlines(tmp_path / "paddocks.geojson", again)  # before the first change is done
     events = scanned(gateway)
-    assert len(events.named("rules_changed")) == 1
-    assert {key[0] for key in stored(gateway)} == {"p0", "p1", "p2", "p3"}
-    assert len(stored(gateway)) == 20
+    assert len(events.named("rules_changed")) == (1 if again == 4 else 2)
+    before = stored(gateway)
+    assert {key[0] for key in before} == {"p0", "p1", "p2", "p3"}
+    assert len(before) == 20
     assert not scanned(gateway).named("rules_changed")
+    for path in gateway.state.glob("gateway.db*"):
+        path.unlink()
+    scanned(gateway)
+    assert stored(gateway) == before
 
 
 def test_contradictions_chosen_later_read_the_archive_again(tmp_path, model):

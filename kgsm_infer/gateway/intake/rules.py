@@ -8,7 +8,7 @@ time and comes to the same revisions.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,16 +48,14 @@ def rules_text(rules: TableRules) -> str:
     )
 
 
-def log_change(before: str, after: str, number: int, archive: Path) -> Archived:
+def log_change(
+    before: Sequence[Any] | None, after: Sequence[Any], number: int, archive: Path
+) -> Archived:
     """Write a change of the rules into the archive under its number, durably.
 
-    before, after: as :func:`rules_text` returns them; ``before`` may be a digest of an older kgsm.
+    before, after: as in :class:`RulesChange`.
     """
-    content = {
-        "number": number,
-        "before": json.loads(before) if before.startswith("[") else None,
-        "after": json.loads(after),
-    }
+    content = {"number": number, "before": before, "after": after}
     return write_to_archive(canonical(content), archive, number, About("rules.json", "rules"))
 
 
@@ -73,15 +71,32 @@ def read_changes(items: Iterable[Archived]) -> list[RulesChange]:
     return found
 
 
-def rules_at(number: int, changes: Iterable[RulesChange], present: TableRules) -> TableRules:
-    """Return the rules for an arrival. present: those of the configuration.
+def logged_rules(changes: Sequence[RulesChange], known: str) -> list[Any] | None:
+    """Return the rules that the newest arrivals were read by; None without any.
 
-    changes: in the order of their numbers.
+    known: the text of the file of the state, which may lack a change whose arrival is on the disk.
+    """
+    if changes:
+        return list(changes[-1].after)
+    return list(json.loads(known)) if known.startswith("[") else None
+
+
+def rules_at(
+    number: int, changes: Sequence[RulesChange], known: str, present: TableRules
+) -> TableRules:
+    """Return the rules for an archived file.
+
+    changes: in the order of their numbers.  known: as in :func:`logged_rules`.
+    present: those of the configuration, which count where nothing is logged.
     """
     change = next((one for one in changes if one.number > number), None)
     if change is None:
+        logged = logged_rules(changes, known)
+    else:
+        logged = list(change.after if change.before is None else change.before)
+    if logged is None:
         return present
-    farm, columns, contradictions = change.after if change.before is None else change.before
+    farm, columns, contradictions = logged
     earlier: Mapping[str, Any] | None = None if farm is None else dict(zip(*farm, strict=True))
     paddocks = Paddocks() if earlier is None else Paddocks(earlier=earlier)
     return replace(present, paddocks=paddocks, columns=columns, contradictions=contradictions)

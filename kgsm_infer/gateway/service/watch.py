@@ -39,7 +39,14 @@ from ..intake.faults import contained
 from ..intake.probe_readings import MOST, archive_readings, read_archived_readings
 from ..intake.rain_files import RainRows, is_rain_file, rain_of_file
 from ..intake.removals import read_removal
-from ..intake.rules import RulesChange, log_change, read_changes, rules_at, rules_text
+from ..intake.rules import (
+    RulesChange,
+    log_change,
+    logged_rules,
+    read_changes,
+    rules_at,
+    rules_text,
+)
 from ..intake.settling import NO_EVENTS, FolderEvents, Settling
 from ..intake.spool import KINDS, first_date
 from ..intake.tables import FileRows, TableRules, rows_of_table, table_columns
@@ -259,22 +266,23 @@ class Watch:
 
     def _follow_rules(self) -> None:
         """Log a change of outlines, columns or contradictions, and read the tables again."""
-        known, after = self.gateway.state / "rules", rules_text(self._rules)
-        before = known.read_text().strip() if known.exists() else ""
-        if before == after:
-            return
-        is_logged = bool(self._changes) and json.dumps(
-            self._changes[-1].after, sort_keys=True
-        ) == json.dumps(json.loads(after), sort_keys=True)
-        is_digest = before == hashlib.sha256(after.encode()).hexdigest()  # of an older kgsm
-        if before and not is_digest and not is_logged:
+        text, known = rules_text(self._rules), self._known_rules()
+        after, before = json.loads(text), logged_rules(self._changes, known)
+        is_same = before == after or known == hashlib.sha256(text.encode()).hexdigest()
+        if known and not is_same:
             number = next_number(self.store, self.gateway.archive)
             item = log_change(before, after, number, self.gateway.archive)
             self._changes = read_changes(list_archive(self.gateway.archive))
             self._store(item)
             self.follow_model()
-        with whole(known) as file:
-            file.write(after)
+        if known != text:
+            with whole(self.gateway.state / "rules") as file:
+                file.write(text)
+
+    def _known_rules(self) -> str:
+        """Return the content of the state's file of rules, '' without one."""
+        path = self.gateway.state / "rules"
+        return path.read_text().strip() if path.exists() else ""
 
     def _read_again(self, change: Archived) -> None:
         """Read the tables before a change of the rules by the rules after it."""
@@ -603,7 +611,7 @@ class Watch:
 
     def _rules_at(self, number: int) -> TableRules:
         """Return the rules for an archived file, by its number."""
-        return rules_at(number, self._changes, self._rules)
+        return rules_at(number, self._changes, self._known_rules(), self._rules)
 
     def _read(self, path: Path, about: About, rules: TableRules) -> FileRows:
         """Read the rows of a table; KgsmError says what is wrong with it."""
