@@ -13,11 +13,13 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from made_gateways import columns_of, drop, made_gateway, made_model, stored
+from made_brokers import free_port
+from made_gateways import Events, columns_of, drop, made_gateway, made_model, stored
 from running import COMMAND, PATIENCE_S, Running
 
 from kgsm_infer.gateway.config import read_gateway
 from kgsm_infer.gateway.records import iso
+from kgsm_infer.gateway.service import loop
 
 
 def run(*arguments, **options):
@@ -99,6 +101,42 @@ def test_once_says_by_its_exit_code_that_something_was_bad(tmp_path):
     done = run("watch", gateway.source, "--once")
     assert done.returncode == 3
     assert "1 files went to" in done.stderr
+
+
+def _half(gateway):
+    (gateway.spool / "half.csv").write_bytes(b"site,date,vh_db\np0,2024-01-01,-1")
+
+
+@pytest.mark.parametrize(
+    ("leave", "left"),
+    [
+        (lambda gateway: None, (0, 0, 0, "")),
+        (lambda gateway: (gateway.spool / "bad.csv").write_text("x\n"), (1, 0, 0, "")),
+        (_half, (0, 1, 0, "")),  # its writer may still go on
+        (lambda gateway: (gateway.spool / "folder").mkdir(), (0, 1, 0, "")),
+        (lambda gateway: (gateway.spool / "a.csv").symlink_to("/dev/null"), (0, 1, 0, "")),
+    ],
+)
+def test_once_states_what_stayed_behind(tmp_path, leave, left):
+    gateway = made_gateway(tmp_path)
+    drop(gateway, columns_of(0), "good.csv")
+    leave(gateway)
+    remains = loop.watch(gateway, once=True, log=Events())
+    assert (remains.quarantined, remains.left_behind, remains.unsent, remains.short) == left
+    assert bool(remains) == any(left)
+    assert len(stored(gateway)) == 4
+
+
+def test_once_states_messages_and_files_it_could_not_send_or_store(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "PUBLISH_S", 0.2)
+    text = f'[mqtt]\nhost = "127.0.0.1"\nport = {free_port()}\ntls = false\n'
+    gateway = made_gateway(tmp_path, text)
+    drop(gateway, columns_of(0), "good.csv")
+    assert loop.watch(gateway, once=True, log=Events()).unsent == 4
+    full = made_gateway(tmp_path / "full", "[keep]\nfree_mb = 1e9\n")
+    drop(full, columns_of(0), "good.csv")
+    remains = loop.watch(full, once=True, log=Events())
+    assert remains.left_behind == 1 and "MB are free" in remains.short
 
 
 @pytest.mark.parametrize(

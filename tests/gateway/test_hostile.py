@@ -28,7 +28,7 @@ from made_gateways import (
 )
 from running import Running
 
-from kgsm_infer.base.errors import MissingError
+from kgsm_infer.base.errors import DataError, MissingError
 from kgsm_infer.gateway.farm import load_paddocks
 from kgsm_infer.gateway.intake.archive import digest_of, list_archive
 from kgsm_infer.gateway.intake.settling import UNCLOSED_S, FolderEvents
@@ -40,6 +40,7 @@ from kgsm_infer.gateway.service import recovery, watch
 from kgsm_infer.gateway.service.loop import remove_acquisition
 from kgsm_infer.gateway.service.watch import Watch
 from kgsm_infer.gateway.store.database import Store
+from kgsm_infer.gateway.store.failures import StoreBroken, StoreFull
 from kgsm_infer.gateway.store.rows import Sensed
 from kgsm_infer.gateway.threads import Backoff, Task
 from kgsm_infer.gateway.update import arrival
@@ -583,6 +584,45 @@ def test_a_stop_ends_a_backlog_between_files_and_blocks(tmp_path, model, monkeyp
     assert {k: (v.sm, v.revision) for k, v in stored(gateway).items()} == {
         k: (v.sm, v.revision) for k, v in stored(whole).items()
     }
+
+
+@pytest.mark.parametrize("fault", [None, "full", "broken"])
+def test_a_file_that_fails_after_a_block_is_recorded_once(tmp_path, model, monkeypatch, fault):
+    """Its first block stays; a full or damaged store when that is recorded loses nothing."""
+    gateway = made_gateway(tmp_path, "[keep]\nfree_mb = 0\n", model=model)
+    monkeypatch.setattr(arrival, "BLOCK_ROWS", 8)
+    many = {name: [] for name in columns_of(0)}
+    for day in range(0, 36, 6):
+        for name, cells in columns_of(day).items():
+            many[name] += cells
+    plain, record = arrival.retrieved, Updater.record
+
+    def retrieved(loaded, rows, targets, bases):
+        if max(key[1] for key in targets) >= NEW_YEAR + 18 * DAY:
+            raise DataError("made to fail")
+        return plain(loaded, rows, targets, bases)
+
+    faults = [{"full": StoreFull, "broken": StoreBroken}[fault]("made to fail")] if fault else []
+
+    def recorded(self, item):
+        if faults:
+            raise faults.pop()
+        record(self, item)
+
+    monkeypatch.setattr(arrival, "retrieved", retrieved)
+    monkeypatch.setattr(Updater, "record", recorded)
+    drop(gateway, many, "a.csv")
+    drop(gateway, columns_of(12), "b.csv")
+    made = opened(gateway)
+    made.guarded(lambda: made.scan(closed("a.csv", "b.csv")))
+    made.guarded(lambda: made.scan(closed("b.csv")))
+    made.close()
+    assert len(made.log.named("partly_stored")) == (2 if fault else 1)
+    assert len(made.log.named("processing_stopped")) == (fault == "full")
+    assert len(made.log.named("database_damaged")) == (fault == "broken")
+    assert len(stored(gateway)) == 12  # two days of the first block, and the other file
+    assert os.listdir(gateway.spool) == []
+    assert not scanned(gateway).named("processing_again")
 
 
 def test_a_late_file_reads_no_more_values_than_its_own(tmp_path, model, monkeypatch):

@@ -64,7 +64,6 @@ class Store:
                     self.db.execute("PRAGMA journal_mode = WAL")
                     self.db.execute("PRAGMA synchronous = FULL")
                     self.db.execute("PRAGMA cache_size = -16000")
-                    self.db.execute("PRAGMA wal_autocheckpoint = 8000")
                     self._migrate()
         except BaseException:
             self.close()
