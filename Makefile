@@ -48,7 +48,8 @@ $(STAMP): $(BUILT_FROM)
 	KGSM_REQUIRE_C=1 $(BIN)/python -m pip install -q -e '.[train,raster,prepare,gateway,cluster,parquet,ismn,test,bench]' -c constraints.txt
 	@touch $@
 
-# The demo needs these extras alone; with uv on the path they are installed by it.
+# The demo needs these extras alone; with uv on the path they are installed by it. Modules are
+# compiled when they are first imported, as uv does: pip would write 235 MB of bytecode.
 DEMO_STAMP := $(VENV)/.installed-demo
 
 $(DEMO_STAMP): $(BUILT_FROM)
@@ -59,7 +60,7 @@ $(DEMO_STAMP): $(BUILT_FROM)
 	  if command -v uv >/dev/null; then \
 	    KGSM_REQUIRE_C=1 uv pip install --python $(BIN)/python -e '.[train,gateway]' -c constraints.txt; \
 	  else \
-	    KGSM_REQUIRE_C=1 $(BIN)/python -m pip install -e '.[train,gateway]' -c constraints.txt; \
+	    KGSM_REQUIRE_C=1 $(BIN)/python -m pip install --no-compile -e '.[train,gateway]' -c constraints.txt; \
 	  fi
 	@touch $@
 
