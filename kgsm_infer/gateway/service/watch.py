@@ -703,9 +703,7 @@ class Watch:
         if clock_s is None:
             clock_s = guard_time(self.store)
         try:
-            done = self._daily.update(
-                self.store, clock_s, card.retrieves, card.probes, self._continue
-            )
+            done = self._daily.update(self.store, clock_s, card, self._continue)
         except (StoreBroken, StoreFull, Interrupted):
             raise
         except Exception as error:  # noqa: BLE001  the values of the passes go on

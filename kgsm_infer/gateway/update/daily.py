@@ -29,6 +29,7 @@ from ...daily.parameters import SHIPPED, Parameters, read_parameters
 from ...daily.table import daily_columns
 from ...daily.units import COLUMNS, Stated, days_until, settings_of_properties, soil_water
 from ...daily.values import Values, errors_of_card
+from ...model.card import Card
 from ...tables.columns import Rule
 from ...tables.passes import number_passes
 from ...tables.weather import Series, Weather
@@ -348,17 +349,16 @@ class DailyUpdater:
         self,
         store: Store,
         clock_s: int,
-        quantity: Quantity,
-        probes: Mapping[str, Any] | None,
+        card: Card,
         beat: Callable[[], object] = lambda: None,
     ) -> DailyOutcome | None:
         """Compute what is due and store it; None where nothing is due.
 
-        clock_s: time of the update.  quantity: of the model in use.  probes: entry of its card
-        with the errors of a pass.  beat: called between blocks of rows, each of which is a
-        transaction; what it raises leaves the rest due.
+        clock_s: time of the update.  card: of the model in use, with the errors of a pass.  beat:
+        called between blocks of rows, each of which is a transaction; what it raises leaves the
+        rest due.
         """
-        if quantity.column not in RETRIEVED or not self.is_on(store):
+        if card.retrieves.column not in RETRIEVED or not self.is_on(store):
             return None
         today = self.today(store, clock_s)
         done = progress(store)
@@ -366,15 +366,14 @@ class DailyUpdater:
             return None
         outcome = None
         for day in _year_ends(done.today, today):
-            outcome = self._update(store, day, quantity, probes, beat)
+            outcome = self._update(store, day, card, beat)
         return outcome
 
     def _update(
         self,
         store: Store,
         today: int,
-        quantity: Quantity,
-        probes: Mapping[str, Any] | None,
+        card: Card,
         beat: Callable[[], object],
     ) -> DailyOutcome:
         done = progress(store)
@@ -382,14 +381,14 @@ class DailyUpdater:
         since = oldest if done.today is None else done.today + 1
         since = max(oldest, since if done.due is None else min(since, done.due))
         due, first = done.due, window_start(today)
-        passes = self._passes
+        passes, quantity = self._passes, card.retrieves
         if passes is None or passes.quantity is not quantity or passes.first != first:
             passes = self._passes = Passes(quantity, first)
             due = first
         if due is not None:
             passes.read(store, due)
             passes.rain.read(store, due)
-        made = self._estimate(store, today, passes, probes)
+        made = self._estimate(store, today, passes, card)
         known: set[str] = set()
         if done.today is not None:
             known = {name for name, _ in daily_between(store, done.today, done.today)}
@@ -462,9 +461,7 @@ class DailyUpdater:
         put_alerts(store, fresh, over)
         return sum(one.unsent for one in fresh)
 
-    def _estimate(
-        self, store: Store, today: int, passes: Passes, probes: Mapping[str, Any] | None
-    ) -> Daily | None:
+    def _estimate(self, store: Store, today: int, passes: Passes, card: Card) -> Daily | None:
         """Estimate all days of the window; None where no pass of it has a value."""
         values, quantity = self._values(passes), passes.quantity
         inside = (values.day <= today) & np.isfinite(values.value)
@@ -477,7 +474,9 @@ class DailyUpdater:
         settings = Settings(
             today=str(day_text(today)),
             rain_day_ends=self._rain_day_ends,
-            errors=errors_of_card(probes, quantity.column, self.parameters),
+            errors=errors_of_card(
+                card.probes, quantity.column, self.parameters, validation=card.validation
+            ),
             north=self.is_north,
             soil=soil,
             paddocks={name: numbers for name, numbers in limits.items() if numbers},
