@@ -117,6 +117,7 @@ class MqttPublisher:
         self._events: dict[int, str] = {}  # paddocks of events not acknowledged, by message id
         self._events_acked: list[str] = []
         self._last = 0  # the newest outbox id sent in this connection
+        self._more = True  # the outbox may hold more than was sent
 
     def publish(self, task: Task) -> str | None:
         """Keep a connection and publish over it until it ends; returns why it did."""
@@ -204,7 +205,7 @@ class MqttPublisher:
                     self._publish_all(client)
                 self._settle()
                 self._retry_denied()
-                if woken or not self._last or len(self._flying) < IN_FLIGHT // 2:
+                if woken or (self._more and len(self._flying) < IN_FLIGHT // 2):
                     self._publish_new(client)
                 if woken or not self._days_sent:
                     self._days_sent = True
@@ -288,7 +289,7 @@ class MqttPublisher:
     def _retry_denied(self) -> None:
         if self._denied and time.monotonic() - self._denied_at > DENIED_S and not self._flying:
             self._denied, self._denied_at, self._last, self._all_due = {}, 0.0, 0, True
-            self._days, self._days_sent = {}, False
+            self._days, self._days_sent, self._more = {}, False, True
 
     def _on_message(self, _: Any, __: Any, message: Any) -> None:
         try:
@@ -407,7 +408,9 @@ class MqttPublisher:
         store = self._reader.store()
         if store is None:
             return
-        entries = store.unsent(self.name, max(0, IN_FLIGHT - len(self._flying)), after=self._last)
+        room = max(0, IN_FLIGHT - len(self._flying))
+        entries = store.unsent(self.name, room, after=self._last)
+        self._more = len(entries) == room
         latest: dict[str, Value] = {}
         if entries:
             latest = {value.paddock: value for value in store.latest()}
