@@ -93,7 +93,11 @@ def commands_page() -> str:
     from kgsm_infer.app.cli import app as infer
     from kgsm_train.cli import app as train
 
-    parts = ["# Commands\n\n`--debug`, anywhere on the line, shows the traceback of an error.\n"]
+    parts = [
+        "# Commands\n\n`--debug`, anywhere on the line, shows the traceback of an error. "
+        "`kgsm-infer --defaults FILE COMMAND` takes options from a file "
+        "([as a command](../integrate.md#as-a-command)).\n"
+    ]
     for name, app in (("kgsm-infer", infer), ("kgsm-train", train)):
         for words, command in each_command(typer.main.get_command(app), name):
             parts.append(command_section(words, command))
@@ -103,7 +107,7 @@ def commands_page() -> str:
 def each_command(command: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Yield each command that can be called, with its name on the command line."""
     below = getattr(command, "commands", {})
-    if not below:
+    if not below or "Example:" in (command.help or ""):  # prepare does something by itself
         yield name, command
     for word, one in below.items():
         yield from each_command(one, f"{name} {word}")

@@ -72,6 +72,7 @@ def test_the_reference_has_every_command_and_address(site: Path) -> None:
     page = text_of(site, "reference/commands.html")
     for name in ("kgsm-infer predict", "kgsm-infer prepare stack", "kgsm-train data oznet"):
         assert name in page
+    assert "--boa-offset" in page and "kgsm-infer prepare --fields" in page
     http = text_of(site, "reference/http.html")
     assert not [path for path in document("x")["paths"] if path not in http]
 
