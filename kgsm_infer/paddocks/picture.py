@@ -37,7 +37,7 @@ _BELOW = "#b03030"
 
 @dataclass(frozen=True)
 class PaddockColours:
-    """What a quick look shows. values, texts: by id; a paddock without a text shows its id alone.
+    """Contents of a quick look. values, texts: by id; a paddock without a text shows its id alone.
 
     title.  label: of the colour bar.  upper_end: of the colours.  threshold: paddocks below it get
     a red outline; None for none.  table: HTML below the map.
