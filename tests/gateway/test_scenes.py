@@ -113,6 +113,21 @@ def test_a_paddock_mostly_without_pixels_has_no_number(gateway):
     assert "missing_input" in value.flags
 
 
+def test_scenes_are_not_read_again_by_new_outlines_and_the_log_says_so(gateway):
+    write_scene(gateway.spool, make_pixels())
+    scanned(gateway)
+    before = stored(gateway)
+    path = gateway.outlines
+    outlines(path, {"a": square(2, 3, 8, 6), "b": square(15, 5, 6, 10), "c": square(3, 12, 6, 5)})
+    (event,) = scanned(gateway).named("scenes_not_read_again")
+    assert event["count"] == 1 and "drop the scenes again" in event["reason"]
+    assert stored(gateway) == before
+    assert not scanned(gateway).named("scenes_not_read_again")
+    write_scene(gateway.spool, make_pixels())  # dropped again, the new paddock counts
+    scanned(gateway)
+    assert {key[0] for key in stored(gateway)} == {"a", "b", "c"}
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

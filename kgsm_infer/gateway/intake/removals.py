@@ -7,12 +7,12 @@ again from the archive removes the same acquisitions, and a later file may add t
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...base.errors import DataError, MissingError, UsageError
 from ...base.files import whole
+from ...base.schema import build, parse_json
 from ...tables.dates import is_day, utc_seconds
 from ..keys import paddock_key
 from ..records import canonical
@@ -27,17 +27,25 @@ class Removal:
     until: int
 
 
+@dataclass(frozen=True)
+class RemovalRequest:
+    """What a file asks for: a paddock, and a day or a time as ISO 8601."""
+
+    paddock: str
+    date: str
+
+
 def read_removal(path: Path, name: str) -> Removal:
     """Read a request; DataError if the file is not one."""
     try:
-        raw = json.loads(path.read_bytes())
-        paddock, date = raw["paddock"], raw["date"]
+        asked = build(RemovalRequest, parse_json(path.read_bytes()))
     except OSError as error:
         raise MissingError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except ValueError as error:
         raise DataError(
-            f'{name}: not a removal; write {{"paddock": "7", "date": "2024-01-07"}}'
+            f'{name}: not a removal ({error}); write {{"paddock": "7", "date": "2024-01-07"}}'
         ) from None
+    paddock, date = asked.paddock, asked.date
     found = _removal(paddock, date)
     if found is None:
         raise DataError(f"{name}: paddock {paddock!r}, date {date!r}: not a paddock and a date")
@@ -58,9 +66,7 @@ def write_removal(spool: Path, paddock: str, date: str) -> Path:
     return target
 
 
-def _removal(paddock: object, date: object) -> Removal | None:
-    if not isinstance(paddock, str) or not isinstance(date, str):
-        return None
+def _removal(paddock: str, date: str) -> Removal | None:
     seconds = utc_seconds(date.strip())
     if seconds is None:
         return None

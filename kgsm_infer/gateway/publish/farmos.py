@@ -7,7 +7,7 @@ so before a POST is repeated whose answer was lost, the stream is read to see if
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +15,7 @@ from urllib.parse import quote
 from ...base.extras import optional
 from ...base.network import open_session, reason_of
 from ...base.quantities import UNKNOWN, Quantity, quantity_named
+from ...base.schema import build, parse_json
 from ..config import Farmos, Gateway
 from ..records import canonical, day_of, end_of_day, iso
 from ..store.daily_rows import DailyValue, mark_day_posted, mark_day_tried, unposted
@@ -185,11 +186,8 @@ def _has(farmos: Farmos, one: Post) -> bool:
     status, body = _asked(farmos, one, "GET", window, None)
     if status != 200:
         raise ValueError(f"farmOS answers {status} to a GET")
-    return any(
-        abs(float(item.get(one.name, "nan")) - one.number) < 1e-6
-        for item in json.loads(body)
-        if isinstance(item, dict)
-    )
+    items = build(tuple[Mapping[str, Any], ...], parse_json(body), "the answer to a GET")
+    return any(abs(float(item.get(one.name, "nan")) - one.number) < 1e-6 for item in items)
 
 
 def _asked(

@@ -289,15 +289,16 @@ class Watch:
         self.log("rules_changed", reason="outlines, columns or contradictions; the archived "
                  "tables are read again", number=change.number)  # fmt: skip
         log_of_models = models.entries(self.gateway)
-        for item in list_archive(self.gateway.archive):
+        items = [item for item in list_archive(self.gateway.archive) if item.number < change.number]
+        for item in items:
             self._continue()
-            if (
-                item.number < change.number
-                and item.kind in ("table", "rain")
-                and self.store.has_arrival(item.number)
-            ):
+            if item.kind in ("table", "rain") and self.store.has_arrival(item.number):
                 self._use(models.entry_for(log_of_models, item.number))
                 self._store(item, again=True, rules_of=change.number)
+        if scenes := [item for item in items if item.kind == "scene"]:
+            self.log("scenes_not_read_again", count=len(scenes), first=scenes[0].name,
+                     reason="the archive holds the means of their paddocks, not their rasters; "
+                     "drop the scenes again for paddocks whose outlines are new")  # fmt: skip
         self._use(models.entry_for(log_of_models, change.number))
         self._updater.record(change)
 
