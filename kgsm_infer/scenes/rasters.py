@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,21 +39,52 @@ class BandHeader:
     together: int
 
 
+class RasterFile:
+    """An open file that may be closed between reads; it is opened again when it is read.
+
+    count: number of bands.  size: rows and columns.  names: numbers of bands found by name.
+    """
+
+    def __init__(self, opener: Callable[[], Any]) -> None:
+        self._opener, self._dataset = opener, opener()
+        self.count = int(self._dataset.count)
+        self.size = (int(self._dataset.height), int(self._dataset.width))
+        self.names: dict[str, int] = {}
+
+    @property
+    def dataset(self) -> Any:
+        """The dataset of rasterio."""
+        if self._dataset is None:
+            self._dataset = self._opener()
+        return self._dataset
+
+    def close(self) -> None:
+        """Close the file, and free what GDAL holds to decode it."""
+        if self._dataset is not None:
+            self._dataset.close()
+        self._dataset = None
+
+
 @dataclass(frozen=True)
 class Raster:
-    """A file that GDAL reads. dataset: of rasterio.  crs: of a file that does not declare it.
+    """A file that GDAL reads. file: open.  crs: of a file that does not declare it.
 
     view: the grid it is read on and the resampling, where that is another grid.
     tiles: keeps decoded tiles.  bands, grids: what was read of the file's header.
     """
 
     path: str
-    dataset: Any
+    file: RasterFile
     crs: str | None = None
     view: tuple[Grid, str] | None = None
     tiles: TileStore = field(default_factory=TileStore)
     bands: dict[int, BandHeader] = field(default_factory=dict, compare=False, repr=False)
     grids: list[Grid] = field(default_factory=list, compare=False, repr=False)
+
+    @property
+    def dataset(self) -> Any:
+        """The dataset of rasterio."""
+        return self.file.dataset
 
     @property
     def grid(self) -> Grid:
@@ -77,7 +108,7 @@ class Raster:
     @property
     def count(self) -> int:
         """Number of bands."""
-        return int(self.dataset.count)
+        return self.file.count
 
     def band(self, band: int | str) -> int:
         """Return the number of a band given by number or name; DataError where there is none."""
@@ -85,6 +116,13 @@ class Raster:
             if not 1 <= band <= self.count:
                 raise DataError(f"{self.path}: has {self.count} bands, no band {band}")
             return band
+        if band in self.file.names:
+            return self.file.names[band]
+        with self.tiles.lock:
+            self.file.names[band] = self._named(band)
+        return self.file.names[band]
+
+    def _named(self, band: str) -> int:
         names = [self._name(number) for number in range(1, self.count + 1)]
         if names.count(band) != 1:
             raise DataError(
@@ -149,11 +187,13 @@ class Raster:
         together = 1 if mask or not self.tiles.keeps else self._declared(band).together
 
         def decode(below: Window) -> Mapping[Hashable, NDArray[Any]]:
-            return self._decode(band, below, mask=mask, together=together)
+            planes = self._decode(band, below, mask=mask, together=together)
+            self.tiles.free(self.file, sum(plane.nbytes for plane in planes.values()))
+            return planes
 
-        size = (int(self.dataset.height), int(self.dataset.width))
-        unit = unit_of(self._declared(band).tile, *size, depth=together)
-        return self.tiles.read((self.path, band, mask), unit, size, window, decode)
+        unit = unit_of(self._declared(band).tile, *self.file.size, depth=together)
+        key = (self.path, band, mask)
+        return self.tiles.read(key, unit, self.file.size, window, decode)
 
     def _decode(
         self, band: int, window: Window, *, mask: bool, together: int
@@ -180,7 +220,7 @@ class Raster:
 
     def close(self) -> None:
         """Close the file."""
-        self.dataset.close()
+        self.file.close()
 
 
 def open_raster(
@@ -188,12 +228,14 @@ def open_raster(
 ) -> Raster:
     """Open a file with GDAL; DataError where that fails."""
     rasterio = rasterio_or_reason()
-    try:
+
+    def opener() -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            return Raster(
-                path, open_dataset(path, checked=checked), crs, tiles=tiles or TileStore()
-            )
+            return open_dataset(path, checked=checked)
+
+    try:
+        return Raster(path, RasterFile(opener), crs, tiles=tiles or TileStore())
     except rasterio.errors.RasterioError as error:
         raise_if_machine(error, path)
         raise DataError(f"{path}: cannot be opened as a raster ({reason_of(error)})") from None

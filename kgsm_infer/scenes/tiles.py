@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from threading import RLock
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,16 @@ from .grid import Window
 UNIT_SIDE = 512
 #: Most bytes of the temporary file.
 MOST_BYTES = 4 << 30
+
+#: Decoded bytes of the files that stay open between reads; GDAL holds about as much for them.
+OPEN_BYTES = 64_000_000
+
+
+class Closable(Protocol):
+    """A file that opens again when it is read."""
+
+    def close(self) -> None: ...
+
 
 Decode = Callable[[Window], Mapping[Hashable, NDArray[Any]]]
 
@@ -72,6 +82,8 @@ class TileStore:
         self._next = 0
         self._slots: dict[Hashable, _Slot] = {}
         self._in_order: deque[_Slot] = deque()
+        self._open: set[Closable] = set()
+        self._open_bytes = 0
 
     @property
     def keeps(self) -> bool:
@@ -91,6 +103,19 @@ class TileStore:
                 self._most = min(most, 4 * needed)
         except OSError:  # a folder that cannot be written: the caller's output says so
             self._file = None
+
+    def free(self, file: Closable, size: int) -> None:
+        """Close a file whose tile of ``size`` bytes is kept now, unless few are open.
+
+        GDAL keeps the memory it decoded a tile in until the file is closed.
+        """
+        if not self.keeps or file in self._open:
+            return
+        if self._open_bytes + size > OPEN_BYTES:
+            file.close()
+            return
+        self._open.add(file)
+        self._open_bytes += size
 
     def close(self) -> None:
         """Remove the file."""

@@ -210,3 +210,16 @@ def test_gdal_keeps_64_mb_of_decoded_blocks() -> None:
 
     with gdal():
         assert get_gdal_config("GDAL_CACHEMAX") == 64_000_000
+
+
+def test_files_closed_between_tiles_give_the_same_map(
+    model: Model, tmp_path: Path, long_stack: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no room for open files, each is opened again for each of the nine tiles."""
+    scene = _write(tmp_path / "s")
+    map_scene(model, read_scene(scene), tmp_path / "a.nc", every=True)
+    monkeypatch.setattr(tiles, "OPEN_BYTES", 0)
+    with raster_opens() as opened:
+        map_scene(model, read_scene(scene), tmp_path / "b.nc", every=True)
+    assert (tmp_path / "a.nc").read_bytes() == (tmp_path / "b.nc").read_bytes()
+    assert max(opened.values()) == (SIZE // TILE) ** 2
