@@ -11,6 +11,7 @@ with its worker is done again elsewhere and gives the same bits.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,6 +91,11 @@ def retrieve(
     MissingError without xarray.
     """
     xarray = optional("xarray", what="retrieval on a Dataset", extra="cluster")
+    if not isinstance(model, str | os.PathLike):
+        raise TypeError(
+            f"model must be the path of a model file, which every worker loads, not "
+            f"{type(model).__name__}"
+        )
     loaded = _model(str(model), engine)
     card = loaded.card
     _check_dataset(xarray, stack)

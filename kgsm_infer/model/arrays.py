@@ -25,19 +25,20 @@ def filled(values: Any, dtype: DTypeLike = np.float32) -> NDArray[Any]:
     return np.asarray(values, dtype)
 
 
-def spread(name: str, values: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return an argument as float32 of ``shape``, a view where it is broadcast.
+def spread(name: str, values: Any, shape: tuple[int, ...] | None = None) -> NDArray[np.float32]:
+    """Return an argument as float32 of ``shape``, a view where it is broadcast; None: of its own.
 
     ValueError names the argument where its values are not real numbers or do not fit the shape.
     """
-    if np.iscomplexobj(values):
-        raise ValueError(f"{name} is complex; give the backscatter in dB")
     try:
-        array = filled(values)
+        is_complex = np.iscomplexobj(values)
+        array = np.empty(0, np.float32) if is_complex else filled(values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} is not numeric ({error}); missing is NaN") from None
+    if is_complex:
+        raise ValueError(f"{name} is complex; give the backscatter in dB")
     try:
-        return np.broadcast_to(array, shape)
+        return np.broadcast_to(array, array.shape if shape is None else shape)
     except ValueError:
         raise ValueError(f"{name} has shape {array.shape}, which does not fit {shape}") from None
 
@@ -105,6 +106,8 @@ def days_given(
             raise ValueError("days is needed: the day of each acquisition, (T,) or (N, T)")
         return {}, np.zeros(shape)
     value = _as_array(days)
+    if value.ndim == 0 and shape[1] > 1:
+        raise ValueError(f"days is one value; expected ({shape[1]},) or {shape}")
     made: dict[str, ArrayLike | None] = {}
     if value.dtype.kind == "m":
         value = value / np.timedelta64(1, "D")

@@ -135,7 +135,7 @@ class Model:
         Missing is NaN, or masked, and gives NaN with a flag. ValueError where shapes do not
         fit, or days are not valid days.
         """
-        sigma0_db = spread("sigma0_db", sigma0_db, np.shape(sigma0_db))
+        sigma0_db = spread("sigma0_db", sigma0_db)
         if sigma0_db.ndim != 2:
             raise ValueError(f"sigma0_db must be (N, T), got shape {sigma0_db.shape}")
         shape = sigma0_db.shape
@@ -212,6 +212,7 @@ class Model:
             read = self.table_of(table)
             result = self.predict(read, hold_vegetation_days=hold_vegetation_days)
             given = read.as_given(np.arange(len(read)))  # rows of one pass are one acquisition
+            _check_rows(only, len(given))
             return result.take(given if only is None else given[only])
         card = self.card
         if columns := held_columns(card.inputs.columns, hold_vegetation_days):
@@ -220,6 +221,7 @@ class Model:
             held = filled.held if only is None else filled.held[only]
             old = held * np.uint16(flags.VEGETATION_OLD)
             return replace(result, flags=result.flags | old)
+        _check_rows(only, len(table))
         observed = observe(table, card.inputs, card.history)
         if thin is not None:
             observed = replace(observed, context_missing=observed.context_missing | thin)
@@ -357,6 +359,15 @@ def load(source: str | Path | bytes, *, engine: str = "auto", threads: int = 1) 
         raise UsageError(f"threads is {threads!r}; it must be a whole number of at least 1")
     file = read_model_file(source)
     return Model(file, engine_of(file, engine), card_domain(file.card), threads)
+
+
+def _check_rows(only: NDArray[np.int64] | None, rows: int) -> None:
+    """ValueError where ``only`` names a row that a table does not have."""
+    if only is None:
+        return
+    index = np.asarray(only)
+    if index.size and not (index.dtype.kind in "iu" and 0 <= index.min() <= index.max() < rows):
+        raise ValueError(f"only must be numbers of rows from 0 to {rows - 1}")
 
 
 def _load_again(

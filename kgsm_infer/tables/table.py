@@ -219,6 +219,9 @@ def table_of(
     option: str = "--keep",
 ) -> Table:
     """Check the columns of a file and give them their meaning; as :func:`read_table`."""
+    for argument, names in (("features", features), ("require", require), ("reads", reads)):
+        if isinstance(names, str):
+            raise TypeError(f"{argument} must be a sequence of names, such as [{names[:60]!r}]")
     try:
         sheet = under_contract_names(sheet)
         read = {*(reads or ()), *features, *require}

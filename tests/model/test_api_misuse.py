@@ -42,6 +42,11 @@ def model(tmp_path_factory):
         ({"days": np.stack([DAYS, DAYS, 1.7e9 + DAYS * 86400])}, "look like seconds"),
         ({"days": [20240101, 20240113, 20240125, 20240206]}, "dates written as numbers"),
         ({"days": np.asarray(DATES, "datetime64[M]")}, "a month or a year is not a day"),
+        ({"days": "2024-01-01"}, "days is one value"),
+        ({"days": 3.0}, "days is one value"),
+        ({"sigma0_db": [[-14.0, -15.0], [-14.0]]}, "sigma0_db is not numeric"),
+        ({"sigma0_db": None}, r"sigma0_db must be \(N, T\)"),
+        ({"features": [["a"]]}, "features is not numeric"),
         ({"days": [True, False, True, False]}, "days is of type bool"),
         ({"frozen": [True, False]}, r"frozen has shape \(2,\)"),
         ({"sigma0_db": SIGMA0 + 0j}, "sigma0_db is complex"),
@@ -303,3 +308,18 @@ def test_a_path_of_any_kind_is_read(model, tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("site,date,vh_db,ndvi\na,2024-01-01,-14,0.3\n")
     assert len(kgsm_infer.read_table(str(path))) == len(kgsm_infer.read_table(path)) == 1
+
+
+def test_other_arguments_are_refused_by_name(model):
+    with pytest.raises(ValueError, match="only must be numbers of rows from 0 to 3"):
+        model.predict(COLUMNS, only=np.asarray([4]))
+    for argument in ("features", "require", "reads"):
+        with pytest.raises(TypeError, match=f"{argument} must be a sequence of names"):
+            kgsm_infer.read_table(COLUMNS, **{argument: "ndvi"})
+
+
+@pytest.mark.parametrize("source", [None, 3, object()])
+def test_a_lazy_retrieval_names_its_model(source):
+    lazy = pytest.importorskip("kgsm_infer.maps.lazy", reason="lazy retrieval needs xarray")
+    with pytest.raises(TypeError, match="model must be the path of a model file"):
+        lazy.retrieve(source, None)
