@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import numpy  # noqa: F401  the BLAS that is looked at is the one NumPy loads
+import numpy  # noqa: F401  load the BLAS of NumPy
 from threadpoolctl import threadpool_info
 
 from kgsm_infer import kernels

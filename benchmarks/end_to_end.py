@@ -321,7 +321,7 @@ def plainly(*words: str | Path) -> list[str]:
 
 
 def reads_no_context(model: Path) -> bool:
-    """True for a model that the alternatives can run."""
+    """Return true for a model that the alternatives can run."""
     import kgsm_infer
 
     card = kgsm_infer.load(model).card

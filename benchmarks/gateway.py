@@ -123,7 +123,7 @@ def spent_s(pid: int) -> float:
 
 
 def time_to_ready(source: Path) -> tuple[float, float]:
-    """Return the wall and CPU seconds from the start until systemd is told of readiness.
+    """Return the wall and CPU seconds from the start until the readiness message to systemd.
 
     The CPU time is nearly that of a quiet machine, whatever else runs.
     """
@@ -506,7 +506,7 @@ def old_store(folder: Path, paddocks: int, shrink: int = 1) -> None:
         path.write_bytes(b"x")
         took.append(processor_s(lambda path=path: move_to_quarantine(path, bad, "bad.csv", "bad")))
     figure(
-        "a bad file beside 1,000 of its name, processor",
+        "a bad file among 1,000 of its name, processor",
         f"{1000 * statistics.median(took[-100:]):.1f} ms",
         "",
     )

@@ -2,7 +2,7 @@
 
     python benchmarks/map_memory.py MODEL [--engine native] [--side 800 --side 5000] [--threads 2]
 
-Makes scenes of random pixels (removed afterwards), maps each in a process of its own, and prints
+Makes scenes of random pixels (removed afterwards), maps each in a separate process, and prints
 its peak resident memory, its rate and the model's share of the CPU time. The rest is reading,
 writing, compressing and checking the output.
 """

@@ -80,7 +80,7 @@ def _kernels(machine: dict[str, Any]) -> list[str]:
     told = [f"BLAS: {'; '.join(machine.get('blas', [])) or 'not known'}."]
     if machine.get("pins"):
         pins = ", ".join(f"{name}={value}" for name, value in machine["pins"].items())
-        told.append(f"**Pinned by the environment: {pins}; sgemm here is no bound.**")
+        told.append(f"**Pinned by the environment: {pins}; sgemm is not a bound here.**")
     told.append(f"kgsm: tier {machine.get('kgsm_tier', 'not known')}.")
     return [" ".join(told), ""]
 

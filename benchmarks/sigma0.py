@@ -3,7 +3,7 @@
     PYTHONPATH=tests python benchmarks/sigma0.py PRODUCT.SAFE [--side 1000] [--box WEST,NORTH]
 
 The annotation is real and the measurement simulated from it. The ground is 100 m above the
-ellipsoid with hills of ±60 m. Each method runs in a process of its own. Time is CPU time, which a
+ellipsoid with hills of ±60 m. Each method runs in a separate process. Time is CPU time, which a
 busy machine disturbs less, and is printed as a ratio to sarsen's. sarsen returns β⁰ with noise.
 """
 

@@ -130,7 +130,7 @@ def _geotiffs(folder: Path) -> Iterator[Kind]:
 
 
 def _dataset() -> xr.Dataset:
-    """A cube of two dates in packed decibels."""
+    """Make a cube of two dates in packed decibels."""
     stored = np.stack([_packed(), _packed()[::-1]])
     attributes = {"scale_factor": 0.01, "add_offset": 0.0, "grid_mapping": "crs"}
     attributes |= {"_FillValue": np.int16(-32768), "valid_min": np.int16(-6000)}
@@ -170,7 +170,7 @@ def _cubes(folder: Path) -> Iterator[Kind]:
 
 
 def _zarrs(folder: Path) -> Iterator[Kind]:
-    """The consolidated metadata of a Zarr store, and one chunk of its mask."""
+    """Make the consolidated metadata of a Zarr store, and one chunk of its mask."""
     for version, metadata in ((2, ".zmetadata"), (3, "zarr.json")):
         store = folder / f"v{version}.zarr"
         _dataset().to_zarr(store, zarr_format=version, consolidated=True)
@@ -192,7 +192,7 @@ def _zarrs(folder: Path) -> Iterator[Kind]:
 
 
 def _items(folder: Path) -> Iterator[Kind]:
-    """A static catalogue of two radar items and an image; one item is damaged."""
+    """Make a static catalogue of two radar items and an image; one item is damaged."""
     catalogue = pystac.Catalog("home", "made")
     box = [15.0, 45.0, 15.1, 45.1]
     ring = [[15.0, 45.0], [15.1, 45.0], [15.1, 45.1], [15.0, 45.1], [15.0, 45.0]]
@@ -301,7 +301,7 @@ _SERIES = "{net}_{net}_{name}_sm_0.050000_0.050000_Probe-A_20150101_20151231.stm
 
 
 def _series(folder: Path) -> Iterator[Kind]:
-    """An ISMN folder of two stations, the series of one damaged."""
+    """Make an ISMN folder of two stations, the series of one damaged."""
     lines = "".join(
         f"2015/12/{1 + at // 4:02d} {at % 4 * 6:02d}:00 {0.2 + at / 1000:.4f} G OK\n"
         for at in range(16)

@@ -58,7 +58,7 @@ class Settings:
 class Daily:
     """Estimates of N paddocks on D days, in the quantity of the values.
 
-    mean, lower, upper, weight: (D, N) float32, NaN where there is no pass and no rain to go by.
+    mean, lower, upper, weight: (D, N) float32, NaN without a pass and without rain.
     seen: (D, N) mean value of a day's passes, NaN without.  irrigated: with the planned irrigation
     too, or None.  water: limits of the farm units, or None.  days_left: (N,) from today, or None.
     possible: rises that rain does not explain, or None.
@@ -119,7 +119,7 @@ def estimate_daily(
 ) -> Daily:
     """Estimate every paddock on every day.
 
-    UsageError where there is no value up to today, or farm units are requested for an index.
+    UsageError without a value up to today, or farm units are requested for an index.
     """
     period = period_of(values, weather, settings.today, settings.utc_offset_hours)
     notes = list(values.notes)

@@ -98,7 +98,7 @@ class SoilWaterLimits:
 def days_until(ahead: Floats, threshold: Array) -> Array:
     """Return the days until values fall below a threshold (N,), NaN where they never do.
 
-    ahead: (K, N) values of today and the days after it.  threshold: (N,), NaN where there is none.
+    ahead: (K, N) values of today and the days after it.  threshold: (N,), NaN without one.
     """
     below = ahead < threshold
     return np.where(below.any(0), below.argmax(0), np.nan)

@@ -1,6 +1,6 @@
 """Read ``gateway.toml``.
 
-Each table of the file is a dataclass below; the constraints beside its fields are checked by
+Each table of the file is a dataclass below; the constraints of its fields are checked by
 :mod:`kgsm_infer.base.schema`. Paths are relative to the file's folder. Secrets are never in the
 file: it names a file or an environment variable that holds them.
 """

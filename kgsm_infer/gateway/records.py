@@ -83,7 +83,7 @@ class DailyRecord:
     """One paddock on one local day of the farm. No number is null, never NaN.
 
     The value of the day, the ends of its interval and the value of its passes are named after the
-    quantity and stand beside these fields.
+    quantity and follow these fields.
     """
 
     paddock: str

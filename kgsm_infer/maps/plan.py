@@ -129,7 +129,7 @@ def plan_map(
 
     allow_future: use acquisitions later than tomorrow, which are left out otherwise.
     hold_vegetation_days: fill missing vegetation that the model reads from the pixel's last
-        acquisition, at most so many days old; flagged ``vegetation_old``.
+        acquisition, at most this many days old; flagged ``vegetation_old``.
 
     date: ISO date of the acquisition to map, with its time where the day has several; None
     for the last. every: all of them. Not both.

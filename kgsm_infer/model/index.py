@@ -110,6 +110,6 @@ def wetness_model(limits: SoilLimits | None = None) -> Model:
 def wetness_of(table: Table, limits: SoilLimits | None = None) -> Retrieval:
     """Compute the index of each row (with limits: SM), and its flags.
 
-    Every site is a field of its own in a table without the column ``field``.
+    Every site is a separate field in a table without the column ``field``.
     """
     return wetness_model(limits).predict(table)

@@ -204,7 +204,7 @@ class Model:
         only: (N,) the rows to retrieve, in this order; the others are their past. None: all.
         thin: (R,) rows of which a context that the table gives is made of too little.
         hold_vegetation_days: fill missing vegetation that the model needs from the site's last
-            acquisition, at most so many days old; flagged ``vegetation_old``. 0 fills nothing.
+            acquisition, at most this many days old; flagged ``vegetation_old``. 0 fills nothing.
 
         DataError where the table lacks a column the card names.
         """

@@ -171,7 +171,7 @@ class Draft:
         self._rasterio = rasterio_or_reason()
         self._path = path
         self._numbers = 0
-        # found out now: the TIFF library prints lines of its own about a full disk
+        # found out now: the TIFF library prints additional lines about a full disk
         tiles = math.ceil(grid.width / TILE) * math.ceil(grid.height / TILE)
         check_room(path.parent, tiles * TILE**2 * np.dtype(np.float32).itemsize)
         self._file = self._rasterio.open(

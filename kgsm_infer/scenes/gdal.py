@@ -156,7 +156,7 @@ def read_failure(place: str, error: BaseException, needed_bytes: int = 0) -> Kgs
     """Return the error for content that a library cannot read: DataError, or MissingError.
 
     place: file and rows.  needed_bytes: memory that reading takes. HDF5 reports a lack of memory
-    as a damaged file, so whether this much can be had is tried.
+    as a damaged file, so an allocation of this size is tried.
     """
     raise_if_machine(error, place)
     if not _can_allocate(needed_bytes):

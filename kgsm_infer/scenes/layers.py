@@ -220,7 +220,7 @@ def with_slices(layer: Layer, slices: Sequence[Slice], place: str) -> Layer:
 
 
 def _check_once(slices: Sequence[Slice], place: str) -> None:
-    """Raise DataError where one band of one file stands for two acquisitions."""
+    """Raise DataError where one band of one file is listed for two acquisitions."""
     seen: dict[tuple[str, int | str], Slice] = {}
     for item in slices:
         first = seen.setdefault((item.path, item.band), item)

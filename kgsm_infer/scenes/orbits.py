@@ -43,7 +43,7 @@ NO_ORBITS = (
     "passes at several times of day and no orbits, so all passes of a place are compared as one "
     "orbit"
 )
-#: Passes of one relative orbit begin at one time of day, to so many seconds.
+#: Passes of one relative orbit begin at one time of day, within this many seconds.
 SAME_CLOCK_S = 240
 
 

@@ -30,7 +30,7 @@ from .validity import Plane, Validity
 class Reader:
     """Columns of a stack by acquisition and window; of one thread only.
 
-    files: shared with other readers; None for files of its own, closed with it.
+    files: shared with other readers; None for private files, closed with it.
     """
 
     def __init__(self, stack: Stack, files: OpenFiles | None = None) -> None:

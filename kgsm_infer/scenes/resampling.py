@@ -103,7 +103,7 @@ def _turns(own: Grid) -> tuple[float, ...]:
 
 
 def lies_over(own: Grid, target: Grid) -> bool:
-    """True where a source on grid ``own`` covers some of ``target``."""
+    """Return true where a source on grid ``own`` covers some of ``target``."""
 
     def meets(seen: Grid) -> bool:
         if target.whole_pixels_from(seen):
@@ -114,7 +114,7 @@ def lies_over(own: Grid, target: Grid) -> bool:
 
 
 def needs_resampling(own: Grid, target: Grid) -> bool:
-    """False where the grids are a whole number of pixels apart, or so after a full turn."""
+    """Return false where the grids are a whole number of pixels apart, or so after a full turn."""
     return not any(target.whole_pixels_from(own.moved(turn)) for turn in _turns(own))
 
 

@@ -87,7 +87,7 @@ class TileStore:
 
     @property
     def keeps(self) -> bool:
-        """True where decoded tiles are kept."""
+        """Return true where decoded tiles are kept."""
         return self._file is not None
 
     def keep(self, folder: Path, needed: int) -> None:
@@ -209,7 +209,7 @@ class TileStore:
         self._next = slot.stop
 
     def _must_go(self, oldest: _Slot, new: _Slot) -> bool:
-        """True where the oldest slot is overwritten, or lies between the last one and the end."""
+        """Return true where the oldest slot is overwritten or lies between the last and the end."""
         skipped = new.start < self._next <= oldest.start
         return skipped or (oldest.start < new.stop and new.start < oldest.stop)
 

@@ -22,7 +22,7 @@ from ..kernels import text_core
 from .text_column import TextColumn
 
 BLOCK_BYTES = 1 << 22
-#: Lines around one that is not plain are read in Python, in pieces of at most so many bytes.
+#: Lines around one that is not plain are read in Python, in pieces of at most this many bytes.
 PIECE_BYTES = 1 << 16
 _SEPARATORS = (",", ";", "\t", "|")
 

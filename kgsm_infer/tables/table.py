@@ -82,7 +82,7 @@ class Table:
         return len(self.site)
 
     def row(self, i: int) -> int:
-        """The row of the file that table row ``i`` came from."""
+        """Return the row of the file that table row ``i`` came from."""
         return int(self.row_number[i])
 
     @property
@@ -298,7 +298,7 @@ def _numbers_of(
 
 
 def _is_read(name: str, reads: Collection[str], columns: Container[str]) -> bool:
-    """True for a column of ``reads``, and for one that such a column is computed from."""
+    """Return true for a column of ``reads``, and for one that such a column is computed from."""
     return name in reads or any(
         name in made_from(column, columns)
         for column in ("vh_db", "vv_db", "ndvi")

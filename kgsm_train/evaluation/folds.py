@@ -1,7 +1,7 @@
 """Folds of groups and blocks of dates, made from the data, never by row.
 
-And the guard over them: a place tested on itself, or on a copy of its own labels under
-another name, makes every score a lie.
+The leak check finds places that are tested on themselves, or on a copy of their labels under
+another name, which makes every score wrong.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from kgsm_infer.base.errors import DataError
 
-#: Two labels are one when they differ by no more (m3 m-3), and so many together make a copy.
+#: Two labels are one when they differ by no more (m3 m-3), and this many together make a copy.
 SAME_LABEL, SAME_LABELS = 0.001, 3
-#: When two label series are one: so close (m3 m-3), on so many common days, on this share.
+#: When two label series are one: so close (m3 m-3), on this many common days, on this share.
 SAME_SM, SAME_DAYS, SAME_SHARE = 0.0015, 5, 0.9
 
 

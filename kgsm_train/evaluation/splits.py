@@ -223,7 +223,7 @@ def folds_of(source: Source, config: Config) -> Partition:
 def check_leaks(source: Source, config: Config, folds: Partition) -> tuple[Leak, ...]:
     """Return the leaks that the configuration allows; DataError for any other.
 
-    With leave-year-out every place is in every fold by design, so that is no leak.
+    With leave-year-out every place is in every fold by design, so that is not a leak.
     """
     table, leaks = source.table, []
     if config.data.group != "year":

@@ -111,7 +111,7 @@ def read_oznet(folder: str | Path, choice: Choice = Choice()) -> Sourced:
     cluster, those of STATION_COLUMNS, ``rain_3d_mm`` ``rain_7d_mm`` ``rain_30d_mm`` (sums
     that end with the day itself, NaN where a day in them is missing; when the rain day
     ends is not stated there) and ``ndvi_conflict`` (true where the authors drop the row).
-    A station outside the authors' two clusters is a cluster of its own.
+    A station outside the authors' two clusters is a separate cluster.
 
     DataError names file, row, column and value.
     """

@@ -1,4 +1,4 @@
-"""Run a function of a request in a thread of its own, and stop it if the request is cancelled."""
+"""Run a function of a request in a separate thread, and stop it if the request is cancelled."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ PASS_S = 3600
 SOON_DAYS = 7
 #: Most paddocks that are named in one sentence.
 MOST_NAMES = 6
-#: Most groups of paddocks with a button of their own.
+#: Largest number of groups of paddocks with a button each.
 MOST_GROUPS = 12
 
 

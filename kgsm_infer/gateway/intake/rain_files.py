@@ -71,7 +71,7 @@ class PlaceRain:
 class RainRows:
     """Rain of a file. issued: local day of its arrival.  number: of the arrival.
 
-    left_out: places in it that are no paddocks of the farm.  refused: days that were left out,
+    left_out: places in it that are not paddocks of the farm.  refused: days that were left out,
     each with the reason.
     """
 
@@ -112,7 +112,7 @@ def is_rain_table(columns: Mapping[str, Any], renamed: Mapping[str, str]) -> boo
 
 
 def is_rain_file(path: Path, renamed: Mapping[str, str]) -> bool:
-    """Return True for a weather file; a file that is no table is not one."""
+    """Return True for a weather file; false for a file that cannot be read as a table."""
     if not _names_rain(path):
         return False
     try:

@@ -1,6 +1,6 @@
 """Log the rules by which tables are read: outlines, column names and contradictions.
 
-A change is an arrival of its own, ``000124-DIGEST.rules``: the tables before it are read again by
+A change is a separate arrival, ``000124-DIGEST.rules``: the tables before it are read again by
 the new rules. A store that is built again from the archive reads each table by the rules of its
 time and comes to the same revisions.
 """

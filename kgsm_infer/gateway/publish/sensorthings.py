@@ -51,7 +51,7 @@ def thing(value: Value, geometry: Mapping[str, Any] | None, title: str) -> dict[
     """Return a Thing, its Location, and a Datastream with this value as its Observation.
 
     geometry: GeoJSON in longitude and latitude, or None. A value without a number is no
-    Observation; why there is none stands in the Thing's properties.
+    Observation; the reason is in the Thing's properties.
     """
     found, quantity = record(value), quantity_named(value.quantity)
     observed = value.sm is not None and quantity is not UNKNOWN

@@ -39,7 +39,7 @@ THREADS_S = 60.0
 
 @dataclass(frozen=True)
 class Remains:
-    """What a watch did not finish: files in quarantine and in the spool, messages not sent.
+    """Unfinished work of a watch: files in quarantine and in the spool, messages not sent.
 
     short: the reason why processing stopped, empty if it did not.
     """

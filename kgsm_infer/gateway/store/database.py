@@ -153,7 +153,7 @@ class Store:
         )
 
     def arrivals(self, limit: int = 50) -> list[dict[str, Any]]:
-        """The newest files taken, newest first."""
+        """List the newest files that were read, newest first."""
         keys = ("sequence", "digest", "name", "kind", "rows", "first", "last")
         rows = self._all(
             f"SELECT {', '.join(keys)} FROM arrival ORDER BY sequence DESC LIMIT ?", limit
@@ -400,7 +400,7 @@ class Store:
             self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def latest(self) -> list[Value]:
-        """The present state of every paddock that has one, by paddock."""
+        """Return the present state of every paddock that has one, by paddock."""
         rows = self._all(
             f"SELECT {_PREFIXED} FROM latest JOIN value USING (paddock, acquired, orbit, revision) "
             "ORDER BY paddock"
@@ -418,7 +418,7 @@ class Store:
     def series(
         self, paddock: str, *, since: int = -(2**62), revisions: bool = False, limit: int = 10_000
     ) -> list[Value]:
-        """The newest ``limit`` values of a paddock, oldest first; revisions: earlier ones too."""
+        """Return a paddock's newest ``limit`` values, oldest first; revisions: earlier ones too."""
         rows = self._all(
             f"SELECT {_VALUE} FROM value WHERE paddock = ? AND acquired >= ? "
             "ORDER BY acquired DESC, orbit DESC, revision DESC LIMIT ?",
@@ -550,7 +550,7 @@ class Store:
         return {name: self._all(f"SELECT count(*) FROM {name}")[0][0] for name in names}
 
     def version(self) -> tuple[int, int]:
-        """Changes whenever any connection has committed."""
+        """Return a version that changes whenever any connection has committed."""
         with explained(self.path):
             (data,) = self.db.execute("PRAGMA data_version").fetchone()
         return data, self.db.total_changes

@@ -18,7 +18,7 @@ class Value:
     model: sha256 of the model file, its first 16 digits.
     sm_correction: what probes of the pass moved it by, within the limits.  probes: how many.
     quantity: a name of :mod:`kgsm_infer.base.quantities`; '' in a row of an older kgsm until
-    :func:`kgsm_infer.gateway.update.models.label_quantities` has looked at its model.
+    :func:`kgsm_infer.gateway.update.models.label_quantities` has read its model.
     """
 
     paddock: str

@@ -138,7 +138,7 @@ class Updater:
         return outcome
 
     def record(self, item: Archived) -> None:
-        """Record an arrival without rows of its own, such as one that failed, as done."""
+        """Record an arrival without rows, such as one that failed, as done."""
         with self.store.transaction():
             self.store.put_arrival(item.number, item.digest, item.name, item.kind, [])
 

@@ -100,7 +100,7 @@ class DailyOutcome:
 class Rain:
     """Rain of the window, kept in memory between the updates of one store.
 
-    first: first day of the window.  mm: (P, D) rain of P places, NaN where there is none.
+    first: first day of the window.  mm: (P, D) rain of P places, NaN where missing.
     measured: (P, D) False for a forecast.
     """
 

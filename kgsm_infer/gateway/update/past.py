@@ -100,7 +100,7 @@ def _values(
 
 @dataclass(frozen=True)
 class NewestInputs:
-    """What a new acquisition is compared with.
+    """Past that a new acquisition is compared with.
 
     rows: of the newest acquisitions of each paddock, in the store's order.  cuts: the time of
     each paddock's first row; all older rows are left out.  bases: the folded rows before the cut.
