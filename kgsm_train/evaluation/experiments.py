@@ -326,7 +326,27 @@ def _on_known_dates(
 
 
 def markdown(board: Mapping[str, Any]) -> str:
-    """Format the table of a plan, the smallest RMSE first, and the nested choices."""
+    """Format the table of a plan and the nested choices."""
+    lines = [
+        f"{board['regime']}: {board['rows']} rows common to all, {board['groups']} groups by "
+        f"{board['group']}, {board['dates']} dates, "
+        f"{board['folds']} folds, seeds {', '.join(map(str, board['seeds']))}"
+        + (". **Simulated data.**" if board["simulated"] else ""),
+        "",
+        variant_table(board),
+    ]
+    if board["choices"]:
+        lines += ["", "Chosen inside each outer training (RMSE of its inner folds):", ""]
+        for choice in board["choices"]:
+            inner = ", ".join(f"{name} {rmse:.4f}" for name, rmse in choice["inner_rmse"].items())
+            lines.append(
+                f"- seed {choice['seed']}, {choice['split']}: **{choice['chosen']}** of {inner}"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def variant_table(board: Mapping[str, Any]) -> str:
+    """Format the scores of the variants of a plan, the smallest RMSE first."""
     group = board["group"]
     several = any("group_mean" in row for row in board["variants"])
     head = ["variant", "model", "RMSE", "95 %", "R"]
@@ -334,15 +354,7 @@ def markdown(board: Mapping[str, Any]) -> str:
     known = any(row["known_dates"] for row in board["variants"])
     head += ["known dates: R, RMSE"] if known else []
     head.append(f"RMSE of {board['paired_to']} minus this (95 %)")
-    lines = [
-        f"{board['regime']}: {board['rows']} rows common to all, {board['groups']} groups by "
-        f"{group}, {board['dates']} dates, "
-        f"{board['folds']} folds, seeds {', '.join(map(str, board['seeds']))}"
-        + (". **Simulated data.**" if board["simulated"] else ""),
-        "",
-        "| " + " | ".join(head) + " |",
-        "|" + " --- |" * len(head),
-    ]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for row in sorted(board["variants"], key=lambda row: row["pooled"]["rmse"] or np.inf):
         low, high = row["interval_95"]["rmse"]
         cells = [row["variant"], title(row["model"]), number(row["pooled"]["rmse"], ".4f")]
@@ -362,14 +374,7 @@ def markdown(board: Mapping[str, Any]) -> str:
             gap = number(difference["difference"], "+.4f")
             cells.append(f"{gap} ({number(low, '+.4f')} to {number(high, '+.4f')})")
         lines.append("| " + " | ".join(cells) + " |")
-    if board["choices"]:
-        lines += ["", "Chosen inside each outer training (RMSE of its inner folds):", ""]
-        for choice in board["choices"]:
-            inner = ", ".join(f"{name} {rmse:.4f}" for name, rmse in choice["inner_rmse"].items())
-            lines.append(
-                f"- seed {choice['seed']}, {choice['split']}: **{choice['chosen']}** of {inner}"
-            )
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _first(runs: Mapping[tuple[str, int], Crossvalidation]) -> Crossvalidation:

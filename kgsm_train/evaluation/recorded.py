@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from kgsm_infer.base.errors import DataError
 from kgsm_infer.base.files import whole
 
 from .board import Board, ModelScores, RegimeScores, read_board
+from .experiments import variant_table
 from .tables import date_rows, left_out_rows, subset_rows, table_rows
 
 _FIGURE = re.compile(r"([+-]?\d*\.?\d+)( ?%)?<!--(\w+): ?([\w.+\- ]+?)-->")
@@ -53,8 +55,13 @@ class Recorded:
 
 
 def record(run: Path, output: Path) -> None:
-    """Write the aggregate figures of a run's ``metrics.json`` to ``output``."""
-    text = json.dumps(summary(read_board(run / "metrics.json")), indent=1, allow_nan=False)
+    """Write the aggregate figures of a cross-validation or of experiments to ``output``."""
+    experiments = run / "experiments.json"
+    if experiments.is_file():
+        found = experiment_summary(json.loads(experiments.read_text(encoding="utf-8")))
+    else:
+        found = summary(read_board(run / "metrics.json"))
+    text = json.dumps(found, indent=1, allow_nan=False)
     with whole(output) as out:
         out.write(text + "\n")
 
@@ -63,6 +70,16 @@ def write_tables(output: Path, tables: Mapping[str, str]) -> None:
     """Write a recorded file of tables alone."""
     with whole(output) as out:
         out.write(json.dumps({"tables": dict(tables)}, indent=1) + "\n")
+
+
+def experiment_summary(board: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table of a plan's variants, and how often each was chosen by nesting."""
+    chosen = Counter(choice["chosen"] for choice in board["choices"])
+    return {
+        "choices": len(board["choices"]),
+        "chosen": dict(chosen.most_common()),
+        "tables": {"variants": variant_table(board)},
+    }
 
 
 def summary(board: Board) -> dict[str, Any]:

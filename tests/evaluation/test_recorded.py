@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from kgsm_train.evaluation.recorded import (
     markdown,
     mistakes,
     read_recorded,
+    record,
     with_tables,
 )
 
@@ -63,3 +65,20 @@ def test_tables_are_renewed_in_place():
     renewed = with_tables(text, {"x": FILE}.__getitem__)
     assert "| index | 0.65 |" in renewed and renewed.endswith("<!--end-->\nafter\n")
     assert mistakes(renewed, {"x": FILE}.__getitem__) == []
+
+
+def test_experiments_are_recorded_with_their_choices(tmp_path):
+    row = {
+        "variant": "a",
+        "model": "index",
+        "pooled": {"rmse": 0.1, "r": 0.5},
+        "interval_95": {"rmse": [0.08, 0.12]},
+        "known_dates": None,
+    }
+    choices = [{"chosen": name} for name in ("a", "b", "a")]
+    board = {"group": "field", "paired_to": "a / index", "variants": [row], "choices": choices}
+    (tmp_path / "experiments.json").write_text(json.dumps(board))
+    record(tmp_path, tmp_path / "head.json")
+    found = read_recorded(tmp_path / "head.json")
+    assert found.value("chosen.a") == 2 and found.value("choices") == 3
+    assert "| a | Fitted index | 0.1000 | 0.080–0.120 | 0.500 | – |" in found.tables["variants"]
