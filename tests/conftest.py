@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tiny_experiment import TINY
+
+#: Scripts that another Python runs: pytest cannot import what they need.
+collect_ignore = ["home_assistant_validation.py"]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -37,6 +41,7 @@ ONE_WORKER = (
     "evaluation/test_report.py",
     "gateway/test_page.py",
     "kernels/test_core_alone.py",
+    "maps/test_differential.py",
 )
 
 # A busy machine must not fail a property: no deadline and no check of how fast examples are made.
@@ -59,35 +64,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
         elif item.path.is_relative_to(tests / "packages"):
             item.add_marker(pytest.mark.xdist_group("packages"))
-
-
-TINY = """
-[data]
-table = "twin.csv"
-licence = "simulated"
-
-[inputs]
-steps = 3
-features = ["doy_sin"]
-statics = ["clay"]
-
-[wcm]
-angle_rule = "column"
-
-[network]
-hidden = 4
-members = 2
-
-[training]
-epochs = 3
-batch = 64
-
-[crossval]
-folds = 2
-date_blocks = 2
-models = ["mean", "wcm", "lstm", "kg-lstm"]
-bootstrap = 50
-"""
 
 
 @pytest.fixture(scope="session")

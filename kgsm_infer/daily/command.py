@@ -187,6 +187,13 @@ def _remarks(result: Daily, request: Request) -> list[str]:
             f"the model shrinks towards its mean (slope {errors.slope:.2f} on the truth); the "
             "passes are stretched by it"
         )
+    if result.departure is not None:
+        side = "below" if result.departure < 0 else "above"
+        remarks.append(
+            f"on days with a pass the values lie {abs(result.departure):.3f} {side} the passes on "
+            f"average: parameters {parameters.name!r} do not fit this place; fit your own with "
+            "kgsm-train fit-daily, or use the passes alone"
+        )
     if request.crop is not None:
         unknown = "; without --irrigation its water is missing" * (request.irrigation is None)
         remarks.append(f"root zone: docs/daily.md has the measured error of the balance{unknown}")

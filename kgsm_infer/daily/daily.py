@@ -54,6 +54,10 @@ class Settings:
             raise UsageError(f"rain day ends at {self.rain_day_ends:g} h; give above 0 to 24")
 
 
+#: Days of a pass that are enough to compare their level with that of the estimates.
+FEWEST_PASSES = 10
+
+
 @dataclass(frozen=True)
 class Daily:
     """Estimates of N paddocks on D days, in the quantity of the values.
@@ -103,6 +107,24 @@ class Daily:
         at = (values.day[inside] - period.first, values.paddock[inside])
         np.bitwise_or.at(mask, at, values.flags[inside])
         return mask | np.bitwise_or.accumulate(mask & flags.NO_SKILL, axis=0)
+
+    @cached_property
+    def departure(self) -> float | None:
+        """Mean of (estimate - pass) over the days of a pass, each day its mean over paddocks.
+
+        None for fewer than FEWEST_PASSES days, and where it is within three of its standard
+        errors or within the shared error of one pass. Otherwise the parameters do not fit the
+        place: the filter corrects for days after a pass, not for a level that stays.
+        """
+        both = np.isfinite(self.seen) & np.isfinite(self.mean)
+        days = both.any(axis=1)
+        gap = np.where(both, self.mean - np.where(both, self.seen, 0), 0)[days].sum(axis=1)
+        gap = gap / both[days].sum(axis=1)
+        if len(gap) < FEWEST_PASSES:
+            return None
+        found, error = float(gap.mean()), float(gap.std(ddof=1) / np.sqrt(len(gap)))
+        unit = self.parameters.bucket.span if self.values.quantity == "wetness" else 1.0
+        return None if abs(found) <= max(3 * error, self.errors.date / unit) else found
 
     @property
     def simulated(self) -> bool:

@@ -139,3 +139,21 @@ def test_the_command(files):
         [*command[:-2], "-o", "values.csv"], cwd=files, capture_output=True, text=True
     )
     assert again.returncode == 2 and "is also read" in again.stderr
+
+
+@pytest.mark.parametrize("level", [0.2, 0.5])
+def test_a_level_that_the_rain_does_not_explain_is_named(files, level):
+    days = np.datetime64("2024-01-01") + np.arange(80)
+    with open(files / "values.csv", "w") as out:
+        out.write("site,date,sm,sm_lower,sm_upper\n")
+        out.writelines(
+            f"a,{days[i]},{level},{level - 0.1},{level + 0.1}\n" for i in range(0, 70, 6)
+        )
+    done = run_daily(request(files))
+    at = {row["date"]: float(row["sm"]) for row in rows(files / "daily.csv")}
+    gap = np.mean([at[str(days[i])] - level for i in range(0, 70, 6)])
+    named = [note for note in done.notes if "do not fit this place" in note]
+    if level == 0.2:
+        assert not named
+    else:
+        assert gap < -0.05 and f"lie {-gap:.3f} below the passes" in named[0]

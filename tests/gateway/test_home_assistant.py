@@ -38,8 +38,8 @@ QUANTITIES = {
     "7": SOIL_MOISTURE, "north field/ü": WETNESS, "old": UNKNOWN, "no number": SOIL_MOISTURE,
 }  # fmt: skip
 HEALTH = Health(
-    "degraded", "farm", "1", "2024-01-07T00:00:00Z", 2.5, {}, {}, 3, None, Disk(1234, 50.0), {},
-    "ok", 0, LastError("quarantined", "x" * 400, "2024-01-07T00:00:00Z"),
+    "degraded", "farm", "1", "2024-01-07T00:00:00Z", 2.5, {}, {}, 3, None, Disk(1234, 50.0), None,
+    {}, "ok", 0, LastError("quarantined", "x" * 400, "2024-01-07T00:00:00Z"),
 )  # fmt: skip
 
 

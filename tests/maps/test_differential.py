@@ -19,6 +19,7 @@ import pytest
 from made_outlines import polygon, write_geojson
 from made_scenes import NORTH, STEP, WEST, write_tif
 from numpy.typing import NDArray
+from tiny_experiment import TINY
 
 import kgsm_infer
 from kgsm_infer.base import flags
@@ -200,8 +201,6 @@ def cube_scene(folder: Path, draw: Drawn) -> Path:
 @pytest.fixture(scope="module")
 def past_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network with a window of three passes that reads its place's past and its scene."""
-    from conftest import TINY
-
     from kgsm_train.config import read_config
     from kgsm_train.fit import fit_and_export
     from kgsm_train.sources.simulate import Twin, write_twin
