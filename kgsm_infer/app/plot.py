@@ -43,7 +43,7 @@ def plot(
         str | None, typer.Option("--date", help="day of the map; default: the last with a value")
     ] = None,
 ) -> None:
-    """Draw the chart of a paddock, a sheet of all, or a map of one day.
+    """Draw the chart of one paddock or of all, or a map of a day.
 
     Days are a line with a band, passes are dots, rain is bars, the outlook is dashed. See
     docs/daily.md.

@@ -114,7 +114,7 @@ def test_an_unreadable_tile_is_named(model: Model, tmp_path: Path, threads: int)
         map_scene(model, read_scene(scene), tmp_path / "m.tif", threads=threads)
     assert not (tmp_path / "m.tif").exists()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match=r"2024-03-28.tif: cannot be"):
+    with pytest.raises(DataError, match=r"2024-03-28.tif: .*cannot be"):
         map_scene(model, read_scene(scene), tmp_path / "m.tif", threads=threads)
     path.unlink()
     raw = scene.read_text().replace('"vh_db/*.tif"', str([f"vh_db/{d}.tif" for d in pixels.dates]))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from building import ROOT, Built, Environment, must, run, tracked_files, unpack
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.wheels, pytest.mark.slow]
 
 
 def test_sdist_has_every_file_of_the_repository(built: Built) -> None:

@@ -178,6 +178,7 @@ def find_python(version: str) -> str | None:
     return str(found[-1]) if found else shutil.which(f"python{version}")
 
 
+@pytest.mark.wheels
 @pytest.mark.parametrize("version", PYTHONS)
 def test_both_wheels_run_on_every_python_of_this_machine(
     built: Built, pure_wheel: Path, tiny_model: Path, tmp_path: Path, version: str
