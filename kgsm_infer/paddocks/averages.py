@@ -62,8 +62,9 @@ def average_paddocks(
                     known = possible(name, values)
                     share = np.where(np.isfinite(known), part.share, 0.0)
                     power = np.where(share > 0, to_power(name, known) * share, 0.0)
-                    total[n, a, part.paddocks] += np.bincount(part.code, power)
-                    weight[n, a, part.paddocks] += np.bincount(part.code, share)
+                    count = len(part.paddocks)
+                    total[n, a, part.paddocks] += np.bincount(part.code, power, count)
+                    weight[n, a, part.paddocks] += np.bincount(part.code, share, count)
     enough = (weight > 0) & (weight >= min_valid * area)
     averages = {
         name: np.where(enough[n], mean_of(name, total[n], weight[n]), np.nan)

@@ -143,6 +143,41 @@ def test_only_blocks_with_paddocks_are_computed(
     assert found.sm == pytest.approx(expected, abs=2e-6)
 
 
+def test_a_block_that_only_the_bounds_of_a_paddock_meet_adds_nothing(
+    tmp_path: Path,
+    interval_model: Model,
+    scene_and_map: tuple[Path, Any, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Blocks are 8 rows high; an outline that ends at row 16 has an empty row of pixels there."""
+    from kgsm_infer.maps import plan
+    from kgsm_infer.paddocks.of_scene import Coverage, coverage, paddocks_of_scene
+
+    monkeypatch.setattr(plan, "BLOCK_SIDE", 16)
+
+    def shape(*corners: tuple[float, float]) -> dict[str, Any]:
+        ring = [[WEST + 10 * col, NORTH - 10 * row] for col, row in (*corners, corners[0])]
+        return polygon(ring)
+
+    shapes = {
+        "square": shape((17, 17), (22, 17), (22, 19.5), (17, 19.5)),
+        "slanting": shape((2, 2), (20, 2), (2, 16)),
+    }
+    for names in (["slanting"], ["square", "slanting"], ["slanting", "square"]):
+        path = write_geojson(tmp_path / "f.geojson", {name: shapes[name] for name in names})
+        scene = read_scene(scene_and_map[0])
+        for paddock in paddocks_of_scene(
+            interval_model, scene, read_outlines(path), tmp_path / "o"
+        ):
+            grid = Grid("", (STEP, 0.0, WEST, 0.0, -STEP, NORTH), 30, 20)
+            cover = coverage(grid, shapes[paddock.id])
+            assert isinstance(cover, Coverage)
+            share = np.zeros((20, 30))
+            share[cover.window.slices] = cover.share
+            expected = retrieved_mean(interval_model, make_pixels(), share)
+            assert paddock.sm == pytest.approx(expected, abs=2e-6)
+
+
 def test_outlines_in_lon_lat_and_in_a_geopackage_fall_on_the_same_pixels(
     tmp_path: Path, interval_model: Model, scene_and_map: tuple[Path, Any, Any]
 ) -> None:
