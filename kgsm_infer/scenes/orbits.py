@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError
+from ..tables.columns import is_fill
 from ..tables.keys import canonical_orbit
 from ..tables.parsing import MISSING
 from ..tables.text_column import shown
@@ -100,11 +101,16 @@ def read_orbits(variables: Any, time: Any, count: int, source: str) -> tuple[str
 
 
 def _texts(variable: Any, name: str, time: Any, count: int, source: str) -> list[str]:
-    """Return one text for each time; "" where missing."""
+    """Return one text for each time; "" where missing or a fill value, declared or usual."""
     if tuple(variable.dims) not in ((), (time,)):
         dims = shown(", ".join(map(str, variable.dims)))
         raise DataError(f"{source}: {name} has dimensions {dims}; give one orbit for each time")
-    cells = np.broadcast_to(np.asarray(variable.values), (count,)).tolist()
+    values = np.broadcast_to(np.asarray(variable.values), (count,))
+    fills = [np.ravel(variable.attrs.get(key, ())) for key in ("_FillValue", "missing_value")]
+    absent = np.isin(values, [fill for part in fills for fill in part.tolist()])
+    if values.dtype.kind in "iuf":
+        absent = absent | is_fill(values)
+    cells = ["" if gone else cell for cell, gone in zip(values.tolist(), absent, strict=True)]
     texts = [
         cell.decode(errors="replace") if isinstance(cell, bytes) else str(cell) for cell in cells
     ]

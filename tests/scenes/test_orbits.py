@@ -67,6 +67,21 @@ def test_variables_of_a_dataset_name_orbits(variables: Any, orbits: tuple[str, .
     assert read_orbits(stack.variables, "time", 3, "x") == orbits
 
 
+@pytest.mark.parametrize(
+    ("cells", "attributes"),
+    [
+        (np.asarray([69, -1, 69], np.int16), {"_FillValue": np.int16(-1)}),
+        (np.asarray([69, 0, 69], np.uint8), {"missing_value": np.uint8(0)}),
+        (np.asarray([69, -9999, 69]), {}),
+        (np.asarray(["69", "none seen", "69"], object), {"_FillValue": "none seen"}),
+    ],
+)
+def test_a_fill_value_is_no_orbit(cells: Any, attributes: Any) -> None:
+    """A file read without masks has fill values; a Dataset that xarray masks has NaN."""
+    stack = xr.Dataset({"relative_orbit": ("time", cells, attributes)})
+    assert read_orbits(stack.variables, "time", 3, "x") == ("69", "", "69")
+
+
 def test_one_orbit_for_each_time() -> None:
     one = xr.Dataset({"orbit": 69})
     assert read_orbits(one.variables, "time", 2, "x") == ("69", "69")
