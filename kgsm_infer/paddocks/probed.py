@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..base import flags
 from ..model.card import Card
 from ..model.date_effect import DateEffect
 from ..probes import Retrieved, compare_passes, shift_numbers
 from ..scenes.outlines import LON_LAT, Outlines
-from ..scenes.polygons import unwrapped
+from ..scenes.polygons import points_of, unwrapped
 from ..tables.dates import utc_seconds
 from ..tables.passes import pass_starts
 from ..tables.table import Table
@@ -37,8 +38,10 @@ def correct_paddocks(
         if math.isfinite(line.sm):
             values.setdefault((line.id, p), []).append(line.sm)
 
+    paddocks_of = _paddocks_of(outlines, probes)
+
     def retrieved_at(i: int, p: int) -> Retrieved | None:
-        name = _paddock_of(outlines, probes, i)
+        name = paddocks_of[i]
         found = values.get((name, p)) if name is not None else None
         return None if not found else Retrieved(str(name), float(np.mean(found)))
 
@@ -73,22 +76,59 @@ def _shifted(card: Card, line: Paddock, effect: DateEffect) -> Paddock:
     )
 
 
-def _paddock_of(outlines: Outlines, probes: Table, i: int) -> str | None:
-    """Return the id of the paddock a sensor is in, None where it is in none."""
-    named = [probes.text["field"][i]] if "field" in probes.text else []
-    for name in (*named, str(probes.site[i])):
-        if name in outlines.ids:
-            return name
-    if outlines.crs != LON_LAT or not all(key in probes.numbers for key in ("lat", "lon")):
+def _paddocks_of(outlines: Outlines, probes: Table) -> list[str | None]:
+    """Return the id of the paddock that each row's sensor is in, None where it is in none."""
+    ids = set(outlines.ids)
+    fields = probes.text.get("field", ("",) * len(probes))
+    placed = outlines.crs == LON_LAT and all(key in probes.numbers for key in ("lat", "lon"))
+    lon, lat = (
+        np.asarray(probes.numbers[key] if placed else np.full(len(probes), np.nan), np.float64)
+        for key in ("lon", "lat")
+    )
+    found: list[str | None] = []
+    at_place: dict[tuple[float, float], str | None] = {}
+    shapes = _shapes_of(outlines) if placed else None
+    for field, site, x, y in zip(fields, probes.site, lon.tolist(), lat.tolist(), strict=True):
+        name = next((one for one in (field, str(site)) if one in ids), None)
+        if name is None and shapes is not None and math.isfinite(x) and math.isfinite(y):
+            if (x, y) not in at_place:
+                at_place[x, y] = shapes.holding(x, y)
+            name = at_place[x, y]
+        found.append(name)
+    return found
+
+
+@dataclass(frozen=True)
+class _Shapes:
+    """Outlines in longitude and latitude.  bounds: (N, 4) west, south, east and north of each."""
+
+    ids: tuple[str, ...]
+    geometries: tuple[Mapping[str, Any], ...]
+    bounds: NDArray[np.float64]
+
+    def holding(self, lon: float, lat: float) -> str | None:
+        """Return the id of the first outline that a point lies in; None where it is in none."""
+        west, south, east, north = self.bounds.T
+        turns = (lon, lon + 360, lon - 360)
+        near = (south <= lat) & (lat <= north)
+        near &= np.any([(west <= x) & (x <= east) for x in turns], axis=0)
+        for at in np.flatnonzero(near).tolist():
+            if any(_inside(self.geometries[at], x, lat) for x in turns):
+                return self.ids[at]
         return None
-    lon, lat = probes.numbers["lon"][i], probes.numbers["lat"][i]
-    for name, geometry in zip(outlines.ids, outlines.geometries, strict=True):
-        if geometry is None:
-            continue
-        shape = unwrapped(geometry)
-        if any(_inside(shape, float(lon) + turn, float(lat)) for turn in (0, 360, -360)):
-            return name
-    return None
+
+
+def _shapes_of(outlines: Outlines) -> _Shapes:
+    """Bring each outline together across 180 degrees, and find its bounds."""
+    pairs = zip(outlines.ids, outlines.geometries, strict=True)
+    shapes = [(name, unwrapped(shape)) for name, shape in pairs if shape is not None]
+    corners = [np.asarray([point[:2] for point in points_of(shape)]) for _, shape in shapes]
+    bounds = [(*points.min(axis=0), *points.max(axis=0)) for points in corners]
+    return _Shapes(
+        ids=tuple(name for name, _ in shapes),
+        geometries=tuple(shape for _, shape in shapes),
+        bounds=np.asarray(bounds, np.float64).reshape(-1, 4),
+    )
 
 
 def _inside(geometry: Mapping[str, Any], x: float, y: float) -> bool:

@@ -185,6 +185,41 @@ def test_paddocks_are_corrected_by_name_or_place(retrieved, tmp_path):
     assert "probe" not in (tmp_path / "without.csv").read_text()
 
 
+def test_a_sensor_is_sought_in_outlines_around_it_only(retrieved, monkeypatch):
+    """The work grows with the sensors, not with sensors times outlines times passes."""
+    from kgsm_infer.paddocks import probed
+
+    card, *_ = retrieved
+    asked: list[float] = []
+    plain = probed._inside
+
+    def counted(geometry, x, y):
+        asked.append(x)
+        return plain(geometry, x, y)
+
+    monkeypatch.setattr(probed, "_inside", counted)
+    count, days = 40, ("2030-05-01", "2030-05-02", "2030-05-03")
+    ids = tuple(f"p{at}" for at in range(count))
+    outlines = Outlines("farm", LON_LAT, ids, ({},) * count, tuple(map(square, range(0, 80, 2))))
+    lines = [
+        Paddock(name, day, 0.2, 0.2, 0.2, 0.2, 0.1, 0.3, 1.0, 5.0, "", "")
+        for name in ids
+        for day in days
+    ]
+    columns = {
+        "site": np.repeat([f"probe {at}" for at in range(count)], len(days)),
+        "date": np.tile(days, count),
+        "sm": np.full(count * len(days), 0.3),
+        "lat": np.full(count * len(days), 0.5),
+        "lon": np.repeat(np.arange(0, 80, 2) + 0.5, len(days)),
+    }
+    found, said = correct_paddocks(
+        card, outlines, lines, table_from_columns(columns, require=("sm",))
+    )
+    assert all(line.probes == count for line in found) and not said
+    assert len(asked) == count
+
+
 def test_a_paddock_corrected_beyond_the_limits_is_flagged_as_a_row_is(retrieved):
     card, *_ = retrieved
     outlines = Outlines("farm", LON_LAT, ("A", "B"), ({}, {}), (square(0), square(2)))
