@@ -64,6 +64,23 @@ def test_values_are_those_of_the_whole_archive(tmp_path, model):
         assert value.revision == 1
 
 
+@pytest.mark.parametrize("day", (0, 6))  # the correction begins earlier, or with the same day
+def test_of_two_tables_that_wait_the_later_written_counts(tmp_path, model, day):
+    gateway = made_gateway(tmp_path, model=model)
+    correction = drop(gateway, joined((day, 6, 12) if day < 6 else (6, 12), seed=1), "a.csv")
+    original = drop(gateway, columns_of(6), "b.csv")
+    newest = drop(gateway, columns_of(18), "0.csv")
+    for age_s, path in enumerate((correction, original, newest)):
+        os.utime(path, (10**9 - age_s, 10**9 - age_s))
+    events = scanned(gateway)
+    assert [item["file"] for item in events.named("stored")] == ["b.csv", "a.csv", "0.csv"]
+    with Store(gateway.database) as store:
+        rows = {row.key: row for row in store.observations()}
+    expected = columns_of(6, seed=1)["vh_db"]
+    found = [rows[f"p{i}", NEW_YEAR + 6 * DAY, ""].numbers["vh_db"] for i in range(4)]
+    assert found == expected
+
+
 def test_a_late_arrival_gives_what_order_would_have_given(tmp_path, model):
     in_order, late = (
         made_gateway(tmp_path / "a", model=model),

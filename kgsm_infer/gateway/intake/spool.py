@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from heapq import heappop, heappush
 from pathlib import Path
 
 from ...base.errors import MissingError
@@ -75,18 +78,55 @@ def is_temporary(name: str) -> bool:
     )
 
 
-def first_date(path: Path) -> int:
-    """Return the earliest date in the beginning of a file, seconds since 1970; 0 without one.
+def in_processing_order(paths: Iterable[Path]) -> list[Path]:
+    """Sort tables and scenes by their first date; of two with a common date the older file first.
 
-    Only the order of processing depends on it, so the text is searched and not parsed.
+    The one written later counts for their common rows, so it is processed later, whatever other
+    dates it has. Files without dates in their text (Parquet) are sorted by time of writing.
+    """
+    dates = {path: _dates(path) for path in paths}
+    written = {path: (_modified_ns(path), min(dates[path], default=0), path.name) for path in dates}
+    newest: dict[int, Path] = {}
+    earlier: dict[Path, set[Path]] = {}
+    for path in sorted(dates, key=written.__getitem__):
+        earlier[path] = {newest[day] for day in dates[path] if day in newest}
+        newest |= dict.fromkeys(dates[path], path)
+    sorter = TopologicalSorter(earlier)
+    sorter.prepare()
+    found: list[Path] = []
+    ready: list[tuple[int, tuple[int, int, str], Path]] = []
+    while sorter.is_active():
+        for path in sorter.get_ready():
+            heappush(ready, (min(dates[path], default=0), written[path], path))
+        found.append(heappop(ready)[2])
+        sorter.done(found[-1])
+    return found
+
+
+def written_order(path: Path) -> tuple[int, str]:
+    """Return the key that sorts files by their time of writing, then by name."""
+    return _modified_ns(path), path.name
+
+
+def _modified_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:  # it was removed meanwhile
+        return 0
+
+
+def _dates(path: Path) -> set[int]:
+    """Return the dates in the beginning of a file, seconds since 1970.
+
+    Only the order of processing depends on them, so the text is searched and not parsed.
     """
     try:
         with path.open("rb") as file:
             head = file.read(65536)
     except OSError:
-        return 0
+        return set()
     dates = (utc_seconds(text.decode()) for text in set(_DATE.findall(head)))
-    return min((seconds for seconds in dates if seconds is not None), default=0)
+    return {seconds for seconds in dates if seconds is not None}
 
 
 def ends_whole(path: Path) -> bool:

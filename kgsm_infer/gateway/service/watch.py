@@ -48,7 +48,7 @@ from ..intake.rules import (
     rules_text,
 )
 from ..intake.settling import NO_EVENTS, FolderEvents, Settling
-from ..intake.spool import KINDS, first_date
+from ..intake.spool import KINDS, in_processing_order, written_order
 from ..intake.tables import FileRows, TableRules, rows_of_table, table_columns
 from ..keys import escape_name
 from ..log import Log, place_of
@@ -410,7 +410,7 @@ class Watch:
             self.update_days(clock_s)
 
     def _process(self, paths: Iterable[Path]) -> None:
-        """Process models, then rain, then tables and scenes in the order of their first date."""
+        """Process models, then rain, then tables and scenes in their order."""
         paths = list(paths)
         if paths and not self._has_room():
             self.left_behind += len(paths)
@@ -422,12 +422,9 @@ class Watch:
         kinds = {path: self._kind_of(path) for path in paths}
         rest = [path for path in paths if kinds[path] not in ("model", "rain")]
         if len(rest) > 1:
-            rest.sort(key=lambda path: (first_date(path), path.name))
+            rest = in_processing_order(rest)
         # of two weather files the one written later counts, whatever days it has
-        rain = [path for path in paths if kinds[path] == "rain"]
-        rain.sort(
-            key=lambda path: (0 if (at := stamp_of(path)) is None else at.mtime_ns, path.name)
-        )
+        rain = sorted((path for path in paths if kinds[path] == "rain"), key=written_order)
         for path in [*(path for path in paths if kinds[path] == "model"), *rain, *rest]:
             self._continue()
             if kinds[path] == "model":
