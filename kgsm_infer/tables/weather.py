@@ -25,6 +25,7 @@ import re
 from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -93,12 +94,19 @@ def is_weather(name: str) -> bool:
     )
 
 
-def read_weather(path: str | Path, utc_offset_hours: float = 0.0) -> Weather:
-    """Read a daily weather file, CSV or Parquet. DataError names file, row and cause."""
+def read_weather(
+    path: str | Path,
+    utc_offset_hours: float = 0.0,
+    columns: Mapping[str, str] = MappingProxyType({}),
+) -> Weather:
+    """Read a daily weather file, CSV or Parquet. DataError names file, row and cause.
+
+    columns: name of the format -> name in the file, where the file has another.
+    """
     if not -14 <= utc_offset_hours <= 14:
         raise UsageError(f"no clock is {utc_offset_hours:g} hours from UTC")
     sheet = read_sheet(path)
-    columns, check = sheet.columns, sheet.check
+    columns, check = with_own_names(sheet.columns, columns), sheet.check
     for name in ("date", "rain_mm"):
         if name not in columns:
             raise DataError(f"{path}: no column {name!r}; {have(columns, name)}")
@@ -136,6 +144,22 @@ def read_weather(path: str | Path, utc_offset_hours: float = 0.0) -> Weather:
         has_row[day[order] - first] = True
         places[str(name)] = Series(first, dense["rain_mm"], dense["et0_mm"], has_row)
     return Weather(str(path), by, places, utc_offset_hours, names.note)
+
+
+def with_own_names(columns: Mapping[str, Any], names: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return columns with those of a weather file under the names of the format.
+
+    names: name of the format -> name in the file. A column that has its name already keeps it.
+
+    >>> sorted(with_own_names({"Datum": 0, "rain_mm": 1}, {"date": "Datum", "rain_mm": "mm"}))
+    ['date', 'rain_mm']
+    """
+    other = {
+        names[name]: name
+        for name in ("site", "cell", "date", *_WEATHER_RULES)
+        if name in names and name not in columns
+    }
+    return {other.get(name, name): values for name, values in columns.items()}
 
 
 def table_with_weather(

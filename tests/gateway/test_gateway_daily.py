@@ -173,6 +173,23 @@ def test_of_two_files_that_wait_the_later_written_counts(tmp_path, today):
     assert [rain[day] for day in (2, 3, 5, 6, 7)] == [1.0, 1.0, 1.0, 5.0, 5.0]
 
 
+def test_columns_of_rain_may_have_other_names(tmp_path, today):
+    names = {"site": "Schlag", "date": "Datum", "rain_mm": "Niederschlag_mm"}
+    text = "".join(f'{name} = "{theirs}"\n' for name, theirs in names.items())
+    gateway = farm(tmp_path, f"[columns]\n{text}")
+    drop(gateway, columns_of(0), "0.csv")
+    drop(gateway, rain_columns(2, [5.0], "p2"), "own.csv")  # by the contract
+    renamed = {names[name]: cells for name, cells in rain_columns(3, [7.0, 8.0], "p1").items()}
+    drop(gateway, renamed, "b.csv")
+    log = scanned(gateway)
+    assert [item["file"] for item in log.named("rain_stored")] == ["own.csv", "b.csv"]
+    assert not log.named("quarantined")
+    with Store(gateway.database) as store:
+        stored = [one for block in daily_rows.rain_since(store, 0) for one in block]
+    rain = {(one.place, one.day - FIRST): one.rain_mm for one in stored}
+    assert rain == {("p1", 3): 7.0, ("p1", 4): 8.0, ("p2", 2): 5.0}  # none of the whole farm
+
+
 def test_hostile_rain_files_cost_themselves_alone(tmp_path, today):
     gateway = farm(tmp_path)
     drop(gateway, columns_of(12), "12.csv")

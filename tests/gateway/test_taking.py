@@ -64,7 +64,7 @@ def test_values_are_those_of_the_whole_archive(tmp_path, model):
         assert value.revision == 1
 
 
-@pytest.mark.parametrize("day", (0, 6))  # the correction begins earlier, or with the same day
+@pytest.mark.parametrize("day", [0, 6])  # the correction begins earlier, or with the same day
 def test_of_two_tables_that_wait_the_later_written_counts(tmp_path, model, day):
     gateway = made_gateway(tmp_path, model=model)
     correction = drop(gateway, joined((day, 6, 12) if day < 6 else (6, 12), seed=1), "a.csv")

@@ -278,6 +278,7 @@ class Api:
 
     def _drop_rain(self, content: bytes) -> int:
         from ..intake.rain_files import drop_rain_file, is_rain_file, rain_of_file
+        from ..intake.tables import TableRules
 
         with NamedTemporaryFile(suffix=".csv") as file:
             file.write(content)
@@ -288,7 +289,8 @@ class Api:
                     "the table: is not a weather file: date and rain_mm, no backscatter"
                 )
             today = int(time.time()) // 86400 + 1
-            rain = rain_of_file(path, "the table", self.paddocks, today, 0)
+            rules = TableRules(self.paddocks, self.gateway.columns)
+            rain = rain_of_file(path, "the table", rules, today, 0)
         drop_rain_file(content, self.gateway.spool)
         return len(rain)
 

@@ -7,7 +7,8 @@ is written into the spool as such a file, so that all rain is archived and proce
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -21,11 +22,12 @@ from ...base.files import whole
 from ...base.schema import Help, Length, Parse, Range, read
 from ...tables.columns import BACKSCATTER_FORMS, POLARISATIONS
 from ...tables.reading import read_sheet, write_csv
-from ...tables.weather import Weather, read_weather
+from ...tables.weather import Weather, read_weather, with_own_names
 from ..farm import Paddocks
 from ..keys import paddock_key
 from ..store.daily_rows import RainDay
 from .archive import make_folders
+from .tables import TableRules
 
 #: Days after its arrival that a file may state as forecast.
 FORECAST_DAYS = 16
@@ -106,14 +108,16 @@ def is_rain_table(columns: Mapping[str, Any], renamed: Mapping[str, str]) -> boo
     (True, True)
     >>> is_rain_table({"rain_mm": [], "VH": []}, {"vh_db": "VH"})
     False
+    >>> is_rain_table({"date": [], "precipitation": []}, {"rain_mm": "precipitation"})
+    True
     """
     theirs = {renamed.get(name, name) for name in _BACKSCATTER} | _BACKSCATTER
-    return "rain_mm" in columns and not theirs & set(columns)
+    return "rain_mm" in with_own_names(columns, renamed) and not theirs & set(columns)
 
 
 def is_rain_file(path: Path, renamed: Mapping[str, str]) -> bool:
     """Return True for a weather file; false for a file that cannot be read as a table."""
-    if not _names_rain(path):
+    if not _names_rain(path, {"rain_mm", renamed.get("rain_mm", "rain_mm")}):
         return False
     try:
         return is_rain_table(read_sheet(path).columns, renamed)
@@ -121,24 +125,32 @@ def is_rain_file(path: Path, renamed: Mapping[str, str]) -> bool:
         return False
 
 
-def _names_rain(path: Path) -> bool:
-    """Return True if ``rain_mm`` is in the head or in the end of a file, of any encoding."""
+def _names_rain(path: Path, names: Iterable[str]) -> bool:
+    """Return True if one of the names is in the head or in the end of a file, of any encoding."""
     try:
         with path.open("rb") as file:
             head = file.read(_PEEK)
             file.seek(-min(_PEEK, file.seek(0, 2)), 2)
-            return b"rain_mm" in (head + file.read()).replace(b"\0", b"")
+            text = (head + file.read()).replace(b"\0", b"")
     except OSError:
         return False
+    # of another name the characters beyond ASCII differ with the encoding
+    return any(_ascii(name) in text for name in names)
 
 
-def rain_of_file(path: Path, source: str, paddocks: Paddocks, issued: int, number: int) -> RainRows:
+def _ascii(name: str) -> bytes:
+    """Return the longest part of a name that is ASCII."""
+    return max(re.findall(r"[ -~]*", name), key=len).encode()
+
+
+def rain_of_file(path: Path, source: str, rules: TableRules, issued: int, number: int) -> RainRows:
     """Read a weather file; DataError names file, row, column and value.
 
     issued: local day of its arrival.  number: of the arrival.
     """
+    paddocks = rules.paddocks
     try:
-        weather = read_weather(path)
+        weather = read_weather(path, columns=rules.columns)
     except DataError as error:
         raise DataError(str(error).replace(str(path), source)) from None
     if weather.by == "cell":

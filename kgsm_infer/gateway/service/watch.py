@@ -483,7 +483,7 @@ class Watch:
         rows: FileRows | None = None
         changes: Callable[[], bool] | None = None
         if kind == "rain":
-            rain = self._read_rain(path, about, next_number(self.store, archive), self.paddocks)
+            rain = self._read_rain(path, about, next_number(self.store, archive), self._rules)
             changes = partial(rain_changes, self.store, rain)
         elif kind != "removal":
             rows = found or self._read(path, about, self._rules)
@@ -551,7 +551,7 @@ class Watch:
                     item.kind == "table" and rows is None and self._is_rain(item)
                 ):
                     rain = self._read_rain(
-                        item.path, item.about, item.number, self._rules_at(rules_of).paddocks
+                        item.path, item.about, item.number, self._rules_at(rules_of)
                     )
                     self._report_rain(item.name, rain)
                     count = len(rain)
@@ -621,13 +621,13 @@ class Watch:
         """Return True for a weather file whose sidecar is lost."""
         return item.about.stamp is None and is_rain_file(item.path, self.gateway.columns)
 
-    def _read_rain(self, path: Path, about: About, number: int, paddocks: Paddocks) -> RainRows:
+    def _read_rain(self, path: Path, about: About, number: int, rules: TableRules) -> RainRows:
         """Read a weather file. number: of its arrival."""
         clock_s, stamp = about.clock_s, stamp_of(path)
         if clock_s is None:
             clock_s = guard_time(self.store) if stamp is None else stamp.mtime_ns // 10**9
         issued = self._daily.local_day(clock_s)
-        return rain_of_file(path, about.name, paddocks, issued, number)
+        return rain_of_file(path, about.name, rules, issued, number)
 
     def _report_rain(self, name: str, rain: RainRows) -> None:
         if rain.left_out:
