@@ -140,7 +140,8 @@ def _names_rain(path: Path, names: Iterable[str]) -> bool:
 
 def _ascii(name: str) -> bytes:
     """Return the longest part of a name that is ASCII."""
-    return max(re.findall(r"[ -~]*", name), key=len).encode()
+    parts: list[str] = re.findall(r"[ -~]*", name)
+    return max(parts, key=len).encode()
 
 
 def rain_of_file(path: Path, source: str, rules: TableRules, issued: int, number: int) -> RainRows:
