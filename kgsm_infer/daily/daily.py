@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -143,6 +143,8 @@ def estimate_daily(
 
     UsageError without a value up to today, or farm units are requested for an index.
     """
+    if weather is not None and weather.simulated:
+        values = replace(values, simulated=True)
     period = period_of(values, weather, settings.today, settings.utc_offset_hours)
     notes = list(values.notes)
     later = int((values.day > period.today).sum())

@@ -73,7 +73,7 @@ class Series:
 class Weather:
     """A weather file. by: ``site``, ``cell``, or '' for one series for all places.
 
-    note: on names of places that were spelt otherwise, or "".
+    note: on names of places that were spelt otherwise, or "".  simulated: the file says so.
     """
 
     source: str
@@ -81,6 +81,7 @@ class Weather:
     places: Mapping[str, Series]
     utc_offset_hours: float = 0.0
     note: str = ""
+    simulated: bool = False
 
 
 def is_weather(name: str) -> bool:
@@ -143,7 +144,8 @@ def read_weather(
         has_row = np.zeros(last - first + 1, bool)
         has_row[day[order] - first] = True
         places[str(name)] = Series(first, dense["rain_mm"], dense["et0_mm"], has_row)
-    return Weather(str(path), by, places, utc_offset_hours, names.note)
+    simulated = "simulated" in set(texts_of(columns["source"])) if "source" in columns else False
+    return Weather(str(path), by, places, utc_offset_hours, names.note, simulated)
 
 
 def with_own_names(columns: Mapping[str, Any], names: Mapping[str, str]) -> Mapping[str, Any]:
@@ -156,7 +158,7 @@ def with_own_names(columns: Mapping[str, Any], names: Mapping[str, str]) -> Mapp
     """
     other = {
         names[name]: name
-        for name in ("site", "cell", "date", *_WEATHER_RULES)
+        for name in ("site", "cell", "date", "source", *_WEATHER_RULES)
         if name in names and name not in columns
     }
     return {other.get(name, name): values for name, values in columns.items()}

@@ -190,6 +190,24 @@ def test_columns_of_rain_may_have_other_names(tmp_path, today):
     assert rain == {("p1", 3): 7.0, ("p1", 4): 8.0, ("p2", 2): 5.0}  # none of the whole farm
 
 
+def test_simulated_rain_makes_simulated_values(tmp_path, today):
+    gateway = farm(tmp_path)
+    drop(gateway, columns_of(0), "0.csv")
+    rain = rain_columns(-5, [3.0] * 19)
+    drop(gateway, {**rain, "source": ["a gauge"] * 18 + ["simulated"]}, "a.csv")
+    scanned(gateway)
+    values = days_of(gateway)
+    assert values
+    assert all(one.simulated for one in values)
+    for path in gateway.state.glob("gateway.db*"):  # built again from the archive
+        path.unlink()
+    scanned(gateway)
+    assert days_of(gateway) == values
+    drop(gateway, {**rain, "source": ["a gauge"] * 19}, "b.csv")  # the same rain, measured
+    scanned(gateway)
+    assert not any(one.simulated for one in days_of(gateway))
+
+
 def test_hostile_rain_files_cost_themselves_alone(tmp_path, today):
     gateway = farm(tmp_path)
     drop(gateway, columns_of(12), "12.csv")

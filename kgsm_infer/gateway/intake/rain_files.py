@@ -74,7 +74,7 @@ class RainRows:
     """Rain of a file. issued: local day of its arrival.  number: of the arrival.
 
     left_out: places in it that are not paddocks of the farm.  refused: days that were left out,
-    each with the reason.
+    each with the reason.  simulated: the file says so.
     """
 
     places: tuple[PlaceRain, ...]
@@ -82,6 +82,7 @@ class RainRows:
     number: int
     left_out: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    simulated: bool = False
 
     def __len__(self) -> int:
         return sum(len(one.day) for one in self.places)
@@ -96,7 +97,9 @@ class RainRows:
         """Yield the rows of each place."""
         for one in self.places:
             yield [
-                RainDay(one.place, day, None if mm != mm else mm, self.issued, self.number)
+                RainDay(one.place, day, mm, self.issued, self.number, int(self.simulated))
+                if mm == mm
+                else RainDay(one.place, day, None, self.issued, self.number)
                 for day, mm in zip(one.day.tolist(), one.rain_mm.tolist(), strict=True)
             ]
 
@@ -176,7 +179,7 @@ def rain_of_file(path: Path, source: str, rules: TableRules, issued: int, number
         found.append(PlaceRain(place, one.day[~far], one.rain_mm[~far]))
     if not any(len(one.day) for one in found):
         raise DataError(f"{refused[0]} (as every row of it)")
-    return RainRows(tuple(found), issued, number, left_out, tuple(refused))
+    return RainRows(tuple(found), issued, number, left_out, tuple(refused), weather.simulated)
 
 
 def write_rain(content: Any, paddocks: Paddocks, spool: Path) -> int:

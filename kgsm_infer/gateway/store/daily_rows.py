@@ -27,7 +27,8 @@ class RainDay(NamedTuple):
     """Rain of a place on a local day.
 
     rain_mm: None where the file says that it is missing.  issued: local day on which the file
-    arrived; before ``day`` for a forecast.  sequence: number of the arrival.
+    arrived; before ``day`` for a forecast.  sequence: number of the arrival.  simulated: 1 where
+    the file says so.
     """
 
     place: str
@@ -35,6 +36,7 @@ class RainDay(NamedTuple):
     rain_mm: float | None
     issued: int
     sequence: int
+    simulated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ class Progress(NamedTuple):
 #: Rows that are read or written at a time.
 BLOCK_ROWS = 4_000
 _COLUMNS = tuple(item.name for item in fields(DailyValue))
+_RAIN = ", ".join(RainDay._fields)
 _DAILY = ", ".join(_COLUMNS)
 _row_of = attrgetter(*_COLUMNS)
 _CURRENT = (
@@ -111,7 +114,7 @@ _CURRENT = (
 
 def rain_since(store: Store, day: int) -> Iterator[list[RainDay]]:
     """Yield the stored rain from a day on, in blocks."""
-    query = "SELECT place, day, rain_mm, issued, sequence FROM rain WHERE day >= ?"
+    query = f"SELECT {_RAIN} FROM rain WHERE day >= ?"
     with explained(store.path):
         cursor = store.db.execute(query, (day,))
         while block := cursor.fetchmany(BLOCK_ROWS):
@@ -120,10 +123,7 @@ def rain_since(store: Store, day: int) -> Iterator[list[RainDay]]:
 
 def rain_of(store: Store, place: str, since: int, until: int) -> dict[int, RainDay]:
     """Return the stored rain of a place by day, from ``since`` to ``until``."""
-    query = (
-        "SELECT place, day, rain_mm, issued, sequence FROM rain "
-        "WHERE place = ? AND day BETWEEN ? AND ?"
-    )
+    query = f"SELECT {_RAIN} FROM rain WHERE place = ? AND day BETWEEN ? AND ?"
     return {row[1]: RainDay(*row) for row in _rows(store, query, place, since, until)}
 
 
@@ -152,7 +152,7 @@ def put_rain(store: Store, days: Sequence[RainDay]) -> None:
         one for one in days
         if (last := before.get(one.day)) is None or last.sequence <= one.sequence
     ]  # fmt: skip
-    store.db.executemany("INSERT OR REPLACE INTO rain VALUES (?, ?, ?, ?, ?)", newer)
+    store.db.executemany(f"INSERT OR REPLACE INTO rain ({_RAIN}) VALUES (?, ?, ?, ?, ?, ?)", newer)
     store.mark_due(one.day for one in newer if differs(before.get(one.day), one))
 
 
@@ -170,10 +170,12 @@ def _before(store: Store, days: Sequence[RainDay]) -> dict[int, RainDay]:
 
 
 def differs(last: RainDay | None, one: RainDay) -> bool:
-    """Return True if a day's rain is another, or was a forecast and is measured now."""
+    """Return True if a day's rain or its origin is another: forecast, measured or simulated."""
     if last is None:
         return True
-    return last.rain_mm != one.rain_mm or (last.issued < last.day) != (one.issued < one.day)
+    forecast = (last.issued < last.day, one.issued < one.day)
+    known = (last.rain_mm, last.simulated) == (one.rain_mm, one.simulated)
+    return not known or forecast[0] != forecast[1]
 
 
 # -- the state of the updates ------------------------------------------------------------------

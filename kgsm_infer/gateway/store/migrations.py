@@ -100,4 +100,6 @@ MIGRATIONS = (
     """,
     # 10: rain is read by day
     "CREATE INDEX rain_by_day ON rain (day)",
+    # 11: rain may be simulated
+    "ALTER TABLE rain ADD COLUMN simulated INTEGER NOT NULL DEFAULT 0",
 )

@@ -101,13 +101,14 @@ class Rain:
     """Rain of the window, kept in memory between the updates of one store.
 
     first: first day of the window.  mm: (P, D) rain of P places, NaN where missing.
-    measured: (P, D) False for a forecast.
+    measured: (P, D) False for a forecast.  simulated: (P, D) True for simulated rain.
     """
 
     def __init__(self, first: int) -> None:
         self.first = first
         self.mm = np.empty((0, WINDOW_DAYS))
         self.measured = np.empty((0, WINDOW_DAYS), bool)
+        self.simulated = np.empty((0, WINDOW_DAYS), bool)
         self._row: dict[str, int] = {}
 
     def read(self, store: Store, due: int) -> None:
@@ -121,6 +122,7 @@ class Rain:
             self.mm[at] = np.asarray([one.rain_mm for one in block], np.float64)[inside]
             measured = np.asarray([one.issued >= one.day for one in block])
             self.measured[at] = measured[inside]
+            self.simulated[at] = np.asarray([one.simulated for one in block], bool)[inside]
 
     def weather(self, names: Sequence[str], today: int) -> Weather | None:
         """Return the rain of each paddock: its own where there is some, else the farm's.
@@ -131,17 +133,19 @@ class Rain:
         mm = np.where(self.measured | ahead, self.mm, np.nan)
         if not np.isfinite(mm).any():
             return None
+        simulated = bool((self.simulated & np.isfinite(mm)).any())
         empty = np.full(WINDOW_DAYS, np.nan)
         farm = mm[self._row[""]] if "" in self._row else empty
         own = {name: mm[self._row[name]] for name in names if name in self._row}
         if not own:
-            return Weather("the store", "", {"": Series(self.first, farm, empty)})
+            whole_farm = {"": Series(self.first, farm, empty)}
+            return Weather("the store", "", whole_farm, simulated=simulated)
         places = {
             name: Series(self.first, np.where(np.isnan(rain), farm, rain), empty)
             for name in names
             for rain in (own.get(name, farm),)
         }
-        return Weather("the store", "site", places)
+        return Weather("the store", "site", places, simulated=simulated)
 
     def _grow(self, places: set[str]) -> None:
         fresh = sorted(places - set(self._row))
@@ -151,6 +155,7 @@ class Rain:
             more = (len(fresh), WINDOW_DAYS)
             self.mm = np.vstack([self.mm, np.full(more, np.nan)])
             self.measured = np.vstack([self.measured, np.zeros(more, bool)])
+            self.simulated = np.vstack([self.simulated, np.zeros(more, bool)])
 
 
 class Passes:
