@@ -119,7 +119,7 @@ class Serve:
     """``[serve]``: the HTTP server.
 
     token: required unless ``host`` is this machine only.
-    requests_per_s: of one client; 0 is no limit on the loopback address and 50 elsewhere.
+    requests_per_s: of one client; 0 means unlimited on the loopback address, else 50.
     """
 
     host: Text = "127.0.0.1"

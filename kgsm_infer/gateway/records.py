@@ -40,7 +40,7 @@ _QUANTITIES = (*RETRIEVED.values(), UNKNOWN)
 
 @dataclass(frozen=True)
 class ProbeRecord:
-    """The newest reading beside a present state: the mean of the paddock's sensors, m3 m-3."""
+    """The newest reading of a paddock, in its present state: the mean of its sensors, m3 m-3."""
 
     at: Time
     sm: float
@@ -49,10 +49,10 @@ class ProbeRecord:
 
 @dataclass(frozen=True)
 class Record:
-    """One paddock at one acquisition. No number is null, never NaN.
+    """One paddock at one acquisition. A missing number is null, never NaN.
 
-    The value and the ends of its interval are named after the quantity and stand beside these
-    fields. Fields with a default are left out where they have no value.
+    The value and the ends of its interval are further fields, named after the quantity. Fields
+    with a default are left out where they have no value.
     """
 
     paddock: str
@@ -67,7 +67,7 @@ class Record:
     flags: Annotated[
         tuple[str, ...], Help(f"reasons to doubt it: {', '.join(NAMES)}; new ones may be added")
     ]
-    reason: Annotated[str, Help("why there is no number; empty where there is one")]
+    reason: Annotated[str, Help("why the number is missing; empty where it is not")]
     model: Annotated[str, Help("the first 16 digits of the model file's sha256")]
     sm_correction: (
         Annotated[float, Help("what probes of this pass moved it by, within the limits, m3 m-3")]
@@ -80,7 +80,7 @@ class Record:
 
 @dataclass(frozen=True)
 class DailyRecord:
-    """One paddock on one local day of the farm. No number is null, never NaN.
+    """One paddock on one local day of the farm. A missing number is null, never NaN.
 
     The value of the day, the ends of its interval and the value of its passes are named after the
     quantity and follow these fields.
@@ -99,6 +99,25 @@ class DailyRecord:
     threshold: Annotated[float, Help("in the unit of the value")] | None
     flags: tuple[str, ...]
     source: Annotated[str, Choices(("simulated",))] | None = None
+
+
+def flags_of(value: Value | DailyValue) -> tuple[str, ...]:
+    """Return the flags of a value by name."""
+    return tuple(value.flags.split(";")) if value.flags else ()
+
+
+def _source_of(value: Value | DailyValue) -> str | None:
+    return "simulated" if value.simulated else None
+
+
+def _percentages(quantity: Quantity, numbers: Mapping[str, float | None]) -> dict[str, Any]:
+    """Return the numbers in percent of volume by their names; none of an index."""
+    if not quantity.in_percent:
+        return {}
+    return {
+        f"{name}_percent": None if number is None else round(100 * number, 2)
+        for name, number in numbers.items()
+    }
 
 
 def numbers_named(quantity: Quantity) -> dict[str, str]:
@@ -121,12 +140,12 @@ def record(value: Value, probe: NewestReading | None = None) -> dict[str, Any]:
         quantity=quantity.name,
         unit=quantity.unit,
         valid_share=value.valid_share,
-        flags=tuple(value.flags.split(";")) if value.flags else (),
+        flags=flags_of(value),
         reason=value.reason,
         model=value.model,
         sm_correction=value.sm_correction if value.probes else None,
         probes=value.probes or None,
-        source="simulated" if value.simulated else None,
+        source=_source_of(value),
         probe=None if probe is None else ProbeRecord(
             iso(probe.at), round(probe.sm, 6), probe.sensors
         ),
@@ -137,9 +156,7 @@ def record(value: Value, probe: NewestReading | None = None) -> dict[str, Any]:
     if head.probe is not None:
         found["probe"] = vars(head.probe)
     found |= {name: numbers[key] for key, name in numbers_named(quantity).items()}
-    if quantity.in_percent:
-        found |= {f"{name}_percent": _percent(number) for name, number in numbers.items()}
-    return found
+    return found | _percentages(quantity, numbers)
 
 
 def day_of(day: int) -> str:
@@ -182,8 +199,8 @@ def daily_record(
         available_percent=value.available_percent,
         refill_mm=value.refill_mm,
         threshold=value.threshold,
-        flags=tuple(value.flags.split(";")) if value.flags else (),
-        source="simulated" if value.simulated else None,
+        flags=flags_of(value),
+        source=_source_of(value),
     )
     numbers = {"sm": value.value, "sm_lower": value.lower, "sm_upper": value.upper}
     names = ("paddock", "date", "revision", "quantity", "unit")
@@ -193,8 +210,7 @@ def daily_record(
     found |= {**vars(head), "flags": list(head.flags)}
     if head.source is None:
         del found["source"]
-    if quantity.in_percent:
-        found |= {f"{name}_percent": _percent(number) for name, number in numbers.items()}
+    found |= _percentages(quantity, numbers)
     return {**found, "days_left": days_left} if present else found
 
 
@@ -223,7 +239,3 @@ def canonical(content: Any) -> bytes:
     return json.dumps(
         content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()
-
-
-def _percent(sm: float | None) -> float | None:
-    return None if sm is None else round(100 * sm, 2)

@@ -8,6 +8,8 @@ import threading
 import pytest
 from made_brokers import MOSQUITTO, Broker, Listener, Streams
 
+CHROMIUM = shutil.which("chromium")
+
 
 @pytest.fixture
 def broker(tmp_path_factory):
@@ -34,3 +36,15 @@ def streams():
     yield made
     made.shutdown()
     made.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed (apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import shutil
 import urllib.request
 
 import numpy as np
@@ -33,7 +32,6 @@ from kgsm_infer.gateway.http.serve import Server
 from kgsm_infer.gateway.http.strings import CATALOGUE
 from kgsm_infer.gateway.store.database import Store
 
-CHROMIUM = shutil.which("chromium")
 PADDOCKS = 174
 
 
@@ -57,18 +55,6 @@ def url(tmp_path_factory):
     server.start()
     yield f"http://127.0.0.1:{server.port}/"
     server.close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed (apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(params=["desktop", "phone"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import colorsys
 import gzip
 import re
-import shutil
 import urllib.request
 from itertools import pairwise
 from pathlib import Path
@@ -27,25 +26,12 @@ from kgsm_infer.gateway.farm import load_paddocks
 from kgsm_infer.gateway.http import page as page_module
 from kgsm_infer.gateway.http.serve import Server
 
-CHROMIUM = shutil.which("chromium")
 CSS = (Path(page_module.__file__).parent / "page.css").read_text()
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return made_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed (apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

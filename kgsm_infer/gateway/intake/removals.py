@@ -29,7 +29,7 @@ class Removal:
 
 @dataclass(frozen=True)
 class RemovalRequest:
-    """What a file asks for: a paddock, and a day or a time as ISO 8601."""
+    """The content of a request. date: a day or a time, ISO 8601."""
 
     paddock: str
     date: str

@@ -224,21 +224,13 @@ def _daily_sensors(
     measured = {**sensor, "state_class": "measurement"}
     found: dict[str, Any] = {}
     if "today" in parts:
-        value: dict[str, Any] = {
+        found["today"] = {
             **measured,
             "name": f"{quantity.title} today",
             "unique_id": f"{device}_today",
             "json_attributes_topic": topic,
-            "suggested_display_precision": 1 if quantity.in_percent else 2,
-            "value_template": f"{{{{ value_json.{quantity.column} }}}}",
+            **_in_unit(quantity),
         }
-        if quantity.in_percent:
-            value |= {
-                "device_class": "moisture",
-                "unit_of_measurement": "%",
-                "value_template": f"{{{{ value_json.{quantity.column}_percent }}}}",
-            }
-        found["today"] = value
     if "available_percent" in parts:
         found["available"] = {
             **measured,
@@ -289,31 +281,32 @@ def _value_sensor(
     """Return the component of a paddock's value, by its name; nothing of an unknown quantity."""
     if quantity is UNKNOWN:
         return {}
-    sensor: dict[str, Any] = {
-        "platform": "sensor",
-        "state_class": "measurement",
-        "name": quantity.title,
-        "json_attributes_topic": state,
-        "expire_after": expire_after_s,
-    }
-    if quantity is SOIL_MOISTURE:
-        return {
-            "moisture": {
-                **sensor,
-                "device_class": "moisture",
-                "unit_of_measurement": "%",
-                "suggested_display_precision": 1,
-                "unique_id": f"{device}_moisture",
-                "value_template": "{{ value_json.sm_percent }}",
-            }
-        }
+    name = "moisture" if quantity is SOIL_MOISTURE else quantity.name
     return {
-        quantity.name: {
-            **sensor,
+        name: {
+            "platform": "sensor",
+            "state_class": "measurement",
+            "name": quantity.title,
+            "json_attributes_topic": state,
+            "expire_after": expire_after_s,
+            "unique_id": f"{device}_{name}",
+            **_in_unit(quantity),
+        }
+    }
+
+
+def _in_unit(quantity: Quantity) -> dict[str, Any]:
+    """Return the template and the unit of a value: percent of volume, or the index itself."""
+    if not quantity.in_percent:
+        return {
             "suggested_display_precision": 2,
-            "unique_id": f"{device}_{quantity.name}",
             "value_template": f"{{{{ value_json.{quantity.column} }}}}",
         }
+    return {
+        "device_class": "moisture",
+        "unit_of_measurement": "%",
+        "suggested_display_precision": 1,
+        "value_template": f"{{{{ value_json.{quantity.column}_percent }}}}",
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...base.quantities import SOIL_MOISTURE, UNKNOWN, quantity_named
 from ..keys import slug
-from ..records import iso
+from ..records import flags_of, iso
 from ..store.rows import Value
 
 CONTEXT = [
@@ -48,7 +48,7 @@ def agri_parcel_record(
         "kgsmModel": observed(value.model),
         "kgsmQuantity": observed(quantity.name),
     }
-    flags = [*(value.flags.split(";") if value.flags else []), *(["simulated"] * value.simulated)]
+    flags = [*flags_of(value), *(["simulated"] * value.simulated)]
     if flags:
         entity["kgsmFlags"] = observed(flags)
     if value.sm is not None and quantity is not UNKNOWN:
