@@ -360,7 +360,8 @@ def measured(folder: Path, broker: Broker, sizes: Sizes) -> None:
         time.sleep(min(10.0, sizes.idle_s / 6))
         first = memory_mb(pid)
         thread.join()
-        figure("bad requests", " ".join(f"{k}: {v}" for k, v in answers[0].items()), "no 200, 5xx")
+        codes = " ".join(f"{code}: {count}" for code, count in answers[0].items())
+        figure("bad requests", f"{sum(answers[0].values()):,} ({codes})", "no 200, 5xx")
         figure("memory under them, first and last",
                f"{first:.1f}, {memory_mb(pid):.1f} MB", "flat")  # fmt: skip
         time.sleep(sizes.settle_s)

@@ -113,6 +113,7 @@ def interrupted(  # noqa: C901  one way to die after another
         drop(calm, columns_of(day, paddocks=paddocks), f"{at:04d}.csv")
         if at % 8 == 7:
             scanned(calm)
+    scanned(calm)  # readings need a store
     _sense(calm, readings)
     scanned(calm)
     text = broker.toml + "[serve]\nport = 0\n" + keep
