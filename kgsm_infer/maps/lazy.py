@@ -421,7 +421,7 @@ def _block(flat: Any, *, task: ChunkTask, every: bool) -> Any:
             for name, plane in found.items()
         },
         coords={dim: flat[dim] for dim in ("y", "x") if dim in flat.coords}
-        | {"time": flat["time"][list(targets)]},
+        | {"time": flat["time"].drop_vars(_ORBIT)[list(targets)]},
     )
 
 
@@ -464,7 +464,7 @@ def _template(xarray: Any, flat: Any, every: bool, card: Card) -> Any:
         return None
     import dask.array
 
-    times = flat["time"] if every else flat["time"][-1:]
+    times = flat["time"].drop_vars(_ORBIT)[slice(None) if every else slice(-1, None)]
     shape = (len(times), flat.sizes["y"], flat.sizes["x"])
     chunks = (shape[:1], flat.chunks["y"], flat.chunks["x"])
     return xarray.Dataset(

@@ -168,6 +168,18 @@ def test_a_dataset_says_so_too() -> None:
         retrieve("wetness", frames.assign_coords(relative_orbit=("time", [22, 117])))
 
 
+@pytest.mark.parametrize("lazily", [False, True])
+def test_orbits_leave_no_coordinate_in_the_result(lazily: bool) -> None:
+    from kgsm_infer.maps.lazy import retrieve
+
+    given = stack([22, 22, 117])
+    if lazily:
+        pytest.importorskip("dask", reason="lazy arrays need kgsm[cluster]")
+        given = given.chunk({"x": 1})
+    for every in (False, True):
+        assert set(retrieve("wetness", given, every=every).load().coords) == {"time"}
+
+
 def test_a_cube_names_its_orbits(tmp_path: Path) -> None:
     cube = stack(["22D", "22D", "117A"]).assign_coords(
         y=NORTH - STEP * np.arange(2), x=WEST + STEP * np.arange(2)
