@@ -51,7 +51,7 @@ class ChangeDetection(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # n
         columns = X.shape[1]
         low = self._bound("lower", self.lower, -np.inf, columns)
         high = self._bound("upper", self.upper, np.inf, columns)
-        if (low >= high).any():
+        if not (low < high).all():  # NaN too
             raise ValueError("lower must be below upper in each column")
         free = np.concatenate([[-np.inf], low]), np.concatenate([[np.inf], high])
         solution = solve_change(X, y.astype(np.float64), *free)

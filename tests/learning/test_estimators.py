@@ -39,6 +39,8 @@ def test_wrong_bounds_are_refused():
     with pytest.raises(ValueError, match="lower needs 1 or 2 values, got 3"):
         ChangeDetection(lower=(0, 0, 0)).fit(x, sm)
     with pytest.raises(ValueError, match="lower must be below upper"):
+        ChangeDetection(lower=(0, np.nan)).fit(x, sm)
+    with pytest.raises(ValueError, match="lower must be below upper"):
         ChangeDetection(lower=1, upper=0).fit(x, sm)
 
 
