@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,6 +50,15 @@ ModelArgument = Annotated[
 SceneArgument = Annotated[
     Path, typer.Argument(help="scene manifest, TOML or JSON (docs/maps.md)", metavar="SCENE")
 ]
+
+
+def _not_nan(value: float) -> float:
+    """Return a number; BadParameter for NaN, which lies in every range of typer."""
+    if math.isnan(value):
+        raise typer.BadParameter("nan is not a number")
+    return value
+
+
 Day = Annotated[
     str | None,
     typer.Option("--date", help="acquisition to map; default: the last", rich_help_panel=PASSES),
@@ -99,6 +109,7 @@ HoldVegetation = Annotated[
     typer.Option(
         min=0,
         max=366,
+        callback=_not_nan,
         help="largest age in days of an earlier NDVI or VWC that fills a missing one",
         rich_help_panel=INPUTS,
     ),
@@ -225,7 +236,8 @@ def predict(
         result, further = corrected.result, corrected.columns()
         for text in corrected.notes:
             note(text)
-    write_retrieval(output, observations, result, further=further, simulated=loaded.card.simulated)
+    simulated = loaded.card.simulated or observations.simulated
+    write_retrieval(output, observations, result, further=further, simulated=simulated)
     if past is not None:  # after the results, so that an interrupted call can be repeated
         from ..context.state_file import write_past
 
@@ -233,12 +245,12 @@ def predict(
         note(f"{past}: the past of {len(compared.past)} places")
     sm, mask = observations.as_given(result.sm), observations.as_given(result.flags)
     if as_json:
-        say(to_json(output, count_rows(sm, mask), loaded.card.simulated), output)
+        say(to_json(output, count_rows(sm, mask), simulated), output)
     else:
         say(f"{output}: {summary(sm, mask)}", output)
     for text in advice(loaded, mask, has_past=past is not None, holds=hold_vegetation > 0):
         note(text)
-    _simulated(loaded)
+    _simulated(loaded, table=observations.simulated)
 
 
 @app.command("map", cls=GroupedCommand)
@@ -373,6 +385,7 @@ def paddocks(
         typer.Option(
             min=0.0,
             max=1.0,
+            callback=_not_nan,
             help="smallest share of a paddock with a value, 0 to 1",
             rich_help_panel=OUTLINES,
         ),
@@ -407,14 +420,14 @@ def paddocks(
     loaded, outlines = load(model, engine=engine), read_outlines(fields, id_property, layer=layer)
     options: dict[str, Any] = {"date": date, "every": every, "min_valid": min_valid}
     options["hold_vegetation_days"] = hold_vegetation
-    made_up = False
+    made_up = {"scene": False, "table": False}
     if source.suffix.lower() in (".toml", ".json"):
         from ..base.progress import pixels_bar
         from ..paddocks.of_scene import paddocks_of_scene
         from ..scenes.manifest import read_scene
 
         scene = read_scene(source, allow_network=network)
-        made_up = scene.simulated
+        made_up["scene"] = scene.simulated
         preflight([output, quicklook], scene.files())
         scene = _rained_on(loaded, scene, weather, weather_utc_offset_hours)
         with pixels_bar(output.name) as progress:
@@ -433,6 +446,7 @@ def paddocks(
         table = _read_for(loaded, source, keep, weather, weather_utc_offset_hours)
         if not allow_future:
             table = _noted(leave_out_future(table, drop=True), table)
+        made_up["table"] = table.simulated
         found = paddocks_of_table(loaded, table, outlines, column=column, **options)
         strange = rows_without_outline(table, outlines, column)
         if strange:
@@ -444,7 +458,7 @@ def paddocks(
         found, said = correct_paddocks(loaded.card, outlines, found, read_probes(probes))
         for sentence in said:
             note(sentence)
-    simulated = loaded.card.simulated or made_up
+    simulated = loaded.card.simulated or any(made_up.values())
     write_paddocks(output, outlines, found, simulated=simulated)
     if quicklook is not None:
         from ..paddocks.picture import draw_paddocks
@@ -454,7 +468,7 @@ def paddocks(
         say(to_json(output, paddock_counts(found), simulated), output)
     else:
         say(f"{output}: {paddock_summary(found)}", output)
-    _simulated(loaded, made_up)
+    _simulated(loaded, **made_up)
 
 
 @app.command()
@@ -560,11 +574,13 @@ def _counted(output: Path, counts: Mapping[str, int]) -> str:
     )
 
 
-def _simulated(model: Model, scene: bool = False) -> None:
+def _simulated(model: Model, scene: bool = False, table: bool = False) -> None:
     if model.card.simulated:
         note("this model was trained on simulated data")
     if scene:
         note("this scene holds simulated data")
+    if table:
+        note("this table holds simulated data")
 
 
 def _read_for(

@@ -16,11 +16,29 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..base.errors import UsageError
 from ..base.schema import parse_toml
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """TOML types that an option accepts, and their description for messages."""
+
+    types: tuple[type, ...]
+    what: str
+
+
+_TEXT = _Kind((str,), "text")
+#: Kinds of options by the name of their type in typer; the others are text.
+_KINDS = {
+    "boolean": _Kind((bool,), "true or false"),
+    "int": _Kind((int,), "a whole number"),
+    "float": _Kind((int, float), "a number"),
+}
 
 
 def read_defaults(path: Path, group: Any) -> dict[str, dict[str, Any]]:
@@ -41,7 +59,9 @@ def _of_group(path: Path, tables: Mapping[str, Any], group: Any, above: str) -> 
     defaults: dict[str, Any] = {}
     for name, keys in tables.items():
         command = group.commands.get(name)
-        if command is None or not isinstance(keys, dict):
+        if command is not None and not isinstance(keys, dict):
+            raise UsageError(f"{path}: {above}{name} is a command; write its options in a table")
+        if command is None:
             hint = _nearest(name, group.commands)
             raise UsageError(f"{path}: {above}{name} is not a command of kgsm-infer{hint}")
         defaults[name] = _of_command(path, keys, command, f"{above}{name}")
@@ -68,10 +88,11 @@ def _of_command(path: Path, keys: Mapping[str, Any], command: Any, name: str) ->
         values = value if isinstance(value, list) else [value]
         if isinstance(value, list) and not param.multiple:
             raise UsageError(f"{path}: {name}.{key} takes one value, the file has a list")
-        if not all(isinstance(one, str | int | float) for one in values):
-            raise UsageError(f"{path}: {name}.{key} must be text, a number, true or false")
-        if getattr(param.type, "name", "") == "path":
-            values = [str(path.parent / str(one)) for one in values]
+        kind = _KINDS.get(param.type.name.removesuffix(" range"), _TEXT)
+        if not all(type(one) in kind.types for one in values):
+            raise UsageError(f"{path}: {name}.{key} must be {kind.what}")
+        if param.type.name == "path":
+            values = [one if one == "-" else str(path.parent / one) for one in values]
         found[param.name] = values if param.multiple else values[0]
     return found
 

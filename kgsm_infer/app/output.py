@@ -19,6 +19,7 @@ from ..model.onnx_reader import ModelFile
 from ..model.result import Retrieval
 from ..tables.table import Table, write_csv
 from ..tables.text_column import TextColumn
+from ..tables.vegetation import HELD_COLUMNS
 
 if TYPE_CHECKING:
     from ..model.model import Model
@@ -49,7 +50,7 @@ def write_isolated(path: Path, table: Table, soil: Isolated) -> None:
         "soil_db": soil.soil_db,
         "soil_fraction": soil.soil_fraction,
     }
-    write_columns(path, table, columns, soil.flags, False)
+    write_columns(path, table, columns, soil.flags)
 
 
 def summary(value: NDArray[np.float32], mask: NDArray[np.uint16]) -> str:
@@ -97,7 +98,7 @@ def advice(model: Model, mask: NDArray[np.uint16], *, has_past: bool, holds: boo
         if model.looks_back():
             remedy += ", or pass --past FILE on each call"
         remarks.append(f"{lacking} rows lack history: {remedy}")
-    if missing and not holds and {"ndvi", "vwc_kg_m2"} & set(model.card.inputs.columns):
+    if missing and not holds and set(HELD_COLUMNS) & set(model.card.inputs.columns):
         remarks.append(
             f"{missing} rows lack an input; where it is the vegetation, --hold-vegetation DAYS "
             "uses an earlier one"
@@ -278,13 +279,16 @@ def write_columns(
     mask: NDArray[np.uint16],
     simulated: bool = False,
 ) -> None:
-    """Write ``site,date``, the columns (R,) and ``flags``, one row per row of the file read."""
+    """Write ``site,date``, the columns (R,) and ``flags``, one row per row of the file read.
+
+    simulated: adds ``source``, as a table with rows of simulated data does.
+    """
     values, code = np.unique(table.as_given(mask), return_inverse=True)
     words = TextColumn.of(flags.names(int(value)) for value in values).take(code)
     date_text = table.date_text if table.given is None else table.given.date_text
     written: dict[str, ArrayLike] = {"site": table.as_given(table.site), "date": date_text}
     written |= {name: table.as_given(values) for name, values in columns.items()}
     written["flags"] = words
-    if simulated:
+    if simulated or table.simulated:
         written["source"] = TextColumn.of(["simulated"]).take(np.zeros(len(words), np.int64))
     write_csv(path, written)

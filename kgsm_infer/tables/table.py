@@ -90,6 +90,11 @@ class Table:
         """Days since 1970-01-01, (R,)."""
         return (self.date - np.datetime64("1970-01-01", "s")) / np.timedelta64(86400, "s")
 
+    @property
+    def simulated(self) -> bool:
+        """True if the column ``source`` says ``simulated`` in any row."""
+        return "simulated" in set(self.text.get("source", ()))
+
     def codes(self, name: str) -> NDArray[np.int64]:
         """Number the distinct texts of ``site`` or a text column from 0, (R,); computed once."""
         if name not in self._codes:

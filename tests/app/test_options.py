@@ -62,8 +62,13 @@ def test_defaults_of_a_file_are_options_and_the_line_overrides_them(folder: Path
         ("[predict]\nkepe = 'last'", "predict has no option kepe; did you mean keep?"),
         ("[predict]\nkeep = ['a', 'b']", "predict.keep takes one value, the file has a list"),
         ("[prepare.stak]\nradar = 'x'", "prepare has no option stak"),
-        ("[predict]\nkeep = {a = 1}", "predict.keep must be text, a number, true or false"),
-        ("predict = 3", "predict is not a command of kgsm-infer"),
+        ("[predict]\nkeep = {a = 1}", "predict.keep must be text"),
+        ("[predict]\nweather = true", "predict.weather must be text"),
+        ("[predict]\nthreads = 2.7", "predict.threads must be a whole number"),
+        ("[predict]\nthreads = true", "predict.threads must be a whole number"),
+        ("[predict]\nhold-vegetation = '9'", "predict.hold-vegetation must be a number"),
+        ("[predict]\nallow-future = 2", "predict.allow-future must be true or false"),
+        ("predict = 3", "predict is a command; write its options in a table"),
         ("[predict", "farm.toml: "),
     ],
 )
@@ -87,10 +92,37 @@ def test_defaults_reach_commands_below_commands(tmp_path: Path) -> None:
     assert found["stack"] == {"radar": "sigma0"}
 
 
+def test_standard_output_as_a_default_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "farm.toml").write_text('[predict]\noutput = "-"\nhold-vegetation = 30\n')
+    found = read_defaults(tmp_path / "farm.toml", GROUP)["predict"]
+    assert found == {"output": "-", "hold_vegetation": 30}
+
+
 def test_a_missing_file_of_defaults_is_refused(tmp_path: Path) -> None:
     done = infer("--defaults", "none.toml", "info", "wetness", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == "kgsm-infer: none.toml: No such file or directory\n"
+
+
+@pytest.mark.parametrize("option", ["--hold-vegetation", "--min-valid"])
+def test_nan_is_no_value_of_a_range(folder: Path, option: str) -> None:
+    words = ("paddocks", "wetness", "twin.csv", "f.geojson", "-o", "p.csv", option, "nan")
+    done = infer(*words, cwd=folder)
+    assert done.returncode == 2 and f"'{option}': nan is not a number" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("predict", "wetness"), ("wetness",), ("isolate",)])
+def test_a_result_of_simulated_rows_says_so(folder: Path, words: tuple[str, ...]) -> None:
+    coefficients = ("--a", "0.02", "--angle", "column") if words == ("isolate",) else ()
+    done = infer(*words, "twin.csv", "-o", "o.csv", *coefficients, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert {one.rsplit(",")[-1] for one in (folder / "o.csv").read_text().split()[1:]} == {
+        "simulated"
+    }
+    text = (folder / "twin.csv").read_text().replace("simulated", "measured")
+    (folder / "real.csv").write_text(text)
+    done = infer(*words, "real.csv", "-o", "o.csv", *coefficients, cwd=folder)
+    assert done.returncode == 0 and "source" not in (folder / "o.csv").read_text()
 
 
 def test_json_counts_what_the_file_has(folder: Path) -> None:
