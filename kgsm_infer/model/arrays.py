@@ -70,17 +70,27 @@ def _as_array(days: Any) -> NDArray[Any]:
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"days is not an array of dates or numbers ({error})") from None
     if np.ma.isMaskedArray(days):
-        empty = np.datetime64("NaT") if value.dtype.kind == "M" else None
-        value = filled(days, np.float64) if empty is None else np.ma.filled(days, empty)
+        value = _filled_days(value, np.ma.getmaskarray(days))
     if value.dtype.kind == "O":
         value = _of_objects(value)
     if value.dtype.kind == "U":
         value = _seconds(value)
-    if value.dtype.kind == "M" and np.datetime_data(value.dtype)[0] in ("M", "Y"):
+    if value.dtype.kind in "Mm" and np.datetime_data(value.dtype)[0] in ("M", "Y"):
         raise ValueError(f"days is of type {value.dtype}; a month or a year is not a day")
     if value.dtype.kind not in "Mmiuf":
         raise ValueError(f"days is of type {value.dtype}; give datetime64 or numbers of days")
     return value
+
+
+def _filled_days(values: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
+    """Replace masked days by NaT, NaN, or None among texts and objects."""
+    kind = values.dtype.kind
+    if kind in "iu":
+        values = values.astype(np.float64)
+    elif kind == "U":
+        values = values.astype(object)
+    empty: Any = values.dtype.type("NaT") if kind in "Mm" else None if kind in "UO" else np.nan
+    return values if kind == "b" or not mask.any() else np.where(mask, empty, values)
 
 
 def _of_objects(values: NDArray[Any]) -> NDArray[Any]:

@@ -42,6 +42,7 @@ def model(tmp_path_factory):
         ({"days": np.stack([DAYS, DAYS, 1.7e9 + DAYS * 86400])}, "look like seconds"),
         ({"days": [20240101, 20240113, 20240125, 20240206]}, "dates written as numbers"),
         ({"days": np.asarray(DATES, "datetime64[M]")}, "a month or a year is not a day"),
+        ({"days": DAYS.astype("timedelta64[Y]")}, "a month or a year is not a day"),
         ({"days": "2024-01-01"}, "days is one value"),
         ({"days": 3.0}, "days is one value"),
         ({"sigma0_db": [[-14.0, -15.0], [-14.0]]}, "sigma0_db is not numeric"),
@@ -79,6 +80,27 @@ def test_every_form_of_a_date_gives_the_same_numbers(model, days):
     result = model.retrieve(SIGMA0, 0.3, days=days)
     np.testing.assert_array_equal(result.sm, expected.sm)
     np.testing.assert_array_equal(result.flags, expected.flags)
+
+
+@pytest.mark.parametrize(
+    "days",
+    [
+        DAYS,
+        DAYS.astype(np.int64),
+        (DAYS * 24).astype("timedelta64[h]"),
+        np.asarray(DATES),
+        np.asarray(DATES, "S"),
+        np.asarray(DATES, "datetime64[h]"),
+        np.asarray([datetime.fromisoformat(text) for text in DATES], object),
+    ],
+)
+def test_a_masked_day_is_a_missing_one(model, days):
+    """The unit of a duration holds under a mask too: 144 hours are 6 days."""
+    expected = days_given(np.where([True, False, False, False], np.nan, DAYS), (3, 4))[1]
+    found = days_given(np.ma.masked_array(days, [True, False, False, False]), (3, 4))[1]
+    np.testing.assert_array_equal(found - found[:, 1:2], expected - expected[:, 1:2])
+    result = model.retrieve(SIGMA0, 0.3, days=np.ma.masked_array(days, [False] * 4))
+    np.testing.assert_array_equal(result.sm, model.retrieve(SIGMA0, 0.3, days=DAYS).sm)
 
 
 def test_rows_are_read_as_columns_are(model):
