@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 from made_brokers import Listener
 from made_gateways import (
@@ -199,7 +200,8 @@ def test_rain_by_mqtt_and_today_in_home_assistant(tmp_path, model, broker, liste
             return "rain_refused" in watched.text
 
         wait_for(refused, lambda: watched.text)
-        rain = [{"date": f"2024-01-{day:02}", "rain_mm": 9.0} for day in range(1, 14)]
+        days = np.arange("2023-01-01", "2024-01-14", dtype="datetime64[D]")  # 16 kB
+        rain = [{"date": str(day), "rain_mm": 9.0} for day in days]
         send("kgsm/farm/rain", json.dumps({"rain": rain}), qos=1)
         watched.until("rain_stored")
         send("kgsm/farm/rain/p1", json.dumps({"date": "2024-01-13", "rain_mm": 40.0}), qos=1)

@@ -28,7 +28,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ...base.errors import KgsmError, MissingError
+from ...base.errors import DataError, KgsmError, MissingError
 from ...base.files import whole
 from ...base.schema import parse_json
 from ..config import Gateway
@@ -51,8 +51,8 @@ KEEP_ALIVE_S = 240
 CONNECT_S = 10.0
 #: Records sent and not acknowledged at a time.
 IN_FLIGHT = 200
-#: Largest message of a probe, bytes.
-MOST_BYTES = 10_000
+#: Largest message of a probe, and of rain (10,000 days), bytes.
+MOST_BYTES, MOST_RAIN_BYTES = 10_000, 1_000_000
 #: Seconds after which messages that the broker denied are sent again.
 DENIED_S = 300.0
 #: Seconds between looks at the health of the gateway, if nothing is stored.
@@ -307,7 +307,7 @@ class MqttPublisher:
             self._receive_rain(message)
             return
         sender = message.topic.removeprefix(f"{self._root}/probe/")
-        raw = parse_json(message.payload[:MOST_BYTES])
+        raw = _content(message, MOST_BYTES)
         known = {slug(name): name for name in self._names()}
         one = {"paddock": known.get(sender, sender), **raw}
         readings = readings_of({"readings": [one]}, self._paddocks)
@@ -317,7 +317,7 @@ class MqttPublisher:
 
     def _receive_rain(self, message: Any) -> None:
         """Write rain of a message into the spool: one day, or ``{"rain": [...]}`` of several."""
-        raw = parse_json(message.payload[:MOST_BYTES])
+        raw = _content(message, MOST_RAIN_BYTES)
         days = raw["rain"] if isinstance(raw, dict) and "rain" in raw else [raw]
         sender = message.topic.removeprefix(f"{self._root}/rain").removeprefix("/")
         if sender:
@@ -469,3 +469,10 @@ class MqttPublisher:
             with Store(self._gateway.database) as store:
                 store.mark_sent(self._acked)
             self._acked = []
+
+
+def _content(message: Any, most: int) -> Any:
+    """Read a message as JSON; DataError for one of more than ``most`` bytes."""
+    if len(message.payload) > most:
+        raise DataError(f"message of {len(message.payload)} bytes; send at most {most}")
+    return parse_json(message.payload)
