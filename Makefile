@@ -219,7 +219,7 @@ demo-real: $(DEMO_STAMP)
 	$(BIN)/python examples/france/tables.py $(FIELDS) $(REAL_OUT)
 	$(BIN)/kgsm-infer wetness $(REAL_OUT)/radar.csv -o $(REAL_OUT)/wetness.csv
 	$(BIN)/kgsm-infer daily $(REAL_OUT)/wetness.csv --weather $(REAL_OUT)/rain.csv \
-	  --today 2024-01-30 -o $(REAL_OUT)/daily.csv
+	  --hemisphere north --today 2024-01-30 -o $(REAL_OUT)/daily.csv
 	$(BIN)/kgsm-infer plot $(REAL_OUT)/daily.csv --paddock 595430 --paddock 2870709 \
 	  -o $(REAL_OUT)/fields.png
 	@echo; echo "Open:"; echo "  $(REAL_OUT)/fields.png    index of two fields, day by day, with rain"

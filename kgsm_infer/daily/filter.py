@@ -4,7 +4,7 @@ The truth y of paddock i on day t is the bucket's value f plus a residual, and a
 with errors:
 
     y_it = f_it + s_it (c_t + k + o_i + a_it) + g_i (f_it - m),   s_it = (f_it / m)^gamma      (1)
-    z_it = y_it + b_i + e_p + v_it                                                              (2)
+    z_it = y_it + b_i + s_ip e_p + v_it,   s_ip = s_it / sqrt(mean_i s_it^2)                    (2)
 
     c    residual common to all paddocks, AR(1)         k    constant offset common to all
     o    constant offset of a paddock                   a    residual of a paddock, AR(1)
@@ -13,18 +13,22 @@ with errors:
 
 AR(1): x_t = phi x_{t-1} + q_t with Var(q) = Var(x) (1 - phi^2). s makes the residual grow with
 moisture: on OzNet its standard deviation is .04 on the driest eighth of days, .09 on the wettest.
+The error of a pass has the same shape. Were it the same in all paddocks, the contrast between wet
+and dry paddocks of a pass would tell c + k from e_p; where the passes have another contrast than
+the bucket, as the index has, many paddocks would then draw the level away from their own passes.
 
 A dense filter of N paddocks has 2 + 4 N states and does not scale. Here the state is split into
 a hub x = (c, k) and a leaf u_i = (o, g, a, b) of each paddock. The covariance of each leaf with
 the hub is kept; two leaves are taken to be independent given the hub. With B = Cov(u, x) P_x^-1
 and Q = P_u - B Cov(u, x)^T a pass observes, for every paddock in it,
 
-    r_i = z_i - E z_i = (h_x + h_u B_i) dx + e + noise of variance q_i = h_u Q_i h_u^T + R_i     (3)
+    r_i = z_i - E z_i = (h_x + h_u B_i) dx + s_ip e + noise of variance q_i,
+    q_i = h_u Q_i h_u^T + R_i                                                                   (3)
 
 so that hub and pass error have the normal equations of a regression with three unknowns, and
 each leaf follows given them:
 
-    S = (diag(P_x, D)^-1 + sum_i w_i w_i^T / q_i)^-1,   w_i = (h_x + h_u B_i, 1)               (4)
+    S = (diag(P_x, D)^-1 + sum_i w_i w_i^T / q_i)^-1,   w_i = (h_x + h_u B_i, s_ip)            (4)
     u_i' = u_i + K_i r_i + G_i theta,   K_i = Q_i h_u / q_i,   G_i = (B_i, 0) - K_i w_i^T       (5)
     P_u' = Q_i - K_i K_i^T q_i + G_i S G_i^T,   Cov(u_i, x)' = G_i S_x                          (6)
 
@@ -57,7 +61,7 @@ class Measurement:
 
     paddock: (n,) index of each.  value: (n,) m3 m-3 or index.  expected: (n,) the bucket's value
     at the time of the pass.  error_var: (n,) variance of the error of one paddock.  date_var:
-    variance of the error that all of them share.
+    variance of the error that all of them share, in the mean over the paddocks.
     """
 
     paddock: NDArray[np.int64]
@@ -162,7 +166,8 @@ class Filter:
         h_u = np.stack([scale, gain, scale, np.ones(len(at))])
         own_h = np.einsum("jkn,kn->jn", own[:, :, at], h_u)
         q = np.einsum("jn,jn->n", own_h, h_u) + seen.error_var
-        w = np.ones((HUB + 1, len(at)))
+        w = np.empty((HUB + 1, len(at)))
+        w[HUB] = scale / np.sqrt((scale**2).mean())
         w[:HUB] = scale + np.einsum("jn,jpn->pn", h_u, slope[:, :, at])
         r = seen.value - seen.expected - scale * self.hub_mean.sum()
         r -= np.einsum("jn,jn->n", h_u, self.mean[:, at])

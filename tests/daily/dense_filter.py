@@ -60,11 +60,12 @@ def dense_filter(residual, expected, seen, errors, missing=None, start=0.0):
         if len(at):
             h = row[at].copy()
             h[np.arange(len(at)), 5 + 4 * at] = 1.0
-            s = h @ cov @ h.T + point * np.eye(len(at)) + date
+            shape = row[at, 0] / np.sqrt((row[at, 0] ** 2).mean())
+            noise_cov = point * np.eye(len(at)) + date * np.outer(shape, shape)
+            s = h @ cov @ h.T + noise_cov
             gain = np.linalg.solve(s, h @ cov).T
             x = x + gain @ (seen[t, at] - expected[t, at] - h @ x)
             left = np.eye(size) - gain @ h
-            noise_cov = point * np.eye(len(at)) + date
             cov = left @ cov @ left.T + gain @ noise_cov @ gain.T
         after.append((x, cov))
     smooth = [after[-1]]

@@ -5,8 +5,9 @@ import pytest
 from dense_filter import dense_filter
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_series import ERRORS, SET, made, observations, with_residual
+from made_series import BUCKET, ERRORS, SET, made, observations, with_residual
 
+from kgsm_infer.daily.bucket import run_bucket
 from kgsm_infer.daily.run import Drive, estimate, filtered
 from kgsm_infer.daily.smoother import smooth
 
@@ -79,6 +80,21 @@ def test_rain_corrects_the_level_of_a_date_for_all():
     quiet = np.abs(split[-1].mean[1:] - series.expected[60])
     assert 0 < together.max() < 0.045
     assert alone[0] > 0 and quiet.max() < 0.01
+
+
+@pytest.mark.parametrize("paddocks", [25, 400])
+def test_many_paddocks_keep_the_level_of_their_passes(paddocks):
+    # every paddock has rain of its own; the passes have the bucket's level, but not its contrast
+    rng = np.random.default_rng(1)
+    share = rng.uniform(0.1, 1.0, (1, paddocks))
+    rain = np.where(rng.random((240, 1)) < 0.3, rng.exponential(9.0, (240, 1)), 0.0) * share
+    expected = run_bucket(BUCKET, rain, np.arange(240))
+    seen = np.full(expected.shape, np.nan)
+    seen[::6] = expected[::6].mean(1, keepdims=True) + 0.02
+    drive = Drive(0, expected, np.zeros(expected.shape), np.arange(paddocks))
+    result = estimate(SET, drive, observations(seen))
+    late = slice(120, None, 6)
+    assert abs((result.mean[late] - seen[late]).mean()) < 0.02
 
 
 def test_other_paddocks_without_a_pass_follow_the_common_part():
