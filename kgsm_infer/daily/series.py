@@ -103,7 +103,7 @@ def read_series(path: str | Path, column: str | None = None) -> SeriesFile:
         label,
         end,
         is_daily,
-        "simulated" in set(table.text.get("source", ())),
+        table.simulated,
         _by_paddock(table, table.numbers[drawn], numbers),
         table.notes,
     )

@@ -128,7 +128,6 @@ def values_of(
     seconds = table.date.astype("datetime64[s]").astype(np.int64)
     local = seconds + np.where(by_day, 0, round(utc_offset_hours * 3600))
     value = np.where(mask & flags.NO_NUMBER, np.nan, np.asarray(value, np.float64))
-    source = np.asarray(table.text.get("source", [""]), np.str_)
     return Values(
         table.source,
         quantity,
@@ -141,7 +140,7 @@ def values_of(
         np.asarray(lower, np.float64),
         np.asarray(upper, np.float64),
         mask,
-        bool((source == "simulated").any()),
+        table.simulated,
         table.notes,
     )
 
