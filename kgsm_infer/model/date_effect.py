@@ -16,13 +16,17 @@ one.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from ..base.schema import Range, build
+
+#: A variance of a fraction from 0 to 1.
+_Variance = Annotated[float, Range(0, 1)]
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,9 @@ class Variances:
     point: of the points of a field around its mean.
     """
 
-    date: float
-    field: float
-    point: float
+    date: _Variance
+    field: _Variance
+    point: _Variance
 
 
 @dataclass(frozen=True)
@@ -49,16 +53,9 @@ class DateEffect:
 
 
 def variances_of(raw: Mapping[str, Any]) -> Variances:
-    """Read the ``probes`` entry of a card. ValueError where it is invalid."""
-    found = {}
-    for key in ("date", "field", "point"):
-        value = raw.get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ValueError(f"probes {key} is not a number")
-        if not (math.isfinite(value) and 0 <= value <= 1):
-            raise ValueError(f"probes {key} {value!r} is not a variance of soil moisture")
-        found[key] = float(value)
-    return Variances(**found)
+    """Read the variances of a card's entry ``probes``. ValueError where they are invalid."""
+    own = {key: value for key, value in raw.items() if key in Variances.__dataclass_fields__}
+    return build(Variances, own, "probes")
 
 
 def date_effect(

@@ -11,15 +11,20 @@ field have separate offsets. The card holds the numbers; training estimates them
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..base import flags
+from ..base.schema import Range, build, show
+
+#: Largest size of a number in an interval.
+MOST = 1e6
+_Number = Annotated[float, Range(-MOST, MOST)]
+_Bound = Annotated[float, Range(above=0, high=MOST)]
 
 
 @dataclass(frozen=True)
@@ -27,18 +32,23 @@ class WidthTerm:
     """One x of the factor: its name and slope."""
 
     name: str
-    slope: float
+    slope: _Number
 
 
 @dataclass(frozen=True)
 class Width:
     """Offsets added to SM, m3 m-3, lower <= 0 <= upper, and what scales them."""
 
-    lower: float
-    upper: float
-    intercept: float = 1.0
+    lower: Annotated[float, Range(-MOST, 0)]
+    upper: Annotated[float, Range(0, MOST)]
+    intercept: _Number = 1.0
     terms: tuple[WidthTerm, ...] = ()
-    bounds: tuple[float, float] = (1.0, 1.0)
+    bounds: tuple[_Bound, _Bound] = (1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        """Check the order of the bounds."""
+        if not self.bounds[0] <= self.bounds[1]:
+            raise ValueError(f"bounds {self.bounds[0]:g} to {self.bounds[1]:g} are not a range")
 
 
 @dataclass(frozen=True)
@@ -50,56 +60,41 @@ class Interval:
     field: Width | None = None
 
 
+@dataclass(frozen=True)
+class _Level:
+    """The share of unseen values inside an interval, alone."""
+
+    level: Annotated[float, Range(above=0, below=1)]
+
+
 def interval_of(raw: Mapping[str, Any], channels: Sequence[str]) -> Interval:
     """Read the ``interval`` entry of a card. ValueError where it is invalid.
 
     channels: names of the card's dynamic channels, which a point's width may read.
     ``{"level": 0.9, "lower": -0.1, "upper": 0.1}`` is the least; ``intercept``, ``terms`` and
-    ``bounds`` scale it, and ``field`` holds the same keys for field means.
+    ``bounds`` scale it, and ``field`` holds the same keys for field means. Other keys are
+    evidence, which no number is made from.
 
     >>> interval_of({"level": 0.9, "lower": -0.1, "upper": 0.1}, ()).point.upper
     0.1
     """
-    level = _number(raw, "level")
-    if not 0 < level < 1:
-        raise ValueError(f"interval level {level!r} does not lie in (0, 1)")
-    point = _width(raw, ("sm", *channels, *flags.NAMES))
+    level = build(_Level, {"level": raw.get("level")}, "interval").level
+    point = _width(raw, ("sm", *channels, *flags.NAMES), "interval")
     field = raw.get("field")
-    if field is not None and not isinstance(field, Mapping):
-        raise ValueError("interval field is not an object")
-    return Interval(level, point, None if field is None else _width(field, ("sm",)))
+    return Interval(
+        level, point, None if field is None else _width(field, ("sm",), "interval.field")
+    )
 
 
-def _width(raw: Mapping[str, Any], known: Sequence[str]) -> Width:
-    lower, upper = _number(raw, "lower"), _number(raw, "upper")
-    if not lower <= 0 <= upper:
-        raise ValueError(f"interval {lower!r} to {upper!r} does not hold 0")
-    listed, bounds = raw.get("terms", ()), raw.get("bounds", (1.0, 1.0))
-    if not isinstance(listed, (list, tuple)) or not isinstance(bounds, (list, tuple)):
-        raise ValueError("interval terms and bounds are lists")
-    terms = []
-    for item in listed:
-        name = item.get("name") if isinstance(item, Mapping) else None
-        if name not in known:
-            raise ValueError(f"interval reads {str(name)[:40]!r}, which the model does not know")
-        terms.append(WidthTerm(str(name), _number(item, "slope")))
-    if len(bounds) != 2:
-        raise ValueError("interval bounds are two numbers")
-    ends = {"low": bounds[0], "high": bounds[1]}
-    low, high = _number(ends, "low"), _number(ends, "high")
-    if not 0 < low <= high:
-        raise ValueError(f"interval bounds {low!r} to {high!r} are not a range above 0")
-    intercept = _number(raw, "intercept") if "intercept" in raw else 1.0
-    return Width(lower, upper, intercept, tuple(terms), (low, high))
-
-
-def _number(raw: Mapping[str, Any], key: str) -> float:
-    value = raw.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > 1e6:
-        raise ValueError(f"interval {key} is not a number")
-    if not math.isfinite(value):
-        raise ValueError(f"interval {key} is not a finite number")
-    return float(value)
+def _width(raw: Any, known: Sequence[str], key: str) -> Width:
+    """Read the keys of a width; ValueError for a term that is not among the known names."""
+    if isinstance(raw, Mapping):
+        raw = {name: value for name, value in raw.items() if name in Width.__dataclass_fields__}
+    width = build(Width, raw, key)
+    for term in width.terms:
+        if term.name not in known:
+            raise ValueError(f"{key} reads {show(term.name)}, which the model does not know")
+    return width
 
 
 def factor(width: Width, given: Mapping[str, ArrayLike]) -> NDArray[np.float32]:
