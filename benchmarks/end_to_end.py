@@ -99,7 +99,7 @@ def write_tables(folder: Path, rows: int, looks: int) -> None:
 
 
 def plain_alternative(model: Path, table: Path, output: Path) -> None:
-    """polars, NumPy and onnxruntime: no checks, no flags in words, no interval."""
+    """Predict by polars, NumPy and onnxruntime: no checks, no flags in words, no interval."""
     import onnxruntime
     import polars
 
@@ -198,7 +198,7 @@ def write_outlines(
 
 
 def plain_map(model: Path, folder: Path, output: Path) -> None:
-    """rasterio, NumPy windows, onnxruntime and netCDF4: the whole stack in memory."""
+    """Map by rasterio, NumPy windows, onnxruntime and netCDF4: the whole stack in memory."""
     import netCDF4
     import onnxruntime
     import rasterio

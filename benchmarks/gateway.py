@@ -439,7 +439,7 @@ def rained(folder: Path, broker: Broker, sizes: Sizes) -> None:
 
 
 def processor_s(work: Callable[[], Any]) -> float:
-    """Processor time of this process for a call, s."""
+    """Measure the processor time of this process for a call, s."""
     began = time.process_time()
     work()
     return time.process_time() - began

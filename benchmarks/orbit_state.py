@@ -23,7 +23,7 @@ APART_DAYS, REFERENCE_DEG = 2.5, 40.0
 
 
 def jitter(table: Table, index: NDArray[np.float64]) -> float:
-    """Root mean square difference of close looks of a site, over the square root of two."""
+    """Return root mean square difference of close looks of a site, over the square root of two."""
     squares = []
     for site in np.unique(table.site):
         rows = np.flatnonzero((table.site == site) & np.isfinite(index))

@@ -150,7 +150,7 @@ def fit(data: Data, train: np.ndarray, most: int) -> np.ndarray:
 
 
 def filtered(data: Data, value: np.ndarray, train: np.ndarray, test: np.ndarray):
-    """Exponential filter of the surface; T and the line to mm from the training tubes."""
+    """Apply the exponential filter to the surface; T and the line to mm from the training tubes."""
     day, best = np.arange(len(value), dtype=float), None
     rows = scored(data)
     scale = data.truth[np.flatnonzero(np.isfinite(data.truth).any(1))[0]]

@@ -65,14 +65,14 @@ def read(path: str) -> dict[str, NDArray]:
 
 
 def typical_place(vh_db: NDArray[np.float64]) -> tuple[float, float]:
-    """(10 log10 of the mean power, standard deviation) of looks (N,), dB."""
+    """Return 10 log10 of the mean power, and the standard deviation, of looks (N,), dB."""
     return 10 * np.log10(np.mean(10 ** (vh_db / 10))), float(np.std(vh_db))
 
 
 def median_r(
     site: NDArray, value: NDArray[np.float64], rain: NDArray[np.float64], rows: NDArray[np.bool_]
 ) -> float:
-    """Median over fields of the correlation of ``value`` with ``rain`` (N,), over ``rows``."""
+    """Return the fields' median correlation of ``value`` with ``rain`` (N,), over ``rows``."""
     rows = rows & np.isfinite(value) & np.isfinite(rain)
     found = []
     for name in np.unique(site):

@@ -358,7 +358,7 @@ def read_config(
 
 
 def _check(config: Config) -> None:
-    """ValueError where keys of several sections contradict each other."""
+    """Raise ValueError where keys of several sections contradict each other."""
     crossval, head = config.crossval, config.head
     try:
         config.wcm.with_a(config.wcm.a)

@@ -140,7 +140,7 @@ def source_of(
 
 
 def _days(rain: Weather, name: str, first: int, last: int) -> np.ndarray:
-    """Rain of one place from ``first`` to ``last``, NaN where missing."""
+    """Return rain of one place from ``first`` to ``last``, NaN where missing."""
     series, days = rain.places[name], np.full(last - first + 1, np.nan)
     low, high = max(first, series.first), min(last + 1, series.first + len(series.rain_mm))
     if low < high:
@@ -149,7 +149,7 @@ def _days(rain: Weather, name: str, first: int, last: int) -> np.ndarray:
 
 
 def _folds(read: Table, sites: Sequence[str]) -> tuple[str, ...]:
-    """Each site's fold: the table's column, else FOLDS groups by turns."""
+    """Return each site's fold: the table's column, else FOLDS groups by turns."""
     column = read.text.get("fold")
     if column is None:
         count = min(FOLDS, len(sites))
@@ -161,7 +161,7 @@ def _folds(read: Table, sites: Sequence[str]) -> tuple[str, ...]:
 
 
 def _rounded(value: object) -> dict[str, object]:
-    """Scores with four decimals."""
+    """Return scores with four decimals."""
 
     def short(item: object) -> object:
         if isinstance(item, dict):

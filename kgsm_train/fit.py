@@ -92,7 +92,7 @@ def domain_of_training(
 
 
 def same_experiment(folder: Path, config: Config, source: Source, kind: str) -> Board | None:
-    """``metrics.json`` in ``folder``, if it is of this very table and configuration.
+    """Return ``metrics.json`` in ``folder``, if it is of this very table and configuration.
 
     Scores of another experiment would be false on this card, so they count as absent.
     """

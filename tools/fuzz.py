@@ -181,7 +181,7 @@ def _wounded(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def sound(values: Any, what: str) -> None:
-    """Fault where numbers are infinite."""
+    """Raise Fault where numbers are infinite."""
     if np.isinf(np.asarray(values, np.float64)).any():
         raise Fault(f"{what} is infinite")
 
@@ -262,7 +262,7 @@ def _parts(folder: Path) -> Iterator[tuple[str, str, bytes, Check]]:
 
 @contextlib.contextmanager
 def limited(seconds: int) -> Iterator[None]:
-    """Fault where it takes longer."""
+    """Raise Fault where it takes longer."""
 
     def late(*_: object) -> None:
         raise Fault(f"takes more than {seconds} s")
@@ -355,7 +355,7 @@ class Attack:
 
 
 def main() -> int:
-    """0 where no reader was at fault."""
+    """Return 0 where no reader was at fault."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     options.add_argument("--count", type=int, default=10_000, help="damaged files of each kind")
     options.add_argument("--seed", type=int, default=0)

@@ -60,7 +60,7 @@ def file_kinds(folder: Path) -> Iterator[Kind]:
 
 
 def _packed() -> NDArray[np.int16]:
-    """Packed decibels with a fill value, hundredths."""
+    """Return packed decibels with a fill value, hundredths."""
     rng = np.random.default_rng(1)
     stored = rng.integers(-2500, -900, (SIDE, SIDE)).astype(np.int16)
     stored[rng.random(stored.shape) < 0.1] = -32768
@@ -78,7 +78,7 @@ def _read(layer: dict[str, Any], folder: Path) -> NDArray[np.float64]:
 
 
 def _among(found: NDArray[np.float64], known: NDArray[np.float64]) -> None:
-    """OtherNumber where a value that was read is not among the known ones, or is infinite."""
+    """Raise OtherNumber where a value that was read is not among the known ones, or is infinite."""
     values = found[~np.isnan(found)]
     known = np.sort(known[np.isfinite(known)].astype(np.float64).ravel())
     if not len(values):
@@ -244,7 +244,7 @@ def _items(folder: Path) -> Iterator[Kind]:
 
 
 def _check_item(raw: Any, wanted: Any) -> None:
-    """OtherNumber where an acquisition has another time or orbit than the item's JSON."""
+    """Raise OtherNumber where an acquisition has another time or orbit than the item's JSON."""
     for group in wanted.acquisitions:
         for item in group.items:
             if item.id != raw.get("id"):

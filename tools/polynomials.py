@@ -23,7 +23,7 @@ OCTAVE = (np.sqrt(0.5) - 1, np.sqrt(2.0) - 1)
 
 
 def remez(target: Callable[[Values], Values], low: float, high: float, degree: int) -> Values:
-    """Coefficients, lowest power first, of the smallest relative error on [low, high].
+    """Return coefficients, lowest power first, of the smallest relative error on [low, high].
 
     Remez exchange: a polynomial whose error is equal and of changing sign at degree + 2 points
     is the best there is; the points move to where the error is largest until it is so.
@@ -86,14 +86,14 @@ class Polynomial:
         return np.float32(self.method(self.target, self.low, self.high, self.degree))[::-1]
 
     def error(self) -> float:
-        """Largest relative error of the rounded polynomial."""
+        """Return the largest relative error of the rounded polynomial."""
         x = np.linspace(self.low, self.high, 100_001)
         value = np.polynomial.polynomial.polyval(x, self.coefficients()[::-1].astype(np.float64))
         return float(np.abs(value / self.target(x) - 1).max())
 
 
 def per_x(function: Callable[[Values], Values], limit: float) -> Callable[[Values], Values]:
-    """function(x) / x, and its limit at 0."""
+    """Return function(x) / x, and its limit at 0."""
     return lambda x: np.where(x == 0, limit, function(x) / np.where(x == 0, 1, x))
 
 

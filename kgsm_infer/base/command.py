@@ -153,7 +153,7 @@ def _warnings_as_notes(others: bool) -> Iterator[None]:
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM raise :class:`Stopped`; the handlers before come back afterwards."""
+    """Raise :class:`Stopped` at Ctrl-C and SIGTERM; restore the handlers afterwards."""
 
     def stop(number: int, _: object) -> None:
         raise Stopped(number)

@@ -35,7 +35,7 @@ def run_bucket(
     opposite: bool = False,
     irrigation_mm: ArrayLike = 0.0,
 ) -> Array:
-    """Moisture of the bucket (D, S) at the end of each day, m3 m-3.
+    """Compute the moisture of the bucket (D, S) at the end of each day, m3 m-3.
 
     rain_mm: (D, S) rain of each day and series, NaN where missing.  day: (D,) days since 1970.
     opposite: shift the season by half a year, for a set that was fitted on the other hemisphere.
@@ -79,14 +79,14 @@ def store_wetness(
 
 
 def seasonal_loss(bucket: Bucket, day: ArrayLike, opposite: bool = False) -> Array:
-    """Factor on the loss (D,) of each day since 1970; Eq 2."""
+    """Return the factor on the loss (D,) of each day since 1970; Eq 2."""
     peak = bucket.peak_day + (365.25 / 2 if opposite else 0.0)
     phase = 2 * np.pi * (day_of_year(day) - peak) / 365.25
     return np.asarray(np.exp(bucket.season * np.cos(phase)))
 
 
 def day_of_year(day: ArrayLike) -> Array:
-    """Day of the year from 1 on of days since 1970, the shape of ``day``.
+    """Return the day of the year from 1 on of days since 1970, the shape of ``day``.
 
     >>> day_of_year([0, 31, 365]).tolist()
     [1.0, 32.0, 1.0]
@@ -96,7 +96,7 @@ def day_of_year(day: ArrayLike) -> Array:
 
 
 def unknown(bucket: Bucket, residual: Residual, missing: ArrayLike) -> Array:
-    """Variance that missing rain adds to the residual on each day, the shape of ``missing``.
+    """Return the variance (shape of ``missing``) that missing rain adds to the residual each day.
 
     missing: share of the day's rain that is not known, 0 to 1.  After many missing days the
     residual has the bucket's own variance on top: q = var(f) (1 - phi^2).

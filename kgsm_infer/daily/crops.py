@@ -160,7 +160,10 @@ def with_filtered_surface(daily: Daily, time_constant_days: float) -> Daily:
 
 
 def _et0(daily: Daily, weather: Weather | None) -> Array:
-    """ET0 of each paddock (D, N) mm, NaN where missing; UsageError where there is none at all."""
+    """Return ET0 of each paddock (D, N) mm, NaN where missing.
+
+    UsageError where there is none at all.
+    """
     period, names = daily.forcing.period, daily.values.paddocks
     made = np.full((period.count, len(names)), np.nan)
     for i, name in enumerate(names):

@@ -257,7 +257,7 @@ def _clear_unknown(made: Estimates, forcing: Forcing, seen: PassValues) -> None:
 
 
 def _seen_by_day(values: Values, seen: PassValues, forcing: Forcing) -> Array:
-    """Mean value of each day's passes (D, N) in the quantity of the file."""
+    """Return the mean value of each day's passes (D, N) in the quantity of the file."""
     shape = (forcing.period.count, len(values.paddocks))
     total, count = np.zeros(shape), np.zeros(shape)
     day = values.day - forcing.period.first

@@ -222,7 +222,7 @@ class _Tree:
         return PossibleIrrigation(**{name: of[order] for name, of in columns.items()})
 
     def _branch(self, k: int, t: int, at: NDArray[np.int64], gap: NDArray[np.int64]) -> Array:
-        """Excess of store ``k`` on day ``t`` in each branch, (n, branches, B); Eq 1."""
+        """Return the excess of store ``k`` on day ``t`` in each branch, (n, branches, B); Eq 1."""
         store, series = self.bucket.stores[k], self.series[at]
         when = np.stack([t - gap + np.ceil(place * gap).astype(int) for place in PLACES])
         # the least room that an excess of each day meets, and what remains of it on day t

@@ -192,7 +192,7 @@ class Filter:
         return Assimilation(r, w, q, s, k, change[:, :, at], h_u)
 
     def estimate(self, expected: Array) -> Day:
-        """Mean and variance of the truth (N,) where the bucket has the values ``expected``."""
+        """Return mean and variance of the truth (N,) where the bucket holds ``expected``."""
         r = self.residual
         scale, gain = self.regressors(expected)
         mean = expected + scale * (self.hub_mean.sum() + self.mean[_OFFSET] + self.mean[_AR])
@@ -208,7 +208,7 @@ class Filter:
         return Day(mean, variance, np.clip(1 - variance / prior, 0.0, 1.0))
 
     def regressors(self, expected: Array) -> tuple[Array, Array]:
-        """s and f - m of Eq 1, each (N,)."""
+        """Return s and f - m of Eq 1, each (N,)."""
         r = self.residual
         ratio = np.maximum(expected / r.mean, LEAST_SCALE)
         scale = np.sqrt(ratio) if r.gamma == 0.5 else ratio**r.gamma

@@ -170,7 +170,7 @@ def forcing_of(
 def _rain(
     paddocks: Sequence[str], period: Period, weather: Weather | None
 ) -> tuple[Array, NDArray[np.int64], tuple[str, ...]]:
-    """Rain (D, S), the series of each paddock (N,), and the paddocks without any."""
+    """Return rain (D, S), the series of each paddock (N,), and the paddocks without any."""
     if weather is None:
         return np.full((period.count, 1), np.nan), np.zeros(len(paddocks), np.int64), ()
     if weather.by == "cell":
@@ -200,7 +200,7 @@ def _rain(
 
 
 def _days(period: Period, weather: Weather, name: str) -> Array:
-    """Rain of one place on the days of the period (D,)."""
+    """Return rain of one place on the days of the period (D,)."""
     days = np.full(period.count, np.nan)
     series = weather.places.get(name)
     if series is None:
@@ -213,6 +213,6 @@ def _days(period: Period, weather: Weather, name: str) -> Array:
 
 
 def day_text(day: NDArray[np.int64] | int) -> NDArray[np.str_]:
-    """ISO dates of days since 1970."""
+    """Return ISO dates of days since 1970."""
     seconds = np.asarray(day, np.int64) * SECONDS_PER_DAY
     return np.datetime_as_string(seconds.astype("datetime64[s]").astype("datetime64[D]"))

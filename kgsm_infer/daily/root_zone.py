@@ -178,7 +178,7 @@ def balance_root_zone(
 
 
 def _stages(crop: Crop, day: NDArray[np.int64]) -> tuple[Array, Array, Array]:
-    """Basal crop coefficient (Eq 1), root depth in mm and height in m on days (D,)."""
+    """Return basal crop coefficient (Eq 1), root depth in mm and height in m on days (D,)."""
     ends = np.cumsum([0.0, *crop.stage_days])
     age = (day - crop.planted).astype(np.float64)
     first, mid, end = crop.kcb

@@ -100,7 +100,7 @@ def daily_columns(
 
 
 def _rows(start: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Paddock and day of each row."""
+    """Return paddock and day of each row."""
     length = count - start
     paddock = np.repeat(np.arange(len(start)), length)
     first = np.cumsum(length) - length
@@ -108,7 +108,7 @@ def _rows(start: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDAr
 
 
 def _age(result: Daily, day: NDArray[np.int64], paddock: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Days since the last pass with a value, NaN before the first."""
+    """Return days since the last pass with a value, NaN before the first."""
     age = day - result.last_pass[day, paddock]
     return np.where(np.isfinite(age), age, np.nan)
 
@@ -122,7 +122,7 @@ def _drier_than(result: Daily, day: NDArray[np.int64], paddock: NDArray[np.int64
 
 
 def _flags(result: Daily, day: NDArray[np.int64], paddock: NDArray[np.int64]) -> list[str]:
-    """The flags of a day's pass, and those of the day itself."""
+    """Return the flags of a day's pass, and those of the day itself."""
     period = result.forcing.period
     mask = result.pass_flags[day, paddock]
     if result.possible is not None:

@@ -78,17 +78,17 @@ class SoilWaterLimits:
         return bool(np.isfinite(self.field_capacity - self.wilting_point).any())
 
     def available(self, sm: Floats) -> Floats:
-        """Percent of plant-available water of moisture (..., N); Eq 1."""
+        """Return the percent of plant-available water of moisture (..., N); Eq 1."""
         share = (sm - self.wilting_point) / (self.field_capacity - self.wilting_point)
         return np.asarray(np.clip(100 * share, 0, 100), np.float32)
 
     def refill_mm(self, sm: Floats) -> Floats:
-        """Millimetres to field capacity of moisture (..., N); Eq 2."""
+        """Return millimetres to field capacity of moisture (..., N); Eq 2."""
         depth = (self.field_capacity - sm) * self.root_depth_mm
         return np.asarray(np.maximum(depth, 0), np.float32)
 
     def days_left(self, ahead: Floats) -> Array:
-        """Days until plant-available water is below the threshold (N,), NaN where it never is.
+        """Return days until the available water is below the threshold (N,), NaN where never.
 
         ahead: (K, N) moisture of today and the days after it.
         """

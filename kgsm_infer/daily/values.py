@@ -262,7 +262,7 @@ def observations(
 
 
 def _masks(table: Table) -> NDArray[np.int64]:
-    """Bit masks (R,) of the column ``flags``; DataError for an unknown name."""
+    """Return bit masks (R,) of the column ``flags``; DataError for an unknown name."""
     cells = table.text.get("flags")
     if cells is None:
         return np.zeros(len(table), np.int64)

@@ -23,7 +23,7 @@ _EPOCH = date(1970, 1, 1)
 
 
 def iso(seconds: int) -> str:
-    """Seconds since 1970 as ISO 8601, UTC.
+    """Return seconds since 1970 as ISO 8601, UTC.
 
     >>> iso(0)
     '1970-01-01T00:00:00Z'
@@ -160,7 +160,7 @@ def record(value: Value, probe: NewestReading | None = None) -> dict[str, Any]:
 
 
 def day_of(day: int) -> str:
-    """Days since 1970 as ISO 8601.
+    """Return days since 1970 as ISO 8601.
 
     >>> day_of(19723)
     '2024-01-01'
@@ -235,7 +235,10 @@ def record_bytes(value: Value) -> bytes:
 
 
 def canonical(content: Any) -> bytes:
-    """JSON in one spelling: sorted keys, no spaces, UTF-8; NaN is an error, never a token."""
+    """Return JSON in one spelling: sorted keys, no spaces, UTF-8.
+
+    NaN is an error, never a token.
+    """
     return json.dumps(
         content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()

@@ -120,7 +120,7 @@ class Task:
             self._thread.join(seconds)
 
     def expect(self, seconds: float) -> None:
-        """Promise a sign of life within ``seconds``."""
+        """Expect a sign of life within ``seconds``."""
         self._due = time.monotonic() + seconds
 
     def succeeded(self) -> None:

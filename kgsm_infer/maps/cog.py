@@ -18,7 +18,7 @@ from .work import Work
 
 
 def write_cog(work: Work, output: Path) -> None:
-    """One date as a COG of four float32 bands: sm, sm_lower, sm_upper, flags.
+    """Write one date as a COG of four float32 bands: sm, sm_lower, sm_upper, flags.
 
     A GeoTIFF has one type for all bands; flags are whole numbers below 2**16, which
     float32 holds exactly, and are never NaN. NaN is the nodata value of the others.
@@ -84,7 +84,7 @@ def _level(level: int) -> str:
 
 
 def _every_second(source: Path, target: Path, dtype: np.dtype[Any], width: int) -> None:
-    """Every second row and column of a raw file, in bounded memory."""
+    """Keep every second row and column of a raw file, in bounded memory."""
     rows = 2 * max(1, CHUNK * CHUNK // width)
     with open(source, "rb") as wide, open(target, "wb") as narrow:
         while len(some := np.fromfile(wide, dtype, rows * width)):
@@ -92,7 +92,7 @@ def _every_second(source: Path, target: Path, dtype: np.dtype[Any], width: int) 
 
 
 def _vrt(work: Work, level: int, size: tuple[int, int], overviews: Iterable[int]) -> str:
-    """One level of the work files as a GDAL dataset, without a copy."""
+    """Return one level of the work files as a GDAL dataset, without a copy."""
     height, width = size
     date = np.datetime_as_string(work.plan.dates[0], "s")
     tags = {

@@ -116,7 +116,7 @@ def _means(
     known: Context,
     threads: int,
 ) -> Context:
-    """One pass over the raster: means of the bases of ``scenes`` and ``fields``."""
+    """Compute the means of the bases of ``scenes`` and ``fields`` in one pass over the raster."""
     names = [*scenes, *fields]
     if not names:
         return known
@@ -268,7 +268,7 @@ class BlockContext:
         return np.where(inside, mean, own), np.where(inside, count, alone)
 
     def _history(self, base: str, acquisition: int) -> History:
-        """State of each pixel in column ``base``: after that acquisition, or after all."""
+        """Return each pixel's state in column ``base``: after that acquisition, or after all."""
         orbit = self._orbit(acquisition)
         days = self._of_orbit(orbit)
         wanted = len(days)

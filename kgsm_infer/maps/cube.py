@@ -21,7 +21,7 @@ from .work import Work
 
 
 def write_netcdf(work: Work, output: Path) -> None:
-    """Every mapped date as CF-1.11 NetCDF 4: (time, y, x), flags with their meanings."""
+    """Write every mapped date as CF-1.11 NetCDF 4: (time, y, x), flags with their meanings."""
     netcdf = optional("netCDF4", what="NetCDF")
     part = work.folder / "map.nc"
     part.unlink(missing_ok=True)
@@ -62,7 +62,7 @@ def write_netcdf(work: Work, output: Path) -> None:
 
 
 def write_zarr(work: Work, output: Path) -> None:
-    """Every mapped date as Zarr (format 2, which GDAL and xarray read), CF attributes."""
+    """Write every mapped date as Zarr (format 2, which GDAL and xarray read), CF attributes."""
     zarr = optional("zarr", what="Zarr")
     part = work.folder / "map.zarr"
     shutil.rmtree(part, ignore_errors=True)
@@ -98,13 +98,16 @@ def write_zarr(work: Work, output: Path) -> None:
 
 
 def dimensions(work: Work) -> dict[str, int]:
-    """Sizes by name, in the order of the variables' axes; bounds last."""
+    """Return sizes by name, in the order of the variables' axes; bounds last."""
     grid = work.plan.stack.grid
     return {"time": len(work.plan.targets), "y": grid.height, "x": grid.width, "bounds": 2}
 
 
 def coordinates(work: Work) -> dict[str, tuple[tuple[str, ...], NDArray[Any], dict[str, Any]]]:
-    """Coordinate variables: dimensions, values, CF attributes. UsageError on a rotated grid."""
+    """Return coordinate variables: dimensions, values, CF attributes.
+
+    UsageError on a rotated grid.
+    """
     rasterio = rasterio_or_reason()
     grid = work.plan.stack.grid
     if grid.orientation == "rotated":
@@ -158,7 +161,7 @@ def coordinates(work: Work) -> dict[str, tuple[tuple[str, ...], NDArray[Any], di
 
 
 def attributes_of(work: Work, name: str) -> dict[str, Any]:
-    """CF attributes of one of VARIABLES."""
+    """Return CF attributes of one of VARIABLES."""
     attributes = {
         **cf_attributes(name, work.plan.model.card),
         "grid_mapping": "crs",
@@ -175,7 +178,7 @@ def attributes_of(work: Work, name: str) -> dict[str, Any]:
 
 
 def _grid_mapping(grid: Grid) -> dict[str, Any]:
-    """CF attributes of the CRS, and the names GDAL and xarray's tools read."""
+    """Return CF attributes of the CRS, and the names GDAL and xarray's tools read."""
     crs = optional("pyproj", what="NetCDF and Zarr").CRS.from_wkt(grid.crs)
     a, b, c, d, e, f = grid.transform
     mapping = {key: value for key, value in crs.to_cf().items() if value is not None}

@@ -146,7 +146,7 @@ class ChunkTask:
 
 
 def _check_dataset(xarray: Any, stack: Any) -> None:
-    """DataError where ``stack`` is not a Dataset."""
+    """Raise DataError where ``stack`` is not a Dataset."""
     if isinstance(stack, xarray.DataArray):
         raise DataError(
             "the stack is an xarray.DataArray; pass a Dataset whose variables are named after "

@@ -102,14 +102,14 @@ def new_figure() -> tuple[Any, Any]:
 
 
 def matplotlib_or_reason() -> Any:
-    """matplotlib, or MissingError naming the extra."""
+    """Import matplotlib; MissingError names the extra."""
     return optional(
         "matplotlib", "collections", "figure", "lines", "patches", "path", what="a quick look"
     )
 
 
 def _thinned(work: Work, k: int) -> NDArray[np.float32]:
-    """Every n-th row and column, so that the picture stays small."""
+    """Keep every n-th row and column, so that the picture stays small."""
     grid = work.plan.stack.grid
     step = max(1, math.ceil(max(grid.height, grid.width) / SIDE))
     rows = [
@@ -120,7 +120,7 @@ def _thinned(work: Work, k: int) -> NDArray[np.float32]:
 
 
 def rings_of(geometry: Mapping[str, Any]) -> Iterator[NDArray[np.float64]]:
-    """Rings with outer ones turning left and holes right, so that holes stay empty."""
+    """Return rings with outer ones turning left and holes right, so that holes stay empty."""
     polygons = geometry["coordinates"]
     for polygon in [polygons] if geometry["type"] == "Polygon" else polygons:
         for hole, ring in enumerate(polygon):

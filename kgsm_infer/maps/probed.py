@@ -37,7 +37,7 @@ def correct_plan(plan: Plan, probes: Table, threads: int) -> tuple[Plan, tuple[s
 
         @cache
         def pixel(i: int) -> NDArray[np.float32] | None:
-            """(K,) values of the pixel that probe ``i`` lies in."""
+            """Return (K,) values of the pixel that probe ``i`` lies in."""
             window = _pixel_of(plan, probes, i)
             if window is None:
                 return None

@@ -22,7 +22,7 @@ CHUNK = 512
 
 
 def prove(work: Work, output: Path, read: Callable[[str, int, Window], NDArray[Any]]) -> None:
-    """MissingError where what was written is not what was computed: a full or broken disk."""
+    """Raise MissingError where written numbers are not the computed ones: a full or broken disk."""
     for k, window in chunk_windows(work):
         for name, dtype in VARIABLES.items():  # a COG's tile holds all of them
             if not np.array_equal(

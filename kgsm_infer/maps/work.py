@@ -124,7 +124,10 @@ def worked_out(
 
 
 def _check_all(plan: Plan, folder: Path, wanted: Sequence[int], output: Path) -> None:
-    """MissingError where a block is not what was computed; the next run computes it again."""
+    """Raise MissingError where a block differs from what was computed.
+
+    The next run computes it again.
+    """
     marks = np.fromfile(folder / "done", _MARK)
     for index in wanted:
         if marks[index] != _mark_of(plan, folder, index):
@@ -247,7 +250,7 @@ def _begin(plan: Plan, folder: Path, wanted: Sequence[int], room: int) -> NDArra
 
 
 def _leave_room(folder: Path, room: int) -> None:
-    """OSError where less than ``room`` bytes are left on the disk."""
+    """Raise OSError where less than ``room`` bytes are left on the disk."""
     if shutil.disk_usage(folder).free < room:
         raise OSError(errno.ENOSPC, "no room for the output")
 

@@ -17,7 +17,7 @@ MOST_DAYS = 1e7
 
 
 def filled(values: Any, dtype: DTypeLike = np.float32) -> NDArray[Any]:
-    """Numbers with NaN where they are missing: masked, or a data frame's own NA."""
+    """Fill missing numbers with NaN: masked ones, or a data frame's own NA."""
     if np.ma.isMaskedArray(values):
         return np.asarray(np.ma.filled(values.astype(dtype), np.nan))
     if hasattr(values, "to_numpy") and hasattr(values, "isna"):  # pandas
@@ -153,7 +153,7 @@ def blocks_given(
     what: str,
     given: Mapping[str, ArrayLike | None],
 ) -> Callable[[slice], NDArray[np.float32]]:
-    """Named or ordered features of a block of windows, (block, *shape[1:], len(names)).
+    """Return named or ordered features of a block of windows, (block, *shape[1:], len(names)).
 
     An array is handed on as it is; a mapping is put into the card's order.
     """

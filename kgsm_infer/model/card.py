@@ -143,17 +143,17 @@ class Card:
         )
 
     def names(self, role: str) -> tuple[str, ...]:
-        """Channel names of one role, in order."""
+        """Return channel names of one role, in order."""
         return tuple(channel.name for channel in self.channels if channel.role == role)
 
     def ranges(self, role: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(low, high) of the channels of one role but the backscatter, in order."""
+        """Return (low, high) of the channels of one role but the backscatter, in order."""
         pairs = [(c.low, c.high) for c in self.channels if c.role == role]
         low, high = np.asarray(pairs, np.float32).reshape(-1, 2).T
         return low, high
 
     def in_range(self, role: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(..., k) values of a role, infinite where they are out of range: what follows takes
+        """Return (..., k) values of a role, infinite where out of range: what follows takes
         that for ``input_out_of_range``. Every engine and the training read inputs through this."""
         return bounded(values, *self.ranges(role))
 
@@ -266,7 +266,7 @@ def card_from_json(text: str, source: str) -> Card:
 
 
 def _check(card: Card) -> None:  # noqa: C901  one rule after another, none inside another
-    """ValueError where a card contradicts itself."""
+    """Raise ValueError where a card contradicts itself."""
     if card.kind not in KINDS:
         raise ValueError(f"kind {card.kind[:40]!r} is unknown; expected {', '.join(KINDS)}")
     if (card.wcm is None) != (card.kind == "lstm"):
@@ -312,7 +312,7 @@ def _check(card: Card) -> None:  # noqa: C901  one rule after another, none insi
 
 
 def _check_numbers(card: Card) -> None:
-    """ValueError where a number of the equations cannot be one.
+    """Raise ValueError where a number of the equations cannot be one.
 
     Limits of the retrieved quantity lie within 0..1; parameters are finite and at most
     MOST_PARAMETER; ranges of channels are in float32's range.
@@ -341,7 +341,7 @@ def _check_numbers(card: Card) -> None:
 
 
 def _numbers_in(path: str, value: Any) -> Iterator[tuple[str, float]]:
-    """Every number of a nested value, with its path."""
+    """Return every number of a nested value, with its path."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _numbers_in(f"{path}.{key}", item)
@@ -353,7 +353,7 @@ def _numbers_in(path: str, value: Any) -> Iterator[tuple[str, float]]:
 
 
 def _check_scores(validation: Mapping[str, Any]) -> None:
-    """ValueError where scores are not objects: ``other`` and each regime in it."""
+    """Raise ValueError where scores are not objects: ``other`` and each regime in it."""
     other = validation.get("other")
     if other is None:
         return

@@ -77,9 +77,9 @@ def stated_limits(
 
 
 def limits_of_table(table: Table) -> SoilLimits | None:
-    """Limits from the columns ``sand`` and ``clay`` (mass fractions), row by row; None without.
+    """Return limits from the columns ``sand`` and ``clay`` (mass fractions), row by row.
 
-    DataError where they cannot be fractions.
+    None without these columns; DataError where they cannot be fractions.
     """
     columns: Mapping[str, NDArray[np.float64]] = table.numbers
     if "sand" not in columns or "clay" not in columns:

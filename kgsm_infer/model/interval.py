@@ -98,7 +98,7 @@ def _width(raw: Any, known: Sequence[str], key: str) -> Width:
 
 
 def factor(width: Width, given: Mapping[str, ArrayLike]) -> NDArray[np.float32]:
-    """(N,) float32 what scales the offsets; the largest where an x is not known (NaN).
+    """Return (N,) float32 what scales the offsets; the largest where an x is not known (NaN).
 
     given: name of x -> (N,) values.
     """

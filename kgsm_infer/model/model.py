@@ -362,7 +362,7 @@ def load(source: str | Path | bytes, *, engine: str = "auto", threads: int = 1) 
 
 
 def _check_rows(only: NDArray[np.int64] | None, rows: int) -> None:
-    """ValueError where ``only`` names a row that a table does not have."""
+    """Raise ValueError where ``only`` names a row that a table does not have."""
     if only is None:
         return
     index = np.asarray(only)

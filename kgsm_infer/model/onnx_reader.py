@@ -248,7 +248,7 @@ def _check_order_and_growth(
     outputs: Sequence[str],
     card: Card,
 ) -> None:
-    """ValueError where a tensor is used before it is defined, defined twice, or can grow too far.
+    """Raise ValueError where a tensor is used before or defined twice, or can grow too far.
 
     A tensor's depth is the number of growing operators on the longest path to it, by operator.
     """
@@ -276,7 +276,7 @@ def _check_order_and_growth(
 
 
 def _check_sizes(node: _Node, constants: Mapping[str, NDArray[Any]], most_inputs: int) -> None:
-    """ValueError where a node joins more tensors, or pads by more, than kgsm's graphs do."""
+    """Raise ValueError where a node joins more tensors, or pads by more, than kgsm's graphs do."""
     if node.operator == "Concat" and len(node.inputs) > most_inputs:
         raise ValueError(f"Concat of {len(node.inputs)} tensors; at most {most_inputs}")
     if node.operator == "Pad":
@@ -311,7 +311,7 @@ def initializers(graph: memoryview) -> dict[str, NDArray[Any]]:
 def once(
     message: bytes | memoryview, allowed: Collection[int], repeated: Collection[int] = ()
 ) -> Iterator[tuple[int, Value]]:
-    """(field number, value) of a protobuf message that holds nothing but ``allowed`` fields,
+    """Return (field number, value) of a protobuf message that holds nothing but ``allowed`` fields,
     and all but ``repeated`` ones once: what parsers make of more is their own affair."""
     seen = set()
     for field, value, _ in _walk(message):
@@ -406,7 +406,7 @@ def _bytes(value: Value) -> memoryview:
 
 
 def _walk(message: bytes | memoryview) -> Iterator[tuple[int, Value, int]]:
-    """(field, value, where it begins): varints and length-delimited fields in their order.
+    """Return (field, value, where it begins): varints and length-delimited fields in their order.
 
     Numbers of fixed size are passed over as 0.
     """

@@ -91,7 +91,7 @@ class Members:
 
     @classmethod
     def of_rows(cls, result: Retrieval) -> Members:
-        """Rows of a table, which count alike."""
+        """Describe the rows of a table, which count alike."""
         n = len(result)
         return cls(result.sm, result.flags, np.ones(n), float(n))
 

@@ -34,7 +34,7 @@ class Vectors:
     values: tuple[Floats, ...]
 
     def on(self, lines: Floats, pixels: Floats) -> Floats:
-        """(L, P): linear along pixels, then between lines; constant beyond the ends."""
+        """Return (L, P): linear along pixels, then between lines; constant beyond the ends."""
         table = np.asarray(
             [np.interp(pixels, x, y) for x, y in zip(self.pixels, self.values, strict=True)]
         )
@@ -69,7 +69,7 @@ class Noise:
     removed: bool
 
     def on(self, lines: Floats, pixels: Floats) -> Floats:
-        """(L, P) of a window.
+        """Return (L, P) of a window.
 
         A pixel that no azimuth block covers takes the nearest block, held at its end, as ESA's
         tools do: annotation may end before the image does.
@@ -92,7 +92,7 @@ class Noise:
         return ranged * factor
 
     def _nearest(self, lines: Floats, pixels: Floats) -> Floats:
-        """(L, P) factor of the block nearest to each pixel, lines and samples added up."""
+        """Return (L, P) factor of the block nearest to each pixel, lines and samples added up."""
         best = np.full((len(lines), len(pixels)), np.inf)
         factor = np.full_like(best, np.nan)
         for block in self.azimuth:
@@ -106,7 +106,7 @@ class Noise:
         return factor
 
     def uncovered(self, lines: int, samples: int) -> int:
-        """Lines of an image of that size that no azimuth block covers at some sample."""
+        """Return lines of an image of that size that no azimuth block covers at some sample."""
         if not self.azimuth:
             return 0
         edges = np.unique([0, *(b.bounds[2] for b in self.azimuth)]).clip(0, samples - 1)
@@ -130,7 +130,7 @@ class RadiometricCalibration:
 
 
 def read_calibration(channel: PolarisationFiles) -> RadiometricCalibration:
-    """Calibration and noise annotation of a channel; DataError where broken."""
+    """Read calibration and noise annotation of a channel; DataError where broken."""
     root, place = xml(channel.calibration), channel.calibration
     vectors = root.findall("calibrationVectorList/calibrationVector")
     if not vectors:
@@ -154,7 +154,7 @@ def read_calibration(channel: PolarisationFiles) -> RadiometricCalibration:
 
 
 def read_noise(place: Path) -> Noise:
-    """Range and azimuth noise vectors, whichever version of the annotation.
+    """Read range and azimuth noise vectors of any version of the annotation.
 
     Since IPF 2.9: ``noiseRangeVector``/``noiseRangeLut`` and ``noiseAzimuthVector``; before:
     ``noiseVector``/``noiseLut`` alone.
@@ -192,7 +192,7 @@ def read_noise(place: Path) -> Noise:
 
 
 def border(signal: Floats, edges: tuple[bool, bool, bool, bool]) -> NDArray[np.bool_]:
-    """Border noise: what lies between the image's edge and the first echo, line by line.
+    """Find border noise: what lies between the image's edge and the first echo, line by line.
 
     signal: (L, P), DN² − noise of a window. edges: whether the window begins at the first
     line, ends at the last, begins at the first sample, ends at the last. Inward from an edge,
@@ -218,7 +218,7 @@ def border(signal: Floats, edges: tuple[bool, bool, bool, bool]) -> NDArray[np.b
 
 
 def _inward(above: NDArray[np.bool_], run: int = 5) -> NDArray[np.bool_]:
-    """(L, P): True from column 0 up to the first ``run`` columns in sequence above."""
+    """Return (L, P): True from column 0 up to the first ``run`` columns in sequence above."""
     depth = min(BORDER, above.shape[1])
     outside = np.zeros(above.shape, bool)
     if depth < run:

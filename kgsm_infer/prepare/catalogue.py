@@ -99,7 +99,7 @@ def find(source: str | Path, search: Search) -> Found:
 
 
 def time_of(item: Any) -> np.datetime64:
-    """When an item was acquired, UTC: its datetime, else its start."""
+    """Return when an item was acquired, UTC: its datetime, else its start."""
     when = item.datetime or item.common_metadata.start_datetime
     if when is None:
         raise DataError(f"{item.get_self_href() or item.id}: has no datetime")
@@ -129,7 +129,7 @@ def signer(source: str | Path, url: str | None = None) -> Callable[[str], str]:
 
 
 def flat_box(box: Sequence[float]) -> Box:
-    """West, south, east, north of a box in two or three dimensions.
+    """Return west, south, east, north of a box in two or three dimensions.
 
     >>> flat_box([1, 2, 0, 3, 4, 90])
     (1.0, 2.0, 3.0, 4.0)
@@ -140,7 +140,7 @@ def flat_box(box: Sequence[float]) -> Box:
 
 
 def stac_io() -> Any:
-    """pystac-client's reader with retries and a time limit."""
+    """Return pystac-client's reader with retries and a time limit."""
     from pystac_client.stac_api_io import StacApiIO
 
     return StacApiIO(max_retries=retry(), timeout=TIMEOUT_S)
@@ -148,7 +148,7 @@ def stac_io() -> Any:
 
 @contextmanager
 def told(source: object) -> Iterator[None]:
-    """Whatever a catalogue or a server does wrong, as one line that names it."""
+    """Turn errors of catalogues and servers into one line that names the source."""
     import pystac
     import pystac_client.exceptions
     import requests

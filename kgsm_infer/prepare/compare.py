@@ -46,7 +46,7 @@ def leave_one_out(
     detail_radius: int = 25,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[LeftOut]:
-    """Scores of every method on every fine image that can be left out."""
+    """Score every method on every fine image that can be left out."""
     if pairs.grid.width * pairs.grid.height > MOST_PIXELS:
         raise UsageError(
             f"{pairs.source}: {pairs.grid.height} x {pairs.grid.width} pixels are more than "
@@ -94,7 +94,7 @@ def leave_one_out(
 def fuse_whole(
     pairs: Pairs, run: Run, method: str, pair: Pair, coarse: NDArray[np.float32], when: float
 ) -> NDArray[np.float32]:
-    """One day of one pair, an image held whole, in the blocks a long run takes."""
+    """Fuse one day of one pair, an image held whole, in the blocks a long run takes."""
     rule = run.rule(pairs)
     parts = []
     for outer, rows in blocks_of(pairs.grid.height, rule, method):
@@ -116,7 +116,7 @@ def fuse_whole(
 
 
 def by_method(found: Sequence[LeftOut]) -> dict[str, dict[str, float]]:
-    """Mean of each score over the images left out; of bias the mean of its size."""
+    """Return the mean of each score over the images left out; of bias the mean of its size."""
     names = [item.name for item in fields(FusionScore)]
     table = {}
     for method in dict.fromkeys(item.method for item in found):
@@ -157,7 +157,7 @@ def report_text(pairs: Pairs, found: Sequence[LeftOut]) -> str:
 
 
 def write_scores(path: str | Path, pairs: Pairs, found: Sequence[LeftOut]) -> None:
-    """Every score of every image, CSV."""
+    """Write every score of every image as CSV."""
     with whole(path) as out:
         table = csv.writer(out, lineterminator="\n")
         scores = [item.name for item in fields(FusionScore)]

@@ -155,7 +155,10 @@ def _piece(href: str, url: str, part: Path, session: Any, last: bool) -> tuple[i
 
 
 def _head(href: str, url: str, session: Any) -> tuple[int | None, bool]:
-    """Size and whether ranges are served; a server that knows no HEAD is taken as without."""
+    """Return the size and whether ranges are served.
+
+    A server that knows no HEAD is taken as without.
+    """
     with told(href):
         answer = session.head(url, timeout=TIMEOUT_S, allow_redirects=True)
     if answer.status_code in (404, 410, 401, 403):

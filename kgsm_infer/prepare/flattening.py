@@ -18,7 +18,7 @@ CELL = 3
 
 
 def flattened(product: Product, orbit: Orbit, at: Seen) -> Floats:
-    """β⁰ that terrain of γ⁰ = 1 would have, (H, W); γ⁰ is the measured β⁰ over it. NaN where
+    """Return β⁰ that terrain of γ⁰ = 1 would have, (H, W); γ⁰ is the measured β⁰ over it. NaN where
     the terrain is not known or not seen."""
     sarsen = sarsen_or_reason()
     import xarray
@@ -53,7 +53,7 @@ def flattened(product: Product, orbit: Orbit, at: Seen) -> Floats:
 
 
 def _azimuth_spacing_m(product: Product) -> float:
-    """Metres on the ground between lines: the tie points' distance over their lines."""
+    """Return metres on the ground between lines: the tie points' distance over their lines."""
     from .geometry import earth_fixed
 
     tie = product.tie_points

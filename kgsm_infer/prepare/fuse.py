@@ -364,7 +364,7 @@ def _stamps(stack: Stack, days: Sequence[Day]) -> list[object]:
 
 
 def _present_in(file: Path, key: str) -> int | None:
-    """Pixels present in a finished day of the same inputs, or None."""
+    """Return the pixels present in a finished day of the same inputs, or None."""
     rasterio = rasterio_or_reason()
     if not file.is_file():
         return None

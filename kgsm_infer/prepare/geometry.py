@@ -45,7 +45,7 @@ class Seen:
 
 
 def sarsen_or_reason() -> Any:
-    """sarsen, or MissingError naming the extra."""
+    """Import sarsen; MissingError names the extra."""
     return optional("sarsen", "geocoding", "orbit", "radiometry", what="sigma0")
 
 
@@ -65,7 +65,7 @@ def orbit_of(product: Product) -> Orbit:
 
 
 def earth_fixed(lon_deg: Floats, lat_deg: Floats, height_m: Floats) -> Floats:
-    """(3, H, W) metres, EPSG:4978, of WGS 84 longitude, latitude, ellipsoidal height."""
+    """Return (3, H, W) metres, EPSG:4978, of WGS 84 longitude, latitude, ellipsoidal height."""
     import pyproj
 
     to = pyproj.Transformer.from_crs("EPSG:4979", "EPSG:4978", always_xy=True)
@@ -74,7 +74,7 @@ def earth_fixed(lon_deg: Floats, lat_deg: Floats, height_m: Floats) -> Floats:
 
 
 def seen(product: Product, orbit: Orbit, points_m: Floats) -> Seen:
-    """Image positions and local angles of a grid of points, (3, H, W) earth-fixed."""
+    """Return image positions and local angles of a grid of points, (3, H, W) earth-fixed."""
     sarsen = sarsen_or_reason()
     import xarray
 
@@ -108,7 +108,7 @@ def seen(product: Product, orbit: Orbit, points_m: Floats) -> Seen:
 
 
 def ground_range(product: Product, orbit: Orbit, time_s: Floats, slant_range_m: Floats) -> Floats:
-    """Metres along the ground from pixel 0: Σ_k c_k (R − R0)^k, c linear in time.
+    """Return metres along the ground from pixel 0: Σ_k c_k (R − R0)^k, c linear in time.
 
     Sentinel-1 Product Specification §6.3.1.7, srgrCoefficients.
     """
@@ -121,7 +121,7 @@ def ground_range(product: Product, orbit: Orbit, time_s: Floats, slant_range_m: 
 
 
 def local_angle(points_m: Floats, sight: Floats) -> Floats:
-    """Degrees between the terrain's normal and the way back to the radar, (H, W).
+    """Return degrees between the terrain's normal and the way back to the radar, (H, W).
 
     points_m: (3, H, W) earth-fixed; sight: unit vectors from the radar to the points. The
     normal is the cross product of central differences, turned outward. Above 90° the surface

@@ -89,7 +89,7 @@ def asked_grid(
 
 
 def lon_lat_box(grid: Grid) -> tuple[float, float, float, float]:
-    """West, south, east, north of a grid, degrees."""
+    """Return west, south, east, north of a grid, degrees."""
     rasterio = rasterio_or_reason()
     a, _, c, _, e, f = grid.transform
     corners = (c, f + e * grid.height, c + a * grid.width, f)
@@ -98,7 +98,7 @@ def lon_lat_box(grid: Grid) -> tuple[float, float, float, float]:
 
 
 def utm_zone(lon_deg: float, lat_deg: float) -> str:
-    """EPSG code of the UTM zone, WGS 84.
+    """Return the EPSG code of the UTM zone, WGS 84.
 
     >>> utm_zone(12.5, 42.0), utm_zone(146.3, -34.8)
     ('EPSG:32633', 'EPSG:32755')
@@ -109,7 +109,7 @@ def utm_zone(lon_deg: float, lat_deg: float) -> str:
 
 
 def fields_bounds(path: str | Path) -> tuple[tuple[float, float, float, float], str]:
-    """West, south, east, north of a file of outlines, and its CRS."""
+    """Return west, south, east, north of a file of outlines, and its CRS."""
     pyogrio = optional("pyogrio", "errors", what="reading outlines")
     path = Path(path)
     if not path.is_file():
@@ -132,7 +132,7 @@ def fields_bounds(path: str | Path) -> tuple[tuple[float, float, float, float], 
 
 
 def _extent_across_180(path: Path) -> tuple[float, float]:
-    """West and east of outlines on both sides of 180 degrees; east may be beyond 180.
+    """Return west and east of outlines on both sides of 180 degrees; east may be beyond 180.
 
     UsageError where they lie around the globe.
     """

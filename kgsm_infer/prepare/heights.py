@@ -82,7 +82,7 @@ def surface_of(terrain: Terrain) -> Surface:
 
 
 def ellipsoid_heights(surface: Surface, grid: Grid) -> Floats:
-    """(H, W) metres over the ellipsoid at the pixel centres of a grid, bilinear.
+    """Return (H, W) metres over the ellipsoid at the pixel centres of a grid, bilinear.
 
     Of several DEMs the first with a number counts; NaN where none has one.
     """
@@ -98,7 +98,7 @@ def ellipsoid_heights(surface: Surface, grid: Grid) -> Floats:
 
 
 def lon_lat(grid: Grid) -> tuple[Floats, Floats]:
-    """(H, W) longitude and latitude of pixel centres, degrees WGS 84."""
+    """Return (H, W) longitude and latitude of pixel centres, degrees WGS 84."""
     import pyproj
 
     a, b, c, d, e, f = grid.transform
@@ -131,7 +131,7 @@ def _vertical(crs: Any, path: Path) -> Any:
 
 
 def _meaning(terrain: Terrain, own: Any, path: Path) -> Any:
-    """ "ellipsoid" or a vertical CRS: what the user says, unless the file says another thing."""
+    """Return "ellipsoid" or a vertical CRS: of the user, unless the file says another thing."""
     import pyproj
 
     if terrain.geoid is not None:
@@ -158,7 +158,7 @@ def _meaning(terrain: Terrain, own: Any, path: Path) -> Any:
 
 
 def _undulation(way: Any, grid: Grid, needed: NDArray[np.bool_]) -> Floats:
-    """N = h − H, metres (H, W), of a raster or of PROJ."""
+    """Return N = h − H, metres (H, W), of a raster or of PROJ."""
     rasterio = rasterio_or_reason()
     if isinstance(way, Path):
         with _opened(rasterio, way) as dataset:
@@ -205,7 +205,7 @@ def _geoid_of_proj(vertical: Any, path: Path) -> Any:
 
 
 def _on_grid(rasterio: Any, dataset: Any, path: Path, grid: Grid) -> Floats:
-    """Band 1 on a grid, bilinear; NaN where it has no number. Numbers are not touched."""
+    """Return band 1 on a grid, bilinear; NaN where it has no number. Numbers are not touched."""
     import pyproj
 
     flat = pyproj.CRS.from_wkt(dataset.crs.to_wkt()).to_2d()

@@ -202,7 +202,7 @@ def _optical(
 
 
 def boa_offset_of(item: Any, stated: float | None = None) -> float | None:
-    """BOA_ADD_OFFSET of a Sentinel-2 item in stored numbers, None where it is not known.
+    """Return BOA_ADD_OFFSET of a Sentinel-2 item in stored numbers, None where it is not known.
 
     -1000 from processing baseline 04.00 on (ESA, Sentinel-2 Products Specification Document),
     0 before, and where the archive has applied it (Earth Search says so).  stated: for items that

@@ -26,7 +26,7 @@ def write_vwc(
     worldcover: Path,
     grid: Grid,
 ) -> None:
-    """VWC of every day, and B, on a grid; N_max and N_min are those of the days given.
+    """Write VWC of every day, and B, on a grid; N_max and N_min are those of the days given.
 
     images: each day's NDVI on the grid, by day, ascending.
     """

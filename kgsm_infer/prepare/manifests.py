@@ -52,7 +52,7 @@ def write_pass_manifests(
     angle_deg: float | None = None,
     statics: Mapping[str, Path] | None = None,
 ) -> list[Path]:
-    """``scene_022D.toml`` and so on, for every relative orbit with files in a folder.
+    """Write ``scene_022D.toml`` and so on for every relative orbit with files in a folder.
 
     form: of FORMS; backscatter of another form is not named. angle_deg: one angle for passes
     without rasters of it. statics: rasters of layers without a date, by the layer's name. NDVI
@@ -108,7 +108,7 @@ def _ndvi(folder: Path) -> tuple[dict[str, Any], list[Path]]:
 
 
 def clear_images(folder: Path) -> dict[str, Path]:
-    """NDVI rasters of a folder by day, one a day, in order of time."""
+    """Return NDVI rasters of a folder by day, one a day, in order of time."""
     by_day: dict[str, Path] = {}
     found = [(_IMAGE.fullmatch(file.name), file) for file in sorted(folder.glob("ndvi_*.tif"))]
     for product in _PREFERRED:

@@ -45,7 +45,7 @@ class RowSpan:
 
 
 def reach(method: str, rule: Fusion) -> int:
-    """Rows above and below that a method looks at."""
+    """Return the rows above and below that a method looks at."""
     return 0 if method.startswith("linear") else rule.radius
 
 
@@ -64,7 +64,7 @@ def fuse_block(
     rows: RowSpan,
     threads: int = 1,
 ) -> Image:
-    """Fused rows of a block, (days, count, columns), by one of :data:`METHODS`.
+    """Fuse the rows of a block, (days, count, columns), by one of :data:`METHODS`.
 
     pair: images (rows, columns).  coarse: (days, rows, columns).  when: (days,), t of each.
     sigma: (2, columns), standard deviation of the fine images around these rows.
@@ -86,7 +86,7 @@ def fuse_block(
 
 
 def sigma_of(pair: Pair, rows: RowSpan, rule: Fusion) -> NDArray[np.float64]:
-    """sigma_k of the rows' columns, (2, columns): over the patches these rows are one line of."""
+    """Return sigma_k of the rows' columns, (2, columns): over the patches of that line."""
     at = slice(rows.first, rows.first + rows.count)
     fine = [np.asarray(image)[at] for image in (pair.fine1, pair.fine2)]
     columns = fine[0].shape[1]
@@ -96,7 +96,7 @@ def sigma_of(pair: Pair, rows: RowSpan, rule: Fusion) -> NDArray[np.float64]:
 
 
 def blocks_of(height: int, rule: Fusion, method: str) -> Iterator[tuple[slice, RowSpan]]:
-    """Lines of patches: the rows to read, and which of them are wanted."""
+    """Return lines of patches: the rows to read, and which of them are wanted."""
     around = reach(method, rule)
     for rows in bands(height, rule.patch):
         outer = slice(max(0, rows.start - around), min(height, rows.stop + around))
@@ -160,7 +160,7 @@ class FusionScore:
 
 
 def score(fused: Image, truth: Image, radius: int = 25) -> FusionScore:
-    """Scores of one image; detail is what it adds to its mean over +-radius pixels."""
+    """Score one image; detail is what it adds to its mean over +-radius pixels."""
     both = np.isfinite(fused) & np.isfinite(truth)
     if both.sum() < 2:
         return FusionScore(int(both.sum()), *[float("nan")] * 5)

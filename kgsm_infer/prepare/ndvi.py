@@ -271,7 +271,7 @@ class _Bands:
         self._stack.close()
 
     def made(self) -> Iterator[tuple[int, Mapping[str, Floats]]]:
-        """First row, and the layers of its block."""
+        """Yield the first row of each block, and its layers."""
         for row in range(0, self.grid.height, BLOCK):
             rows = min(BLOCK, self.grid.height - row)
             window = self._rasterio.windows.Window(0, row, self.grid.width, rows)
@@ -331,7 +331,7 @@ def _around(rasterio: Any, red: Any, grid: Grid, item: OpticalImage) -> Any:
 def _mosaic(
     rasterio: Any, sources: Sequence[Path], grids: Sequence[Grid], target: Grid
 ) -> Iterator[tuple[int, Floats]]:
-    """Blocks of rows on the target grid: of each source the mean of clear pixels, first wins."""
+    """Yield blocks of rows on the target grid: each source's mean of clear pixels, first wins."""
     with ExitStack() as stack:
         datasets = [stack.enter_context(open_dataset(path)) for path in sources]
         for row in range(0, target.height, BLOCK):
@@ -409,7 +409,7 @@ def _tags(items: Sequence[OpticalImage], layer: str) -> dict[str, str]:
 
 
 def summary(report: NdviDay) -> str:
-    """One line of a day for people."""
+    """Describe a day in one line for people."""
     note = f"; {report.note}" if report.note else ""
     if report.clear == 0:
         note += f"; {', '.join(report.names)}: no pixel is clear and within range, nothing to use"

@@ -150,11 +150,11 @@ class Images:
             self._coarse.close()
 
     def fine(self, index: int, rows: slice) -> NDArray[np.float32]:
-        """Whole rows of a fine image, by its index in ``fine_days``."""
+        """Return whole rows of a fine image, by its index in ``fine_days``."""
         return self._plausible(self._fine.column(self._pairs.quantity, index, self._window(rows)))
 
     def coarse(self, index: int, rows: slice) -> NDArray[np.float32]:
-        """Whole rows of a coarse image on the fine grid, by its index in ``coarse_days``."""
+        """Return whole rows of a coarse image on the fine grid, by its index in ``coarse_days``."""
         if self._coarse is not None:
             window = self._window(rows)
             return self._plausible(self._coarse.column(self._pairs.quantity, index, window))
@@ -182,7 +182,7 @@ class Images:
 def _blocks_of(
     fine: NDArray[np.float64], made: SimulatedCoarse, day: int, first_line: int
 ) -> NDArray[np.float32]:
-    """Block means of what is present; noise depends on day and place only."""
+    """Return block means of what is present; noise depends on day and place only."""
     block, (height, width) = made.block_mean, fine.shape
     lines, across = -(-height // block), -(-width // block)
     padded = np.full((lines * block, across * block), np.nan)

@@ -202,7 +202,7 @@ def _s2_day(file: Path, root: Path) -> str | None:
 
 
 def _s2_offset(root: Path, files: Mapping[str, Path], boa_offset: float | None) -> float:
-    """BOA_ADD_OFFSET: stated, of the product's metadata, or by the baseline in its name."""
+    """Return BOA_ADD_OFFSET: stated, of the product's metadata, or by the baseline in its name."""
     if boa_offset is None:
         boa_offset = _stated_offset(root, PRODUCTS["sentinel2"])
     names = [root.name, *(file.stem for file in files.values()), *root.parts[::-1]]
@@ -220,7 +220,7 @@ def _s2_offset(root: Path, files: Mapping[str, Path], boa_offset: float | None) 
 
 
 def _stated_offset(root: Path, product: Optical) -> float | None:
-    """BOA_ADD_OFFSET of the product's own metadata; 0 where an old one states none."""
+    """Return BOA_ADD_OFFSET of the product's own metadata; 0 where an old one states none."""
     metadata = root / "MTD_MSIL2A.xml"
     if not metadata.is_file():
         return None

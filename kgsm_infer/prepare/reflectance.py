@@ -146,12 +146,12 @@ def modis_clear(
 
 
 def ndvi(bands: Mapping[str, Floats], clear: Bools) -> Floats:
-    """(nir - red) / (nir + red) of reflectances; NaN where masked."""
+    """Return (nir - red) / (nir + red) of reflectances; NaN where masked."""
     return np.where(clear, ndvi_of(bands["red"], bands["nir"]), np.nan)
 
 
 def albedo(product: Optical, bands: Mapping[str, Floats], clear: Bools) -> Floats:
-    """Broadband shortwave albedo, 0 .. 1; NaN where masked, or where a band is missing."""
+    """Return broadband shortwave albedo, 0 .. 1; NaN where masked, or where a band is missing."""
     weights: dict[str, Any] = dict(product.albedo)
     total = sum((weight * bands[band] for band, weight in weights.items() if band),
                 start=np.float64(weights[""]))  # fmt: skip

@@ -48,7 +48,7 @@ class Grid2D:
     values: Floats
 
     def at(self, line: Floats, pixel: Floats) -> Floats:
-        """Bilinear at image positions of one shape; held constant beyond the tie points."""
+        """Interpolate bilinearly at image positions; held constant beyond the tie points."""
         i, u = _between(self.lines, line)
         j, v = _between(self.pixels, pixel)
         table = self.values
@@ -185,7 +185,7 @@ def number(element: Element, where: str, place: Path) -> float:
 
 
 def numbers(element: Element, where: str, place: Path) -> Floats:
-    """Numbers in a child, (N,), N >= 1; as many as its ``count`` says."""
+    """Return numbers in a child, (N,), N >= 1; as many as its ``count`` says."""
     content = text(element, where, place).split()
     try:
         found = np.asarray(content, np.float64)
@@ -231,7 +231,10 @@ def whole_measurement(rasterio: Any, product: Product, channel: PolarisationFile
 
 
 def _between(knots: Floats, where: Floats) -> tuple[NDArray[np.intp], Floats]:
-    """Index of the knot below and the share of the way to the next; clamped at the ends."""
+    """Return the index of the knot below and the share of the way to the next.
+
+    Clamped at the ends.
+    """
     if len(knots) == 1:
         return np.zeros(np.shape(where), np.intp), np.zeros(np.shape(where))
     inside = np.clip(np.where(np.isfinite(where), where, knots[0]), knots[0], knots[-1])
@@ -265,7 +268,7 @@ def _channels(path: Path) -> dict[str, PolarisationFiles]:
 
 
 def _own_measurement(product: Product, channel: PolarisationFiles, manifest: Element) -> str:
-    """Why the measurement may not be the one the product was made with; "" when it is."""
+    """Return why the measurement may not be the one the product was made with; "" when it is."""
     rasterio = rasterio_or_reason()
     with whole_measurement(rasterio, product, channel) as dataset:
         said = dataset.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")

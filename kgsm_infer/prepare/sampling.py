@@ -84,7 +84,7 @@ def block_of(
     options: Options,
     tally: Tally,
 ) -> Work:
-    """All layers of one block of the grid, merged over the frames: the first with a number."""
+    """Sample all layers of a block of the grid, merged over frames: the first with a number."""
     margin = MARGIN if options.gamma0 else 1
     fine = finer(grid, looks, rows, columns, margin)
     heights_m = ellipsoid_heights(surface, fine)
@@ -115,7 +115,7 @@ def block_of(
 def _of_frame(
     frame: Frame, at: Seen, fine: Grid, options: Options, margin: int, tally: Tally
 ) -> Work:
-    """Layers of one frame on the fine grid of a block, its margin cut off."""
+    """Sample the layers of one frame on the fine grid of a block, its margin cut off."""
     inner = (slice(margin, fine.height - margin), slice(margin, fine.width - margin))
     product = frame.product
     line, pixel = at.line[inner], at.pixel[inner]
@@ -146,7 +146,7 @@ def _sampled(
     options: Options,
     tally: Tally,
 ) -> Floats:
-    """σ⁰ (β⁰ for γ⁰) at image positions; only the lines and samples around them are read."""
+    """Sample σ⁰ (β⁰ for γ⁰) at image positions; only the lines and samples around them are read."""
     values = np.full(line.shape, np.nan)
     if not usable.any():
         return values
@@ -182,13 +182,16 @@ def _read(
 
 
 def _span(index: NDArray[np.int_], size: int) -> tuple[int, int]:
-    """First and last + 1; out to the image's edge where border noise may reach it."""
+    """Return the first and last + 1; out to the image's edge where border noise may reach it."""
     first, last = int(index.min()), int(index.max()) + 1
     return (0 if first < BORDER else first), (size if last > size - BORDER else last)
 
 
 def _mean(values: Floats, looks: int) -> Floats:
-    """Mean of looks × looks parts in linear numbers; NaN where less than half have one."""
+    """Return the mean of looks × looks parts in linear numbers.
+
+    NaN where less than half have one.
+    """
     if looks == 1:
         return values
     height, width = values.shape

@@ -66,7 +66,7 @@ class Sources:
 
 
 def statics_of(given: list[str]) -> dict[str, Path]:
-    """``clay=clay.tif`` by name; UsageError where it is not of that form."""
+    """Read ``clay=clay.tif`` by name; UsageError where it is not of that form."""
     found = {}
     for text in given:
         name, equals, path = text.partition("=")
@@ -187,7 +187,7 @@ def _of_days(
 
 
 def _fused(folder: Path, days: tuple[np.datetime64, np.datetime64], bar: Bar) -> str:
-    """Daily images between the clear ones, where there are two pairs; else why not."""
+    """Return daily images between the clear ones, where there are two pairs; else why not."""
     fine = clear_images(folder)
     coarse = clear_images(folder / COARSE)
     made_up = any(said_simulated(file) for file in (*fine.values(), *coarse.values()))

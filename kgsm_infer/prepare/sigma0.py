@@ -51,7 +51,7 @@ class PassReport:
 
 
 def passes_of(paths: Sequence[str | Path]) -> list[tuple[Product, ...]]:
-    """Products by pass, frames in order of time; UsageError for one given twice."""
+    """Return products by pass, frames in order of time; UsageError for one given twice."""
     products = [read_product(path) for path in paths]
     if not products:
         raise UsageError("name at least one SAFE folder")
@@ -74,7 +74,7 @@ def passes_of(paths: Sequence[str | Path]) -> list[tuple[Product, ...]]:
 
 
 def looks_of(grid: Grid, sample_m: float = SAMPLE_M) -> int:
-    """Parts along a pixel's side, each of about the image's own spacing.
+    """Return parts along a pixel's side, each of about the image's own spacing.
 
     >>> [looks_of(Grid("", (step, 0, 0, 0, -step, 0), 9, 9)) for step in (10.0, 20.0, 30.0)]
     [1, 2, 3]
@@ -90,7 +90,7 @@ def prepare_pass(
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> PassReport:
-    """σ⁰, incidence angle and local angle of one pass on a grid, as COGs in a folder.
+    """Write σ⁰, incidence angle and local angle of one pass on a grid, as COGs in a folder.
 
     Files: ``{mission}_{time}_{orbit}{A|D}_{layer}.tif``, layer ``vv_sigma0`` (or ``vv_gamma0``),
     ``angle``, ``local_angle``. Finished files of the same inputs are kept. DataError where the

@@ -189,7 +189,7 @@ def report_lines(report: Report, folder: Path) -> list[str]:
 
 
 def _prepared(one: ItemGroup, grid: Grid, folder: Path, fetch: Fetch) -> PreparedAcquisition:
-    """One acquisition's COGs in place; those of the same inputs are kept."""
+    """Prepare one acquisition's COGs; those of the same inputs are kept."""
     key = _key(one, grid)
     names = _file_names(one)
     date = str(one.time)
@@ -234,7 +234,7 @@ def _prepared(one: ItemGroup, grid: Grid, folder: Path, fetch: Fetch) -> Prepare
 
 
 def _file_names(one: ItemGroup) -> dict[str, str]:
-    """Names as ``prepare sigma0`` and ``prepare ndvi`` give them, by layer."""
+    """Return names as ``prepare sigma0`` and ``prepare ndvi`` give them, by layer."""
     if one.kind != "radar":
         day = one.time.astype("datetime64[D]")
         return {"ndvi": f"ndvi_{day}_{one.kind.replace('-', '')}.tif"}
@@ -263,7 +263,7 @@ class _OpenItem:
     add: float
 
     def read(self, band: str, window: Window) -> Floats:
-        """(H, W) float64 as stored; missing is NaN."""
+        """Return (H, W) float64 as stored; missing is NaN."""
         source, number, rule = self.bands[band]
         return source.stored(number, window, rule)
 
@@ -319,12 +319,12 @@ def _open_item(
 
 
 def _band_number(item: Any, band: str) -> int:
-    """2 of ``file.2``; 1 of an asset with one band."""
+    """Return 2 of ``file.2``; 1 of an asset with one band."""
     return 1 if band in item.assets else int(band.rpartition(".")[2])
 
 
 def _other_kind(source: Raster, number: int, kind: str) -> str:
-    """Why a band's numbers are not what a collection's are; "" where they may be."""
+    """Return why a band's numbers are not what a collection's are; "" where they may be."""
     dtype = str(source.dataset.dtypes[number - 1])
     if dtype.startswith("complex"):
         return (
@@ -336,7 +336,7 @@ def _other_kind(source: Raster, number: int, kind: str) -> str:
 
 
 def _block(one: ItemGroup, items: Sequence[_OpenItem], window: Window) -> dict[str, Floats]:
-    """Layers of an acquisition on a window: each item masked, then merged, the first counting."""
+    """Return layers of an acquisition on a window: items masked, then merged, the first counts."""
     merged: dict[str, Floats] = {}
     for item in items:
         found = (

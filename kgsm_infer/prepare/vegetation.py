@@ -59,7 +59,7 @@ WORLDCOVER: tuple[Cover, ...] = (
 
 
 def of_cover(worldcover: ArrayLike, what: str) -> Floats:
-    """``stem_kg_m2`` or ``b`` of each pixel of a WorldCover map; NaN for an unknown class.
+    """Return ``stem_kg_m2`` or ``b`` of each pixel of a WorldCover map; NaN for an unknown class.
 
     >>> of_cover([30, 40, 0], "b").tolist()
     [0.084, 0.138, nan]
@@ -72,7 +72,7 @@ def of_cover(worldcover: ArrayLike, what: str) -> Floats:
 
 
 def vwc_of(ndvi: ArrayLike, n_max: ArrayLike, n_min: ArrayLike, worldcover: ArrayLike) -> Floats:
-    """VWC, kg m-2, of one day; n_max, n_min: of the year.  NaN where any is missing.
+    """Return VWC, kg m-2, of one day; n_max, n_min: of the year.  NaN where any is missing.
 
     >>> vwc_of(0.5, 0.8, 0.1, 40).round(3).tolist()  # 0.318 + 3.5 * 0.4 / 0.9
     1.873

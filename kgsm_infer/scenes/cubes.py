@@ -91,7 +91,7 @@ class Cube:
         return None if self.times is None else self.times[band - 1]
 
     def scaling(self, band: int) -> tuple[float, float]:
-        """scale_factor and add_offset."""
+        """Return scale_factor and add_offset."""
         return _scaling(self.array.attrs, self.path)
 
     def stored(self, band: int, window: Window, rule: Validity) -> Plane:
@@ -172,7 +172,7 @@ def cube_attribute(file: str, variable: str, name: str) -> str:
 
 
 def _chunk_bytes(array: Any) -> int:
-    """Bytes of one chunk of a variable, which is decoded as a whole; 0 without chunks."""
+    """Return bytes of one chunk of a variable, which is decoded as a whole; 0 without chunks."""
     chunks = array.encoding.get("chunksizes") or array.encoding.get("chunks") or ()
     return math.prod(chunks) * array.dtype.itemsize if chunks else 0
 
@@ -339,7 +339,7 @@ def _spacing(positions: NDArray[np.float64], path: str) -> float:
 
 
 def _crs(dataset: Any, array: Any, axes: Mapping[str, Any], path: str, stated: str | None) -> str:
-    """WKT: as the grid mapping says, else as CF has it for latitude and longitude, else stated."""
+    """Return WKT: of the grid mapping, else of CF's latitude and longitude, else as stated."""
     named = array.attrs.get("grid_mapping")
     names = [str(named).split(":")[0].strip()] if named else ["spatial_ref", "crs"]
     for name in names:

@@ -38,13 +38,13 @@ GDAL_CACHE_BYTES = 64_000_000
 
 
 def rasterio_or_reason() -> Any:
-    """rasterio, or MissingError naming the extra."""
+    """Import rasterio; MissingError names the extra."""
     return optional("rasterio", "shutil", "vrt", "warp", what="reading or writing rasters")
 
 
 @contextmanager
 def gdal() -> Iterator[Any]:
-    """rasterio with a bounded block cache, in this thread."""
+    """Open rasterio with a bounded block cache, in this thread."""
     rasterio = rasterio_or_reason()
     with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES):
         yield rasterio
@@ -138,7 +138,10 @@ def _check_content(file: Path, vrt: Path) -> None:
 
 
 def _sources_of(file: Path) -> list[tuple[str, bool]]:
-    """Names of what a VRT reads, and whether each is relative to the VRT; none if not XML."""
+    """Return names of what a VRT reads, and whether each is relative to the VRT.
+
+    None is listed if the text is not XML.
+    """
     if file.stat().st_size > _MOST_VRT_BYTES:
         raise UsageError(f"{file}: is too large for a virtual raster")
     try:

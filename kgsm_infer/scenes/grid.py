@@ -101,7 +101,10 @@ class Grid:
         return bool(rasterio_or_reason().crs.CRS.from_wkt(self.crs).is_geographic)
 
     def pixel_at(self, x: float, y: float) -> tuple[float, float]:
-        """Column and row of a point, fractions included; 0, 0 is the corner of the first pixel."""
+        """Return column and row of a point, fractions included.
+
+        0, 0 is the corner of the first pixel.
+        """
         a, b, c, d, e, f = self.transform
         size = a * e - b * d
         return (e * (x - c) - b * (y - f)) / size, (a * (y - f) - d * (x - c)) / size
@@ -131,7 +134,7 @@ class Grid:
         return bool(np.all(difference * span < 1e-3 * size)) and _same_crs(self.crs, other.crs)
 
     def whole_pixels_from(self, other: Grid) -> bool:
-        """Pixels of the same size, shifted by whole pixels (to a thousandth): no resampling."""
+        """Return True where pixels are the same, shifted by whole pixels: no resampling."""
         here, there = self.transform, other.transform
         if here[1] or here[3] or there[1] or there[3]:
             return False
@@ -165,7 +168,7 @@ class Grid:
         return self.part(Window(top, left, bottom - top, right - left))
 
     def in_words(self) -> str:
-        """Size, step, corner and CRS, so that two grids that differ read differently."""
+        """Return the size, step, corner and CRS, so that two grids that differ read differently."""
         crs = rasterio_or_reason().crs.CRS.from_wkt(self.crs)
         epsg = crs.to_epsg()
         name = f"EPSG:{epsg}" if epsg else crs.to_string()[:40]

@@ -333,7 +333,7 @@ def date_in(name: str) -> np.datetime64 | None:
 
 
 def cube_named(path: str) -> tuple[str, str] | None:
-    """File and variable where a layer's path names a variable of a cube.
+    """Return file and variable where a layer's path names a variable of a cube.
 
     >>> cube_named('netcdf:"a/cube.nc":ndvi'), cube_named("a/b.tif")
     (('a/cube.nc', 'ndvi'), None)

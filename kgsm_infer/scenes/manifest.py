@@ -57,7 +57,7 @@ class Scene:
     simulated: bool = False
 
     def files(self) -> tuple[str, ...]:
-        """Every file the layers name, without the driver and variable around some names."""
+        """Return every file the layers name, without the driver and variable around some names."""
         slices = [item for layer in self.layers.values() for item in layer.slices]
         named = [frame.path for item in slices for frame in item.frames]
         named += [layer.cube for layer in self.layers.values() if layer.cube]

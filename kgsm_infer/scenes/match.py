@@ -87,7 +87,7 @@ def matched(
 def _until_full(
     dates: Sequence[np.datetime64], read: Callable[[Any], Plane]
 ) -> Iterator[np.datetime64]:
-    """Dates in order, until every pixel has found a value: what is not needed is not read."""
+    """Yield dates in order until every pixel has a value: what is not needed is not read."""
     lacking: NDArray[np.bool_] | None = None
     for date in dates:
         if lacking is not None and not lacking.any():
@@ -100,7 +100,7 @@ def _until_full(
 def _first_value(
     planes: Sequence[tuple[np.datetime64, Plane]], when: np.datetime64
 ) -> tuple[Plane, Plane] | None:
-    """Per pixel the first value that is one, and its distance in days; None of no planes."""
+    """Return each pixel's first value that is one, and its distance in days; None of no planes."""
     if not planes:
         return None
     value = planes[0][1].copy()

@@ -36,7 +36,7 @@ _XML_KINDS = (b"kml", b"featurecollection", b"gml", b"gpx", b"osm")
 
 
 def read_features(path: Path, layer: str | None = None) -> tuple[Features, str]:
-    """GeoJSON features (properties, geometry, perhaps id) and the CRS of their coordinates.
+    """Read GeoJSON features (properties, geometry, perhaps id) and the CRS of their coordinates.
 
     layer: of a file that holds several; a KML file's folders are read together. DataError
     where the file is not what it should be.
@@ -94,7 +94,7 @@ def _is_esri(raw: Mapping[str, Any]) -> bool:
 
 
 def _crs_of(raw: Any, path: Path) -> str:
-    """RFC 7946 says lon, lat; a ``crs`` member of older GeoJSON may say otherwise.
+    """Read the CRS of GeoJSON: lon, lat by RFC 7946; a ``crs`` member of older files may differ.
 
     EPSG codes as ``EPSG:n``, URN or URL, in upper or lower case.
     """
@@ -116,7 +116,7 @@ def _crs_of(raw: Any, path: Path) -> str:
 
 
 def _other(path: Path, layer: str | None) -> tuple[Features, str]:
-    """GeoPackage, Shapefile, KML, ...: read by GDAL's vector half."""
+    """Read GeoPackage, Shapefile, KML and other outlines by GDAL's vector half."""
     pyogrio = optional("pyogrio", what=f"{path}: outlines other than GeoJSON")
     if not path.exists():
         raise DataError(f"{path}: no such file")
@@ -159,7 +159,10 @@ def _layers(path: Path, layers: list[tuple[str, Any]], wanted: str | None) -> li
 
 
 def gdal_name(path: Path) -> str:
-    """GDAL's name of a file of outlines, also in a zip file; DataError for suspicious content."""
+    """Return GDAL's name of a file of outlines, also in a zip file.
+
+    DataError for suspicious content.
+    """
     source, head = _inside(path) if path.suffix.lower() == ".zip" else (str(path), _head(path))
     _check_content(path, source, head)
     return source
@@ -192,7 +195,7 @@ def _check_content(path: Path, source: str, head: bytes) -> None:
 
 
 def _inside(path: Path) -> tuple[str, bytes]:
-    """GDAL's name of the one file of outlines in a zip file, in any folder, and its first bytes."""
+    """Return GDAL's name of the one file of outlines in a zip file, and its first bytes."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = [

@@ -163,7 +163,7 @@ def _no_id(own: Mapping[str, Any], id_property: str | None) -> str:
 def _check_degrees(
     path: Path, crs: str, ids: Sequence[str], geometries: Sequence[Mapping[str, Any] | None]
 ) -> None:
-    """DataError where longitude and latitude cannot be what the coordinates are."""
+    """Raise DataError where longitude and latitude cannot be what the coordinates are."""
     if crs != LON_LAT:
         return
     for name, geometry in zip(ids, geometries, strict=True):

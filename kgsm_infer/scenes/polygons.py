@@ -46,7 +46,7 @@ def polygons_of(raw: Any) -> tuple[dict[str, Any] | None, str]:
 
 
 def points_of(geometry: Mapping[str, Any]) -> Iterator[list[float]]:
-    """Every corner of what :func:`polygons_of` gives."""
+    """Return every corner of what :func:`polygons_of` gives."""
     for polygon in polygon_list(geometry):
         for ring in polygon:
             yield from ring

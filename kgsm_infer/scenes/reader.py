@@ -55,7 +55,7 @@ class Reader:
             self._files.close()
 
     def column(self, name: str, acquisition: int | None, window: Window) -> Plane:
-        """(height, width) float64 of a column; missing is NaN.
+        """Return (height, width) float64 of a column; missing is NaN.
 
         acquisition: index into the stack's dates; None for what has no date.
         """
@@ -75,7 +75,7 @@ class Reader:
         return make(name, {layer.name: self._layer(layer, when, window) for layer in layers})
 
     def layer_at(self, layer: Layer, acquisition: int, window: Window) -> Plane:
-        """(height, width) float64 of one layer at an acquisition; missing is NaN."""
+        """Return (height, width) float64 of one layer at an acquisition; missing is NaN."""
         if window != self._window:
             self._window = window
             self._read.clear()
@@ -115,7 +115,7 @@ class Reader:
         return self._slices[layer.name]
 
     def _slice(self, layer: Layer, item: Slice, window: Window) -> Plane:
-        """One pass of a layer on the grid, decoded; read once per window."""
+        """Read one pass of a layer on the grid, decoded; once per window."""
         key = (layer.name, item.path, item.band)
         if key not in self._read:
             value = self.decoded(layer, item, window)
@@ -127,7 +127,7 @@ class Reader:
         return self._read[key]
 
     def decoded(self, layer: Layer, item: Slice, window: Window) -> Plane:
-        """One band of one file, decoded to the layer's unit; missing is NaN."""
+        """Decode one band of one file to the layer's unit; missing is NaN."""
         source = self.source(layer, item)
         band = source.band(item.band)
         scale, offset = _scaling(layer, source, band)

@@ -98,7 +98,7 @@ def _warp(
 
 
 def _turns(own: Grid) -> tuple[float, ...]:
-    """Shifts of a grid's longitudes that may bring it over a place; (0,) in other CRSs."""
+    """Return shifts of a grid's longitudes that may bring it over a place; (0,) in other CRSs."""
     return (0.0, -360.0, 360.0) if own.is_geographic else (0.0,)
 
 

@@ -202,7 +202,7 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
 
 
 def possible(column: str, values: ArrayLike) -> NDArray[np.float64]:
-    """Values of a column, NaN where they cannot be: what goes into a mean or into a past.
+    """Return values of a column, NaN where they cannot be: what goes into a mean or into a past.
 
     >>> possible("vh_db", [-15.0, 30.0, -9999.0, -np.inf]).tolist()
     [-15.0, nan, nan, nan]
@@ -291,7 +291,7 @@ def make(column: str, values: Mapping[str, ArrayLike]) -> NDArray[np.float64]:
 def sigma0_db(
     form: str, values: ArrayLike, angle_deg: ArrayLike | None = None
 ) -> NDArray[np.float64]:
-    """sigma0 in dB of a backscatter whose name ends in one of BACKSCATTER_FORMS.
+    """Return sigma0 in dB of a backscatter whose name ends in one of BACKSCATTER_FORMS.
 
     sigma0 = gamma0 cos(theta). Nothing is -inf dB, a negative power NaN.
 
@@ -310,7 +310,7 @@ def sigma0_db(
 
 
 def ndvi_of(red: ArrayLike, nir: ArrayLike) -> NDArray[np.float64]:
-    """(NIR - red) / (NIR + red) of two reflectances; NaN where both are dark."""
+    """Return (NIR - red) / (NIR + red) of two reflectances; NaN where both are dark."""
     red, nir = np.asarray(red, np.float64), np.asarray(nir, np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         total = nir + red
@@ -331,7 +331,7 @@ def frozen_or_snow(column: str, values: ArrayLike) -> NDArray[np.bool_]:
 def frost_of(
     columns: Mapping[str, ArrayLike], rows: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """(R,) where any of FROZEN_BY among ``columns`` says frozen or snow, and where it is not
+    """Return (R,) where any of FROZEN_BY among ``columns`` says frozen or snow, and where it is not
     known: one of them is there and has no value, and no other says frozen.
 
     >>> [part.tolist() for part in frost_of({"temp_c": [-1.0, 9.0, np.nan]}, 3)]
@@ -346,12 +346,12 @@ def frost_of(
 
 
 def day_of_year_sin(date: ArrayLike) -> NDArray[np.float64]:
-    """sin of the time of year, 0 on 1 January; date: datetime64."""
+    """Return sin of the time of year, 0 on 1 January; date: datetime64."""
     return np.sin(_year_angle(date))
 
 
 def day_of_year_cos(date: ArrayLike) -> NDArray[np.float64]:
-    """cos of the time of year, 1 on 1 January; date: datetime64."""
+    """Return cos of the time of year, 1 on 1 January; date: datetime64."""
     return np.cos(_year_angle(date))
 
 

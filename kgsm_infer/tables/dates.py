@@ -77,7 +77,7 @@ def is_day(text: str) -> bool:
 
 
 def is_day_only(texts: Iterable[str], site: NDArray[np.str_]) -> NDArray[np.bool_]:
-    """(R,) dates that mean a day: written as one, or 00:00:00 throughout a site's series.
+    """Return (R,) dates that mean a day: written as one, or 00:00:00 throughout a site's series.
 
     Spreadsheets and Parquet write a day as its midnight. A series of at least three dates of
     one site, or a whole table, that is midnight throughout was no clock's.
@@ -192,7 +192,7 @@ def _offset_seconds(zone: str | None) -> int | None:
 
 
 def _time_parts(text: str) -> tuple[str, ...] | None:
-    """Hour, minute and second of a date as written; () for a day, None for other text."""
+    """Return hour, minute and second of a date as written; () for a day, None for other text."""
     found = _DATE.fullmatch(text)
     return None if found is None else tuple(part for part in found.groups()[5:10] if part)
 

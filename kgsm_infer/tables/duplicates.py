@@ -74,7 +74,7 @@ def merge(
     weight: NDArray[np.float64] | None = None,
     unread: Collection[str] = (),
 ) -> Merged | None:
-    """One row per acquisition, or None where every row is one already.
+    """Merge rows to one per acquisition; None where every row is one already.
 
     weight: (R,) of each row in a mean, such as its pixels; equal by default.
     unread: columns that never refuse a table; their conflicting cells are left empty instead.
@@ -125,7 +125,7 @@ def merge(
 
 
 def _groups(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(R,) acquisition of each row, in order of first appearance, and their first rows."""
+    """Return (R,) acquisition of each row, in order of first appearance, and their first rows."""
     seconds = rows.date.astype(np.int64)
     codes = [text_codes(rows.site) if rows.site_code is None else rows.site_code]
     if "orbit" in rows.text:
@@ -157,7 +157,7 @@ def _groups(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _frames(rows: Rows) -> NDArray[np.bool_]:
-    """(R,) rows that can be a frame of a pass: with backscatter, or with nothing measured."""
+    """Return (R,) rows that can be a frame of a pass: with backscatter, or nothing measured."""
     radar = [rows.numbers[c] for p in POLARISATIONS if (c := f"{p}_db") in rows.numbers]
     if not radar:
         return np.zeros(len(rows.site), bool)
@@ -176,7 +176,7 @@ def _number(
     keep: str,
     weight: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
-    """(M,) one value per acquisition, where rows of one time differ, where a row added some."""
+    """Return (M,) values of acquisitions, where rows of one time differ, where a row added some."""
     count = len(first)
     there = ~np.isnan(values)
     low, high = np.full(count, np.inf), np.full(count, -np.inf)
@@ -257,7 +257,7 @@ def _note_difference(
 
 
 def _place(rows: Rows, at: int, group: NDArray[np.int64], what: str) -> str:
-    """Words for the rows of an acquisition that contradict each other."""
+    """Return words for the rows of an acquisition that contradict each other."""
     there = np.flatnonzero(group == at)
     one, other = (int(rows.row_number[i]) for i in there[:2])
     return (

@@ -267,7 +267,7 @@ def _float(cell: str) -> float:
 
 
 def _neither(cells: TextColumn, values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(R,) cells without a number that are not written as missing ones."""
+    """Return (R,) cells without a number that are not written as missing ones."""
     neither = np.zeros(len(cells), bool)
     start = 0
     for block in cells.blocks():

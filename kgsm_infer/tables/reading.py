@@ -114,7 +114,7 @@ def read_sheet(path: str | Path) -> Sheet:
 def sheet_of(
     columns: Any, source: str = "table", row_number: NDArray[np.int64] | None = None
 ) -> Sheet:
-    """Columns in memory (a mapping, pandas, polars, pyarrow) as a sheet; rows count from 1."""
+    """Read columns in memory (a mapping, pandas, polars, pyarrow); rows count from 1."""
     plain = {
         name: column_of(values, f"{source}: column {name}")
         for name, values in named_columns(columns).items()
@@ -315,7 +315,7 @@ def _check_header(source: str, above: int, header: list[str]) -> None:
 def _whole_rows(
     source: str, width: int, header_row: int, block: list[tuple[int, list[str]]]
 ) -> Iterator[tuple[int, list[str]]]:
-    """Rows of the header's width; empty ones and empty cells beyond it are left out."""
+    """Return the rows of the header's width; empty ones and empty cells beyond it are left out."""
     for number, record in block:
         if len(record) > width and not any(cell.strip() for cell in record[width:]):
             record = record[:width]
@@ -427,7 +427,7 @@ def _pyarrow(path: Path) -> Any:
 
 
 def _written(values: TextColumn | NDArray[Any]) -> list[str]:
-    """TextColumn of a column: shortest digits that read back the same, NaN empty."""
+    """Return TextColumn of a column: shortest digits that read back the same, NaN empty."""
     if isinstance(values, TextColumn):
         return [guard_formula(cell) for cell in values]
     if values.dtype.kind == "f":
@@ -438,7 +438,7 @@ def _written(values: TextColumn | NDArray[Any]) -> list[str]:
 
 
 def guard_formula(cell: str) -> str:
-    """Text as no spreadsheet runs it; numbers and everything else as they are.
+    """Change text so that no spreadsheet runs it; numbers and everything else stay.
 
     >>> guard_formula("=1+1"), guard_formula("-12.5"), guard_formula("field 7"), _unguarded("'=1+1")
     ("'=1+1", '-12.5', 'field 7', '=1+1')

@@ -124,7 +124,7 @@ class Table:
         )
 
     def as_given(self, values: ArrayLike) -> NDArray[Any]:
-        """(F,) values of the table's rows, one for each row of the file, in its order.
+        """Return (F,) values of the table's rows, one for each row of the file, in its order.
 
         >>> rows = {"site": ["a"] * 2, "date": ["2024-05-01"] * 2, "ndvi": [0.3, None]}
         >>> table = table_from_columns(rows)
@@ -380,6 +380,6 @@ def have(columns: Iterable[str], missing: str) -> str:
 
 
 def _words(cells: TextColumn) -> TextColumn:
-    """Text with '' for what is written as missing."""
+    """Return text with '' for what is written as missing."""
     missing = frozenset(MISSING)
     return cells.changed(lambda cell: "" if cell in missing else cell)

@@ -36,7 +36,7 @@ class TextColumn(Sequence[str]):
 
     @classmethod
     def of(cls, texts: Iterable[str], label: str = "") -> TextColumn:
-        """TextColumn of any strings.
+        """Return TextColumn of any strings.
 
         >>> cells = TextColumn.of(["a", " b "])
         >>> list(cells), cells == ("a", "b"), cells[-1]
@@ -162,7 +162,7 @@ class TextColumn(Sequence[str]):
         return wide.view(f"U{width}").ravel()
 
     def changed(self, change: Callable[[str], str]) -> TextColumn:
-        """Every cell through a function of text."""
+        """Pass every cell through a function of text."""
         codes = self.codes()
         first = np.full(int(codes.max(initial=-1)) + 1, len(self), np.int64)
         np.minimum.at(first, codes, np.arange(len(self)))
@@ -173,16 +173,16 @@ class TextColumn(Sequence[str]):
         return self if distinct == before else distinct.take(codes)
 
     def lengths(self) -> NDArray[np.int64]:
-        """(R,) bytes of each cell."""
+        """Return (R,) bytes of each cell."""
         return np.diff(self._ends, prepend=0)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        """(R,) strings, for grouping. DataError where one of them is too long for a name."""
+        """Return (R,) strings, for grouping. DataError where one of them is too long for a name."""
         self.check_lengths()
         return np.asarray(list(self), dtype or np.str_)
 
     def check_lengths(self) -> None:
-        """DataError where a cell is too long for a name."""
+        """Raise DataError where a cell is too long for a name."""
         long = np.flatnonzero(self.lengths() > 4 * NAME_LENGTH)
         if len(long):
             length = int(self.lengths()[long[0]])
@@ -200,7 +200,7 @@ class TextColumnBuilder:
         self._lengths: list[NDArray[np.int32]] = []
 
     def add(self, texts: Sequence[str]) -> None:
-        """More cells, stripped already."""
+        """Add more cells, stripped already."""
         joined = "".join(texts)
         raw = joined.encode("utf-8", "surrogatepass")
         one_each = len(raw) == len(joined)
@@ -265,7 +265,7 @@ def _not_columns(columns: Any) -> str:
 
 
 def column_of(values: Any, label: str = "") -> Any:
-    """Values in memory as a column: an array of numbers, or :class:`TextColumn`.
+    """Return values in memory as a column: an array of numbers, or :class:`TextColumn`.
 
     Arrays, lists, masked arrays, and the columns of pandas (nullable types too), polars and
     pyarrow. None, NA, NaT and what a mask hides are empty cells; dates become ISO 8601.
@@ -299,7 +299,7 @@ def column_of(values: Any, label: str = "") -> Any:
 
 
 def _of_items(items: list[Any], label: str) -> Any:
-    """Numbers where every item is one or missing, else :class:`TextColumn`."""
+    """Return numbers where every item is one or missing, else :class:`TextColumn`."""
     numbers = [item for item in items if item is not None and item != ""]
     if numbers and all(_is_number(item) for item in numbers):
         if len(numbers) == len(items) and all(isinstance(n, int | np.integer) for n in numbers):
@@ -398,7 +398,7 @@ def _iso(array: NDArray[Any]) -> list[str]:
 
 
 def _is_missing(item: object) -> bool:
-    """None, pandas' NA and NaT; a NaN stays a number."""
+    """Return True for None, pandas' NA and NaT; a NaN stays a number."""
     return item is None or type(item).__name__ in ("NAType", "NaTType")
 
 

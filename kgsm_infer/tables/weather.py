@@ -266,7 +266,7 @@ def daily_feature(series: Series, name: str) -> NDArray[np.float64]:
 
 
 def antecedent_mm(rain_mm: NDArray[np.float64], decay: float) -> NDArray[np.float64]:
-    """Antecedent precipitation index on every day, mm: API_t = k API_{t-1} + P_t.
+    """Return antecedent precipitation index on every day, mm: API_t = k API_{t-1} + P_t.
 
     NaN while more than UNKNOWN of its weight lies on days before the series or missing in it.
 
@@ -283,7 +283,9 @@ def antecedent_mm(rain_mm: NDArray[np.float64], decay: float) -> NDArray[np.floa
 
 
 def dry_days(rain_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Days since the last wet one, LONGEST_SPELL at most; NaN where a day between is missing.
+    """Return days since the last wet one, LONGEST_SPELL at most.
+
+    NaN where a day between is missing.
 
     >>> dry_days(np.array([0.0, 5.0, 0.0, 0.2, np.nan, 0.0, 3.0])).tolist()
     [nan, 0.0, 1.0, 2.0, nan, nan, 0.0]
@@ -303,7 +305,7 @@ def dry_days(rain_mm: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def bucket_mm(rain_mm: NDArray[np.float64], et0_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Water of the bucket on every day, mm; NaN until its beginning is forgotten.
+    """Return the water of the bucket on every day, mm; NaN until its beginning is forgotten.
 
     >>> bucket_mm(np.array([40.0, 0.0, np.nan]), np.array([3.0, 3.0, 3.0])).round(3).tolist()
     [30.0, 27.145, nan]
@@ -350,7 +352,10 @@ def _every_decay() -> list[str]:
 
 
 def local_day(table: Table, weather: Weather) -> NDArray[np.int64]:
-    """(R,) the day of each row on the weather's clock, days since 1970; a day is as written."""
+    """Return (R,) the day of each row on the weather's clock, days since 1970.
+
+    A day is as written.
+    """
     by_day = is_day_only(list(table.date_text), table.site)
     local = table.date.astype(np.int64) + round(weather.utc_offset_hours * 3600)
     written = np.asarray([wall_clock(text) for text in table.date_text], np.int64)

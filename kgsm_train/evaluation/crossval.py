@@ -111,7 +111,7 @@ def run_parts(
     jobs: int = 1,
     progress: PartProgress | None = None,
 ) -> dict[Task, Part]:
-    """Every model of the configuration on every split: (model, split) -> part.
+    """Run every model of the configuration on every split: (model, split) -> part.
 
     Finished parts are kept in the folder ``parts``.
     """
@@ -140,7 +140,7 @@ def kept_parts(config: Config, source: Source, design: Design, parts: Path) -> d
 
 
 def plan(config: Config, run_folder: Path, tell: Callable[[str], None] = lambda _: None) -> str:
-    """One line on what a cross-validation would train, and what is there already.
+    """Describe in one line what a cross-validation would train, and what is there already.
 
     tell: receives each note on how the table was read.
     """

@@ -165,7 +165,7 @@ def score_daily(
 
 
 def age_of(seen: Array) -> Array:
-    """Days since the last pass (D, S), NaN before the first.
+    """Return days since the last pass (D, S), NaN before the first.
 
     >>> age_of(np.array([[np.nan], [0.2], [np.nan]]))[:, 0].tolist()
     [nan, 0.0, 1.0]
@@ -195,7 +195,7 @@ def linear(seen: Array) -> Array:
 
 
 def seasonal_mean(labelled: Labelled) -> Array:
-    """Mean of the labels by day of the year (D,): two harmonics, least squares."""
+    """Return the mean of the labels by day of the year (D,): two harmonics, least squares."""
     phase = 2 * np.pi * day_of_year(labelled.day) / 365.25
     waves = np.stack(
         [np.ones(len(phase)), np.cos(phase), np.sin(phase), np.cos(2 * phase), np.sin(2 * phase)], 1
@@ -224,6 +224,6 @@ def markdown(boards: Sequence[RevisitScores]) -> str:
 
 
 def _estimate(parameters: Parameters, labelled: Labelled, seen: Array) -> Estimates:
-    """Daily values of all sites from the passes of all sites."""
+    """Return daily values of all sites from the passes of all sites."""
     rain = drive(parameters, labelled.first, labelled.rain_mm, np.arange(len(labelled.sites)))
     return estimate(parameters, rain, observations_of(seen))

@@ -187,7 +187,7 @@ def _nested(
     jobs: int,
     progress: PartProgress | None,
 ) -> tuple[Column, list[dict[str, Any]]]:
-    """SM of the candidate that won inside each outer training, and how the choice went.
+    """Predict SM by the candidate that won inside each outer training, and count the choices.
 
     The choice is made on what the score is of: new groups on new dates inside the training
     rows, where the outer splits are such.
@@ -252,7 +252,7 @@ def _scores(
     runs: Mapping[tuple[str, int], Crossvalidation],
     columns: Mapping[Line, list[Column]],
 ) -> dict[str, Any]:
-    """Scores on the rows on which every variant and seed has a number."""
+    """Score the rows on which every variant and seed has a number."""
     run, config = _first(runs), next(iter(plan.variants.values()))
     source, seeds = run.source, len(plan.seeds)
     common = np.isfinite(source.label)
@@ -312,7 +312,7 @@ def _scores(
 def _on_known_dates(
     plan: ExperimentPlan, runs: Mapping[tuple[str, int], Crossvalidation], common: NDArray[np.bool_]
 ) -> dict[Line, Any]:
-    """Scores of each line on known dates, over all seeds; empty where the headline is that."""
+    """Score each line on known dates, over all seeds; empty where the headline is that."""
     run = _first(runs)
     if run.headline == "new-groups":
         return {}

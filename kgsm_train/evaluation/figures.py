@@ -35,7 +35,7 @@ def scatter_by_fold(
     fold_names: Sequence[str],
     note: str = "",
 ) -> None:
-    """Predicted against observed SM, one panel a fold: 1:1 line, RMSE, R, n.
+    """Draw predicted against observed SM, one panel a fold: 1:1 line, RMSE, R, n.
 
     observed, predicted: (R,) m3 m-3, NaN where there is none.  fold: (R,).
     note: shown under the title, for example that the data are simulated.
@@ -85,7 +85,7 @@ def learnt_a(path: Path, paths_of_a: Mapping[str, Sequence[float]], note: str = 
 
 
 def score_bars(path: Path, board: Board, note: str = "") -> None:
-    """RMSE of every model in the headline with its interval, the best on top.
+    """Draw RMSE of every model in the headline with its interval, the best on top.
 
     References are hollow; small grey marks are the other regimes.
     """
@@ -125,7 +125,7 @@ def series(
     interval: Mapping[str, Any] | None,
     note: str = "",
 ) -> None:
-    """Observed dots and the predicted line with its band, one panel a site."""
+    """Draw observed dots and the predicted line with its band, one panel a site."""
     table, label = result.source.table, result.source.label
     predicted = result.predicted[model]
     figure = Figure(figsize=(7.6, 1.55 * len(sites) + 0.5), layout="constrained")
@@ -193,7 +193,7 @@ def profile_of_a(path: Path, found: Profile, learnt: Sequence[float], note: str 
 
 
 def domain(path: Path, found: HeldOutDomain, note: str = "") -> None:
-    """Histogram of the dissimilarity index of test rows, with the threshold."""
+    """Draw the histogram of the dissimilarity index of test rows, with the threshold."""
     figure = Figure(figsize=(6.4, 2.6), layout="constrained")
     axis = figure.subplots()
     axis.hist(found.index, bins=40, color=BLUE, alpha=0.8)

@@ -23,7 +23,7 @@ SAME_SM, SAME_DAYS, SAME_SHARE = 0.0015, 5, 0.9
 def group_folds(
     group: NDArray[np.str_], labelled: NDArray[np.bool_], folds: int, seed: int
 ) -> NDArray[np.int64]:
-    """(R,) fold of each row, 0..folds-1; every group whole in one fold.
+    """Return (R,) fold of each row, 0..folds-1; every group whole in one fold.
 
     Groups are shuffled, then each goes to the fold with the fewest labelled rows, so
     folds are of like size. DataError where there are fewer labelled groups than folds.
@@ -98,7 +98,7 @@ def find_repeats(
     day: NDArray[np.float64],
     sm: NDArray[np.floating],
 ) -> tuple[str, ...]:
-    """Labels that look copied, a sentence each: from another date, or another group.
+    """Find labels that look copied, a sentence each: from another date, or another group.
 
     All (R,). Two dates, where on SAME_SHARE of at least 5 common sites the labels are the same;
     and two groups (of one date or two) whose points carry the same series of labels. Labels
@@ -208,7 +208,7 @@ def find_leaks(
 
 
 def refuse_leaks(leaks: Sequence[Leak], allow: Sequence[str], source: str) -> None:
-    """DataError for the first leak that is not let pass, saying how many there are."""
+    """Raise DataError for the first leak that is not allowed, with the number of all."""
     refused = [leak for leak in leaks if leak.kind not in allow]
     if refused:
         more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
@@ -222,7 +222,7 @@ def refuse_leaks(leaks: Sequence[Leak], allow: Sequence[str], source: str) -> No
 def _series(
     site: NDArray[np.str_], day: NDArray[np.float64], sm: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], list[str]]:
-    """(S, D) mean label of each labelled site and day, NaN where none; the sites' names."""
+    """Return (S, D) mean label of each labelled site and day, NaN where none; the sites' names."""
     known = np.isfinite(sm) & np.isfinite(day)
     names, row = np.unique(site[known], return_inverse=True)
     days, column = np.unique(np.floor(day[known]), return_inverse=True)

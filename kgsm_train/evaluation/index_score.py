@@ -62,7 +62,7 @@ def score_index(
 
 
 def _labels(table: Table, drop: Sequence[str]) -> NDArray[np.float64]:
-    """Soil moisture (R,), m3 m-3; NaN where a column of ``drop`` is true."""
+    """Return soil moisture (R,), m3 m-3; NaN where a column of ``drop`` is true."""
     label = table.numbers["sm"].copy()
     for name in drop:
         if name not in table.text:

@@ -24,14 +24,14 @@ class GroupMeans(NamedTuple):
 
 
 def days_of(source: Source) -> NDArray[np.int64]:
-    """(R,) the day of each row, since 1970."""
+    """Return (R,) the day of each row, since 1970."""
     return np.floor(source.table.day).astype(np.int64)
 
 
 def group_means(
     source: Source, rows: NDArray[np.bool_], predicted: NDArray[np.floating]
 ) -> GroupMeans:
-    """Observed and predicted SM averaged over the ``rows`` (R,) of each group and date."""
+    """Return observed and predicted SM averaged over the ``rows`` (R,) of each group and date."""
     group, date = source.group[rows], days_of(source)[rows]
     names, member = np.unique(group, return_inverse=True)
     pairs, first, code = np.unique(

@@ -202,7 +202,7 @@ def within_date(
 
 
 def _less_mean(values: Array, member: NDArray[np.intp]) -> Array:
-    """(K,) values less the mean of those they belong with."""
+    """Return (K,) values less the mean of those they belong with."""
     if not len(values):
         return values
     mean = np.bincount(member, values) / np.maximum(np.bincount(member), 1)
@@ -246,7 +246,7 @@ def _groups(group: ArrayLike, observed: Array) -> tuple[NDArray[Any], NDArray[np
 
 
 def _row_sums(observed: Array, predicted: Array) -> tuple[Array, float]:
-    """(R, 7) what a row adds to the sums the scores are made of, and the centre taken off.
+    """Return (R, 7) what a row adds to the sums the scores are made of, and the centre taken off.
 
     1, o, p, o2, p2, o p and (p - o)2. All are near 0, so that their sums keep their digits.
     """
@@ -256,14 +256,14 @@ def _row_sums(observed: Array, predicted: Array) -> tuple[Array, float]:
 
 
 def _add_up(rows: Array, member: NDArray[np.intp], groups: int) -> Array:
-    """(G, K) sums of the rows of each group."""
+    """Return (G, K) sums of the rows of each group."""
     sums = np.zeros((groups, rows.shape[1]))
     np.add.at(sums, member, rows)
     return sums
 
 
 def _of_sums(sums: Array, centre: float) -> _Many:
-    """Scores from the (K, 7) sums of :func:`_row_sums`; NaN where there is no number."""
+    """Return scores from the (K, 7) sums of :func:`_row_sums`; NaN where there is no number."""
     with np.errstate(divide="ignore", invalid="ignore"):
         n = sums[:, 0]
         o, p, oo, pp, op, dd = (sums[:, 1:] / n[:, None]).T

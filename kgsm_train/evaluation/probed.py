@@ -27,7 +27,7 @@ DRAWS = 50
 def variances(
     residual: NDArray[np.floating], group: NDArray[np.str_], date: NDArray[np.int64]
 ) -> Variances:
-    """By moments, from residuals (R,) observed - predicted on new dates, all finite.
+    """Estimate variances by moments from finite residuals (R,), observed - predicted on new dates.
 
     date: the mean product of two fields' mean residuals on one date: what they share.
     point: the variance of a field's points around their mean.  field: what is left.
@@ -50,7 +50,7 @@ def variances(
 
 
 def variances_of_models(result: Crossvalidation) -> dict[str, Variances]:
-    """Model -> its variances in the headline; none where new dates are not scored."""
+    """Return model -> its variances in the headline; none where new dates are not scored."""
     if not result.design.block_names:
         return {}
     found, date = {}, days_of(result.source)

@@ -34,7 +34,7 @@ def write_run(
 
 
 def _write_predictions(path: Path, result: Crossvalidation) -> None:
-    """Every row of the table with the SM each model predicted for it in each regime.
+    """Write every row of the table with the SM each model predicted for it in each regime.
 
     ``sm_MODEL`` is of the headline, ``sm_MODEL__REGIME`` of the others.
     """

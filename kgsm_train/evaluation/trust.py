@@ -85,7 +85,7 @@ def held_out_domain(
 
 
 def _mean_distance(points: NDArray[np.float64], seed: int, most: int = 2000) -> float:
-    """Mean distance between pairs of points; of a seeded sample where there are many."""
+    """Return the mean distance between pairs of points; of a seeded sample where there are many."""
     if len(points) > most:
         points = np.random.default_rng(seed).choice(points, most, replace=False)
     total = 0.0

@@ -126,24 +126,27 @@ def _parameters(fitted: Calibration) -> dict[str, float]:
 
 
 def ridge(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -> Predicted:
-    """Ridge on the flat window; the penalty is chosen on held-out training groups."""
+    """Fit ridge regression on the flat window.
+
+    The penalty is chosen on held-out training groups.
+    """
     rows = train_rows[samples.labelled[train_rows]]
     return _ridge(flat_windows(samples, rows), rows, samples, test_rows)
 
 
 def ridge_radar(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -> Predicted:
-    """Ridge on the target's backscatter alone: the empirical radar model."""
+    """Fit ridge regression on the target's backscatter alone: the empirical radar model."""
     rows = train_rows[samples.labelled[train_rows]]
     return _ridge(lambda index: samples.observed.sigma0_db[index, None], rows, samples, test_rows)
 
 
 def forest(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -> Predicted:
-    """Random forest on the flat window."""
+    """Fit a random forest on the flat window."""
     return _trees(RandomForestRegressor, config, samples, train_rows, test_rows)
 
 
 def extra_trees(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -> Predicted:
-    """Extremely randomised trees on the flat window."""
+    """Fit extremely randomised trees on the flat window."""
     return _trees(ExtraTreesRegressor, config, samples, train_rows, test_rows)
 
 
@@ -215,7 +218,7 @@ def _where_whole(
     samples: Samples,
     test_rows: Rows,
 ) -> NDArray[np.float32]:
-    """SM clipped to 0..1 where the target has every input, else NaN."""
+    """Return SM clipped to 0..1 where the target has every input, else NaN."""
     whole = samples.complete & np.isfinite(samples.observed.statics).all(axis=1)
     index = test_rows[whole[test_rows]]
     sm = np.full(len(test_rows), np.nan, np.float32)

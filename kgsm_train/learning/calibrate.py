@@ -149,7 +149,7 @@ def predict_sm(
     vegetation: ArrayLike,
     angle_deg: ArrayLike | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-    """SM (m3 m-3, float32) of the baseline and its flags, both of the input's shape.
+    """Return SM (m3 m-3, float32) of the baseline and its flags, both of the input's shape.
 
     Not clipped. NaN, with a reason in the flags, where an input is missing or out of
     range or the soil signal is lost.
@@ -208,7 +208,7 @@ def _usable(
     sm: ArrayLike,
     angle_deg: ArrayLike | None,
 ) -> _UsableRows:
-    """Rows with every input there and in range. DataError for fewer than 10."""
+    """Return the rows with every input there and in range. DataError for fewer than 10."""
     given = [sigma0_db, vegetation, sm]
     if wcm.needs_angle:
         if angle_deg is None:
@@ -236,7 +236,7 @@ def _usable(
 
 
 def _residuals(wcm: Wcm, c_db: float, d_db: float, rows: _UsableRows, residual: str) -> Array:
-    """(n,) modelled - observed, in m3 m-3 or dB."""
+    """Return (n,) modelled - observed, in m3 m-3 or dB."""
     if residual == "sm":
         # SM = (sigma_soil - C) / D                                              (3) (6)
         return (isolate_to_fit(wcm, rows.seen)[0] - c_db) / d_db - rows.sm
@@ -247,7 +247,7 @@ def _residuals(wcm: Wcm, c_db: float, d_db: float, rows: _UsableRows, residual: 
 
 
 def _line(wcm: Wcm, rows: _UsableRows) -> tuple[float, float]:
-    """C and D to begin with: the straight line of soil backscatter on SM, within bounds."""
+    """Return C and D to begin with: the straight line of soil backscatter on SM, within bounds."""
     soil_db = isolate_to_fit(wcm, rows.seen)[0]
     off = rows.sm - rows.sm.mean()
     spread = float(off @ off)

@@ -221,7 +221,7 @@ def simulate_passes(
 
 
 def observations_of(seen: Array, errors: PassErrors = ERRORS) -> PassValues:
-    """Values (D, S) of passes that all saw every site, as observations."""
+    """Return values (D, S) of passes that all saw every site, as observations."""
     day, site = np.nonzero(np.isfinite(seen))
     share = errors.persistent_share
     return PassValues(
@@ -290,7 +290,7 @@ def fit_residual(labelled: Labelled, parameters: Parameters) -> Parameters:
 
 
 def band_scale(labelled: Labelled, parameters: Parameters, rain: Drive) -> float:
-    """Factor on the standard deviation that makes the 90 % band cover 90 % of the labels."""
+    """Return the factor on the standard deviation with which the 90 % band covers 90 %."""
     seen = simulate_passes(labelled.sm, FIT_EVERY, FIT_SEED)
     asked = np.isfinite(labelled.sm) & (np.isfinite(seen).cumsum(0) > 0)
     made = estimate(replace(parameters, band_scale=1.0), rain, observations_of(seen))
@@ -327,5 +327,5 @@ def cross_fitted(labelled: Labelled, parameters: Parameters) -> Drive:
 
 
 def _own(labelled: Labelled) -> NDArray[np.int64]:
-    """Index of each site's rain series: one per site."""
+    """Return the index of each site's rain series: one per site."""
     return np.arange(len(labelled.sites))

@@ -44,7 +44,7 @@ class WcmIsolation(nn.Module):
     def forward(
         self, sigma0_db: Tensor, vegetation: Tensor, angle_deg: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(soil_db, soil_fraction), both of the input's shape; finite for finite input."""
+        """Return (soil_db, soil_fraction), both of the input's shape; finite for finite input."""
         wcm = self.wcm
         vwc = vegetation
         if wcm.vwc_rule == "foliage":
@@ -132,7 +132,7 @@ class KnowledgeGuidedLSTM(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def channel(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(backscatter channel in dB, valid), both (N, T)."""
+        """Return (backscatter channel in dB, valid), both (N, T)."""
         if self.isolation is None:
             return batch.sigma0_db, batch.observed
         soil_db, soil_fraction = self.isolation(batch.sigma0_db, batch.vegetation, batch.angle_deg)
@@ -237,7 +237,7 @@ class Loss:
 
 
 def bounded_loss(predicted: Tensor, sm: Tensor, weight: Tensor, physics_weight: float) -> Loss:
-    """Mean squared error plus the boundary term (Eqs 7-10).
+    """Return the mean squared error plus the boundary term (Eqs 7-10).
 
     predicted, weight: (N, M).  sm: (N,).  A pair of weight 0 does not count.
     """
@@ -278,12 +278,12 @@ class ForwardLine(nn.Module):
         self.c_db = nn.Parameter((soil_db.mean() - slope * sm.mean()).detach())
 
     def misfit(self, soil_db: Tensor, predicted: Tensor) -> Tensor:
-        """Squared misfit (N, M) in dB2 of SM (N, M) against the channel (N,)."""
+        """Return squared misfit (N, M) in dB2 of SM (N, M) against the channel (N,)."""
         return (soil_db[:, None] - self.c_db - self.d_db * predicted) ** 2
 
 
 def smooth_floor(fraction: Tensor, limit: float) -> Tensor:
-    """``fraction`` where it is >= limit, else limit**2 / (2 limit - fraction).
+    """Return ``fraction`` where it is >= limit, else limit**2 / (2 limit - fraction).
 
     Exactly the identity in the valid range; below it positive however far the fraction
     falls, and continuous with its slope. (An exponential would underflow to 0 in float32,

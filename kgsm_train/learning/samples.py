@@ -224,7 +224,7 @@ def _blanked(sheet: Sheet, missing: Sequence[str]) -> Sheet:
 
 
 def _digest(config: Config) -> str:
-    """sha256 of the table, and of the weather file where there is one."""
+    """Return sha256 of the table, and of the weather file where there is one."""
     digest = hashlib.sha256(Path(config.table).read_bytes())
     if config.data.weather:
         digest.update((config.folder / config.data.weather).read_bytes())
@@ -330,7 +330,7 @@ def typical_place(table: Table, column: str, rows: NDArray[np.int64], looks: flo
 
 
 def _in_range(names: tuple[str, ...], values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Values (R, k) of the named columns, infinite where the data contract forbids them."""
+    """Return values (R, k) of the named columns, infinite where the data contract forbids them."""
     ranges = [range_of(name) or (-np.inf, np.inf) for name in names]
     low, high = np.asarray(ranges, np.float32).reshape(-1, 2).T
     return bounded(values, low, high)
@@ -380,7 +380,7 @@ def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def groups_of(table: Table, name: str) -> NDArray[np.str_]:
-    """(R,) the group of each row; ``year``, where there is no such column, from the date."""
+    """Return (R,) the group of each row; ``year``, where there is no such column, from the date."""
     if name == "year" and "year" not in table.numbers and "year" not in table.text:
         return table.date.astype("datetime64[Y]").astype(np.str_)
     return text_column(table, name)

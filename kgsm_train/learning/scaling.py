@@ -11,7 +11,7 @@ from .samples import Samples
 
 
 def scaling(samples: Samples, channel_db: NDArray[np.float32], rows: NDArray[np.int64]) -> Layout:
-    """Mean and standard deviation of each channel over the complete training rows.
+    """Return the mean and standard deviation of each channel over the complete training rows.
 
     channel_db: (R,) the backscatter channel of all rows.
     """

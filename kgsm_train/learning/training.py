@@ -342,7 +342,7 @@ def _optimise(
 
 
 def validation_rmse(network: KnowledgeGuidedLSTM, batch: Batch, sm: Tensor, held: Tensor) -> float:
-    """RMSE of the members, each on the groups it holds out.
+    """Return RMSE of the members, each on the groups it holds out.
 
     A sample whose soil signal is lost counts with the error of the training mean:
     otherwise an A that loses the hard samples would look better than it is.
@@ -358,7 +358,7 @@ def validation_rmse(network: KnowledgeGuidedLSTM, batch: Batch, sm: Tensor, held
 def estimate(
     network: KnowledgeGuidedLSTM, samples: Samples, index: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """SM of the samples in ``index``, the members' mean clipped to 0..1; NaN where none."""
+    """Return SM of the samples in ``index``, the members' mean clipped to 0..1; NaN where none."""
     network.eval()
     with torch.no_grad():
         predicted, numbered = network(batch_of(samples, index))
@@ -371,7 +371,7 @@ def estimate(
 def seen_in_windows(
     samples: Samples, channel_db: NDArray[np.float32], rows: NDArray[np.int64]
 ) -> tuple[tuple[float, float], ...]:
-    """Lowest and highest value of each scaled channel's input in the windows of ``rows``.
+    """Return lowest and highest value of each scaled channel's input in the windows of ``rows``.
 
     channel_db: (R,) as in :func:`scaling`.
     """
@@ -392,7 +392,7 @@ def seen_in_windows(
 def held_out_groups(
     groups: NDArray[np.str_], members: int, share: float, seed: int
 ) -> list[NDArray[np.str_]]:
-    """For each member the groups kept for its early stopping, taken in turn round the list.
+    """Return for each member the groups kept for its early stopping, taken in turn round the list.
 
     >>> held_out_groups(np.array(["a", "b", "c", "d"]), members=3, share=0.25, seed=0)
     [array(['c'], dtype='<U1'), array(['a'], dtype='<U1'), array(['b'], dtype='<U1')]
@@ -403,7 +403,7 @@ def held_out_groups(
 
 
 def held_out_days(day: NDArray[np.floating], members: int) -> NDArray[np.bool_]:
-    """(R, M) True where a row's date is kept from a member: neighbouring dates, a fifth of them
+    """Return (R, M) True where a date is kept from a member: neighbouring dates, a fifth of them
     or less, the next member the next ones. None is where there are fewer than three dates.
 
     >>> held_out_days(np.asarray([1.0, 2.0, 3.0, 4.0]), members=2)[:, 1].tolist()
@@ -419,7 +419,7 @@ def held_out_days(day: NDArray[np.floating], members: int) -> NDArray[np.bool_]:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """torch's random numbers from ``seed``; the state before is restored afterwards.
+    """Seed torch's random numbers; restore the state before afterwards.
 
     One thread: the networks are small, and sums in one order give one result.
     """

@@ -137,7 +137,7 @@ class Api:
         return _sent(request, body, kind, self._zipped(f"latest {kind}", body))
 
     async def history(self, kind: str, request: Request) -> Response:
-        """One paddock's series, oldest first."""
+        """Return one paddock's series, oldest first."""
         asked = _read_parameters(HistoryParameters, request)
         paddock = paddock_key(asked.paddock)
         self._known(paddock)
@@ -145,7 +145,7 @@ class Api:
         return _sent(request, self._form(kind, [record(value) for value in values]), kind)
 
     async def daily(self, kind: str, request: Request) -> Response:
-        """Today's values; with ``paddock`` its days, oldest first, and its outlook."""
+        """Return today's values; with ``paddock`` its days, oldest first, and its outlook."""
         asked = _read_parameters(DailyParameters, request)
         if asked.paddock is not None:
             paddock = paddock_key(asked.paddock)
@@ -173,7 +173,7 @@ class Api:
         return _sent(request, canonical({"arrivals": found}), JSON)
 
     async def ngsi_ld(self, request: Request) -> Response:
-        """Entities of the paddocks that have an outline, which the data model requires."""
+        """Return entities of the paddocks that have an outline, which the data model requires."""
         from ..publish.ngsi_ld import agri_parcel_record
 
         _read_parameters(NoParameters, request)
@@ -195,7 +195,7 @@ class Api:
         return _sent(request, self.queries.reader.cached("ngsi-ld", make), "application/ld+json")
 
     async def sensorthings(self, request: Request) -> Response:
-        """Things with their Datastreams, as a collection."""
+        """Return things with their Datastreams, as a collection."""
         from ..publish.sensorthings import thing
 
         _read_parameters(NoParameters, request)
@@ -211,7 +211,7 @@ class Api:
         return _sent(request, self.queries.reader.cached("sensorthings", make), JSON)
 
     async def metrics(self, request: Request) -> Response:
-        """For Prometheus."""
+        """Return figures for Prometheus."""
         from .metrics import exposition
 
         _read_parameters(NoParameters, request)
@@ -219,7 +219,7 @@ class Api:
         return _sent(request, body, kind)
 
     async def health(self, request: Request) -> Response:
-        """For a monitor; 503 where the store cannot be read."""
+        """Return the state for a monitor; 503 where the store cannot be read."""
         _read_parameters(NoParameters, request)
         return _sent(request, canonical(self.queries.health(self.status())), JSON)
 
@@ -232,7 +232,7 @@ class Api:
     # -- posting ---------------------------------------------------------------------------
 
     async def retrieve(self, request: Request) -> Response:
-        """Values of a posted table, with the history of the store; nothing is kept."""
+        """Retrieve values of a posted table with the history of the store; nothing is kept."""
         cells = await _table(request)
         values = await run_cancellable(self._tried, cells)
         return _sent(request, canonical({"values": [record(value) for value in values]}), JSON)
@@ -263,7 +263,7 @@ class Api:
         return Store(self.gateway.database)
 
     async def rain(self, request: Request) -> Response:
-        """Rain into the spool: a weather file as CSV, or {"rain": [{"date", "rain_mm"}, …]}."""
+        """Put rain into the spool: a weather file as CSV, or {"rain": [{"date", "rain_mm"}, …]}."""
         from ..intake.rain_files import write_rain
 
         body = await request.body()

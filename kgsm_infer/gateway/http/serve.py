@@ -30,7 +30,7 @@ SILENT_S = 5
 
 
 def check_exposed(serve: Serve, behind_proxy: bool) -> None:
-    """UsageError where an address other than loopback would be open or in the clear."""
+    """Raise UsageError where an address other than loopback would be open or in the clear."""
     if is_loopback(serve.host):
         return
     if serve.token is None:
@@ -187,7 +187,7 @@ async def _keep_http1(protocol: Any, request: Any) -> None:
 
 
 async def _show_life(task: Task) -> None:
-    """Promise again and again that the event loop runs."""
+    """Report again and again that the event loop runs."""
     while True:
         task.succeeded()
         task.expect(PATIENCE_S)

@@ -24,7 +24,9 @@ CONTEXT = [
 def agri_parcel_record(
     value: Value, gateway: str, geometry: Mapping[str, Any], title: str
 ) -> dict[str, Any]:
-    """One entity. geometry: GeoJSON in longitude and latitude, which the data model requires.
+    """Return one entity.
+
+    geometry: GeoJSON in longitude and latitude, which the data model requires.
 
     A value without a number has no property for it: NGSI-LD knows no null. Neither has a value
     of unknown quantity.

@@ -107,7 +107,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing, and on the disk when it ends."""
+        """Commit all or nothing; what is committed is on the disk when the block ends."""
         with explained(self.path):
             self.db.execute("BEGIN IMMEDIATE")
             try:
@@ -296,7 +296,7 @@ class Store:
     def bases(
         self, paddocks: Iterable[str] | None = None
     ) -> dict[tuple[str, str, str, str], PlaceState]:
-        """(paddock, orbit, site, column) -> what the pruned acquisitions left."""
+        """Return (paddock, orbit, site, column) -> what the pruned acquisitions left."""
         numbers = ", ".join(item.name for item in fields(PlaceState))
         some = "" if paddocks is None else "WHERE paddock IN (SELECT value FROM json_each(?))"
         wanted = [] if paddocks is None else [json.dumps(sorted(paddocks))]
@@ -472,7 +472,7 @@ class Store:
     # -- messages to publish -----------------------------------------------------------------
 
     def unsent(self, sink: str, limit: int, after: int = 0) -> list[tuple[int, int, Value]]:
-        """(outbox id, times tried, value), oldest first, of ids beyond ``after``."""
+        """Return (outbox id, times tried, value), oldest first, of ids beyond ``after``."""
         rows = self._all(
             f"SELECT outbox.id, outbox.tried, {_PREFIXED} FROM outbox "
             "JOIN value USING (paddock, acquired, orbit, revision) "
@@ -501,7 +501,7 @@ class Store:
     # -- probe readings -------------------------------------------------------------------
 
     def put_probes(self, readings: Iterable[Sensed]) -> None:
-        """(paddock, sensor, at, sm); a reading sent again replaces itself."""
+        """Store rows (paddock, sensor, at, sm); a reading sent again replaces itself."""
         with self.transaction():
             self.db.executemany("INSERT OR REPLACE INTO probe VALUES (?, ?, ?, ?)", readings)
 

@@ -23,7 +23,7 @@ class StoreFull(MissingError):
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """SQLite's errors in words: what is damaged, what is full, what is in the way."""
+    """Explain SQLite's errors: what is damaged, what is full, what is in the way."""
     try:
         yield
     except sqlite3.Error as error:

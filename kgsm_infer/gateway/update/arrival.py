@@ -157,7 +157,7 @@ class Updater:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """All or nothing; after a failure nothing is remembered of what was not stored."""
+        """Commit all or nothing; after a failure nothing is remembered of what was not stored."""
         try:
             with self.store.transaction():
                 yield

@@ -87,7 +87,7 @@ def retrieved(
     targets: set[Key],
     bases: Bases,
 ) -> dict[Key, Value]:
-    """Values of the target acquisitions, revision and sequence 0; rows: all the store has of them.
+    """Retrieve the target acquisitions as revision and sequence 0; rows: all the store has of them.
 
     Rows must be in the store's order. DataError where they lack a column the model reads.
     """
