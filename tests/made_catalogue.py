@@ -130,12 +130,14 @@ def static_catalogue(folder: Path) -> Path:
 @dataclass
 class Faults:
     """What the server does wrong. busy: answers 503 so many times. cut: ends files after so many
-    bytes, so many times. ranges: whether it serves parts."""
+    bytes, so many times. ranges: whether it serves parts. refused: end of an address and the status
+    that answers it."""
 
     busy: int = 0
     cut: int = 0
     cut_times: int = 0
     ranges: bool = True
+    refused: dict[str, int] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
 
@@ -234,8 +236,10 @@ class _Api(BaseHTTPRequestHandler):
 
     def _file(self, head: bool = False) -> None:
         path = self.catalogue.parent / urlsplit(self.path).path.lstrip("/")
-        if not path.is_file():
-            self.send_error(404)
+        refused = (code for end, code in self.faults.refused.items() if str(path).endswith(end))
+        code = next(refused, 200 if path.is_file() else 404)
+        if code != 200:
+            self.send_error(code)
             return
         content, first = path.read_bytes(), 0
         asked = self.headers.get("Range") if self.faults.ranges else None

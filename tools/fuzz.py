@@ -311,10 +311,13 @@ class Attack:
                     self._report(done, outcome[1], told["faults"])
                 done += 1
             child.join()
-            start = done
-            if child.exitcode:
+            if not child.exitcode:
+                start = done
+            else:
                 told["faults"] += 1
-                self._report(done, f"the process ended with {child.exitcode}", told["faults"])
+                # the cause may lie in a file before it: the count says from where to replay
+                ended = f"the process ended with {child.exitcode} after {done - start} files"
+                self._report(done, ended, count=0)
                 start = done + 1
         return told
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.errors import DataError, MissingError, UsageError
+from ..base.errors import DataError, KgsmError, MissingError, UsageError
 from ..base.extras import optional
 from ..base.network import open_session, retry
 from ..tables.text_column import shown
@@ -30,6 +30,10 @@ TIMEOUT_S = 60.0
 MALFORMED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
 
 Box = tuple[float, float, float, float]
+
+
+class ServerError(MissingError):
+    """A server does not answer, refuses, or ends its answer early."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,10 @@ def signer(source: str | Path, url: str | None = None) -> Callable[[str], str]:
         with told(url):
             answer = http.get(url, params={"href": href}, timeout=TIMEOUT_S)
             answer.raise_for_status()
+        try:
             return str(answer.json()["href"])
+        except (LookupError, TypeError, ValueError):
+            raise ServerError(f"{url}: its answer holds no signed href") from None
 
     return signed
 
@@ -159,13 +166,13 @@ def told(source: object) -> Iterator[None]:
             warnings.simplefilter("ignore", UserWarning)
             yield
     except (requests.ConnectionError, requests.Timeout) as error:
-        raise MissingError(f"{source}: no answer ({_why(error)}); offline?") from None
+        raise ServerError(f"{source}: no answer ({_why(error)}); offline?") from None
     except requests.RequestException as error:
-        raise MissingError(f"{source}: {_why(error)}") from None
+        raise ServerError(f"{source}: {_why(error)}") from None
     except pystac_client.exceptions.APIError as error:
         cause = error.__cause__ or error.__context__ or error
         offline = "" if getattr(error, "status_code", None) else "; offline?"
-        raise MissingError(f"{source}: no usable answer ({_why(cause)}){offline}") from None
+        raise ServerError(f"{source}: no usable answer ({_why(cause)}){offline}") from None
     except FileNotFoundError as error:
         raise DataError(f"{source}: names {error.filename or error}, which is not there") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -193,19 +200,42 @@ def _asked(client: Any, search: Search, left_out: dict[str, str]) -> tuple[list[
 
 
 def _read(client: Any, search: Search, left_out: dict[str, str]) -> tuple[list[Any], int]:
-    known = {child.id for child in client.get_children()}
-    unknown = sorted(set(search.collections) - known)
-    if unknown and known:
+    children = _linked(client, client.get_child_links(), left_out)
+    unknown = sorted(set(search.collections) - {child.id for child in children})
+    if unknown and children:
         raise DataError(
             f"{client.get_self_href()}: has no collection {unknown[0]}; "
-            f"it has {', '.join(sorted(known))}"
+            f"it has {', '.join(sorted(child.id for child in children))}"
         )
     items, looked_at = [], 0
-    for item in client.get_items(recursive=True):
+    for item in _items_below(client, children, left_out):
         looked_at += 1
         if _fits(item, search, left_out):
             items.append(item)
     return items, looked_at
+
+
+def _items_below(catalogue: Any, children: list[Any], left_out: dict[str, str]) -> Iterator[Any]:
+    """Yield the items of a catalogue and of those below it that can be read."""
+    yield from _linked(catalogue, catalogue.get_item_links(), left_out)
+    for child in children:
+        below = _linked(child, child.get_child_links(), left_out)
+        yield from _items_below(child, below, left_out)
+
+
+def _linked(catalogue: Any, links: Sequence[Any], left_out: dict[str, str]) -> list[Any]:
+    """Read the objects that links name; ``left_out`` gains those that cannot be read."""
+    found = []
+    for link in links:
+        href = str(link.get_absolute_href() or link.href)
+        try:
+            with told(href):
+                found.append(link.resolve_stac_object(root=catalogue.get_root()).target)
+        except KgsmError as error:
+            left_out[href] = str(error).removeprefix(f"{href}: ")
+        except MALFORMED as error:
+            left_out[href] = unreadable(error)
+    return found
 
 
 def unreadable(error: Exception) -> str:

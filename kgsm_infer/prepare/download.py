@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..base.errors import DataError, MissingError
-from .catalogue import TIMEOUT_S, told
+from .catalogue import TIMEOUT_S, ServerError, told
 
 #: Larger files are read by windows.
 WHOLE_MB = 64
@@ -68,8 +68,8 @@ def at_hand(
 ) -> Local:
     """Make a file readable.
 
-    DataError where it differs from what its catalogue states, MissingError where it cannot be
-    downloaded."""
+    DataError where it differs from what its catalogue states, ServerError where it cannot be
+    downloaded, MissingError where the disk does not take it."""
     if "://" not in asset.href or asset.href.startswith("file://"):
         path = Path(asset.href.removeprefix("file://"))
         if not path.is_file():
@@ -126,7 +126,7 @@ def _piece(href: str, url: str, part: Path, session: Any, last: bool) -> tuple[i
             if answer.status_code == 416:  # nothing after the last byte
                 return 0, True
             if not answer.ok:
-                raise MissingError(f"{href}: {answer.status_code} {answer.reason}")
+                raise ServerError(f"{href}: {answer.status_code} {answer.reason}")
             resumed = answer.status_code == 206
             expected = answer.headers.get("Content-Length")
             with open(part, "ab" if resumed else "wb") as file:
@@ -139,7 +139,7 @@ def _piece(href: str, url: str, part: Path, session: Any, last: bool) -> tuple[i
         if not last:
             return fetched, False
         size = part.stat().st_size if part.exists() else 0
-        raise MissingError(
+        raise ServerError(
             f"{href}: broke off after {size} bytes ({type(error).__name__}); "
             "call again to go on there"
         ) from None
@@ -148,7 +148,7 @@ def _piece(href: str, url: str, part: Path, session: Any, last: bool) -> tuple[i
     if expected is not None and fetched < int(expected):
         if not last:
             return fetched, False
-        raise MissingError(
+        raise ServerError(
             f"{href}: broke off after {fetched} of {expected} bytes; call again to go on there"
         )
     return fetched, True
@@ -162,7 +162,7 @@ def _head(href: str, url: str, session: Any) -> tuple[int | None, bool]:
     with told(href):
         answer = session.head(url, timeout=TIMEOUT_S, allow_redirects=True)
     if answer.status_code in (404, 410, 401, 403):
-        raise MissingError(f"{href}: {answer.status_code} {answer.reason}")
+        raise ServerError(f"{href}: {answer.status_code} {answer.reason}")
     if not answer.ok:
         return None, False
     size = answer.headers.get("Content-Length")

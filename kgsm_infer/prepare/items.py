@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import UsageError
+from ..tables.dates import utc_seconds
 from ..tables.keys import canonical_orbit
 from ..tables.passes import in_one_pass
 from ..tables.text_column import shown
-from .catalogue import MALFORMED, time_of, unreadable
+from .catalogue import MALFORMED, flat_box, time_of, unreadable
 from .download import asset_of
 from .manifests import FORMS
 
@@ -38,6 +39,13 @@ OPTICAL_BANDS = {
     "sentinel-2": {"red": ("b04", "red"), "nir": ("b08", "nir"), "quality": ("scl",)},
     "landsat": {"red": ("red",), "nir": ("nir08", "nir"), "quality": ("qa_pixel",)},
 }
+#: Properties that state the version of an item's processing.
+_VERSIONS = ("s2:processing_baseline", "sentinel:processing_baseline", "processing:version")
+_VERSION_IN_NAME = re.compile(r"_(?:N(\d{4})|v(\d+(?:\.\d+)*))(?=_|$)")
+#: A tile of Sentinel-2, a path and row of Landsat or a burst of Sentinel-1 in an item's id.
+_TILE = re.compile(r"(?:^|_)(T?\d{2}[A-Z]{3}|L[CETO]0\d_\w{4}_\d{6}|T\d{3}-\d{6}-IW\d)(?=_|$)")
+#: A day, or a time, in an item's id.
+_STAMP = re.compile(r"(?<![0-9])((?:19|20)\d{6}(?:T\d{6})?)Z?(?![0-9])")
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ class ItemGroup:
     kind: "radar", "sentinel-2" or "landsat".  stem: of its files, ``S1A_…_022D``.
     bands: layer to band, by item.  form: one of manifests.FORMS; "" for vegetation.
     offsets: what is added to each item's stored numbers, BOA_ADD_OFFSET of Sentinel-2.
+    scenes: what each item shows; items that share one are versions of it, the newest first.
     """
 
     kind: str
@@ -56,6 +65,7 @@ class ItemGroup:
     bands: tuple[Mapping[str, str], ...]
     form: str = ""
     offsets: tuple[float, ...] = ()
+    scenes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,25 +87,26 @@ def sort_items(
     if radar is not None and radar not in FORMS:
         raise UsageError(f"--radar {radar!r} is not one of {', '.join(FORMS)}")
     left_out: dict[str, str] = {}
-    groups: dict[tuple[str, ...], list[tuple[Any, dict[str, str], str]]] = {}
+    groups: dict[tuple[str, ...], list[_KnownItem]] = {}
     for item in sorted(items, key=lambda item: (time_of(item), str(item.id))):
         try:
             if not isinstance(item.id, str):
                 raise TypeError("its id is not a string")
             found = _radar(item, radar) if _is_radar(item) else _optical(item, boa_offset)
             if not isinstance(found, str):
-                _check_assets(item, found[1].values())
+                _check_assets(item, found.bands.values())
+                version_of(item), scene_of(item)
         except MALFORMED as error:
             found = unreadable(error)
         if isinstance(found, str):
             left_out[str(item.id)] = found
             continue
-        key, bands, form = found
+        key = found.key
         run = groups.get(key)
-        if run and key[0] == "radar" and not in_one_pass(_seconds(run[-1][0], item)):
-            groups[(*key, run[0][0].id)] = groups.pop(key)
-        groups.setdefault(key, []).append((item, bands, form))
-    made = [_acquisition(key, run, boa_offset) for key, run in groups.items()]
+        if run and found.kind == "radar" and not in_one_pass(_seconds(run[-1].item, item)):
+            groups[(*key, run[0].item.id)] = groups.pop(key)
+        groups.setdefault(key, []).append(found)
+    made = [_acquisition(run, boa_offset) for run in groups.values()]
     return Sorted(tuple(sorted(made, key=lambda one: (one.time, one.stem))), left_out)
 
 
@@ -148,8 +159,24 @@ def _is_radar(item: Any) -> bool:
     )
 
 
-def _radar(item: Any, radar: str | None) -> tuple[tuple[str, ...], dict[str, str], str] | str:
-    """Group, bands and form of a radar item, or why it is left out."""
+@dataclass(frozen=True)
+class _KnownItem:
+    """An item that is read. group: what its acquisition has in common besides kind and form."""
+
+    item: Any
+    kind: str
+    group: tuple[str, ...]
+    mission: str
+    bands: Mapping[str, str]
+    form: str = ""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return (self.kind, *self.group, self.form)
+
+
+def _radar(item: Any, radar: str | None) -> _KnownItem | str:
+    """Classify a radar item, or return why it is left out."""
     form = KNOWN_RADAR.get(item.collection_id or "", radar)
     bands = {name: band_named(item, names) for name, names in RADAR_BANDS.items()}
     given = {name: band for name, band in bands.items() if band is not None}
@@ -170,13 +197,12 @@ def _radar(item: Any, radar: str | None) -> tuple[tuple[str, ...], dict[str, str
         return f"its sat:relative_orbit {shown(orbit)} is not a whole number from 1 to 175"
     mission = re.search(r"(?i)s(?:entinel-)?1([a-d])", item.properties.get("platform", item.id))
     name = f"S1{mission[1].upper()}" if mission else "S1A"
-    return ("radar", name, f"{int(float(orbit)):03d}{state[0]}", form), given, form
+    track = f"{int(float(orbit)):03d}{state[0]}"
+    return _KnownItem(item, "radar", (name, track), name, given, form)
 
 
-def _optical(
-    item: Any, boa_offset: float | None
-) -> tuple[tuple[str, ...], dict[str, str], str] | str:
-    """Group and bands of an optical item, or why it is left out."""
+def _optical(item: Any, boa_offset: float | None) -> _KnownItem | str:
+    """Classify an optical item, or return why it is left out."""
     platform = str(item.properties.get("platform", "")).lower()
     where = f"{platform} {item.properties.get('constellation', '')} {item.collection_id}".lower()
     kind = next((kind for kind in OPTICAL_BANDS if kind in where), None)
@@ -198,7 +224,7 @@ def _optical(
     short = "S2" if kind == "sentinel-2" else "L"
     number = re.search(r"(\d+[a-d]?)$", platform.replace("sentinel-2", ""))
     letter = platform[-1:].upper() if kind == "sentinel-2" else (number[1] if number else "")
-    return (kind, f"{short}{letter}", day), given, ""
+    return _KnownItem(item, kind, (day,), f"{short}{letter}", given)
 
 
 def boa_offset_of(item: Any, stated: float | None = None) -> float | None:
@@ -212,7 +238,7 @@ def boa_offset_of(item: Any, stated: float | None = None) -> float | None:
     applied = (known.get(f"{name}:boa_offset_applied") for name in ("earthsearch", "sentinel"))
     if any(str(value).lower() in ("true", "1") for value in applied):
         return 0.0
-    for key in ("s2:processing_baseline", "sentinel:processing_baseline", "processing:version"):
+    for key in _VERSIONS:
         try:
             baseline = float(str(known.get(key)).lstrip("Nv"))
         except ValueError:
@@ -222,6 +248,46 @@ def boa_offset_of(item: Any, stated: float | None = None) -> float | None:
         if 0 < baseline < 90:
             return -1000.0 if baseline >= 4.0 else 0.0
     return stated
+
+
+def version_of(item: Any) -> tuple[Any, ...]:
+    """Return a sort key of an item's processing, greatest for the newest.
+
+    Deprecated items come before others; then the version of the processing, the time of it, and
+    the time the item was created and updated count. What an item does not state counts least.
+    """
+    known = item.properties
+    stated = next((str(known[key]) for key in (*_VERSIONS, "version") if known.get(key)), "")
+    number = _VERSION_IN_NAME.search(str(item.id)) if not stated else None
+    digits = re.findall(r"\d+", (number[1] or number[2]) if number else stated)
+    if len(digits) == 1 and len(digits[0]) == 4:  # 0510 of names is 05.10
+        digits = [digits[0][:2], digits[0][2:]]
+    times = [
+        utc_seconds(str(known[key])[:19]) if known.get(key) else None
+        for key in ("s2:generation_time", "processing:datetime", "created", "updated")
+    ]
+    stamps = _STAMP.findall(str(item.id))
+    return (
+        str(known.get("deprecated")).lower() != "true",
+        tuple(map(int, digits)),
+        tuple(-1 if time is None else time for time in times),
+        str(known.get("s2:sequence", "")),
+        stamps[-1] if len(stamps) > 1 else "",
+    )
+
+
+def scene_of(item: Any) -> str:
+    """Return what an item shows: its tile, or else its bounds, and the time to the minute.
+
+    Versions of one scene share it. The start of sensing in the id counts before the item's time,
+    which services define in several ways.
+    """
+    tile = _TILE.search(str(item.id))
+    named = tile[1] if tile else str(item.properties.get("s2:mgrs_tile") or "")
+    place = named or " ".join(f"{value:.2f}" for value in flat_box(item.bbox or (0, 0, 0, 0)))
+    stamps = _STAMP.findall(str(item.id))
+    when = stamps[0] if stamps and "T" in stamps[0] else str(time_of(item))[:16]
+    return f"{place} {when}"
 
 
 def _no_level_2(item: Any) -> str:
@@ -238,20 +304,39 @@ def _no_level_2(item: Any) -> str:
     return "does not state its level; Landsat Collection 2 Level 2 (L2SP, L2SR) is read"
 
 
-def _acquisition(
-    key: tuple[str, ...],
-    run: list[tuple[Any, dict[str, str], str]],
-    boa_offset: float | None,
-) -> ItemGroup:
-    items = tuple(item for item, _, _ in run)
-    time = time_of(items[0])
+def _acquisition(run: list[_KnownItem], boa_offset: float | None) -> ItemGroup:
+    """Make an acquisition of items in order of time."""
+    first = run[0]
+    time = time_of(first.item)
     stamp = re.sub(r"[-:]", "", str(time))
-    stem = f"{key[1]}_{stamp}_{key[2]}" if key[0] == "radar" else f"{key[1]}_{stamp}"
-    bands = tuple(bands for _, bands, _ in run)
+    end = f"_{first.group[1]}" if first.kind == "radar" else ""
+    run = _newest_first(run)
+    items = tuple(one.item for one in run)
     offsets = tuple(0.0 for _ in items)
-    if key[0] == "sentinel-2":
+    if first.kind == "sentinel-2":
         offsets = tuple(boa_offset_of(item, boa_offset) or 0.0 for item in items)
-    return ItemGroup(key[0], stem, time, items, bands, run[0][2], offsets)
+    return ItemGroup(
+        first.kind,
+        f"{first.mission}_{stamp}{end}",
+        time,
+        items,
+        tuple(one.bands for one in run),
+        first.form,
+        offsets,
+        tuple(map(scene_of, items)),
+    )
+
+
+def _newest_first(run: list[_KnownItem]) -> list[_KnownItem]:
+    """Sort versions of one scene by their processing, the newest first, and scenes by time."""
+    scenes: dict[str, list[_KnownItem]] = {}
+    for one in run:
+        scenes.setdefault(scene_of(one.item), []).append(one)
+    return [
+        one
+        for versions in scenes.values()
+        for one in sorted(versions, key=lambda one: version_of(one.item), reverse=True)
+    ]
 
 
 def _seconds(one: Any, other: Any) -> float:

@@ -10,26 +10,27 @@ calling again continues after the last finished one.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import __version__
-from ..base.errors import DataError
+from ..base.errors import DataError, KgsmError, MissingError
 from ..base.files import whole, workshop
 from ..base.fingerprint import code_digest, fingerprint
 from ..base.network import open_session
-from ..scenes.gdal import gdal
+from ..scenes.gdal import gdal, open_dataset
 from ..scenes.grid import Grid, Window
 from ..scenes.rasters import Raster, open_raster
 from ..scenes.validity import Validity
 from . import CODE
-from .catalogue import Found
+from .catalogue import Found, ServerError
 from .download import WHOLE_MB, Asset, Local, asset_of, at_hand
 from .grids import Draft, finished, into_place, said_simulated
 from .items import ItemGroup, asset_name, nodata_of, sort_items
@@ -59,7 +60,8 @@ class SourceFile:
 class PreparedAcquisition:
     """One acquisition. share: of the grid's pixels with a number, by layer.
 
-    unusable: item id and why it was left out when its files were opened.
+    unusable: item id and why nothing of it was used. not_fetched: ids of those whose files could
+    not be downloaded; another run tries again.
     """
 
     stem: str
@@ -70,6 +72,7 @@ class PreparedAcquisition:
     taken: tuple[SourceFile, ...]
     kept: bool = False
     unusable: Mapping[str, str] = field(default_factory=dict)
+    not_fetched: tuple[str, ...] = ()
 
 
 @dataclass
@@ -104,8 +107,9 @@ def prepare_stack(
     Sentinel-2 items that do not state their processing baseline. angle_deg: one
     incidence angle for items without one. sign: signs an href for download.
     whole_mb: remote files up to this size are fetched whole. vegetation_only: leave radar out.
-    Stops at the first file that differs from what its catalogue states or cannot be downloaded;
-    finished files stay. DataError where no radar pass has a number on the grid.
+    An item with a file that cannot be downloaded, or that differs from what its catalogue states,
+    is left out with the reason. DataError where no radar pass has a number on the grid;
+    MissingError where a download is the cause.
     """
     folder = Path(folder)
     wanted = sort_items(found.items, radar, boa_offset)
@@ -124,22 +128,17 @@ def prepare_stack(
         sign=sign,
         whole_mb=whole_mb,
     )
+    not_fetched: list[str] = []
     for number, one in enumerate(chosen):
-        try:
-            done = _prepared(one, grid, folder, fetch)
-        except DataError as error:  # a file that ends early, found while it is read
-            report.left_out[one.stem] = str(error)
-            continue
+        done = _prepared(one, grid, folder, fetch)
         report.left_out |= done.unusable
+        not_fetched += done.not_fetched
         if any(done.share.values()) or done.kept:
             report.done.append(done)
-        elif len(done.unusable) < len(one.items):
-            report.left_out[one.stem] = _no_number(one)
         if progress is not None:
             progress(number + 1, len(chosen))
     if passes and not any(done.kind == "radar" for done in report.done):
-        reasons = [f"; {name}: {why}" for name, why in report.left_out.items()]
-        raise DataError(f"{source}: no radar pass has a number on the grid{''.join(reasons[:1])}")
+        raise _no_pass(source, passes, report.left_out, not_fetched)
     if passes:
         report.form = forms[0]
         paths = write_pass_manifests(folder, report.form, angle_deg)
@@ -149,10 +148,19 @@ def prepare_stack(
     return report
 
 
-def _no_number(one: ItemGroup) -> str:
-    items = ", ".join(item.id for item in one.items)
-    cause = "padding or missing values" if one.kind == "radar" else "clouds or missing values"
-    return f"has no number on the grid: {items} hold only {cause} there"
+def _no_pass(
+    source: str | Path,
+    passes: Sequence[ItemGroup],
+    left_out: Mapping[str, str],
+    not_fetched: Sequence[str],
+) -> KgsmError:
+    """Return the error of a run without a radar pass, with the reason of one of its items."""
+    names = [item.id for one in passes for item in one.items if item.id in left_out]
+    failed = [name for name in names if name in not_fetched]
+    name = next(iter([*failed, *names, *left_out]), None)
+    why = f"; {name}: {left_out[name]}" if name is not None else ""
+    kind = MissingError if failed else DataError
+    return kind(f"{source}: no radar pass has a number on the grid{why}")
 
 
 def planned(found: Found, radar: str | None, boa_offset: float | None = None) -> list[str]:
@@ -188,49 +196,87 @@ def report_lines(report: Report, folder: Path) -> list[str]:
     return lines + [str(folder / name) for name in report.manifests]
 
 
+class _BrokenItem(Exception):
+    """An item whose files cannot be read to their end."""
+
+    def __init__(self, name: str, error: KgsmError) -> None:
+        super().__init__(name)
+        self.name, self.error = name, error
+
+
 def _prepared(one: ItemGroup, grid: Grid, folder: Path, fetch: Fetch) -> PreparedAcquisition:
     """Prepare one acquisition's COGs; those of the same inputs are kept."""
+    names = tuple(_file_names(one).values())
     key = _key(one, grid)
-    names = _file_names(one)
-    date = str(one.time)
-    if all(finished(folder / name, key) for name in names.values()):
+    if all(finished(folder / name, key) for name in names):
+        idle = _left_out_of(folder / names[0])
         return PreparedAcquisition(
-            one.stem, one.kind, date, tuple(names.values()), {}, (), kept=True
+            one.stem, one.kind, str(one.time), names, {}, (), kept=True, unusable=idle
         )
+    failed: dict[str, KgsmError] = {}
+    while True:  # once more without each item that ends early, which is found while it is read
+        try:
+            return _made(one, grid, folder, fetch, failed)
+        except _BrokenItem as broken:
+            failed[broken.name] = broken.error
+
+
+def _made(
+    one: ItemGroup, grid: Grid, folder: Path, fetch: Fetch, failed: dict[str, KgsmError]
+) -> PreparedAcquisition:
+    """Write an acquisition of all items but the failed ones; adds those that cannot be opened."""
+    names = _file_names(one)
     with gdal(), ExitStack() as opened:
-        read, unusable = _opened(one, grid, fetch, opened)
-        lacking = dict.fromkeys(_layers(one), 0.0)
-        taken = tuple(file for item in read for file in item.files)
+        read = _opened(one, grid, fetch, opened, failed)
+        done = PreparedAcquisition(
+            one.stem,
+            one.kind,
+            str(one.time),
+            (),
+            dict.fromkeys(names, 0.0),
+            tuple(file for item in read for file in item.files),
+            unusable={name: str(error) for name, error in failed.items()},
+            not_fetched=tuple(n for n, error in failed.items() if isinstance(error, ServerError)),
+        )
         if not read:
-            return PreparedAcquisition(
-                one.stem, one.kind, date, (), lacking, taken, unusable=unusable
-            )
+            return done
         part = opened.enter_context(workshop(folder))
-        drafts = {layer: Draft(part / f"{layer}.draft", grid) for layer in _layers(one)}
-        counts = dict.fromkeys(drafts, 0)
+        drafts = {layer: Draft(part / f"{layer}.draft", grid) for layer in names}
+        for draft in drafts.values():
+            opened.callback(draft.close)
+        counts, tally = dict.fromkeys(drafts, 0), _PixelTally.of(read)
         for row in range(0, grid.height, BLOCK):
             window = Window(row, 0, min(BLOCK, grid.height - row), grid.width)
-            for layer, numbers in _block(one, read, window).items():
+            for layer, numbers in _block(one, read, window, tally).items():
                 drafts[layer].write(numbers, row, 0)
                 counts[layer] += int(np.isfinite(numbers).sum())
         share = {layer: count / (grid.height * grid.width) for layer, count in counts.items()}
+        idle = tally.unused(one.kind)
         if not any(share[layer] for layer in share if layer != "angle"):
-            for draft in drafts.values():
-                draft.close()
-            return PreparedAcquisition(
-                one.stem, one.kind, date, (), lacking, taken, unusable=unusable
-            )
+            return replace(done, unusable={**done.unusable, **idle})
+        idle |= {
+            f"{one.stem} {layer}": "has no number on the grid: its items hold only missing values"
+            for layer, found in share.items()
+            if not found
+        }
         simulated = max(item.simulated for item in read)
         tags = {
-            "ITEMS": " ".join(item.name for item in read),
+            "ITEMS": " ".join(item.name for item in read if item.name not in idle),
+            "LEFT_OUT": json.dumps(idle, ensure_ascii=False),
             "SOFTWARE": f"kgsm {__version__}",
-            "KGSM_KEY": key,
+            "KGSM_KEY": _key(one, grid, failed),
             **({"SIMULATED": simulated} if simulated else {}),
         }
         for layer, draft in drafts.items():
             draft.finish(part / names[layer], tags, layer)
         files = tuple(path.name for path in into_place(part, folder))
-    return PreparedAcquisition(one.stem, one.kind, date, files, share, taken, unusable=unusable)
+    return replace(done, files=files, share=share, unusable={**done.unusable, **idle})
+
+
+def _left_out_of(file: Path) -> dict[str, str]:
+    """Read which items an earlier run did not use for a file, and why."""
+    with open_dataset(file) as dataset:
+        return dict(json.loads(dataset.tags().get("LEFT_OUT", "{}")))
 
 
 def _file_names(one: ItemGroup) -> dict[str, str]:
@@ -244,19 +290,23 @@ def _file_names(one: ItemGroup) -> dict[str, str]:
 def _layers(one: ItemGroup) -> list[str]:
     if one.kind != "radar":
         return ["ndvi"]
-    common = set.intersection(*(set(bands) for bands in one.bands))
+    found = set[str]().union(*one.bands)
     return [
         name if name == "angle" else f"{name}_{one.form}"
         for name in ("vh", "vv", "angle")
-        if name in common
+        if name in found
     ]
 
 
 @dataclass(frozen=True)
 class _OpenItem:
-    """An item's bands on the grid. add: to stored numbers, BOA_ADD_OFFSET of Sentinel-2."""
+    """An item's bands on the grid. add: to stored numbers, BOA_ADD_OFFSET of Sentinel-2.
+
+    scene: items that share it are versions of one another.
+    """
 
     name: str
+    scene: str
     bands: Mapping[str, tuple[Raster, int, Validity]]
     files: tuple[SourceFile, ...]
     simulated: str
@@ -269,29 +319,30 @@ class _OpenItem:
 
 
 def _opened(
-    one: ItemGroup, grid: Grid, fetch: Fetch, opened: ExitStack
-) -> tuple[list[_OpenItem], dict[str, str]]:
-    """Fetch and open an acquisition's items; those whose numbers are of another kind are named."""
+    one: ItemGroup, grid: Grid, fetch: Fetch, opened: ExitStack, failed: dict[str, KgsmError]
+) -> list[_OpenItem]:
+    """Fetch and open an acquisition's items; adds those that cannot be read to ``failed``."""
     names = {layer.partition("_")[0] for layer in _layers(one)}
     if one.kind != "radar":
         names = {"red", "nir", "quality"}
     # decibels are only moved: their mean is not the decibel of the mean power
     average = one.kind == "radar" and not one.form.endswith("db")
-    items, unusable = [], {}
-    for item, bands, add in zip(one.items, one.bands, one.offsets, strict=True):
+    items = []
+    for number, item in enumerate(one.items):
+        if item.id in failed:
+            continue
+        bands = {name: one.bands[number][name] for name in sorted(names & one.bands[number].keys())}
         try:
-            items.append(_open_item(one.kind, item, {n: bands[n] for n in sorted(names)}, add,
-                                    average, grid, fetch, opened))  # fmt: skip
-        except DataError as error:
-            unusable[item.id] = str(error)
-    return items, unusable
+            items.append(_open_item(one, number, bands, average, grid, fetch, opened))
+        except (DataError, ServerError) as error:
+            failed[item.id] = error
+    return items
 
 
 def _open_item(
-    kind: str,
-    item: Any,
+    one: ItemGroup,
+    number: int,
     bands: Mapping[str, str],
-    add: float,
     average: bool,
     grid: Grid,
     fetch: Fetch,
@@ -299,6 +350,7 @@ def _open_item(
 ) -> _OpenItem:
     """Fetch and open the files of an item; DataError where one is missing or of another kind."""
     read, files, simulated = {}, [], ""
+    item = one.items[number]
     for name, band in bands.items():
         asset = asset_of(item, asset_name(item, band))
         local = fetch(asset)
@@ -306,16 +358,18 @@ def _open_item(
         simulated = max(simulated, said_simulated(local.path))
         source = open_raster(local.path)
         opened.callback(source.close)
-        number = source.band(_band_number(item, band))
-        if why := _other_kind(source, number, kind):
+        place = source.band(_band_number(item, band))
+        if why := _other_kind(source, place, one.kind):
             raise DataError(why)
-        declared = source.dataset.nodatavals[number - 1]
+        declared = source.dataset.nodatavals[place - 1]
         rule = Validity(
             nodata_of(item, band) if declared is None else None,
             no_power=0.0 if average and name != "angle" else None,
         )
-        read[name] = (source.on(grid, "average" if average else "nearest"), number, rule)
-    return _OpenItem(item.id, read, tuple(files), simulated, add)
+        read[name] = (source.on(grid, "average" if average else "nearest"), place, rule)
+    return _OpenItem(
+        item.id, one.scenes[number], read, tuple(files), simulated, one.offsets[number]
+    )
 
 
 def _band_number(item: Any, band: str) -> int:
@@ -335,18 +389,64 @@ def _other_kind(source: Raster, number: int, kind: str) -> str:
     return ""
 
 
-def _block(one: ItemGroup, items: Sequence[_OpenItem], window: Window) -> dict[str, Floats]:
-    """Return layers of an acquisition on a window: items masked, then merged, the first counts."""
-    merged: dict[str, Floats] = {}
-    for item in items:
-        found = (
-            _radar_layers(one, item, window)
-            if one.kind == "radar"
-            else {"ndvi": _item_ndvi(one, item, window)}
-        )
-        for layer, values in found.items():
-            have = merged.get(layer)
-            merged[layer] = values if have is None else np.where(np.isfinite(have), have, values)
+@dataclass(frozen=True)
+class _PixelTally:
+    """Pixels of the items of an acquisition: those with a number, and those that were used."""
+
+    items: Sequence[_OpenItem]
+    valid: list[int]
+    used: list[int]
+
+    @classmethod
+    def of(cls, items: Sequence[_OpenItem]) -> _PixelTally:
+        """Begin at 0 for each item."""
+        return cls(items, [0] * len(items), [0] * len(items))
+
+    def unused(self, kind: str) -> dict[str, str]:
+        """Return the name of each item without a pixel in the result, and why."""
+        cause = "padding" if kind == "radar" else "clouds"
+        found = {}
+        for number, item in enumerate(self.items):
+            newer = [one.name for one in self.items[:number] if one.scene == item.scene]
+            others = [one.name for one, used in zip(self.items, self.used, strict=True) if used]
+            if self.used[number]:
+                continue
+            if not self.valid[number]:
+                found[item.name] = f"has no number on the grid: only {cause} or missing values"
+            elif newer:
+                found[item.name] = f"is an older version of {newer[0]}, which is used"
+            else:
+                found[item.name] = f"has no pixel of its own on the grid: {others[0]} covers them"
+        return found
+
+
+def _block(
+    one: ItemGroup, items: Sequence[_OpenItem], window: Window, tally: _PixelTally
+) -> dict[str, Floats]:
+    """Return layers of an acquisition on a window: items masked, then merged, the first counts.
+
+    A pixel that the newest version of a scene saw, under a cloud or not, is left to that version.
+    """
+    missing = np.full((window.height, window.width), np.nan)
+    merged: dict[str, Floats] = dict.fromkeys(_layers(one), missing)
+    seen: dict[str, NDArray[np.bool_]] = {}
+    for number, item in enumerate(items):
+        try:
+            found = _radar_layers(one, item, window) if one.kind == "radar" else None
+            view = None if found is not None else _view_of(one, item, window)
+        except DataError as error:
+            raise _BrokenItem(item.name, error) from None
+        if view is not None:
+            hidden = seen.get(item.scene, np.zeros_like(view.seen))
+            seen[item.scene] = hidden | view.seen
+            tally.valid[number] += int(np.isfinite(view.ndvi).sum())
+            found = {"ndvi": np.where(hidden, np.nan, view.ndvi)}
+        for layer, values in (found or {}).items():
+            have = np.isfinite(merged[layer])
+            if layer != "angle":
+                tally.valid[number] += int(np.isfinite(values).sum()) if view is None else 0
+                tally.used[number] += int((np.isfinite(values) & ~have).sum())
+            merged[layer] = np.where(have, merged[layer], values)
     return merged
 
 
@@ -354,6 +454,8 @@ def _radar_layers(one: ItemGroup, item: _OpenItem, window: Window) -> dict[str, 
     layers = {}
     for layer in _layers(one):
         name = layer.partition("_")[0]
+        if name not in item.bands:
+            continue
         values = item.read(name, window)
         if name != "angle" and not one.form.endswith("db"):
             with np.errstate(invalid="ignore"):
@@ -362,22 +464,32 @@ def _radar_layers(one: ItemGroup, item: _OpenItem, window: Window) -> dict[str, 
     return layers
 
 
-def _item_ndvi(one: ItemGroup, item: _OpenItem, window: Window) -> Floats:
+@dataclass(frozen=True)
+class _OpticalView:
+    """An optical item on a window. seen: where it holds data, clear or not."""
+
+    ndvi: Floats
+    seen: NDArray[np.bool_]
+
+
+def _view_of(one: ItemGroup, item: _OpenItem, window: Window) -> _OpticalView:
     product = PRODUCTS["landsat" if one.kind == "landsat" else "sentinel2"]
     bands = {
         name: reflectance(product, item.read(name, window), item.add) for name in ("red", "nir")
     }
     quality = np.nan_to_num(item.read("quality", window)).astype(np.int64)  # 0: no data, in both
     clear = landsat_clear(quality) if one.kind == "landsat" else scl_clear(quality)
-    return ndvi(bands, clear)
+    # the first bit of Landsat's quality is set in its fill
+    seen = (quality & 1 == 0) & (quality != 0) if one.kind == "landsat" else quality != 0
+    return _OpticalView(ndvi(bands, clear), seen)
 
 
 def _taken(item: Any, asset: Asset, local: Local) -> SourceFile:
     return SourceFile(item.id, item.collection_id or "", asset.href, local.checked, local.fetched)
 
 
-def _key(one: ItemGroup, grid: Grid) -> str:
-    """Return the key of an acquisition's files: code, items and grid."""
+def _key(one: ItemGroup, grid: Grid, failed: Collection[str] = ()) -> str:
+    """Return the key of an acquisition's files: code, items that were read, and grid."""
     return fingerprint(
         code_digest(*CODE),
         repr(grid),
@@ -386,6 +498,7 @@ def _key(one: ItemGroup, grid: Grid) -> str:
             [item.id, str(item.properties.get("updated")), sorted(bands.items())]
             + [asset_of(item, asset_name(item, band)).checksum for band in bands.values()]
             for item, bands in zip(one.items, one.bands, strict=True)
+            if item.id not in failed
         ],
     )
 

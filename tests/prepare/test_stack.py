@@ -21,7 +21,7 @@ from kgsm_infer.base.network import open_session
 from kgsm_infer.prepare.catalogue import Search, find, signer
 from kgsm_infer.prepare.download import Asset, at_hand
 from kgsm_infer.prepare.items import sort_items
-from kgsm_infer.prepare.stack import prepare_stack
+from kgsm_infer.prepare.stack import prepare_stack, report_lines
 from kgsm_infer.scenes.grid import Grid, Window
 from kgsm_infer.scenes.manifest import read_scene
 from kgsm_infer.scenes.opening import open_stack
@@ -121,14 +121,41 @@ def test_half_a_download_stays_and_goes_on_next_time(catalogue, tmp_path, quick)
             prepare_stack(url, found, GRID, tmp_path / "out")
         left = sorted(path.name for path in (tmp_path / "out").iterdir())
         assert left == [".cache"]
-        (part,) = (tmp_path / "out" / ".cache").iterdir()
-        had = part.stat().st_size
-        assert had >= 1000
+        parts = sorted((tmp_path / "out" / ".cache").iterdir())
+        had = parts[0].stat().st_size
+        assert len(parts) == 5 and had >= 1000  # the first file of each item
         faults.cut_times = 0
         faults.asked.clear()
         prepare_stack(url, found, GRID, tmp_path / "out")
     assert any(f"bytes={had}-" in asked for asked in faults.asked)
     check_scene(tmp_path / "out")
+
+
+@pytest.mark.parametrize("status", [404, 403, 500])
+def test_an_item_that_cannot_be_downloaded_is_left_out(catalogue, tmp_path, quick, status):
+    faults = Faults(refused={"S1A_22_2024-03-04/vh.rtc.tif": status})
+    with served(catalogue, faults) as url:
+        found = find(url, ALL)
+        for _ in range(2):  # another run names it again
+            report = prepare_stack(url, found, GRID, tmp_path / "out")
+            assert list(report.left_out) == ["S1A_22_2024-03-04"]
+            assert str(status) in report.left_out["S1A_22_2024-03-04"]
+            assert str(status) in (tmp_path / "out" / "report.json").read_text()
+            assert any("left out S1A_22" in line for line in report_lines(report, tmp_path))
+            assert len(report.done) == 4
+        faults.refused.clear()
+        assert not prepare_stack(url, found, GRID, tmp_path / "out").left_out
+    check_scene(tmp_path / "out")
+
+
+def test_downloads_that_all_fail_are_an_error(catalogue, tmp_path, quick):
+    why = r"no radar pass .*S1A_22.*vh\.rtc\.tif: 404"
+    with (
+        served(catalogue, Faults(refused={"vh.rtc.tif": 404})) as url,
+        pytest.raises(MissingError, match=why),
+    ):
+        prepare_stack(url, find(url, ALL), GRID, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("scene*")) + list((tmp_path / "out").glob("report*"))
 
 
 def test_a_damaged_file_is_left_out_by_its_checksum(catalogue, tmp_path):
@@ -287,8 +314,6 @@ def no_catalogue(catalogue: Path) -> str:
     [
         (nothing_there, "no such file; name a STAC catalogue"),
         (cut_json, "not whole JSON"),
-        (cut_item, "not whole JSON"),
-        (no_item, "which is not there"),
         (empty, "holds no item over"),
         (no_catalogue, "not a STAC catalogue"),
         (lambda _: "http://127.0.0.1:9/", "offline"),
@@ -304,6 +329,22 @@ def test_a_broken_catalogue_is_one_line_and_leaves_nothing(
     assert re.search(reason, str(result.exception)), result.exception
     assert "\n" not in str(result.exception)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("breaks", "reason"), [(cut_item, "not whole JSON"), (no_item, "which is not there")]
+)
+def test_an_item_of_a_catalogue_that_cannot_be_read_is_left_out(
+    catalogue, tmp_path, breaks, reason
+):
+    call = ["prepare", "stack", breaks(catalogue), "--from", "2024-03-01", "--to", "2024-03-31"]
+    call += ["--bounds", ",".join(map(str, BOX)), "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, call)
+    assert result.exit_code == 0, result.exception
+    assert re.search(rf"left out \S+S1A\S+json: .*{reason}", result.output), result.output
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert len(report["done"]) == 4
+    assert [reason in why for why in report["left_out"].values()] == [True]
 
 
 def test_box_and_days_of_a_static_catalogue(catalogue):

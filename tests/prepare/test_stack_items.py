@@ -268,3 +268,114 @@ def test_a_file_that_cannot_be_read_costs_its_item(tmp_path, damage, kind) -> No
     assert len(report.done) == 1 and len(report.left_out) == 1
     (why,) = report.left_out.values()
     assert "cannot be" in why or "is not there" in why
+
+
+S2_NAME = "S2A_MSIL2A_20240301T100000_{baseline}_R022_T33TWN_{processed}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (
+            {"id": S2_NAME.format(baseline="N0301", processed="20240301T140000")},
+            {"id": S2_NAME.format(baseline="N0510", processed="20240601T140000")},
+        ),
+        (
+            {"id": S2_NAME.format(baseline="N0510", processed="20240301T140000")},
+            {"id": S2_NAME.format(baseline="N0510", processed="20240601T140000")},
+        ),
+        ({"id": "B", "created": "2024-03-01T14:00Z"}, {"id": "A", "created": "2024-06-01T00:00Z"}),
+        ({"id": "B", "updated": "2024-03-02T14:00Z"}, {"id": "A", "updated": "2024-06-01T00:00Z"}),
+        ({"id": "B", "deprecated": True}, {"id": "A"}),
+        ({"id": "S2A_33TWN_20240301_0"}, {"id": "S2A_33TWN_20240301_1", "s2:sequence": "1"}),
+        (
+            {"id": "A", "s2:processing_baseline": "05.09", "created": "2024-09-01T00:00:00Z"},
+            {"id": "B", "s2:processing_baseline": "05.10", "created": "2024-03-01T00:00:00Z"},
+        ),
+        ({"id": "A", "processing:version": "9.0"}, {"id": "B", "processing:version": "10.0"}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["sentinel-2", "radar"])
+def test_the_newest_version_of_a_scene_counts_and_the_other_is_named(
+    tmp_path, old, new, kind
+) -> None:
+    made = []
+    for value, given in ((1, old), (2, new)):
+        facts = dict(given)
+        name = facts.pop("id")
+        if "processing:version" not in facts:
+            facts.setdefault("s2:processing_baseline", "05.10")
+        if kind == "radar":
+            item = radar(tmp_path, name, power=0.01 * value)
+        else:
+            item = sentinel2(tmp_path, name, 2800, 2800 * value, **facts)
+            item.properties["earthsearch:boa_offset_applied"] = True
+        item.properties.update(facts)
+        made.append(item)
+    extra = [] if kind == "radar" else [radar(tmp_path)]
+    for number, order in enumerate((made, made[::-1])):
+        report = prepare_stack(
+            "made", Found((*order, *extra), 2, "made"), GRID, tmp_path / f"out{number}"
+        )
+        pattern = "*_vh_gamma0.tif" if kind == "radar" else "ndvi_*.tif"
+        (path,) = (tmp_path / f"out{number}").glob(pattern)
+        with rasterio.open(path) as file:
+            np.testing.assert_allclose(file.read(1), 0.02 if kind == "radar" else 1 / 3, rtol=1e-6)
+            assert file.tags()["ITEMS"] == made[1].id
+        assert report.left_out == {
+            made[0].id: f"is an older version of {made[1].id}, which is used"
+        }
+        again = prepare_stack(
+            "made", Found((*order, *extra), 2, "made"), GRID, tmp_path / f"out{number}"
+        )
+        assert all(done.kept for done in again.done) and again.left_out == report.left_out
+
+
+def test_a_cloud_of_the_newest_version_hides_the_older_and_its_padding_does_not(tmp_path) -> None:
+    old = sentinel2(tmp_path, "A", 2800, 5200, **{"s2:processing_baseline": "03.01"})
+    new = sentinel2(tmp_path, "B", 2800, 5200, rows=TOP, **{"s2:processing_baseline": "05.10"})
+    scl = np.zeros((SIDE, SIDE), np.uint8)
+    scl[:6], scl[6:12] = 9, 4
+    write(tmp_path / "B" / "SCL.tif", scl, 0)
+    report = prepared(tmp_path, old, new, radar(tmp_path))
+    ndvi = read(tmp_path, "ndvi_*.tif")
+    assert np.isnan(ndvi[:6]).all() and not report.left_out
+    np.testing.assert_allclose(ndvi[6:12], 0.4, rtol=1e-6)
+    np.testing.assert_allclose(ndvi[12:], 0.3, rtol=1e-6)
+
+
+def test_images_of_two_satellites_on_one_day_become_one(tmp_path) -> None:
+    known = {"s2:processing_baseline": "03.01"}
+    one = sentinel2(tmp_path, "A", 2000, 3000, rows=TOP, **known)
+    two = sentinel2(tmp_path, "B", 1000, 3000, rows=LOW, **known)
+    two.properties["platform"] = "sentinel-2b"
+    two.datetime = datetime(2024, 3, 1, 10, 20, tzinfo=UTC)
+    prepared(tmp_path, one, two, radar(tmp_path))
+    ndvi = read(tmp_path, "ndvi_*.tif")
+    np.testing.assert_allclose(ndvi[TOP], 0.2, rtol=1e-6)
+    np.testing.assert_allclose(ndvi[LOW], 0.5, rtol=1e-6)
+
+
+def test_an_item_with_padding_over_the_grid_is_named(tmp_path) -> None:
+    empty = radar(tmp_path, "empty", power=0.0)
+    report = prepared(tmp_path, empty, radar(tmp_path, "good"))
+    assert report.left_out == {"empty": "has no number on the grid: only padding or missing values"}
+
+
+def test_a_frame_without_vv_costs_its_vv_alone(tmp_path) -> None:
+    one, two = radar(tmp_path, "S1A_1", rows=TOP), radar(tmp_path, "S1A_2", rows=LOW)
+    values = np.full((SIDE, SIDE), 0.05, np.float32)
+    one.add_asset("vv", pystac.Asset(write(tmp_path / "S1A_1" / "vv.tif", values)))
+    prepared(tmp_path, one, two)
+    assert np.isfinite(read(tmp_path, "*_vh_gamma0.tif")).all()
+    assert np.isfinite(read(tmp_path, "*_vv_gamma0.tif")).all()
+
+
+def test_a_frame_that_ends_early_costs_itself_alone(tmp_path) -> None:
+    good, bad = radar(tmp_path, "good", rows=LOW), radar(tmp_path, "bad")
+    path = tmp_path / "bad" / "vh.tif"
+    path.write_bytes(path.read_bytes()[:-600])
+    report = prepared(tmp_path, good, bad)
+    assert list(report.left_out) == ["bad"] and "cannot be read" in report.left_out["bad"]
+    vh = read(tmp_path, "*_vh_gamma0.tif")
+    assert np.isnan(vh[TOP]).all() and np.isfinite(vh[LOW]).all()
