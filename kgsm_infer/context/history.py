@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,11 +70,12 @@ class History:
     @classmethod
     def of(cls, states: Sequence[PlaceState | None]) -> History:
         """Create one place per state; None is a new place."""
-        history = cls.empty(len(states))
-        for at, state in enumerate(states):
-            for item in fields(PlaceState) if state is not None else ():
-                getattr(history, item.name)[at] = getattr(state, item.name)
-        return history
+        new, numbers = PlaceState(), attrgetter(*(item.name for item in fields(PlaceState)))
+        rows = [numbers(new if state is None else state) for state in states]
+        if not rows:
+            return cls.empty(0)
+        count, *others = zip(*rows, strict=True)
+        return cls(np.asarray(count, np.int64), *np.asarray(others, np.float64))
 
     def state(self, at: int) -> PlaceState:
         """Return the state of place ``at``."""

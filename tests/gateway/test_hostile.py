@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections import Counter
 from contextlib import suppress
 
 import numpy as np
@@ -30,6 +31,7 @@ from running import Running
 
 from kgsm_infer.base.errors import DataError, MissingError
 from kgsm_infer.gateway.farm import load_paddocks
+from kgsm_infer.gateway.intake import archive
 from kgsm_infer.gateway.intake.archive import digest_of, list_archive
 from kgsm_infer.gateway.intake.settling import UNCLOSED_S, FolderEvents
 from kgsm_infer.gateway.intake.spool import ends_whole, is_temporary
@@ -43,8 +45,9 @@ from kgsm_infer.gateway.store.database import Store
 from kgsm_infer.gateway.store.failures import StoreBroken, StoreFull
 from kgsm_infer.gateway.store.rows import Sensed
 from kgsm_infer.gateway.threads import Backoff, Task
-from kgsm_infer.gateway.update import arrival
+from kgsm_infer.gateway.update import arrival, past, retrieval
 from kgsm_infer.gateway.update.arrival import Updater
+from kgsm_infer.tables import parsing
 
 NEW_YEAR = 1704067200
 
@@ -810,6 +813,35 @@ def test_an_arrival_costs_the_same_after_many(tmp_path, dynamic):
     assert sorted(late) == sorted(costs[-6:-3])
     assert sum(read for _, read in late) <= 3 * (early[1] + 1)
     assert sum(statements for statements, _ in late) <= 3 * (early[0] + 8 * 5)
+
+
+def test_the_kept_past_and_the_archive_add_no_work_to_an_arrival(tmp_path, monkeypatch):
+    model = made_model(tmp_path / "m", dynamic=("vh_over_usual_db",), steps=3)
+    gateway = made_gateway(tmp_path, "[keep]\nsteps = 90\n", model=model)
+    counts = Counter()
+    for module, name in (
+        (past, "PlaceState"),
+        (past, "_values"),
+        (archive, "Archived"),
+        (retrieval, "_value"),
+        (parsing, "canonical_id"),
+    ):
+        plain = getattr(module, name)
+
+        def counting(*values, plain=plain, name=name):
+            counts[name] += 1
+            return plain(*values)
+
+        monkeypatch.setattr(module, name, counting)
+    made, costs = opened(gateway), []
+    for at in range(40):
+        counts.clear()
+        drop(gateway, columns_of(6 * at, paddocks=8), f"{at}.csv")
+        made.scan(closed(f"{at}.csv"))
+        costs.append(dict(counts))
+    made.close()
+    assert costs[5]["_values"] == costs[5]["_value"] == 8  # one of each paddock
+    assert costs[5] == costs[-1]
 
 
 @pytest.mark.parametrize(

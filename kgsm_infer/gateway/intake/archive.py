@@ -40,8 +40,8 @@ KINDS = {
     ".removal": "removal",
     ".rules": "rules",
 }
-_ARCHIVED = re.compile(r"(\d{6,})-([0-9a-f]{64})(\.[a-z]+)")
-_EARLIER = re.compile(r"(\d{6,})-([0-9a-f]{64})-(.+)", re.DOTALL)
+#: Number and digest, then the kind, or the original name in archives of earlier versions.
+_NAME = re.compile(r"(\d{6,})-([0-9a-f]{64})(?:\.[a-z]+|-(.+))", re.DOTALL)
 _EARLIER_PROBES = "probes.json"
 _ABOUT = ".about.json"
 #: Errors of a folder that cannot be written, as opposed to a file that is gone.
@@ -130,22 +130,35 @@ class Archived:
 
 def list_archive(archive: Path) -> list[Archived]:
     """List the archive in the order of arrival; MissingError if it cannot be read."""
-    found = []
-    try:
-        names = os.listdir(archive)
-    except OSError as error:
-        raise MissingError(f"{archive}: cannot be read ({error.strerror})") from None
-    for name in names:
-        if match := _ARCHIVED.fullmatch(name):
-            found.append(Archived(archive / name, int(match[1]), match[2]))
-        elif (match := _EARLIER.fullmatch(name)) and not name.endswith(_ABOUT):
-            found.append(Archived(archive / name, int(match[1]), match[2], match[3]))
-    return sorted(found, key=lambda item: item.number)
+    return sorted(
+        (_archived(archive, name) for name in _names(archive)), key=lambda item: item.number
+    )
+
+
+def numbers_of(archive: Path, digest: str) -> list[int]:
+    """Return the numbers under which a file is archived, ascending. digest: its sha256."""
+    items = (_archived(archive, name) for name in _names(archive) if digest in name)
+    return sorted(item.number for item in items if item.digest == digest)
 
 
 def next_number(store: Store, archive: Path) -> int:
     """Return the number of the next arrival."""
-    return max([store.last_sequence(), *(item.number for item in list_archive(archive))]) + 1
+    return max([store.last_sequence(), *(int(name.split("-")[0]) for name in _names(archive))]) + 1
+
+
+def _names(archive: Path) -> list[str]:
+    """Return the names of the archived files; MissingError if the folder cannot be read."""
+    try:
+        names = os.listdir(archive)
+    except OSError as error:
+        raise MissingError(f"{archive}: cannot be read ({error.strerror})") from None
+    return [name for name in names if not name.endswith(_ABOUT) and _NAME.fullmatch(name)]
+
+
+def _archived(archive: Path, name: str) -> Archived:
+    match = _NAME.fullmatch(name)
+    assert match is not None, name
+    return Archived(archive / name, int(match[1]), match[2], match[3])
 
 
 def move_to_archive(path: Path, archive: Path, number: int, digest: str, about: About) -> Archived:

@@ -31,6 +31,7 @@ from ..intake.archive import (
     move_to_archive,
     move_to_quarantine,
     next_number,
+    numbers_of,
     reason_of,
     stamp_of,
     with_own_digest,
@@ -512,7 +513,7 @@ class Watch:
         """
         archive = self.gateway.archive
         stored = self.store.sequences_of(digest)
-        archived = [item.number for item in list_archive(archive) if item.digest == digest]
+        archived = numbers_of(archive, digest)
         if not stored and not archived:
             return False
         if stored and not archived:  # its move into the archive was lost with the power

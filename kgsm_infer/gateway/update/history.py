@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...context.definitions import CONTEXT, HistoryRule, SharedBy, needed, too_few
 from ...context.from_tables import compute_context
-from ...context.history import ContextValues, History, compare_with_past
+from ...context.history import ContextValues, compare_with_past
 from ...tables.passes import pass_starts
 from ...tables.table import Table
 from ..store.rows import Observed
-from .past import Bases
+from .past import Bases, history_of
 
 
 def with_context(
@@ -69,14 +70,11 @@ def compared_with_past(
     value_db: (R,). whole: the past is the paddock's (whose mean all its rows share), else the
     site's.
     """
-    places: dict[tuple[str, str, str], int] = {}
-    place = np.asarray(
-        [
-            places.setdefault((row.paddock, row.orbit, "" if whole else row.site), len(places))
-            for row in rows
-        ]
-    )
-    history = History.of([bases.get((*key, f"{name[:2]}_db")) for key in places])
+    places: dict[tuple[str, ...], int] = {}
+    key_of = attrgetter("paddock", "orbit") if whole else attrgetter("paddock", "orbit", "site")
+    place = np.asarray([places.setdefault(key, len(places)) for key in map(key_of, rows)])
+    column = f"{name[:2]}_db"
+    history = history_of(bases, [(key[0], key[1], "".join(key[2:]), column) for key in places])
     acquired = np.asarray([row.acquired for row in rows]).astype("datetime64[s]")
     order = pass_starts(acquired).astype(np.int64)
     return compare_with_past(name, value_db, place, order, rule, start=history)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 
@@ -29,11 +29,95 @@ _FIELD_COLUMN = {"vh_db": "vh_field_db", "vv_db": "vv_field_db"}
 _FIELD_COLUMNS = frozenset(_FIELD_COLUMN.values())
 
 _place = attrgetter("paddock", "acquired", "orbit", "site")
-_numbers = attrgetter(*(item.name for item in fields(PlaceState)))
 #: (paddock, orbit, site, column); site '' is the paddock's mean.
 PlaceKey = tuple[str, str, str, str]
 Bases = Mapping[PlaceKey, PlaceState]
 _LONG_AGO, _FAR_OFF = -(2**62), 2**62
+
+
+class FoldedPast(Mapping[PlaceKey, PlaceState]):
+    """States of places in columns, to which acquisitions are added in place."""
+
+    def __init__(self, states: Mapping[PlaceKey, PlaceState] | None = None) -> None:
+        self._at: dict[PlaceKey, int] = {}
+        self._history = History.empty(0)
+        self._extend((states or {}).items())
+
+    def __getitem__(self, place: PlaceKey) -> PlaceState:
+        return self._history.state(self._at[place])
+
+    def __iter__(self) -> Iterator[PlaceKey]:
+        return iter(self._at)
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def history(self, places: Iterable[PlaceKey]) -> History:
+        """Return a copy of the states of places (P,); a place without any is new."""
+        at = np.asarray([self._at.get(place, len(self._at)) for place in places], np.int64)
+        empty = History.empty(1)
+        return History(
+            *(
+                np.append(known, getattr(empty, name))[at]
+                for name, known in vars(self._history).items()
+            )
+        )
+
+    def set(self, paddocks: Iterable[str], states: Mapping[PlaceKey, PlaceState]) -> None:
+        """Replace the states of paddocks by ``states`` of some of their places."""
+        names = set(paddocks)
+        stale = [at for place, at in self._at.items() if place[0] in names]
+        if stale:
+            new = PlaceState()
+            for name, known in vars(self._history).items():
+                known[stale] = getattr(new, name)
+        self._extend(states.items())
+
+    def add(self, rows: Sequence[Observed]) -> list[PlaceKey]:
+        """Add acquisitions to the states of their places; returns the changed places.
+
+        rows: in the store's order (paddock, acquired, orbit, site). The work is linear in the rows.
+        """
+        series: dict[PlaceKey, list[float]] = {}
+        for key, own in groupby(rows, key=attrgetter("key")):
+            for place, value_db in _values(key, list(own)):
+                series.setdefault(place, []).append(value_db)
+        new = PlaceState()
+        self._extend((place, new) for place in series if place not in self._at)
+        at = np.asarray([self._at[place] for place in series], np.int64)
+        every = list(series.values())
+        length = np.asarray([len(values) for values in every], np.int64)
+        for step in range(int(length.max(initial=0))):
+            there = np.flatnonzero(length > step)
+            values_db = np.asarray([every[i][step] for i in there.tolist()])
+            self._history.add(values_db, at[there])
+        return list(series)
+
+    def states(self, places: Iterable[PlaceKey]) -> dict[PlaceKey, PlaceState]:
+        """Return the states of places that have one."""
+        names = list(places)
+        at = [self._at[place] for place in names]
+        columns = [known[at].tolist() for known in vars(self._history).values()]
+        return {
+            place: PlaceState(*state)
+            for place, state in zip(names, zip(*columns, strict=True), strict=True)
+        }
+
+    def _extend(self, states: Iterable[tuple[PlaceKey, PlaceState]]) -> None:
+        """Set the states of places, which may be new."""
+        known = list(states)
+        if not known:
+            return
+        at = [self._at.setdefault(place, len(self._at)) for place, _ in known]
+        more = History.empty(len(self._at) - len(self._history.count))
+        grown = {
+            name: np.concatenate([column, getattr(more, name)])
+            for name, column in vars(self._history).items()
+        }
+        own = History.of([state for _, state in known])
+        for name, column in grown.items():
+            column[at] = getattr(own, name)
+        self._history = History(**grown)
 
 
 def fold(rows: Sequence[Observed], states: Bases) -> dict[PlaceKey, PlaceState]:
@@ -41,25 +125,15 @@ def fold(rows: Sequence[Observed], states: Bases) -> dict[PlaceKey, PlaceState]:
 
     rows: in the store's order (paddock, acquired, orbit, site). The work is linear in the rows.
     """
-    series: dict[PlaceKey, list[float]] = {}
-    for key, own in groupby(rows, key=attrgetter("key")):
-        for place, value_db in _values(key, list(own)):
-            series.setdefault(place, []).append(value_db)
-    if not series:
-        return {}
-    places = list(series)
-    new = PlaceState()
-    before = np.asarray([_numbers(states.get(place, new)) for place in places]).T.copy()
-    history = History(before[0].astype(np.int64), *before[1:])
-    for step in range(max(map(len, series.values()))):
-        there = [at for at, place in enumerate(places) if len(series[place]) > step]
-        values_db = np.asarray([series[places[at]][step] for at in there])
-        history.add(values_db, slice(None) if len(there) == len(places) else np.asarray(there))
-    columns = [column.tolist() for column in _numbers(history)]
-    return {
-        place: PlaceState(*state)
-        for place, state in zip(places, zip(*columns, strict=True), strict=True)
-    }
+    past = FoldedPast(states)
+    return past.states(past.add(rows))
+
+
+def history_of(bases: Bases, places: Iterable[PlaceKey]) -> History:
+    """Return the states of places (P,); a place without one is new."""
+    if isinstance(bases, FoldedPast):
+        return bases.history(places)
+    return History.of([bases.get(place) for place in places])
 
 
 def _values(
@@ -121,7 +195,8 @@ class Windows:
 
     _rows: dict[str, list[Observed]] = field(default_factory=dict)  # from the paddock's cut on
     _cuts: dict[str, int] = field(default_factory=dict)
-    _folded: dict[str, tuple[int, dict[PlaceKey, PlaceState]]] = field(default_factory=dict)
+    _folded: dict[str, int] = field(default_factory=dict)  # cut up to which _states has the rows
+    _states: FoldedPast = field(default_factory=FoldedPast)
     _keys: dict[str, list[tuple[int, str]]] = field(default_factory=dict)  # of all stored rows
     _bases: dict[str, dict[PlaceKey, PlaceState]] = field(default_factory=dict)  # of pruned ones
 
@@ -129,6 +204,7 @@ class Windows:
         """Forget everything: stored inputs were changed."""
         for known in (self._rows, self._cuts, self._folded, self._keys, self._bases):
             known.clear()
+        self._states = FoldedPast()
 
     def newest(
         self,
@@ -157,7 +233,7 @@ class Windows:
         for row in store.observations_of((name, cuts[name], _FAR_OFF) for name in unread):
             self._rows[row.paddock].append(row)
         self._cuts |= {name: cuts[name] for name in unread}
-        bases = self._past(store, cuts) if with_past else {}
+        bases: Bases = self._past(store, cuts) if with_past else {}
         for name in names:
             if self._cuts[name] < cuts[name]:
                 self._rows[name] = [row for row in self._rows[name] if row.acquired >= cuts[name]]
@@ -211,31 +287,23 @@ class Windows:
                 del keys[: bisect_right(keys, end)]
             if self._cuts.get(name, _FAR_OFF) <= end[0]:
                 self._cuts.pop(name)
-            if name in self._folded and self._folded[name][0] <= end[0]:
+            if self._folded.get(name, _FAR_OFF) <= end[0]:
                 del self._folded[name]
 
-    def _past(self, store: Store, cuts: Mapping[str, int]) -> dict[PlaceKey, PlaceState]:
+    def _past(self, store: Store, cuts: Mapping[str, int]) -> FoldedPast:
         """Return the states of paddocks, folded from the rows before their ``cuts``."""
-        fresh = [name for name, cut in cuts.items() if self._folded.get(name, (2**62,))[0] > cut]
-        bases: dict[str, dict[PlaceKey, PlaceState]] = {name: {} for name in fresh}
+        fresh = {name for name, cut in cuts.items() if self._folded.get(name, 2**62) > cut}
         if fresh:
-            for place, state in store.bases(fresh).items():
-                bases[place[0]][place] = state
+            self._states.set(fresh, store.bases(fresh))
         rows: list[Observed] = []
         ranges: list[tuple[str, int, int]] = []
-        known: dict[PlaceKey, PlaceState] = {}
         for name, cut in cuts.items():
-            since, states = (_LONG_AGO, bases[name]) if name in bases else self._folded[name]
-            known.update(states)
+            since = _LONG_AGO if name in fresh else self._folded[name]
             if since < cut and self._cuts[name] <= since:  # they left the window just now
                 rows += [row for row in self._rows[name] if since <= row.acquired < cut]
             elif since < cut:
                 ranges.append((name, since, cut))
-            self._folded[name] = (cut, states)
+            self._folded[name] = cut
         rows += store.observations_of(ranges)
-        for place, state in fold(rows, known).items():
-            self._folded[place[0]][1][place] = state
-        found: dict[PlaceKey, PlaceState] = {}
-        for name in cuts:
-            found.update(self._folded[name][1])
-        return found
+        self._states.add(rows)
+        return self._states

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +140,7 @@ def _value(loaded: Loaded, key: Key, result: Retrieval) -> Value:
 def _table(loaded: Loaded, rows: Sequence[Observed]) -> Any:
     """Return the rows as a table of the contract, one site for each site of each paddock."""
     columns: dict[str, Any] = {
-        "site": [f"{row.paddock}\x1f{row.site}" for row in rows],
+        "site": _sites(rows),
         "date": np.asarray([row.acquired for row in rows]).astype("datetime64[s]"),
     }
     text: dict[str, TextColumn] = {}  # names were checked and spelt when the table was read
@@ -147,13 +148,14 @@ def _table(loaded: Loaded, rows: Sequence[Observed]) -> Any:
         text["field"] = TextColumn.of([row.paddock for row in rows])
     if any(row.orbit for row in rows):
         text["orbit"] = TextColumn.of([row.orbit for row in rows])
+    own = [row.numbers for row in rows]
     optional = [
         name
         for name in loaded.model.card.optional_columns
-        if name not in loaded.inputs and any(name in row.numbers for row in rows)
+        if name not in loaded.inputs and any(name in numbers for numbers in own)
     ]
     for name in (*loaded.inputs, *optional):
-        columns[name] = np.asarray([row.numbers.get(name, np.nan) for row in rows], np.float64)
+        columns[name] = np.asarray([numbers.get(name, np.nan) for numbers in own], np.float64)
         if not np.isfinite(columns[name]).any() and name in loaded.statics:
             raise DataError(f"no row brings {name!r}, which the model reads")
     extra = [name for name in loaded.inputs if name not in ("vh_db", "vv_db")]
@@ -164,6 +166,15 @@ def _table(loaded: Loaded, rows: Sequence[Observed]) -> Any:
     # a row of the table is a row of the store: what was one pass was merged when it came in
     table = table_from_columns(columns, "the store", features=extra, once=False)
     return replace(table, numbers={**table.numbers, **outliers}, text=text)
+
+
+def _sites(rows: Sequence[Observed]) -> TextColumn:
+    """Return one name for each site of each paddock, (R,); each is packed once."""
+    codes: dict[tuple[str, str], int] = {}
+    code = [
+        codes.setdefault(place, len(codes)) for place in map(attrgetter("paddock", "site"), rows)
+    ]
+    return TextColumn.of(f"{paddock}\x1f{site}" for paddock, site in codes).take(np.asarray(code))
 
 
 def _number(value: float) -> float | None:
