@@ -62,6 +62,33 @@ class Rows:
     option: str = "--keep"
 
 
+@dataclass(frozen=True)
+class Groups:
+    """Rows of M acquisitions.
+
+    group: (R,) acquisition of each row, in order of first appearance.  first: (M,) first row of
+    each.  size: (M,) rows of each.  one_pass: (M,) True where they are frames of one pass.
+    """
+
+    group: NDArray[np.int64]
+    first: NDArray[np.int64]
+    size: NDArray[np.int64]
+    one_pass: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Column:
+    """Merged values of a column, one for each acquisition.
+
+    differs: (M,) True where rows of one time contradict each other.  added: (M,) True where
+    another row than the first has the value.
+    """
+
+    values: Any
+    differs: NDArray[np.bool_]
+    added: NDArray[np.bool_]
+
+
 def check_keep(keep: str) -> None:
     """Raise UsageError where ``keep`` is not in KEEP."""
     if keep not in KEEP:
@@ -81,15 +108,10 @@ def merge(
     DataError, with ``keep`` "refuse", where rows contradict each other.
     """
     check_keep(keep)
-    group, first = _groups(rows)
+    groups = group_rows(rows)
+    group, first = groups.group, groups.first
     if len(first) == len(group):
         return None
-    size = np.bincount(group)
-    seconds = rows.date.astype(np.int64)
-    span = np.zeros(len(first), np.int64)
-    np.maximum.at(span, group, seconds - seconds[first][group])
-    one_pass = span > 0
-    several = np.flatnonzero(size > 1)
     weight = np.ones(len(group)) if weight is None else weight
     differing: dict[int, str] = {}
     ignored: dict[int, str] = {}  # as differing, of columns that are not read
@@ -99,15 +121,17 @@ def merge(
     refuses = keep == "refuse"
     for name, values in rows.numbers.items():
         own = "empty" if refuses and name in unread else keep
-        numbers[name], differ, added = _number(name, values, group, first, one_pass, own, weight)
-        changed |= added
-        _note_difference(ignored if own != keep else differing, differ, name, values, group)
+        column = _number(name, values, groups, own, weight)
+        numbers[name] = column.values
+        changed |= column.added
+        _note_difference(ignored if own != keep else differing, column.differs, name, values, group)
     text = {}
     for name, values in rows.text.items():
         own = "empty" if refuses and name in unread else keep
-        text[name], differ, added = _text(name, values, group, first, several, one_pass, own)
-        changed |= added
-        _note_difference(ignored if own != keep else differing, differ, name, values, group)
+        column = _text(name, values, groups, own)
+        text[name] = column.values
+        changed |= column.added
+        _note_difference(ignored if own != keep else differing, column.differs, name, values, group)
 
     words = {at: _place(rows, at, group, what) for at, what in sorted(differing.items())}
     if words and keep == "refuse":
@@ -117,15 +141,15 @@ def merge(
             f"{rows.source}: {word}{more}; give times or an orbit column, or choose with "
             f"{rows.option} first, last or mean"
         )
-    notes = _notes(rows, group, size, one_pass, changed, words, keep)
+    notes = _notes(rows, groups, changed, words, keep)
     if ignored:
         at, what = min(ignored.items())
         notes = (*notes, f"{rows.source}: {_place(rows, at, group, what)}, which is not read")
     return Merged(first, group, numbers, text, notes, words if keep == "empty" else {})
 
 
-def _groups(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return (R,) acquisition of each row, in order of first appearance, and their first rows."""
+def group_rows(rows: Rows) -> Groups:
+    """Find the acquisitions of rows: one site, orbit and time, or frames of one pass."""
     seconds = rows.date.astype(np.int64)
     codes = [text_codes(rows.site) if rows.site_code is None else rows.site_code]
     if "orbit" in rows.text:
@@ -153,7 +177,10 @@ def _groups(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     np.minimum.at(first, of_row, np.arange(len(order)))
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
-    return rank[of_row], np.sort(first)
+    group, first = rank[of_row], np.sort(first)
+    span = np.zeros(len(first), np.int64)
+    np.maximum.at(span, group, seconds - seconds[first][group])
+    return Groups(group, first, np.bincount(group, minlength=len(first)), span > 0)
 
 
 def _frames(rows: Rows) -> NDArray[np.bool_]:
@@ -170,14 +197,12 @@ def _frames(rows: Rows) -> NDArray[np.bool_]:
 def _number(
     name: str,
     values: NDArray[np.float64],
-    group: NDArray[np.int64],
-    first: NDArray[np.int64],
-    one_pass: NDArray[np.bool_],
+    groups: Groups,
     keep: str,
     weight: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return (M,) values of acquisitions, where rows of one time differ, where a row added some."""
-    count = len(first)
+) -> Column:
+    """Merge a column of numbers (R,)."""
+    group, count = groups.group, len(groups.first)
     there = ~np.isnan(values)
     low, high = np.full(count, np.inf), np.full(count, -np.inf)
     np.minimum.at(low, group[there], values[there])
@@ -191,9 +216,9 @@ def _number(
     share = np.where(there, weight, 0.0)
     total = np.bincount(group, weights=np.where(share > 0, power * share, 0.0), minlength=count)
     mean = mean_of(name, total, np.bincount(group, weights=share, minlength=count))
-    averaged = differs & one_pass if keep != "mean" else differs
+    averaged = differs & groups.one_pass if keep != "mean" else differs
     merged = np.where(averaged, mean, merged)
-    contradicts = differs & ~one_pass
+    contradicts = differs & ~groups.one_pass
     if keep == "empty":
         merged = np.where(contradicts, np.nan, merged)
     elif keep in ("first", "last"):
@@ -202,19 +227,13 @@ def _number(
         rows = np.flatnonzero(there)[::step]
         chosen[group[rows]] = values[rows]  # the last assignment wins
         merged = np.where(contradicts, chosen, merged)
-    return merged, contradicts, np.isnan(values[first]) & known
+    return Column(merged, contradicts, np.isnan(values[groups.first]) & known)
 
 
-def _text(
-    name: str,
-    values: Any,
-    group: NDArray[np.int64],
-    first: NDArray[np.int64],
-    several: NDArray[np.int64],
-    one_pass: NDArray[np.bool_],
-    keep: str,
-) -> tuple[Any, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Merge a text column, as :func:`_number`; a conflict is two different words."""
+def _text(name: str, values: Any, groups: Groups, keep: str) -> Column:
+    """Merge a column of text (R,); a conflict is two different words."""
+    group, first = groups.group, groups.first
+    several = np.flatnonzero(groups.size > 1)
     differs, added = np.zeros(len(first), bool), np.zeros(len(first), bool)
     words: dict[int, list[str]] = {int(at): [] for at in several}
     for row in np.flatnonzero(np.isin(group, several)).tolist():
@@ -224,12 +243,12 @@ def _text(
         distinct = list(dict.fromkeys(word for word in found if word))
         chosen[at] = distinct[0] if distinct else ""
         added[at] = bool(distinct) and not found[0]
-        if len(distinct) > 1 and not one_pass[at] and name not in _ROW_LABELS:
+        if len(distinct) > 1 and not groups.one_pass[at] and name not in _ROW_LABELS:
             differs[at] = True
             given = [word for word in found if word]
             chosen[at] = {"empty": "", "last": given[-1]}.get(keep, given[0])
     texts = [chosen[i] if i in chosen else values[int(row)] for i, row in enumerate(first)]
-    return TextColumn.of(texts, getattr(values, "label", name)), differs, added
+    return Column(TextColumn.of(texts, getattr(values, "label", name)), differs, added)
 
 
 def _note_difference(
@@ -267,14 +286,14 @@ def _place(rows: Rows, at: int, group: NDArray[np.int64], what: str) -> str:
 
 
 def _notes(
-    rows: Rows,
-    group: NDArray[np.int64],
-    size: NDArray[np.int64],
-    one_pass: NDArray[np.bool_],
-    changed: NDArray[np.bool_],
-    words: Mapping[int, str],
-    keep: str,
+    rows: Rows, groups: Groups, changed: NDArray[np.bool_], words: Mapping[int, str], keep: str
 ) -> tuple[str, ...]:
+    """Describe what was averaged, completed, left out and decided.
+
+    changed: (M,) True where another row than the first added a value.  words: acquisition ->
+    its contradiction.
+    """
+    group, size, one_pass = groups.group, groups.size, groups.one_pass
     notes = []
     contradicting = np.zeros(len(size), bool)
     contradicting[list(words)] = True

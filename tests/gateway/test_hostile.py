@@ -27,7 +27,7 @@ from made_gateways import (
     stored,
     write_outlines,
 )
-from running import Running
+from running import Running, wait_for
 
 from kgsm_infer.base.errors import DataError, MissingError
 from kgsm_infer.gateway.farm import load_paddocks
@@ -535,11 +535,7 @@ def test_a_thread_that_fails_or_is_killed_is_started_again():
 
     task = Task("t", run, events, Backoff(0.01, 0.02))
     task.start()
-    limit = time.monotonic() + 20
-    while len(runs) < 4 and time.monotonic() < limit:
-        time.sleep(0.01)
-    while task.reason and time.monotonic() < limit:
-        time.sleep(0.01)
+    wait_for(lambda: len(runs) >= 4 and not task.reason)
     assert [item["thread"] for item in events.named("fault")] == ["t", "t"]
     assert task.is_well() and task.status()["state"] == "ok" and task.status()["restarts"] == 2
     task.stop()
