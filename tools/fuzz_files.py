@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -158,8 +159,13 @@ def _cubes(folder: Path) -> Iterator[Kind]:
 
     def check(path: Path) -> None:
         found = _read({"file": path.name, "variable": "vh"}, path.parent)
-        with netCDF4.Dataset(path) as dataset:
+        with netCDF4.Dataset(path) as dataset, warnings.catch_warnings(record=True) as notes:
+            warnings.simplefilter("always")
             values = np.ma.asarray(dataset["vh"][:]).astype(np.float64)
+            if any("_FillValue not used" in str(note.message) for note in notes):
+                # it then masks the default fill value, which for bytes is a value like any other
+                dataset.set_auto_mask(False)
+                values = np.ma.asarray(dataset["vh"][:]).astype(np.float64)
             _among(found, values.filled(np.nan))
 
     for name, kind in (("NetCDF", "NETCDF4"), ("NetCDF3", "NETCDF3_CLASSIC")):

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from ..base.errors import DataError, KgsmError, raise_if_machine
 from ..base.extras import optional
 from ..tables.text_column import shown
+from .classic_header import check_classic
 from .gdal import read_failure, reason_of
 from .grid import Grid, Window, crs_of
 from .orbits import read_orbits
 from .resampling import plane_on
 from .tiles import TileStore, unit_of
 from .times import read_times
-from .validity import Plane, Validity, cf_declared, masked
+from .validity import Plane, Validity, cf_declared, masked, unwritten
 
 #: Axis -> (CF standard names, usual names) of its coordinate.
 _AXES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -59,6 +60,7 @@ class Cube:
     no_times: str = ""
     orbits: tuple[str, ...] = ()
     tiles: TileStore = field(default_factory=TileStore)
+    is_zarr: bool = False
 
     @property
     def grid(self) -> Grid:
@@ -136,7 +138,10 @@ class Cube:
         unsigned = {"true": "u", "false": "i"}.get(str(attributes.get("_Unsigned", "")).lower())
         if stored.dtype.kind in "iu" and unsigned is not None:
             stored = stored.astype(f"{unsigned}{stored.dtype.itemsize}")
-        return masked(stored, rule, cf_declared(attributes, stored.dtype, *self.scaling(band)))
+        declared = cf_declared(attributes, stored.dtype, *self.scaling(band))
+        if not self.is_zarr and not declared.fills:
+            declared = replace(declared, fills=unwritten(stored.dtype))
+        return masked(stored, rule, declared)
 
     def _decode(self, band: int, window: Window, deep: int) -> Mapping[Hashable, NDArray[Any]]:
         """Read a window of a band, and of the ``deep`` bands stored in one chunk with it."""
@@ -157,6 +162,7 @@ def cube_attribute(file: str, variable: str, name: str) -> str:
     xarray = optional("xarray", what="NetCDF and Zarr")
     group, _, variable = variable.rpartition("/")
     try:
+        check_classic(file)
         dataset = xarray.open_dataset(
             file,
             engine="zarr" if Path(file).is_dir() else "netcdf4",
@@ -189,6 +195,7 @@ def open_cube(
     zarr = Path(file).is_dir()
     group, _, variable = variable.rpartition("/")
     optional("zarr" if zarr else "netCDF4", what="NetCDF and Zarr")
+    check_classic(file)
     try:
         dataset = xarray.open_dataset(
             file,
@@ -202,7 +209,8 @@ def open_cube(
     except Exception as error:  # noqa: BLE001  the libraries underneath share no base
         raise _not_opened(path, error) from None
     try:
-        return replace(_cube(dataset, path, variable, crs), tiles=tiles or TileStore())
+        found = _cube(dataset, path, variable, crs)
+        return replace(found, tiles=tiles or TileStore(), is_zarr=zarr)
     except DataError:
         dataset.close()
         raise

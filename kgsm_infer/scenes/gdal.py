@@ -18,6 +18,7 @@ import numpy as np
 from ..base.errors import DataError, KgsmError, MissingError, UsageError, raise_if_machine
 from ..base.extras import optional
 from ..tables.text_column import shown
+from .classic_header import check_classic
 
 #: Drivers that read nothing but the file they are given.
 DRIVERS = (
@@ -68,6 +69,7 @@ def open_dataset(path: str | Path, *, checked: bool = False) -> Any:
     if Path(path).exists() and not Path(path).is_file():
         raise DataError(f"{path}: is not a file (a folder, a pipe or a device)")
     _check_sidecars(str(path))
+    check_classic(path)
     vrt = ("VRT",) if str(path).lower().endswith(".vrt") else ()
     with rasterio.Env():
         return rasterio.io.DatasetReader(str(path), driver=[*DRIVERS, *vrt])

@@ -110,6 +110,31 @@ def cf_declared(
     return Declared(tuple(fills), least, most)
 
 
+#: Numbers that the NetCDF library writes where nothing was written (netcdf.h, NC_FILL_*).
+_UNWRITTEN = {
+    "i2": -32767,
+    "u2": 65535,
+    "i4": -2147483647,
+    "u4": 4294967295,
+    "i8": -9223372036854775806,
+    "u8": 18446744073709551614,
+    "f4": 9.969209968386869e36,
+    "f8": 9.969209968386869e36,
+}
+
+
+def unwritten(stored: np.dtype[Any]) -> tuple[float, ...]:
+    """Return the fill value of NetCDF variables that declare none; () for single bytes.
+
+    Every value of a byte may be data (NetCDF User's Guide, "Fill values").
+
+    >>> unwritten(np.dtype("int16")), unwritten(np.dtype("int8"))
+    ((-32767.0,), ())
+    """
+    found = _UNWRITTEN.get(f"{stored.kind}{stored.itemsize}")
+    return () if found is None else (float(found),)
+
+
 def _are_physical(ends: Sequence[Any], stored: np.dtype[Any], scale: float, offset: float) -> bool:
     """Return true for float bounds of a packed integer variable that can be decoded values.
 

@@ -250,3 +250,18 @@ def test_damaged_coordinates_and_names_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError) as refusal:
         opened(tmp_path, "c.zarr")
     assert "cannot be opened" in str(refusal.value) and str(refusal.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "form"), [("f4", "NETCDF3_CLASSIC"), ("f8", "NETCDF4"), ("i2", "NETCDF4")]
+)
+def test_parts_that_were_never_written_are_missing(tmp_path: Path, dtype: str, form: str) -> None:
+    """NetCDF fills them with a number, whether or not the variable names it."""
+    netCDF4 = pytest.importorskip("netCDF4")
+    cube().drop_vars("vh").to_netcdf(tmp_path / "a.nc", format=form)
+    with netCDF4.Dataset(tmp_path / "a.nc", "a") as file:
+        vh = file.createVariable("vh", dtype, ("time", "y", "x"))
+        vh.grid_mapping = "crs"
+        vh[0] = -20
+    values = read(opened(tmp_path, "a.nc"))
+    assert (values[0] == -20).all() and np.isnan(values[1:]).all()
