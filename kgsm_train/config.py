@@ -25,6 +25,7 @@ from kgsm_infer.base.schema import (
 from kgsm_infer.context.definitions import CONTEXT, SPANS, SharedBy
 from kgsm_infer.kernels.wcm import Wcm, default_limits
 from kgsm_infer.model.card import MOST_HIDDEN, MOST_MEMBERS, MOST_STEPS
+from kgsm_infer.tables.keys import canonical_name
 
 from .models import MODELS
 
@@ -91,6 +92,8 @@ class Inputs:
     statics: tuple[Feature, ...] = ()
 
     def __post_init__(self) -> None:
+        for key in ("features", "statics"):  # as tables name their columns
+            object.__setattr__(self, key, tuple(map(canonical_name, getattr(self, key))))
         names = (*self.features, *self.statics)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

@@ -320,6 +320,7 @@ def map_command(
     preflight([quicklook], suffixes=PICTURES, what="quick looks")
     manifest = _rained_on(loaded, manifest, weather, weather_utc_offset_hours)
     outlines = None if fields is None else read_outlines(fields, id_property, layer=layer)
+    notes(outlines.notes if outlines is not None else ())
     sensors = None
     if probes is not None:
         from ..probes import read_probes
@@ -418,6 +419,7 @@ def paddocks(
     )
     preflight([quicklook], suffixes=PICTURES, what="quick looks")
     loaded, outlines = load(model, engine=engine), read_outlines(fields, id_property, layer=layer)
+    notes(outlines.notes)
     options: dict[str, Any] = {"date": date, "every": every, "min_valid": min_valid}
     options["hold_vegetation_days"] = hold_vegetation
     made_up = {"scene": False, "table": False}

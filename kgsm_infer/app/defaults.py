@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import UsageError
-from ..base.schema import parse_toml
+from ..base.schema import decode_text, parse_toml
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ def read_defaults(path: Path, group: Any) -> dict[str, dict[str, Any]]:
     UsageError names file, command, key and the nearest name where one is unknown.
     """
     try:
-        tables = parse_toml(path.read_text(encoding="utf-8"))
+        tables = parse_toml(decode_text(path.read_bytes()))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"{path}: {error}") from None
     return _of_group(path, tables, group, "")
 

@@ -66,6 +66,7 @@ def plot(
         from ..scenes.outlines import read_outlines
 
         shapes = read_outlines(outlines, id_property)
+        notes(shapes.notes)
         notes(draw_series_map(output, shapes, series, chosen, day, threshold))
     count = "1 paddock" if len(chosen) == 1 else f"{len(chosen)} paddocks"
     simulated = "; the values come from simulated data" if series.simulated else ""

@@ -494,7 +494,7 @@ def _read_secret(name: str, secret: Secret, value: Mapping[str, Any], place: _Pl
 def _secret_text(file: str, place: _Place) -> str:
     path = Path(file.replace("{credentials}", os.environ.get("CREDENTIALS_DIRECTORY", "")))
     try:
-        text = ((place.folder or Path()) / path).read_text(encoding="utf-8").strip()
+        text = decode_text(((place.folder or Path()) / path).read_bytes()).strip()
     except (OSError, ValueError) as error:
         raise ValueError(f"{place}: {file} cannot be read ({error})") from None
     if not text:
@@ -573,12 +573,33 @@ def show(value: Any, most: int = 60) -> str:
 # -- texts and files -----------------------------------------------------------------------
 
 
+def decode_text(content: bytes) -> str:
+    """Decode UTF-8 with or without a byte order mark; ValueError names another encoding.
+
+    >>> decode_text(b"\\xef\\xbb\\xbfa = 1")
+    'a = 1'
+    >>> decode_text("a = 1".encode("utf-16"))
+    Traceback (most recent call last):
+    ValueError: UTF-16 text; save it as UTF-8
+    """
+    if content[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
+        raise ValueError("UTF-32 text; save it as UTF-8")
+    # without a mark, one byte of each of the first two ASCII characters is zero
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content[:2]:
+        raise ValueError("UTF-16 text; save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+
+
 def parse_json(text: str | bytes, *, constants: bool = False) -> Any:
     """Return the value of a JSON text; ValueError states why it is invalid.
 
     Duplicate keys, numbers beyond float64 and more than MAX_DEPTH levels are refused, and so
     are NaN and Infinity unless ``constants`` is True.
     """
+    text = decode_text(text) if isinstance(text, bytes) else text.removeprefix("\ufeff")
     try:
         value = json.loads(
             text,
@@ -588,8 +609,6 @@ def parse_json(text: str | bytes, *, constants: bool = False) -> Any:
         )
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 text (byte {error.start})") from None
     _check_depth(value, MAX_DEPTH)
     return value
 
@@ -599,7 +618,7 @@ def parse_toml(text: str) -> dict[str, Any]:
     import tomllib
 
     try:
-        table = tomllib.loads(text)
+        table = tomllib.loads(text.removeprefix("\ufeff"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
     _check_depth(table, MAX_DEPTH)
@@ -628,7 +647,7 @@ class SettingsFile:
                 raise self.error(
                     f"{path}: larger than {self.max_bytes >> 20} MB; not a {self.what}"
                 )
-            text = path.read_bytes().decode("utf-8")
+            text = decode_text(path.read_bytes())
             return parse_json(text, constants=True) if form == "JSON" else parse_toml(text)
         except FileNotFoundError:
             raise self.error(f"{path}: no such file{self.hint and '; '}{self.hint}") from None

@@ -506,7 +506,9 @@ def weather(
     chosen = service_named(service)
     preflight([output], [fields], suffixes=RESULTS, what="weather files")
     days = day(start, "--from"), day(end, "--to")
-    wanted = WeatherRequest(places_of(read_outlines(fields, id_property)), *days, email)
+    outlines = read_outlines(fields, id_property)
+    notes(outlines.notes)
+    wanted = WeatherRequest(places_of(outlines), *days, email)
     done = prepare_weather(output, chosen, wanted, cache)
     notes(done.notes)
     say(

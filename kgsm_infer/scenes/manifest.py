@@ -33,6 +33,7 @@ from typing import Annotated, Any
 from ..base.errors import DataError, UsageError
 from ..base.schema import Choices, Range, SettingsFile, read
 from ..tables.columns import POLARISATIONS, forms_given
+from ..tables.keys import canonical_name
 from .gdal import check_local
 from .layers import RESAMPLINGS, Layer, as_named, cube_named, layer_from
 from .presets import PRESETS
@@ -129,7 +130,7 @@ def scene_from(raw: Mapping[str, Any], source: str, folder: str | Path = ".") ->
     """
     keys = read(_Manifest, raw, source)
     preset = PRESETS[keys.preset] if keys.preset is not None else {}
-    layers = _with_preset(keys, preset)
+    layers = {canonical_name(name): own for name, own in _with_preset(keys, preset).items()}
     for polarisation in POLARISATIONS:
         twice = forms_given(polarisation, layers)
         if len(twice) > 1:

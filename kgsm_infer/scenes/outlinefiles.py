@@ -14,6 +14,7 @@ import numpy as np
 
 from ..base.errors import DataError
 from ..base.extras import optional
+from ..base.schema import decode_text
 
 LON_LAT = "OGC:CRS84"
 Features = list[dict[str, Any]]
@@ -67,7 +68,7 @@ def json_value(value: Any) -> Any:
 
 def _geojson(path: Path) -> tuple[Features, str]:
     try:
-        raw = json.loads(path.read_text(encoding="utf-8-sig"))
+        raw = json.loads(decode_text(path.read_bytes()))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..base.errors import DataError, UsageError
 from ..base.extras import optional
-from ..tables.keys import canonical_id
+from ..tables.keys import canonical_id, canonical_name, name_note, spelling_note
+from ..tables.text_column import TextColumn
 from .gdal import rasterio_or_reason, reason_of
 from .grid import Grid
 from .outlinefiles import LON_LAT, json_value, read_features
@@ -34,7 +35,8 @@ class Outlines:
 
     crs: of the coordinates, x first.  ids: as text, to join by.  geometries: GeoJSON polygons
     of (x, y), or None.  problems: reason of a missing geometry, or "".  own_ids: as the
-    file has them, numbers too.
+    file has them, numbers too.  notes: ids and names of properties that were changed to their
+    canonical form.
     """
 
     source: str
@@ -44,6 +46,7 @@ class Outlines:
     geometries: tuple[Mapping[str, Any] | None, ...]
     problems: tuple[str, ...] = ()
     own_ids: tuple[Any, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Reason(NamedTuple):
@@ -75,9 +78,13 @@ def read_outlines(
     if not features:
         raise DataError(f"{path}: holds no paddock")
     names, properties, geometries, problems = [], [], [], []
+    spelt: dict[str, str] = {}
+    id_property = None if id_property is None else canonical_name(id_property)
     for number, feature in enumerate(features, start=1):
         own = feature.get("properties")
         own = own if isinstance(own, Mapping) else {}
+        spelt |= {str(key): canonical_name(str(key)) for key in own if str(key) not in spelt}
+        own = {spelt[str(key)]: value for key, value in own.items()}
         name = _id_of(feature, own, id_property)
         place = f"paddock {canonical_id(name)}" if name is not None else f"feature {number}"
         try:
@@ -100,8 +107,20 @@ def read_outlines(
     if twice:
         raise DataError(f"{path}: paddock {twice[0]} occurs twice; ids must differ")
     _check_degrees(path, crs, ids, geometries)
+    texts = [name if isinstance(name, str) else one for name, one in zip(names, ids, strict=True)]
+    notes = (
+        name_note(str(path), spelt, "property"),
+        spelling_note(f"{path}: paddock", TextColumn.of(texts), TextColumn.of(ids)),
+    )
     return Outlines(
-        str(path), crs, ids, tuple(properties), tuple(geometries), tuple(problems), tuple(names)
+        str(path),
+        crs,
+        ids,
+        tuple(properties),
+        tuple(geometries),
+        tuple(problems),
+        tuple(names),
+        tuple(filter(None, notes)),
     )
 
 

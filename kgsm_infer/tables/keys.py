@@ -47,6 +47,31 @@ def canonical_id(value: object, decimal_comma: bool = False) -> str:
     return text
 
 
+def canonical_name(name: str) -> str:
+    """Return the canonical form of a column's or property's name: NFC, no invisible characters.
+
+    >>> canonical_name("argile_te\\u0301") == canonical_name(" argile_t\\u00e9\\ufeff")
+    True
+    """
+    if not name.isascii():
+        name = unicodedata.normalize("NFC", _INVISIBLE.sub("", name))
+    return name.strip()
+
+
+def name_note(source: str, names: Mapping[str, str], what: str = "column") -> str:
+    """Describe the names that :func:`canonical_name` changed, or "". names: written -> canonical.
+
+    >>> name_note("t.csv", {"e\\u0301": "\\u00e9", "date": "date"})
+    't.csv: column e\\\\u0301 is read as \\\\xe9'
+    """
+    changed = [
+        f"{ascii(old)[1:-1]} is read as {ascii(new)[1:-1]}"
+        for old, new in names.items()
+        if old.strip() != new
+    ]
+    return f"{source}: {what} {', '.join(changed[:3])}" if changed else ""
+
+
 def canonical_orbit(text: str) -> str:
     """Return the canonical form of an orbit: upper case, parts joined by ``-``, whole numbers.
 

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError, MissingError, is_out_of_memory, raise_if_machine
 from ..base.files import whole
+from .keys import canonical_name, name_note
 from .parsing import CellParser
 from .plain_csv import Header, PlainCsv, Records, header_cells, plain_lines, read_plain
 from .text_column import TextColumn, TextColumnBuilder, column_of, named_columns, shown
@@ -68,13 +69,15 @@ class Sheet:
     """Columns of a file, not yet checked against the contract.
 
     columns: name -> (R,) array of numbers, or :class:`TextColumn`.  row_number: (R,) row in the
-    file; a CSV's header is row 1.  decimal_commas: how its numbers are written.
+    file; a CSV's header is row 1.  decimal_commas: how its numbers are written.  name_note: which
+    names of columns were changed to their canonical form.
     """
 
     source: str
     columns: Mapping[str, Any]
     row_number: NDArray[np.int64]
     decimal_commas: bool = False
+    name_note: str = ""
 
     def __len__(self) -> int:
         return len(self.row_number)
@@ -123,7 +126,24 @@ def sheet_of(
     if len(set(lengths.values())) > 1:
         raise DataError(f"{source}: columns of different lengths: {lengths}")
     count = next(iter(lengths.values()), 0)
-    return Sheet(source, plain, np.arange(1, count + 1) if row_number is None else row_number)
+    return _sheet(source, plain, np.arange(1, count + 1) if row_number is None else row_number)
+
+
+def _sheet(
+    source: str,
+    columns: Mapping[str, Any],
+    row_number: NDArray[np.int64],
+    decimal_commas: bool = False,
+) -> Sheet:
+    """Make a sheet with the canonical names of columns. DataError where two of them are one."""
+    names = {name: canonical_name(name) for name in columns}
+    count = Counter(names.values())
+    if len(count) < len(names):
+        old = next(name for name in names if count[names[name]] > 1)
+        spelt = ", ".join(ascii(name) for name in names if names[name] == names[old])
+        raise DataError(f"{source}: column {shown(names[old])!r} is a duplicate ({spelt})")
+    renamed = {names[name]: values for name, values in columns.items()}
+    return Sheet(source, renamed, row_number, decimal_commas, name_note(source, names))
 
 
 def write_csv(path: str | Path, columns: Mapping[str, Any]) -> None:
@@ -176,6 +196,10 @@ def open_text(path: Path) -> Iterator[IO[str]]:
         other = [what for start, what in _OTHER_FILES.items() if head.startswith(start)]
         if other:
             raise DataError(f"{path}: not a text file but {other[0]}; save the table as CSV, UTF-8")
+        if b"\0" in head[:2] or head[:4] == b"\xff\xfe\0\0":  # text in ASCII has no zero bytes
+            raise DataError(
+                f"{path}: UTF-16 text without a byte order mark, or UTF-32; save it as CSV, UTF-8"
+            )
         yield text
 
 
@@ -190,7 +214,7 @@ def _header_of(source: str, file: IO[str]) -> Header:
 def _sheet_of_plain(source: str, plain: PlainCsv) -> Sheet:
     above = plain.header.above
     columns = _named(source, above, plain.header.names, plain.columns)
-    return Sheet(source, columns, plain.row_number, plain.decimal_commas)
+    return _sheet(source, columns, plain.row_number, plain.decimal_commas)
 
 
 def _records_of(source: str, header: Header, text: str, number: int) -> Records:
@@ -255,7 +279,7 @@ def _read_csv(source: str, file: IO[str]) -> Sheet:
             f"{source}: line {reader.line_num + above}: not valid CSV ({error})"
         ) from None
     columns = _named(source, above, header, [packing.done() for packing in packings])
-    return Sheet(source, columns, np.asarray(rows, np.int64), decimal_commas)
+    return _sheet(source, columns, np.asarray(rows, np.int64), decimal_commas)
 
 
 def _lines(source: str, file: IO[str]) -> Iterator[str]:
@@ -362,7 +386,7 @@ def _read_parquet(path: Path) -> Sheet:
             raise MissingError(f"{path}: not enough memory to read it") from None
         reason = shown(error, 120) or type(error).__name__
         raise DataError(f"{path}: not a readable Parquet file ({reason})") from None
-    return Sheet(str(path), columns, np.arange(1, rows + 1))
+    return _sheet(str(path), columns, np.arange(1, rows + 1))
 
 
 def _from_arrow(content: Any, label: str) -> Any:

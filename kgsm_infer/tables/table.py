@@ -266,7 +266,7 @@ def _checked(
         text[name] = written.changed(KEY_COLUMNS[name])
         notes.append(spelling_note(f"{source}: column {name}", written, text[name]))
     site = check.names(columns["site"])
-    notes = [line for line in (*notes, site.note) if line]
+    notes = [line for line in (sheet.name_note, *notes, site.note) if line]
     return Table(
         source,
         site.values,

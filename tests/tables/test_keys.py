@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import string
 import unicodedata
+from typing import Any
 
 import numpy as np
 import pytest
@@ -295,3 +296,71 @@ def test_probes_of_a_table_in_other_spellings(tmp_path):
     fields, here = np.asarray(table.site), np.ones(2, bool)
     found = [_rows_of_probe(table, fields, here, probes, i).tolist() for i in range(2)]
     assert found == [[0], [1]]
+
+
+COMPOSED, DECOMPOSED = "argilé", "argile\u0301"
+
+
+@pytest.mark.parametrize("kind", ["csv", "quoted", "parquet", "columns", "frame"])
+def test_names_of_columns_have_one_form_which_is_noted(tmp_path, kind) -> None:
+    columns = {"\ufeffsite": ["a"], "date": ["2024-01-01"], f" {DECOMPOSED}": [0.25]}
+    source: Any = columns
+    if kind in ("csv", "quoted"):
+        cells = [f'"{name}"' if kind == "quoted" else name for name in columns]
+        source = tmp_path / "t.csv"
+        source.write_text(f"{','.join(cells)}\na,2024-01-01,0.25\n", encoding="utf-8")
+    elif kind == "parquet":
+        pyarrow = pytest.importorskip("pyarrow")
+        source = tmp_path / "t.parquet"
+        pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table(columns), source)
+    elif kind == "frame":
+        source = pytest.importorskip("pandas").DataFrame(columns)
+    table = read_table(source, features=[COMPOSED])
+    assert table.numbers[COMPOSED].tolist() == [0.25]
+    assert any("argile\\u0301 is read as argil\\xe9" in note for note in table.notes)
+
+
+def test_two_columns_that_look_alike_are_refused() -> None:
+    with pytest.raises(DataError, match=r"column 'argilé' is a duplicate \('argil\\xe9', "):
+        read_table({"site": ["a"], "date": ["2024-01-01"], COMPOSED: [0.25], DECOMPOSED: [0.5]})
+
+
+@pytest.mark.parametrize("kind", ["geojson", "gpkg"])
+def test_names_of_properties_have_one_form_which_is_noted(tmp_path, kind) -> None:
+    ring = [[1, 1], [1.1, 1], [1.1, 1.1], [1, 1]]
+    feature = {
+        "type": "Feature",
+        "properties": {"cle\u0301": "Ca\u0303o", DECOMPOSED: 0.25},
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+    }
+    path = tmp_path / "f.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    if kind == "gpkg":
+        pyogrio = pytest.importorskip("pyogrio")
+        shapely = pytest.importorskip("shapely")
+        geometry = np.asarray([shapely.to_wkb(shapely.Polygon(ring))], object)
+        path = tmp_path / "f.gpkg"
+        values = [np.asarray(["Ca\u0303o"], object), np.asarray([0.25])]
+        pyogrio.raw.write(
+            path,
+            geometry,
+            values,
+            ["cle\u0301", DECOMPOSED],
+            geometry_type="Polygon",
+            crs="EPSG:4326",
+        )
+    for asked in ("clé", "cle\u0301"):
+        outlines = read_outlines(path, asked)
+        assert outlines.ids == ("Cão",)
+        assert outlines.properties[0][COMPOSED] == 0.25
+        names, ids = outlines.notes
+        assert "property cle\\u0301 is read as cl\\xe9, argile\\u0301 is read as" in names
+        assert "paddock: Ca\\u0303o is read as C\\xe3o" in ids
+
+
+def test_layers_of_a_manifest_and_columns_of_a_configuration_have_that_form(tmp_path) -> None:
+    from kgsm_infer.scenes.manifest import scene_from
+    from kgsm_train.config import Inputs
+
+    assert COMPOSED in scene_from({"layers": {DECOMPOSED: {"value": 0.25}}}, "s").layers
+    assert Inputs(statics=(DECOMPOSED,)).statics == (COMPOSED,)

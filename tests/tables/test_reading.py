@@ -112,7 +112,7 @@ SEMICOLONS = f"{HEAD}\n".replace(",", ";")
         (b"<!DOCTYPE html><html>", "not a table but HTML or XML"),
         (b'{"type": "FeatureCollection"}', "not a table but JSON"),
         ("site,date\nCa\u00f1\u00f3n,2024-01-01\n".encode("latin-1"), "not a UTF-8 text file"),
-        ("site,date\na,b\n".encode("utf-16")[2:], "zero bytes"),
+        ("site,date\na,b\n".encode("utf-16")[2:], "UTF-16 text without a byte order mark"),
         ("site,date\na,b\n".encode("utf-16")[:-1], "not a UTF-8 text file"),
     ],
 )

@@ -13,6 +13,7 @@ import numpy as np
 from ...base.errors import DataError
 from ...tables.columns import FROZEN_BY, RULES
 from ...tables.dates import is_future
+from ...tables.keys import canonical_name
 from ...tables.reading import read_sheet
 from ...tables.table import Table, table_from_columns
 from ..farm import Paddocks
@@ -168,7 +169,8 @@ def _paddock_of_rows(table: Table) -> list[str]:
 
 def _renamed(cells: Mapping[str, Any], columns: Mapping[str, str], source: str) -> dict[str, Any]:
     found = dict(cells)
-    for ours, theirs in columns.items():
+    for ours, written in columns.items():
+        theirs = canonical_name(written)
         if theirs not in found:
             continue  # a table that follows the contract already
         if ours in found and ours != theirs:
