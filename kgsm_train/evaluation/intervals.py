@@ -19,9 +19,10 @@ LEVEL = 0.9
 #: Vegetation columns; the first that the model reads is tried as a term.
 VEGETATION = ("ndvi", "vwc_kg_m2", "lai", "ndvi_field")
 METHOD = (
-    "Student's t with one degree of freedom per date, times the root of the mean over dates of the "
-    "mean squared residual on {title}; scaled by a line in values known beforehand, chosen by the "
-    "mean width at equal level"
+    "quantile of the sum of two Student's t, one for the error that the rows of a date share (one "
+    "degree of freedom per date), one for the error within a date (one per group), with variances "
+    "from residuals on {title}; scaled by a line in values known beforehand, chosen by the mean "
+    "width at equal level"
 )
 
 

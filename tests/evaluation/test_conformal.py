@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 
 from kgsm_infer.model.interval import factor
-from kgsm_train.evaluation.conformal import Residuals, as_card, best_width
+from kgsm_train.evaluation.conformal import ErrorParts, Residuals, as_card, best_width, quantile_of
 
 
 def residuals(spread, seed=0, dates=28, groups=20, points=2, of_date=0.0):
@@ -45,10 +45,36 @@ def test_nothing_is_read_that_does_not_help():
     data = residuals(np.ones_like)
     found = best_width(data, CANDIDATES)
     assert found.width.terms == () and found.mean_width == found.constant_mean_width
-    by_date = [np.mean(data.residual[data.date == day] ** 2) for day in np.unique(data.date)]
-    # 28 dates but 20 groups: 20 degrees of freedom
-    half = stats.t.ppf(0.95, 20) * np.sqrt(np.mean(by_date))
-    np.testing.assert_allclose([-found.width.lower, found.width.upper], half, rtol=1e-9)
+    by_date = [data.residual[data.date == day] for day in np.unique(data.date)]
+    shared = np.mean([np.mean(part) ** 2 for part in by_date])
+    within = np.mean([np.var(part) for part in by_date])
+    half = found.width.upper
+    assert found.width.lower == -half and found.dates == 28
+    assert found.date_variance == pytest.approx(shared / (shared + within), rel=1e-9)
+    # 28 dates and 20 groups: the sum of two t, by integration over the date's error
+    covered, _ = integrate.quad(
+        lambda x: stats.t.pdf(x, 28) * stats.t.cdf((half - shared**0.5 * x) / within**0.5, 20),
+        -60,
+        60,
+        limit=500,
+    )
+    assert covered == pytest.approx(0.95, abs=1e-6)
+
+
+@pytest.mark.parametrize("probability", [0.6, 0.95, 0.995])
+def test_the_quantile_has_its_closed_forms(probability):
+    """Cauchy with one degree of freedom each, normal with many, Student where one part is 0."""
+    normal = quantile_of(ErrorParts(0.3, 0.7, 10**7, 10**7), probability)
+    assert normal == pytest.approx(stats.norm.ppf(probability), rel=1e-5)
+    cauchy = quantile_of(ErrorParts(0.04, 0.25, 1, 1), probability)
+    assert cauchy == pytest.approx(0.7 * stats.cauchy.ppf(probability), rel=1e-5)
+    for parts in (ErrorParts(4.0, 0.0, 5, 9), ErrorParts(0.0, 4.0, 9, 5)):
+        alone = quantile_of(parts, probability)
+        assert alone == pytest.approx(2 * stats.t.ppf(probability, 5), rel=1e-9)
+
+
+def test_no_error_has_no_width():
+    assert quantile_of(ErrorParts(0.0, 0.0, 5, 5), 0.95) == 0.0
 
 
 def test_unseen_dates_are_covered():
@@ -81,7 +107,8 @@ def test_a_date_counts_once_however_many_rows_it_has():
         *(getattr(data, name)[rows] for name in ("residual", "part", "fold", "group", "date")),
         {name: values[rows] for name, values in data.known.items()},
     )
-    assert best_width(many, [()]).width == best_width(data, [()]).width
+    once, often = best_width(data, [()]).width, best_width(many, [()]).width
+    assert often.upper == pytest.approx(once.upper, rel=1e-9)
 
 
 def test_no_interval_is_scored_on_labels_it_was_made_from():
