@@ -15,6 +15,7 @@ from ..models import MODELS, title
 from ..progress import PartProgress
 from .board import Board
 from .tables import (
+    coverage_rows,
     date_rows,
     difference_rows,
     heading_text,
@@ -78,6 +79,7 @@ def print_scores(board: Board) -> None:
             print(f"  {sentence}")
     ranking = [ranking_text(board, name) for name in board.first.models if name in board.intervals]
     for sentence in (
+        *coverage_rows(board),
         *filter(None, ranking),
         *probed_rows(board),
         *left_out_rows(board),

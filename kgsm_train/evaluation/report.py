@@ -25,6 +25,7 @@ from .board import Board, RegimeScores
 from .crossval import Crossvalidation
 from .metrics import number
 from .tables import (
+    coverage_rows,
     date_rows,
     gap_text,
     heading_text,
@@ -219,15 +220,7 @@ def verdict(board: Board, found: Findings) -> list[str]:
     said += _compared(board, regime)
     said += _known_dates(board)
     said += _of_a(board, found)
-    interval = board.intervals.get(board.ours)
-    if interval:
-        by_group, by_date = (interval[f"coverage_by_{by}"].values() for by in ("group", "date"))
-        said.append(
-            f"Interval coverage: the 90 % interval of {title(board.ours)} contains "
-            f"{interval['cross_coverage']:.1%} of the labels; by date from {min(by_date):.0%} to "
-            f"{max(by_date):.0%}, by {board.group} from {min(by_group):.0%} to "
-            f"{max(by_group):.0%}."
-        )
+    said += coverage_rows(board)
     ranking = ranking_text(board, board.ours)
     said += [ranking] if ranking else []
     if found.domain is not None:

@@ -122,6 +122,21 @@ def left_out_rows(board: Board) -> list[str]:
     return said
 
 
+def coverage_rows(board: Board) -> list[str]:
+    """Return a sentence on the interval coverage by date and by group; none without an interval."""
+    interval = board.intervals.get(board.ours)
+    if not interval:
+        return []
+    by_group, by_date = (interval[f"coverage_by_{by}"] for by in ("group", "date"))
+    least = min(by_group, key=by_group.__getitem__)
+    return [
+        f"Interval coverage: the 90 % interval of {title(board.ours)} contains "
+        f"{interval['cross_coverage']:.1%} of the labels; by date from {min(by_date.values()):.0%} "
+        f"to {max(by_date.values()):.0%}, by {board.group} from {by_group[least]:.0%} "
+        f"({board.group} {least}) to {max(by_group.values()):.0%}."
+    ]
+
+
 def ranking_text(board: Board, name: str) -> str:
     """Return a sentence on a model's skill in ranking groups on one day; '' if not known."""
     within, group = board.first.models[name].within_date, board.group

@@ -111,7 +111,7 @@ def model_card(card: Card) -> str:
             f"{card.interval['lower']:+.3f} to {card.interval['upper']:+.3f} m³/m³ where nothing "
             f"scales it{_scaled(card.interval)}. Interval coverage on dates and groups that it "
             f"was made without: {card.interval['cross_coverage']:.1%} of the labels"
-            f"{_by_date(card.interval)}.",
+            f"{_coverage_ranges(card.interval)}.",
             "",
         ]
     else:
@@ -162,10 +162,13 @@ def _how_well(scores: Mapping[str, Any]) -> list[str]:
     return [*lines, "", *note]
 
 
-def _by_date(interval: Mapping[str, Any]) -> str:
-    """Return the range of the interval coverage over dates."""
-    values = list((interval.get("coverage_by_date") or {}).values())
-    return f", by date from {min(values):.0%} to {max(values):.0%}" if values else ""
+def _coverage_ranges(interval: Mapping[str, Any]) -> str:
+    """Return the range of the interval coverage over dates and over groups."""
+    text = ""
+    for by in ("date", "group"):
+        values = list((interval.get(f"coverage_by_{by}") or {}).values())
+        text += f", by {by} from {min(values):.0%} to {max(values):.0%}" if values else ""
+    return text
 
 
 def _scaled(interval: Mapping[str, Any]) -> str:

@@ -26,7 +26,13 @@ from kgsm_train.evaluation.parts import part_key
 from kgsm_train.evaluation.rundir import write_run
 from kgsm_train.evaluation.scoreboard import common_rows, looks_so_far, no_skill
 from kgsm_train.evaluation.splits import REGIMES, Split, folds_of
-from kgsm_train.evaluation.tables import date_rows, learnt_by_split, subset_rows, table_rows
+from kgsm_train.evaluation.tables import (
+    coverage_rows,
+    date_rows,
+    learnt_by_split,
+    subset_rows,
+    table_rows,
+)
 from kgsm_train.learning.samples import read_source
 
 CHANGES = {"wcm": {"learn": ["a", "b"]}}
@@ -223,6 +229,18 @@ def test_the_table_has_a_line_for_every_model(run):
     assert sum(int(row[2]) for row in rows) == board.first.rows
     for regime in board.regimes.values():
         assert set(regime.ours_minus) == {"mean", "wcm", "lstm"}
+
+
+def test_the_coverage_of_the_interval_is_given_by_date_and_by_group(run):
+    _, _, _, board = run
+    interval = {
+        "cross_coverage": 0.928,
+        "coverage_by_date": {"2022-06-16": 1.0, "2022-07-22": 0.64},
+        "coverage_by_group": {"7": 0.97, "9": 0.75},
+    }
+    [said] = coverage_rows(dataclasses.replace(board, intervals={board.ours: interval}))
+    assert "92.8% of the labels; by date from 64% to 100%, by site from 75% (site 9) to 97%" in said
+    assert coverage_rows(dataclasses.replace(board, intervals={})) == []
 
 
 def test_a_model_no_better_than_the_mean_has_no_skill(run):

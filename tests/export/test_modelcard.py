@@ -99,8 +99,11 @@ def test_the_card_in_words(tiny_model):
         "method": "group-conformal",
         "groups": 5,
         "cross_coverage": 0.91,
+        "coverage_by_date": {"2022-06-16": 1.0, "2022-07-22": 0.64},
+        "coverage_by_group": {"1": 0.75, "2": 0.97},
     }
     known = dataclasses.replace(card, validation=scores, interval=interval, simulated=False)
     text = model_card(known)
-    assert "| 0.0500 | +0.0100 | 0.700 |" in text and "91.0%" in text
+    assert "| 0.0500 | +0.0100 | 0.700 |" in text
+    assert "91.0% of the labels, by date from 64% to 100%, by group from 75% to 97%." in text
     assert "SIMULATED" not in text
