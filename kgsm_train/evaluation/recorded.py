@@ -33,7 +33,8 @@ from .board import Board, ModelScores, RegimeScores, read_board
 from .experiments import variant_table
 from .tables import date_rows, left_out_rows, subset_rows, table_rows
 
-_FIGURE = re.compile(r"([+-]?\d*\.?\d+)( ?%)?<!--(\w+): ?([\w.+\- ]+?)-->")
+_MARK = re.compile(r"<!--(\w+): ?([^>]+?)-->")
+_FIGURE = re.compile(r"([+-]?\d*\.?\d+)(\s*%)?" + _MARK.pattern)
 _TABLE = re.compile(r"(<!--table (\w+): ?([\w-]+)-->\n)(.*?)(<!--end-->)", re.DOTALL)
 
 
@@ -185,7 +186,12 @@ def mistakes(text: str, read: Callable[[str], Recorded]) -> list[str]:
 
     read: name of a recorded file -> its content.  Returns a sentence for each difference.
     """
-    found = []
+    figures = {match.start(3) for match in _FIGURE.finditer(text)}
+    found = [
+        f"{match[1]}: {match[2]}: no figure stands before this mark"
+        for match in _MARK.finditer(text)
+        if match.start(1) not in figures
+    ]
     for match in _FIGURE.finditer(text):
         written, percent, name, path = match.groups()
         try:

@@ -19,7 +19,7 @@ from kgsm_train.evaluation.recorded import (
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 FILE = Recorded(
-    {"a": {"rmse": 0.09234, "gap": -0.0087, "share": 0.932}},
+    {"a": {"rmse": 0.09234, "gap": -0.0087, "share": 0.932, "index, crop": 54}},
     {"t": markdown([("model", "R"), ("index", "0.65")])},
 )
 
@@ -47,6 +47,10 @@ def test_recorded_files_have_no_value_of_a_row_or_site(path):
     [
         ("0.0923<!--x: a.rmse-->, .092<!--x: a.rmse-->, 93 %<!--x: a.share-->", ""),
         ("-0.0087<!--x: a.gap-->", ""),
+        ("93\n%<!--x: a.share--> and 54<!--x: a.index, crop-->", ""),
+        ("94\n%<!--x: a.share-->", "the text says 94"),
+        ("55<!--x: a.index, crop-->", "the text says 55"),
+        ("about <!--x: a.rmse-->", "no figure stands before"),
         ("0.0924<!--x: a.rmse-->", "the text says 0.0924"),
         ("0.0087<!--x: a.gap-->", "the text says 0.0087"),
         ("94 %<!--x: a.share-->", "the text says 94"),
