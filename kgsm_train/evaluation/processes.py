@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
@@ -45,9 +46,10 @@ def share(
         for _ in range(min(jobs, len(todo))):
             ours, theirs = context.Pipe()
             worker = context.Process(target=_serve, args=(theirs, work, os.getpid()), daemon=True)
-            worker.start()
+            with _stop_held_back():
+                worker.start()
+                workers[ours] = worker
             theirs.close()
-            workers[ours] = worker
             ours.send(todo.pop())
         while workers:
             for pipe in wait(list(workers)):
@@ -72,6 +74,29 @@ def share(
             worker.join(5.0)
             if worker.is_alive():
                 worker.kill()
+
+
+@contextmanager
+def _stop_held_back() -> Iterator[None]:
+    """Hold back Ctrl-C and SIGTERM until a worker has started and is known.
+
+    A worker that loses its parent while it reads what it is to do prints a traceback.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, frame: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _message(pipe: Connection, worker: SpawnProcess) -> tuple[str, Any]:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from kgsm_train.evaluation.board import read_board
 from kgsm_train.evaluation.crossval import crossvalidate, plan
 from kgsm_train.evaluation.metrics import scores
 from kgsm_train.evaluation.parts import part_key
+from kgsm_train.evaluation.processes import share
 from kgsm_train.evaluation.rundir import write_run
 from kgsm_train.evaluation.scoreboard import common_rows, looks_so_far, no_skill
 from kgsm_train.evaluation.splits import REGIMES, Split, folds_of
@@ -385,6 +387,34 @@ def test_a_killed_run_leaves_no_process_behind(tiny_model, tmp_path, number):
         assert run.returncode == 143
         told = [line for line in stderr.splitlines() if line.startswith("kgsm-train")]
         assert len(told) == 1 and "stopped" in told[0] and "Traceback" not in stderr
+
+
+def test_a_stop_while_a_worker_starts_ends_it_too(monkeypatch):
+    """The parent stopped between the start of a worker and its first task."""
+    started = []
+    start = SpawnProcess.start
+
+    def stop_within(worker):
+        os.kill(os.getpid(), signal.SIGTERM)
+        start(worker)
+        started.append(worker)
+
+    def stop(number, frame):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SpawnProcess, "start", stop_within)
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(share(_twice, [1, 2], 2, None))
+        assert signal.getsignal(signal.SIGTERM) is stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [worker.is_alive() for worker in started] == [False]
+
+
+def _twice(number, progress):
+    return 2 * number
 
 
 def _marked(folder) -> list[int]:
