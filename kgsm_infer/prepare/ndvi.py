@@ -7,6 +7,7 @@ than half is missing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import __version__
-from ..base.errors import DataError, UsageError, raise_if_machine
+from ..base.errors import DataError, UsageError
 from ..base.files import whole, workshop
 from ..base.fingerprint import code_digest, file_stamp, fingerprint
-from ..scenes.gdal import gdal, open_dataset, read_failure
+from ..scenes.gdal import gdal, open_dataset
 from ..scenes.grid import Grid, Window
-from ..scenes.resampling import plane_on
+from ..scenes.rasters import Raster, open_raster
+from ..scenes.resampling import part_over, plane_on
+from ..scenes.validity import Validity
 from . import CODE
 from .grids import Draft, finished, into_place, said_simulated
 from .landcover import write_vwc
@@ -47,6 +49,11 @@ BLOCK = 512
 LEAST_CLEAR = 0.5
 #: The grid that holds a day's images may have this many times their pixels.
 MOST_EMPTY = 50
+
+#: Pixels of a product read around an asked grid.
+MARGIN = 2
+#: Class of a mask's pixels without data, by product.
+NO_DATA_CLASS = {"landsat": 1, "nbar": 0, "sentinel2": 0, "modis": 255}
 
 Progress = Callable[[int, int], None]
 
@@ -89,8 +96,9 @@ def prepare_ndvi(
     """Write ``{layer}_{day}_{product}.tif`` for every day, and a manifest for each product.
 
     Several images of one day and product become one, on the asked grid or on the one that holds
-    them all; the first clear pixel counts. An image that cannot be read is left out.
-    tell: receives each image that is left out, with the reason.
+    them all; the first clear pixel counts. An image that cannot be read is left out, and so is an
+    older version of one that can.
+    tell: receives each image that is left out or has no pixel in the result, with the reason.
     DataError where no image can be used, or where the images of a day share no grid.
     """
     folder = Path(folder)
@@ -150,15 +158,23 @@ def _one_day(
     if all(finished(file, key) for file in files):
         with open_dataset(files[0]) as dataset:
             share = float(dataset.tags()["CLEAR"])
-        names = tuple(item.name for item in items)
+            idle = dict(json.loads(dataset.tags().get("LEFT_OUT", "{}")))
+        unusable |= idle
+        names = tuple(item.name for item in items if item.name not in idle)
         return NdviDay(product, day, names, tuple(files), share, kept=True)
     note = ""
     with workshop(folder) as part, ExitStack() as stack:
-        grids, rough, used = [], [], []
+        grids, rough = [], []
+        used: list[OpticalImage] = []
+        older: dict[str, str] = {}
         for number, item in enumerate(items):
+            newer = next((one for one in used if item.is_older_than(one)), None)
+            if newer is not None:
+                older[item.name] = f"is an older version of {newer.name}, which is used"
+                continue
             paths = {layer: part / f"{number}_{layer}.tif" for layer in layers}
             try:
-                bands = stack.enter_context(_Bands(rasterio, item, wanted))
+                bands = stack.enter_context(_Bands(item, wanted))
                 _write_rough(bands, paths)
             except DataError as error:
                 unusable[item.name] = str(error)
@@ -171,23 +187,52 @@ def _one_day(
             used.append(item)
         if not used:
             return None
-        items, key = used, _key(used, wanted)
+        # the key of all images: those that cannot be read are tried again by the next run
+        key = _key([item for item in items if item.name not in unusable], wanted)
+        items = used
         target = wanted.grid or _common_grid(grids, items)
-        clear = 0
+        clear, tally = 0, ImageTally([0] * len(items), [0] * len(items))
         for layer, file in zip(layers, files, strict=True):
             draft = Draft(part / f"{layer}.draft", target)
             sources = [paths[layer] for paths in rough]
-            for row, values in _mosaic(rasterio, sources, grids, target):
+            for row, values in _mosaic(rasterio, sources, grids, target, tally):
                 draft.write(values, row, 0)
                 clear += int(np.isfinite(values).sum()) if layer == "ndvi" else 0
             share = clear / (target.width * target.height)
-            tags = {**_tags(items, layer), "CLEAR": repr(share), "KGSM_KEY": key}
+            idle = older | tally.unused(items)
+            tags = {
+                **_tags([item for item in items if item.name not in idle] or items, layer),
+                "CLEAR": repr(share),
+                "LEFT_OUT": json.dumps(idle, ensure_ascii=False),
+                "KGSM_KEY": key,
+            }
             draft.finish(part / file.name, tags, layer)
         for paths in rough:
             for path in paths.values():
                 path.unlink()
         into_place(part, folder)
-    return NdviDay(product, day, tuple(i.name for i in items), tuple(files), share, note)
+    unusable |= idle
+    names = tuple(item.name for item in items if item.name not in idle)
+    return NdviDay(product, day, names or tuple(i.name for i in items), tuple(files), share, note)
+
+
+@dataclass(frozen=True)
+class ImageTally:
+    """Pixels of the images of a day on its grid: those that are clear, and those that were used."""
+
+    clear: list[int]
+    used: list[int]
+
+    def unused(self, items: Sequence[OpticalImage]) -> dict[str, str]:
+        """Return the name of each image without a pixel in the result, and why; {} without any."""
+        first = next((one.name for one, used in zip(items, self.used, strict=True) if used), "")
+        return {
+            item.name: f"has no pixel of its own: {first} covers them"
+            if clear
+            else "has no pixel on the grid that is clear and within range"
+            for item, clear, used in zip(items, self.clear, self.used, strict=True)
+            if first and not used
+        }
 
 
 def _write_rough(bands: _Bands, paths: Mapping[str, Path]) -> None:
@@ -215,8 +260,8 @@ def _pixels(rasterio: Any, item: OpticalImage, wanted: Wanted) -> int:
 class _Bands:
     """The bands of an acquisition on its red band's pixels, read by blocks of rows."""
 
-    def __init__(self, rasterio: Any, item: OpticalImage, wanted: Wanted) -> None:
-        self._rasterio, self._item, self._wanted = rasterio, item, wanted
+    def __init__(self, item: OpticalImage, wanted: Wanted) -> None:
+        self._item, self._wanted = item, wanted
         self._names = ["red", "nir"]
         if wanted.albedo:
             self._names = list(dict.fromkeys([*self._names, *filter(None, item.product.albedo)]))
@@ -226,45 +271,35 @@ class _Bands:
         self.note = ""
         if item.product.name == "modis" and "snow" not in item.files:
             self.note = "no MCD43A2 snow layer in the folder: snow is not masked"
-        self._open: dict[str, Any] = {}
+        self._open: dict[str, Raster] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> _Bands:
-        red = self._opened(self._item.files["red"])
-        if red.crs is None:
-            raise DataError(f"{self._item.files['red']}: has no CRS, so its place is unknown")
-        window = self._rasterio.windows.Window(0, 0, red.width, red.height)
+        red = self._opened("red")
+        grid = red.extent
         if self._wanted.grid is not None:
-            window = _around(self._rasterio, red, self._wanted.grid, self._item)
-        transform = self._rasterio.windows.transform(window, red.transform)
-        self.grid = Grid(
-            red.crs.to_wkt(), tuple(transform)[:6], int(window.width), int(window.height)
-        )
+            part = part_over(grid, self._wanted.grid, MARGIN)
+            if part is None:
+                raise DataError(f"{self._item.name}: does not cover the place asked for")
+            grid = part
+        self.grid = grid
         masks = [name for name in ("mask", "mask2", "snow") if name in self._item.files]
         for name in [*self._names, *masks]:
-            source = self._opened(self._item.files[name])
-            if str(source.dtypes[0]).startswith(("float", "complex")):
+            source = red if name == "red" else self._opened(name)
+            dtype = str(source.dataset.dtypes[0])
+            if dtype.startswith(("float", "complex")):
                 raise DataError(
-                    f"{self._item.files[name]}: holds {source.dtypes[0]}, perhaps reflectance from "
+                    f"{source.path}: holds {dtype}, perhaps reflectance from "
                     f"0 to 1; {self._item.product.title} is read as stored integers"
                 )
-            if not np.allclose(source.bounds, red.bounds, atol=2 * abs(source.transform.a)):
+            if not np.allclose(
+                source.extent.bounds, red.extent.bounds, atol=2 * abs(source.extent.step[0])
+            ):
                 raise DataError(
-                    f"{self._item.files[name]}: covers {tuple(source.bounds)}, the red band "
-                    f"{tuple(red.bounds)}; are they of one image?"
+                    f"{source.path}: covers {tuple(source.extent.bounds)}, the red band "
+                    f"{tuple(red.extent.bounds)}; are they of one image?"
                 )
-            self._open[name] = self._stack.enter_context(
-                self._rasterio.vrt.WarpedVRT(
-                    source,
-                    crs=red.crs,
-                    transform=transform,
-                    width=self.grid.width,
-                    height=self.grid.height,
-                    resampling=self._rasterio.enums.Resampling.nearest,
-                    src_nodata=None,
-                    nodata=None,
-                )
-            )
+            self._open[name] = source.on(self.grid, "nearest")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -274,7 +309,7 @@ class _Bands:
         """Yield the first row of each block, and its layers."""
         for row in range(0, self.grid.height, BLOCK):
             rows = min(BLOCK, self.grid.height - row)
-            window = self._rasterio.windows.Window(0, row, self.grid.width, rows)
+            window = Window(row, 0, rows, self.grid.width)
             stored = {name: self._read(name, window) for name in self._open}
             product = self._item.product
             bands = {
@@ -286,50 +321,39 @@ class _Bands:
                 made["albedo"] = albedo(product, bands, clear)
             yield row, made
 
-    def _clear(self, stored: Mapping[str, NDArray[Any]]) -> Bools:
-        snow, mask = self._wanted.snow, stored["mask"]
-        match self._item.product.name:
+    def _clear(self, stored: Mapping[str, Floats]) -> Bools:
+        snow, name = self._wanted.snow, self._item.product.name
+        classes = {
+            band: np.nan_to_num(stored[band], nan=NO_DATA_CLASS[name]).astype(np.int64)
+            for band in ("mask", "mask2", "snow")
+            if band in stored
+        }
+        match name:
             case "landsat":
-                return landsat_clear(mask, snow)
+                return landsat_clear(classes["mask"], snow)
             case "nbar":
-                return fmask_clear(mask, snow)
+                return fmask_clear(classes["mask"], snow)
             case "sentinel2":
-                return scl_clear(mask, snow)
-        clear = modis_clear(mask, stored.get("snow"), snow)
-        return clear & modis_clear(stored["mask2"]) if "mask2" in stored else clear
+                return scl_clear(classes["mask"], snow)
+        clear = modis_clear(classes["mask"], classes.get("snow"), snow)
+        return clear & modis_clear(classes["mask2"]) if "mask2" in classes else clear
 
-    def _read(self, name: str, window: Any) -> NDArray[Any]:
-        try:
-            return np.asarray(self._open[name].read(1, window=window))
-        except self._rasterio.errors.RasterioError as error:
-            raise read_failure(str(self._item.files[name]), error) from None
+    def _read(self, name: str, window: Window) -> Floats:
+        """Read stored numbers, NaN where the file, its mask or alpha says they are missing."""
+        return self._open[name].stored(1, window, Validity())
 
-    def _opened(self, path: Path) -> Any:
-        try:
-            return self._stack.enter_context(open_dataset(path))
-        except self._rasterio.errors.RasterioError as error:
-            raise_if_machine(error, str(path))
-            raise DataError(f"{path}: cannot be opened as a raster ({error})") from None
-
-
-def _around(rasterio: Any, red: Any, grid: Grid, item: OpticalImage) -> Any:
-    """Return the window of a product that covers an asked grid, with a pixel or more around it."""
-    a, _, c, _, e, f = grid.transform
-    west, east = sorted((c, c + a * grid.width))
-    south, north = sorted((f, f + e * grid.height))
-    bounds = rasterio.warp.transform_bounds(grid.crs, red.crs, west, south, east, north)
-    window = rasterio.windows.from_bounds(*bounds, transform=red.transform)
-    rows = (int(np.floor(window.row_off)) - 2, int(np.ceil(window.row_off + window.height)) + 2)
-    columns = (int(np.floor(window.col_off)) - 2, int(np.ceil(window.col_off + window.width)) + 2)
-    rows = (max(0, rows[0]), min(red.height, rows[1]))
-    columns = (max(0, columns[0]), min(red.width, columns[1]))
-    if rows[0] >= rows[1] or columns[0] >= columns[1]:
-        raise DataError(f"{item.name}: does not cover the place asked for")
-    return rasterio.windows.Window(columns[0], rows[0], columns[1] - columns[0], rows[1] - rows[0])
+    def _opened(self, name: str) -> Raster:
+        source = open_raster(str(self._item.files[name]))
+        self._stack.callback(source.close)
+        return source
 
 
 def _mosaic(
-    rasterio: Any, sources: Sequence[Path], grids: Sequence[Grid], target: Grid
+    rasterio: Any,
+    sources: Sequence[Path],
+    grids: Sequence[Grid],
+    target: Grid,
+    tally: ImageTally,
 ) -> Iterator[tuple[int, Floats]]:
     """Yield blocks of rows on the target grid: each source's mean of clear pixels, first wins."""
     with ExitStack() as stack:
@@ -337,13 +361,16 @@ def _mosaic(
         for row in range(0, target.height, BLOCK):
             rows = min(BLOCK, target.height - row)
             values = np.full((rows, target.width), np.nan)
-            for dataset, grid in zip(datasets, grids, strict=True):
+            for number, (dataset, grid) in enumerate(zip(datasets, grids, strict=True)):
                 if grid.same_as(target):
                     window = rasterio.windows.Window(0, row, target.width, rows)
                     here = dataset.read(1, window=window).astype(np.float64)
                 else:
                     here = _averaged(dataset, target, Window(row, 0, rows, target.width))
-                values = np.where(np.isnan(values), here, values)
+                lacking, known = np.isnan(values), np.isfinite(here)
+                tally.clear[number] += int(known.sum())
+                tally.used[number] += int((known & lacking).sum())
+                values = np.where(lacking, here, values)
             yield row, values
 
 

@@ -113,6 +113,19 @@ def lies_over(own: Grid, target: Grid) -> bool:
     return any(meets(own.moved(turn)) for turn in _turns(own))
 
 
+def part_over(own: Grid, target: Grid, margin: int) -> Grid | None:
+    """Return the pixels of ``own`` below ``target`` and a margin around them, as a grid, or None.
+
+    Longitudes are those of ``target``, a full turn away where the source's are.
+    """
+    for turn in _turns(own):
+        seen = own.moved(turn)
+        window = covering(seen, target, margin)
+        if window is not None and covering(seen, target, margin=0) is not None:
+            return seen.part(window)
+    return None
+
+
 def needs_resampling(own: Grid, target: Grid) -> bool:
     """Return false where the grids are a whole number of pixels apart, or so after a full turn."""
     return not any(target.whole_pixels_from(own.moved(turn)) for turn in _turns(own))

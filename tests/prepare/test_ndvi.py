@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -301,7 +302,7 @@ def test_what_is_wrong_is_said_in_a_line(tmp_path):
     with pytest.raises(DataError, match="no Landsat Collection 2"):
         find_products([tmp_path / "empty"])
     (tmp_path / "empty/MCD43A4.A2016049.h29v12.061.hdf").write_bytes(b"")
-    with pytest.raises(DataError, match="HDF4"):
+    with pytest.raises(DataError, match="is HDF, which rasterio"):
         find_products([tmp_path / "empty"])
     scene = landsat(tmp_path / "a")
     next(scene.glob("*B4*")).write_bytes(b"II*\x00 cut")
@@ -401,7 +402,7 @@ def test_an_image_that_cannot_be_read_costs_itself(tmp_path, damage):
     images = find_products([tmp_path / "s"], 0.0).images
     made = prepare_ndvi(images, tmp_path / "out", Wanted(), tell=told.append)
     assert [day.day for day in made] == ["2022-06-16"]
-    assert len(told) == 2 and all("_B08_10m.tif: cannot be" in line for line in told)
+    assert len(told) == 2 and all(re.search("_B08_10m.tif: .*cannot be", one) for one in told)
     assert found_ndvi(tmp_path, tmp_path / "s") == {"ndvi_2022-06-16_sentinel2.tif": [0.2]}
     sentinel2_bands(tmp_path / "s", "T55HDV_20220616T001111", 800, 3200)  # downloaded again
     assert found_ndvi(tmp_path, tmp_path / "s") == {"ndvi_2022-06-16_sentinel2.tif": [0.2, 0.6]}
@@ -425,3 +426,156 @@ def test_far_images_of_a_day_ask_for_a_place(tmp_path):
     sentinel2_bands(tmp_path / "s2", "T55HEV_20220616T001111", 800, 3200, west=900000.0)
     with pytest.raises(DataError, match="name the place with --fields or --bounds"):
         found_ndvi(tmp_path, tmp_path / "s2")
+
+
+def test_the_masks_of_a_file_are_honoured(tmp_path):
+    """A nodata value, a mask and the alpha band of the red band each leave their pixels out."""
+    from rasterio.enums import ColorInterp
+
+    sentinel2_bands(tmp_path / "s", "T55HDV_20220616T001111", 800, 3200)
+    path = tmp_path / "s" / "T55HDV_20220616T001111_B04_10m.tif"
+    values = np.full((20, 20), 800, np.uint16)
+    values[0] = 9999
+    profile = {
+        "driver": "GTiff", "width": 20, "height": 20, "dtype": "uint16", "crs": "EPSG:32755",
+        "transform": rasterio.Affine(10, 0, 4e5, 0, -10, 6150000),
+    }  # fmt: skip
+    for kind in ("nodata", "mask", "alpha"):
+        nodata = 9999 if kind == "nodata" else None
+        bands = 2 if kind == "alpha" else 1
+        with (
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+            rasterio.open(path, "w", count=bands, nodata=nodata, **profile) as file,
+        ):
+            file.write(values, 1)
+            if kind == "mask":
+                file.write_mask(values != 9999)
+            if kind == "alpha":
+                file.write(np.where(values == 9999, 0, 255).astype(np.uint16), 2)
+                file.colorinterp = [ColorInterp.gray, ColorInterp.alpha]
+        for grid in (None, Grid(file.crs.to_wkt(), (20.0, 0, 4e5, 0, -20.0, 6150000.0), 10, 10)):
+            images = find_products([tmp_path / "s"], 0.0).images
+            (day,) = prepare_ndvi(images, tmp_path / f"{kind}{grid is None}", Wanted(grid))
+            assert_allclose(read(day.files[0])[1:], 0.6, rtol=1e-6)
+            top = read(day.files[0])[0]
+            assert np.isnan(top).all() if grid is None else np.allclose(top, 0.6)
+
+
+def test_a_place_a_full_turn_away_is_the_same(tmp_path):
+    folder = tmp_path / "m"
+    modis(folder)
+    for path in folder.iterdir():
+        with rasterio.open(path, "r+") as file:
+            file.crs, file.transform = "EPSG:4326", rasterio.Affine(0.01, 0, 354, 0, -0.01, 42)
+    lon_lat = rasterio.crs.CRS.from_epsg(4326).to_wkt()
+    grid = Grid(lon_lat, (0.01, 0, -6.0, 0, -0.01, 42.0), 4, 3)
+    (day,) = prepare_ndvi(find_products([folder]).images, tmp_path / "out", Wanted(grid))
+    assert day.clear == pytest.approx(10 / 12)
+    elsewhere = Grid(lon_lat, (0.01, 0, 6.0, 0, -0.01, 42.0), 4, 3)
+    with pytest.raises(DataError, match="does not cover the place"):
+        prepare_ndvi(find_products([folder]).images, tmp_path / "o2", Wanted(elsewhere))
+
+
+def versions(folder: Path, kind: str) -> tuple[str, str]:
+    """An older version with NDVI 0.2 and a newer one with 0.6, and a name of each."""
+    if kind == "sentinel2":
+        older = sentinel2(folder, 301, 2000, 3000)
+        newer = sentinel2(folder, 510, 1800, 4200)
+    elif kind == "sentinel2 in one folder":
+        name = "S2A_MSIL2A_20220616T001111_{}_R073_T55HDV_20220620T000000"
+        sentinel2_bands(folder, name.format("N0301"), 2000, 3000)
+        sentinel2_bands(folder, name.format("N0510"), 1800, 4200)
+        return "N0301", "N0510"
+    elif kind == "landsat":
+        older, newer = landsat(folder), landsat(folder)
+        newer = folder / older.name.replace("20200824", "20230824")
+        older.rename(newer)
+        for path in newer.iterdir():
+            path.rename(newer / path.name.replace("20200824", "20230824"))
+        older = landsat(folder, nir={(0, column): 14545 for column in range(10)})
+    else:
+        modis(folder)
+        for path in folder.iterdir():
+            if "Reflectance_Band2" in path.name:
+                write(
+                    folder / path.name.replace(".061", ".006"), np.full((3, 4), 1500), 500, "int16"
+                )
+            else:
+                (folder / path.name.replace(".061", ".006")).write_bytes(path.read_bytes())
+        return "006", "061"
+    return older.name, newer.name
+
+
+@pytest.mark.parametrize("kind", ["sentinel2", "sentinel2 in one folder", "landsat", "modis"])
+def test_the_newest_version_counts_and_the_other_is_named(tmp_path, kind):
+    older, newer = versions(tmp_path / "s", kind)
+    told = []
+    images = find_products([tmp_path / "s"]).images
+    assert len(images) == 2
+    for _ in range(2):  # files that are kept say it too
+        told.clear()
+        (day,) = prepare_ndvi(images, tmp_path / "out", Wanted(), tell=told.append)
+        assert len(told) == 1 and f"is an older version of {day.names[0]}, which is used" in told[0]
+        assert older in told[0].partition(":")[0] and newer in day.names[0]
+    assert day.kept
+    values = read(day.files[0])
+    expected = 0.5 if kind == "modis" else 0.6
+    assert_allclose(values[np.isfinite(values)], expected, atol=1e-4)
+
+
+def test_an_older_version_is_used_where_the_newest_cannot_be_read(tmp_path):
+    sentinel2(tmp_path / "s", 301, 2000, 3000)
+    newer = sentinel2(tmp_path / "s", 510, 1800, 4200)
+    next(newer.rglob("*_B08_10m.tif")).write_bytes(b"")
+    told = []
+    (day,) = prepare_ndvi(
+        find_products([tmp_path / "s"]).images, tmp_path / "out", Wanted(), tell=told.append
+    )
+    assert "N0301" in day.names[0] and len(told) == 1 and "N0510" in told[0]
+
+
+@pytest.mark.parametrize("kind", ["modis", "nbar"])
+def test_bands_of_two_versions_are_not_mixed(tmp_path, kind):
+    folder = tmp_path / "s"
+    if kind == "modis":
+        modis(folder)
+        for path in folder.glob("*Reflectance_Band1*"):
+            path.rename(folder / path.name.replace(".061", ".006"))
+    else:
+        for status, band in (("final", "04"), ("interim", "05"), ("final", "fmask")):
+            name = (
+                f"ga_ls8c_{'oa' if band == 'fmask' else 'nbart'}_3-2-1_092084_2024-03-01_{status}"
+            )
+            number = "fmask" if band == "fmask" else f"band{band}"
+            write(folder / f"{name}_{number}.tif", np.full((4, 4), 1), 30, "int16")
+    with pytest.raises(DataError, match="holds no complete image"):
+        find_products([folder])
+
+
+def test_an_image_without_a_pixel_in_the_result_is_named(tmp_path):
+    sentinel2_bands(tmp_path / "s", "T55HDV_20220616T001111", 800, 3200)
+    sentinel2_bands(tmp_path / "s", "T55HEV_20220616T001111", 1600, 2400)
+    told = []
+    (day,) = prepare_ndvi(
+        find_products([tmp_path / "s"], 0.0).images, tmp_path / "out", Wanted(), tell=told.append
+    )
+    assert day.names == ("s 2022-06-16 T55HDV",)
+    assert told == [
+        "left out s 2022-06-16 T55HEV: has no pixel of its own: s 2022-06-16 T55HDV covers them"
+    ]
+
+
+def test_every_file_that_is_not_read_is_named(tmp_path):
+    sentinel2_bands(tmp_path / "s", "T55HDV_20220616T001111_N0301", 800, 3200)
+    sentinel2_bands(tmp_path / "s" / "x", "T55HDV_20220626T001111", 800, 3200)  # no baseline
+    write(
+        tmp_path / "s" / "hls" / "HLS.L30.T55HDV.2022167T001111.v2.0.B04.tif", np.ones((2, 2)), 30
+    )
+    (tmp_path / "s" / "S2A.zip").touch()
+    (tmp_path / "s" / "MCD43A4.hdf").touch()
+    search = find_products([tmp_path / "s"])
+    assert [image.day for image in search.images] == ["2022-06-16"]
+    reasons = {name.partition(" ")[0]: why for name, why in search.left_out.items()}
+    assert "unpack it" in reasons["S2A.zip"] and "rasterio's wheels" in reasons["MCD43A4.hdf"]
+    assert "no known product" in reasons["hls/HLS.L30.T55HDV.2022167T001111.v2.0.B04.tif"]
+    assert "pass --boa-offset" in reasons["x"] and len(reasons) == 4
