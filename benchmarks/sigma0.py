@@ -119,7 +119,7 @@ def run(way: str, folder: Path, side: int) -> None:
 
         with rasterio.open(dem) as file:
             grid = Grid(file.crs.to_wkt(), tuple(file.transform)[:6], file.width, file.height)
-        (frames,) = passes_of([safe])
+        (frames,) = passes_of([safe]).passes
         options = Options(gamma0=way == "gamma0")
         report = prepare_pass(frames, Terrain((dem,), "ellipsoid"), grid, folder / way, options)
         made = report.files[0]

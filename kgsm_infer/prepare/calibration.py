@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError
-from .safe import Floats, PolarisationFiles, number, numbers, text, xml
+from .safe import Extent, Floats, PolarisationFiles, number, numbers, text, xml
 
 #: Lines and samples at the image's edge in which border noise is looked for.
 BORDER = 500
@@ -32,6 +32,14 @@ class Vectors:
     lines: Floats
     pixels: tuple[Floats, ...]
     values: tuple[Floats, ...]
+
+    @property
+    def extent(self) -> Extent:
+        """What every vector covers."""
+        return Extent(
+            (float(self.lines[0]), float(self.lines[-1])),
+            (max(float(own[0]) for own in self.pixels), min(float(own[-1]) for own in self.pixels)),
+        )
 
     def on(self, lines: Floats, pixels: Floats) -> Floats:
         """Return (L, P): linear along pixels, then between lines; constant beyond the ends."""

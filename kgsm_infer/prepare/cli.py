@@ -227,7 +227,7 @@ def sigma0(
 
     Example: kgsm-infer prepare sigma0 S1A.SAFE --dem dem.tif --fields fields.geojson -o scene
     """
-    from ..base.errors import MissingError
+    from ..base.errors import DataError, MissingError
     from ..base.progress import pixels_bar
     from .grids import asked_grid
     from .heights import Terrain, surface_of
@@ -239,7 +239,10 @@ def sigma0(
     grid = asked_grid(fields, bounds, resolution, crs)
     terrain = Terrain(tuple(dem), heights, geoid)
     options = Options(tuple(polarisation or ()), gamma0, not keep_noise)
-    passes = passes_of(products)
+    search = passes_of(products)
+    passes = search.passes
+    for name, why in search.left_out.items():
+        print(f"left out {name}: {why}")
     try:
         how = surface_of(terrain).how
     except MissingError as error:  # the plan needs no geoid, the run does
@@ -249,15 +252,23 @@ def sigma0(
     looks = looks_of(grid, passes[0][0].pixel_spacing_m)
     print(f"grid: {grid.height} x {grid.width} pixels of {resolution:g} m, {looks} x {looks} looks")
     print(f"heights: {how}")
+    errors: list[DataError] = []
     for frames in passes:
         first = frames[0]
         if dry_run:
             print(f"{first.pass_id}: {len(frames)} frames, {', '.join(first.channels)}")
             continue
-        with pixels_bar(first.pass_id) as progress:
-            report = prepare_pass(frames, terrain, grid, output, options, progress)
+        try:
+            with pixels_bar(first.pass_id) as progress:
+                report = prepare_pass(frames, terrain, grid, output, options, progress)
+        except DataError as error:
+            errors.append(error)
+            print(f"left out {first.pass_id}: {error}")
+            continue
         for line in pass_lines(report):
             print(line)
+    if len(errors) == len(passes):
+        raise errors[0]
     if not dry_run:
         for path in write_pass_manifests(output, "gamma0" if gamma0 else "sigma0"):
             print(path)

@@ -253,6 +253,12 @@ def finished(file: Path, key: str) -> bool:
         return False
 
 
+def tags_of(file: Path) -> dict[str, str]:
+    """Return the tags of a raster."""
+    with open_dataset(file) as dataset:
+        return dict(dataset.tags())
+
+
 def said_simulated(path: str | Path) -> str:
     """Read what a raster or cube states of simulated numbers; "" where it states nothing."""
     rasterio = rasterio_or_reason()

@@ -40,12 +40,28 @@ class PolarisationFiles:
 
 
 @dataclass(frozen=True)
+class Extent:
+    """First and last line, and first and last sample, that annotation covers."""
+
+    lines: tuple[float, float]
+    samples: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Grid2D:
     """A quantity at tie points. lines: (L,), pixels: (P,), ascending; values: (L, P)."""
 
     lines: Floats
     pixels: Floats
     values: Floats
+
+    @property
+    def extent(self) -> Extent:
+        """What the tie points cover."""
+        return Extent(
+            (float(self.lines[0]), float(self.lines[-1])),
+            (float(self.pixels[0]), float(self.pixels[-1])),
+        )
 
     def at(self, line: Floats, pixel: Floats) -> Floats:
         """Interpolate bilinearly at image positions; held constant beyond the tie points."""
@@ -99,6 +115,11 @@ class Product:
     ground_coefficients: Floats
     tie_points: TiePoints
     simulated: str
+
+    @property
+    def ipf_version(self) -> tuple[int, ...]:
+        """Version of the processor, to be compared: (3, 40)."""
+        return tuple(map(int, re.findall(r"\d+", self.ipf)))
 
     @property
     def pass_id(self) -> str:
@@ -155,8 +176,21 @@ def read_product(path: str | Path) -> Product:
         tie_points=_tie_points(root, place),
         simulated="",
     )
+    _check_orbit(product, place)
     reasons = [_own_measurement(product, channel, manifest) for channel in channels.values()]
     return Product(**{**product.__dict__, "simulated": next(filter(None, reasons), "")})
+
+
+def _check_orbit(product: Product, place: Path) -> None:
+    """Raise DataError where the state vectors end before the image does: nothing holds beyond."""
+    duration = np.timedelta64(int(1e9 * product.line_interval_s * product.lines), "ns")
+    first, last = product.state_times.min(), product.state_times.max()
+    if first > product.first_line or last < product.first_line + duration:
+        raise DataError(
+            f"{place}: its state vectors are of {first.astype('M8[s]')} to {last.astype('M8[s]')}, "
+            f"and the image is of {product.first_line.astype('M8[s]')} to "
+            f"{(product.first_line + duration).astype('M8[s]')}; a truncated annotation?"
+        )
 
 
 def xml(path: Path) -> Element:

@@ -33,7 +33,7 @@ from .pairs import read_pairs
 from .products import OpticalImage, find_products
 from .safe import Product
 from .sampling import Options
-from .sigma0 import PassReport, passes_of, prepare_pass
+from .sigma0 import FoundPasses, PassReport, passes_of, prepare_pass
 from .stack import planned, prepare_stack, report_lines
 
 #: Folder of coarse images, below the scene's.
@@ -96,32 +96,41 @@ def prepare_scene(  # noqa: C901  one input after another
         raise UsageError("name a source of backscatter: --safe FOLDER or --catalogue URL")
     if sources.safes and sources.terrain is None:
         raise UsageError("--safe needs heights: --dem FILE")
-    passes = (
-        [frames for frames in passes_of(sources.safes) if _within(frames, days)]
-        if (sources.safes)
-        else []
+    safes = passes_of(sources.safes) if sources.safes else FoundPasses((), {})
+    yield from (f"left out {name}: {why}" for name, why in safes.left_out.items())
+    passes = [frames for frames in safes.passes if _within(frames, days)]
+    yield from (
+        f"left out {frames[0].name}: is not of {days[0]} to {days[1]}"
+        for frames in safes.passes
+        if not _within(frames, days)
     )
     if sources.safes and not passes:
         raise DataError(f"none of {len(sources.safes)} SAFE folders is of {days[0]} to {days[1]}")
     searched = [find_products(folders) for folders in (sources.optical, sources.coarse)]
     optical, coarse = (_of_days(search.images, days) for search in searched)
-    for search in searched:
+    for search, used in zip(searched, (optical, coarse), strict=True):
         yield from (f"left out {name}: {why}" for name, why in search.left_out.items())
+        others = [image.name for image in search.images if image not in used]
+        if others:
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            yield f"left out {others[0]}{more}: not of {days[0]} to {days[1]}, nor next to it"
     if dry_run:
         yield from (f"{frames[0].pass_id}: {len(frames)} frames" for frames in passes)
         yield from (f"{one.day} {one.product.title}: {one.name}" for one in (*optical, *coarse))
     form = "gamma0" if sources.gamma0 else "sigma0"
+    terrain, options = sources.terrain or Terrain(()), Options(gamma0=sources.gamma0)
+    errors: list[DataError] = []
     for frames in passes if not dry_run else ():
-        with bar(frames[0].pass_id) as progress:
-            made = prepare_pass(
-                frames,
-                sources.terrain or Terrain(()),
-                grid,
-                folder,
-                Options(gamma0=sources.gamma0),
-                progress,
-            )
+        try:
+            with bar(frames[0].pass_id) as progress:
+                made = prepare_pass(frames, terrain, grid, folder, options, progress)
+        except DataError as error:
+            errors.append(error)
+            yield f"left out {frames[0].pass_id}: {error}"
+            continue
         yield from pass_lines(made)
+    if errors and len(errors) == len(passes):
+        raise errors[0]
     if sources.catalogue is not None:
         found = find(sources.catalogue, Search(lon_lat_box(grid), *days, sources.collections))
         yield f"{sources.catalogue}: {len(found.items)} of {found.looked_at} items, {found.how}"

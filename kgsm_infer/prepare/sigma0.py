@@ -8,9 +8,11 @@ Work goes block by block of the output grid (sampling.py).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,15 +24,17 @@ from ..scenes.gdal import GDAL_CACHE_BYTES, rasterio_or_reason
 from ..scenes.grid import Grid
 from ..tables.passes import in_one_pass
 from . import CODE
-from .grids import Draft, finished, into_place
+from .grids import Draft, finished, into_place, tags_of
 from .heights import Surface, Terrain, surface_of
-from .safe import Product, read_product
+from .safe import Extent, Product, read_product
 from .sampling import Frame, Options, Tally, block_of, open_frame
 
 #: Side of a block, in parts of pixels; about 150 MB at work.
 BLOCK = 768
 #: Parts of pixels around a block, for normals and for γ⁰'s sums over the terrain.
 MARGIN = 64
+#: Two frames whose first lines are less apart, seconds, are versions of one; frames are 25 s long.
+VERSION_S = 2.0
 #: Metres between samples of a GRD image of high resolution.
 SAMPLE_M = 10.0
 
@@ -50,11 +54,32 @@ class PassReport:
     below_noise: Mapping[str, float]
 
 
-def passes_of(paths: Sequence[str | Path]) -> list[tuple[Product, ...]]:
-    """Return products by pass, frames in order of time; UsageError for one given twice."""
-    products = [read_product(path) for path in paths]
-    if not products:
+@dataclass(frozen=True)
+class FoundPasses:
+    """Passes in order of time, each its frames.  left_out: product and why it is not used."""
+
+    passes: tuple[tuple[Product, ...], ...]
+    left_out: Mapping[str, str]
+
+
+def passes_of(paths: Sequence[str | Path]) -> FoundPasses:
+    """Read products and group their frames by pass; the newest version of a frame counts.
+
+    A product that cannot be read is left out. UsageError for one given twice, DataError where none
+    can be read.
+    """
+    if not paths:
         raise UsageError("name at least one SAFE folder")
+    products: list[Product] = []
+    errors: dict[str, DataError] = {}
+    for path in paths:
+        try:
+            products.append(read_product(path))
+        except DataError as error:
+            errors[str(path)] = error
+    if not products:
+        raise next(iter(errors.values()))
+    left_out = {path: str(error).removeprefix(f"{path}: ") for path, error in errors.items()}
     groups: dict[tuple[str, int], list[Product]] = {}
     for product in sorted(products, key=lambda item: item.first_line):
         groups.setdefault((product.mission, product.absolute_orbit), []).append(product)
@@ -62,15 +87,22 @@ def passes_of(paths: Sequence[str | Path]) -> list[tuple[Product, ...]]:
     for group in groups.values():
         run = [group[0]]
         for one in group[1:]:
-            gap = (one.first_line - run[-1].first_line) / np.timedelta64(1, "s")
-            if gap == 0:
-                raise UsageError(f"{one.path} and {run[-1].path}: one frame, given twice")
-            if not in_one_pass(gap):
+            gap_s = (one.first_line - run[-1].first_line) / np.timedelta64(1, "s")
+            if gap_s < VERSION_S:
+                if one.name == run[-1].name:
+                    raise UsageError(f"{one.path} and {run[-1].path}: one frame, given twice")
+                older, newer = sorted(
+                    (run[-1], one), key=lambda item: (item.ipf_version, item.name)
+                )
+                left_out[str(older.path)] = f"is an older version of {newer.name}, which is used"
+                run[-1] = newer
+                continue
+            if not in_one_pass(gap_s):
                 found.append(tuple(run))
                 run = []
             run.append(one)
         found.append(tuple(run))
-    return found
+    return FoundPasses(tuple(found), left_out)
 
 
 def looks_of(grid: Grid, sample_m: float = SAMPLE_M) -> int:
@@ -92,6 +124,7 @@ def prepare_pass(
 ) -> PassReport:
     """Write σ⁰, incidence angle and local angle of one pass on a grid, as COGs in a folder.
 
+    A frame whose annotation cannot be read is left out with a note if there are others.
     Files: ``{mission}_{time}_{orbit}{A|D}_{layer}.tif``, layer ``vv_sigma0`` (or ``vv_gamma0``),
     ``angle``, ``local_angle``. Finished files of the same inputs are kept. DataError where the
     frames do not see the grid, or their measurement holds nothing.
@@ -109,10 +142,14 @@ def prepare_pass(
     files = {name: folder / f"{pass_id}_{layer}.tif" for name, layer in layers.items()}
     key = _key(frames, terrain, grid, options, polarisations)
     if all(finished(file, key) for file in files.values()):
-        return PassReport(pass_id, tuple(files.values()), True, (), {}, {})
+        notes = tuple(json.loads(tags_of(files["angle"]).get("NOTES", "[]")))
+        return PassReport(pass_id, tuple(files.values()), True, notes, {}, {})
     looks, surface = looks_of(grid, frames[0].pixel_spacing_m), surface_of(terrain)
     with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES), workshop(folder) as part:
-        opened = [open_frame(rasterio, product, polarisations) for product in frames]
+        opened, unread = _opened_frames(rasterio, frames, polarisations)
+        used = [frame.product for frame in opened]
+        key = _key(used, terrain, grid, options, polarisations)
+        notes = (*unread, *_notes(opened, options), *_unused(used, polarisations))
         drafts = {name: Draft(part / f"{name}.draft", grid) for name in files}
         tally, done = Tally(), 0
         try:
@@ -123,8 +160,9 @@ def prepare_pass(
                 done += (rows.stop - rows.start) * (columns.stop - columns.start)
                 if progress is not None:
                     progress(done, grid.width * grid.height)
-            _something(frames, surface, tally)
+            _something(used, surface, tally)
             tags = _tags(opened, options, looks, surface, key)
+            tags["NOTES"] = json.dumps(notes, ensure_ascii=False)
             for name, draft in drafts.items():
                 own = {**tags, **_layer_tags(name, kind, tally)}
                 draft.finish(part / files[name].name, own, layers[name])
@@ -139,10 +177,34 @@ def prepare_pass(
         pass_id,
         tuple(files.values()),
         False,
-        tuple(_notes(opened, options)),
+        notes,
         {name: tally.numbers.get(name, 0) / max(tally.pixels, 1) for name in polarisations},
         {name: tally.lost.get(name, 0) / max(tally.seen.get(name, 0), 1) for name in polarisations},
     )
+
+
+def _opened_frames(
+    rasterio: Any, frames: Sequence[Product], polarisations: Sequence[str]
+) -> tuple[list[Frame], list[str]]:
+    """Open the frames of a pass that can be read, and say why others cannot."""
+    opened, errors = [], []
+    for product in frames:
+        try:
+            opened.append(open_frame(rasterio, product, polarisations))
+        except DataError as error:
+            errors.append(error)
+    if not opened:
+        raise errors[0]
+    return opened, [f"left out {error}" for error in errors]
+
+
+def _unused(frames: Sequence[Product], polarisations: Sequence[str]) -> Iterator[str]:
+    """Yield a note on each polarisation of a frame that others lack."""
+    for frame in frames:
+        for name in ("vv", "vh"):
+            lacking = [other.name for other in frames if name not in other.channels]
+            if name in frame.channels and name not in polarisations and lacking:
+                yield f"{frame.name}: its {name} is not used, since {lacking[0]} has none"
 
 
 def _blocks(grid: Grid, looks: int) -> Iterator[tuple[slice, slice]]:
@@ -240,16 +302,38 @@ def _layer_tags(name: str, kind: str, tally: Tally) -> dict[str, str]:
 def _notes(frames: Sequence[Frame], options: Options) -> Iterator[str]:
     """Yield notes for the person who ran it."""
     for frame in frames:
-        if frame.product.simulated:
-            yield frame.product.simulated
+        product = frame.product
+        size = (product.lines, product.samples)
+        if product.simulated:
+            yield product.simulated
+        yield from _short(
+            product.name, "geolocation grid", product.tie_points.angle_deg.extent, size
+        )
         for name, calibration in frame.calibrations.items():
+            yield from _short(product.name, f"{name} calibration", calibration.sigma.extent, size)
             if not calibration.noise.removed:
-                yield f"{frame.product.name}: its {name} noise vectors are all 0, none was removed"
-            lacking = calibration.noise.uncovered(frame.product.lines, frame.product.samples)
+                yield f"{product.name}: its {name} noise vectors are all 0, none was removed"
+                continue
+            yield from _short(product.name, f"{name} noise", calibration.noise.range_.extent, size)
+            lacking = calibration.noise.uncovered(product.lines, product.samples)
             if lacking:
                 yield (
-                    f"{frame.product.name}: the {name} azimuth noise does not cover {lacking} of "
-                    f"{frame.product.lines} lines; the nearest block was used there"
+                    f"{product.name}: the {name} azimuth noise does not cover {lacking} of "
+                    f"{product.lines} lines; the nearest block was used there"
                 )
     if not options.denoise:
         yield "thermal noise was left in, as asked"
+
+
+def _short(name: str, what: str, extent: Extent, size: tuple[int, int]) -> Iterator[str]:
+    """Yield a note where annotation ends before the image does; its end is then held."""
+    lines, samples = (
+        int(max(first, 0) + max(count - 1 - last, 0))
+        for (first, last), count in zip((extent.lines, extent.samples), size, strict=True)
+    )
+    for lacking, count, axis in ((lines, size[0], "lines"), (samples, size[1], "samples")):
+        if lacking:
+            yield (
+                f"{name}: the {what} does not cover {lacking} of {count} {axis}; the nearest value "
+                "was used there"
+            )

@@ -25,14 +25,14 @@ from ..base.errors import DataError, KgsmError, MissingError
 from ..base.files import whole, workshop
 from ..base.fingerprint import code_digest, fingerprint
 from ..base.network import open_session
-from ..scenes.gdal import gdal, open_dataset
+from ..scenes.gdal import gdal
 from ..scenes.grid import Grid, Window
 from ..scenes.rasters import Raster, open_raster
 from ..scenes.validity import Validity
 from . import CODE
 from .catalogue import Found, ServerError
 from .download import WHOLE_MB, Asset, Local, asset_of, at_hand
-from .grids import Draft, finished, into_place, said_simulated
+from .grids import Draft, finished, into_place, said_simulated, tags_of
 from .items import ItemGroup, asset_name, nodata_of, sort_items
 from .manifests import write_pass_manifests
 from .reflectance import PRODUCTS, landsat_clear, ndvi, reflectance, scl_clear
@@ -209,7 +209,7 @@ def _prepared(one: ItemGroup, grid: Grid, folder: Path, fetch: Fetch) -> Prepare
     names = tuple(_file_names(one).values())
     key = _key(one, grid)
     if all(finished(folder / name, key) for name in names):
-        idle = _left_out_of(folder / names[0])
+        idle = dict(json.loads(tags_of(folder / names[0]).get("LEFT_OUT", "{}")))
         return PreparedAcquisition(
             one.stem, one.kind, str(one.time), names, {}, (), kept=True, unusable=idle
         )
@@ -271,12 +271,6 @@ def _made(
             draft.finish(part / names[layer], tags, layer)
         files = tuple(path.name for path in into_place(part, folder))
     return replace(done, files=files, share=share, unusable={**done.unusable, **idle})
-
-
-def _left_out_of(file: Path) -> dict[str, str]:
-    """Read which items an earlier run did not use for a file, and why."""
-    with open_dataset(file) as dataset:
-        return dict(json.loads(dataset.tags().get("LEFT_OUT", "{}")))
 
 
 def _file_names(one: ItemGroup) -> dict[str, str]:

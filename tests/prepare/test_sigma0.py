@@ -121,7 +121,7 @@ def test_an_ascending_pass_in_the_south(real):
 @pytest.mark.parametrize("resolution", [10, 20, 30])
 def test_known_sigma0_is_recovered(made, terrain, tmp_path, resolution):
     grid = grid_of(BOX, "EPSG:4326", resolution)
-    (frames,) = passes_of([made])
+    (frames,) = passes_of([made]).passes
     report = prepare_pass(frames, terrain, grid, tmp_path)
     files = by_layer(report)
     at = positions(frames[0], terrain, grid)
@@ -145,7 +145,7 @@ def test_known_sigma0_is_recovered(made, terrain, tmp_path, resolution):
 def test_every_sample_is_within_rounding(made, terrain, tmp_path):
     """At 10 m a pixel is a sample; its error is what half a DN does, not more."""
     grid = grid_of(BOX, "EPSG:4326", 10)
-    (frames,) = passes_of([made])
+    (frames,) = passes_of([made]).passes
     product = frames[0]
     got = first_band(by_layer(prepare_pass(frames, terrain, grid, tmp_path))["vv_sigma0"])
     at = positions(product, terrain, grid)
@@ -162,7 +162,7 @@ def test_every_sample_is_within_rounding(made, terrain, tmp_path):
 
 def test_nan_where_dn_is_0(made, terrain, tmp_path):
     grid = grid_of(BOX, "EPSG:4326", 10)
-    (frames,) = passes_of([made])
+    (frames,) = passes_of([made]).passes
     report = prepare_pass(frames, terrain, grid, tmp_path)
     at = positions(frames[0], terrain, grid)
     line, pixel = np.rint(at.line), np.rint(at.pixel)
@@ -177,7 +177,7 @@ def test_noise_left_in_is_too_bright(real, terrain, tmp_path):
         real, tmp_path, lambda lines, pixels: 0.01 * (1 + 0.3 * np.sin(pixels / 9)), **FILLED
     )
     grid = grid_of(BOX, "EPSG:4326", 20)
-    (frames,) = passes_of([dark])
+    (frames,) = passes_of([dark]).passes
     clean = prepare_pass(frames, terrain, grid, tmp_path / "clean")
     noisy = prepare_pass(frames, terrain, grid, tmp_path / "noisy", Options(denoise=False))
     clean_db, noisy_db = (
@@ -229,7 +229,7 @@ def test_negative_power_stays_in_the_mean_and_has_no_decibel(real, terrain, tmp_
 
     calibration = read_calibration(read_product(real).channels["vv"])
     dark = simulated_safe(real, tmp_path, speckled, **FILLED)
-    (frames,) = passes_of([dark])
+    (frames,) = passes_of([dark]).passes
     fine = prepare_pass(frames, terrain, grid_of(BOX, "EPSG:4326", 10), tmp_path / "10")
     coarse = prepare_pass(frames, terrain, grid_of(BOX, "EPSG:4326", 100), tmp_path / "100")
     values = first_band(by_layer(fine)["vv_sigma0"])
@@ -243,7 +243,7 @@ def test_negative_power_stays_in_the_mean_and_has_no_decibel(real, terrain, tmp_
 
 def test_the_geoid_trap_is_refused(made, dem, geoid, tmp_path):
     grid = grid_of(BOX, "EPSG:4326", 30)
-    (frames,) = passes_of([made])
+    (frames,) = passes_of([made]).passes
     with pytest.raises(MissingError, match=r"us_nga_egm96_15\.tif.*pyproj sync.*--geoid"):
         prepare_pass(frames, Terrain((dem,)), grid, tmp_path / "a")
     call = ["prepare", "sigma0", str(made), "--dem", str(dem), "-o", str(tmp_path / "a")]
@@ -283,7 +283,7 @@ def test_a_geoid_file_that_is_none(made, dem, tmp_path):
         file.write(np.full((2, 2), 4860, np.float32), 1)
     with pytest.raises(DataError, match="not a geoid file in metres"):
         prepare_pass(
-            passes_of([made])[0],
+            passes_of([made]).passes[0],
             Terrain((dem,), None, path),
             grid_of(BOX, "EPSG:4326", 30),
             tmp_path / "out",
@@ -310,7 +310,7 @@ def test_frames_of_a_pass_are_merged(made, real, terrain, tmp_path):
             f"<productFirstLineUtcTime>{old}", f"<productFirstLineUtcTime>{start}"[:-3]
         )
     )
-    (frames,) = passes_of([later, one])
+    (frames,) = passes_of([later, one]).passes
     assert [frame.name for frame in frames] == [one.stem, later.stem]
     grid = grid_of(BOX, "EPSG:4326", 10)
     report = prepare_pass(frames, terrain, grid, tmp_path / "out")
@@ -331,7 +331,7 @@ def test_only_the_lines_of_the_place_are_read(made, terrain, tmp_path, monkeypat
     monkeypatch.setattr(
         sampling, "_read", lambda *call: (read.append(call[2:]), original(*call))[1]
     )
-    (frames,) = passes_of([made])
+    (frames,) = passes_of([made]).passes
     grid = grid_of(BOX, "EPSG:4326", 20)
     prepare_pass(frames, terrain, grid, tmp_path)
     top, bottom = min(r[0] for r in read), max(r[1] for r in read)
@@ -342,7 +342,7 @@ def test_only_the_lines_of_the_place_are_read(made, terrain, tmp_path, monkeypat
 def test_gamma0_of_flat_ground_is_sigma0_over_cosine(made, terrain, tmp_path):
     """On hills it is another thing; its median over all slopes stays near."""
     grid = grid_of(BOX, "EPSG:4326", 20)
-    (frames,) = passes_of([made])
+    (frames,) = passes_of([made]).passes
     level = tmp_path / "level.tif"
     transform = rasterio.Affine(0.001, 0, 12.3, 0, -0.001, 42.2)
     options = {"height": 400, "width": 400, "crs": "EPSG:4979", "transform": transform}
@@ -512,7 +512,7 @@ def test_a_broken_product_is_one_line_and_leaves_nothing(made, dem, geoid, tmp_p
 
 
 def test_the_real_product_has_no_pixels(real, terrain, tmp_path):
-    (frames,) = passes_of([real])
+    (frames,) = passes_of([real]).passes
     with pytest.raises(DataError, match="vv measurement is 0 wherever it was read"):
         prepare_pass(frames, terrain, grid_of(BOX, "EPSG:4326", 30), tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
@@ -523,7 +523,7 @@ def test_the_real_product_has_no_pixels(real, terrain, tmp_path):
     [((2.0, 48.0, 2.05, 48.05), "has no height"), ((12.46, 41.96, 12.40, 41.99), "are not west")],
 )
 def test_a_place_that_is_not_there(made, terrain, tmp_path, bounds, reason):
-    (frames,) = passes_of([made])
+    (frames,) = passes_of([made]).passes
     with pytest.raises((DataError, UsageError), match=reason):
         prepare_pass(frames, terrain, grid_of(bounds, "EPSG:4326", 30), tmp_path / "out")
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
@@ -536,7 +536,7 @@ def test_a_place_outside_the_image(made, tmp_path):
         level, "w", driver="GTiff", dtype="float32", count=1, height=200, width=200, **options
     ) as file:
         file.write(np.zeros((200, 200), np.float32), 1)
-    (frames,) = passes_of([made])
+    (frames,) = passes_of([made]).passes
     grid = grid_of((2.0, 48.0, 2.05, 48.05), "EPSG:4326", 30)
     with pytest.raises(DataError, match="does not see the grid asked for"):
         prepare_pass(frames, Terrain((level,)), grid, tmp_path / "out")
@@ -552,7 +552,7 @@ def test_a_wrong_crs_is_refused(crs, reason):
 
 def test_blocks_do_not_change_a_number(made, terrain, tmp_path, monkeypatch):
     grid = grid_of(BOX, "EPSG:4326", 20)
-    (frames,) = passes_of([made])
+    (frames,) = passes_of([made]).passes
     whole = by_layer(prepare_pass(frames, terrain, grid, tmp_path / "whole"))
     monkeypatch.setattr("kgsm_infer.prepare.sigma0.BLOCK", 90)
     parts = by_layer(prepare_pass(frames, terrain, grid, tmp_path / "parts"))
@@ -567,7 +567,7 @@ def test_a_product_without_vv_and_vh(made, terrain, tmp_path):
     shutil.copytree(made, copy)
     for file in list(copy.rglob("*-vv-*")):
         file.rename(file.with_name(file.name.replace("-vv-", "-hh-")))
-    (frames,) = passes_of([copy])
+    (frames,) = passes_of([copy]).passes
     with pytest.raises(DataError, match="holds hh, and vv or vh is needed"):
         prepare_pass(frames, terrain, grid_of(BOX, "EPSG:4326", 30), tmp_path / "out")
 
@@ -587,3 +587,86 @@ def test_a_full_disk_is_told_and_leaves_nothing(made, terrain, tmp_path):
     assert done.returncode == 5, done.stderr
     assert "is the disk full?" in done.stderr
     assert list(out.iterdir()) == []
+
+
+def shortened(made: Path, tmp_path: Path, kind: str) -> Path:
+    """A copy whose annotation of a kind ends at line 8000, before the place does."""
+    from xml.etree import ElementTree
+
+    copy = tmp_path / made.name
+    shutil.copytree(made, copy)
+    pattern, outer, tag = {
+        "calibration": ("annotation/calibration/cal*", "calibrationVectorList", "line"),
+        "noise": ("annotation/calibration/noise*", "noiseRangeVectorList", "line"),
+        "lines of the grid": (
+            "annotation/*.xml", "geolocationGrid/geolocationGridPointList", "line",
+        ),
+        "samples of the grid": (
+            "annotation/*.xml", "geolocationGrid/geolocationGridPointList", "pixel",
+        ),
+        "orbit": ("annotation/*.xml", "generalAnnotation/orbitList", "time"),
+    }[kind]  # fmt: skip
+    file = next(copy.glob(pattern))
+    tree = ElementTree.parse(file)
+    entries = tree.getroot().find(outer)
+    for entry in list(entries):
+        value = entry.find(tag).text.strip()
+        late = value > "2021-12-23T05:11:31" if tag == "time" else float(value) > 8000
+        if late:
+            entries.remove(entry)
+    tree.write(file)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("kind", "note"),
+    [
+        ("calibration", r"the vv calibration does not cover \d+ of 16705 lines"),
+        ("noise", r"the vv noise does not cover \d+ of 16705 lines"),
+        ("lines of the grid", r"the geolocation grid does not cover \d+ of 16705 lines"),
+        ("samples of the grid", r"the geolocation grid does not cover \d+ of 26102 samples"),
+    ],
+)
+def test_annotation_that_ends_early_is_held_and_counted(made, terrain, tmp_path, kind, note):
+    (frames,) = passes_of([shortened(made, tmp_path, kind)]).passes
+    grid = grid_of(BOX, "EPSG:4326", 60)
+    for kept in (False, True):  # files that are kept say it too
+        report = prepare_pass(frames, terrain, grid, tmp_path / "out")
+        assert report.kept == kept
+        assert any(re.search(note, text) for text in report.notes), report.notes
+    assert np.isfinite(first_band(by_layer(report)["vv_sigma0"])).mean() > 0.99
+
+
+def test_an_orbit_that_ends_before_the_image_is_refused(made, tmp_path):
+    with pytest.raises(DataError, match=r"its state vectors are of .* a truncated annotation"):
+        read_product(shortened(made, tmp_path, "orbit"))
+
+
+def test_a_broken_product_costs_itself_and_the_newest_version_counts(made, dem, geoid, tmp_path):
+    cut = broken(made, tmp_path / "cut", "no annotation")
+    older = tmp_path / made.name.replace("_5371", "_0000")
+    shutil.copytree(made, older)
+    call = ["prepare", "sigma0", str(cut), str(older), str(made), "--dem", str(dem)]
+    call += ["--geoid", str(geoid), "--bounds", ",".join(str(v) for v in BOX)]
+    call += ["--resolution", "60", "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, call)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"left out \S+cut\S+: .*is missing", result.output)
+    assert f"left out {older}: is an older version of {made.stem}, which is used" in result.output
+    with rasterio.open(next((tmp_path / "out").glob("*_vv_sigma0.tif"))) as file:
+        assert file.tags()["PRODUCTS"] == made.stem
+
+
+def test_a_frame_whose_calibration_cannot_be_read_costs_itself(made, real, terrain, tmp_path):
+    bad = broken(made, tmp_path / "bad", "cut calibration")
+    later = bad.with_name(bad.name.replace("051122", "051147"))
+    bad.rename(later)
+    annotation = next(later.glob("annotation/*.xml"))
+    old = "<productFirstLineUtcTime>2021-12-23T05:11:22"
+    annotation.write_text(annotation.read_text().replace(old, old[:-2] + "47"))
+    (frames,) = passes_of([made, later]).passes
+    assert len(frames) == 2
+    report = prepare_pass(frames, terrain, grid_of(BOX, "EPSG:4326", 60), tmp_path / "out")
+    assert any(re.match("left out .*not whole XML", text) for text in report.notes)
+    with rasterio.open(by_layer(report)["vv_sigma0"]) as file:
+        assert file.tags()["PRODUCTS"] == made.stem
