@@ -23,6 +23,7 @@ from .values import (
     NoValues,
     PassDeviations,
     Values,
+    check_paddocks,
     errors_of_card,
     read_values,
     values_of,
@@ -80,6 +81,9 @@ def run_daily(request: Request) -> DailySummary:
     irrigation = None
     if request.irrigation is not None:
         irrigation = read_irrigation(request.irrigation, values.paddocks)
+    stated = {} if request.settings is None else read_settings(request.settings)
+    if request.settings is not None:
+        check_paddocks(request.settings, stated, values.paddocks)
     settings = Settings(
         today=request.today,
         utc_offset_hours=request.utc_offset_hours,
@@ -94,7 +98,7 @@ def run_daily(request: Request) -> DailySummary:
         north=None if request.hemisphere is None else request.hemisphere == "north",
         smooth=request.smooth,
         soil=request.soil,
-        paddocks={} if request.settings is None else read_settings(request.settings),
+        paddocks=stated,
         learn=request.learn_limits,
         irrigated_every_days=None
         if request.irrigation_events is None

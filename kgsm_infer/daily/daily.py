@@ -14,7 +14,7 @@ from ..base.errors import UsageError
 from ..tables.weather import Weather
 from .events import PossibleIrrigation, find_irrigation
 from .filter import Array
-from .forcing import Forcing, Irrigation, forcing_of, period_of
+from .forcing import Forcing, Irrigation, Period, day_text, forcing_of, period_of
 from .parameters import Parameters, PassErrors
 from .run import Drive, Estimates, Floats, PassValues, drive, estimate, is_opposite
 from .smoother import smooth
@@ -154,6 +154,7 @@ def estimate_daily(
     if forcing.without:
         few = ", ".join(forcing.without[:3])
         notes.append(f"{len(forcing.without)} paddocks have no rain in the weather file: {few}")
+    notes += filter(None, (_gap_note(values, weather, forcing), _unused_note(irrigation, period)))
     errors = settings.errors or errors_of_values(values, parameters)
     seen = observations(values, errors, parameters, period.first, settings.rain_day_ends)
     seen = up_to(seen, period.today - period.first)
@@ -203,6 +204,42 @@ def estimate_daily(
     )
 
 
+def _gap_note(values: Values, weather: Weather | None, forcing: Forcing) -> str:
+    """Count the days without rain between the first value and today; empty where there are none."""
+    if weather is None:
+        return ""
+    period = forcing.period
+    first = int(values.day.min())
+    known = np.isfinite(forcing.rain_mm[first - period.first : period.today - period.first + 1])
+    missing = int((~known.any(axis=1)).sum())
+    if not missing:
+        return ""
+    begin, end = day_text(first), day_text(period.today)
+    note = f"{weather.source}: {missing} of {len(known)} days from {begin} to {end} have no rain"
+    if missing < len(known):
+        return f"{note}; the band widens there"
+    there = [
+        one.first + np.flatnonzero(np.isfinite(one.rain_mm)) for one in weather.places.values()
+    ]
+    days = np.concatenate(there)
+    if not len(days):
+        return note
+    return f"{note}; the file has {day_text(int(days.min()))} to {day_text(int(days.max()))}"
+
+
+def _unused_note(irrigation: Irrigation | None, period: Period) -> str:
+    """Name irrigations outside the days of the estimate; empty where there are none."""
+    if irrigation is None:
+        return ""
+    outside = (irrigation.day < period.first) | (irrigation.day > period.last)
+    if not outside.any():
+        return ""
+    return (
+        f"{irrigation.source}: {outside.sum()} of {len(outside)} irrigations are not used: "
+        f"they are outside {day_text(period.first)} to {day_text(period.last)}"
+    )
+
+
 def up_to(seen: PassValues, day: int) -> PassValues:
     """Keep the observations up to a day of the drive."""
     count = int(np.searchsorted(seen.day, day, "right"))
@@ -238,7 +275,14 @@ def _drive(
         none = np.zeros((dry_days, rain.shape[1]))
         rain, missing, water = (np.vstack([part, none]) for part in (rain, missing, water))
     return drive(
-        parameters, forcing.period.first, rain, forcing.series, missing, settings.north, water
+        parameters,
+        forcing.period.first,
+        rain,
+        forcing.series,
+        missing,
+        settings.north,
+        water,
+        forcing.one_rain,
     )
 
 

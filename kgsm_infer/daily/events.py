@@ -106,7 +106,7 @@ def find_irrigation(
     bounds = np.searchsorted(seen.day, np.arange(len(rain.expected) + 1))
     last = int(seen.day[-1]) + 1 if len(seen) else 0
     for t in range(last):
-        state.step(rain.unknown[t], rain.expected[t], rain.series)
+        state.step(rain.unknown[t], rain.expected[t], rain.series, rain.shared)
         tree.predict(t)
         for one in passes_of_day(rain, seen, t, slice(bounds[t], bounds[t + 1])):
             terms = state.update(one)

@@ -125,17 +125,20 @@ class Filter:
             self.cov[_AR, _AR] += variance
             self._paddock_prior += variance
 
-    def step(self, unknown: Array, expected: Array, series: NDArray[np.int64]) -> None:
-        """Go one day on, with the variance (S,) that each rain series' missing rain adds.
+    def step(
+        self, unknown: Array, expected: Array, series: NDArray[np.int64], shared: bool
+    ) -> None:
+        """Go one day on, with the variance (S,) that each series' missing rain adds.
 
         expected: (S,) moisture of the bucket. The variance is of moisture, whatever the scale.
+        shared: all paddocks have the same rain, so that the variance is that of c.
         """
         scale, _ = self.regressors(expected)
-        added = unknown / scale**2
-        if len(added) == 1:
-            self.predict(missing_common=float(added[0]))
+        added = (unknown / scale**2)[series]
+        if shared:
+            self.predict(missing_common=float(added.mean()))
         else:
-            self.predict(missing_own=added[series])
+            self.predict(missing_own=added)
 
     def predict(self, missing_common: float = 0.0, missing_own: Array | float = 0.0) -> None:
         """Go one day on. missing_common, missing_own: variance that missing rain adds to c, a."""

@@ -23,7 +23,7 @@ from ..tables.table import have
 from ..tables.weather import Weather
 from .filter import Array
 from .parameters import Parameters
-from .values import SECONDS_PER_DAY, Values, named_sites
+from .values import SECONDS_PER_DAY, Values, check_paddocks, named_sites
 
 _EPOCH = date(1970, 1, 1).toordinal()
 _FAR = 2**40
@@ -66,7 +66,8 @@ class Forcing:
 
     rain_mm: (D, S), NaN where missing.  missing: (D, S) share of a day's rain that is unknown.
     irrigation_mm: (D, S) up to today.  planned_mm: (D, S) after today.  series: (N,).
-    without: names of paddocks the weather file does not have.
+    without: names of paddocks the weather file does not have.  one_rain: all paddocks
+    have the same rain; the series then differ by irrigation alone.
     """
 
     period: Period
@@ -76,6 +77,7 @@ class Forcing:
     planned_mm: Array
     series: NDArray[np.int64]
     without: tuple[str, ...] = ()
+    one_rain: bool = True
 
 
 def read_irrigation(path: str | Path, paddocks: Sequence[str]) -> Irrigation:
@@ -142,13 +144,14 @@ def forcing_of(
 ) -> Forcing:
     """Lay rain and irrigation on the days of ``period``; equal series are kept once."""
     rain, series, without = _rain(paddocks, period, weather)
+    one_rain = rain.shape[1] == 1
     lead = np.maximum(np.arange(period.count) - (period.today - period.first), 0)
     missing = np.where(
         np.isnan(rain), 1.0, np.minimum(parameters.forecast_unknown * lead, 1.0)[:, None]
     )
     if irrigation is None:
         none = np.zeros_like(rain)
-        return Forcing(period, rain, missing, none, none, series, without)
+        return Forcing(period, rain, missing, none, none, series, without, one_rain)
     # each paddock with irrigation gets a separate series
     place = {name: i for i, name in enumerate(paddocks)}
     column: dict[int, int] = {}
@@ -164,7 +167,7 @@ def forcing_of(
         if period.first <= day <= period.last:
             to = water if day <= period.today else plan
             to[day - period.first, column[place[name]]] += mm
-    return Forcing(period, rain, missing, water, plan, series, without)
+    return Forcing(period, rain, missing, water, plan, series, without, one_rain)
 
 
 def _rain(
@@ -180,12 +183,8 @@ def _rain(
         )
     if not weather.by:
         return _days(period, weather, "")[:, None], np.zeros(len(paddocks), np.int64), ()
+    check_paddocks(weather.source, weather.places, paddocks)
     without = tuple(name for name in paddocks if name not in weather.places)
-    if len(without) == len(paddocks):
-        raise DataError(
-            f"{weather.source}: has none of the paddocks; it has "
-            f"{', '.join(sorted(weather.places)[:3])}, the values {', '.join(list(paddocks)[:3])}"
-        )
     found: dict[bytes, int] = {}
     columns: list[Array] = []
     series = np.empty(len(paddocks), np.int64)

@@ -7,7 +7,7 @@ Days count from the first day of the drive. The filter sees the past only; the s
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,22 +26,24 @@ class Drive:
     """The rain model on D days for S series of rain, and the series of each of N paddocks.
 
     first: days since 1970 of day 0.  expected: (D, S) moisture of the bucket, m3 m-3.
-    unknown: (D, S) variance that missing rain adds.  series: (N,) index into S.
+    unknown: (D, S) variance that missing rain adds.  series: (N,) index into S.  one_rain: True
+    where the series differ by irrigation alone; None for one series.
     """
 
     first: int
     expected: Array
     unknown: Array
     series: NDArray[np.int64]
+    one_rain: bool | None = None
 
     @property
     def shared(self) -> bool:
-        """Do all paddocks share one rain series?"""
-        return bool(self.expected.shape[1] == 1)
+        """True if all paddocks have the same rain, so that missing rain is common to them."""
+        return self.expected.shape[1] == 1 if self.one_rain is None else self.one_rain
 
     def until(self, count: int) -> Drive:
         """Return the first ``count`` days."""
-        return Drive(self.first, self.expected[:count], self.unknown[:count], self.series)
+        return replace(self, expected=self.expected[:count], unknown=self.unknown[:count])
 
 
 @dataclass(frozen=True)
@@ -101,20 +103,23 @@ def drive(
     missing: Array | None = None,
     north: bool | None = None,
     irrigation_mm: Array | float = 0.0,
+    one_rain: bool | None = None,
 ) -> Drive:
     """Run the rain model.
 
     first: days since 1970 of day 0.  rain_mm: (D, S), NaN where missing.  series: (N,) rain
     series of each paddock.  missing: (D, S) share of each day's rain that is not known; by
     default 1 where rain_mm is NaN, else 0.  north: the paddocks are on the northern hemisphere;
-    None for that of the parameters.  irrigation_mm: (D, S) water on top of the rain.
+    None for that of the parameters.  irrigation_mm: (D, S) water on top of the rain.  one_rain:
+    of :class:`Drive`.
     """
     day = first + np.arange(len(rain_mm))
     if missing is None:
         missing = np.isnan(rain_mm).astype(np.float64)
     opposite = is_opposite(parameters, north)
     expected = run_bucket(parameters.bucket, rain_mm, day, opposite, irrigation_mm)
-    return Drive(first, expected, unknown(parameters.bucket, parameters.residual, missing), series)
+    added = unknown(parameters.bucket, parameters.residual, missing)
+    return Drive(first, expected, added, series, one_rain)
 
 
 def is_opposite(parameters: Parameters, north: bool | None) -> bool:
@@ -131,7 +136,7 @@ def filtered(parameters: Parameters, rain: Drive, seen: PassValues) -> Iterator[
     state.forget_start(parameters.bucket.variance, rain.shared)
     bounds = np.searchsorted(seen.day, np.arange(len(rain.expected) + 1))
     for t, expected in enumerate(rain.expected):
-        state.step(rain.unknown[t], rain.expected[t], rain.series)
+        state.step(rain.unknown[t], rain.expected[t], rain.series, rain.shared)
         here = expected[rain.series]
         for one in passes_of_day(rain, seen, t, slice(bounds[t], bounds[t + 1])):
             state.update(one)

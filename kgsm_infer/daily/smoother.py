@@ -37,7 +37,7 @@ def smooth(parameters: Parameters, rain: Drive, seen: PassValues) -> Estimates:
     bounds = np.searchsorted(seen.day, np.arange(days + 1))
 
     def advance(state: Filter, t: int, before: _Views | None = None) -> None:
-        state.step(rain.unknown[t], rain.expected[t], rain.series)
+        state.step(rain.unknown[t], rain.expected[t], rain.series, rain.shared)
         if before is not None:
             before.keep(t % SEGMENT, state)
         for one in passes_of_day(rain, seen, t, slice(bounds[t], bounds[t + 1])):

@@ -8,7 +8,7 @@ if they agree; where they differ the value is missing, with a note.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ QUANTITIES = ("sm", "wetness")
 SECONDS_PER_DAY = 86400
 #: A range narrower than this says nothing of the error (a clipped or rounded interval).
 LEAST_SD = 0.005
+#: Rounding of a file's numbers, by which a value may lie outside its interval.
+ROUNDING = 1e-3
 #: Least standard deviation of an error, m3 m-3; a card may state a variance of 0.
 SMALLEST_SD = 1e-4
 #: Correlation of a retrieval's errors at successive passes of a paddock, measured on the twin
@@ -100,6 +102,7 @@ def read_values(
         table.as_given(table.numbers[quantity]),
         f"is not {rule.what}",
     )
+    _check_ends(sheet, table, quantity, ends)
     if not allow_future:
         table = leave_out_future(table, drop=True)
     nan = np.full(len(table), np.nan)
@@ -107,6 +110,18 @@ def read_values(
     return values_of(
         table, quantity, table.numbers[quantity], lower, upper, _masks(table), utc_offset_hours
     )
+
+
+def _check_ends(sheet: Sheet, table: Table, quantity: str, ends: Sequence[str]) -> None:
+    """Raise DataError for the first interval that its value is outside of."""
+    value = table.as_given(table.numbers[quantity])
+    for name in ends:
+        end = table.as_given(table.numbers[name])
+        side = 1 if name.endswith("_lower") else -1
+        with np.errstate(invalid="ignore"):
+            wrong = side * (end - value) > ROUNDING
+        word = "above" if side == 1 else "below"
+        sheet.check.first(wrong, name, end, f"is {word} {quantity} of its row; columns mixed up?")
 
 
 def values_of(
@@ -143,6 +158,16 @@ def values_of(
         table.simulated,
         table.notes,
     )
+
+
+def check_paddocks(source: str | Path, there: Iterable[str], paddocks: Sequence[str]) -> None:
+    """Raise DataError where a file has none of the paddocks of the values."""
+    names = set(there)
+    if names.isdisjoint(paddocks):
+        raise DataError(
+            f"{source}: has none of the paddocks; it has {', '.join(sorted(names)[:3])}, "
+            f"the values {', '.join(list(paddocks)[:3])}"
+        )
 
 
 def named_sites(sheet: Sheet) -> Sheet:
@@ -198,6 +223,9 @@ def errors_of_card(
     are in its unit.  UsageError for a deviation out of range.
     """
     point, date = stated.point, stated.date
+    for name, value in (("--sd-point", point), ("--sd-date", date)):
+        if value is not None and not 0 < value <= 1:
+            raise UsageError(f"{name} {value:g}: an error of a pass is above 0 and at most 1")
     unit = parameters.bucket.span if quantity == "wetness" else 1.0
     own = parameters.errors
     if probes is not None:

@@ -157,3 +157,65 @@ def test_a_level_that_the_rain_does_not_explain_is_named(files, level):
         assert not named
     else:
         assert gap < -0.05 and f"lie {-gap:.3f} below the passes" in named[0]
+
+
+@pytest.mark.parametrize("sd", [-1.0, 0.0, float("nan"), 6.7])
+def test_a_stated_error_is_above_0_and_at_most_1(files, sd):
+    with pytest.raises(UsageError, match=r"--sd-point .* is above 0 and at most 1"):
+        run_daily(request(files, sd_point=sd))
+
+
+def test_days_without_rain_are_counted(files):
+    lines = (files / "rain.csv").read_text().splitlines()
+    (files / "rain.csv").write_text("\n".join(lines[:31] + lines[41:]) + "\n")
+    done = run_daily(request(files))
+    said = [note for note in done.notes if "have no rain" in note]
+    assert len(said) == 1 and "10 of 60 days from 2024-01-11 to 2024-03-10" in said[0]
+
+
+def test_weather_of_other_years_is_named(files):
+    text = (files / "rain.csv").read_text().replace("2024-", "2022-")
+    (files / "rain.csv").write_text(text.replace("2022-02-29", "2022-03-29").replace("\n\n", "\n"))
+    lines = list(dict.fromkeys((files / "rain.csv").read_text().splitlines()))
+    (files / "rain.csv").write_text("\n".join(lines[:50]) + "\n")
+    done = run_daily(request(files))
+    said = [note for note in done.notes if "have no rain" in note]
+    assert len(said) == 1 and said[0].endswith("the file has 2022-01-01 to 2022-02-18")
+
+
+def test_irrigation_outside_the_days_is_named(files):
+    (files / "water.csv").write_text("paddock,date,mm\nnorth,2021-02-01,20\nnorth,2024-02-01,20\n")
+    done = run_daily(request(files, irrigation=files / "water.csv"))
+    said = [note for note in done.notes if "irrigations are not used" in note]
+    assert len(said) == 1 and "1 of 2" in said[0] and "2024-01-01 to 2024-03-17" in said[0]
+
+
+def test_irrigation_changes_no_day_before_it(files):
+    """A paddock with irrigation has a series of its own, which moved every day before."""
+    run_daily(request(files))
+    plain = rows(files / "daily.csv")
+    (files / "water.csv").write_text("paddock,date,mm\nnorth,2024-02-20,20\n")
+    run_daily(request(files, irrigation=files / "water.csv"))
+    watered = rows(files / "daily.csv")
+    before = [i for i, row in enumerate(plain) if row["date"] < "2024-02-20"]
+    assert [plain[i] for i in before] == [watered[i] for i in before]
+    after = [i for i, row in enumerate(plain) if row["date"] == "2024-02-20"]
+    assert float(watered[after[0]]["sm"]) > float(plain[after[0]]["sm"])
+
+
+@pytest.mark.parametrize(("lower", "upper", "said"), [
+    ("0.3", "0.1", "row 2, column sm_lower: 0.3 is above sm"),
+    ("0.1", "0.15", "row 2, column sm_upper: 0.15 is below sm"),
+])  # fmt: skip
+def test_an_interval_without_its_value_is_refused(files, lower, upper, said):
+    lines = (files / "values.csv").read_text().splitlines()
+    lines[1] = f"north,2024-01-11,0.2,{lower},{upper},-12,"
+    (files / "values.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=said):
+        run_daily(request(files))
+
+
+def test_settings_of_other_paddocks_are_refused(files):
+    (files / "limits.csv").write_text("paddock,wilting_point,field_capacity\nwest,0.1,0.3\n")
+    with pytest.raises(DataError, match="has none of the paddocks; it has west, the values north"):
+        run_daily(request(files, settings=files / "limits.csv"))
