@@ -569,6 +569,7 @@ def test_an_interrupted_update_is_finished_at_the_next_start(tmp_path, today, mo
         drop(gateway, rain_columns(-60, [2.0] * 74), "rain.csv")
         if name == "interrupted":
             monkeypatch.setattr(daily, "BLOCK_ROWS", 8)
+            monkeypatch.setattr(daily, "TRANSACTION_ROWS", 8)
             put, blocks = daily.put_daily, []
 
             def counted(store, rows, put=put, blocks=blocks):

@@ -13,6 +13,10 @@ import pytest
 from made_gateways import made_gateway
 from running import Running
 
+from kgsm_infer.gateway.health import ErrorMemory
+from kgsm_infer.gateway.service import loop
+from kgsm_infer.gateway.service.loop import Service, Wake
+
 UNIT = Path(__file__).parents[2] / "examples" / "farm" / "kgsm-gateway.service"
 analyze = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
@@ -61,3 +65,30 @@ def test_systemd_is_told_ready_alive_and_stopping(tmp_path):
             assert watched.process.wait(20) == 0
     assert said[0].startswith("READY=1")
     assert set(said[1:-1]) == {"WATCHDOG=1"}
+
+
+class Committing:
+    """A watch whose store has the versions of a list, one a look."""
+
+    def __init__(self, versions):
+        self.versions, self.released = iter(versions), 0
+
+    def guarded(self, step):
+        return step()
+
+    def version(self):
+        return next(self.versions), 0
+
+    def release_memory(self):
+        self.released += 1
+
+
+def test_memory_is_returned_once_nothing_commits(monkeypatch):
+    monkeypatch.setattr(loop, "REST_S", 0.0)
+    work = Committing([1, 1, 1, 2, 3, 3, 3])
+    service = Service(work, Wake(0, 0), None, lambda *_, **__: None, ErrorMemory(print))
+    released = []
+    for _ in range(7):
+        service._rest()
+        released.append(work.released)
+    assert released == [0, 1, 1, 1, 1, 2, 2]

@@ -35,6 +35,8 @@ BUNCH_S = 0.5
 PUBLISH_S = 30.0
 #: Seconds between looks at the threads.
 THREADS_S = 60.0
+#: Seconds without a commit after which freed memory is returned to the system.
+REST_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,7 @@ class Service:
     _beat_s: float | None = field(default_factory=watchdog_s)
     _due: dict[str, float] = field(default_factory=dict)
     _unwell: set[str] = field(default_factory=set)
+    _version: tuple[int, int] | None = None  # of the store at the last look
 
     def __post_init__(self) -> None:
         now = time.monotonic()
@@ -168,6 +171,7 @@ class Service:
             "probes": float("inf"),
             "threads": now + THREADS_S,
             "day": now,
+            "rest": now + REST_S,
         }
 
     def status(self) -> Process:
@@ -256,12 +260,23 @@ class Service:
             words = wake.take()
             if DOUBT in words:
                 work.guarded(work.check)
+            self._rest()
             if PROBES in words:
                 due["probes"] = min(due["probes"], time.monotonic() + BUNCH_S)
             sources: Sequence[Any] = (
                 [wake.read] if self.folder is None else [wake.read, self.folder]
             )
             select.select(sources, [], [], max(0.0, min(due.values()) - time.monotonic()))
+
+    def _rest(self) -> None:
+        """Return freed memory to the system once neither this nor another thread commits."""
+        version = self.work.guarded(self.work.version)
+        if version != self._version:
+            self._version = version
+            self._due["rest"] = time.monotonic() + REST_S
+        elif time.monotonic() >= self._due["rest"]:
+            self._due["rest"] = float("inf")
+            self.work.guarded(self.work.release_memory)
 
     def _events(self) -> FolderEvents:
         """Return the events of the spool since the last look, and handle those of the archive."""

@@ -713,7 +713,7 @@ class Watch:
             return
         self._days_failed = ""
         if done is not None:
-            release_memory()
+            self.release_memory()
             self.log(
                 "days_updated",
                 today=done.date,
@@ -723,6 +723,17 @@ class Watch:
                 seconds=round(time.monotonic() - began, 3),
             )
             self.published()
+
+    # -- memory ----------------------------------------------------------------------------
+
+    def version(self) -> tuple[int, int]:
+        """Return the version of the store, which changes with each commit of any thread."""
+        return self.store.version()
+
+    def release_memory(self) -> None:
+        """Empty the cache of the database and return freed memory to the system."""
+        self.store.shrink()
+        release_memory()
 
     # -- housekeeping ----------------------------------------------------------------------
 

@@ -96,8 +96,10 @@ class Progress(NamedTuple):
     due: int | None
 
 
-#: Rows that are read or written at a time.
-BLOCK_ROWS = 4_000
+#: Rows that are in memory at a time, as objects of Python.
+BLOCK_ROWS = 1_000
+#: Rows of one transaction.
+TRANSACTION_ROWS = 4_000
 _COLUMNS = tuple(item.name for item in fields(DailyValue))
 _RAIN = ", ".join(RainDay._fields)
 _DAILY = ", ".join(_COLUMNS)

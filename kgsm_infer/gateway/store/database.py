@@ -399,6 +399,11 @@ class Store:
         with explained(self.path):
             self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def shrink(self) -> None:
+        """Free the memory of cached pages."""
+        with explained(self.path):
+            self.db.execute("PRAGMA shrink_memory")
+
     def latest(self) -> list[Value]:
         """Return the present state of every paddock that has one, by paddock."""
         rows = self._all(

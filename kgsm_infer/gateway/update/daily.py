@@ -14,6 +14,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import chain
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -39,6 +40,7 @@ from ..intake.archive import Archived
 from ..intake.rain_files import FORECAST_DAYS, RainRows
 from ..store.daily_rows import (
     BLOCK_ROWS,
+    TRANSACTION_ROWS,
     Alert,
     DailyValue,
     DaysLeft,
@@ -400,28 +402,35 @@ class DailyUpdater:
         count = revisions = crossed = 0
         ended = today - 1 if done.today is None else done.today
         paddocks = () if made is None else made.values.paddocks
-        for start, last in _blocks(since, today, len(paddocks)):
-            if made is not None:
-                with store.transaction():  # what is left is due until all blocks are stored
-                    fresh = self._put_changed(store, self._rows(made, start, last, quantity))
+        for start, last in _blocks(since, today, len(paddocks), TRANSACTION_ROWS):
+            if made is None:
+                break
+            with store.transaction():  # what is left is due until all blocks are stored
+                for part in self._parts(made, start, last):
+                    fresh = self._put_changed(store, part)
                     self._queue_revised(store, fresh, ended)
-                count += len(fresh)
-                revisions += sum(one.revision > 1 for one in fresh)
-                beat()
+                    count += len(fresh)
+                    revisions += sum(one.revision > 1 for one in fresh)
+            beat()
         with store.transaction():
             if made is None:
                 put_outlook(store, (), ())
             else:
                 if self.gateway.farmos is not None:
                     queue_ended(store, self.gateway.farmos.daily_streams, ended, today - 1)
-                crossed = self._cross(store, self._rows(made, today, today, quantity), known)
+                crossed = self._cross(store, self._rows(made, today, today), known)
                 now = [
                     DaysLeft(*pair) for pair in zip(paddocks, self._days_left(made), strict=True)
                 ]
-                ahead = self._rows(made, today + 1, made.forcing.period.last, quantity)
-                put_outlook(store, ahead, now)
+                ahead = self._parts(made, today + 1, made.forcing.period.last)
+                put_outlook(store, chain.from_iterable(ahead), now)
             put_progress(store, today)
         return DailyOutcome(today, count, revisions, crossed)
+
+    def _parts(self, made: Daily, since: int, until: int) -> Iterator[list[DailyValue]]:
+        """Yield the rows from a day to another, both included, in parts of whole days."""
+        for first, last in _blocks(since, until, len(made.values.paddocks), BLOCK_ROWS):
+            yield self._rows(made, first, last)
 
     def _put_changed(self, store: Store, rows: Sequence[DailyValue]) -> list[DailyValue]:
         """Store the rows that differ from the newest revision of their day, and return them."""
@@ -548,10 +557,10 @@ class DailyUpdater:
             return [None] * len(made.values.paddocks)
         return _or_none(days_until(made.ahead, self._thresholds(made)))
 
-    def _rows(self, made: Daily, since: int, until: int, quantity: Quantity) -> list[DailyValue]:
+    def _rows(self, made: Daily, since: int, until: int) -> list[DailyValue]:
         """Return the rows from a day to another, both included, as revision 1; the outlook as 0."""
         columns = daily_columns(made, since, until, ranked=False)
-        name = quantity.column
+        name, quantity = made.values.quantity, RETRIEVED[made.values.quantity]
         place = {paddock: i for i, paddock in enumerate(made.values.paddocks)}
         threshold = _or_none(self._thresholds(made).round(5))
         count, today = len(columns["site"]), made.forcing.period.today
@@ -605,9 +614,9 @@ def window_start(today: int) -> int:
     return int(np.datetime64(f"{_year(today) - 1}-01-01", "D").astype(np.int64))
 
 
-def _blocks(since: int, until: int, paddocks: int) -> Iterator[tuple[int, int]]:
-    """Divide days into blocks of about BLOCK_ROWS rows: (first, last), both included."""
-    days = max(1, BLOCK_ROWS // max(1, paddocks))
+def _blocks(since: int, until: int, paddocks: int, rows: int) -> Iterator[tuple[int, int]]:
+    """Divide days into blocks of about ``rows`` rows: (first, last), both included."""
+    days = max(1, rows // max(1, paddocks))
     for first in range(since, until + 1, days):
         yield first, min(first + days - 1, until)
 
