@@ -18,6 +18,7 @@ from ..base.errors import DataError
 from ..base.extras import optional
 from ..base.files import whole
 from .filter import Array
+from .percentiles import rank_of
 from .series import PaddockSeries, SeriesFile
 
 SUFFIXES = (".png", ".svg", ".html")
@@ -170,18 +171,12 @@ def _draw(
 
 
 def rank_text(one: PaddockSeries) -> str:
-    """Return the rank of the last day that is not forecast among the passes, or "".
-
-    The share is shown in tenths, 0 and 10 only where no or every pass was wetter.
-    """
+    """Return the rank of the last day that is not forecast among the passes, or ""."""
     share = one.drier_than[~one.is_forecast]
-    if not len(share) or not np.isfinite(share[-1]):
+    rank = rank_of(float(share[-1])) if len(share) else None
+    if rank is None:
         return ""
-    last = float(share[-1])
-    tenths = round(10 * last) if last in (0.0, 1.0) else min(max(round(10 * last), 1), 9)
-    if tenths < 5:
-        return f" – wetter than {10 - tenths} of 10 passes here"
-    return f" – drier than {tenths} of 10 passes here"
+    return f" – {'drier' if rank.is_drier else 'wetter'} than {rank.tenths} of 10 passes here"
 
 
 def _draw_rain(ax: Any, one: PaddockSeries, most: float) -> None:

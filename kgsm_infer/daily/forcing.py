@@ -7,10 +7,11 @@ Irrigation counts as rain of one paddock; that after today is the plan of the ou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,21 +81,50 @@ class Forcing:
     one_rain: bool = True
 
 
-def read_irrigation(path: str | Path, paddocks: Sequence[str]) -> Irrigation:
-    """Read ``paddock,date,mm``; DataError names a row with an unknown paddock or value."""
-    sheet = named_sites(read_sheet(path))
+#: Columns of an irrigation file; ``site`` or ``id`` may stand for ``paddock``.
+IRRIGATION_COLUMNS = ("paddock", "date", "mm")
+
+
+def with_irrigation_names(
+    columns: Mapping[str, Any], names: Mapping[str, str]
+) -> Mapping[str, Any]:
+    """Return columns with those of an irrigation file under the names of the format.
+
+    names: name of the format -> name in the file. A column that has its name already keeps it.
+
+    >>> sorted(with_irrigation_names({"Feld": 0, "mm": 1}, {"paddock": "Feld"}))
+    ['mm', 'paddock']
+    """
+    theirs = {
+        names[name]: name
+        for name in (*IRRIGATION_COLUMNS, "site", "id")
+        if name in names and name not in columns
+    }
+    return {theirs.get(name, name): values for name, values in columns.items()}
+
+
+def read_irrigation(
+    path: str | Path, paddocks: Sequence[str] | None, columns: Mapping[str, str] = {}
+) -> Irrigation:
+    """Read ``paddock,date,mm``; DataError names a row with an unknown paddock or value.
+
+    paddocks: the known ones; None for any.  columns: other names (:func:`with_irrigation_names`).
+    """
+    sheet = read_sheet(path)
+    sheet = named_sites(replace(sheet, columns=with_irrigation_names(sheet.columns, columns)))
     name = "paddock" if "paddock" in sheet.columns else "site"
     for column in (name, "date", "mm"):
         if column not in sheet.columns:
             raise DataError(f"{path}: no column {column!r}; {have(sheet.columns, column)}")
     check = sheet.check
     paddock = check.names(sheet.columns[name], name).values
-    check.first(
-        ~np.isin(paddock, list(paddocks)),
-        name,
-        paddock,
-        f"is not a paddock of the values, which have {', '.join(list(paddocks)[:3])}",
-    )
+    if paddocks is not None:
+        check.first(
+            ~np.isin(paddock, list(paddocks)),
+            name,
+            paddock,
+            f"is not a paddock of the values, which have {', '.join(list(paddocks)[:3])}",
+        )
     mm = check.numbers("mm", sheet.columns["mm"], _MM)
     check.first(np.isnan(mm), "mm", mm, "is missing; delete the row or give the amount")
     day = check.dates(sheet.columns["date"]).astype("datetime64[D]").astype(np.int64)

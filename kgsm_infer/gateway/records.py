@@ -83,7 +83,8 @@ class DailyRecord:
     """One paddock on one local day of the farm. A missing number is null, never NaN.
 
     The value of the day, the ends of its interval and the value of its passes are named after the
-    quantity and follow these fields.
+    quantity and follow these fields; in the outlook also the value and the ends with the planned
+    irrigation. Fields with a default are left out where they have no value.
     """
 
     paddock: str
@@ -98,6 +99,10 @@ class DailyRecord:
     refill_mm: Annotated[float, Range(0), Help("water to field capacity")] | None
     threshold: Annotated[float, Help("in the unit of the value")] | None
     flags: tuple[str, ...]
+    drier_than: (
+        Annotated[float, Range(0, 1), Help("share of passes here so far that were wetter")] | None
+    ) = None
+    irrigation_mm: Annotated[float, Range(0), Help("after today: planned")] | None = None
     source: Annotated[str, Choices(("simulated",))] | None = None
 
 
@@ -179,6 +184,14 @@ def end_of_day(day: int, timezone: str | None) -> int:
     return int(after.timestamp()) - 1
 
 
+#: The numbers of a day of the outlook with the planned irrigation.
+PLANNED = ("sm_irrigated", "sm_irrigated_lower", "sm_irrigated_upper")
+
+
+def _planned(value: DailyValue) -> tuple[float | None, ...]:
+    return value.irrigated, value.irrigated_lower, value.irrigated_upper
+
+
 def daily_record(
     value: DailyValue, days_left: float | None = None, *, present: bool = False
 ) -> dict[str, Any]:
@@ -200,16 +213,21 @@ def daily_record(
         refill_mm=value.refill_mm,
         threshold=value.threshold,
         flags=flags_of(value),
+        drier_than=value.drier_than,
+        irrigation_mm=value.irrigation_mm,
         source=_source_of(value),
     )
     numbers = {"sm": value.value, "sm_lower": value.lower, "sm_upper": value.upper}
+    if value.irrigated is not None:
+        numbers |= dict(zip(PLANNED, _planned(value), strict=True))
     names = ("paddock", "date", "revision", "quantity", "unit")
     found: dict[str, Any] = {name: getattr(head, name) for name in names}
     found |= {quantity.column_of(name): number for name, number in numbers.items()}
     found[f"pass_{quantity.column}"] = value.pass_value
     found |= {**vars(head), "flags": list(head.flags)}
-    if head.source is None:
-        del found["source"]
+    for name in ("drier_than", "irrigation_mm", "source"):
+        if found[name] is None:
+            del found[name]
     found |= _percentages(quantity, numbers)
     return {**found, "days_left": days_left} if present else found
 

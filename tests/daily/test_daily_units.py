@@ -9,7 +9,7 @@ from made_series import RAIN, ROWS, SET, today, values_of, weather_of
 
 from kgsm_infer.base.errors import DataError, UsageError
 from kgsm_infer.daily.daily import estimate_daily
-from kgsm_infer.daily.percentiles import drier_than
+from kgsm_infer.daily.percentiles import drier_than, drier_than_on
 from kgsm_infer.daily.table import daily_columns
 from kgsm_infer.daily.units import Stated, learn_limits, read_settings, soil_water
 from kgsm_infer.tables.texture import water_limits
@@ -111,3 +111,16 @@ def test_percentile_against_counting():
             equal = (before == estimate[t]).sum()
             wanted = ((before > estimate[t]).sum() + equal / 2) / len(before)
             assert found[t] == pytest.approx(wanted)
+
+
+def test_percentile_of_some_days_is_that_of_all():
+    random = np.random.default_rng(4)
+    estimate = np.round(random.uniform(0.1, 0.4, (90, 7)), 2).astype(np.float32)  # with ties
+    estimate[random.random(estimate.shape) < 0.1] = np.nan
+    passed = random.random(estimate.shape) < 0.3
+    every = np.stack(
+        [drier_than(estimate[:, i].astype(float), passed[:, i]) for i in range(7)], axis=1
+    )
+    days = [0, 5, 31, 60, 89]
+    assert np.array_equal(drier_than_on(estimate, passed, days), every[days], equal_nan=True)
+    assert np.isfinite(every[89]).any()

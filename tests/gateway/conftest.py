@@ -5,8 +5,13 @@ from __future__ import annotations
 import shutil
 import threading
 
+import numpy as np
 import pytest
 from made_brokers import MOSQUITTO, Broker, Listener, Streams
+from made_daily import FIRST
+from made_gateways import DAY
+
+from kgsm_infer.gateway.service import clock
 
 CHROMIUM = shutil.which("chromium")
 
@@ -48,3 +53,16 @@ def browser():
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def today(monkeypatch):
+    """Set the date of the clock, days after 2024-01-01."""
+
+    def set_clock(day, hour=12.0):
+        now = (FIRST + day) * DAY + hour * 3600
+        monkeypatch.setattr(clock.time, "time", lambda: now)
+
+    monkeypatch.setattr(clock, "RELEASED", np.datetime64("2023-01-01", "s"))
+    set_clock(13)
+    return set_clock

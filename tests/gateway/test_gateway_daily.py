@@ -9,7 +9,8 @@ from dataclasses import replace
 import jsonschema
 import numpy as np
 import pytest
-from made_gateways import DAY, Events, columns_of, drop, made_gateway, made_model, scanned
+from made_daily import FIRST, days_of, everything, farm, rain_columns
+from made_gateways import DAY, Events, columns_of, drop, scanned
 from made_weather import serving
 from running import wait_for
 from starlette.testclient import TestClient
@@ -24,7 +25,7 @@ from kgsm_infer.gateway.health import ThreadHealth
 from kgsm_infer.gateway.http.api import Api
 from kgsm_infer.gateway.intake.settling import FolderEvents
 from kgsm_infer.gateway.records import day_of
-from kgsm_infer.gateway.service import clock, weather
+from kgsm_infer.gateway.service import weather
 from kgsm_infer.gateway.service.watch import Watch
 from kgsm_infer.gateway.store import daily_rows
 from kgsm_infer.gateway.store.database import Store
@@ -32,46 +33,7 @@ from kgsm_infer.gateway.update import daily
 from kgsm_infer.prepare.weather_services import SERVICES
 from kgsm_infer.tables.weather import read_weather
 
-FIRST = int(np.datetime64("2024-01-01", "D").astype(int))
 WATER = "wilting_point = 0.1\nfield_capacity = 0.35\nroot_depth_mm = 500\nrefill_percent = 50\n"
-
-
-def rain_columns(first, rain, site=None):
-    """A weather file of days from ``first`` (days after 2024-01-01) on; None is an empty cell."""
-    dates = [str(np.datetime64("2024-01-01") + first + i) for i in range(len(rain))]
-    columns = {"date": dates, "rain_mm": ["" if mm is None else mm for mm in rain]}
-    return columns if site is None else {"site": [site] * len(rain), **columns}
-
-
-@pytest.fixture
-def today(monkeypatch):
-    """Set the date of the clock, days after 2024-01-01."""
-
-    def set_clock(day, hour=12.0):
-        now = (FIRST + day) * DAY + hour * 3600
-        monkeypatch.setattr(clock.time, "time", lambda: now)
-
-    monkeypatch.setattr(clock, "RELEASED", np.datetime64("2023-01-01", "s"))
-    set_clock(13)
-    return set_clock
-
-
-def farm(folder, text="[daily]\n", **made):
-    return made_gateway(folder, text, model=made_model(folder / "m"), **made)
-
-
-def days_of(gateway, paddock="p0", revisions=False):
-    with Store(gateway.database, read_only=True) as store:
-        return daily_rows.daily_of(store, paddock, 0, 10_000, revisions)
-
-
-def everything(gateway):
-    """All rows of rain and daily values."""
-    with Store(gateway.database, read_only=True) as store:
-        return {
-            name: store.db.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall()
-            for name in ("rain", "daily", "outlook", "daily_now", "alert")
-        }
 
 
 def test_a_rain_file_becomes_daily_values(tmp_path, today):

@@ -10,6 +10,7 @@ POST /v1/retrieve               a table's values with the store's history; nothi
 POST /v1/acquisitions           a table into the spool
 POST /v1/probes                 readings of sensors
 POST /v1/rain                   rain of local days, into the spool
+POST /v1/irrigation             irrigation of paddocks, done or planned, into the spool
 GET  /health, /metrics, /openapi.json
 """
 
@@ -18,7 +19,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -91,6 +93,7 @@ class Api:
             Route("/v1/acquisitions", self.acquisitions, methods=["POST"]),
             Route("/v1/probes", self.probes, methods=["POST"]),
             Route("/v1/rain", self.rain, methods=["POST"]),
+            Route("/v1/irrigation", self.irrigation, methods=["POST"]),
             Route("/health", self.health),
             Route("/metrics", self.metrics),
             Route("/openapi.json", self.openapi),
@@ -278,21 +281,52 @@ class Api:
 
     def _drop_rain(self, content: bytes) -> int:
         from ..intake.rain_files import drop_rain_file, is_rain_file, rain_of_file
-        from ..intake.tables import TableRules
 
-        with NamedTemporaryFile(suffix=".csv") as file:
-            file.write(content)
-            file.flush()
-            path = Path(file.name)
+        with _as_file(content) as path:
             if not is_rain_file(path, self.gateway.columns):
                 raise DataError(
                     "the table: is not a weather file: date and rain_mm, no backscatter"
                 )
-            today = int(time.time()) // 86400 + 1
-            rules = TableRules(self.paddocks, self.gateway.columns)
-            rain = rain_of_file(path, "the table", rules, today, 0)
+            rain = rain_of_file(path, "the table", self._rules(), _tomorrow(), 0)
         drop_rain_file(content, self.gateway.spool)
         return len(rain)
+
+    async def irrigation(self, request: Request) -> Response:
+        """Put irrigation into the spool: paddock, date, mm as CSV, or {"irrigation": [...]}."""
+        from ..intake.irrigation_files import write_irrigation
+
+        body = await request.body()
+        if _media(request) == "application/json":
+            rows = await run_in_threadpool(
+                write_irrigation, _json(body), self.paddocks, self.gateway.spool
+            )
+            return _sent(request, canonical({"rows": rows}), JSON, status=202)
+        await _table(request)
+        rows = await run_in_threadpool(self._drop_irrigation, body)
+        return _sent(request, canonical({"rows": rows}), JSON, status=202)
+
+    def _drop_irrigation(self, content: bytes) -> int:
+        from ..intake.irrigation_files import (
+            drop_irrigation_file,
+            irrigation_of_file,
+            is_irrigation_file,
+        )
+
+        with _as_file(content) as path:
+            if not is_irrigation_file(path, self.gateway.columns):
+                raise DataError(
+                    "the table: is not an irrigation file: paddock, date and mm, without rain and "
+                    "backscatter"
+                )
+            rows = irrigation_of_file(path, "the table", self._rules(), _tomorrow(), 0)
+        drop_irrigation_file(content, self.gateway.spool)
+        return len(rows)
+
+    def _rules(self) -> Any:
+        """Return the rules by which weather and irrigation files are read."""
+        from ..intake.tables import TableRules
+
+        return TableRules(self.paddocks, self.gateway.columns)
 
     def _put_probes(self, readings: Sequence[Sensed]) -> None:
         with self._open_store() as store:
@@ -436,3 +470,17 @@ def _columns(body: bytes) -> Mapping[str, Any]:
             return read_sheet(file.name).columns
         except DataError as error:
             raise DataError(str(error).replace(file.name, "the table")) from None
+
+
+@contextmanager
+def _as_file(content: bytes) -> Iterator[Path]:
+    """Write a posted CSV into a temporary file."""
+    with NamedTemporaryFile(suffix=".csv") as file:
+        file.write(content)
+        file.flush()
+        yield Path(file.name)
+
+
+def _tomorrow() -> int:
+    """Return the latest local day that it is anywhere by the clock, since 1970."""
+    return int(time.time()) // 86400 + 1

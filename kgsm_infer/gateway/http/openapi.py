@@ -8,9 +8,10 @@ from ... import __version__
 from ...base.quantities import RETRIEVED, UNKNOWN
 from ...base.schema import json_schema
 from ..health import Health
+from ..intake.irrigation_files import IrrigationMessage
 from ..intake.probe_readings import ProbeMessage
 from ..intake.rain_files import RainMessage
-from ..records import DailyRecord, Record, numbers_named
+from ..records import PLANNED, DailyRecord, Record, numbers_named
 from .parameters import DailyParameters, HistoryParameters, LatestParameters
 
 _NUMBER = {"type": ["number", "null"]}
@@ -61,10 +62,14 @@ def _daily() -> dict[str, Any]:
     schema = answer_schema(DailyRecord)
     for quantity in RETRIEVED.values():
         names = [*numbers_named(quantity).values(), f"pass_{quantity.column}"]
+        planned = [quantity.column_of(name) for name in PLANNED]
         for name in names:
             schema["properties"][name] = {**_NUMBER, "description": quantity.label}
+        for name in planned:
+            description = "with the planned irrigation; of the outlook only"
+            schema["properties"][name] = {**_NUMBER, "description": description}
         if quantity.in_percent:
-            for name in numbers_named(quantity).values():
+            for name in [*numbers_named(quantity).values(), *planned]:
                 schema["properties"][f"{name}_percent"] = _NUMBER
     schema["properties"]["days_left"] = {
         **_NUMBER,
@@ -134,6 +139,15 @@ def document(title: str) -> dict[str, Any]:
                 "content": {
                     "application/json": {"schema": json_schema(RainMessage)},
                     "text/csv": {"schema": {**_TEXT, "description": "a weather file"}},
+                },
+            }),
+        },
+        "/v1/irrigation": {
+            "post": _operation("Irrigation, into the spool", 202, _of({"rows": _COUNT}), body={
+                "required": True,
+                "content": {
+                    "application/json": {"schema": json_schema(IrrigationMessage)},
+                    "text/csv": {"schema": {**_TEXT, "description": "paddock, date, mm"}},
                 },
             }),
         },

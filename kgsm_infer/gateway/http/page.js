@@ -256,24 +256,28 @@ function fillDays(values, csv) {
   details.addEventListener("toggle", () => {
     if (!table.childElementCount) table.append(make("tbody", {}, ...[...values].reverse().map(v => make("tr", {},
       make("th", { scope: "row" }, DATE.format(plain(v.date))), make("td", {}, say(v, num(v))), make("td", {}, range(v)),
-      make("td", {}, isAhead(v) ? texts["chart.outlook"] : ""), make("td", {}, v.rain_mm === null ? texts["chart.no_rain"] : `${v.rain_mm.toLocaleString(language)} mm`)))));
+      make("td", {}, isAhead(v) ? texts["chart.outlook"] : ""), make("td", {}, v.rain_mm === null ? texts["chart.no_rain"] : `${v.rain_mm.toLocaleString(language)} mm`),
+      make("td", {}, v.irrigation_mm ? watered(v) : "")))));
   });
   const old = $("#dd svg.chart"), recent = values.slice(-DAYS_SHOWN);
   const passes = make("details", {}, make("summary", {}, text("history", { n: +old.dataset.n })), old, ...$$after(old));
   $("#dd").append(chartDays(recent, isAhead), legendDays(recent), details, make("p", {}, make("a", { href: csv }, texts.csv)), passes);
 }
+const watered = v => `${texts["chart.irrigation"]}: ${v.irrigation_mm.toLocaleString(language)} mm`, planned = v => num(v, "_irrigated");
 const DAYS_SHOWN = 120, $$after = e => { const found = []; while ((e = e.nextElementSibling)) found.push(e); return found; };
 function legendDays(values) {
   const most = Math.max(0, ...values.map(v => v.rain_mm ?? 0)), items = [["pass", texts["chart.pass"]]];
   if (values.some(v => v.rain_mm !== null)) items.push(["rain", text("chart.rain", { n: Math.round(most).toLocaleString(language) })]);
+  if (values.some(v => v.irrigation_mm)) items.push(["irrigation", texts["chart.irrigation"]]);
   if (values.some(v => v.rain_mm === null && !v.flags.includes("forecast"))) items.push(["unknown", texts["chart.no_rain"]]);
   if (values.some(v => v.flags.includes("forecast"))) items.push(["ahead", texts["chart.outlook"]]);
+  if (values.some(v => planned(v) !== null)) items.push(["planned", texts["chart.planned"]]);
   if (values.some(v => v.threshold !== null)) items.push(["limit", texts["chart.threshold"]]);
   return make("ul", { class: "legend" }, ...items.map(([kind, label]) => make("li", {}, make("i", { class: `s ${kind}` }), label)));
 }
 function chartDays(values, isAhead) {
   const W = Math.max(280, $("#dd").clientWidth), H = 260, L = 46, B = 26, T = 12, last = values.at(-1), percent = inPercent(last), unit = percent ? 100 : 1;
-  const passed = v => v[`pass_${columns[v.quantity]}`], rain = Math.max(5, ...values.map(v => v.rain_mm ?? 0));
+  const passed = v => v[`pass_${columns[v.quantity]}`], rain = Math.max(5, ...values.map(v => (v.rain_mm ?? 0) + (v.irrigation_mm ?? 0)));
   const highs = values.flatMap(v => [num(v, "_upper") ?? num(v) ?? 0, (passed(v) ?? 0) * unit, (v.threshold ?? 0) * unit]);
   const tick = percent ? 10 : 0.2, top = Math.max(percent ? 40 : 1, Math.ceil(Math.max(...highs) / tick - 1e-9) * tick);
   const t = values.map(v => plain(v.date)), step = (W - L - 12) / Math.max(values.length, 8);
@@ -281,9 +285,12 @@ function chartDays(values, isAhead) {
   const svg = make("svg", { class: "chart", viewBox: `0 0 ${W} ${H}`, height: H, role: "img", "aria-label": `${text("chart.days", { n: values.length })} (${texts[`scale.${last.quantity}`]})` });
   for (let p = 0; p <= top + 1e-9; p += tick) svg.append(make("line", { class: "axis", x1: L, x2: W - 12, y1: y(p), y2: y(p) }),
     make("text", { x: 0, y: y(p) + 4 }, percent ? `${p} %` : p.toLocaleString(language, { minimumFractionDigits: 1, maximumFractionDigits: 1 })));
+  const tall = mm => (H - B - T) * 0.3 * mm / rain;
+  values.forEach((v, i) => { if (v.irrigation_mm) svg.append(make("rect", { class: isAhead(v) ? "irrigation later" : "irrigation", x: x(i) - step * 0.42, width: Math.max(1, step * 0.84), y: T + tall(v.rain_mm ?? 0), height: Math.max(1.5, tall(v.irrigation_mm)) },
+    make("title", {}, `${DATE.format(t[i])}: ${watered(v)}`))); });
   values.forEach((v, i) => {
     if (v.rain_mm === null ? isAhead(v) : !v.rain_mm) return;
-    const high = v.rain_mm === null ? 4 : Math.max(1.5, (H - B - T) * 0.3 * v.rain_mm / rain), kind = v.rain_mm === null ? "unknown" : isAhead(v) ? "rain later" : "rain";
+    const high = v.rain_mm === null ? 4 : Math.max(1.5, tall(v.rain_mm)), kind = v.rain_mm === null ? "unknown" : isAhead(v) ? "rain later" : "rain";
     svg.append(make("rect", { class: kind, x: x(i) - step * 0.42, width: Math.max(1, step * 0.84), y: T, height: high },
       make("title", {}, `${DATE.format(t[i])}: ${v.rain_mm === null ? texts["chart.no_rain"] : `${v.rain_mm.toLocaleString(language)} mm`}`)));
   });
@@ -294,6 +301,8 @@ function chartDays(values, isAhead) {
     if (run.length > 1) svg.append(make("path", { class: "band", d: `M${at(run, "_upper")}L${at([...run].reverse(), "_lower")}z` }));
     for (const [kind, part] of [["line", run.filter(i => i <= now)], ["line ahead", run.filter(i => i >= now)]]) if (part.length > 1) svg.append(make("path", { class: kind, d: `M${at(part, "")}` }));
   }
+  const ahead = values.map((v, i) => i).filter(i => planned(values[i]) !== null);
+  if (ahead.length && now >= 0 && num(values[now]) !== null) svg.append(make("path", { class: "line planned", d: `M${x(now).toFixed(1)} ${y(num(values[now])).toFixed(1)}L${at(ahead, "_irrigated")}` }));
   const limits = values.map((v, i) => [v.threshold, i]).filter(([p]) => p !== null);
   if (limits.length) svg.append(make("path", { class: "limit", d: `M${limits.map(([p, i]) => `${(x(i) - step / 2).toFixed(1)} ${y(p * unit).toFixed(1)}L${(x(i) + step / 2).toFixed(1)} ${y(p * unit).toFixed(1)}`).join("L")}` }));
   values.forEach((v, i) => { if ((passed(v) ?? null) !== null) svg.append(make("circle", { class: "dot", cx: x(i), cy: y(passed(v) * unit), r: 3.5 }, make("title", {}, `${DATE.format(t[i])}: ${say(v, passed(v) * unit)}`))); });

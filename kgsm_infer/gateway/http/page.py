@@ -28,6 +28,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from ...base.quantities import SOIL_MOISTURE, UNKNOWN, WETNESS, Quantity, quantity_named
+from ...daily.percentiles import rank_of
 from ..config import Gateway, Page
 from ..records import iso, number_of
 from ..update.models import quantity_in_use
@@ -463,6 +464,8 @@ class View:
             yield texts["daily.available"].format(n=round(today["available_percent"]))
         if today["refill_mm"] is not None:
             yield texts["daily.refill"].format(n=round(today["refill_mm"]))
+        if (rank := rank_of(today.get("drier_than"))) is not None:
+            yield texts["daily.drier" if rank.is_drier else "daily.wetter"].format(n=rank.tenths)
         for flag in ("rain_missing", "no_pass"):
             if flag in today["flags"]:
                 yield texts[f"flag.{flag}"]

@@ -60,7 +60,7 @@ class Stamp:
 class About:
     """Properties of an archived file that it does not contain.
 
-    name: original name, escaped.  kind: table, scene, rain, probes or removal.
+    name: original name, escaped.  kind: table, scene, rain, irrigation, probes or removal.
     stamp: of the archived file, None if unknown.
     clock_s: time of the date guard, seconds since 1970; rows later than a day after it were
         refused. None: unknown.
@@ -111,7 +111,7 @@ class Archived:
 
     @property
     def kind(self) -> str:
-        """table, scene, rain, probes, removal, or unknown."""
+        """table, scene, rain, irrigation, probes, removal, or unknown."""
         return self.about.kind
 
     def write_about(self, about: About) -> Archived:

@@ -35,10 +35,11 @@ FORECAST_DAYS = 16
 MOST = 10_000
 #: Bytes that hold the header of a CSV, or the schema of a Parquet file.
 _PEEK = 65536
-_BACKSCATTER = {f"{pol}_{form}" for pol in POLARISATIONS for form in BACKSCATTER_FORMS}
+BACKSCATTER = {f"{pol}_{form}" for pol in POLARISATIONS for form in BACKSCATTER_FORMS}
 
 
-def _day(value: Any) -> str:
+def parse_day(value: Any) -> str:
+    """Return a day as ISO 8601; ValueError for anything else."""
     if not isinstance(value, str):
         raise ValueError("not a day")
     return date.fromisoformat(value.strip()).isoformat()
@@ -48,7 +49,7 @@ def _day(value: Any) -> str:
 class PostedRain:
     """The rain of a local day as it is sent. paddock: omitted for the whole farm."""
 
-    date: Annotated[str, Parse(_day, "a day such as 2024-03-04")]
+    date: Annotated[str, Parse(parse_day, "a day such as 2024-03-04")]
     rain_mm: Annotated[float, Range(0, 2000), Help("the day's total")] | None
     paddock: Annotated[str, Length(1, 256)] | None = None
 
@@ -114,13 +115,13 @@ def is_rain_table(columns: Mapping[str, Any], renamed: Mapping[str, str]) -> boo
     >>> is_rain_table({"date": [], "precipitation": []}, {"rain_mm": "precipitation"})
     True
     """
-    theirs = {renamed.get(name, name) for name in _BACKSCATTER} | _BACKSCATTER
+    theirs = {renamed.get(name, name) for name in BACKSCATTER} | BACKSCATTER
     return "rain_mm" in with_own_names(columns, renamed) and not theirs & set(columns)
 
 
 def is_rain_file(path: Path, renamed: Mapping[str, str]) -> bool:
     """Return True for a weather file; false for a file that cannot be read as a table."""
-    if not _names_rain(path, {"rain_mm", renamed.get("rain_mm", "rain_mm")}):
+    if not names_in_file(path, {"rain_mm", renamed.get("rain_mm", "rain_mm")}):
         return False
     try:
         return is_rain_table(read_sheet(path).columns, renamed)
@@ -128,7 +129,7 @@ def is_rain_file(path: Path, renamed: Mapping[str, str]) -> bool:
         return False
 
 
-def _names_rain(path: Path, names: Iterable[str]) -> bool:
+def names_in_file(path: Path, names: Iterable[str]) -> bool:
     """Return True if one of the names is in the head or in the end of a file, of any encoding."""
     try:
         with path.open("rb") as file:
@@ -175,7 +176,7 @@ def rain_of_file(path: Path, source: str, rules: TableRules, issued: int, number
             continue
         one = _stated(weather, place, name)
         far = one.day > issued + FORECAST_DAYS
-        refused += [_refusal(source, place, day) for day in one.day[far].tolist()]
+        refused += [day_refusal(source, place, day) for day in one.day[far].tolist()]
         found.append(PlaceRain(place, one.day[~far], one.rain_mm[~far]))
     if not any(len(one.day) for one in found):
         raise DataError(f"{refused[0]} (as every row of it)")
@@ -207,9 +208,14 @@ def write_rain(content: Any, paddocks: Paddocks, spool: Path) -> int:
 
 def drop_rain_file(content: bytes, spool: Path) -> str:
     """Write a weather file into the spool under the name of its digest; returns the digest."""
+    return drop_file(content, spool, "rain")
+
+
+def drop_file(content: bytes, spool: Path, kind: str) -> str:
+    """Write a CSV into the spool as ``KIND-DIGEST.csv``; returns its digest."""
     digest = hashlib.sha256(content).hexdigest()
     make_folders(spool)
-    with whole(spool / f"rain-{digest[:16]}.csv", "wb") as file:
+    with whole(spool / f"{kind}-{digest[:16]}.csv", "wb") as file:
         file.write(content)
     return digest
 
@@ -230,7 +236,8 @@ def _stated(weather: Weather, place: str, name: str) -> PlaceRain:
     return PlaceRain(place, series.first + at, series.rain_mm[at])
 
 
-def _refusal(source: str, place: str, day: int) -> str:
+def day_refusal(source: str, place: str, day: int) -> str:
+    """Return why a day too far ahead is left out. place: "" for the whole farm."""
     when = np.datetime64(day, "D")
     return (
         f"{source}: {place or 'the farm'}, column date: {when}: is more than {FORECAST_DAYS} days "

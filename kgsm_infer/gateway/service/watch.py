@@ -37,6 +37,7 @@ from ..intake.archive import (
     with_own_digest,
 )
 from ..intake.faults import contained
+from ..intake.irrigation_files import IrrigationRows, irrigation_of_file, is_irrigation_file
 from ..intake.probe_readings import MOST, archive_readings, read_archived_readings
 from ..intake.rain_files import RainRows, is_rain_file, rain_of_file
 from ..intake.removals import read_removal
@@ -60,13 +61,15 @@ from ..store.rows import Observed, Sensed
 from ..store.used_readings import unused
 from ..update import models
 from ..update.arrival import Interrupted, Outcome, Updater
-from ..update.daily import DailyUpdater, rain_changes, store_rain
+from ..update.daily import DailyUpdater, store_days, would_change_days
 from ..update.retrieval import Loaded, load_model
 from . import recovery
 from .clock import guard_time
 from .memory import release_memory
 
 _T = TypeVar("_T")
+#: Kinds of files with water of local days.
+DAYS = ("rain", "irrigation")
 #: Newest archived files that are compared with their size and time at a start.
 RECENT = 100
 
@@ -293,7 +296,7 @@ class Watch:
         items = [item for item in list_archive(self.gateway.archive) if item.number < change.number]
         for item in items:
             self._continue()
-            if item.kind in ("table", "rain") and self.store.has_arrival(item.number):
+            if item.kind in ("table", *DAYS) and self.store.has_arrival(item.number):
                 self._use(models.entry_for(log_of_models, item.number))
                 self._store(item, again=True, rules_of=change.number)
         if scenes := [item for item in items if item.kind == "scene"]:
@@ -411,7 +414,7 @@ class Watch:
             self.update_days(clock_s)
 
     def _process(self, paths: Iterable[Path]) -> None:
-        """Process models, then rain, then tables and scenes in their order."""
+        """Process models, then rain and irrigation, then tables and scenes in their order."""
         paths = list(paths)
         if paths and not self._has_room():
             self.left_behind += len(paths)
@@ -421,12 +424,12 @@ class Watch:
             self._batch = next_number(self.store, self.gateway.archive)
             self.update_days(self._clock_s)
         kinds = {path: self._kind_of(path) for path in paths}
-        rest = [path for path in paths if kinds[path] not in ("model", "rain")]
+        rest = [path for path in paths if kinds[path] not in ("model", *DAYS)]
         if len(rest) > 1:
             rest = in_processing_order(rest)
         # of two weather files the one written later counts, whatever days it has
-        rain = sorted((path for path in paths if kinds[path] == "rain"), key=written_order)
-        for path in [*(path for path in paths if kinds[path] == "model"), *rain, *rest]:
+        water = sorted((path for path in paths if kinds[path] in DAYS), key=written_order)
+        for path in [*(path for path in paths if kinds[path] == "model"), *water, *rest]:
             self._continue()
             if kinds[path] == "model":
                 self._take_model(path)
@@ -436,12 +439,18 @@ class Watch:
             self.update_days(self._clock_s)
 
     def _kind_of(self, path: Path) -> str:
-        """Return what a file is by its name, and ``rain`` for a weather file."""
+        """Return what a file is: by its name, and of a table by its columns."""
         kind = KINDS.get(path.suffix.lower(), "unknown")
         if kind == "table":
             with suppress(Exception):  # what is wrong with it is reported when it is processed
-                kind = "rain" if is_rain_file(path, self.gateway.columns) else kind
+                kind = self._kind_of_table(path)
         return kind
+
+    def _kind_of_table(self, path: Path) -> str:
+        """Return ``rain``, ``irrigation`` or ``table``."""
+        if is_rain_file(path, self.gateway.columns):
+            return "rain"
+        return "irrigation" if is_irrigation_file(path, self.gateway.columns) else "table"
 
     def _process_one(self, path: Path, kind: str) -> None:
         """Process one file; whatever is wrong with it costs this file alone."""
@@ -483,9 +492,9 @@ class Watch:
         self._continue()
         rows: FileRows | None = None
         changes: Callable[[], bool] | None = None
-        if kind == "rain":
-            rain = self._read_rain(path, about, next_number(self.store, archive), self._rules)
-            changes = partial(rain_changes, self.store, rain)
+        if kind in DAYS:
+            days = self._read_days(path, about, kind, next_number(self.store, archive), self._rules)
+            changes = partial(would_change_days, self.store, days)
         elif kind != "removal":
             rows = found or self._read(path, about, self._rules)
             changes = partial(self._updater.would_change, rows.rows)
@@ -548,15 +557,15 @@ class Watch:
                     outcome = self._updater.store_probes(
                         self.loaded, known, item, again=readings is None
                     )
-                elif item.kind == "rain" or (
-                    item.kind == "table" and rows is None and self._is_rain(item)
-                ):
-                    rain = self._read_rain(
-                        item.path, item.about, item.number, self._rules_at(rules_of)
+                elif rows is None and (kind := self._days_kind(item)):
+                    days = self._read_days(
+                        item.path, item.about, kind, item.number, self._rules_at(rules_of)
                     )
-                    self._report_rain(item.name, rain)
-                    count = len(rain)
-                    store_rain(self.store, rain, item)
+                    self._report_days(item.name, days)
+                    store_days(self.store, days, item, kind)
+                    self.log(f"{kind}_stored", file=item.name, number=item.number, days=len(days),
+                             seconds=round(time.monotonic() - began, 3))  # fmt: skip
+                    return True
                 elif item.kind == "rules":
                     self._read_again(item)
                     return True
@@ -579,10 +588,6 @@ class Watch:
             item.remove()
             return False
         event = {"probes": "probes_used", "removal": "removed"}.get(item.kind, "stored")
-        if item.kind == "rain":
-            self.log("rain_stored", file=item.name, number=item.number, days=count,
-                     seconds=round(time.monotonic() - began, 3))  # fmt: skip
-            return True
         self.log(
             event,
             file=item.name,
@@ -618,25 +623,34 @@ class Watch:
             rules = replace(rules, columns={})
         return rows_of_table(path, about.name, rules, about.clock_s)
 
-    def _is_rain(self, item: Archived) -> bool:
-        """Return True for a weather file whose sidecar is lost."""
-        return item.about.stamp is None and is_rain_file(item.path, self.gateway.columns)
+    def _days_kind(self, item: Archived) -> str:
+        """Return ``rain`` or ``irrigation`` for such an archived file, "" for another.
 
-    def _read_rain(self, path: Path, about: About, number: int, rules: TableRules) -> RainRows:
-        """Read a weather file. number: of its arrival."""
+        A file whose sidecar was lost is recognised by its columns.
+        """
+        kind = item.kind
+        if kind == "table":
+            kind = self._kind_of_table(item.path)
+        return kind if kind in DAYS else ""
+
+    def _read_days(
+        self, path: Path, about: About, kind: str, number: int, rules: TableRules
+    ) -> RainRows | IrrigationRows:
+        """Read a weather or an irrigation file. number: of its arrival."""
         clock_s, stamp = about.clock_s, stamp_of(path)
         if clock_s is None:
             clock_s = guard_time(self.store) if stamp is None else stamp.mtime_ns // 10**9
         issued = self._daily.local_day(clock_s)
-        return rain_of_file(path, about.name, rules, issued, number)
+        read = irrigation_of_file if kind == "irrigation" else rain_of_file
+        return read(path, about.name, rules, issued, number)
 
-    def _report_rain(self, name: str, rain: RainRows) -> None:
-        if rain.left_out:
-            self.log("not_the_farms", file=name, paddocks=list(rain.left_out[:20]),
-                     count=len(rain.left_out))  # fmt: skip
-        if rain.refused:
-            self.log("rows_refused", file=name, reasons=list(rain.refused[:20]),
-                     count=len(rain.refused))  # fmt: skip
+    def _report_days(self, name: str, days: RainRows | IrrigationRows) -> None:
+        if days.left_out:
+            self.log("not_the_farms", file=name, paddocks=list(days.left_out[:20]),
+                     count=len(days.left_out))  # fmt: skip
+        if days.refused:
+            self.log("rows_refused", file=name, reasons=list(days.refused[:20]),
+                     count=len(days.refused))  # fmt: skip
 
     def _read_archived(self, item: Archived, rules: TableRules) -> tuple[Archived, FileRows]:
         """Read an archived table so that its digest is of what was read."""

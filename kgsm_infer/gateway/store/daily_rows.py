@@ -1,6 +1,7 @@
 """Store rain and daily values.
 
     rain          the rain of each place and local day: the newest file that has the day
+    irrigation    the irrigation of each paddock and local day, as rain
     daily         value of each paddock and day up to today, one row per revision, never changed
     outlook       the days after today, replaced at each update
     daily_now     numbers of today that later days do not keep: days until the threshold
@@ -39,6 +40,15 @@ class RainDay(NamedTuple):
     simulated: int = 0
 
 
+class IrrigationDay(NamedTuple):
+    """Irrigation of a paddock on a local day. sequence: number of the arrival."""
+
+    place: str
+    day: int
+    mm: float
+    sequence: int
+
+
 @dataclass(frozen=True, slots=True)
 class DailyValue:
     """The value of a paddock on a local day, in the unit of ``quantity``.
@@ -46,7 +56,10 @@ class DailyValue:
     value, lower, upper: None where nothing is known.  weight: share of the rain model's variance
     that the passes removed.  pass_age: days since the last pass with a value.  pass_value: of the
     day's passes.  rain_mm: None where missing.  available_percent, refill_mm: farm units, None
-    without limits.  threshold: in the unit of the value.
+    without limits.  threshold: in the unit of the value.  drier_than: share of the paddock's
+    passes so far that were wetter, None for fewer than ten.  irrigation_mm: None without any.
+    irrigated, irrigated_lower, irrigated_upper: of a day of the outlook with the planned
+    irrigation, None without a plan.
     """
 
     paddock: str
@@ -65,6 +78,11 @@ class DailyValue:
     threshold: float | None
     flags: str
     simulated: int
+    drier_than: float | None = None
+    irrigation_mm: float | None = None
+    irrigated: float | None = None
+    irrigated_lower: float | None = None
+    irrigated_upper: float | None = None
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -180,6 +198,48 @@ def differs(last: RainDay | None, one: RainDay) -> bool:
     return not known or forecast[0] != forecast[1]
 
 
+# -- irrigation --------------------------------------------------------------------------------
+
+
+def irrigation_since(store: Store, day: int) -> list[IrrigationDay]:
+    """Return the stored irrigation from a day on."""
+    query = "SELECT place, day, mm, sequence FROM irrigation WHERE day >= ?"
+    return [IrrigationDay(*row) for row in _rows(store, query, day)]
+
+
+def put_irrigation(store: Store, days: Sequence[IrrigationDay]) -> None:
+    """Store irrigation where it is not older than the stored, and mark changed days as due.
+
+    Inside a transaction.
+    """
+    before = _irrigation_before(store, days)
+    newer = [
+        one for one in days
+        if (last := before.get((one.place, one.day))) is None or last.sequence <= one.sequence
+    ]  # fmt: skip
+    store.db.executemany("INSERT OR REPLACE INTO irrigation VALUES (?, ?, ?, ?)", newer)
+    changed = (one for one in newer if _is_other(before.get((one.place, one.day)), one))
+    store.mark_due(one.day for one in changed)
+
+
+def would_change_irrigation(store: Store, days: Sequence[IrrigationDay]) -> bool:
+    """Return True if irrigation differs from the stored."""
+    before = _irrigation_before(store, days)
+    return any(_is_other(before.get((one.place, one.day)), one) for one in days)
+
+
+def _irrigation_before(
+    store: Store, days: Sequence[IrrigationDay]
+) -> dict[tuple[str, int], IrrigationDay]:
+    if not days:
+        return {}
+    return {(one.place, one.day): one for one in irrigation_since(store, min(d.day for d in days))}
+
+
+def _is_other(last: IrrigationDay | None, one: IrrigationDay) -> bool:
+    return one.mm != (0.0 if last is None else last.mm)
+
+
 # -- the state of the updates ------------------------------------------------------------------
 
 
@@ -276,7 +336,8 @@ def days_left(store: Store) -> Mapping[str, float | None]:
 
 def drop_old_days(store: Store, daily_before: int, rain_before: int) -> int:
     """Delete daily values and rain from before days, inside a transaction; returns how many."""
-    store.db.execute("DELETE FROM rain WHERE day < ?", (rain_before,))
+    for table in ("rain", "irrigation"):
+        store.db.execute(f"DELETE FROM {table} WHERE day < ?", (rain_before,))
     store.db.execute("DELETE FROM daily_outbox WHERE day < ?", (daily_before,))
     return store.db.execute("DELETE FROM daily WHERE day < ?", (daily_before,)).rowcount
 

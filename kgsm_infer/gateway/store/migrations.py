@@ -102,4 +102,21 @@ MIGRATIONS = (
     "CREATE INDEX rain_by_day ON rain (day)",
     # 11: rain may be simulated
     "ALTER TABLE rain ADD COLUMN simulated INTEGER NOT NULL DEFAULT 0",
+    # 12: irrigation, ranks among the passes, and the outlook with the planned irrigation
+    """
+    CREATE TABLE irrigation (
+        place TEXT NOT NULL, day INTEGER NOT NULL, mm REAL NOT NULL, sequence INTEGER NOT NULL,
+        PRIMARY KEY (place, day)) WITHOUT ROWID;
+    CREATE INDEX irrigation_by_day ON irrigation (day);
+    ALTER TABLE daily ADD COLUMN drier_than REAL;
+    ALTER TABLE daily ADD COLUMN irrigation_mm REAL;
+    ALTER TABLE daily ADD COLUMN irrigated REAL;
+    ALTER TABLE daily ADD COLUMN irrigated_lower REAL;
+    ALTER TABLE daily ADD COLUMN irrigated_upper REAL;
+    ALTER TABLE outlook ADD COLUMN drier_than REAL;
+    ALTER TABLE outlook ADD COLUMN irrigation_mm REAL;
+    ALTER TABLE outlook ADD COLUMN irrigated REAL;
+    ALTER TABLE outlook ADD COLUMN irrigated_lower REAL;
+    ALTER TABLE outlook ADD COLUMN irrigated_upper REAL
+    """,
 )

@@ -10,7 +10,7 @@ does not grow with the age of the store. :mod:`kgsm_infer.daily` has the rules o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -25,8 +25,9 @@ from ...base import flags
 from ...base.files import whole
 from ...base.quantities import RETRIEVED, SOIL_MOISTURE, Quantity
 from ...daily.daily import Daily, Settings, estimate_daily
-from ...daily.forcing import LONGEST_FORECAST, choose_today, day_text
+from ...daily.forcing import LONGEST_FORECAST, Irrigation, choose_today, day_text
 from ...daily.parameters import SHIPPED, Parameters, read_parameters
+from ...daily.percentiles import drier_than_on
 from ...daily.table import daily_columns
 from ...daily.units import COLUMNS, Stated, days_until, settings_of_properties, soil_water
 from ...daily.values import Values, errors_of_card
@@ -37,6 +38,7 @@ from ...tables.weather import Series, Weather
 from ..config import DailySettings, Gateway, PaddockWater
 from ..farm import Paddocks
 from ..intake.archive import Archived
+from ..intake.irrigation_files import IrrigationRows
 from ..intake.rain_files import FORECAST_DAYS, RainRows
 from ..store.daily_rows import (
     BLOCK_ROWS,
@@ -48,16 +50,19 @@ from ..store.daily_rows import (
     daily_between,
     drop_old_days,
     has_rain,
+    irrigation_since,
     newest_rain_day,
     pass_rows,
     progress,
     put_alerts,
     put_daily,
+    put_irrigation,
     put_outlook,
     put_progress,
     put_rain,
     queue_ended,
     rain_since,
+    would_change_irrigation,
     would_change_rain,
 )
 from ..store.database import Store
@@ -160,16 +165,38 @@ class Rain:
             self.simulated = np.vstack([self.simulated, np.zeros(more, bool)])
 
 
+class IrrigationMemory:
+    """Irrigation of the window by paddock and day, kept between the updates of one store."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self._mm: dict[tuple[str, int], float] = {}
+
+    def read(self, store: Store, due: int) -> None:
+        """Read the days that changed. due: earliest of them."""
+        for one in irrigation_since(store, max(due, self.first)):
+            self._mm[one.place, one.day] = one.mm
+
+    def of(self, names: Collection[str]) -> Irrigation | None:
+        """Return the irrigation of some paddocks, None without any."""
+        some = [(*key, mm) for key, mm in self._mm.items() if mm > 0 and key[0] in names]
+        if not some:
+            return None
+        place, day, mm = zip(*sorted(some), strict=True)
+        return Irrigation("the store", place, np.asarray(day, np.int64), np.asarray(mm, float))
+
+
 class Passes:
     """Values of the passes of the window, kept in memory between the updates of one store.
 
-    quantity: of the values.  first: first day of the window.  rain: of the window.
+    quantity: of the values.  first: first day of the window.  rain, irrigation: of the window.
     acquired: (R,) seconds since 1970.  numbers: (3, R) value, lower and upper, NaN without.
     flags: (R,) bit mask.  simulated: True if a value is.
     """
 
     def __init__(self, quantity: Quantity, first: int) -> None:
         self.quantity, self.first, self.rain = quantity, first, Rain(first)
+        self.irrigation = IrrigationMemory(first)
         self.acquired = np.empty(0, np.int64)
         self.numbers = np.empty((3, 0))
         self.flags = np.empty(0, np.int64)
@@ -395,6 +422,7 @@ class DailyUpdater:
         if due is not None:
             passes.read(store, due)
             passes.rain.read(store, due)
+            passes.irrigation.read(store, due)
         made = self._estimate(store, today, passes, card)
         known: set[str] = set()
         if done.today is not None:
@@ -498,7 +526,8 @@ class DailyUpdater:
             limits_required=False,
             look_ahead=True,
         )
-        return estimate_daily(values, weather, self.parameters, settings)
+        irrigation = passes.irrigation.of(set(values.paddocks))
+        return estimate_daily(values, weather, self.parameters, settings, irrigation)
 
     @property
     def _rain_day_ends(self) -> float:
@@ -563,7 +592,8 @@ class DailyUpdater:
         name, quantity = made.values.quantity, RETRIEVED[made.values.quantity]
         place = {paddock: i for i, paddock in enumerate(made.values.paddocks)}
         threshold = _or_none(self._thresholds(made).round(5))
-        count, today = len(columns["site"]), made.forcing.period.today
+        sites, today = columns["site"].tolist(), made.forcing.period.today
+        count = len(sites)
 
         def numbers(key: str) -> list[float | None]:
             return _or_none(columns[key]) if key in columns else [None] * count
@@ -572,6 +602,22 @@ class DailyUpdater:
         value, lower, upper = (numbers(f"{name}{end}") for end in ("", "_lower", "_upper"))
         weight, age, passed = map(numbers, ("radar_weight", "pass_age_days", f"pass_{name}"))
         rain, available, refill = map(numbers, ("rain_mm", "available_percent", "refill_mm"))
+        planned = zip(
+            *(numbers(f"{name}_irrigated{end}") for end in ("", "_lower", "_upper")), strict=True
+        )
+        with_plan = [
+            one if day > today else (None,) * 3 for day, one in zip(days, planned, strict=True)
+        ]
+        period, forcing = made.forcing.period, made.forcing
+        at = (
+            np.asarray(days, np.int64) - period.first,
+            np.asarray([place[site] for site in sites], np.int64),
+        )
+        water = (forcing.irrigation_mm + forcing.planned_mm)[at[0], forcing.series[at[1]]]
+        irrigation = [mm if mm > 0 else None for mm in water.round(3).tolist()]
+        wanted = np.unique(at[0])
+        ranks = drier_than_on(made.mean, np.isfinite(made.seen), wanted.tolist()).round(3)
+        drier = _or_none(ranks[np.searchsorted(wanted, at[0]), at[1]])
         return [
             DailyValue(
                 paddock=site,
@@ -590,23 +636,33 @@ class DailyUpdater:
                 threshold=threshold[place[site]],
                 flags=columns["flags"][i],
                 simulated=int(made.simulated),
+                drier_than=drier[i],
+                irrigation_mm=irrigation[i],
+                irrigated=with_plan[i][0],
+                irrigated_lower=with_plan[i][1],
+                irrigated_upper=with_plan[i][2],
             )
-            for i, site in enumerate(columns["site"].tolist())
+            for i, site in enumerate(sites)
         ]
 
 
-def rain_changes(store: Store, rain: RainRows) -> bool:
-    """Return True if the rain of a file differs from the stored."""
-    return any(would_change_rain(store, days) for days in rain.by_place())
+def would_change_days(store: Store, rows: RainRows | IrrigationRows) -> bool:
+    """Return True if the rain or the irrigation of a file differs from the stored."""
+    if isinstance(rows, IrrigationRows):
+        return would_change_irrigation(store, rows.days)
+    return any(would_change_rain(store, days) for days in rows.by_place())
 
 
-def store_rain(store: Store, rain: RainRows, item: Archived) -> None:
-    """Store the rain of an arrival; of one place and day the later arrival counts."""
+def store_days(store: Store, rows: RainRows | IrrigationRows, item: Archived, kind: str) -> None:
+    """Store rain or irrigation of an arrival; of one place and day the later arrival counts."""
     with store.transaction():
-        for days in rain.by_place():
-            put_rain(store, days)
-        times = [day * DAY_S for day in rain.bounds]
-        store.put_arrival(item.number, item.digest, item.name, "rain", times)
+        if isinstance(rows, IrrigationRows):
+            put_irrigation(store, rows.days)
+        else:
+            for days in rows.by_place():
+                put_rain(store, days)
+        times = [day * DAY_S for day in rows.bounds]
+        store.put_arrival(item.number, item.digest, item.name, kind, times)
 
 
 def window_start(today: int) -> int:
@@ -657,5 +713,6 @@ def _same(last: DailyValue, one: DailyValue) -> bool:
     """Return True if two values of a day say the same."""
     pairs = ((last.value, one.value), (last.lower, one.lower), (last.upper, one.upper))
     close = all(a == b or (a is not None and b is not None and abs(a - b) < SAME) for a, b in pairs)
-    exact = ("quantity", "pass_age", "pass_value", "rain_mm", "threshold", "flags", "simulated")
+    exact = ("quantity", "pass_age", "pass_value", "rain_mm", "threshold", "flags", "simulated",
+             "drier_than", "irrigation_mm")  # fmt: skip
     return close and all(getattr(last, name) == getattr(one, name) for name in exact)

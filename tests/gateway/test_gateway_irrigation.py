@@ -1,0 +1,246 @@
+"""Irrigation in, and ranks among the passes out: as ``kgsm-infer daily --irrigation`` has them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from made_daily import FIRST, everything, farm, rain_columns
+from made_gateways import DAY, Events, columns_of, drop, scanned
+from starlette.testclient import TestClient
+
+from kgsm_infer.daily.daily import Settings, estimate_daily
+from kgsm_infer.daily.forcing import read_irrigation
+from kgsm_infer.daily.parameters import read_parameters
+from kgsm_infer.daily.percentiles import FEWEST_PASSES, drier_than
+from kgsm_infer.daily.values import Values
+from kgsm_infer.gateway.farm import load_paddocks
+from kgsm_infer.gateway.http.api import Api
+from kgsm_infer.gateway.http.page import render_page
+from kgsm_infer.gateway.http.queries import Queries
+from kgsm_infer.gateway.publish.homeassistant import daily_message
+from kgsm_infer.gateway.records import daily_record
+from kgsm_infer.gateway.store import daily_rows
+from kgsm_infer.gateway.store.database import Store
+from kgsm_infer.tables.weather import read_weather
+
+
+def irrigation(*rows):
+    """An irrigation file of (paddock, days after 2024-01-01, mm)."""
+    dates = [str(np.datetime64("2024-01-01") + day) for _, day, _ in rows]
+    return {"paddock": [row[0] for row in rows], "date": dates, "mm": [row[2] for row in rows]}
+
+
+def stored(gateway):
+    """Everything that irrigation changes."""
+    with Store(gateway.database, read_only=True) as store:
+        return {
+            **everything(gateway),
+            "irrigation": store.db.execute("SELECT * FROM irrigation ORDER BY 1, 2").fetchall(),
+        }
+
+
+def days_and_outlook(gateway, paddock):
+    with Store(gateway.database, read_only=True) as store:
+        days = daily_rows.daily_of(store, paddock, 0, 10_000)
+        return days, daily_rows.outlook_of(store, [paddock])
+
+
+def watered_farm(folder, today, *rows):
+    """A farm with three passes, rain and a forecast, and these rows of irrigation."""
+    gateway = farm(folder)
+    for day in (0, 6, 12):
+        drop(gateway, columns_of(day), f"{day}.csv")
+    drop(gateway, rain_columns(-60, [float(i % 7 == 0) * 6 for i in range(78)]), "rain.csv")
+    if rows:
+        drop(gateway, irrigation(*rows), "irrigation.csv")
+    return gateway, scanned(gateway)
+
+
+def of_library(gateway, names):
+    """Run ``kgsm_infer.daily`` on the archived rain and irrigation and the stored passes."""
+    with Store(gateway.database, read_only=True) as store:
+        passes = sorted(store.current().values(), key=lambda one: (one.paddock, one.acquired))
+    day = np.asarray([one.acquired // DAY for one in passes])
+    values = Values(
+        "test", "sm", tuple(names), np.asarray([names.index(one.paddock) for one in passes]),
+        day, np.full(len(day), np.nan), np.unique(day, return_inverse=True)[1],
+        *(np.asarray([getattr(one, name) for one in passes]) for name in
+          ("sm", "sm_lower", "sm_upper")),
+        np.zeros(len(day), np.int64),
+    )  # fmt: skip
+    files = {path.read_bytes().split(b"\r\n")[0]: path for path in gateway.archive.glob("*.csv")}
+    return estimate_daily(
+        values,
+        read_weather(files[b"date,rain_mm"]),
+        read_parameters("oznet"),
+        Settings(today="2024-01-14", look_ahead=True),
+        read_irrigation(files[b"paddock,date,mm"], names),
+    )
+
+
+def test_irrigation_counts_as_in_the_command(tmp_path, today):
+    rows = (("p1", 3, 12.5), ("p1", 3, 7.5), ("p2", 9, 30.0), ("p1", 15, 25.0))
+    gateway, log = watered_farm(tmp_path, today, *rows)
+    assert log.named("irrigation_stored")[0]["days"] == 3  # rows of one day add up
+    assert not log.named("days_failed"), log
+    names = ["p0", "p1", "p2", "p3"]
+    made = of_library(gateway, names)
+    first = FIRST - made.forcing.period.first
+    for i, name in enumerate(names):
+        days, outlook = days_and_outlook(gateway, name)
+        mean = np.r_[[one.value for one in (*days, *outlook)]]
+        assert mean == pytest.approx(made.mean[first:, i], abs=1e-5)
+        planned = [one.irrigated for one in outlook]
+        assert planned == pytest.approx(made.irrigated.mean[-4:, i], abs=1e-5)
+        assert all(one.irrigated is None for one in days)
+    days, outlook = days_and_outlook(gateway, "p1")
+    assert [one.irrigation_mm for one in days] == [20.0 if day == 3 else None for day in range(14)]
+    assert [one.irrigation_mm for one in outlook] == [None, 25.0, None, None]
+    assert outlook[1].irrigated > outlook[1].value
+    assert daily_record(outlook[1])["sm_irrigated"] == outlook[1].irrigated
+    assert "sm_irrigated" not in daily_record(days[-1])
+    assert "irrigation_mm" not in daily_record(days[-1])
+
+
+def test_the_file_that_arrived_last_counts_and_zero_withdraws(tmp_path, today):
+    gateway, _ = watered_farm(tmp_path, today)
+    dry = everything(gateway)["daily"]
+    drop(gateway, irrigation(("p1", 8, 25.0), ("p9", 8, 5.0)), "a.csv")
+    assert scanned(gateway).named("irrigation_stored")
+    wet, _ = days_and_outlook(gateway, "p1")
+    assert [one.revision for one in wet[7:]] == [1] + [2] * 6
+    drop(gateway, irrigation(("p1", 8, 0.0), ("p9", 8, 0.0)), "b.csv")
+    scanned(gateway)
+    again, _ = days_and_outlook(gateway, "p1")
+    before = [row for row in dry if row[0] == "p1"]
+    assert [one.value for one in again] == pytest.approx([row[4] for row in before], abs=2e-5)
+    drop(gateway, irrigation(("p1", 8, 0.0), ("p9", 8, 0.0)), "c.csv")
+    assert scanned(gateway).named("seen_before")
+    drop(gateway, irrigation(("p1", 8, 25.0), ("p9", 8, 5.0)), "a.csv")
+    scanned(gateway)
+    last, _ = days_and_outlook(gateway, "p1")
+    assert [one.value for one in last] == pytest.approx([one.value for one in wet], abs=2e-5)
+
+
+def test_a_lost_database_has_the_irrigation_again(tmp_path, today):
+    gateway, _ = watered_farm(tmp_path, today, ("p1", 3, 12.5), ("p1", 15, 20.0))
+    today(16)
+    drop(gateway, irrigation(("p1", 15, 0.0), ("p2", 16, 9.0)), "later.csv")
+    scanned(gateway)
+    before = stored(gateway)
+    assert len(before["irrigation"]) == 3
+    for lost in (
+        ("gateway.db*", "backups/*"),
+        ("gateway.db*", "backups/*", "archive/*.about.json"),
+    ):
+        for path in (path for name in lost for path in gateway.state.glob(name)):
+            path.unlink()
+        log = scanned(gateway)
+        assert not log.named("quarantined"), log
+        after = stored(gateway)
+        if len(lost) == 2:
+            assert after == before
+        # without its sidecars the archive has not the clocks of the arrivals
+        assert (after["irrigation"], len(after["rain"])) == (
+            before["irrigation"], len(before["rain"]),
+        )  # fmt: skip
+
+
+def test_names_of_columns_and_paddocks_are_the_gateways(tmp_path, today):
+    gateway = farm(tmp_path, '[daily]\n[columns]\npaddock = "Schlag"\nmm = "Menge"\n', paddocks=3)
+    drop(gateway, columns_of(0), "0.csv")
+    drop(gateway, rain_columns(-9, [1.0] * 22), "rain.csv")
+    columns = irrigation(("p2", 4, 11.0), ("elsewhere", 4, 5.0), ("p1", 40, 5.0))
+    renamed = {{"paddock": "Schlag", "mm": "Menge"}.get(k, k): v for k, v in columns.items()}
+    drop(gateway, renamed, "w.csv")
+    log = scanned(gateway)
+    assert log.named("not_the_farms")[0]["paddocks"] == ["elsewhere"]
+    (reason,) = log.named("rows_refused")[0]["reasons"]
+    assert "p1" in reason
+    assert "2024-02-10" in reason
+    assert stored(gateway)["irrigation"] == [("p2", FIRST + 4, 11.0, 2)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        ([("p1", 3, "")], "is missing"),
+        ([("p1", 3, -4.0)], "not an irrigation in mm"),
+        ([("p1", 3, 12000.0)], "a volume?"),
+        ([("", 3, 4.0)], "empty"),
+        ([("p1", 99, 4.0)], "days ahead"),
+        ([("p1", 3, "1e400")], "mm"),
+    ],
+)
+def test_a_wrong_irrigation_file_goes_to_quarantine(tmp_path, today, rows, why):
+    gateway, _ = watered_farm(tmp_path, today)
+    before = everything(gateway)
+    drop(gateway, irrigation(*rows), "irrigation.csv")
+    (bad,) = scanned(gateway).named("quarantined")
+    assert why in bad["reason"]
+    assert "irrigation.csv" in bad["reason"]
+    assert everything(gateway) == before
+
+
+def test_irrigation_is_posted_and_read_back(tmp_path, today):
+    gateway = farm(tmp_path, paddocks=4)
+    drop(gateway, columns_of(0), "0.csv")
+    drop(gateway, rain_columns(-9, [1.0] * 26), "rain.csv")
+    scanned(gateway)
+    with TestClient(Api(gateway, load_paddocks(gateway), Events()).application()) as client:
+        one = {"paddock": "p1", "date": "2024-01-06", "mm": 14.0}
+        assert client.post("/v1/irrigation", json={"irrigation": [one]}).json() == {"rows": 1}
+        text = "paddock,date,mm\np2,2024-01-16,20\n"
+        head = {"content-type": "text/csv"}
+        answer = client.post("/v1/irrigation", content=text, headers=head)
+        assert (answer.status_code, answer.json()) == (202, {"rows": 1})
+        for bad in (
+            {"irrigation": []},
+            {"irrigation": [{**one, "mm": -1}]},
+            {"irrigation": [{**one, "paddock": "p7"}]},
+            {"irrigation": [{**one, "date": "tomorrow"}]},
+            {"rain": [one]},
+        ):
+            assert client.post("/v1/irrigation", json=bad).status_code == 422
+        bad = "paddock,date,mm,vh_db\np2,2024-01-16,20,-15\n"
+        assert client.post("/v1/irrigation", content=bad, headers=head).status_code == 422
+        scanned(gateway)
+        values = client.get("/v1/daily?paddock=p1").json()["values"]
+        assert {v["date"]: v["irrigation_mm"] for v in values if "irrigation_mm" in v} == {
+            "2024-01-06": 14.0
+        }
+        values = client.get("/v1/daily?paddock=p2").json()["values"]
+        (plan,) = [v for v in values if "irrigation_mm" in v]
+        assert plan["date"] == "2024-01-16"
+        assert plan["sm_irrigated_percent"] == pytest.approx(100 * plan["sm_irrigated"], abs=0.01)
+        table = client.get("/v1/daily.csv?paddock=p2").text.splitlines()
+        assert "irrigation_mm" in table[0]
+
+
+def test_a_rank_needs_ten_passes_and_is_the_librarys(tmp_path, today):
+    gateway = farm(tmp_path)
+    for at in range(FEWEST_PASSES + 2):
+        columns = columns_of(3 * at)
+        if at > 4:  # the last paddock is seen five times
+            columns = {name: cells[:3] for name, cells in columns.items()}
+        drop(gateway, columns, f"{at}.csv")
+    drop(gateway, rain_columns(-30, [float(i % 6 == 0) * 7 for i in range(66)]), "rain.csv")
+    today(35)
+    scanned(gateway)
+    for name in ("p0", "p1", "p2"):
+        days, _ = days_and_outlook(gateway, name)
+        passed = np.asarray([one.pass_value is not None for one in days])
+        expected = drier_than(np.asarray([one.value for one in days]), passed)
+        found = np.asarray([np.nan if v.drier_than is None else v.drier_than for v in days])
+        assert np.isnan(found[: 3 * (FEWEST_PASSES - 1)]).all()
+        assert np.isfinite(found[3 * (FEWEST_PASSES - 1) :]).all()
+        assert found == pytest.approx(expected, abs=0.051, nan_ok=True)  # ties of 5 digits
+    few, _ = days_and_outlook(gateway, "p3")
+    assert {one.drier_than for one in few} == {None}
+    assert "drier_than" not in daily_record(few[-1])
+    message = json.loads(daily_message(days[-1], None))
+    assert message["drier_than"] == days[-1].drier_than
+    page = render_page(Queries(gateway, load_paddocks(gateway)), "en").decode()
+    assert page.count("of 10 passes here.") == 3
