@@ -51,11 +51,12 @@ def plot(
     Example: kgsm-infer plot daily.csv -o daily.png --paddock north
     """
     from ..daily.chart import SUFFIXES, draw_series
-    from ..daily.series import read_series, select
+    from ..daily.series import check_threshold, read_series, select
 
     preflight([output], [values, outlines], suffixes=SUFFIXES, what="charts")
     if outlines is None and (day or id_property):
         raise UsageError("--date and --id belong to a map; give its outlines with --map")
+    check_threshold(threshold, column)
     series = read_series(values, column)
     chosen = select(series, paddock or [])
     notes(series.notes)

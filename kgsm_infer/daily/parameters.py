@@ -10,15 +10,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from ..base.errors import UsageError
-from ..base.schema import as_plain, parse_json, read, read_json
+from ..base.schema import Range, as_plain, parse_json, read, read_json
 
 FORMAT = 1
 #: Parameter sets in the package, by name.
 SHIPPED = ("oznet",)
 HEMISPHERES = ("south", "north")
+_Share = Annotated[float, Range(0, 1)]
+_Variance = Annotated[float, Range(above=0, high=10)]
+_Decay = Annotated[float, Range(0, below=1)]
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,11 @@ class SoilStore:
     full.  power: p.  mean: the wetness w it has on average, 0 to 1.
     """
 
-    capacity_mm: float
-    loss_per_day: float
-    range: float
-    power: float
-    mean: float
+    capacity_mm: Annotated[float, Range(above=0, high=10_000)]
+    loss_per_day: Annotated[float, Range(above=0, high=100)]
+    range: Annotated[float, Range(-1, 1)]
+    power: Annotated[float, Range(above=0, high=100)]
+    mean: _Share
 
     def __post_init__(self) -> None:
         if self.capacity_mm <= 0 or self.loss_per_day <= 0 or self.power <= 0:
@@ -50,11 +53,11 @@ class Bucket:
     the greatest loss.  variance: of the modelled moisture around its mean.
     """
 
-    dry: float
+    dry: Annotated[float, Range(-1, 1)]
     stores: tuple[SoilStore, ...]
-    season: float
-    peak_day: float
-    variance: float
+    season: Annotated[float, Range(-10, 10)]
+    peak_day: Annotated[float, Range(-366, 732)]
+    variance: _Variance
 
     def __post_init__(self) -> None:
         if not self.stores or self.span <= 0 or self.variance <= 0:
@@ -81,16 +84,16 @@ class Residual:
     paddock_phi: of a.  noise_var: of what lasts one day only.
     """
 
-    mean: float
-    gamma: float
-    common_var: float
-    common_phi: float
-    common_offset_var: float
-    offset_var: float
-    gain_var: float
-    paddock_var: float
-    paddock_phi: float
-    noise_var: float
+    mean: Annotated[float, Range(above=0, high=1)]
+    gamma: Annotated[float, Range(above=0, high=10)]
+    common_var: _Variance
+    common_phi: _Decay
+    common_offset_var: _Variance
+    offset_var: _Variance
+    gain_var: _Variance
+    paddock_var: _Variance
+    paddock_phi: _Decay
+    noise_var: _Variance
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -147,13 +150,13 @@ class Parameters:
     residual: Residual
     errors: PassErrors
     limits: tuple[float, float]
-    band_scale: float
+    band_scale: Annotated[float, Range(above=0, high=100)]
     hemisphere: str
     licence: str
     citation: str
     provenance: str
     simulated: bool = False
-    forecast_unknown: float = 0.1
+    forecast_unknown: _Share = 0.1
     scores: Mapping[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 

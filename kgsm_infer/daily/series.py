@@ -19,7 +19,7 @@ from ..tables.table import Table, have, table_of
 from ..tables.text_column import TextColumn, texts_of
 from .filter import Array
 from .table import FORECAST
-from .values import named_sites
+from .values import RULE_OF, check_range, named_sites
 
 #: Files whose features have the values as properties.
 GEOJSON = (".geojson", ".json")
@@ -92,6 +92,8 @@ def read_series(path: str | Path, column: str | None = None) -> SeriesFile:
     }
     there = [name for name in names.values() if name in sheet.columns]
     table = table_of(sheet, (drawn, *there), (), True, "empty", reads=())
+    if drawn in RULE_OF:
+        check_range(sheet, table, drawn)
     is_daily = "radar_weight" in sheet.columns
     numbers = {part: table.numbers.get(name) for part, name in names.items()}
     if not is_daily:
@@ -160,6 +162,16 @@ def values_on(
     return ValuesOfDay(at, found)
 
 
+def check_threshold(threshold: float | None, column: str | None) -> None:
+    """Raise UsageError for a threshold outside the range of what is drawn."""
+    if threshold is None:
+        return
+    most = 1.0 if column is None else 100.0 if column == "available_percent" else np.inf
+    if not 0 <= threshold <= most:
+        hint = "; in percent? divide by 100" if column is None else ""
+        raise UsageError(f"--threshold {threshold:g} is not in the unit of the axis{hint}")
+
+
 def select(series: SeriesFile, names: list[str]) -> tuple[PaddockSeries, ...]:
     """Return the named paddocks in the order asked for, or all; UsageError for an unknown one."""
     if not names:
@@ -168,7 +180,7 @@ def select(series: SeriesFile, names: list[str]) -> tuple[PaddockSeries, ...]:
     names = [canonical_id(name) for name in names]
     for name in names:
         if name not in known:
-            raise UsageError(f"--paddock {name!r}: {series.source} {have(known, name)}")
+            raise UsageError(f"--paddock {name!r} is not in {series.source}; {have(known, name)}")
     return tuple(known[name] for name in dict.fromkeys(names))
 
 

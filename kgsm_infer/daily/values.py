@@ -46,7 +46,11 @@ SMALLEST_SD = 1e-4
 PASS_CORRELATION = 0.4
 #: A retrieval with less correlation than this has no slope to speak of.
 LEAST_R = 0.2
-_WETNESS = Rule(0.0, 1.0, "a wetness index (0 to 1)", lambda _: "in percent? divide by 100")
+#: Range of each quantity.
+RULE_OF = {
+    "sm": RULES["sm"],
+    "wetness": Rule(0.0, 1.0, "a wetness index (0 to 1)", lambda _: "in percent? divide by 100"),
+}
 
 
 @dataclass(frozen=True)
@@ -95,13 +99,7 @@ def read_values(
     quantity = found[0]
     ends = [name for name in (f"{quantity}_lower", f"{quantity}_upper") if name in sheet.columns]
     table = table_of(sheet, (quantity, *ends), (), True, "empty", reads=())
-    rule = RULES.get(quantity, _WETNESS)
-    sheet.check.first(
-        rule.outside(table.as_given(table.numbers[quantity])),
-        quantity,
-        table.as_given(table.numbers[quantity]),
-        f"is not {rule.what}",
-    )
+    check_range(sheet, table, quantity)
     _check_ends(sheet, table, quantity, ends)
     if not allow_future:
         table = leave_out_future(table, drop=True)
@@ -110,6 +108,12 @@ def read_values(
     return values_of(
         table, quantity, table.numbers[quantity], lower, upper, _masks(table), utc_offset_hours
     )
+
+
+def check_range(sheet: Sheet, table: Table, quantity: str) -> None:
+    """Raise DataError for the first value that its quantity cannot have."""
+    rule, values = RULE_OF[quantity], table.as_given(table.numbers[quantity])
+    sheet.check.first(rule.outside(values), quantity, values, f"is not {rule.what}")
 
 
 def _check_ends(sheet: Sheet, table: Table, quantity: str, ends: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """kgsm-infer daily from files to a file."""
 
 import csv
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -219,3 +220,15 @@ def test_settings_of_other_paddocks_are_refused(files):
     (files / "limits.csv").write_text("paddock,wilting_point,field_capacity\nwest,0.1,0.3\n")
     with pytest.raises(DataError, match="has none of the paddocks; it has west, the values north"):
         run_daily(request(files, settings=files / "limits.csv"))
+
+
+@pytest.mark.parametrize(("part", "key", "value"), [
+    ("bucket", "dry", 1e300), ("bucket", "variance", 0), ("residual", "gamma", -1),
+    ("residual", "paddock_phi", 1), ("errors", "point", 4),
+])  # fmt: skip
+def test_impossible_parameters_are_refused(files, part, key, value):
+    raw = json.loads(SET.to_json())
+    raw[part][key] = value
+    (files / "own.json").write_text(json.dumps(raw))
+    with pytest.raises(DataError, match=part):
+        read_parameters(files / "own.json")

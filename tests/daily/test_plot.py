@@ -11,7 +11,7 @@ import pytest
 
 from kgsm_infer.base.errors import DataError, UsageError
 from kgsm_infer.daily.chart import MOST_CHARTS, draw_series, rank_text
-from kgsm_infer.daily.series import read_series, select
+from kgsm_infer.daily.series import check_threshold, read_series, select
 
 DAILY = """site,date,sm,sm_lower,sm_upper,radar_weight,pass_age_days,pass_sm,rain_mm,\
 sm_irrigated,available_percent,flags
@@ -177,3 +177,20 @@ def test_rank_of_the_last_day_is_in_the_title(tmp_path, share, text):
     assert rank_text(series.paddocks[0]) == text
     draw_series(tmp_path / "d.svg", series, series.paddocks)
     assert f"a{text}" in ["".join(e.itertext()) for e in ET.parse(tmp_path / "d.svg").iter()]
+
+
+def test_moisture_in_percent_is_refused(tmp_path):
+    path = tmp_path / "percent.csv"
+    path.write_text("site,date,sm\na,2024-01-01,21.5\n")
+    with pytest.raises(DataError, match=r"row 2, column sm: 21.5 is not .* in percent"):
+        read_series(path)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "column"),
+    [(20, None), (-0.1, None), (float("nan"), None), (120, "available_percent")],
+)
+def test_a_threshold_lies_on_the_axis(threshold, column):
+    with pytest.raises(UsageError, match="is not in the unit of the axis"):
+        check_threshold(threshold, column)
+    check_threshold(0.2 if column is None else 60, column)
