@@ -23,7 +23,7 @@ ERRORS = frozenset(
         "publish_refused", "model_unusable", "model_refused", "serve_failed", "broker_lost",
         "farmos_waits", "step_failed", "request_failed", "certificate_unusable", "probe_refused",
         "days_failed", "rain_refused", "weather_waits", "restore_failed", "cannot_process",
-        "cannot_quarantine", "partly_stored", "rows_refused", "subscription_refused",
+        "cannot_quarantine", "partly_stored", "rows_refused", "subscription_refused", "same_name",
     }
 )  # fmt: skip
 
@@ -82,17 +82,32 @@ class ThreadHealth:
 
 
 @dataclass(frozen=True)
+class UnreadScenes:
+    """Scenes from before an outline was added, of which the archive holds no rasters.
+
+    scenes: how many.  paddocks: those without a value since their outlines were added, at most
+    20.  reason: what to do.
+    """
+
+    scenes: Annotated[int, Range(1)]
+    paddocks: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
 class Process:
     """The state of the running process; the defaults are those of one that serves alone.
 
     processing: ``ok``, or the reason why no files are processed.
     left_behind: files that stayed in the spool at the last scan.
+    unread_scenes: None where every paddock has a value.
     """
 
     threads: Mapping[str, ThreadHealth] = field(default_factory=dict)
     processing: str = "ok"
     left_behind: Annotated[int, Range(0)] | None = None
     last_error: LastError | None = None
+    unread_scenes: UnreadScenes | None = None
 
 
 NO_PROCESS = Process()
@@ -151,6 +166,7 @@ class Health:
     processing: str
     left_behind: Annotated[int, Range(0)] | None
     last_error: LastError | None
+    unread_scenes: UnreadScenes | None = None
 
 
 def health_of(
@@ -176,6 +192,7 @@ def health_of(
         processing=process.processing,
         left_behind=process.left_behind,
         last_error=process.last_error,
+        unread_scenes=process.unread_scenes,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.request
 from pathlib import Path
 
 import jsonschema
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from made_brokers import Listener
 from made_gateways import (
+    Events,
     columns_of,
     drop,
     made_gateway,
@@ -20,6 +22,8 @@ from made_gateways import (
 )
 from running import PATIENCE_S, Running, wait_for
 
+from kgsm_infer.gateway.farm import load_paddocks
+from kgsm_infer.gateway.publish.mqtt import MqttPublisher
 from kgsm_infer.gateway.store.daily_rows import Alert, alerts, progress, put_alerts
 from kgsm_infer.gateway.store.database import Store
 
@@ -264,3 +268,48 @@ def test_paddocks_that_appear_later_are_announced_and_removed_ones_withdrawn(
             listener.until(lambda seen, end=end: seen.of(end) and seen.of(end)[-1][1] == b"")
         watched.stop()
     assert listener.of("farm_p0/config")[-1][1] != b""
+
+
+def test_two_gateways_of_one_name_are_noticed(tmp_path, model, broker, listener):
+    first, second = (
+        made_gateway(tmp_path / name, broker.toml, paddocks=2, model=model) for name in "ab"
+    )
+    with Running("watch", first.source) as one:
+        one.until("states_published")
+        wait_for(lambda: listener.of("/farm/health"), lambda: one.text)
+        with Running("watch", second.source) as other:
+            wait_for(lambda: "same_name" in one.text, lambda: one.text + other.text)
+            other.stop()
+        url = one.until("serving")["url"]
+        with urllib.request.urlopen(f"{url}health") as answer:
+            health = json.loads(answer.read())
+        assert health["status"] == "degraded"
+        assert "another gateway 'farm'" in health["broker"]["reason"]
+        one.stop()
+    # one that takes the place of another, and one that starts again, are alone
+    for gateway in (second, second):
+        listener.messages.clear()
+        with Running("watch", gateway.source) as alone:
+            alone.until("states_published")
+            listener.until(lambda seen: seen.of("/farm/health"))
+            alone.stop()
+        assert "same_name" not in alone.text
+
+
+def test_the_id_of_another_instance_is_noticed_without_mqtt_5(tmp_path, model):
+    gateway = made_gateway(tmp_path, '[mqtt]\nhost = "127.0.0.1"\ntls = false\n', model=model)
+    gateway.state.mkdir()
+    log = Events()
+    made = MqttPublisher(gateway, load_paddocks(gateway), log, lambda: None)
+    own, other = (json.dumps({"instance": name}).encode() for name in (made._instance, "b"))
+    again = MqttPublisher(gateway, load_paddocks(gateway), log, lambda: None)
+    assert again._instance == made._instance  # the state folder keeps it
+    made._check_instance(other)  # of a gateway whose place this one takes
+    made._held = True
+    for message in (own, b"{}", b"[1]", b"\xff", b'{"instance": 7}', b"[" * 9000):
+        made._check_instance(message)
+    assert not log.named("same_name")
+    made._check_instance(other)
+    made._check_instance(other)
+    assert len(log.named("same_name")) == 1
+    assert "another gateway" in made._same_name()

@@ -7,10 +7,13 @@ import json
 
 import numpy as np
 import pytest
-from made_gateways import made_gateway, made_model, scanned, stored
+from made_gateways import Events, made_gateway, made_model, scanned, stored
 from made_scenes import DATES, NORTH, STEP, WEST, make_pixels, write_scene
 
 from kgsm_infer import load
+from kgsm_infer.gateway.farm import load_paddocks
+from kgsm_infer.gateway.health import Process, health_of
+from kgsm_infer.gateway.service.watch import Watch
 from kgsm_infer.paddocks.of_scene import paddocks_of_scene
 from kgsm_infer.scenes.manifest import read_scene
 from kgsm_infer.scenes.outlines import read_outlines
@@ -123,8 +126,17 @@ def test_scenes_are_not_read_again_by_new_outlines_and_the_log_says_so(gateway):
     assert event["count"] == 1 and "drop the scenes again" in event["reason"]
     assert stored(gateway) == before
     assert not scanned(gateway).named("scenes_not_read_again")
+    watch = Watch(gateway, load_paddocks(gateway), Events())
+    watch.open()  # at every start until the paddock has a value
+    noted = watch.unread_scenes
+    assert (noted.scenes, noted.paddocks) == (1, ("c",))
+    assert (
+        health_of(gateway, watch.store, None, Process(unread_scenes=noted)).unread_scenes is noted
+    )
     write_scene(gateway.spool, make_pixels())  # dropped again, the new paddock counts
-    scanned(gateway)
+    watch.scan(first=True)
+    assert watch.unread_scenes is None
+    watch.close()
     assert {key[0] for key in stored(gateway)} == {"a", "b", "c"}
 
 

@@ -188,6 +188,7 @@ async function health() {
   if (h.quarantined) said.push(text("health.quarantine", { n: h.quarantined }));
   if (h.broker && h.broker.state !== "ok") said.push(text("health.broker", { state: h.broker.reason || h.broker.state }));
   if (h.disk && h.disk.free_mb < h.disk.needed_mb) said.push(text("health.disk", { n: Math.round(h.disk.free_mb) }));
+  if (h.unread_scenes) said.push(text("health.scenes", { n: h.unread_scenes.scenes, names: h.unread_scenes.paddocks.join(", ") }));
   if (h.last_error) said.push(text("health.error", { time: dated(h.last_error.at, HOUR), reason: h.last_error.reason }));
   $("#health").hidden = !said.length;
   $("#health").replaceChildren(...said.map(s => make("li", {}, s)));

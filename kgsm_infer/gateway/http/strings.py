@@ -75,6 +75,8 @@ _EN = {
     "health.error": "Last error, {time}: {reason}",
     "health.broker": "The MQTT broker is not connected ({state}).",
     "health.disk": "The disk is almost full: {n} MB are free.",
+    "health.scenes": "Drop {n} earlier scenes again: the outlines of these "
+    "paddocks are newer: {names}.",
     "no_script": "Without scripts the page does not refresh itself and shows no history.",
     "flag.missing_input": "The satellite data for this paddock are incomplete.",
     "flag.input_out_of_range": "The satellite data for this paddock hold impossible values.",
@@ -183,6 +185,8 @@ _ES = {
     "health.error": "Último error, {time}: {reason}",
     "health.broker": "El servidor MQTT no está conectado ({state}).",
     "health.disk": "El disco está casi lleno: quedan {n} MB.",
+    "health.scenes": "Vuelva a entregar {n} escenas anteriores: los contornos de "
+    "estos potreros son más nuevos: {names}.",
     "no_script": "Sin scripts la página no se actualiza sola y no muestra la historia.",
     "flag.missing_input": "Los datos del satélite de este potrero están incompletos.",
     "flag.input_out_of_range": "Los datos del satélite de este potrero tienen valores imposibles.",
@@ -294,6 +298,8 @@ _FR = {
     "health.error": "Dernière erreur, {time} : {reason}",
     "health.broker": "Le serveur MQTT n’est pas connecté ({state}).",
     "health.disk": "Le disque est presque plein : {n} Mo libres.",
+    "health.scenes": "Déposez de nouveau {n} scènes antérieures : les contours de "
+    "ces parcelles sont plus récents : {names}.",
     "no_script": "Sans scripts, la page ne s’actualise pas et ne montre pas l’historique.",
     "flag.missing_input": "Les données satellite de cette parcelle sont incomplètes.",
     "flag.input_out_of_range": "Les données satellite de cette parcelle ont des valeurs "
@@ -402,6 +408,8 @@ _DE = {
     "health.error": "Letzter Fehler, {time}: {reason}",
     "health.broker": "Der MQTT-Broker ist nicht verbunden ({state}).",
     "health.disk": "Der Datenträger ist fast voll: {n} MB sind frei.",
+    "health.scenes": "{n} frühere Szenen erneut ablegen: Die Umrisse dieser "
+    "Schläge sind neuer: {names}.",
     "no_script": "Ohne Skripte aktualisiert sich die Seite nicht und zeigt keinen Verlauf.",
     "flag.missing_input": "Die Satellitendaten dieses Schlags sind unvollständig.",
     "flag.input_out_of_range": "Die Satellitendaten dieses Schlags enthalten unmögliche Werte.",
@@ -507,6 +515,7 @@ _HI = {
     "health.error": "पिछली त्रुटि, {time}: {reason}",
     "health.broker": "MQTT ब्रोकर जुड़ा नहीं है ({state})।",
     "health.disk": "डिस्क लगभग भरी है: {n} MB खाली।",
+    "health.scenes": "{n} पुराने दृश्य फिर से डालें: इन खेतों की सीमाएँ नई हैं: {names}।",
     "no_script": "स्क्रिप्ट के बिना पृष्ठ अपने आप ताज़ा नहीं होता और इतिहास नहीं दिखाता।",
     "flag.missing_input": "इस खेत के उपग्रह आँकड़े अधूरे हैं।",
     "flag.input_out_of_range": "इस खेत के उपग्रह आँकड़ों में असंभव मान हैं।",

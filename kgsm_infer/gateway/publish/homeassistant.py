@@ -103,10 +103,11 @@ def _diagnostics(gateway: str, topic: str) -> dict[str, Any]:
     }
 
 
-def health_message(health: Health) -> bytes:
+def health_message(health: Health, instance: str = "") -> bytes:
     """Return the health of a gateway as its diagnostic entities read it.
 
-    Equal for equal health: ages are left out, and free space is rounded to 100 MB.
+    Equal for equal health: ages are left out, and free space is rounded to 100 MB. instance: of
+    the gateway, by which it detects another one of its name.
     """
     error, disk = health.last_error, health.disk
     return canonical(
@@ -118,6 +119,7 @@ def health_message(health: Health) -> bytes:
             "newest_acquisition": health.newest_acquisition,
             "disk_free_mb": None if disk is None else round(disk.free_mb, -2),
             "version": health.version,
+            "instance": instance,
         }
     )
 

@@ -12,6 +12,9 @@
 
 A message leaves the outbox when the broker acknowledged it. MQTT 5 brokers say in it whether they
 accepted the message; of one that the access rules deny, MQTT 3.1.1 brokers say nothing.
+Two gateways of one name have one client id, so the broker ends the connection of one when the other
+connects. MQTT 5 states the reason. The retained health has the id of the instance that sent it
+(``state/instance``): one that finds another id there after its own was acknowledged is not alone.
 A broker may forget what it acknowledged: killed, Mosquitto kept 50 of 1,051 acknowledged retained
 values. So present states and discovery are sent again at every connect, and when Home Assistant
 reports its start.
@@ -23,6 +26,7 @@ import json
 import select
 import ssl
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -55,6 +59,10 @@ IN_FLIGHT = 200
 MOST_BYTES, MOST_RAIN_BYTES = 10_000, 1_000_000
 #: Seconds after which messages that the broker denied are sent again.
 DENIED_S = 300.0
+#: Seconds for which a second gateway of the same name is reported after it was noticed.
+SAME_NAME_S = 600.0
+#: Reason code of MQTT 5: another client of the same id has connected.
+TAKEN_OVER = 142
 #: Seconds between looks at the health of the gateway, if nothing is stored.
 HEALTH_S = 60.0
 
@@ -89,6 +97,9 @@ class MqttPublisher:
         self.backoff = Backoff()
         self._root = homeassistant.topics(self._mqtt, gateway.name)
         self._version = self._paho.MQTTv5
+        self._instance = _instance_of(gateway.state)
+        self._held = False  # the broker has acknowledged health of this instance
+        self._same_name_until: float | None = None
         self._begin()
         try:
             self._tls()
@@ -128,6 +139,8 @@ class MqttPublisher:
         try:
             client.connect(self._mqtt.host, self._mqtt.port, KEEP_ALIVE_S)
             reason = self._while_connected(client, task)
+            if self._same_name():
+                return self._same_name()
             if not self._connected and not self._refused:  # perhaps it does not know MQTT 5
                 paho = self._paho
                 self._version = paho.MQTTv311 if self._version == paho.MQTTv5 else paho.MQTTv5
@@ -169,6 +182,7 @@ class MqttPublisher:
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_publish = self._on_publish
+        client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         return client
 
@@ -214,7 +228,7 @@ class MqttPublisher:
                     self._health_due = time.monotonic() + HEALTH_S
                     self._publish_health(client)
                 task.failures = 0
-                task.reason = self._denial()
+                task.reason = self._same_name() or self._denial()
             if task.stopping:
                 if offline_until is None:
                     self._send(client, f"{self._root}/status", b"offline", retain=True)
@@ -247,17 +261,19 @@ class MqttPublisher:
         topics += [f"{self._root}/probe/+"] if self._mqtt.probes else []
         if self._gateway.weather.mqtt:
             topics += [f"{self._root}/rain", f"{self._root}/rain/+"]
-        if topics:
-            client.subscribe([(topic, 1) for topic in topics])
-        else:
-            self._all_due = True
+        health = homeassistant.health_topic(self._mqtt, self._gateway.name)
+        client.subscribe([(topic, 1) for topic in (health, *topics)])
         self._log("broker_connected", host=self._mqtt.host, tls=self._mqtt.tls)
 
     def _on_subscribe(self, _: Any, __: Any, ___: Any, codes: Any, ____: Any) -> None:
         self._all_due = True
-        for code in codes:
+        for code in codes[1:]:  # without its own health it works as well
             if code.is_failure:
                 self._log("subscription_refused", reason=str(code))
+
+    def _on_disconnect(self, _: Any, __: Any, ___: Any, code: Any, ____: Any) -> None:
+        if getattr(code, "value", None) == TAKEN_OVER:
+            self._notice_same_name()
 
     def _on_publish(self, _: Any, __: Any, message: int, code: Any, ___: Any) -> None:
         entry, topic = self._flying.pop(message, None), self._topics.pop(message, "")
@@ -267,6 +283,7 @@ class MqttPublisher:
             return
         if self._task is not None:
             self._task.facts["acknowledged_at"] = round(time.time())
+        self._held |= topic == homeassistant.health_topic(self._mqtt, self._gateway.name)
         if entry is not None:
             self._acked.append(entry)
         if event is not None:
@@ -286,6 +303,30 @@ class MqttPublisher:
         kinds = ", ".join(sorted(self._denied))
         return f"the broker denies messages ({kinds}): {next(iter(self._denied.values()))}"
 
+    def _notice_same_name(self) -> None:
+        if not self._same_name():
+            self._log("same_name", reason=self._same_name_reason)
+        self._same_name_until = time.monotonic() + SAME_NAME_S
+
+    @property
+    def _same_name_reason(self) -> str:
+        name = self._gateway.name
+        return f"another gateway {name!r} uses this broker; give each its own name"
+
+    def _same_name(self) -> str:
+        """Return the reason while another gateway of this name is there, else ""."""
+        if self._same_name_until is None or time.monotonic() > self._same_name_until:
+            return ""
+        return self._same_name_reason
+
+    def _check_instance(self, content: bytes) -> None:
+        """Notice another gateway's health under this one's name."""
+        with suppress(KgsmError, ValueError):
+            found = parse_json(content)
+            other = found.get("instance") if isinstance(found, dict) else None
+            if isinstance(other, str) and other not in ("", self._instance) and self._held:
+                self._notice_same_name()
+
     def _retry_denied(self) -> None:
         if self._denied and time.monotonic() - self._denied_at > DENIED_S and not self._flying:
             self._denied, self._denied_at, self._last, self._all_due = {}, 0.0, 0, True
@@ -302,6 +343,9 @@ class MqttPublisher:
     def _receive(self, message: Any) -> None:
         if self._mqtt.discovery and message.topic == f"{self._mqtt.discovery}/status":
             self._all_due = self._all_due or message.payload == b"online"
+            return
+        if message.topic == homeassistant.health_topic(self._mqtt, self._gateway.name):
+            self._check_instance(message.payload[:MOST_BYTES])
             return
         if message.topic.startswith(f"{self._root}/rain"):
             self._receive_rain(message)
@@ -393,7 +437,7 @@ class MqttPublisher:
         """Send the health of the gateway if it changed."""
         newest = max((value.acquired for value in self._stored()), default=None)
         health = health_of(self._gateway, self._reader.store(), newest, self._status())
-        message = homeassistant.health_message(health)
+        message = homeassistant.health_message(health, self._instance)
         if message != self._health:
             self._health = message
             topic = homeassistant.health_topic(self._mqtt, self._gateway.name)
@@ -469,6 +513,18 @@ class MqttPublisher:
             with Store(self._gateway.database) as store:
                 store.mark_sent(self._acked)
             self._acked = []
+
+
+def _instance_of(state: Path) -> str:
+    """Return the id of this gateway, which its state folder keeps; a new one each time if not."""
+    path = state / "instance"
+    with suppress(OSError, UnicodeDecodeError):
+        if found := path.read_text().strip()[:64]:
+            return found
+    made = uuid.uuid4().hex
+    with suppress(OSError, KgsmError), whole(path) as file:
+        file.write(made)
+    return made
 
 
 def _content(message: Any, most: int) -> Any:

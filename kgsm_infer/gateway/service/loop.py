@@ -181,6 +181,7 @@ class Service:
             self.work.short or "ok",
             self.work.left_behind,
             self.memory.last,
+            self.work.unread_scenes,
         )
 
     def remains(self, quarantined: int) -> Remains:

@@ -21,6 +21,7 @@ from ...base.errors import DataError, KgsmError, MissingError, ModelError
 from ...base.files import whole
 from ..config import Gateway
 from ..farm import Paddocks
+from ..health import UnreadScenes
 from ..intake.archive import (
     About,
     Archived,
@@ -74,6 +75,13 @@ DAYS = ("rain", "irrigation")
 RECENT = 100
 
 
+#: Why scenes give no values of paddocks whose outlines are new.
+NOT_READ_AGAIN = (
+    "the archive holds the means of their paddocks, not their rasters; "
+    "drop the scenes again for paddocks whose outlines are new"
+)
+
+
 @dataclass
 class Watch:
     """A gateway at work.
@@ -91,6 +99,7 @@ class Watch:
     may_go_on: Callable[[], bool] = lambda: True
     short: str = ""  # why nothing is processed now: no room on the disk
     left_behind: int = 0  # files that stayed in the spool at the last scan
+    unread_scenes: UnreadScenes | None = None  # of paddocks that were added later
     _updater: Updater = field(init=False)
     _daily: DailyUpdater = field(init=False)
     _clock_s: int = 0  # of the files that are processed together
@@ -238,6 +247,7 @@ class Watch:
             self._store(item)
         self.follow_model()
         self._follow_rules()
+        self._note_unread_scenes()
         self.update_days()
 
     def _verified(self, item: Archived) -> Archived:
@@ -283,6 +293,21 @@ class Watch:
             with whole(self.gateway.state / "rules") as file:
                 file.write(text)
 
+    def _note_unread_scenes(self) -> None:
+        """Note the paddocks without a value whose outlines are newer than archived scenes."""
+        self.unread_scenes = None
+        outlines = self.paddocks.outlines
+        if outlines is None or not self._changes:
+            return
+        have = {value.paddock for value in self.store.latest()}
+        added = [name for name in outlines.ids if name not in have]
+        if not added:
+            return
+        last = max(change.number for change in self._changes)
+        items = [item for item in list_archive(self.gateway.archive) if item.number < last]
+        if count := sum(item.kind == "scene" for item in items):
+            self.unread_scenes = UnreadScenes(count, tuple(added[:20]), NOT_READ_AGAIN)
+
     def _known_rules(self) -> str:
         """Return the content of the state's file of rules, '' without one."""
         path = self.gateway.state / "rules"
@@ -301,8 +326,7 @@ class Watch:
                 self._store(item, again=True, rules_of=change.number)
         if scenes := [item for item in items if item.kind == "scene"]:
             self.log("scenes_not_read_again", count=len(scenes), first=scenes[0].name,
-                     reason="the archive holds the means of their paddocks, not their rasters; "
-                     "drop the scenes again for paddocks whose outlines are new")  # fmt: skip
+                     reason=NOT_READ_AGAIN)  # fmt: skip
         self._use(models.entry_for(log_of_models, change.number))
         self._updater.record(change)
 
@@ -364,6 +388,8 @@ class Watch:
         self._process(found.files)
         self.use_probes()
         self.update_days()
+        if self.unread_scenes is not None:
+            self._note_unread_scenes()
         return found.again_s
 
     def hear(self, events: FolderEvents) -> None:
