@@ -71,7 +71,8 @@ def finish(
     path: .svg, .html, or PNG whatever its name.  label: of the colour bar.  handles: further
     entries of the legend.  below: HTML after the picture of a page.
     """
-    bar = figure.colorbar(coloured, ax=axes, shrink=0.8, extend="max")
+    _fit_height(figure, axes)
+    bar = figure.colorbar(coloured, cax=axes.inset_axes([1.03, 0.0, 0.04, 1.0]), extend="max")
     bar.set_label(label)
     title = f"{'SIMULATED: ' if simulated else ''}{title}"
     axes.set_title(title)
@@ -93,6 +94,17 @@ def finish(
         content = page_of([content], title, simulated, below)
     with whole(path, "wb") as file:
         file.write(content)
+
+
+def _fit_height(figure: Any, axes: Any) -> None:
+    """Set the figure's height to that of its map, so that no empty band is left."""
+    aspect = axes.get_aspect()
+    if aspect == "auto":
+        return
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    tall = abs(top - bottom) / abs(right - left) * float(aspect)
+    # 8 inches less axis labels and colour bar leave 6 for the map; title and legend take 1.6
+    figure.set_figheight(min(7.0, max(3.0, 6.0 * tall + 1.6)))
 
 
 def new_figure() -> tuple[Any, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..learning.learnt import Learnt
 from ..models import title
-from .board import Board, Paired, RegimeScores, ScoreSet
+from .board import Board, DateLabels, Paired, RegimeScores, ScoreSet
 from .metrics import number
 
 
@@ -80,41 +80,97 @@ def _short(scores: ScoreSet | None) -> str:
     return f"{number(scores.r, '.3f')}, {number(scores.rmse, '.4f')}"
 
 
+#: More dates than this are summed up by month, and more months than this by year.
+MOST_PERIODS = 40
+
+
 def date_rows(board: Board) -> list[tuple[str, ...]]:
-    """Return labels, error and interval coverage of the compared model by date, as cells."""
+    """Return labels, error and interval coverage of the compared model by date, as cells.
+
+    Of more than 40 dates the rows are months, of more than 40 months years.
+    """
     model, interval = board.first.models[board.ours], board.intervals.get(board.ours, {})
     covered: Mapping[str, float] = interval.get("coverage_by_date", {})
-    heading = ("date", "labels", "scored", "vegetation held", "bias", "RMSE", "interval coverage")
-    rows: list[tuple[str, ...]] = [heading]
+    weights: Mapping[str, int] = interval.get("rows_by_date", {})
+    length = _period_length(board)
+    periods: dict[str, list[DateLabels]] = {}
     for one in board.dates:
-        scores = model.by_date.get(one.date)
+        periods.setdefault(one.date[:length], []).append(one)
+    period = {4: "year", 7: "month"}.get(length, "date")
+    heading = (period, "labels", "scored", "vegetation held", "bias", "RMSE", "interval coverage")
+    rows: list[tuple[str, ...]] = [heading]
+    for name, days in periods.items():
+        scored = [
+            (scores.n, scores.bias, scores.rmse)
+            for scores in (model.by_date.get(one.date) for one in days)
+            if scores is not None and scores.bias is not None and scores.rmse is not None
+        ]
         rows.append(
             (
-                one.date,
-                str(one.labels),
-                str(one.scored),
-                str(one.held),
-                number(scores.bias if scores else None, "+.3f"),
-                number(scores.rmse if scores else None, ".3f"),
-                number(covered.get(one.date), ".0%"),
+                name,
+                str(sum(one.labels for one in days)),
+                str(sum(one.scored for one in days)),
+                str(sum(one.held for one in days)),
+                number(_mean([(n, bias) for n, bias, _ in scored]), "+.3f"),
+                number(_root(_mean([(n, rmse**2) for n, _, rmse in scored])), ".3f"),
+                number(
+                    _mean(
+                        [
+                            (weights.get(one.date, 1), covered[one.date])
+                            for one in days
+                            if one.date in covered
+                        ]
+                    ),
+                    ".0%",
+                ),
             )
         )
     return rows
 
 
+def _period_length(board: Board) -> int:
+    """Return how many characters of a date name its period: 10, 7 (month) or 4 (year)."""
+    for length in (10, 7):
+        if len({one.date[:length] for one in board.dates}) <= MOST_PERIODS:
+            return length
+    return 4
+
+
+def _mean(parts: Sequence[tuple[int, float]]) -> float | None:
+    """Return the mean of (weight, value); None for no weight."""
+    total = sum(weight for weight, _ in parts)
+    return sum(weight * value for weight, value in parts) / total if total else None
+
+
+def _root(value: float | None) -> float | None:
+    return None if value is None else math.sqrt(value)
+
+
 def left_out_rows(board: Board) -> list[str]:
-    """Return a sentence on labels without a score, on dropped and on held ones."""
+    """Return a sentence on labels without a score, on dropped and on held ones.
+
+    The dates are named up to 40; of more, their number.
+    """
     said = []
     labels, scored = sum(one.labels for one in board.dates), sum(one.scored for one in board.dates)
     held = {one.date: one.held for one in board.dates if one.held}
     text = f"{scored} of {labels} labels on {sum(one.scored > 0 for one in board.dates)} of "
     said.append(f"{text}{len(board.dates)} dates are scored.")
-    for one in board.dates:
-        for why, count in one.why.items():
-            said.append(f"Not scored on {one.date}: {count} labels ({why}).")
+    if len(board.dates) <= MOST_PERIODS:
+        said += [
+            f"Not scored on {one.date}: {count} labels ({why})."
+            for one in board.dates
+            for why, count in one.why.items()
+        ]
+    else:
+        for why in dict.fromkeys(why for one in board.dates for why in one.why):
+            counts = [one.why[why] for one in board.dates if why in one.why]
+            said.append(f"Not scored: {sum(counts)} labels on {len(counts)} dates ({why}).")
     said += [f"Dropped by {name}: {count} labels." for name, count in board.dropped.items()]
     if held:
         each = ", ".join(f"{count} on {date}" for date, count in held.items())
+        if len(held) > MOST_PERIODS:
+            each = f"{sum(held.values())} on {len(held)} dates"
         said.append(
             f"Vegetation held from an earlier date: {each}. Scores without these rows are given "
             'under "vegetation measured".'

@@ -19,7 +19,7 @@ import pytest
 from kgsm_infer.base.errors import DataError
 from kgsm_infer.base.schema import as_plain
 from kgsm_train.config import read_config
-from kgsm_train.evaluation import crossval, parts
+from kgsm_train.evaluation import crossval, parts, tables
 from kgsm_train.evaluation.board import read_board
 from kgsm_train.evaluation.crossval import crossvalidate, plan
 from kgsm_train.evaluation.metrics import scores
@@ -32,6 +32,7 @@ from kgsm_train.evaluation.tables import (
     coverage_rows,
     date_rows,
     learnt_by_split,
+    left_out_rows,
     subset_rows,
     table_rows,
 )
@@ -243,6 +244,29 @@ def test_the_coverage_of_the_interval_is_given_by_date_and_by_group(run):
     [said] = coverage_rows(dataclasses.replace(board, intervals={board.ours: interval}))
     assert "92.8% of the labels; by date from 64% to 100%, by site from 75% (site 9) to 97%" in said
     assert coverage_rows(dataclasses.replace(board, intervals={})) == []
+
+
+def test_many_dates_are_summed_up_by_month(run, monkeypatch):
+    _, _, _, board = run
+    monkeypatch.setattr(tables, "MOST_PERIODS", 1000)
+    _, *by_date = date_rows(board)
+    assert not any(text.startswith("Not scored: ") for text in left_out_rows(board))
+    monkeypatch.setattr(tables, "MOST_PERIODS", 20)
+    heading, *by_month = date_rows(board)
+    assert heading[0] == "month" and len(by_month) <= 20 < len(by_date)
+    for column in (1, 2, 3):
+        assert sum(int(row[column]) for row in by_month) == sum(int(row[column]) for row in by_date)
+    here = [one for name, one in board.first.models["kg-lstm"].by_date.items() if "2021-07" in name]
+    (month,) = [row for row in by_month if row[0] == "2021-07"]
+    n = np.array([one.n for one in here])
+    bias, rmse = (np.array([getattr(one, name) for one in here]) for name in ("bias", "rmse"))
+    assert float(month[4]) == pytest.approx(np.average(bias, weights=n), abs=6e-4)
+    assert float(month[5]) == pytest.approx(np.sqrt(np.average(rmse**2, weights=n)), abs=6e-4)
+    said = left_out_rows(board)
+    assert not any(text.startswith("Not scored on") for text in said)
+    unscored = sum(count for one in board.dates for count in one.why.values())
+    counted = [int(text.split()[2]) for text in said if text.startswith("Not scored: ")]
+    assert sum(counted) == unscored == board.labelled - board.first.rows
 
 
 def test_a_model_no_better_than_the_mean_has_no_skill(run):
