@@ -6,6 +6,7 @@ Exit codes (design §3): 0 ok, 2 usage, 3 bad data, 4 bad model, 5 missing extra
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ from .errors import (
     refuse_free_threading,
 )
 from .files import is_stdout
+from .log import LOGGER
 
 
 class Stopped(BaseException):
@@ -44,7 +46,8 @@ def run(commands: Any, name: str) -> None:
     code: int = 0
     try:
         refuse_free_threading(sys.version)
-        with _stopped_by_signals(), _warnings_as_notes(others=debug or bool(sys.warnoptions)):
+        others = debug or bool(sys.warnoptions)
+        with _stopped_by_signals(), _warnings_as_notes(others), _log_as_notes(debug):
             commands(args=arguments, prog_name=name)
     except SystemExit as done:
         code = done.code if isinstance(done.code, int) else 0 if done.code is None else 1
@@ -149,6 +152,27 @@ def _warnings_as_notes(others: bool) -> Iterator[None]:
         yield
     finally:
         warnings.showwarning = usual
+
+
+class _Notes(logging.Handler):
+    """Print log records as remarks on the present stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):  # a closed stderr takes no remark
+            note(record.getMessage())
+
+
+@contextmanager
+def _log_as_notes(debug: bool) -> Iterator[None]:
+    """Print warnings of the package's logger as remarks; with ``debug`` all that it says."""
+    handler, before = _Notes(), LOGGER.level
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.DEBUG if debug else logging.WARNING)
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.setLevel(before)
 
 
 @contextmanager

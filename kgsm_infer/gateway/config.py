@@ -254,6 +254,7 @@ class _Settings:
     keep: Keep = field(default_factory=Keep)
     mqtt: Mqtt | None = None
     farmos: Farmos | None = None
+    publishers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     serve: Serve = field(default_factory=Serve)
     page: Page = field(default_factory=Page)
     weather: WeatherSource = field(default_factory=WeatherSource)
@@ -265,6 +266,7 @@ class Gateway:
     """Settings of a gateway, with absolute paths.
 
     name: of the gateway, used in topics.  daily: None without ``[daily]``.
+    publishers: settings of destinations that other packages provide, by name.
     """
 
     source: Path
@@ -284,6 +286,7 @@ class Gateway:
     keep: Keep
     mqtt: Mqtt | None
     farmos: Farmos | None
+    publishers: Mapping[str, Mapping[str, Any]]
     serve: Serve
     page: Page
     weather: WeatherSource
@@ -315,6 +318,8 @@ def read_gateway(path: str | Path) -> Gateway:
     path = Path(path)
     raw, folder = _FILE.load(path), path.resolve().parent
     settings = read(_Settings, raw, path, UsageError, folder)
+    for name in {"mqtt", "farmos"} & set(settings.publishers):
+        raise UsageError(f"{path}: publishers.{name}: kgsm's own is set up by [{name}]")
     spool, state = folder / settings.spool, folder / settings.state
     if spool == state or spool in state.parents or state in spool.parents:
         raise UsageError(f"{path}: spool and state must be two folders, neither inside the other")
@@ -336,6 +341,7 @@ def read_gateway(path: str | Path) -> Gateway:
         keep=settings.keep,
         mqtt=_with_defaults(settings.mqtt, raw.get("mqtt", {})),
         farmos=settings.farmos,
+        publishers=settings.publishers,
         serve=settings.serve,
         page=settings.page,
         weather=settings.weather,

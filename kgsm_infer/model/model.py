@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..base import flags
 from ..base.errors import DataError, ModelError, UsageError
+from ..base.log import LOGGER
 from ..context.definitions import CONTEXT, first_given, looks_back
 from ..kernels.domain import Domain
 from ..kernels.window import whole_history, window_rows
@@ -358,7 +359,9 @@ def load(source: str | Path | bytes, *, engine: str = "auto", threads: int = 1) 
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise UsageError(f"threads is {threads!r}; it must be a whole number of at least 1")
     file = read_model_file(source)
-    return Model(file, engine_of(file, engine), card_domain(file.card), threads)
+    model = Model(file, engine_of(file, engine), card_domain(file.card), threads)
+    LOGGER.info("%s: sha256 %s, engine %s", file.name, file.sha256[:16], model.runs_on.name)
+    return model
 
 
 def _check_rows(only: NDArray[np.int64] | None, rows: int) -> None:

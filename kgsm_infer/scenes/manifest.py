@@ -90,13 +90,15 @@ class _Manifest:
 
     title: str = ""
     simulated: bool = False
-    preset: Annotated[str, Choices(PRESETS)] | None = None
+    preset: str | None = None
     files: str | None = None
     resample: Annotated[str, Choices(RESAMPLINGS)] = "refuse"
     grid: _GridKeys | None = None
     layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.preset is not None and self.preset not in PRESETS:
+            raise ValueError(f"preset is {self.preset}, expected one of {', '.join(PRESETS)}")
         if self.preset is not None and self.files is None:
             raise ValueError(f'preset {self.preset} needs files = "folder/pattern"')
         if self.preset is None and self.files is not None:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-#: Product -> layer -> the layer's keys. ``{files}`` is the manifest's own ``files``; its
-#: layers may be changed or added to by ``[layers.…]``.
-PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+from ..base.plugins import Provided
+
+_OWN: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     # COPERNICUS/S1_GRD exported as GeoTIFF: sigma0 in dB, with the angle; masked is 0
     "earthengine-grd": {
         "vh_db": {"files": "{files}", "band": "VH", "nodata": 0},
@@ -56,6 +56,21 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "nir": {"file": "{files}", "variable": "S2-L2A-B08", "scale": 1e-4, "nodata": 65535},
     },
 }
+
+
+def _not_layers(content: Any) -> str:
+    """Return the reason why an object is not a preset; empty for one that is."""
+    if not isinstance(content, Mapping) or not content:
+        return "not a mapping of layers"
+    for name, keys in content.items():
+        if not isinstance(name, str) or not isinstance(keys, Mapping) or not keys:
+            return f"layer {name!r} is not a mapping of keys"
+    return ""
+
+
+#: Product -> layer -> the layer's keys. ``{files}`` is the manifest's own ``files``; its
+#: layers may be changed or added to by ``[layers.…]``. Other packages add to them.
+PRESETS = Provided("kgsm.presets", _not_layers, _OWN)
 
 #: In a HyP3 product's name: gamma0 or sigma0; power, amplitude or decibel; water mask, filter, ...
 _HYP3 = re.compile(r"_([gs])([pad])[uw][nf][ec][dm]_[0-9A-F]{4}(?=[_.]|$)", re.IGNORECASE)

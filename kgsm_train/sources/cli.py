@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kgsm_infer.base.command import note, say
-from kgsm_infer.base.errors import UsageError
+from kgsm_infer.base.errors import DataError, KgsmError, UsageError
 from kgsm_infer.base.files import RESULTS, preflight
+from kgsm_infer.base.help import GroupedCommands
+from kgsm_infer.base.plugins import Provided, not_callable
 
 if TYPE_CHECKING:
     from .columns import Sourced
 
+#: Readers of other packages: a function of a path that returns the columns of a table.
+SOURCES = Provided("kgsm.sources", not_callable)
+
+
+class _Commands(GroupedCommands):
+    """The commands of this module, and one for each reader of another package."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        own = super().list_commands(ctx)
+        return [*own, *(name for name in SOURCES if name not in own)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        own = super().get_command(ctx, cmd_name)
+        if own is not None or cmd_name not in SOURCES:
+            return own
+        return _command_of(cmd_name, SOURCES[cmd_name])
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Tables from OzNet, ISMN and Earth Engine.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -149,6 +170,34 @@ def gee(
     join = Join(tolerance_hours, utc_offset_hours, ndvi_gap_days)
     logger = Logger(site, in_situ_column, date_order)
     _write(output, read_earth_engine(backscatter, in_situ, ndvi, unit, join, keep, logger))
+
+
+def _command_of(name: str, reader: Any) -> Any:
+    """Return the command that writes the table of another package's reader."""
+    one = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+    def convert(
+        path: Annotated[Path, typer.Argument(help="file or folder to read", metavar="PATH")],
+        output: OutOption,
+    ) -> None:
+        from .columns import Sourced
+
+        preflight([output], [path], suffixes=RESULTS, what="tables")
+        try:
+            columns = dict(reader(path))
+        except KgsmError:
+            raise
+        except Exception as error:
+            raise DataError(
+                f"{path}: source {name} failed with {type(error).__name__}: {error}"
+            ) from error
+        _write(output, Sourced(columns))
+
+    summary = (reader.__doc__ or f"Make a table with the source {name}.").strip().splitlines()[0]
+    one.command(name, help=f"{summary}\n\nExample: kgsm-train data {name} PATH -o table.csv")(
+        convert
+    )
+    return typer.main.get_command(one)
 
 
 def _write(output: Path, table: Sourced) -> None:

@@ -12,6 +12,7 @@ This module has the one thread, wait and restart for all of them: :func:`run_pub
 
     mqtt            records and present states to a broker, with Home Assistant's discovery
     farmos          numbers into data streams, over HTTPS
+    provided        each record to a function of another package
     ngsi_ld, sensorthings   formats only: the API serves them, nothing is pushed
 """
 

@@ -354,6 +354,13 @@ def _start_publishers(service: Service, stack: ExitStack) -> None:
         from ..publish.runner import run_publisher
 
         tasks.append(run_publisher(FarmosPublisher(gateway), service.log, wake.doubt))
+    if gateway.publishers:
+        from ..publish.provided import ProvidedPublisher
+        from ..publish.runner import run_publisher
+
+        for name in gateway.publishers:
+            one = ProvidedPublisher(name, gateway)
+            tasks.append(run_publisher(one, service.log, wake.doubt))
     for task in tasks:
         stack.callback(task.stop, 30.0)
         task.start()

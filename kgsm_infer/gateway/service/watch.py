@@ -121,7 +121,8 @@ class Watch:
     def sinks(self) -> tuple[str, ...]:
         """The publishers that get a message for each value."""
         gateway = self.gateway
-        return tuple(name for name in ("mqtt", "farmos") if getattr(gateway, name) is not None)
+        own = (name for name in ("mqtt", "farmos") if getattr(gateway, name) is not None)
+        return (*own, *gateway.publishers)
 
     # -- beginning and end -----------------------------------------------------------------
 
