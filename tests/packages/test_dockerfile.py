@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import typer
-from building import ROOT, Built, must, need_registry
+from building import ROOT, Built, must, need_registry, run
+from documented import documented
 
 from kgsm_infer.app.cli import app
 
 FILE = ROOT / "packaging/gateway/Dockerfile"
 
 
-def instructions() -> list[tuple[str, str]]:
+#: The gateway's Dockerfile, and the one that docs/integrate.md prints.
+FILES = {
+    "gateway": FILE.read_text(),
+    "page": next(
+        item.text for item in documented(ROOT / "docs/integrate.md") if item.kind == "dockerfile"
+    ),
+}
+
+
+def instructions(text: str = FILES["gateway"]) -> list[tuple[str, str]]:
     """Return instruction and argument of each line, with continued lines joined."""
-    text = re.sub(r"\\\n", " ", FILE.read_text())
+    text = re.sub(r"\\\n", " ", text)
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     return [(line.split()[0], line.partition(" ")[2]) for line in lines]
 
@@ -48,14 +60,44 @@ def test_its_command_is_one_of_kgsm_infer() -> None:
     assert argument("EXPOSE") in gateway
 
 
+def run_steps(text: str, root: Path, wheel: Path) -> Path:
+    """Run COPY and RUN of a Dockerfile below ``root``; return the folder of its programs.
+
+    ``pip`` is that of an environment there, /tmp is a folder there, and ``useradd``, which
+    changes the machine, is not run.
+    """
+    context, prefix = root / "context", root / "image"
+    (context / "dist").mkdir(parents=True)
+    shutil.copy(ROOT / "requirements-edge.txt", context)
+    shutil.copy(wheel, context / "dist" / re.sub(r"linux_", "manylinux_2_17_", wheel.name))
+    (prefix / "tmp").mkdir(parents=True)
+    must(sys.executable, "-m", "venv", prefix / "venv", cwd=root)
+    path = f"{prefix / 'venv/bin'}:{os.environ['PATH']}"
+    for word, argument in instructions(text):
+        if word == "COPY":
+            *sources, target = argument.split()
+            names = [name for source in sources for name in sorted(context.glob(source))]
+            assert len(names) >= len(sources)
+            for name in names:
+                shutil.copy(name, prefix / target.lstrip("/"))
+        elif word == "RUN":
+            for command in argument.split(" && "):
+                if command.strip().startswith("useradd"):
+                    continue
+                local = command.replace("/tmp", str(prefix / "tmp"))
+                done = run("bash", "-c", local, cwd=root, PATH=path)
+                assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return prefix / "venv/bin"
+
+
 @pytest.mark.slow
-def test_its_steps_install_a_gateway(built: Built, tmp_path: Path) -> None:
-    """Run the two installations in an environment, then the command."""
+@pytest.mark.parametrize("text", FILES.values(), ids=FILES)
+def test_its_steps_install_a_gateway(built: Built, tmp_path: Path, text: str) -> None:
+    """Run the steps, then the entry point with the command's help."""
     need_registry(tmp_path)
-    must(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
-    pip = [tmp_path / "venv/bin/python", "-m", "pip", "install", "-q"]
-    must(*pip, "--require-hashes", "-r", ROOT / "requirements-edge.txt", cwd=tmp_path)
-    found = ["--no-index", "--find-links", built.wheel.parent]
-    must(*pip, "--no-deps", *found, "kgsm", cwd=tmp_path)
-    shown = must(tmp_path / "venv/bin/kgsm-infer", "watch", "--help", cwd=tmp_path)
+    programs = run_steps(text, tmp_path, built.wheel)
+    (entry,) = [json.loads(words) for word, words in instructions(text) if word == "ENTRYPOINT"]
+    shown = must(programs / entry[0], "watch", "--help", cwd=tmp_path)
     assert "--behind-proxy" in shown
+    if text is FILES["gateway"]:
+        assert not list((tmp_path / "image/tmp").iterdir())  # RUN removes what COPY brought

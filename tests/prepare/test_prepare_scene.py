@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from made_catalogue import static_catalogue
-from made_safe import simulated_safe
+from made_safe import EAST, NORTH, PASSES, SOUTH, UTM, WEST, around, landsat, of_day, outlines
 from numpy.testing import assert_allclose
 from typer.testing import CliRunner
 
@@ -24,62 +22,6 @@ from kgsm_infer.scenes.reader import Reader
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 pytest.importorskip("sarsen", reason="sarsen is not installed")
-
-WEST, SOUTH, EAST, NORTH = 12.485, 41.988, 12.497, 41.997
-FILLED = {"lines": (7950, 8400), "samples": (22000, 22450)}
-PASSES = {"20211211": 0.020, "20211223": 0.030, "20220104": 0.025}
-UTM = "EPSG:32633"
-
-
-def around(path: Path, values: np.ndarray, step: float) -> Path:
-    """A raster of UTM metres over Rome."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    transform = rasterio.Affine(step, 0, 290_000, 0, -step, 4_654_000)
-    shape = {"height": values.shape[0], "width": values.shape[1], "crs": UTM}
-    kind = {"driver": "GTiff", "count": 1, "dtype": values.dtype}
-    with rasterio.open(path, "w", transform=transform, **kind, **shape) as dataset:
-        dataset.write(values, 1)
-    return path
-
-
-def of_day(real: Path, folder: Path, day: str, sigma0: float) -> Path:
-    """The product at hand, both polarisations, as if flown on another day; VH of known sigma0."""
-    template = folder / "template" / real.name.replace("20211223", day)
-    shutil.copytree(real, template, copy_function=shutil.copyfile)
-    for path in [template, *template.rglob("*")]:
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    dashed = f"{day[:4]}-{day[4:6]}-{day[6:]}"
-    for path in [path for path in template.rglob("*") if path.is_file()]:
-        if path.suffix in (".xml", ".safe"):
-            text = path.read_text().replace("2021-12-23T", f"{dashed}T")
-            path.write_text(text.replace("20211223t", f"{day}t"))
-        own = path.rename(path.with_name(path.name.replace("20211223", day)))
-        if "-vv-" in own.name:
-            shutil.copyfile(own, own.with_name(own.name.replace("-vv-", "-vh-")))
-    return simulated_safe(template, folder / "made", lambda *_: sigma0, **FILLED)
-
-
-def landsat(folder: Path, day: str, ndvi: float) -> None:
-    """Landsat 9 Collection 2 Level 2 over Rome, clear but for a cloud in the north."""
-    shape = (150, 150)
-    name = f"LC09_L2SP_191031_{day}_{day}_02_T1"
-    for band, value in (("SR_B4", 0.2 * (1 - ndvi)), ("SR_B5", 0.2 * (1 + ndvi))):
-        stored = np.full(shape, round((value + 0.2) / 2.75e-5), np.uint16)
-        around(folder / name / f"{name}_{band}.TIF", stored, 30.0)
-    quality = np.full(shape, 21824, np.uint16)
-    quality[:5] = 22280
-    around(folder / name / f"{name}_QA_PIXEL.TIF", quality, 30.0)
-
-
-def outlines(path: Path) -> Path:
-    features = []
-    for name, west in (("a", WEST + 0.001), ("b", WEST + 0.006), ("off", WEST + 0.5)):
-        east, south, north = west + 0.004, SOUTH + 0.001, SOUTH + 0.006
-        ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
-        geometry = {"type": "Polygon", "coordinates": [ring]}
-        features.append({"type": "Feature", "id": name, "properties": {}, "geometry": geometry})
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-    return path
 
 
 @pytest.mark.realdata
