@@ -83,7 +83,7 @@ def folder(tiny_model, tmp_path, monkeypatch):
 
 def test_the_readmes_python_runs(folder, capsys):
     names: dict = {}
-    exec(python_of(ROOT / "README.md", "kgsm_infer.load"), names)
+    exec(python_of(ROOT / "README.md", "read_table"), names)
     assert capsys.readouterr().out.startswith("[{'site': 'north', 'date': ")
     assert len(names["result"]) == len(names["table"])
 
@@ -96,7 +96,8 @@ def test_the_scientists_python_runs():
     assert len(names["scores"]) == 5 and min(names["scores"]) > 0.99
 
 
-def test_the_fastapi_service_answers_json_rows(folder, monkeypatch):
+@pytest.mark.parametrize("page", ["README.md", "docs/integrate.md"])
+def test_the_fastapi_service_answers_json_rows(folder, monkeypatch, page):
     """FastAPI is not a test package: its two names are replaced, its JSON is made here."""
 
     class HTTPError(Exception):
@@ -107,7 +108,7 @@ def test_the_fastapi_service_answers_json_rows(folder, monkeypatch):
     fastapi = types.SimpleNamespace(FastAPI=lambda: app, HTTPException=HTTPError)
     monkeypatch.setitem(sys.modules, "fastapi", fastapi)
     names: dict = {}
-    exec(python_of(ROOT / "docs/integrate.md", "FastAPI"), names)
+    exec(python_of(ROOT / page, "FastAPI"), names)
     model = kgsm_infer.load("model.onnx")
     table = kgsm_infer.read_table("observations.csv", features=model.table_features())
     rows = [
@@ -116,12 +117,10 @@ def test_the_fastapi_service_answers_json_rows(folder, monkeypatch):
         for i, (site, date) in enumerate(zip(table.site, table.date_text, strict=True))
     ]
     answer = names["predict"](json.loads(json.dumps(rows)))
-    model = kgsm_infer.load("model.onnx")
-    wanted = model.newest(
-        kgsm_infer.read_table("observations.csv", features=model.table_features())
-    )
-    assert json.loads(json.dumps(answer)) == json.loads(json.dumps(wanted))
-    with pytest.raises(HTTPError, match="no column"):
+    wanted = model.newest(table)
+    assert len(wanted) == 6 and json.loads(json.dumps(answer)) == json.loads(json.dumps(wanted))
+    refused = kgsm_infer.KgsmError if page == "README.md" else HTTPError
+    with pytest.raises(refused, match="no column"):
         names["predict"]([{"site": "north", "date": "2024-01-01"}])
 
 
