@@ -29,6 +29,7 @@ from ..context.definitions import CONTEXT, SharedBy, first_given, needed
 from ..scenes.orbits import NO_ORBITS, check_orbits, read_orbits, several_clocks
 from ..scenes.rain import weather_at
 from ..scenes.times import read_times
+from ..scenes.validity import PACKING, valid_range_rule
 from ..tables.averaging import mean_of, to_power
 from ..tables.columns import (
     FROM_DATE,
@@ -184,6 +185,7 @@ def _planes(xarray: Any, stack: Any, names: Sequence[str]) -> Any:
                 f"the dataset's {name} is of type {plane.dtype}; expected real numbers: convert it "
                 f"first, such as stack.{name}.astype(float)"
             )
+        plane = _valid(xarray, name, plane)
         planes[name] = plane.squeeze(others, drop=True).reset_coords(drop=True)
     axes = [name for name in ("time", "y", "x") if name in stack.coords]
     coords = {name: stack.coords[name].variable for name in axes}
@@ -195,6 +197,28 @@ def _planes(xarray: Any, stack: Any, names: Sequence[str]) -> Any:
     if empty:
         raise DataError(f"the dataset has no pixel: dimension {empty[0]} has length 0")
     return flat
+
+
+def _valid(xarray: Any, name: str, plane: Any) -> Any:
+    """Mask what a variable declares as missing; DataError where its numbers are still packed."""
+    defaults: dict[str, Any] = {"scale_factor": 1.0, "add_offset": 0.0}
+    packed = [
+        key
+        for key in PACKING
+        if key in plane.attrs and not np.all(plane.attrs[key] == defaults.get(key))
+    ]
+    if packed:
+        raise DataError(
+            f"the dataset's {name} has the attribute {packed[0]}, so its numbers may be packed; "
+            "open it with mask_and_scale=True, or call xarray.decode_cf (and remove the attribute "
+            "from numbers that are decoded)"
+        )
+    rule = valid_range_rule(plane.attrs, plane.encoding, plane.dtype)
+    if rule is None:
+        return plane
+    return xarray.apply_ufunc(
+        rule, plane, dask="parallelized", output_dtypes=[np.float64], keep_attrs=True
+    )
 
 
 def _with_times(flat: Any) -> Any:

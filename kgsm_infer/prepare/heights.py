@@ -9,7 +9,7 @@ that PROJ can only guess ("ballpark": N = 0) is refused.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,17 @@ from numpy.typing import NDArray
 from ..base.errors import DataError, MissingError, UsageError
 from ..scenes.gdal import open_dataset, rasterio_or_reason, read_failure
 from ..scenes.grid import Grid
+from ..scenes.rasters import open_raster
+from ..scenes.resampling import covering
+from ..scenes.validity import Validity
 from .safe import Floats
 
 #: Names a user may give; EPSG codes of the vertical systems.
 GEOIDS = {"egm96": 5773, "egm2008": 3855}
 #: No geoid on Earth lies further from the ellipsoid, m.
 MAX_UNDULATION_M = 120.0
+#: No height on Earth lies beyond these, m over the ellipsoid or a geoid.
+HEIGHTS_M = (-600.0, 9000.0)
 
 
 @dataclass(frozen=True)
@@ -86,11 +91,9 @@ def ellipsoid_heights(surface: Surface, grid: Grid) -> Floats:
 
     Of several DEMs the first with a number counts; NaN where none has one.
     """
-    rasterio = rasterio_or_reason()
     found = np.full((grid.height, grid.width), np.nan)
     for path, way in zip(surface.terrain.dems, surface.undulations, strict=True):
-        with _opened(rasterio, path) as dataset:
-            values = _on_grid(rasterio, dataset, path, grid)
+        values = _on_grid(path, grid, HEIGHTS_M)
         if way is not None and np.isfinite(values).any():
             values = values + _undulation(way, grid, np.isfinite(values))
         found = np.where(np.isfinite(found), found, values)
@@ -159,10 +162,8 @@ def _meaning(terrain: Terrain, own: Any, path: Path) -> Any:
 
 def _undulation(way: Any, grid: Grid, needed: NDArray[np.bool_]) -> Floats:
     """Return N = h − H, metres (H, W), of a raster or of PROJ."""
-    rasterio = rasterio_or_reason()
     if isinstance(way, Path):
-        with _opened(rasterio, way) as dataset:
-            values = _on_grid(rasterio, dataset, way, grid)
+        values = _on_grid(way, grid, (-np.inf, np.inf))
     else:
         lon, lat = lon_lat(grid)
         values = np.asarray(way.transform(lon, lat, np.zeros_like(lon))[2])
@@ -204,28 +205,51 @@ def _geoid_of_proj(vertical: Any, path: Path) -> Any:
     )
 
 
-def _on_grid(rasterio: Any, dataset: Any, path: Path, grid: Grid) -> Floats:
-    """Return band 1 on a grid, bilinear; NaN where it has no number. Numbers are not touched."""
+def _on_grid(path: Path, grid: Grid, plausible_m: tuple[float, float]) -> Floats:
+    """Return band 1 on a grid, metres, bilinear; NaN where it has no number or no possible one.
+
+    plausible_m: the lowest and highest possible value; voids without a nodata value lie outside.
+    """
     import pyproj
 
-    flat = pyproj.CRS.from_wkt(dataset.crs.to_wkt()).to_2d()
-    if flat.is_compound:  # GDAL would shift heights by a geoid it chooses
-        flat = next(part for part in flat.sub_crs_list if not part.is_vertical)
-    nodata = dataset.nodata
+    raster = open_raster(str(path))
     try:
-        with rasterio.vrt.WarpedVRT(
-            dataset,
-            src_crs=flat.to_wkt(),
-            crs=grid.crs,
-            transform=rasterio.Affine(*grid.transform),
-            width=grid.width,
-            height=grid.height,
-            resampling=rasterio.enums.Resampling.bilinear,
-            src_nodata=nodata,
-            tolerance=1e-3,  # pixels; else a point moves with the block it is computed in
-            dtype="float64",
-            nodata=np.nan,
-        ) as warped:
+        flat = pyproj.CRS.from_wkt(raster.extent.crs).to_2d()
+        if flat.is_compound:  # GDAL would shift heights by a geoid it chooses
+            flat = next(part for part in flat.sub_crs_list if not part.is_vertical)
+        scale, offset = raster.scaling(1)
+
+        own = replace(raster.extent, crs=flat.to_wkt())
+        below = covering(own, grid)
+        if below is None:
+            return np.full((grid.height, grid.width), np.nan)
+        values = raster.stored(1, below, Validity()) * scale + offset
+    finally:
+        raster.close()
+    values[(values < plausible_m[0]) | (values > plausible_m[1])] = np.nan
+    return _bilinear(values, own.part(below), grid)
+
+
+def _bilinear(values: Floats, own: Grid, grid: Grid) -> Floats:
+    """Return (H, W) values of a grid from those of another; missing ones have no weight."""
+    rasterio = rasterio_or_reason()
+    profile = {"driver": "GTiff", "count": 1, "dtype": "float64", "nodata": np.nan}
+    profile |= {"width": own.width, "height": own.height}
+    profile |= {"crs": own.crs, "transform": rasterio.Affine(*own.transform)}
+    with rasterio.MemoryFile() as memory:
+        with memory.open(**profile) as file:
+            file.write(values, 1)
+        with (
+            memory.open() as file,
+            rasterio.vrt.WarpedVRT(
+                file,
+                crs=grid.crs,
+                transform=rasterio.Affine(*grid.transform),
+                width=grid.width,
+                height=grid.height,
+                resampling=rasterio.enums.Resampling.bilinear,
+                tolerance=1e-3,  # pixels; else a point moves with the block it is computed in
+                nodata=np.nan,
+            ) as warped,
+        ):
             return np.asarray(warped.read(1), np.float64)
-    except rasterio.errors.RasterioError as error:
-        raise DataError(f"{path}: cannot be read on the grid ({error})") from None

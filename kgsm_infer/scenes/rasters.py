@@ -176,7 +176,7 @@ class Raster:
             )
         valid = None
         if band_of.alpha is not None:
-            valid = self._pixels(band_of.alpha, window) != 0
+            valid = self._pixels(band_of.alpha, window) > 0  # an alpha of NaN is none
         elif band_of.has_mask:
             valid = self._pixels(band, window, mask=True) != 0
         declared = Declared(() if band_of.nodata is None else (band_of.nodata,))

@@ -12,7 +12,7 @@ resampling:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +110,42 @@ def cf_declared(
     return Declared(tuple(fills), least, most)
 
 
+#: Attributes of packed numbers, which xarray moves to a variable's encoding when it decodes them.
+PACKING = ("scale_factor", "add_offset", "_Unsigned")
+_VALIDITY = ("_FillValue", "missing_value", "valid_range", "valid_min", "valid_max")
+
+
+def valid_range_rule(
+    attributes: Mapping[str, Any], encoding: Mapping[str, Any], dtype: np.dtype[Any]
+) -> Callable[[NDArray[Any]], Plane] | None:
+    """Return what masks the decoded numbers of an xarray variable; None where nothing is declared.
+
+    xarray decodes fill values and scaling, and leaves the valid range, in packed units, to the
+    caller. encoding: of the variable.  dtype: of its numbers.
+    """
+    stated = {key: attributes[key] for key in _VALIDITY if key in attributes}
+    if dtype.kind == "f" and "dtype" not in encoding:  # computed: integers were of packed numbers
+        stated = {key: of for key, of in stated.items() if np.asarray(of).dtype.kind == "f"}
+    if not stated:
+        return None
+    scale, offset = (
+        float(np.ravel(encoding.get(key, default))[0])
+        for key, default in (("scale_factor", 1.0), ("add_offset", 0.0))
+    )
+    stored = np.dtype(encoding.get("dtype", dtype))
+    if stored.kind == "i" and str(encoding.get("_Unsigned", "")).lower() == "true":
+        stored = np.dtype(f"u{stored.itemsize}")
+    declared = cf_declared(stated, stored, scale, offset)
+
+    def rule(values: NDArray[Any]) -> Plane:
+        packed = (np.asarray(values, np.float64) - offset) / scale
+        packed = np.rint(packed) if stored.kind in "iu" else packed.astype(stored)
+        missing = np.isnan(masked(packed, Validity(), declared))
+        return np.where(missing, np.nan, np.asarray(values, np.float64))
+
+    return rule
+
+
 #: Numbers that the NetCDF library writes where nothing was written (netcdf.h, NC_FILL_*).
 _UNWRITTEN = {
     "i2": -32767,
@@ -153,10 +189,13 @@ def _are_physical(ends: Sequence[Any], stored: np.dtype[Any], scale: float, offs
 def _as_stored(value: Any, stored: np.dtype[Any]) -> float:
     """Convert a number of an attribute to the type of the data: -1 of signed bytes is 255 unsigned.
 
-    >>> _as_stored(np.int8(-1), np.dtype("u1"))
-    255.0
+    The attributes of Zarr 3 are JSON, where integers have no size.
+
+    >>> _as_stored(np.int8(-1), np.dtype("u1")), _as_stored(-1, np.dtype("u1"))
+    (255.0, 255.0)
     """
     number = np.asarray(value)
-    if stored.kind == "u" and number.dtype.kind == "i" and number.dtype.itemsize == stored.itemsize:
-        return float(number.astype(f"i{stored.itemsize}").view(stored))
+    signed = np.dtype(f"i{stored.itemsize}") if stored.kind == "u" else stored
+    if stored.kind == "u" and number.dtype.kind == "i" and np.iinfo(signed).min <= number < 0:
+        return float(number.astype(signed).view(stored))
     return float(number)

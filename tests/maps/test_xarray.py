@@ -295,3 +295,51 @@ def test_0_db_is_no_measurement_in_a_dataset_either(tiny_model: Path) -> None:
     last = retrieve(tiny_model / "model.core.onnx", stack).isel(time=0)
     assert np.isnan(last.sm[0, 0]) and int(last["flags"][0, 0]) & flags.INPUT_OUT_OF_RANGE
     assert np.isfinite(last.sm[0, 1]) and int(last["flags"][0, 1]) & flags.SHORT_HISTORY
+
+
+@pytest.mark.parametrize("kind", ["NETCDF4", "NETCDF3_CLASSIC", "zarr"])
+@pytest.mark.parametrize("chunks", [None, {"time": 1, "y": 3}])
+@pytest.mark.parametrize(
+    ("attributes", "hole"),
+    [
+        ({"valid_range": np.asarray([-6000, 1000], np.int16)}, -7000),
+        ({"valid_min": np.int16(-6000)}, -7000),
+        ({"valid_range": np.asarray([-60.0, 10.0])}, -7000),
+        ({"_FillValue": np.int16(-32768)}, -32768),
+        ({"missing_value": np.int16(-9999)}, -9999),
+    ],
+)
+def test_a_datasets_own_validity_counts_as_in_a_map(
+    tmp_path: Path, kind: str, chunks: Any, attributes: dict[str, Any], hole: int
+) -> None:
+    stack = plain_stack()[["vh_db"]]
+    right = retrieve("wetness", stack.where(stack.x != stack.x[0]), every=True)
+    stored = np.rint(stack.vh_db.values * 100).astype(np.int16)
+    stored[..., 0] = hole
+    attributes = {**attributes, "scale_factor": 0.01, "add_offset": 0.0}
+    packed = stack.assign(vh_db=(stack.vh_db.dims, stored, attributes))
+    path = tmp_path / "stack"
+    if kind == "zarr":
+        packed.to_zarr(path)
+    else:
+        packed.to_netcdf(path, format=kind)
+    options = {"engine": "zarr" if kind == "zarr" else "netcdf4", "chunks": chunks}
+    with xr.open_dataset(path, **options) as decoded:
+        found = retrieve("wetness", decoded, every=True).compute(scheduler="synchronous")
+    assert np.isnan(found.wetness[..., 0]).all()
+    np.testing.assert_array_equal(np.isfinite(found.wetness), np.isfinite(right.wetness))
+    with (
+        xr.open_dataset(path, **{**options, "mask_and_scale": False}) as raw,
+        pytest.raises(DataError, match="attribute scale_factor, so its numbers may be packed"),
+    ):
+        retrieve("wetness", raw)
+
+
+def test_a_fill_value_that_was_not_decoded_is_missing() -> None:
+    """rioxarray leaves it among the attributes by default, and in the numbers."""
+    stack = plain_stack()[["vh_db"]]
+    filled = stack.vh_db.copy(deep=True)
+    filled[..., 0] = -5.0
+    filled.attrs |= {"_FillValue": -5.0, "scale_factor": 1.0, "add_offset": 0.0}
+    found = retrieve("wetness", stack.assign(vh_db=filled), every=True)
+    assert np.isnan(found.wetness[..., 0]).all() and np.isfinite(found.wetness[-1, :, 1:]).all()

@@ -670,3 +670,29 @@ def test_a_frame_whose_calibration_cannot_be_read_costs_itself(made, real, terra
     assert any(re.match("left out .*not whole XML", text) for text in report.notes)
     with rasterio.open(by_layer(report)["vv_sigma0"]) as file:
         assert file.tags()["PRODUCTS"] == made.stem
+
+
+@pytest.mark.parametrize("kind", ["nodata", "no tag", "mask", "scaled"])
+def test_a_void_of_a_dem_has_no_height_however_it_is_marked(tmp_path, kind):
+    """Bilinear heights beside a void are those of the land, and none is between."""
+    heights = np.full((20, 20), 100.0)
+    heights[8:12, 8:12] = -32768
+    path, scale = tmp_path / "dem.tif", 0.5 if kind == "scaled" else 1.0
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(
+            path, "w", driver="GTiff", width=20, height=20, count=1, dtype="int16",
+            crs="EPSG:32632", nodata=-32768 if kind in ("nodata", "scaled") else None,
+            transform=rasterio.Affine(30, 0, 5e5, 0, -30, 5e6),
+        ) as file,
+    ):  # fmt: skip
+        stored = np.where(heights < 0, heights, heights / scale).astype(np.int16)
+        file.write(np.where(heights < 0, 50, stored) if kind == "mask" else stored, 1)
+        file.scales = (scale,)
+        if kind == "mask":
+            file.write_mask(heights > 0)
+    grid = Grid(file.crs.to_wkt(), (10.0, 0, 5e5, 0, -10.0, 5e6), 60, 60)
+    found = ellipsoid_heights(surface_of(Terrain((path,), "ellipsoid")), grid)
+    assert np.isnan(found[26:34, 26:34]).all()
+    assert_allclose(found[np.isfinite(found)], 100.0)
+    assert np.isfinite(found).sum() >= 60 * 60 - 14 * 14

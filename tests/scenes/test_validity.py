@@ -120,6 +120,8 @@ def test_an_alpha_band_of_any_type_masks_on_both_grids(tmp_path: Path, dtype: st
         bands = np.full((2, *shape), 40, dtype)
         bands[1] = 1
         bands[:, :, -shape[1] // 5 :] = 0
+        if dtype == "float64":  # an alpha of NaN is none
+            bands[1, :, -shape[1] // 5 :] = np.nan
         path = write_tif(tmp_path / f"{name}.tif", bands, step=step)
         with rasterio.open(path, "r+") as dataset:
             dataset.colorinterp = [
@@ -240,3 +242,25 @@ def test_a_layer_that_lies_elsewhere_is_refused_with_both_places(tmp_path: Path)
 
     with pytest.raises(DataError, match=r"ndvi_20220504\.tif.*does not lie over the scene"):
         open_stack(scene_from({"layers": layers}, "s", tmp_path), "vh", ["ndvi"])
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_unsigned_bytes_of_zarr_are_masked_too(tmp_path: Path, version: int) -> None:
+    """JSON has no signed bytes: the fill value of Zarr 3 is the integer -1."""
+    xr = pytest.importorskip("xarray")
+    stored = np.full((1, 4, 5), 120, np.uint8)
+    stored[:, :, 4] = 255
+    attributes = {**UNSIGNED, "_FillValue": np.int8(-1), "grid_mapping": "crs"}
+    crs = {"crs_wkt": rasterio.crs.CRS.from_string(UTM).to_wkt()}
+    made = xr.Dataset(
+        {"v": (("time", "y", "x"), stored.view(np.int8), attributes), "crs": ((), 0, crs)},
+        {
+            "time": np.asarray(["2024-05-01"], "M8[ns]"),
+            "y": 5649990.0 - 20 * np.arange(4),
+            "x": 600010.0 + 20 * np.arange(5),
+        },
+    )
+    made.to_zarr(tmp_path / "c.zarr", zarr_format=version)
+    found = read_plane(f'ZARR:"{tmp_path / "c.zarr"}":/v')
+    assert np.isnan(found[:, 4]).all()
+    assert found[:, :4] == pytest.approx(120 * 0.004 - 0.08, abs=1e-6)
