@@ -429,9 +429,9 @@ def paddocks(
         from ..scenes.manifest import read_scene
 
         scene = read_scene(source, allow_network=network)
-        made_up["scene"] = scene.simulated
         preflight([output, quicklook], scene.files())
         scene = _rained_on(loaded, scene, weather, weather_utc_offset_hours)
+        made_up["scene"] = scene.simulated
         with pixels_bar(output.name) as progress:
             found = paddocks_of_scene(
                 loaded,

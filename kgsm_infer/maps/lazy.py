@@ -100,8 +100,13 @@ def retrieve(
     loaded = _model(str(model), engine)
     card = loaded.card
     _check_dataset(xarray, stack)
+    simulated = ["the model was trained on simulated data"] if card.simulated else []
     if weather is not None:
-        stack = _with_weather(stack, read_weather(weather, weather_utc_offset_hours), card)
+        rain = read_weather(weather, weather_utc_offset_hours)
+        with_rain = _with_weather(stack, rain, card)
+        if rain.simulated and with_rain is not stack:
+            simulated.append("the weather is simulated")
+        stack = with_rain
     used, made = _variables(stack, card.inputs.columns, card.optional_columns)
     flat = _with_times(_planes(xarray, stack, used))
     for name in made_from(f"{card.polarisation}_db", flat):
@@ -128,8 +133,8 @@ def retrieve(
     else:
         out = _block(flat, **options)
     out.attrs["source"] = f"kgsm {card.kgsm_version}, {card.kind}"
-    if card.simulated:
-        out.attrs["comment"] = "SIMULATED: the model was trained on simulated data"
+    if simulated:
+        out.attrs["comment"] = f"SIMULATED: {' and '.join(simulated)}"
     return out
 
 

@@ -19,7 +19,8 @@ def scene_with_weather(scene: Scene, weather: Weather, names: Sequence[str]) -> 
 
     A day's value is dated one second before its local noon and reaches half a day, so every
     acquisition of a day gets that day's value, also one dated without a time (midnight). Missing
-    weather is NaN, and so is the map. DataError where the file has several places.
+    weather is NaN, and so is the map. Simulated weather makes the scene simulated. DataError where
+    the file has several places.
     """
     wanted = [name for name in names if is_weather(name) and name not in scene.layers]
     if not wanted:
@@ -32,7 +33,8 @@ def scene_with_weather(scene: Scene, weather: Weather, names: Sequence[str]) -> 
         when = (noon - round(weather.utc_offset_hours * 3600)).astype("datetime64[s]")
         values = tuple(zip(when, daily.tolist(), strict=True))
         made[name] = Layer(name=name, values=values, match="nearest", max_gap_days=0.5)
-    return replace(scene, layers={**scene.layers, **made})
+    simulated = scene.simulated or weather.simulated
+    return replace(scene, layers={**scene.layers, **made}, simulated=simulated)
 
 
 def only_series(weather: Weather) -> Series:

@@ -65,6 +65,7 @@ class Table:
     given: the rows of the file, where several of them are one acquisition here.
     notes: what was decided in reading, for the person who gave the file.
     contradicts: row -> why it has empty cells, where rows of the file contradict each other.
+    made_of_simulated: columns were computed from simulated data, such as simulated rain.
     """
 
     source: str
@@ -77,6 +78,7 @@ class Table:
     given: Given | None = None
     notes: tuple[str, ...] = ()
     contradicts: Mapping[int, str] = field(default_factory=dict)
+    made_of_simulated: bool = False
 
     def __len__(self) -> int:
         return len(self.site)
@@ -92,8 +94,8 @@ class Table:
 
     @property
     def simulated(self) -> bool:
-        """True if the column ``source`` says ``simulated`` in any row."""
-        return "simulated" in set(self.text.get("source", ()))
+        """True if the column ``source`` says ``simulated``, or columns were made of such data."""
+        return self.made_of_simulated or "simulated" in set(self.text.get("source", ()))
 
     def codes(self, name: str) -> NDArray[np.int64]:
         """Number the distinct texts of ``site`` or a text column from 0, (R,); computed once."""

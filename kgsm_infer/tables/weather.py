@@ -203,8 +203,14 @@ def with_weather(table: Table, weather: Weather, names: Sequence[str]) -> Table:
     made = {name: feature(weather, name, place, day) for name in wanted}
     without = int(np.any([np.isnan(values) for values in made.values()], axis=0).sum())
     lacking = f"{weather.source}: {without} of {len(table)} rows are without some of it"
-    notes = [note for note in (weather.note, lacking if without else "") if note]
-    return replace(table, numbers={**table.numbers, **made}, notes=(*table.notes, *notes))
+    made_up = f"{weather.source}: holds simulated weather" if weather.simulated else ""
+    notes = [note for note in (weather.note, lacking if without else "", made_up) if note]
+    return replace(
+        table,
+        numbers={**table.numbers, **made},
+        notes=(*table.notes, *notes),
+        made_of_simulated=table.made_of_simulated or weather.simulated,
+    )
 
 
 def unused_note(weather: Weather, names: Sequence[str], given: Container[str]) -> str:

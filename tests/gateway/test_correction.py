@@ -516,6 +516,17 @@ def test_retrieve_on_post_says_what_the_arrival_would(tmp_path, model):
     work.close()
 
 
+@pytest.mark.parametrize("given", [None, "simulated"])
+def test_a_table_of_simulated_data_gives_simulated_values(tmp_path, model, given):
+    gateway = made_gateway(tmp_path, model=model)
+    columns = columns_of(0)
+    extra = {"source": [given] * len(columns["site"])} if given else {}
+    drop(gateway, {**columns, **extra}, "0.csv")
+    scanned(gateway)
+    before = load(model).card.simulated
+    assert {value.simulated for value in stored(gateway).values()} == {int(before or bool(given))}
+
+
 def test_probes_by_mqtt_and_http_correct_what_is_told(tmp_path, model, broker, listener):
     text = broker.toml + "probes = true\n[serve]\nport = 0\n"
     gateway = made_gateway(tmp_path, text, paddocks=4, model=model)

@@ -134,6 +134,21 @@ def test_a_map_has_what_predict_gives_with_the_same_series(rainy, tmp_path):
     np.testing.assert_allclose(lazy.sm.values.ravel(), got, rtol=0, atol=1e-6)
     with pytest.raises(DataError, match="the dataset has no rain"):
         retrieve(rainy / "model.onnx", stack)
+    # simulated weather makes all of it simulated
+    assert "weather" not in lazy.attrs["comment"]
+    source = ["simulated"] * len(days)
+    columns = {"date": np.datetime_as_string(days), "rain_mm": rain, "source": source}
+    write_csv(tmp_path / "rain.csv", columns)
+    lazy = retrieve(rainy / "model.onnx", stack, weather=tmp_path / "rain.csv")
+    assert lazy.attrs["comment"].endswith("and the weather is simulated")
+    mapped = infer("map", rainy / "model.onnx", scene, "-o", "m.tif", *weather, cwd=tmp_path)
+    assert "this scene holds simulated data" in mapped.stderr
+    with rasterio.open(tmp_path / "m.tif") as dataset:
+        assert "SIMULATED: the scene holds simulated data" in dataset.tags()["title"]
+    table = infer("predict", rainy / "model.onnx", "pixels.csv", "-o", "o.csv", *weather,
+                  cwd=tmp_path)  # fmt: skip
+    assert "rain.csv: holds simulated weather" in table.stderr
+    assert "this table holds simulated data" in table.stderr
 
 
 def test_a_scene_takes_the_day_of_its_acquisition(tmp_path):

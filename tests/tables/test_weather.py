@@ -215,3 +215,18 @@ def test_a_cell_of_a_column_not_read_never_refuses_the_file(tmp_path):
     weather_file(tmp_path / "w.csv", et0_mm=["-9999"] * (2 * DAYS))
     with pytest.raises(DataError, match="row 2, column et0_mm: -9999"):
         read_weather(tmp_path / "w.csv")
+
+
+def test_simulated_weather_makes_the_table_simulated(tmp_path):
+    from kgsm_infer.app.output import write_columns
+
+    weather_file(tmp_path / "w.csv", source=["simulated"] * (2 * DAYS))
+    weather = read_weather(tmp_path / "w.csv")
+    made = with_weather(observations("2022-04-20"), weather, ["rain_day_mm"])
+    assert made.simulated and not observations("2022-04-20").simulated
+    assert made.select(np.asarray([0])).simulated
+    assert f"{tmp_path}/w.csv: holds simulated weather" in made.notes
+    unread = with_weather(observations("2022-04-20"), weather, ["ndvi"])
+    assert not unread.simulated
+    write_columns(tmp_path / "o.csv", made, {"sm": np.asarray([0.2])}, np.zeros(1, np.uint16))
+    assert (tmp_path / "o.csv").read_text().splitlines()[1].endswith("simulated")

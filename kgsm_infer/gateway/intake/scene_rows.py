@@ -14,7 +14,7 @@ import numpy as np
 
 from ...base.errors import DataError
 from ...tables.dates import is_future
-from ..store.rows import Observed
+from ..store.rows import SIMULATED, Observed
 from .tables import FileRows
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def _means(
             continue
         given = {name: float(own[name]) for name in statics
                  if isinstance(own.get(name), (int, float))}  # fmt: skip
+        given |= {SIMULATED: 1.0} if stack.simulated else {}
         for at, when in enumerate(stack.dates.astype(np.int64).tolist()):
             numbers = {
                 name: float(values[at])

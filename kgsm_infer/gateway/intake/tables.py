@@ -17,7 +17,7 @@ from ...tables.keys import canonical_name
 from ...tables.reading import read_sheet
 from ...tables.table import Table, table_from_columns
 from ..farm import Paddocks
-from ..store.rows import Observed
+from ..store.rows import SIMULATED, Observed
 
 #: Columns that are never inputs, whatever they hold.
 _NAMES = ("site", "date", "field", "orbit")
@@ -125,6 +125,8 @@ def rows_of_columns(
             given = properties.get(paddock, {}).get(name)
             if name not in numbers and isinstance(given, (int, float)) and math.isfinite(given):
                 numbers[name] = float(given)
+        if table.simulated:
+            numbers[SIMULATED] = 1.0
         key = (paddock, int(seconds[at]), orbit[at], str(table.site[at]))
         rows.append(Observed(*key, means, numbers, table.contradicts.get(at, "")))
     return FileRows(tuple(rows), outside, table.notes, refused)

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+#: A number of each row that comes from simulated data, 1.
+SIMULATED = "simulated"
+
 
 @dataclass(frozen=True)
 class Value:

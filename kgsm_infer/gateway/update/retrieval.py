@@ -22,7 +22,7 @@ from ...paddocks.summary import Members, summarise
 from ...tables.table import table_from_columns
 from ...tables.text_column import TextColumn
 from ..intake.archive import digest_of
-from ..store.rows import Observed, Value
+from ..store.rows import SIMULATED, Observed, Value
 from .history import with_context
 from .past import Bases
 
@@ -110,8 +110,10 @@ def retrieved(
         row = rows[index]
         groups.setdefault((row.paddock, row.acquired, row.orbit), []).append(at)
     found = {}
+    made_up = {row.paddock for row in rows if row.numbers.get(SIMULATED)}
     for key, places in groups.items():
         value = _value(loaded, key, replace(result, flags=mask).take(places))
+        value = replace(value, simulated=int(value.simulated or key[0] in made_up))
         why = [rows[wanted[at]].why for at in places if rows[wanted[at]].why]
         found[key] = replace(value, reason=why[0]) if value.reason and why else value
     return found
