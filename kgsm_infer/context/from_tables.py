@@ -166,13 +166,6 @@ def compute_context(table: Table, name: str, rule: HistoryRule = WHOLE_ARCHIVE) 
     return TableContext(table, rule).column(name)
 
 
-def find_missing_context(
-    table: Table, names: Sequence[str], rule: HistoryRule = WHOLE_ARCHIVE
-) -> NDArray[np.bool_]:
-    """Find the rows whose context is computed from too few rows; see :class:`TableContext`."""
-    return TableContext(table, rule).missing(names)
-
-
 def group_rows(table: Table, shared_by: SharedBy) -> NDArray[np.int64]:
     """Number the groups of rows that share one value; as :meth:`TableContext.groups`."""
     return TableContext(table).groups(shared_by)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,11 @@ from numpy.typing import NDArray
 from ..base.errors import DataError, UsageError
 from ..context.definitions import CONTEXT, needed
 from ..model.date_effect import DateEffect
-from ..scenes.gdal import GDAL_CACHE_BYTES
+from ..scenes.gdal import GDAL_CACHE_BYTES, gdal
 from ..scenes.grid import Window
 from ..scenes.manifest import Scene
 from ..scenes.match import nearest_date, within_reach
-from ..scenes.open_files import OpenFiles
+from ..scenes.open_files import OpenFiles, shared_files
 from ..scenes.opening import open_stack
 from ..scenes.orbits import NO_ORBITS, check_orbits, several_clocks
 from ..scenes.stack import Stack
@@ -113,6 +114,45 @@ class Plan:
         needed = rows * cols * np.dtype(np.float32).itemsize * slices
         if threads > 1 or needed > GDAL_CACHE_BYTES // 2:
             self.files.tiles.keep(folder, needed)
+
+
+@dataclass(frozen=True)
+class MapChoice:
+    """Acquisitions of a scene that are mapped; the fields are those of :func:`plan_map`."""
+
+    date: str | None = None
+    every: bool = False
+    allow_future: bool = False
+    hold_vegetation_days: float = 0.0
+
+
+@contextmanager
+def planned_map(
+    model: Model,
+    scene: Scene,
+    choice: MapChoice,
+    folder: Path,
+    threads: int,
+    tell: Callable[[str], None],
+) -> Iterator[Plan]:
+    """Plan a map, pass its notes to ``tell``, and keep its files open for the computation.
+
+    folder: for decoded tiles.  threads: blocks that are worked on at a time.
+    """
+    with gdal(), shared_files() as files:
+        plan = plan_map(
+            model,
+            scene,
+            date=choice.date,
+            every=choice.every,
+            allow_future=choice.allow_future,
+            hold_vegetation_days=choice.hold_vegetation_days,
+            files=files,
+        )
+        plan.keep_tiles(folder, threads)
+        for sentence in (*plan.notes, *plan.stack.notes):
+            tell(sentence)
+        yield plan
 
 
 def plan_map(

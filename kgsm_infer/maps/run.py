@@ -22,14 +22,13 @@ from ..base import flags
 from ..base.errors import UsageError
 from ..base.extras import optional
 from ..scenes.coverage import empty_layers
-from ..scenes.gdal import gdal, rasterio_or_reason
+from ..scenes.gdal import rasterio_or_reason
 from ..scenes.manifest import Scene
-from ..scenes.open_files import shared_files
 from ..scenes.outlines import Outlines, on_grid
 from .attributes import VARIABLES
 from .cog import write_cog
 from .cube import write_netcdf, write_zarr
-from .plan import Plan, plan_map
+from .plan import MapChoice, Plan, planned_map
 from .work import Progress, Work, worked_out
 
 if TYPE_CHECKING:
@@ -66,19 +65,8 @@ def map_scene(
     """
     output = Path(os.path.realpath(output))  # a link is written through to its target
     write = _writer_for(output)
-    with gdal(), shared_files() as files:
-        plan = plan_map(
-            model,
-            scene,
-            date=date,
-            every=every,
-            allow_future=allow_future,
-            hold_vegetation_days=hold_vegetation_days,
-            files=files,
-        )
-        plan.keep_tiles(output.parent, threads)
-        for sentence in (*plan.notes, *plan.stack.notes):
-            tell(sentence)
+    choice = MapChoice(date, every, allow_future, hold_vegetation_days)
+    with planned_map(model, scene, choice, output.parent, threads, tell) as plan:
         if outlines is not None:
             usable = on_grid(outlines, plan.stack.grid, plan.stack.source)
             plan = replace(plan, paddocks=tuple(item for item in usable if isinstance(item, dict)))

@@ -22,12 +22,10 @@ from numpy.typing import NDArray
 from ..base.errors import DataError
 from ..base.extras import optional
 from ..context.definitions import CONTEXT, SharedBy
-from ..maps.plan import Plan, plan_map
+from ..maps.plan import MapChoice, Plan, planned_map
 from ..maps.work import Progress, Work, worked_out
-from ..scenes.gdal import gdal
 from ..scenes.grid import Grid, Window
 from ..scenes.manifest import Scene
-from ..scenes.open_files import shared_files
 from ..scenes.outlines import Outlines, Reason, on_grid
 from ..tables.table import table_from_columns
 from .averages import average_paddocks
@@ -74,19 +72,8 @@ def paddocks_of_scene(
     output: file the caller will write; the work files are in its folder, so a stopped run can be
     continued.
     """
-    with gdal(), shared_files() as files:
-        plan = plan_map(
-            model,
-            scene,
-            date=date,
-            every=every,
-            allow_future=allow_future,
-            hold_vegetation_days=hold_vegetation_days,
-            files=files,
-        )
-        plan.keep_tiles(Path(output).parent, threads)
-        for sentence in (*plan.notes, *plan.stack.notes):
-            tell(sentence)
+    choice = MapChoice(date, every, allow_future, hold_vegetation_days)
+    with planned_map(model, scene, choice, Path(output).parent, threads, tell) as plan:
         geometries = on_grid(outlines, plan.stack.grid, plan.stack.source)
         plan = replace(plan, paddocks=tuple(item for item in geometries if isinstance(item, dict)))
         covers = [

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kgsm_infer.context.definitions import HistoryRule, Typical
-from kgsm_infer.context.from_tables import compute_context, find_missing_context
+from kgsm_infer.context.from_tables import TableContext, compute_context
 from kgsm_infer.tables.table import Table, table_from_columns
 
 RULE = HistoryRule("past", {"vh": Typical(looks=3.0, usual_db=-16.8, swing_db=3.3)})
@@ -88,6 +88,6 @@ def test_one_field_is_a_scene_of_its_own() -> None:
     )  # fmt: skip
     alone, own = (compute_context(table, f"vh_anomaly{who}", RULE) for who in ("_fields", ""))
     np.testing.assert_allclose(alone.values, own.values, rtol=0, atol=1e-12)
-    assert not find_missing_context(table, ["vh_anomaly_fields"], RULE).any()
-    missing = find_missing_context(table, ["vh_anomaly", "vh_anomaly_fields"], RULE)
+    assert not TableContext(table, RULE).missing(["vh_anomaly_fields"]).any()
+    missing = TableContext(table, RULE).missing(["vh_anomaly", "vh_anomaly_fields"])
     assert missing.tolist() == [True] * 4 + [False] * 2

@@ -8,7 +8,7 @@ import pytest
 from kgsm_infer.base import flags
 from kgsm_infer.base.errors import DataError
 from kgsm_infer.context.definitions import CONTEXT
-from kgsm_infer.context.from_tables import compute_context, find_missing_context
+from kgsm_infer.context.from_tables import TableContext, compute_context
 from kgsm_infer.kernels.domain import Domain, dissimilarity, domain_of
 from kgsm_infer.model.model import load
 from kgsm_infer.tables.table import read_table, table_from_columns
@@ -106,13 +106,13 @@ def test_context_is_the_mean_power_of_field_and_scene():
 
 def test_a_context_of_too_few_is_flagged_unless_the_table_brings_it():
     table = context_table()
-    missing = find_missing_context(table, ["vh_field_db", "ndvi"])
+    missing = TableContext(table).missing(["vh_field_db", "ndvi"])
     assert missing.tolist() == [False] * 5 + [True] * 2 + [False] * 5
     minimum = {"vh_field_db": 2, "vh_scene_db": 10, "vh_over_usual_db": 5}
     assert all(CONTEXT[name].minimum_rows == rows for name, rows in minimum.items())
-    assert not find_missing_context(table, ["vh_scene_db"]).any()
+    assert not TableContext(table).missing(["vh_scene_db"]).any()
     brought = context_table(vh_field_db=[-14.0] * 12)
-    assert not find_missing_context(brought, ["vh_field_db"]).any()
+    assert not TableContext(brought).missing(["vh_field_db"]).any()
 
 
 def test_dates_and_orbits_do_not_mix():
@@ -152,7 +152,7 @@ def test_a_fields_history_is_its_usual_and_its_driest_state():
     assert set(count[np.asarray(field) == "a"]) == {6} and set(count[np.asarray(field) == "b"]) == {
         5
     }
-    assert not find_missing_context(table, ["vh_over_usual_db"]).any()
+    assert not TableContext(table).missing(["vh_over_usual_db"]).any()
     power = 10 ** (np.asarray(vh_db) / 10)
     for i, (_, when, where, which, _) in enumerate(rows):
         of_date = [
@@ -169,4 +169,4 @@ def test_a_fields_history_is_its_usual_and_its_driest_state():
 
 def test_a_short_history_of_a_field_is_flagged():
     table = context_table(date=["2024-05-01"] * 6 + ["2024-05-02"] * 6)
-    assert find_missing_context(table, ["vh_over_driest_db"]).all()
+    assert TableContext(table).missing(["vh_over_driest_db"]).all()
