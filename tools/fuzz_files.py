@@ -13,6 +13,7 @@ import io
 import json
 import shutil
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,33 @@ def _among(found: NDArray[np.float64], known: NDArray[np.float64]) -> None:
         raise OtherNumber(f"{values[np.argmax(wrong)]} is not a value of the independent reading")
 
 
+def _of_whole_tiles(dataset: Any, path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return False for pixels of tiles whose deflate stream is not whole.
+
+    libtiff reads such a tile without an error where the stream gives enough bytes, and what it
+    gives changes from one reading to the next: it depends on what memory held before.
+    """
+    whole = np.ones(shape, bool)
+    if dataset.compression != rasterio.enums.Compression.deflate:
+        return whole
+    content, (height, width) = path.read_bytes(), dataset.block_shapes[0]
+    for (row, col), _ in dataset.block_windows(1):
+        if row * height >= shape[0] or col * width >= shape[1]:
+            continue
+        start, size = (
+            int(dataset.get_tag_item(f"BLOCK_{key}_{col}_{row}", "TIFF", bidx=1) or 0)
+            for key in ("OFFSET", "SIZE")
+        )
+        stream = zlib.decompressobj()
+        try:
+            stream.decompress(content[start : start + size])
+            is_whole = stream.eof or size == 0
+        except zlib.error:
+            is_whole = False
+        whole[row * height : (row + 1) * height, col * width : (col + 1) * width] &= is_whole
+    return whole
+
+
 def _geotiffs(folder: Path) -> Iterator[Kind]:
     profile: dict[str, Any] = {
         "driver": "GTiff", "height": SIDE, "width": SIDE, "crs": "EPSG:32631",
@@ -111,6 +139,7 @@ def _geotiffs(folder: Path) -> Iterator[Kind]:
             window = rasterio.windows.Window(0, 0, size[1], size[0])
             values = dataset.read(1, window=window, masked=True).astype(np.float64)
             decoded = values * dataset.scales[0] + dataset.offsets[0]
+            found = np.where(_of_whole_tiles(dataset, path, found.shape), found, np.nan)
             _among(found, decoded.filled(np.nan))
 
     with rasterio.open(

@@ -12,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError, MissingError, UsageError, is_out_of_memory
-from ..base.extras import optional
 from ..base.files import check_room
 from ..scenes.cubes import cube_attribute
 from ..scenes.gdal import open_dataset, rasterio_or_reason, reason_of
 from ..scenes.grid import Grid
 from ..scenes.layers import cube_named
-from ..scenes.outlinefiles import gdal_name
-from ..scenes.outlines import read_outlines
-from ..scenes.polygons import joined_across_180, points_of
+from ..scenes.outlinefiles import LON_LAT, read_features
+from ..scenes.polygons import joined_across_180, points_of, polygons_of
 
 #: Side of a COG's tiles.
 TILE = 512
@@ -109,42 +107,28 @@ def utm_zone(lon_deg: float, lat_deg: float) -> str:
 
 
 def fields_bounds(path: str | Path) -> tuple[tuple[float, float, float, float], str]:
-    """Return west, south, east, north of a file of outlines, and its CRS."""
-    pyogrio = optional("pyogrio", "errors", what="reading outlines")
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; name paddock outlines (GeoJSON, GeoPackage)")
-    try:
-        found = pyogrio.read_info(
-            gdal_name(path), force_total_bounds=True, force_feature_count=True
-        )
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-        raise DataError(f"{path}: not outlines that can be read ({error})") from None
-    if not found["features"] or found["total_bounds"] is None:
-        raise DataError(f"{path}: holds no paddock")
-    if not found["crs"]:
-        raise DataError(f"{path}: says no CRS; write it as GeoJSON in longitude and latitude")
-    crs = str(found["crs"])
-    west, south, east, north = (float(value) for value in found["total_bounds"])
-    if east - west > 180 and rasterio_or_reason().crs.CRS.from_user_input(crs).is_geographic:
-        west, east = _extent_across_180(path)
-    return (west, south, east, north), crs
+    """Return west, south, east, north of a file of outlines, and its CRS.
 
-
-def _extent_across_180(path: Path) -> tuple[float, float]:
-    """Return west and east of outlines on both sides of 180 degrees; east may be beyond 180.
-
-    UsageError where they lie around the globe.
+    East may be beyond 180 degrees. Features that are no polygons, such as gates, do not count.
+    UsageError where the paddocks lie around the globe.
     """
-    shapes = joined_across_180(read_outlines(path).geometries)
-    x = [point[0] for shape in shapes if shape is not None for point in points_of(shape)]
-    west, east = min(x), max(x)
-    if east - west > 180:
+    path = Path(path)
+    features, crs = read_features(path)
+    found = [polygons_of(feature.get("geometry"))[0] for feature in features]
+    shapes = [shape for shape in found if shape is not None]
+    if not shapes:
+        raise DataError(f"{path}: holds no paddock outline")
+    lon_lat = "EPSG:4326" if crs == LON_LAT else crs
+    if rasterio_or_reason().crs.CRS.from_user_input(lon_lat).is_geographic:
+        shapes = [shape for shape in joined_across_180(shapes) if shape is not None]
+    points = np.asarray([point for shape in shapes for point in points_of(shape)])
+    (west, south), (east, north) = points.min(axis=0), points.max(axis=0)
+    if lon_lat == "EPSG:4326" and east - west > 180:
         raise UsageError(
             f"{path}: its paddocks lie {east - west:.0f} degrees of longitude apart; prepare each "
             "region by itself, or name a place with --bounds"
         )
-    return west, east
+    return (float(west), float(south), float(east), float(north)), lon_lat
 
 
 def finer(grid: Grid, parts: int, rows: slice, columns: slice, margin: int = 0) -> Grid:
@@ -268,7 +252,7 @@ def said_simulated(path: str | Path) -> str:
     try:
         with open_dataset(path) as dataset:
             return str(dataset.tags().get("SIMULATED", ""))
-    except rasterio.errors.RasterioIOError:
+    except (rasterio.errors.RasterioIOError, UnicodeDecodeError):
         return ""  # reading it reports the cause
 
 

@@ -71,8 +71,11 @@ def open_dataset(path: str | Path, *, checked: bool = False) -> Any:
     _check_sidecars(str(path))
     check_classic(path)
     vrt = ("VRT",) if str(path).lower().endswith(".vrt") else ()
-    with rasterio.Env():
-        return rasterio.io.DatasetReader(str(path), driver=[*DRIVERS, *vrt])
+    try:
+        with rasterio.Env():
+            return rasterio.io.DatasetReader(str(path), driver=[*DRIVERS, *vrt])
+    except UnicodeDecodeError:  # rasterio decodes the CRS and the tags as it opens a file
+        raise DataError(f"{path}: its metadata are not UTF-8 text; a damaged download?") from None
 
 
 def _check_sidecars(path: str) -> None:

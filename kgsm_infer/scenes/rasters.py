@@ -133,10 +133,13 @@ class Raster:
 
     def _name(self, number: int) -> str:
         """Return a band's description, or the metadata item that openEO writes instead."""
-        description = self.dataset.descriptions[number - 1]
-        if description:
-            return str(description)
-        tags = {key.lower(): text for key, text in self.dataset.tags(number).items()}
+        try:
+            description = self.dataset.descriptions[number - 1]
+            if description:
+                return str(description)
+            tags = {key.lower(): text for key, text in self.dataset.tags(number).items()}
+        except UnicodeDecodeError:
+            raise DataError(f"{self.path}: the names of its bands are not UTF-8 text") from None
         return next((str(tags[key]) for key in _BAND_NAMES if tags.get(key)), "")
 
     def time(self, band: int) -> np.datetime64 | None:

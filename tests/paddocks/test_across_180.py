@@ -17,7 +17,7 @@ from kgsm_infer.paddocks.of_scene import Coverage, coverage, paddocks_of_scene
 from kgsm_infer.paddocks.of_table import paddocks_of_table
 from kgsm_infer.paddocks.picture import draw_paddocks
 from kgsm_infer.prepare.catalogue import meet_in_longitude
-from kgsm_infer.prepare.grids import asked_grid, fields_bounds
+from kgsm_infer.prepare.grids import asked_grid, fields_bounds, lon_lat_box
 from kgsm_infer.prepare.weather_services import places_of
 from kgsm_infer.scenes.grid import Grid, crs_of
 from kgsm_infer.scenes.manifest import read_scene
@@ -151,3 +151,35 @@ def test_layers_on_354_degrees_east_are_at_6_degrees_west(
     }  # fmt: skip
     table = table_from_columns(columns, features=model.table_features())
     assert found.sm == pytest.approx(float(model.predict(table).sm[0]), abs=2e-3)
+
+
+@pytest.mark.parametrize("west", [354.0, -6.0])
+@pytest.mark.parametrize("kind", ["geojson", "kml", "gpkg"])
+def test_bounds_of_every_kind_of_file_are_those_of_its_outlines(
+    tmp_path: Path, west: float, kind: str
+) -> None:
+    ring = [[west, 40.0], [west + 0.02, 40.0], [west + 0.02, 40.02], [west, 40.02], [west, 40.0]]
+    path = tmp_path / f"f.{kind}"
+    if kind == "kml":
+        corners = " ".join(f"{x},{y}" for x, y in ring)
+        path.write_text(
+            '<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2"><Document>'
+            '<Placemark><ExtendedData><Data name="id"><value>a</value></Data></ExtendedData>'
+            f"<Polygon><outerBoundaryIs><LinearRing><coordinates>{corners}</coordinates>"
+            "</LinearRing></outerBoundaryIs></Polygon></Placemark></Document></kml>"
+        )
+    elif kind == "geojson":
+        shape = {"type": "Polygon", "coordinates": [ring]}
+        point = {"type": "Point", "coordinates": [0, 0]}
+        gate = {"type": "Feature", "properties": {}, "geometry": point}
+        field = {"type": "Feature", "id": "a", "properties": {}, "geometry": shape}
+        path.write_text(json.dumps({"type": "FeatureCollection", "features": [field, gate]}))
+    else:
+        shapely = pytest.importorskip("shapely")
+        pyogrio = pytest.importorskip("pyogrio")
+        geometry = np.asarray([shapely.to_wkb(shapely.Polygon(ring))], object)
+        values = [np.asarray(["a"], object)]
+        pyogrio.raw.write(path, geometry, values, ["id"], geometry_type="Polygon", crs="EPSG:4326")
+    grid = asked_grid(path, None, 20.0, None)
+    assert (grid.width, grid.height) == (90, 115)
+    assert lon_lat_box(grid) == pytest.approx((-6.0, 40.0, -5.98, 40.02), abs=2e-3)
