@@ -128,7 +128,11 @@ def runner(name: str, paths: dict[str, Path], network: torch.nn.Module) -> Run:
         return lambda tile: core.run(["sm"], {"tile": tile})[0]
     if name.startswith("torch"):
         torch.set_num_threads(1)
-        lstm, head = network.lstms[0], network.heads[0]
+        weights = network.members.of(0)
+        lstm = torch.nn.LSTM(network.layout.channels, network.hidden)
+        head = torch.nn.Linear(network.hidden, 1)
+        lstm.load_state_dict({name: weights[name] for name in lstm.state_dict()})
+        head.load_state_dict({name: weights[name] for name in head.state_dict()})
 
         def in_torch(tile: np.ndarray) -> np.ndarray:
             with torch.inference_mode():

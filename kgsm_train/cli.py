@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,16 @@ ConfigArgument = Annotated[
 TableOption = Annotated[
     Path | None, typer.Option("--table", help="table to read instead of that in CONFIG")
 ]
+#: Packages of the extra [train] that a command cannot do without. torch alone takes a second.
+NEEDED_PACKAGES = {
+    "crossval": ("scipy", "torch"),
+    "experiments": ("scipy", "torch"),
+    "fit": ("onnx", "scipy", "torch"),
+    "fit-daily": ("scipy",),
+    "index-score": ("scipy", "torch"),
+    "isolation": ("scipy", "torch"),
+    "record": ("scipy", "torch"),
+}
 #: Files and folders each command writes into its results folder.
 CROSSVAL = ("parts", "metrics.json", "predictions.csv", "figures", "report.html")
 FIT = ("model.onnx", "model.core.onnx", "card.json", "MODEL_CARD.md", "model.stac.json")
@@ -65,12 +76,9 @@ def _commands(
 
         print(__version__)
         raise typer.Exit
-    if context.invoked_subcommand in (None, "data", "init"):
-        return  # tables need no training packages
     with _extra():
-        import onnx  # noqa: F401
-        import scipy  # noqa: F401
-        import torch  # noqa: F401
+        for package in NEEDED_PACKAGES.get(context.invoked_subcommand or "", ()):
+            import_module(package)
 
 
 @app.command()

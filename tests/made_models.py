@@ -73,8 +73,8 @@ def card_of(network, head=None) -> Card:
             Channel(n, "1", r, m, s, *ranges.get(r, (m - 30 * s, m + 30 * s)))
             for n, r, m, s in channels
         ),
-        hidden=network.lstms[0].hidden_size,
-        members=len(network.lstms),
+        hidden=network.hidden,
+        members=network.members.count,
         wcm=isolation.learnt if isolation else None,
         limits=Limits(),
         simulated=False,

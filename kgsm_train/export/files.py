@@ -153,7 +153,7 @@ def make_card(
             )
         ),
         hidden=trained.network.hidden,
-        members=len(trained.network.lstms),
+        members=trained.network.members.count,
         wcm=wcm,
         limits=wcm.limits if wcm else Limits(),
         head=trained.head,

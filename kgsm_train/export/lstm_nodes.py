@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import helper
-from torch import nn
 
 from kgsm_infer.kernels.head import Readout
 
@@ -18,12 +16,12 @@ from .nodes import Graph
 def lstm_members(graph: Graph, network: KnowledgeGuidedLSTM, output: str) -> str:
     """Add M LSTM nodes, their heads and the mean: tile (T, N, F) to SM (N,)."""
     estimates = []
-    for m, (lstm, head) in enumerate(zip(network.lstms, network.heads, strict=True)):
+    for m in range(network.members.count):
         prefix = f"member{m}"
-        of_lstm, of_head = _arrays(lstm), _arrays(head)
+        weights = {name: weight.numpy() for name, weight in network.members.of(m).items()}
         # torch orders the gates i, f, g, o; ONNX i, o, f, c
         w, r, b_w, b_r = (
-            _onnx_gates(of_lstm[name])
+            _onnx_gates(weights[name])
             for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         )
         names = [
@@ -44,8 +42,8 @@ def lstm_members(graph: Graph, network: KnowledgeGuidedLSTM, output: str) -> str
         first_axis = graph.constant("first_axis", [0], np.int64)
         hidden = graph.node("Squeeze", [f"{prefix}_last_hidden", first_axis], f"{prefix}_hidden")
         # fold scale and offset of the labels, and the weight of the LSTM, into its head
-        weight = of_head["weight"].astype(np.float64) * network.sm_std * network.shrink
-        bias = of_head["bias"].astype(np.float64) * network.sm_std + network.sm_mean
+        weight = weights["weight"].astype(np.float64) * network.sm_std * network.shrink
+        bias = weights["bias"].astype(np.float64) * network.sm_std + network.sm_mean
         bias = bias * network.shrink
         estimates.append(
             graph.node(
@@ -97,11 +95,6 @@ def _between_limits(graph: Graph, line: str, limits: tuple[float, float]) -> str
     )
     between = node("Add", [dry_part, wet_part], "physics_between_limits")
     return node("Clip", [between, dry, wet], "physics_in_limits")
-
-
-def _arrays(layer: nn.Module) -> dict[str, NDArray[np.float32]]:
-    """Return a layer's parameters by name."""
-    return {name: value.detach().numpy() for name, value in layer.named_parameters()}
 
 
 def _onnx_gates(torch_gates: np.ndarray) -> np.ndarray:

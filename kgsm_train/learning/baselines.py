@@ -20,13 +20,10 @@ of the test rows, NaN where it has none, and what was learnt.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
-from sklearn.linear_model import Ridge
-from sklearn.model_selection import GridSearchCV, GroupKFold
 
 from kgsm_infer.kernels.window import Layout
 
@@ -37,6 +34,9 @@ from .learnt import Learnt
 from .network import raw_tile
 from .samples import Samples, batch_of
 from .scaling import scaling
+
+if TYPE_CHECKING:  # a second to import; networks do without
+    from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
 Rows = NDArray[np.int64]
 Predicted = tuple[NDArray[np.float32], Learnt]
@@ -142,11 +142,15 @@ def ridge_radar(config: Config, samples: Samples, train_rows: Rows, test_rows: R
 
 def forest(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -> Predicted:
     """Fit a random forest on the flat window."""
+    from sklearn.ensemble import RandomForestRegressor
+
     return _trees(RandomForestRegressor, config, samples, train_rows, test_rows)
 
 
 def extra_trees(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -> Predicted:
     """Fit extremely randomised trees on the flat window."""
+    from sklearn.ensemble import ExtraTreesRegressor
+
     return _trees(ExtraTreesRegressor, config, samples, train_rows, test_rows)
 
 
@@ -181,6 +185,9 @@ def flat_windows(samples: Samples, rows: Rows) -> Callable[[Rows], NDArray[np.fl
 def _ridge(
     inputs: Callable[[Rows], NDArray[np.float32]], rows: Rows, samples: Samples, test_rows: Rows
 ) -> Predicted:
+    from sklearn.linear_model import Ridge
+    from sklearn.model_selection import GridSearchCV, GroupKFold
+
     group = samples.group[rows]
     folds = GroupKFold(min(5, len(np.unique(group))))
     search = GridSearchCV(

@@ -17,11 +17,29 @@ from kgsm_infer.kernels.head import Readout
 from kgsm_infer.kernels.wcm import DB_TO_NEPER, VWC_NDVI2, VWC_ROOT, VWC_ROOT_LOW, Wcm
 from kgsm_infer.kernels.window import Layout
 
+from .members import LstmMembers
 from .samples import Batch
 
 #: A (linear power) and B (m2 kg-1) may not leave these ranges while they are learnt.
 A_RANGE = (1e-4, 0.5)
 B_RANGE = (0.01, 0.5)
+
+
+@dataclass(frozen=True)
+class Scattering:
+    """The terms of the water cloud model that do not depend on A and B, all (N, T).
+
+    sigma0: backscatter, linear power, at the reference angle where the rule says so.
+    canopy: V**E cos theta, which A multiplies.  depth: 2 V / cos theta, which B multiplies.
+    """
+
+    sigma0: Tensor
+    canopy: Tensor
+    depth: Tensor
+
+    def take(self, index: Tensor | slice) -> Scattering:
+        """Return the terms of the windows in ``index``."""
+        return Scattering(self.sigma0[index], self.canopy[index], self.depth[index])
 
 
 class WcmIsolation(nn.Module):
@@ -45,6 +63,10 @@ class WcmIsolation(nn.Module):
         self, sigma0_db: Tensor, vegetation: Tensor, angle_deg: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return (soil_db, soil_fraction), both of the input's shape; finite for finite input."""
+        return self.isolate(self.scattering(sigma0_db, vegetation, angle_deg))
+
+    def scattering(self, sigma0_db: Tensor, vegetation: Tensor, angle_deg: Tensor) -> Scattering:
+        """Compute the terms that stay the same while A and B are learnt."""
         wcm = self.wcm
         vwc = vegetation
         if wcm.vwc_rule == "foliage":
@@ -59,17 +81,20 @@ class WcmIsolation(nn.Module):
             sigma0 = sigma0 * (cos_ref / cos_theta) ** wcm.angle_exponent
         if wcm.angle_rule != "column":
             cos_theta = torch.full_like(sigma0, cos_ref)
+        canopy = cos_theta * vwc**wcm.e if wcm.e != 0 else cos_theta
+        return Scattering(sigma0, canopy, 2.0 * vwc / cos_theta)
+
+    def isolate(self, terms: Scattering) -> tuple[Tensor, Tensor]:
+        """Return (soil_db, soil_fraction) with the present A and B, both (N, T)."""
+        b = self.wcm.b if self.log_b is None else torch.exp(self.log_b)
         # gamma2 = exp(-2 tau / cos theta), tau = B V                            (4) (5)
-        b = wcm.b if self.log_b is None else torch.exp(self.log_b)
-        two_tau = 2.0 * b * vwc / cos_theta
+        two_tau = b * terms.depth
         # sigma_veg = A V**E cos theta (1 - gamma2)                                  (2)
-        sigma_veg = torch.exp(self.log_a) * cos_theta * -torch.expm1(-two_tau)
-        if wcm.e != 0:
-            sigma_veg = sigma_veg * vwc**wcm.e
-        soil_fraction = (sigma0 - sigma_veg) / sigma0
+        sigma_veg = torch.exp(self.log_a) * (terms.canopy * -torch.expm1(-two_tau))
+        soil_fraction = (terms.sigma0 - sigma_veg) / terms.sigma0
         # sigma_soil[dB] = 10 log10((sigma0 - sigma_veg) / gamma2)              (1) (12)
-        kept = smooth_floor(soil_fraction, wcm.min_soil_fraction)
-        return (torch.log(kept * sigma0) + two_tau) / DB_TO_NEPER, soil_fraction
+        kept = smooth_floor(soil_fraction, self.wcm.min_soil_fraction)
+        return (torch.log(kept * terms.sigma0) + two_tau) / DB_TO_NEPER, soil_fraction
 
     @property
     def learnt(self) -> Wcm:
@@ -127,8 +152,7 @@ class KnowledgeGuidedLSTM(nn.Module):
         seen[list(unseen)] = 0.0
         self.register_buffer("seen", seen)
         self.hidden = hidden
-        self.lstms = nn.ModuleList(nn.LSTM(layout.channels, hidden) for _ in range(members))
-        self.heads = nn.ModuleList(nn.Linear(hidden, 1) for _ in range(members))
+        self.members = LstmMembers(layout.channels, hidden, members)
         self.dropout = nn.Dropout(dropout)
 
     def channel(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -136,8 +160,7 @@ class KnowledgeGuidedLSTM(nn.Module):
         if self.isolation is None:
             return batch.sigma0_db, batch.observed
         soil_db, soil_fraction = self.isolation(batch.sigma0_db, batch.vegetation, batch.angle_deg)
-        limit = self.isolation.wcm.min_soil_fraction
-        return soil_db, batch.observed & (soil_fraction >= limit)
+        return soil_db, batch.observed & (soil_fraction >= self.isolation.wcm.min_soil_fraction)
 
     def tile(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Make the input tile (T, N, F) of :mod:`kgsm_infer.kernels.window`, and its validity."""
@@ -146,52 +169,45 @@ class KnowledgeGuidedLSTM(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return (SM of each member (N, M), m3 m-3, not clipped; has a number (N,))."""
-        head, members, numbered = self.parts(batch)
+        tile, valid = self.tile(batch)
+        return self.on_tile(tile), valid[:, -1]
+
+    def on_tile(self, tile: Tensor) -> Tensor:
+        """Return SM (N, M) of each member on a tile (T, N, F)."""
+        members = self.members_on(tile)
         # SM = head + shrink LSTM
-        return (members if head is None else head[:, None] + self.shrink * members), numbered
+        if self.readout is None:
+            return members
+        return on_tile(self.readout, tile)[:, None] + self.shrink * members
 
     def parts(self, batch: Batch) -> tuple[Tensor | None, Tensor, Tensor]:
         """Return (SM of the head (N,) or None, of each member (N, M), has a number (N,))."""
         tile, valid = self.tile(batch)
-        members = self.members_on(tile * self.seen) * self.sm_std + self.sm_mean
         head = None if self.readout is None else on_tile(self.readout, tile)
-        return head, members, valid[:, -1]
+        return head, self.members_on(tile), valid[:, -1]
 
     def members_on(self, tile: Tensor) -> Tensor:
-        """Run all members on a tile (T, N, F), giving (N, M), in one product per step."""
-        steps, n, channels = tile.shape
-        count, weights = len(self.lstms), self.stack()
-        seen, keep = tile.expand(count, steps, n, channels), None
+        """Run the members on a tile (T, N, F), giving their SM (N, M) in m3 m-3.
+
+        A tile (T, M, N, F) has separate windows for each member.
+        """
+        shared = tile if tile.ndim == 4 else tile[:, None]
+        windows = (shared * self.seen).transpose(2, 3)  # (T, 1 or M, F, N)
+        count, keep = self.members.count, None
+        steps, _, channels, n = windows.shape
         if self.training and self.dropout.p > 0:
             share = 1 - self.dropout.p
-            mask = torch.empty(count, n, steps, channels)
-            keep = torch.empty(count, n, self.hidden)
-            for m in range(count):  # drawn one member after another, as separate LSTMs would
-                mask[m].bernoulli_(share)
-                keep[m].bernoulli_(share)
-            seen, keep = seen * mask.div_(share).transpose(1, 2), keep.div_(share)
-        bias = (weights["bias_ih_l0"] + weights["bias_hh_l0"])[:, None]
-        from_input = weights["weight_ih_l0"].transpose(1, 2)
-        from_state = weights["weight_hh_l0"].transpose(1, 2)
-        gates = torch.baddbmm(bias, seen.reshape(count, steps * n, channels), from_input)
-        state = cell = torch.zeros(count, n, self.hidden)
-        for t, step in enumerate(gates.reshape(count, steps, n, -1).unbind(1)):
-            if t:
-                step = torch.baddbmm(step, state, from_state)
-            enter, forget, new, leave = step.chunk(4, dim=2)
-            cell = torch.sigmoid(enter) * torch.tanh(new) + torch.sigmoid(forget) * cell
-            state = torch.sigmoid(leave) * torch.tanh(cell)
-        last = state if keep is None else state * keep
-        out = torch.baddbmm(weights["bias"][:, None], last, weights["weight"].transpose(1, 2))
-        return out[..., 0].T
-
-    def stack(self) -> dict[str, Tensor]:
-        """Stack the weights of all members, (M, ...) each, by their names in a member."""
-        layers = [
-            {**dict(lstm.named_parameters()), **dict(head.named_parameters())}
-            for lstm, head in zip(self.lstms, self.heads, strict=True)
-        ]
-        return {name: torch.stack([layer[name] for layer in layers]) for name in layers[0]}
+            # drawn one member after another, as separate LSTMs would
+            drawn = torch.rand(count, n * (steps * channels + self.hidden), dtype=torch.float64)
+            factors = (drawn < share).float().div_(share)
+            of_inputs, of_states = (
+                factors[:, : n * steps * channels],
+                factors[:, -n * self.hidden :],
+            )
+            windows = windows * of_inputs.view(count, n, steps, channels).permute(2, 0, 3, 1)
+            keep = of_states.view(count, n, self.hidden).transpose(1, 2)
+        out: Tensor = self.members(windows.expand(steps, count, channels, n), keep)
+        return out.T * self.sm_std + self.sm_mean
 
 
 def on_tile(readout: Readout, tile: Tensor) -> Tensor:
@@ -203,6 +219,43 @@ def on_tile(readout: Readout, tile: Tensor) -> Tensor:
     low, high = readout.limits
     p = 0.5 + 0.5 * torch.erf(line * math.sqrt(0.5))
     return (low * (1.0 - p) + high * p).clamp(low, high)
+
+
+@dataclass(frozen=True)
+class TrainingWindows:
+    """All windows of a training, with everything that no parameter changes computed once.
+
+    tile: (T, R, F) the input tile. Its backscatter channel is replaced where A is learnt.
+    valid: (R, T).  terms: of the isolation where A is learnt, else None.
+    """
+
+    network: KnowledgeGuidedLSTM
+    tile: Tensor
+    valid: Tensor
+    terms: Scattering | None
+
+    @classmethod
+    def of(cls, network: KnowledgeGuidedLSTM, batch: Batch) -> TrainingWindows:
+        """Compute what stays the same in a training."""
+        isolation = network.isolation
+        with torch.no_grad():
+            if isolation is None or not isolation.log_a.requires_grad:
+                return cls(network, *network.tile(batch), None)
+            tile = raw_tile(network.layout, batch.sigma0_db, batch.observed, batch)
+            terms = isolation.scattering(batch.sigma0_db, batch.vegetation, batch.angle_deg)
+        return cls(network, tile, batch.observed, terms)
+
+    def take(self, index: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Return the tile (T, N, F) of some windows, and its validity (N, T)."""
+        tile, valid, isolation = self.tile[:, index], self.valid[index], self.network.isolation
+        if self.terms is None or isolation is None:
+            return tile, valid
+        soil_db, soil_fraction = isolation.isolate(self.terms.take(index))
+        valid = valid & (soil_fraction >= isolation.wcm.min_soil_fraction)
+        layout = self.network.layout
+        scaled = (soil_db - layout.mean[0]) * (1.0 / layout.std[0])
+        tile = torch.cat([scaled.T[..., None], tile[..., 1:]], dim=-1)
+        return torch.where(valid.T[..., None], tile, 0.0), valid
 
 
 def raw_tile(layout: Layout, channel_db: Tensor, valid: Tensor, batch: Batch) -> Tensor:

@@ -25,9 +25,17 @@ from kgsm_infer.model.observations import isolate_observed
 
 from ..config import Config
 from ..models import MODELS
+from .adamw import AdamW, WeightGroup
 from .head import FittedHead, calibrated, fit_head, head_of_wcm, readout_for
 from .learnt import Epoch, Learnt
-from .network import ForwardLine, KnowledgeGuidedLSTM, bounded_loss, falling, on_tile
+from .network import (
+    ForwardLine,
+    KnowledgeGuidedLSTM,
+    TrainingWindows,
+    bounded_loss,
+    falling,
+    on_tile,
+)
 from .samples import Batch, Samples, batch_of
 from .scaling import scaling
 
@@ -284,45 +292,45 @@ def _optimise(
     are False the member does not use the sample.
     """
     fit = config.training
-    weights = [p for name, p in network.named_parameters() if not name.startswith("isolation.")]
-    groups = [{"params": weights, "lr": fit.learning_rate, "weight_decay": fit.weight_decay}]
+    weights = list(network.members.parameters())
+    groups = [WeightGroup(weights, fit.learning_rate, fit.weight_decay)]
     line = None
     if fit.sigma0_weight > 0:
         channel_db, valid = network.channel(batch)
         line = ForwardLine(channel_db[valid[:, -1], -1], sm[valid[:, -1]])
     for physics in (network.isolation, line):
         if physics is not None:
-            learnt = list(physics.parameters())
-            groups.append({"params": learnt, "lr": fit.learning_rate_a, "weight_decay": 0.0})
-    optimiser = torch.optim.AdamW(groups)
+            learnt = [weight for weight in physics.parameters() if weight.requires_grad]
+            groups += [WeightGroup(learnt, fit.learning_rate_a)] if learnt else []
+    optimiser, validation = AdamW(groups), Validation.of(held)
+    windows = TrainingWindows.of(network, batch)
     log: list[Epoch] = []
     best, best_epoch, best_state = math.inf, 0, network.state_dict()
     for epoch in range(1, fit.epochs + 1):
         squared, boundary, count = 0.0, 0.0, 0.0
         network.train()
         for index in torch.split(torch.randperm(len(sm)), fit.batch):
-            some, rng = batch.take(index), torch.get_rng_state()
-            predicted, numbered = network(some)
-            weight = (learnt_from[index] & numbered[:, None]).float()
+            rng = torch.get_rng_state()
+            tile, valid = windows.take(index)
+            predicted = network.on_tile(tile)
+            weight = (learnt_from[index] & valid[:, -1:]).float()
             loss = bounded_loss(predicted, sm[index], weight, fit.physics_weight)
-            total, share = loss.total, weight / weight.sum().clamp(min=1.0)
+            total, n = loss.total, float(weight.sum())
+            share = weight / max(n, 1.0)
             if fit.monotone_weight > 0:
-                falls = falling(network, some, predicted, rng)
+                falls = falling(network, batch.take(index), predicted, rng)
                 total = total + fit.monotone_weight * (share * falls).sum()
             if line is not None:
-                soil_db = network.channel(some)[0][:, -1]
+                soil_db = network.channel(batch.take(index))[0][:, -1]
                 misfit = (share * line.misfit(soil_db, predicted)).sum()
                 total = total + fit.sigma0_weight * misfit
-            optimiser.zero_grad()
-            torch.autograd.backward(total)
-            torch.nn.utils.clip_grad_norm_(weights, 1.0)
-            optimiser.step()
+            of_members, *others = optimiser.gradients(total)
+            optimiser.step([clipped(of_members), *others])
             if network.isolation is not None:
                 network.isolation.keep_in_range()
-            n = float(weight.sum())
             squared, boundary = squared + n * loss.mse.item(), boundary + n * loss.boundary.item()
             count += n
-        rmse = validation_rmse(network, batch, sm, held)
+        rmse = validation_rmse(network, windows, sm, validation)
         found = network.isolation.parameters_learnt if network.isolation is not None else {}
         count = max(count, 1.0)
         train_rmse, boundary = math.sqrt(squared / count), boundary / count
@@ -341,17 +349,50 @@ def _optimise(
     return Trained(network, tuple(log), best_epoch, len(sm), lost)
 
 
-def validation_rmse(network: KnowledgeGuidedLSTM, batch: Batch, sm: Tensor, held: Tensor) -> float:
+def clipped(gradient: Tensor, most: float = 1.0) -> Tensor:
+    """Scale a gradient (P,) so that its norm is at most ``most``."""
+    factor: Tensor = most / (torch.linalg.vector_norm(gradient) + 1e-6)
+    return gradient * factor.clamp(max=1.0)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The samples that each member validates on.
+
+    sample: (M, K) index of a sample.  counts: (M, K) False of a filler, where a member has fewer
+    samples than another.
+    """
+
+    sample: Tensor
+    counts: Tensor
+
+    @classmethod
+    def of(cls, held: Tensor) -> Validation:
+        """Collect the samples of each member; held: (R, M)."""
+        number = held.sum(dim=0)
+        most = int(number.max())
+        sample = torch.argsort(held.T, dim=1, descending=True, stable=True)[:, :most]
+        return cls(sample, torch.arange(most) < number[:, None])
+
+
+def validation_rmse(
+    network: KnowledgeGuidedLSTM, windows: TrainingWindows, sm: Tensor, validation: Validation
+) -> float:
     """Return RMSE of the members, each on the groups it holds out.
 
     A sample whose soil signal is lost counts with the error of the training mean:
     otherwise an A that loses the hard samples would look better than it is.
     """
     network.eval()
+    sample = validation.sample
     with torch.no_grad():
-        predicted, numbered = network(batch)
-        predicted = torch.where(numbered[:, None], predicted, network.sm_mean)
-        error = (predicted - sm[:, None])[held]
+        tile, valid = windows.take()
+        predicted = network.members_on(tile[:, sample]).T
+        if network.readout is not None:
+            head = on_tile(network.readout, tile)
+            predicted = head[sample] + network.shrink * predicted
+        predicted = torch.where(valid[:, -1][sample], predicted, network.sm_mean)
+        error = (predicted - sm[sample])[validation.counts]
     return float(error.square().mean().sqrt())
 
 

@@ -117,7 +117,9 @@ def test_a_missing_extra_exits_5(folder, tmp_path):
     done = infer("predict", "model.onnx", "twin.parquet", "-o", "o.csv", cwd=folder, env=env)
     assert done.returncode == 5
     assert "pip install 'kgsm[parquet]'" in done.stderr
-    done = command("kgsm_train", "simulate", "-o", "t.csv", cwd=folder, env=env)
+    done = command("kgsm_train", "simulate", "-o", "t.csv", "--sites", "2", cwd=folder, env=env)
+    assert done.returncode == 0, "a table needs no torch"
+    done = command("kgsm_train", "crossval", "none.toml", "-o", "r", cwd=folder, env=env)
     assert done.returncode == 5
     assert "torch is not installed; training needs: pip install 'kgsm[train]'" in done.stderr
 

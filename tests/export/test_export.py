@@ -106,7 +106,7 @@ def complete_outputs(session, card, observed, rows):
 def test_the_proof_fails_when_torch_differs(tmp_path):
     network = network_of(Wcm(a=0.02))
     paths = write_pair(tmp_path, network, card_of(network))
-    network.heads[0].bias.data += 1e-3
+    network.members.bias.data[0] += 1e-3
     with pytest.raises(ModelError, match="torch differs by"):
         export_module.prove(network, paths["complete"])
 
@@ -144,7 +144,7 @@ def test_graphs_are_clean(shape):
         core_graph(network, card_of(network)),
     ):
         operators = [node.op_type for node in model.graph.node]
-        assert operators.count("LSTM") == len(network.lstms)
+        assert operators.count("LSTM") == network.members.count
         assert not {"Shape", "ConstantOfShape", "Expand", "Reshape", "Loop", "If"} & set(operators)
         assert all(node.name for node in model.graph.node)
         assert len({node.name for node in model.graph.node}) == len(operators)
