@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import io
 import json
 import multiprocessing
@@ -146,7 +147,7 @@ def with_other_values(content: bytes, rng: np.random.Generator) -> bytes:
         if rng.random() < 0.2:
             del one[key]
         else:
-            one[key] = ODD_VALUES[int(rng.integers(len(ODD_VALUES)))]
+            one[key] = copy.deepcopy(ODD_VALUES[int(rng.integers(len(ODD_VALUES)))])
     return json.dumps(document).encode()
 
 

@@ -97,7 +97,7 @@ def _among(found: NDArray[np.float64], known: NDArray[np.float64]) -> None:
 
 
 def _of_whole_tiles(dataset: Any, path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return False for pixels of tiles whose deflate stream is not whole.
+    """Return False for pixels of tiles whose deflate stream is damaged or of another size.
 
     libtiff reads such a tile without an error where the stream gives enough bytes, and what it
     gives changes from one reading to the next: it depends on what memory held before.
@@ -106,6 +106,7 @@ def _of_whole_tiles(dataset: Any, path: Path, shape: tuple[int, ...]) -> NDArray
     if dataset.compression != rasterio.enums.Compression.deflate:
         return whole
     content, (height, width) = path.read_bytes(), dataset.block_shapes[0]
+    expected = height * width * np.dtype(dataset.dtypes[0]).itemsize
     for (row, col), _ in dataset.block_windows(1):
         if row * height >= shape[0] or col * width >= shape[1]:
             continue
@@ -115,8 +116,8 @@ def _of_whole_tiles(dataset: Any, path: Path, shape: tuple[int, ...]) -> NDArray
         )
         stream = zlib.decompressobj()
         try:
-            stream.decompress(content[start : start + size])
-            is_whole = stream.eof or size == 0
+            found = stream.decompress(content[start : start + size])
+            is_whole = size == 0 or (stream.eof and len(found) == expected)
         except zlib.error:
             is_whole = False
         whole[row * height : (row + 1) * height, col * width : (col + 1) * width] &= is_whole

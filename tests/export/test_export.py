@@ -5,6 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -252,3 +257,52 @@ def test_card_round_trip():
     again = card_from_json(card.to_json(), "card.json")
     assert again == card
     assert again.to_json() == card.to_json()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from made_models import card_of, network_of
+from kgsm_infer.kernels.wcm import Wcm
+from kgsm_train.export.files import write_files
+
+folder, left = Path(sys.argv[1]), int(sys.argv[2])
+replace = os.replace
+
+def replaced(part, target):
+    global left
+    replace(part, target)
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+os.replace = replaced
+network = network_of(Wcm(a=0.05))
+write_files(network, card_of(network), folder, "model")
+"""
+
+
+@pytest.mark.parametrize("replaced", [1, 2, 3])
+def test_a_kill_after_each_file_of_an_export_leaves_models_that_are_read(tmp_path, replaced):
+    network = network_of(Wcm(a=0.02))
+    folder = tmp_path / "pair"
+    export_module.write_files(network, card_of(network), folder, "model")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", KILLED, str(folder), str(replaced)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    files = {name: (folder / name).read_bytes() for name in before}
+    changed = {name for name, content in files.items() if content != before[name]}
+    assert changed == {"model.onnx", "model.core.onnx", "card.json"} - {
+        *("model.core.onnx", "card.json")[replaced - 1 :]
+    }
+    for name in ("model.onnx", "model.core.onnx"):
+        a = 0.05 if name in changed else 0.02
+        found = read_model_file(folder / name)
+        assert found.card.wcm.a == pytest.approx(a)
+        assert load(folder / name, engine="native").card.wcm.a == pytest.approx(a)
+        sibling = "model.core.onnx" if name == "model.onnx" else "model.onnx"
+        assert other_sibling(found) == (sibling if replaced == 1 else "")
+    export_module.write_files(network, card_of(network), folder, "model")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
