@@ -11,7 +11,7 @@ the same values.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,11 +85,16 @@ def map_scene(
                 from .picture import draw_map
 
                 draw_map(quicklook, work)
-            counts = _counts(work)
-            if counts["numbers"] == 0:
-                for sentence in _causes(work):
-                    tell(f"no pixel has a number: {sentence}")
-            return counts
+            numbers = _numbers(work)
+            silent = [k for k, count in enumerate(numbers) if count == 0]
+            for sentence in _causes(work, silent):
+                tell(sentence)
+            grid = plan.stack.grid
+            return {
+                "dates": len(plan.targets),
+                "pixels": len(plan.targets) * grid.height * grid.width,
+                "numbers": sum(numbers),
+            }
 
 
 def _writer_for(output: Path) -> Callable[[Work, Path], None]:
@@ -119,30 +124,47 @@ def _bytes_at_most(plan: Plan, output: Path) -> int:
     return stored * pixels
 
 
-def _counts(work: Work) -> dict[str, int]:
+def _numbers(work: Work) -> list[int]:
+    """Count the pixels with a number of each mapped date."""
+    return [
+        sum(int(np.isfinite(work.read("sm", k, window)).sum()) for window in work.plan.windows)
+        for k in range(len(work.plan.targets))
+    ]
+
+
+def _causes(work: Work, silent: Sequence[int]) -> list[str]:
+    """Say why dates have no number: layers without a value on them, else the flags raised.
+
+    silent: positions among the mapped dates.
+    """
+    if not silent:
+        return []
     plan = work.plan
-    numbers = sum(
-        int(np.isfinite(work.read("sm", k, window)).sum())
-        for k in range(len(plan.targets))
-        for window in plan.windows
-    )
-    grid = plan.stack.grid
-    return {
-        "dates": len(plan.targets),
-        "pixels": len(plan.targets) * grid.height * grid.width,
-        "numbers": numbers,
-    }
+    whole = len(silent) == len(plan.targets)
+    empty = empty_layers(plan.stack, [plan.targets[k] for k in silent])
+    place = {at: k for k, at in enumerate(plan.targets)}
+    found = [
+        f"layer {name} has no valid value on {_days(plan, [place[at] for at in dates])}"
+        for name, dates in empty.items()
+    ]
+    explained = {at for dates in empty.values() for at in dates}
+    others = [k for k in silent if plan.targets[k] not in explained]
+    if others:
+        counts = dict.fromkeys(flags.NAMES, 0)
+        for k in others:
+            for window in plan.windows:
+                mask = work.read("flags", k, window)
+                for bit, name in enumerate(flags.NAMES):
+                    counts[name] += int(np.count_nonzero(mask & (1 << bit)))
+        raised = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+        found.append(raised if whole else f"{raised} on {_days(plan, others)}")
+    start = "no pixel has a number" if whole else f"no pixel of {_days(plan, silent)} has a number"
+    return [f"{start}: {sentence}" for sentence in found]
 
 
-def _causes(work: Work) -> list[str]:
-    """Say why no pixel of a map has a number: layers without a value, else the flags raised."""
-    empty = empty_layers(work.plan.stack, work.plan.targets)
-    if empty:
-        return empty
-    counts = dict.fromkeys(flags.NAMES, 0)
-    for k in range(len(work.plan.targets)):
-        for window in work.plan.windows:
-            mask = work.read("flags", k, window)
-            for bit, name in enumerate(flags.NAMES):
-                counts[name] += int(np.count_nonzero(mask & (1 << bit)))
-    return [", ".join(f"{name} {count}" for name, count in counts.items() if count)]
+def _days(plan: Plan, positions: Sequence[int]) -> str:
+    """Name the first of some mapped dates and count the others."""
+    first = str(plan.dates[positions[0]].astype("datetime64[D]"))
+    more = len(positions) - 1
+    others = f" and {more} more {'date' if more == 1 else 'dates'}" if more else ""
+    return f"{first}{others}"

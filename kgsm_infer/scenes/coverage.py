@@ -14,28 +14,27 @@ from .stack import Stack
 _SIDE, _ALONG = 256, 3
 
 
-def empty_layers(stack: Stack, acquisitions: Iterable[int]) -> list[str]:
-    """Return a sentence for each layer without a valid value at any of the acquisitions.
+def empty_layers(stack: Stack, acquisitions: Iterable[int]) -> dict[str, list[int]]:
+    """Find the acquisitions at which a layer has no valid value, by layer; others are absent.
 
     acquisitions: indices into the stack's dates. Windows spread over the grid are sampled, all of
     it where it is small.
     """
-    windows = _windows(stack)
-    found = []
+    windows, wanted = _windows(stack), list(acquisitions)
+    found = {}
     with Reader(stack) as reader:
         for layer in stack.layers.values():
             if layer.value is not None:
                 continue
             empty = [
-                str(stack.dates[at].astype("datetime64[D]"))
-                for at in acquisitions
+                at
+                for at in wanted
                 if not any(
                     np.isfinite(reader.layer_at(layer, at, window)).any() for window in windows
                 )
             ]
             if empty:
-                more = f" and {len(empty) - 1} more dates" if len(empty) > 1 else ""
-                found.append(f"layer {layer.name} has no valid value on {empty[0]}{more}")
+                found[layer.name] = empty
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,23 @@ def test_lost_pixels_are_counted_by_flag(model, scene: Path, tmp_path: Path) -> 
     counts = map_scene(model, read_scene(scene), tmp_path / "m.tif", tell=heard.append)
     assert counts["numbers"] == 0
     assert any("soil_signal_lost" in line for line in heard), heard
+
+
+def test_a_date_without_a_number_is_named_among_others(model, scene: Path, tmp_path: Path) -> None:
+    """One date without NDVI, and one on which the soil's signal is lost."""
+    overwrite(sorted((scene.parent / "ndvi").glob("*.tif"))[-1], np.nan)
+    overwrite(sorted((scene.parent / "vh_db").glob("*.tif"))[-2], -45.0)
+    overwrite(sorted((scene.parent / "ndvi").glob("*.tif"))[-2], 0.7)
+    heard: list[str] = []
+    counts = map_scene(model, read_scene(scene), tmp_path / "m.nc", every=True, tell=heard.append)
+    assert counts["numbers"] > 0
+    said = [line for line in heard if "has a number" in line]
+    assert len(said) == 2
+    assert all(
+        re.match(r"no pixel of 2024-\d\d-\d\d and 1 more date has a number: ", one) for one in said
+    )
+    assert "layer ndvi has no valid value on 2024-" in said[0]
+    assert re.search(r"soil_signal_lost \d+, .* on 2024-", said[1])
 
 
 def test_a_file_that_lies_elsewhere_is_named(model, scene: Path, tmp_path: Path) -> None:
