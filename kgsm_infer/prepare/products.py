@@ -12,6 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ..base.errors import DataError
+from ..scenes.layers import baseline_in, date_in
 from .reflectance import PRODUCTS, Optical
 
 _LANDSAT = re.compile(
@@ -24,7 +25,6 @@ _NBAR = re.compile(
 _S2_BAND = re.compile(r"(^|.*_)(B02|B03|B04|B08|B11|B12|SCL)(?:_\d0m)?$")
 _S2_NAME = re.compile(r"S2[A-D]_MSIL2A_(\d{8})T\d{6}_")
 _S2_SENSED = re.compile(r"_V(\d{8})T\d{6}_")
-_S2_BASELINE = re.compile(r"_N(\d\d)\.?(\d\d)(?=_|\.|$)")
 _S2_TILE = re.compile(r"(?:^|_)T(\d{2}[A-Z]{3})(?=_|$)")
 _AREA = re.compile(r"aid\d{4,}")
 _MODIS = re.compile(
@@ -315,9 +315,9 @@ def _s2_offset(root: Path, files: Mapping[str, Path], boa_offset: float | None) 
         boa_offset = _stated_offset(root, PRODUCTS["sentinel2"])
     names = [root.name, *(file.stem for file in files.values()), *root.parts[::-1]]
     names += [part for file in files.values() for part in file.parts[::-1]]
-    named = next((match for match in map(_S2_BASELINE.search, names) if match), None)
-    if boa_offset is None and named and int(named[1] + named[2]) != 9999:
-        boa_offset = -1000.0 if int(named[1] + named[2]) >= 400 else 0.0
+    baseline = next((one for one in map(baseline_in, names) if one is not None), None)
+    if boa_offset is None and baseline is not None:
+        boa_offset = -1000.0 if baseline >= 400 else 0.0
     if boa_offset is None:
         raise DataError(
             f"{root}: does not state its processing baseline, on which the offset of reflectance "
@@ -333,15 +333,15 @@ def _of_sentinel2(image: OpticalImage, root: Path, boa_offset: float | None) -> 
     Of one baseline the parts of a split tile cannot be told from versions, so all are used.
     """
     image = replace(image, add=_s2_offset(root, image.files, boa_offset))
-    names = f"{root.name} {image.files['red'].stem}"
-    baseline, tile = _S2_BASELINE.search(names), _S2_TILE.search(names)
+    names = f"{root.name}/{image.files['red'].stem}"
+    baseline, tile = baseline_in(names), _S2_TILE.search(names)
     stamps = re.findall(r"\d{8}T\d{6}", names)
     if baseline is None or tile is None or not stamps:
         return image
     return replace(
         image,
         scene=f"{tile[1]} {stamps[0]}",
-        version=(baseline[1] + baseline[2],),
+        version=(f"{baseline:04d}",),
         processed=stamps[-1],
     )
 
@@ -369,8 +369,6 @@ def _stated_offset(root: Path, product: Optical) -> float | None:
 
 
 def _day_in(names: Sequence[str]) -> str | None:
-    from ..scenes.layers import date_in
-
     for name in names:
         when = date_in(name)
         if when is not None:

@@ -29,6 +29,7 @@ RESAMPLINGS = ("refuse", "nearest", "bilinear", "cubic", "average")
 CUBES = (".nc", ".nc4", ".zarr")
 
 #: 2024-03-04, 2024_03_04, 20240304, 20240304T053012, with no digit on either side.
+_BASELINE = re.compile(r"(?:^|_)N(\d\d)\.?(\d\d)(?=_|\.|$)")
 _DATE = re.compile(
     r"(?<!\d)(\d{4})([-_]?)(0[1-9]|1[0-2])\2([0-2]\d|3[01])"
     r"(?:T(\d{2})[:_-]?(\d{2})[:_-]?(\d{2})(?:\.\d+)?)?(?!\d)"
@@ -329,6 +330,20 @@ def date_in(name: str) -> np.datetime64 | None:
                 return np.datetime64(f"{year}-{month}-{day}{clock}", "s")
             except ValueError:
                 continue
+    return None
+
+
+def baseline_in(name: str) -> int | None:
+    """Find the processing baseline of Sentinel-2 in a file's path: 510 for ``_N0510_``.
+
+    None without one, and for 99.99 of test products, which have any offset.
+
+    >>> baseline_in("S2A_MSIL2A_20240304T001101_N0510_R073.SAFE/B04.jp2"), baseline_in("a.tif")
+    (510, None)
+    """
+    for part in reversed(Path(name).parts):
+        if (match := _BASELINE.search(part)) and match[1] + match[2] != "9999":
+            return int(match[1] + match[2])
     return None
 
 

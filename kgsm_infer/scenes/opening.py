@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from ..context.definitions import CONTEXT, first_given
 from ..tables.columns import FROM_DATE, FROZEN_BY, LAYER_RULES, POLARISATIONS, is_fill, made_from
 from .cubes import Cube
 from .grid import Grid, Window, crs_of, stated_grid
-from .layers import Layer, Slice, with_slices
+from .layers import Layer, Slice, baseline_in, with_slices
 from .manifest import Scene
 from .open_files import OpenFiles, shared_files
 from .reader import Reader
@@ -181,12 +182,45 @@ def _check_grids_and_units(stack: Stack, files: OpenFiles) -> list[str]:
         for layer in stack.layers.values():
             away = [frame for item in layer.slices for frame in _check_frames(reader, layer, item)]
             notes += _not_over(stack, layer, reader, away)
+            _check_baselines(stack.source, layer, reader)
             ends = {item.path + str(item.band): item for item in layer.slices}
             for item in [*ends.values()][:1] + [*ends.values()][-1:]:
                 _check_numbers(stack, layer, item, reader)
             if layer.value is not None:
                 _check_unit(layer, f"{stack.source}: layers.{layer.name}", layer.value)
     return notes
+
+
+def _check_baselines(source: str, layer: Layer, reader: Reader) -> None:
+    """Raise DataError where Sentinel-2 numbers would get the offset of another processing baseline.
+
+    From baseline 04.00 on 1000 is added to every number (ESA, Sentinel-2 Products Specification
+    Document). A file's own offset counts, and one that the layer states for files of one kind.
+    """
+    if layer.name not in ("red", "nir"):
+        return
+    kinds: dict[bool, Slice] = {}
+    for item in layer.slices:
+        for frame in item.frames:
+            if (baseline := baseline_in(frame.path)) is not None:
+                kinds.setdefault(baseline >= 400, frame)
+    own = {}
+    for new, frame in kinds.items():
+        file = reader.source(layer, frame)
+        own[new] = file.scaling(file.band(frame.band))[1]
+    place = f"{source}: layers.{layer.name}"
+    if len(kinds) == 2 and (layer.offset is not None or own[True] == own[False]):
+        raise DataError(
+            f"{place}: {Path(kinds[False].path).name} was processed before baseline 04.00 and "
+            f"{Path(kinds[True].path).name} since, and their offsets differ by 1000; one offset "
+            "cannot serve both: make NDVI of them with prepare ndvi"
+        )
+    if True in kinds and layer.offset is None and own[True] == 0:
+        raise DataError(
+            f"{place}: {Path(kinds[True].path).name} is of baseline 04.00 or later, whose numbers "
+            "have 1000 added; write offset = -0.1 with scale = 1e-4, or offset = 0.0 where the "
+            "archive has subtracted it"
+        )
 
 
 def _not_over(stack: Stack, layer: Layer, reader: Reader, away: Sequence[Slice]) -> list[str]:

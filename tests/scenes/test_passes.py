@@ -16,8 +16,10 @@ from kgsm_infer.base.errors import DataError, UsageError
 from kgsm_infer.maps.plan import plan_map
 from kgsm_infer.maps.run import map_scene
 from kgsm_infer.model.model import Model, Retrieval
+from kgsm_infer.scenes.grid import Window
 from kgsm_infer.scenes.manifest import read_scene, scene_from
-from kgsm_infer.scenes.opening import open_stack
+from kgsm_infer.scenes.opening import open_series, open_stack
+from kgsm_infer.scenes.reader import Reader
 
 rasterio = pytest.importorskip("rasterio", reason="scenes need kgsm[raster]")
 
@@ -195,3 +197,59 @@ def test_a_network_is_asked_only_when_allowed(tmp_path: Path) -> None:
         ):
             read_scene(path)
         assert read_scene(path, allow_network=True).files() == (name,)
+
+
+def reflectance(folder: Path, series: list[tuple[str, str, int, float]]) -> None:
+    """Red and NIR of Sentinel-2 with NDVI 0.2: (day, baseline, added, offset of the file)."""
+    for day, baseline, added, offset in series:
+        for band, value in (("B04", 2000), ("B08", 3000)):
+            name = f"S2A_MSIL2A_{day}T100000_{baseline}_R022_T31UFS_{day}T120000_{band}.tif"
+            path = write_tif(folder / name, np.full((4, 5), value + added), dtype="uint16")
+            with rasterio.open(path, "r+") as file:
+                file.scales, file.offsets = (1e-4,), (offset,)
+
+
+@pytest.mark.parametrize(
+    ("series", "keys", "cause"),
+    [
+        (
+            [("20220101", "N0301", 0, 0.0), ("20220113", "N0400", 1000, 0.0)],
+            {},
+            "cannot serve both",
+        ),
+        (
+            [("20220101", "N0301", 0, 0.0), ("20220113", "N0510", 1000, 0.0)],
+            {"scale": 1e-4, "offset": -0.1},
+            "cannot serve both",
+        ),
+        ([("20220101", "N0301", 0, 0.0), ("20220113", "N0400", 1000, -0.1)], {}, ""),
+        ([("20220101", "N0510", 1000, 0.0), ("20220113", "N0400", 1000, 0.0)], {}, "offset = -0.1"),
+        (
+            [("20220101", "N0510", 1000, 0.0), ("20220113", "N0400", 1000, 0.0)],
+            {"offset": -0.1},
+            "",
+        ),
+        ([("20220101", "N0510", 0, 0.0), ("20220113", "N0400", 0, 0.0)], {"offset": 0.0}, ""),
+        ([("20220101", "N0204", 0, 0.0), ("20220113", "N0301", 0, 0.0)], {}, ""),
+        ([("20220101", "N9999", 0, 0.0), ("20220113", "N0301", 0, 0.0)], {}, ""),
+    ],
+)
+def test_numbers_of_two_baselines_do_not_get_one_offset(
+    tmp_path: Path, series: list, keys: dict, cause: str
+) -> None:
+    reflectance(tmp_path, series)
+    layers = {
+        "vh_db": {"values": {"2022-01-01": -17.0, "2022-01-13": -18.0}},
+        "red": {"files": "S2A_*_B04.tif", **keys},
+        "nir": {"files": "S2A_*_B08.tif", **keys},
+    }
+    scene = scene_from({"layers": layers}, "s.toml", tmp_path)
+    if cause:
+        with pytest.raises(DataError, match=cause):
+            open_series(scene, "ndvi")
+        return
+    stack = open_series(scene, "ndvi")
+    with Reader(stack) as reader:
+        for at in range(2):
+            ndvi = reader.column("ndvi", at, Window(0, 0, 4, 5))
+            np.testing.assert_allclose(ndvi, 0.2, rtol=1e-5)
