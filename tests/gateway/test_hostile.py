@@ -596,10 +596,10 @@ def test_a_file_that_fails_after_a_block_is_recorded_once(tmp_path, model, monke
             many[name] += cells
     plain, record = arrival.retrieved, Updater.record
 
-    def retrieved(loaded, rows, targets, bases):
+    def retrieved(loaded, rows, targets, bases, beat):
         if max(key[1] for key in targets) >= NEW_YEAR + 18 * DAY:
             raise DataError("made to fail")
-        return plain(loaded, rows, targets, bases)
+        return plain(loaded, rows, targets, bases, beat)
 
     faults = [{"full": StoreFull, "broken": StoreBroken}[fault]("made to fail")] if fault else []
 
@@ -809,6 +809,19 @@ def test_an_arrival_costs_the_same_after_many(tmp_path, dynamic):
     assert sorted(late) == sorted(costs[-6:-3])
     assert sum(read for _, read in late) <= 3 * (early[1] + 1)
     assert sum(statements for statements, _ in late) <= 3 * (early[0] + 8 * 5)
+
+
+def test_the_watchdog_beats_between_the_values_of_a_block(tmp_path, model, monkeypatch):
+    monkeypatch.setattr(retrieval, "BEAT_VALUES", 4)
+    gateway = made_gateway(tmp_path, model=model)
+    made, seen, beats = opened(gateway), [], []
+    value_of = retrieval._value
+    monkeypatch.setattr(retrieval, "_value", lambda *given: seen.append(1) or value_of(*given))
+    made.may_go_on = lambda: beats.append(len(seen)) or True
+    drop(gateway, columns_of(0, paddocks=20), "0.csv")
+    made.scan(closed("0.csv"))
+    made.close()
+    assert set(range(0, 20, 4)) <= set(beats)
 
 
 def test_the_kept_past_and_the_archive_add_no_work_to_an_arrival(tmp_path, monkeypatch):

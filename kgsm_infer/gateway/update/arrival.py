@@ -260,7 +260,7 @@ class Updater:
         readings = [reading for reading in readings if day_of(reading.at) in days]
         for day in {day_of(reading.at) for reading in readings}:
             known |= self.store.current(since=day, until=day + DAY_S + ONE_PASS_S)
-        found = retrieved(loaded, rows, targets, bases)
+        found = retrieved(loaded, rows, targets, bases, self.may_go_on)
         self.may_go_on()
         found, unused = corrected(loaded.model.card, found, readings, known)
         values = []

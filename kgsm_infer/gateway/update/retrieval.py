@@ -6,7 +6,7 @@ The rows hold the windows; the past in the store becomes the context columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ...model.result import Retrieval
 
 Key = tuple[str, int, str]  # paddock, acquired, orbit
+#: Values between two beats of the watchdog; each costs about 0.1 ms of processor time.
+BEAT_VALUES = 500
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,12 @@ def retrieved(
     rows: Sequence[Observed],
     targets: set[Key],
     bases: Bases,
+    beat: Callable[[], object] = lambda: None,
 ) -> dict[Key, Value]:
     """Retrieve the target acquisitions as revision and sequence 0; rows: all the store has of them.
 
-    Rows must be in the store's order. DataError where they lack a column the model reads.
+    Rows must be in the store's order. beat: called every :data:`BEAT_VALUES` values, at least.
+    DataError where the rows lack a column the model reads.
     """
     rule = loaded.model.card.history
     table, thin = with_context(_table(loaded, rows), rows, loaded.columns, bases, rule)
@@ -101,7 +105,9 @@ def retrieved(
     )
     if not len(wanted):
         return {}
+    beat()
     result = loaded.model.predict(table, only=wanted)
+    beat()
     mask = result.flags | (thin[wanted] & ((result.flags & flags.FROZEN_OR_SNOW) == 0)) * np.uint16(
         flags.CONTEXT_MISSING
     )
@@ -111,9 +117,12 @@ def retrieved(
         groups.setdefault((row.paddock, row.acquired, row.orbit), []).append(at)
     found = {}
     made_up = {row.paddock for row in rows if row.numbers.get(SIMULATED)}
-    for key, places in groups.items():
+    for number, (key, places) in enumerate(groups.items()):
+        if number % BEAT_VALUES == 0:
+            beat()
         value = _value(loaded, key, replace(result, flags=mask).take(places))
-        value = replace(value, simulated=int(value.simulated or key[0] in made_up))
+        if key[0] in made_up and not value.simulated:
+            value = replace(value, simulated=1)
         why = [rows[wanted[at]].why for at in places if rows[wanted[at]].why]
         found[key] = replace(value, reason=why[0]) if value.reason and why else value
     return found
