@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError, UsageError
 from ..tables.columns import Rule
-from ..tables.dates import asked_day
+from ..tables.dates import asked_day, is_day_only
 from ..tables.reading import read_sheet
 from ..tables.table import have
+from ..tables.text_column import texts_of
 from ..tables.weather import Weather
 from .filter import Array
 from .parameters import Parameters
@@ -116,6 +117,8 @@ def read_irrigation(
     for column in (name, "date", "mm"):
         if column not in sheet.columns:
             raise DataError(f"{path}: no column {column!r}; {have(sheet.columns, column)}")
+    if not len(sheet):
+        raise DataError(f"{path}: no rows, only a header")
     check = sheet.check
     paddock = check.names(sheet.columns[name], name).values
     if paddocks is not None:
@@ -127,7 +130,10 @@ def read_irrigation(
         )
     mm = check.numbers("mm", sheet.columns["mm"], _MM)
     check.first(np.isnan(mm), "mm", mm, "is missing; delete the row or give the amount")
-    day = check.dates(sheet.columns["date"]).astype("datetime64[D]").astype(np.int64)
+    texts = texts_of(sheet.columns["date"])
+    day = check.dates(texts).astype("datetime64[D]").astype(np.int64)
+    hours = ~is_day_only(texts, paddock)
+    check.first(hours, "date", texts, "is not a day; give the local day of the irrigation")
     return Irrigation(str(path), tuple(paddock.tolist()), day, mm)
 
 

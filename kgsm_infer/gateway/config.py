@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -323,6 +324,10 @@ def read_gateway(path: str | Path) -> Gateway:
     spool, state = folder / settings.spool, folder / settings.state
     if spool == state or spool in state.parents or state in spool.parents:
         raise UsageError(f"{path}: spool and state must be two folders, neither inside the other")
+    for theirs, count in Counter(settings.columns.values()).items():
+        if count > 1:
+            names = " and ".join(name for name, one in settings.columns.items() if one == theirs)
+            raise UsageError(f"{path}: columns: {theirs} stands for {names}; give each its own")
     return Gateway(
         source=path,
         name=settings.name,

@@ -43,7 +43,7 @@ class ErrorMemory:
             name = details.get("file") or details.get("thread")
             self.last = LastError(
                 event,
-                f"{name}: {reason}"[:500] if name else reason[:500],
+                reason[:500] if not name or reason.startswith(name) else f"{name}: {reason}"[:500],
                 iso(int(datetime.now(UTC).timestamp())),
             )
         self.log(event, **details)
@@ -167,7 +167,7 @@ class Health:
     processing: str
     left_behind: Annotated[int, Range(0)] | None
     last_error: LastError | None
-    unread_scenes: UnreadScenes | None = None
+    unread_scenes: UnreadScenes | None
 
 
 def health_of(

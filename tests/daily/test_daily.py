@@ -130,6 +130,12 @@ def test_irrigation_files(tmp_path):
     path.write_text("paddock,date,mm\na,2024-05-01,25000\n")
     with pytest.raises(DataError, match="a volume"):
         read_irrigation(path, ("a", "b"))
+    path.write_text("paddock,date,mm\na,2024-05-01T22:00:00-05:00,25\n")
+    with pytest.raises(DataError, match=r"row 2, column date: .* is not a day"):
+        read_irrigation(path, ("a", "b"))
+    path.write_text("paddock,date,mm\n")
+    with pytest.raises(DataError, match="no rows"):
+        read_irrigation(path, ("a", "b"))
 
 
 def test_a_late_revision_of_rain_is_as_if_it_had_been_there():

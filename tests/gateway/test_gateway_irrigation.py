@@ -172,6 +172,7 @@ def test_names_of_columns_and_paddocks_are_the_gateways(tmp_path, today):
         ([("", 3, 4.0)], "empty"),
         ([("p1", 99, 4.0)], "days ahead"),
         ([("p1", 3, "1e400")], "mm"),
+        ([("p1", 3, 600.0), ("p1", 3, 600.0)], "add up to 1200 mm"),
     ],
 )
 def test_a_wrong_irrigation_file_goes_to_quarantine(tmp_path, today, rows, why):
@@ -182,6 +183,14 @@ def test_a_wrong_irrigation_file_goes_to_quarantine(tmp_path, today, rows, why):
     assert why in bad["reason"]
     assert "irrigation.csv" in bad["reason"]
     assert everything(gateway) == before
+
+
+def test_a_file_of_rain_and_irrigation_is_refused(tmp_path, today):
+    gateway, _ = watered_farm(tmp_path, today)
+    columns = irrigation(("p1", 3, 10.0))
+    drop(gateway, {**columns, "rain_mm": [4.0]}, "both.csv")
+    (bad,) = scanned(gateway).named("quarantined")
+    assert "two files" in bad["reason"]
 
 
 def test_irrigation_is_posted_and_read_back(tmp_path, today):
@@ -201,6 +210,9 @@ def test_irrigation_is_posted_and_read_back(tmp_path, today):
             {"irrigation": [{**one, "mm": -1}]},
             {"irrigation": [{**one, "paddock": "p7"}]},
             {"irrigation": [{**one, "date": "tomorrow"}]},
+            {"irrigation": [{**one, "date": "2062-01-01"}]},
+            {"irrigation": [{**one, "date": "0001-01-01"}]},
+            {"irrigation": [{**one, "mm": 600}, {**one, "mm": 600}]},
             {"rain": [one]},
         ):
             assert client.post("/v1/irrigation", json=bad).status_code == 422

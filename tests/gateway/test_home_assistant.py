@@ -39,7 +39,7 @@ QUANTITIES = {
 }  # fmt: skip
 HEALTH = Health(
     "degraded", "farm", "1", "2024-01-07T00:00:00Z", 2.5, {}, {}, 3, None, Disk(1234, 50.0), None,
-    {}, "ok", 0, LastError("quarantined", "x" * 400, "2024-01-07T00:00:00Z"),
+    {}, "ok", 0, LastError("quarantined", "x" * 400, "2024-01-07T00:00:00Z"), None,
 )  # fmt: skip
 
 

@@ -519,6 +519,19 @@ def test_two_lengths_and_cleartext_http2_are_refused(server):
     assert healthy(server)
 
 
+def test_a_websocket_is_refused_and_gzip_is_optional(server):
+    asked = answer_to(
+        server,
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    )
+    assert asked.startswith(b"HTTP/1.1 403")
+    head = b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: "
+    assert b"content-encoding: gzip" in answer_to(server, head + b"br, gzip;q=0.5\r\n\r\n")
+    assert b"content-encoding" not in answer_to(server, head + b"gzip;q=0, identity\r\n\r\n")
+    assert healthy(server)
+
+
 def test_one_client_cannot_take_all_connections(tmp_path, gateway):
     import dataclasses
 

@@ -18,10 +18,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -280,47 +278,39 @@ class Api:
         return _sent(request, canonical({"days": days}), JSON, status=202)
 
     def _drop_rain(self, content: bytes) -> int:
-        from ..intake.rain_files import drop_rain_file, is_rain_file, rain_of_file
+        from ..intake.rain_files import (
+            drop_rain_file,
+            is_rain_file,
+            rain_of_file,
+            refuse_refused,
+            tomorrow,
+        )
 
-        with _as_file(content) as path:
+        with NamedTemporaryFile(suffix=".csv") as file:
+            file.write(content)
+            file.flush()
+            path = Path(file.name)
             if not is_rain_file(path, self.gateway.columns):
                 raise DataError(
                     "the table: is not a weather file: date and rain_mm, no backscatter"
                 )
-            rain = rain_of_file(path, "the table", self._rules(), _tomorrow(), 0)
+            rain = rain_of_file(path, "the table", self._rules(), tomorrow(), 0)
+        refuse_refused(rain.refused)
         drop_rain_file(content, self.gateway.spool)
         return len(rain)
 
     async def irrigation(self, request: Request) -> Response:
         """Put irrigation into the spool: paddock, date, mm as CSV, or {"irrigation": [...]}."""
-        from ..intake.irrigation_files import write_irrigation
+        from ..intake.irrigation_files import drop_irrigation_file, irrigation_table
 
-        body = await request.body()
+        body, rules = await request.body(), self._rules()
         if _media(request) == "application/json":
-            rows = await run_in_threadpool(
-                write_irrigation, _json(body), self.paddocks, self.gateway.spool
-            )
-            return _sent(request, canonical({"rows": rows}), JSON, status=202)
-        await _table(request)
-        rows = await run_in_threadpool(self._drop_irrigation, body)
+            body = irrigation_table(_json(body), self.paddocks)
+            rules = replace(rules, columns={})
+        else:
+            await _table(request)
+        rows = await run_in_threadpool(drop_irrigation_file, body, rules, self.gateway.spool)
         return _sent(request, canonical({"rows": rows}), JSON, status=202)
-
-    def _drop_irrigation(self, content: bytes) -> int:
-        from ..intake.irrigation_files import (
-            drop_irrigation_file,
-            irrigation_of_file,
-            is_irrigation_file,
-        )
-
-        with _as_file(content) as path:
-            if not is_irrigation_file(path, self.gateway.columns):
-                raise DataError(
-                    "the table: is not an irrigation file: paddock, date and mm, without rain and "
-                    "backscatter"
-                )
-            rows = irrigation_of_file(path, "the table", self._rules(), _tomorrow(), 0)
-        drop_irrigation_file(content, self.gateway.spool)
-        return len(rows)
 
     def _rules(self) -> Any:
         """Return the rules by which weather and irrigation files are read."""
@@ -406,9 +396,22 @@ def _sent(
     request: Request, body: bytes, kind: str, zipped: bytes | None = None, status: int = 200
 ) -> Response:
     headers = {"vary": "accept-encoding"} if zipped else {}
-    if zipped and "gzip" in request.headers.get("accept-encoding", ""):
+    if zipped and accepts_gzip(request.headers.get("accept-encoding", "")):
         return Response(zipped, status, {**headers, "content-encoding": "gzip"}, kind)
     return Response(body, status, headers, kind)
+
+
+def accepts_gzip(accepted: str) -> bool:
+    """Return True if an Accept-Encoding header allows gzip.
+
+    >>> accepts_gzip("gzip, br"), accepts_gzip("gzip;q=0, identity"), accepts_gzip("br")
+    (True, False, False)
+    """
+    for part in accepted.lower().split(","):
+        name, _, weight = part.partition(";")
+        if name.strip() in ("gzip", "x-gzip"):
+            return weight.replace(" ", "").rstrip("0").rstrip(".") not in ("q=", "q=0")
+    return False
 
 
 def _refusal(status: int, why: str) -> Response:
@@ -470,17 +473,3 @@ def _columns(body: bytes) -> Mapping[str, Any]:
             return read_sheet(file.name).columns
         except DataError as error:
             raise DataError(str(error).replace(file.name, "the table")) from None
-
-
-@contextmanager
-def _as_file(content: bytes) -> Iterator[Path]:
-    """Write a posted CSV into a temporary file."""
-    with NamedTemporaryFile(suffix=".csv") as file:
-        file.write(content)
-        file.flush()
-        yield Path(file.name)
-
-
-def _tomorrow() -> int:
-    """Return the latest local day that it is anywhere by the clock, since 1970."""
-    return int(time.time()) // 86400 + 1

@@ -62,6 +62,9 @@ class RequestLimits:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
+            elif scope["type"] == "websocket":
+                self._count("403")
+                await send({"type": "websocket.close", "code": 1000})
             return
         headers = dict(scope["headers"])
         refused = self._refused(scope, headers)

@@ -12,6 +12,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Annotated, Any
 
 import numpy as np
@@ -31,8 +32,13 @@ from .rain_files import (
     drop_file,
     names_in_file,
     parse_day,
+    refuse_refused,
+    tomorrow,
 )
 from .tables import TableRules
+
+#: Most irrigation of a paddock on a day, mm.
+MOST_MM = 1000.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class PostedIrrigation:
 
     paddock: Annotated[str, Length(1, 256)]
     date: Annotated[str, Parse(parse_day, "a day such as 2024-03-04")]
-    mm: Annotated[float, Range(0, 1000), Help("the day's total, or that planned for it")]
+    mm: Annotated[float, Range(0, MOST_MM), Help("the day's total, or that planned for it")]
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,12 @@ def irrigation_of_file(
             f"{source}: none of its paddocks ({', '.join(left_out[:3])}) is in "
             f"{rules.paddocks.outlines.source if rules.paddocks.outlines else 'the farm'}"
         )
+    for (place, day), mm in total.items():
+        if mm > MOST_MM:
+            raise DataError(
+                f"{source}: the rows of {place} on {np.datetime64(day, 'D')} add up to {mm:g} mm; "
+                f"at most {MOST_MM:g} mm a day"
+            )
     far = {key for key in total if key[1] > today + FORECAST_DAYS}
     refused = tuple(day_refusal(source, *key) for key in sorted(far))
     days = tuple(
@@ -130,8 +142,8 @@ def irrigation_of_file(
     return IrrigationRows(days, left_out, refused)
 
 
-def write_irrigation(content: Any, paddocks: Paddocks, spool: Path) -> int:
-    """Write ``{"irrigation": [...]}`` into the spool as a file; returns the number of rows.
+def irrigation_table(content: Any, paddocks: Paddocks) -> bytes:
+    """Return ``{"irrigation": [...]}`` as an irrigation file.
 
     DataError names a row that is wrong or of an unknown paddock.
     """
@@ -144,10 +156,24 @@ def write_irrigation(content: Any, paddocks: Paddocks, spool: Path) -> int:
         if not paddocks.known(place):
             raise DataError(f"irrigation: irrigation[{at}].paddock: no paddock {place[:64]!r}")
         writer.writerow((place, one.date, np.format_float_positional(one.mm, trim="-")))
-    drop_irrigation_file(text.getvalue().encode(), spool)
-    return len(message.irrigation)
+    return text.getvalue().encode()
 
 
-def drop_irrigation_file(content: bytes, spool: Path) -> str:
-    """Write an irrigation file into the spool under the name of its digest; returns the digest."""
-    return drop_file(content, spool, "irrigation")
+def drop_irrigation_file(content: bytes, rules: TableRules, spool: Path) -> int:
+    """Write a posted irrigation file into the spool; returns the number of its rows.
+
+    DataError says what is wrong with it, days too far ahead included.
+    """
+    with NamedTemporaryFile(suffix=".csv") as file:
+        file.write(content)
+        file.flush()
+        path = Path(file.name)
+        if not is_irrigation_file(path, rules.columns):
+            raise DataError(
+                "the table: is not an irrigation file: paddock, date and mm, without rain and "
+                "backscatter"
+            )
+        rows = irrigation_of_file(path, "the table", rules, tomorrow(), 0)
+    refuse_refused(rows.refused)
+    drop_file(content, spool, "irrigation")
+    return len(rows)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -98,7 +99,7 @@ class RainRows:
         """Yield the rows of each place."""
         for one in self.places:
             yield [
-                RainDay(one.place, day, mm, self.issued, self.number, int(self.simulated))
+                RainDay(one.place, day, mm + 0.0, self.issued, self.number, int(self.simulated))
                 if mm == mm
                 else RainDay(one.place, day, None, self.issued, self.number)
                 for day, mm in zip(one.day.tolist(), one.rain_mm.tolist(), strict=True)
@@ -142,6 +143,13 @@ def names_in_file(path: Path, names: Iterable[str]) -> bool:
     return any(_ascii(name) in text for name in names)
 
 
+def _has_irrigation(path: Path) -> bool:
+    """Return True if a table has a column ``mm`` too; its head is read first, which costs less."""
+    with path.open("rb") as file:
+        head = file.read(_PEEK).replace(b"\0", b"")
+    return bool(re.search(rb"\bmm\b", head)) and "mm" in read_sheet(path).columns
+
+
 def _ascii(name: str) -> bytes:
     """Return the longest part of a name that is ASCII."""
     parts: list[str] = re.findall(r"[ -~]*", name)
@@ -154,6 +162,8 @@ def rain_of_file(path: Path, source: str, rules: TableRules, issued: int, number
     issued: local day of its arrival.  number: of the arrival.
     """
     paddocks = rules.paddocks
+    if _has_irrigation(path):
+        raise DataError(f"{source}: has rain_mm and mm; write rain and irrigation into two files")
     try:
         weather = read_weather(path, columns=rules.columns)
     except DataError as error:
@@ -186,7 +196,7 @@ def rain_of_file(path: Path, source: str, rules: TableRules, issued: int, number
 def write_rain(content: Any, paddocks: Paddocks, spool: Path) -> int:
     """Write ``{"rain": [...]}`` into the spool as a weather file; returns the number of days.
 
-    DataError names a day that is wrong or of an unknown paddock.
+    DataError names a day that is wrong, too far ahead or of an unknown paddock.
     """
     message = read(RainMessage, content, "rain")
     found: dict[tuple[str, str], float] = {}
@@ -202,8 +212,19 @@ def write_rain(content: Any, paddocks: Paddocks, spool: Path) -> int:
         columns: dict[str, Any] = {"date": [day for _, day in some]}
         if not whole_farm:
             columns = {"site": [place for place, _ in some], **columns}
-        _drop(spool, {**columns, "rain_mm": np.asarray(list(some.values()))})
+        _drop(spool, {**columns, "rain_mm": np.asarray(list(some.values()))}, paddocks)
     return len(found)
+
+
+def tomorrow() -> int:
+    """Return the latest local day that it is anywhere by the clock, since 1970."""
+    return int(time.time()) // 86400 + 1
+
+
+def refuse_refused(refused: Sequence[str]) -> None:
+    """Raise DataError where a post has days that would be left out: its sender can correct it."""
+    if refused:
+        raise DataError(refused[0])
 
 
 def drop_rain_file(content: bytes, spool: Path) -> str:
@@ -220,12 +241,16 @@ def drop_file(content: bytes, spool: Path, kind: str) -> str:
     return digest
 
 
-def _drop(spool: Path, columns: Mapping[str, Any]) -> None:
+def _drop(spool: Path, columns: Mapping[str, Any], paddocks: Paddocks) -> None:
     make_folders(spool)
     part = spool / f".kgsm-rain-{hashlib.sha256(repr(columns).encode()).hexdigest()[:16]}.csv"
     write_csv(part, columns)
-    drop_rain_file(part.read_bytes(), spool)
-    part.unlink()
+    try:
+        rules = TableRules(paddocks, {})
+        refuse_refused(rain_of_file(part, "rain", rules, tomorrow(), 0).refused)
+        drop_rain_file(part.read_bytes(), spool)
+    finally:
+        part.unlink()
 
 
 def _stated(weather: Weather, place: str, name: str) -> PlaceRain:
