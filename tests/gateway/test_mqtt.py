@@ -313,3 +313,45 @@ def test_the_id_of_another_instance_is_noticed_without_mqtt_5(tmp_path, model):
     made._check_instance(other)
     assert len(log.named("same_name")) == 1
     assert "another gateway" in made._same_name()
+
+
+class Message:
+    """A message as paho gives it."""
+
+    def __init__(self, topic, payload):
+        self.topic, self.payload = f"kgsm/farm/{topic}", payload
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "why"),
+    [
+        ("probe/p1", b'{"sm":0.2,"at":"2024-01-01","paddock":"p2"}', "names another"),
+        ("probe/p1", b"null", "expected a JSON object"),
+        ("probe/p1", b"[1]", "expected a JSON object"),
+        ("probe/p1", b"", "not JSON"),
+        ("probe/p1", b'{"sm":NaN,"at":"2024-01-01"}', "NaN is not a JSON number"),
+        ("rain/p1", b'{"date":"2024-01-01","rain_mm":1,"paddock":"p2"}', "names another"),
+        ("rain/p1", b"[1]", "expected a JSON object"),
+        ("rain", b'{"date":"2062-01-01","rain_mm":1}', "days ahead"),
+    ],
+)
+def test_a_wrong_message_is_refused_with_its_reason(tmp_path, model, topic, payload, why):
+    gateway = made_gateway(
+        tmp_path, '[mqtt]\nhost = "127.0.0.1"\ntls = false\n', paddocks=3, model=model
+    )
+    gateway.spool.mkdir()
+    gateway.state.mkdir()
+    Store(gateway.database).close()
+    log = Events()
+    made = MqttPublisher(gateway, load_paddocks(gateway), log, lambda: None)
+    made._on_message(None, None, Message(topic, payload))
+    (refused,) = [event for event in log if event["event"].endswith("_refused")]
+    assert why in refused["reason"]
+    assert not list(gateway.spool.iterdir())
+    with Store(gateway.database) as store:
+        assert store.probes() == []
+    made._on_message(
+        None, None, Message("probe/p1", b'{"sm":0.2,"at":"2024-01-01","paddock":"p1"}')
+    )
+    with Store(gateway.database) as store:
+        assert [reading.paddock for reading in store.probes()] == ["p1"]

@@ -40,7 +40,7 @@ from ..farm import Paddocks
 from ..health import Process, health_of
 from ..intake.probe_readings import readings_of
 from ..intake.rain_files import write_rain
-from ..keys import slug
+from ..keys import paddock_key, slug
 from ..log import Log
 from ..records import record_bytes
 from ..store.daily_rows import alerts, daily_between, days_left, mark_alert_sent, progress
@@ -351,13 +351,21 @@ class MqttPublisher:
             self._receive_rain(message)
             return
         sender = message.topic.removeprefix(f"{self._root}/probe/")
-        raw = _content(message, MOST_BYTES)
-        known = {slug(name): name for name in self._names()}
-        one = {"paddock": known.get(sender, sender), **raw}
-        readings = readings_of({"readings": [one]}, self._paddocks)
+        reading = self._of_paddock(sender, _content(message, MOST_BYTES))
+        readings = readings_of({"readings": [reading]}, self._paddocks)
         with Store(self._gateway.database) as store:
             store.put_probes(readings)
         self._probed()
+
+    def _of_paddock(self, sender: str, content: Any) -> dict[str, Any]:
+        """Add the paddock that a topic names; DataError where the message names another."""
+        if not isinstance(content, dict):
+            raise DataError("expected a JSON object with named values")
+        known = {slug(name): name for name in self._names()}
+        paddock = known.get(sender, sender)
+        if "paddock" in content and paddock_key(content["paddock"]) != paddock:
+            raise DataError(f"the topic is of paddock {paddock!r}, the message names another")
+        return {**content, "paddock": paddock}
 
     def _receive_rain(self, message: Any) -> None:
         """Write rain of a message into the spool: one day, or ``{"rain": [...]}`` of several."""
@@ -365,8 +373,7 @@ class MqttPublisher:
         days = raw["rain"] if isinstance(raw, dict) and "rain" in raw else [raw]
         sender = message.topic.removeprefix(f"{self._root}/rain").removeprefix("/")
         if sender:
-            known = {slug(name): name for name in self._names()}
-            days = [{"paddock": known.get(sender, sender), **day} for day in days]
+            days = [self._of_paddock(sender, day) for day in days]
         write_rain({"rain": days}, self._paddocks, self._gateway.spool)
 
     # -- messages --------------------------------------------------------------------------
@@ -528,7 +535,10 @@ def _instance_of(state: Path) -> str:
 
 
 def _content(message: Any, most: int) -> Any:
-    """Read a message as JSON; DataError for one of more than ``most`` bytes."""
+    """Read a message as JSON; DataError for another one, or of more than ``most`` bytes."""
     if len(message.payload) > most:
         raise DataError(f"message of {len(message.payload)} bytes; send at most {most}")
-    return parse_json(message.payload)
+    try:
+        return parse_json(message.payload)
+    except ValueError as error:
+        raise DataError(f"not JSON ({error})") from None
