@@ -48,20 +48,13 @@ $(STAMP): $(BUILT_FROM)
 	KGSM_REQUIRE_C=1 $(BIN)/python -m pip install -q -e '.[train,raster,prepare,gateway,cluster,parquet,ismn,test,bench]' -c constraints.txt
 	@touch $@
 
-# The demo needs these extras alone; with uv on the path they are installed by it. Modules are
-# compiled when they are first imported, as uv does: pip would write 235 MB of bytecode.
 DEMO_STAMP := $(VENV)/.installed-demo
 
-$(DEMO_STAMP): $(BUILT_FROM)
+$(DEMO_STAMP): $(BUILT_FROM) tools/install_demo.py
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.version_info >= (3, 11) or \
 	  sys.exit(f"kgsm needs Python 3.11 or later, $(PYTHON) is {v}; try make PYTHON=python3.12")'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
-	@echo "installing kgsm with the extras train and gateway"; \
-	  if command -v uv >/dev/null; then \
-	    KGSM_REQUIRE_C=1 uv pip install --python $(BIN)/python -e '.[train,gateway]' -c constraints.txt; \
-	  else \
-	    KGSM_REQUIRE_C=1 $(BIN)/python -m pip install --no-compile -e '.[train,gateway]' -c constraints.txt; \
-	  fi
+	@KGSM_REQUIRE_C=1 $(BIN)/python tools/install_demo.py train,gateway
 	@touch $@
 
 demo: $(DEMO_STAMP)
@@ -213,9 +206,15 @@ docs: $(STAMP)
 FIELDS   ?= ../shared/data/worldcereal_fields/dekad_2023_FRA.geoparquet
 REAL_OUT ?= demo-out/france
 
-demo-real: $(DEMO_STAMP)
+REAL_STAMP := $(VENV)/.installed-demo-real
+
+$(REAL_STAMP): $(BUILT_FROM) tools/install_demo.py
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	@KGSM_REQUIRE_C=1 $(BIN)/python tools/install_demo.py raster,parquet
+	@touch $@
+
+demo-real: $(REAL_STAMP)
 	@test -f $(FIELDS) || { echo "no $(FIELDS); pass FIELDS=dekad_2023_FRA.geoparquet"; exit 3; }
-	$(BIN)/python -m pip install -q -e '.[train,gateway,parquet]' -c constraints.txt
 	$(BIN)/python examples/france/tables.py $(FIELDS) $(REAL_OUT)
 	$(BIN)/kgsm-infer wetness $(REAL_OUT)/radar.csv -o $(REAL_OUT)/wetness.csv
 	$(BIN)/kgsm-infer daily $(REAL_OUT)/wetness.csv --weather $(REAL_OUT)/rain.csv \

@@ -199,7 +199,7 @@ def test_settings_of_an_experiment_are_read(folder: Path) -> None:
 
 
 def test_defaults_are_used(folder: Path) -> None:
-    (text,) = blocks("docs/integrate.md", "toml")
+    (text,) = [text for text in blocks("docs/integrate.md", "toml") if "[map]" in text]
     (folder / "defaults.toml").write_text(text)
     (example,) = [
         i for i in COMMANDS if i.page == "docs/maps.md" and "-o soil_moisture.tif" in i.text
