@@ -40,7 +40,9 @@ def test_the_new_file_replaces_the_old_one(tmp_path):
 def test_a_killed_process_leaves_no_half_file(tmp_path):
     path = tmp_path / "out.csv"
     script = (
-        "import sys, time; from kgsm_infer.base.files import whole\n"
+        "import signal, sys, time; from kgsm_infer.base.files import whole\n"
+        # a shell starts its background jobs with SIGINT ignored
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"with whole({str(path)!r}) as file:\n"
         "    file.write('half'); file.flush(); print('ready', flush=True); time.sleep(600)\n"
     )
