@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from ..base.errors import DataError
 from ..tables.columns import (
     FROM_DATE,
+    LAYER_RULES,
     first_possible,
     is_backscatter,
     made_from,
@@ -131,7 +133,10 @@ class Reader:
         source = self.source(layer, item)
         band = source.band(item.band)
         scale, offset = _scaling(layer, source, band)
-        value = source.stored(band, window, _validity(layer, scale, offset))
+        validity = _validity(layer, scale, offset)
+        if self._views[item.path, layer.resample, layer.crs] not in (None, "nearest"):
+            validity = _possible_alone(layer, validity, scale, offset)
+        value = source.stored(band, window, validity)
         if layer.amplitude_db is not None:
             with np.errstate(divide="ignore", invalid="ignore"):
                 return np.asarray(20 * np.log10(value) + layer.amplitude_db)
@@ -183,6 +188,19 @@ def _scaling(layer: Layer, source: BandSource, band: int) -> tuple[float, float]
         scale if layer.scale is None else layer.scale,
         offset if layer.offset is None else layer.offset,
     )
+
+
+def _possible_alone(layer: Layer, validity: Validity, scale: float, offset: float) -> Validity:
+    """Add the range of possible values to the rule of a layer that is averaged.
+
+    Power is left as it is: less noise it may be below 0, and that belongs into the mean.
+    """
+    rule = LAYER_RULES.get(layer.name)
+    if rule is None or is_backscatter(layer.name) or not scale:
+        return validity
+    ends = np.sort([(end - offset) / scale for end in rule.outlier or (rule.low, rule.high)])
+    slack = 1e-6 * np.maximum(1, np.abs(ends))  # of the rounding of a scale such as 1e-4
+    return replace(validity, low=float(ends[0] - slack[0]), high=float(ends[1] + slack[1]))
 
 
 def _validity(layer: Layer, scale: float, offset: float) -> Validity:

@@ -7,7 +7,9 @@ resampling:
    the band (GDAL nodata, ``_FillValue``, ``missing_value``);
 2. it lies outside the file's ``valid_range`` (``valid_min``, ``valid_max``);
 3. the file's mask or alpha band says so;
-4. it is a power or an amplitude of exactly 0, which no radar measures: a frame is padded with it.
+4. it is a power or an amplitude of exactly 0, which no radar measures: a frame is padded with it;
+5. it is averaged onto another grid and impossible for its layer, such as an NDVI of 3.2767: an
+   undeclared fill value must not enter the mean. On its own grid it is kept, and flagged later.
 """
 
 from __future__ import annotations
@@ -29,10 +31,14 @@ class Validity:
 
     nodata: replaces the fill values and the valid range that the file declares; None keeps them.
     no_power: the stored number that decodes to a power or amplitude of 0; None for other layers.
+    low, high: numbers beyond them are impossible and have no weight in an average; None keeps them,
+    to be flagged later.
     """
 
     nodata: float | None = None
     no_power: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,13 @@ def masked(
                 missing |= values < declared.low
             if declared.high is not None:
                 missing |= values > declared.high
-    if rule.no_power is not None:
-        missing |= values == rule.no_power
+    with np.errstate(invalid="ignore"):
+        if rule.no_power is not None:
+            missing |= values == rule.no_power
+        if rule.low is not None:
+            missing |= values < rule.low
+        if rule.high is not None:
+            missing |= values > rule.high
     values[missing] = np.nan
     return values
 

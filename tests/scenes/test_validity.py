@@ -264,3 +264,30 @@ def test_unsigned_bytes_of_zarr_are_masked_too(tmp_path: Path, version: int) -> 
     found = read_plane(f'ZARR:"{tmp_path / "c.zarr"}":/v')
     assert np.isnan(found[:, 4]).all()
     assert found[:, :4] == pytest.approx(120 * 0.004 - 0.08, abs=1e-6)
+
+
+@pytest.mark.parametrize("method", ["average", "bilinear", "cubic", "nearest"])
+@pytest.mark.parametrize("step", [10.0, 30.0, 13.0])
+def test_an_impossible_value_has_no_weight_in_an_average(
+    tmp_path: Path, method: str, step: float
+) -> None:
+    """NDVI of 0.5 beside an undeclared 32767: no mean lies between."""
+    from kgsm_infer.scenes.gdal import gdal
+    from kgsm_infer.scenes.manifest import scene_from
+    from kgsm_infer.scenes.opening import open_series
+    from kgsm_infer.scenes.reader import Reader
+
+    stored = np.full((1, 12, 12), 5000, np.int16)
+    stored[:, 4:8, 4:8] = 32767
+    write_tif(tmp_path / "ndvi_20240501.tif", stored, step=20.0)
+    layers = {"ndvi": {"files": "ndvi_*.tif", "scale": 1e-4, "resample": method}}
+    bounds = [600000.0, 5650000.0 - 240, 600240.0, 5650000.0]
+    grid = {"crs": UTM, "bounds": bounds, "resolution": step}
+    with gdal():
+        scene = scene_from({"layers": layers, "grid": grid}, "s.toml", tmp_path)
+        stack = open_series(scene, "ndvi")
+        with Reader(stack) as reader:
+            whole = Window(0, 0, stack.grid.height, stack.grid.width)
+            found = reader.column("ndvi", 0, whole)
+    values = set(found[np.isfinite(found)].round(4).tolist())
+    assert values <= ({0.5, 3.2767} if method == "nearest" else {0.5}) and 0.5 in values
