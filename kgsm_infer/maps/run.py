@@ -141,7 +141,7 @@ def _causes(work: Work, silent: Sequence[int]) -> list[str]:
         return []
     plan = work.plan
     whole = len(silent) == len(plan.targets)
-    empty = empty_layers(plan.stack, [plan.targets[k] for k in silent])
+    empty = empty_layers(plan.stack, [plan.targets[k] for k in silent], plan.files)
     place = {at: k for k, at in enumerate(plan.targets)}
     found = [
         f"layer {name} has no valid value on {_days(plan, [place[at] for at in dates])}"

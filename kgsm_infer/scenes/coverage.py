@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from .grid import Window
+from .open_files import OpenFiles
 from .reader import Reader
 from .stack import Stack
 
@@ -14,15 +15,18 @@ from .stack import Stack
 _SIDE, _ALONG = 256, 3
 
 
-def empty_layers(stack: Stack, acquisitions: Iterable[int]) -> dict[str, list[int]]:
+def empty_layers(
+    stack: Stack, acquisitions: Iterable[int], files: OpenFiles | None = None
+) -> dict[str, list[int]]:
     """Find the acquisitions at which a layer has no valid value, by layer; others are absent.
 
-    acquisitions: indices into the stack's dates. Windows spread over the grid are sampled, all of
-    it where it is small.
+    acquisitions: indices into the stack's dates.  files: those that are open already; a NetCDF file
+    that several threads have read must not be opened once more. Windows spread over the grid are
+    sampled, all of it where it is small.
     """
     windows, wanted = _windows(stack), list(acquisitions)
     found = {}
-    with Reader(stack) as reader:
+    with Reader(stack, files) as reader:
         for layer in stack.layers.values():
             if layer.value is not None:
                 continue
