@@ -58,13 +58,13 @@ def domain_of(raw: Mapping[str, Any], channels: int) -> Domain:
 def outside(
     domain: Domain,
     index: NDArray[np.float32],
-    scaled_in_float64: Callable[[NDArray[np.bool_]], NDArray[np.float64]],
+    scaled_in_float64: Callable[[NDArray[np.int64]], NDArray[np.float64]],
 ) -> NDArray[np.bool_]:
     """Return (N,) True where the dissimilarity index exceeds the threshold, or is NaN.
 
     index: (N,) from any engine. Engines differ in the last digits, so near the threshold the index
     is computed again in float64.
-    scaled_in_float64: returns the channels (n, K) of the n points that a mask selects.
+    scaled_in_float64: returns the channels (n, K) of the n points at an index (n,).
 
     >>> domain = Domain(np.float32([[0, 0], [4, 0]]), mean_distance=2.0, threshold=1.0)
     >>> points = np.asarray([[1.0, 0.0], [0.0, 2.0], [np.nan, 0.0]])
@@ -72,8 +72,9 @@ def outside(
     [False, False, True]
     """
     passed = ~(index <= np.float32(domain.threshold))
-    near = np.abs(index - np.float32(domain.threshold)) <= EDGE * (1 + domain.threshold)
-    if near.any():
+    edge = EDGE * (1 + domain.threshold)
+    near = np.flatnonzero(np.abs(index - np.float32(domain.threshold)) <= edge)
+    if len(near):
         scaled, points = scaled_in_float64(near), domain.by_channel.astype(np.float64)
         square = np.zeros((len(scaled), points.shape[1]))
         for channel, point in zip(scaled.T, points, strict=True):

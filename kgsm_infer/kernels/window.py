@@ -143,6 +143,30 @@ def whole_history(
         return np.where(senseless, -1, rows), too_long
 
 
+def whole_history_of_runs(
+    rows: NDArray[np.int64],
+    day: NDArray[np.float64],
+    longest_gap_days: float,
+    alike: int,
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Check the history of windows as :func:`whole_history` does, once for each run of windows.
+
+    alike: number of neighbouring windows whose steps have the same days and the same padding, as
+    the pixels of one date have; a divisor of N.
+
+    >>> day = np.asarray([0.0, 0.0, 9000.0, 9000.0])
+    >>> rows = np.asarray([[-1, 0], [-1, 1], [0, 2], [1, 3]])
+    >>> [part.tolist() for part in whole_history_of_runs(rows, day, 100.0, 2)]
+    [[[-1, 0], [-1, 1], [-1, 2], [-1, 3]], [False, False, False, False]]
+    """
+    first = rows[::alike]
+    whole, far = whole_history(first, day, longest_gap_days)
+    removed = whole != first
+    if removed.any():
+        rows = np.where(np.repeat(removed, alike, axis=0), -1, rows)
+    return rows, np.repeat(far, alike)
+
+
 def days_apart(rows: NDArray[np.int64], day: NDArray[np.float64]) -> NDArray[np.float32]:
     """Compute the days of each step since the last day of its window, (N, T), NaN in padding.
 

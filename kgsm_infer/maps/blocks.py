@@ -25,8 +25,9 @@ from .plan import Plan
 if TYPE_CHECKING:
     from ..model.model import Model
 
-#: Windows of several targets that are retrieved together, so that calls on few pixels cost little.
-TOGETHER = 16 * 960
+#: Windows of several targets that are retrieved together, so that calls cost little. A window takes
+#: about 16 bytes per step meanwhile.
+TOGETHER = 128 * 960
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def retrieve_pixels(model: Model, block: PixelBlock) -> dict[str, NDArray[Any]]:
     acquisitions = range(max(0, block.targets[0] - model.card.steps + 1), block.targets[-1] + 1)
     pixels = block.context.pixels
     observed = _observe_pixels(model, block, acquisitions)
-    retrieve = model.over(observed)
+    retrieve = model.over(observed, alike=pixels)
     effects = block.effects or [None] * len(block.targets)
     together = max(1, TOGETHER // pixels)
     parts: list[Retrieval] = []

@@ -19,7 +19,7 @@ from ..base.errors import DataError, ModelError, UsageError
 from ..base.log import LOGGER
 from ..context.definitions import CONTEXT, first_given, looks_back
 from ..kernels.domain import Domain
-from ..kernels.window import whole_history, window_rows
+from ..kernels.window import whole_history, whole_history_of_runs, window_rows
 from ..tables.columns import FROM_DATE
 from ..tables.keys import canonical_id
 from ..tables.table import Table, table_from_columns
@@ -45,7 +45,7 @@ _T = TypeVar("_T")
 TILE = 960
 #: Windows whose acquisitions are isolated together where they are given as arrays.
 BLOCK = 4 * TILE
-#: Windows whose history and domain are checked together, of one thread.
+#: Windows whose history is checked together, of one thread.
 CHECKED = 16 * TILE
 
 
@@ -287,12 +287,15 @@ class Model:
         return self.over(observed)(rows, statics)
 
     def over(
-        self, observed: Observations
+        self, observed: Observations, alike: int = 1
     ) -> Callable[[NDArray[np.int64], NDArray[np.float32]], Retrieval]:
         """Check and isolate R observations once; the result retrieves windows over them.
 
         It takes rows (N, T) and statics (N, Fs) as :meth:`estimate` does, as often as wanted:
         a map calls it once per date.
+
+        alike: number of neighbouring windows that share the days of their steps, as the pixels of
+        one date do; their history is checked once.
         """
         card = self.card
         # inputs out of range are so for every engine, and so is the history
@@ -305,25 +308,29 @@ class Model:
             statics = card.in_range("static", statics)
             n = len(rows)
             sm, soil_db = np.empty(n, np.float32), np.empty(n, np.float32)
-            mask = np.empty(n, np.uint16)
+            mask, far = np.empty(n, np.uint16), np.zeros(n, bool)
+            longest, in_runs = card.longest_gap_days, None
+            if alike > 1:
+                in_runs = whole_history_of_runs(rows, observed.day, longest, alike)
 
             def work(block: slice) -> None:
-                some, far = whole_history(rows[block], observed.day, card.longest_gap_days)
+                if in_runs is None:
+                    some, far[block] = whole_history(rows[block], observed.day, longest)
+                else:
+                    some, far[block] = in_runs[0][block], in_runs[1][block]
                 for tile in _tiles(len(some)):
                     whole = slice(block.start + tile.start, block.start + tile.stop)
                     found = windows(some[tile], statics[whole])
                     sm[whole], soil_db[whole], mask[whole] = found
-                if self.domain is not None:
-                    far |= outside_domain(
-                        card, self.domain, observed, some[:, -1], statics[block], soil_db[block]
-                    )
-                far &= (mask[block] & flags.NO_NUMBER) == 0
-                mask[block] |= far * np.uint16(flags.OUTSIDE_DOMAIN)
 
             # the tiles do not depend on the number of threads and each writes its own part of
             # the results, so the numbers do not depend on it either
             self._in_order(work, _tiles(n, CHECKED))
             last = rows[:, -1]
+            if self.domain is not None:
+                far |= outside_domain(card, self.domain, observed, last, statics, soil_db)
+            far &= (mask & flags.NO_NUMBER) == 0
+            mask |= far * np.uint16(flags.OUTSIDE_DOMAIN)
             # frozen soil gets no other flag: the engines cannot differ in what they saw
             raised = mask | observed.context_missing[last] * np.uint16(flags.CONTEXT_MISSING)
             if observed.dense is not None:

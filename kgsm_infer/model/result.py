@@ -163,9 +163,13 @@ def outside_domain(
     """
     layout, dynamic = card.layout, observed.dynamic[last]
     mean, inv_std = np.asarray(layout.mean[:-1], np.float32), layout.inv_std[:-1]
-    x = (np.column_stack([channel_db, dynamic, statics]) - mean) * inv_std
+    x = np.empty((len(last), len(mean)), np.float32)
+    ends = 1, 1 + layout.dynamic
+    x[:, 0], x[:, ends[0] : ends[1]], x[:, ends[1] :] = channel_db, dynamic, statics
+    x -= mean
+    x *= inv_std
 
-    def in_float64(some: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def in_float64(some: NDArray[np.int64]) -> NDArray[np.float64]:
         rows = last[some]
         channel = observed.sigma0_db[rows].astype(np.float64)
         if card.wcm is not None and observed.vegetation is not None:

@@ -369,3 +369,25 @@ def test_strided_inputs_and_wide_types(kernels: ModuleType) -> None:
     assert_array_equal(got[0], expected[0])
     assert_array_equal(got[1], expected[1])
     assert_allclose(got[0], plain_pack(layout, rows, *view)[0], atol=1e-6)
+
+
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=6),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.sampled_from([5.0, 12.0, math.inf]),
+    st.randoms(use_true_random=False),
+)
+def test_the_history_of_runs_is_that_of_each_window(
+    dates: list[int], pixels: int, steps: int, longest: float, random: Any
+) -> None:
+    """D dates of P pixels, one acquisition after another, as a map lays them out."""
+    day = np.repeat(np.asarray(dates, np.float64), pixels)
+    back = np.asarray([[random.randrange(-1, len(dates)) for _ in range(steps)] for _ in range(5)])
+    back[:, -1] = np.maximum(back[:, -1], 0)
+    at = back[:, None, :] * pixels + np.arange(pixels)[:, None]
+    rows = np.where(back[:, None, :] >= 0, at, -1).reshape(-1, steps)
+    expected = window.whole_history(rows, day, longest)
+    found = window.whole_history_of_runs(rows, day, longest, pixels)
+    for one, other in zip(found, expected, strict=True):
+        assert_array_equal(one, other)

@@ -120,3 +120,20 @@ def test_each_acquisition_is_isolated_once_however_many_dates_are_mapped(
     map_scene(model, read_scene(scene), tmp_path / "all.nc", every=True)
     height, width = make_pixels().shape
     assert sum(isolated) == len(DATES) * height * width
+
+
+def test_the_history_of_a_date_is_checked_once_for_all_its_pixels(
+    model: Model, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kgsm_infer.kernels import window
+
+    checked: list[int] = []
+    plain = window.whole_history
+
+    def counted(rows: Any, *others: Any) -> Any:
+        checked.append(len(rows))
+        return plain(rows, *others)
+
+    monkeypatch.setattr(window, "whole_history", counted)
+    map_scene(model, read_scene(scene), tmp_path / "all.nc", every=True)
+    assert checked == [len(DATES)], "one block of pixels, one window for each date"
