@@ -519,7 +519,9 @@ def weather(
     days = day(start, "--from"), day(end, "--to")
     outlines = read_outlines(fields, id_property)
     notes(outlines.notes)
-    wanted = WeatherRequest(places_of(outlines), *days, email)
+    places = places_of(outlines)
+    notes(f"left out {name}: it has no outline" for name in outlines.ids if name not in places)
+    wanted = WeatherRequest(places, *days, email)
     done = prepare_weather(output, chosen, wanted, cache)
     notes(done.notes)
     say(

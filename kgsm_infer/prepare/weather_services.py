@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.errors import DataError, MissingError, UsageError
+from ..base.errors import DataError, KgsmError, MissingError, UsageError
 from ..base.files import whole
 from ..base.network import open_session, reason_of
 from ..scenes.gdal import rasterio_or_reason
@@ -109,15 +109,25 @@ def prepare_weather(
     """Fetch the weather of all places and write it as a weather file, whole or not at all.
 
     The file has ``site`` unless all places lie in one cell, then ``date``, COLUMNS that the service
-    has, and ``source``. UsageError for days or places outside the service, DataError for an
-    answer that is not in its format, MissingError where it cannot be reached.
+    has, and ``source``. A place whose weather cannot be fetched is left out with a note. UsageError
+    for days or places outside the service; where no place has weather, DataError for an answer
+    that is not in its format and MissingError where the service cannot be reached.
     """
     _check(service, wanted)
     cells = {name: _cell(service, place) for name, place in wanted.places.items()}
     asked = _Asked(service, wanted, cache or default_cache())
-    series = {cell: asked.fetch(cell) for cell in dict.fromkeys(cells.values())}
+    series: dict[Place, Days] = {}
+    failed: dict[Place, KgsmError] = {}
+    for cell in dict.fromkeys(cells.values()):
+        try:
+            series[cell] = asked.fetch(cell)
+        except (DataError, MissingError) as error:
+            failed[cell] = error
+    if not series:
+        raise next(iter(failed.values()))
     columns: dict[str, list[Any]] = {name: [] for name in ("site", "date", *COLUMNS)}
-    names = list(cells) if len(series) > 1 else list(cells)[:1]
+    is_shared = len(series) == 1 and not failed
+    names = [name for name, cell in cells.items() if cell in series][: 1 if is_shared else None]
     for name in names:
         days = series[cells[name]]
         columns["site"] += [name] * len(days.day)
@@ -129,13 +139,15 @@ def prepare_weather(
     for item in COLUMNS[1:]:
         if not np.isfinite(columns[item]).any():
             del columns[item]
-    if len(series) == 1:
+    if is_shared:
         del columns["site"]
     rows = len(columns["date"])
     write_csv(path, {**columns, "source": [f"{service.title}; {service.terms}"] * rows})
-    return Fetched(
-        rows, len(series), asked.requests, asked.cached, _notes(service, wanted, series.values())
-    )
+    left_out = [
+        f"left out {name}: {failed[cell]}" for name, cell in cells.items() if cell in failed
+    ]
+    notes = (*_notes(service, wanted, series.values()), *left_out)
+    return Fetched(rows, len(series), asked.requests, asked.cached, notes)
 
 
 def places_of(outlines: Outlines) -> dict[str, Place]:

@@ -117,6 +117,16 @@ def test_reason_of_a_refusal_is_shown(tmp_path):
     assert not (tmp_path / "w.csv").exists()
 
 
+def test_a_place_that_cannot_be_fetched_is_left_out_and_gets_no_other_rain(tmp_path):
+    with serving("open-meteo", statuses=(404,)) as (service, _):
+        done = prepare_weather(
+            tmp_path / "w.csv", service, wanted({"a": HERE, "b": FAR}), tmp_path / "cache"
+        )
+    assert any("left out a: " in note and "404" in note for note in done.notes)
+    weather = read_weather(tmp_path / "w.csv")
+    assert weather.by == "site" and set(weather.places) == {"b"}
+
+
 def test_unreachable_service(tmp_path):
     with serving("power") as (service, _):
         pass
