@@ -88,7 +88,7 @@ def sort_items(
         raise UsageError(f"--radar {radar!r} is not one of {', '.join(FORMS)}")
     left_out: dict[str, str] = {}
     groups: dict[tuple[str, ...], list[_KnownItem]] = {}
-    for item in sorted(items, key=lambda item: (time_of(item), str(item.id))):
+    for item in sorted(_once_each(items, left_out), key=lambda one: (time_of(one), str(one.id))):
         try:
             if not isinstance(item.id, str):
                 raise TypeError("its id is not a string")
@@ -108,6 +108,24 @@ def sort_items(
         groups.setdefault(key, []).append(found)
     made = [_acquisition(run, boa_offset) for run in groups.values()]
     return Sorted(tuple(sorted(made, key=lambda one: (one.time, one.stem))), left_out)
+
+
+def _once_each(items: Sequence[Any], left_out: dict[str, str]) -> list[Any]:
+    """Return the newest item of each id; ``left_out`` gains the others of several collections."""
+    by_id: dict[str, Any] = {}
+    for item in items:
+        other = by_id.setdefault(str(item.id), item)
+        if other is item or other.collection_id == item.collection_id:
+            continue  # a page of a search may repeat items of the page before
+        try:
+            newer, older = (item, other) if version_of(item) > version_of(other) else (other, item)
+        except MALFORMED:
+            newer, older = other, item
+        by_id[str(item.id)] = newer
+        left_out[f"{item.id} of {older.collection_id}"] = (
+            f"has the id of an item of {newer.collection_id}, which is used"
+        )
+    return list(by_id.values())
 
 
 def band_named(item: Any, names: Sequence[str]) -> str | None:

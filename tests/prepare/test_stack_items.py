@@ -379,3 +379,18 @@ def test_a_frame_that_ends_early_costs_itself_alone(tmp_path) -> None:
     assert list(report.left_out) == ["bad"] and "cannot be read" in report.left_out["bad"]
     vh = read(tmp_path, "*_vh_gamma0.tif")
     assert np.isnan(vh[TOP]).all() and np.isfinite(vh[LOW]).all()
+
+
+def test_an_item_that_is_listed_twice_is_used_once(tmp_path) -> None:
+    item = radar(tmp_path, "S1A_1")
+    report = prepared(tmp_path, item, item)
+    assert not report.left_out and len(report.done) == 1
+    again = sentinel2(tmp_path, "S2", 2800, 5200, **{"s2:processing_baseline": "03.01"})
+    newer = sentinel2(tmp_path / "n", "S2", 2800, 7200, **{"s2:processing_baseline": "05.10"})
+    newer.collection_id = "sentinel-2-c1-l2a"
+    report = prepared(tmp_path, item, again, newer)
+    assert report.left_out == {
+        "S2 of sentinel-2-l2a": "has the id of an item of sentinel-2-c1-l2a, which is used"
+    }
+    ndvi = (6200 - 1800) / (6200 + 1800)
+    np.testing.assert_allclose(read(tmp_path, "ndvi_*.tif"), ndvi, rtol=1e-6)
