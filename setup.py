@@ -3,7 +3,8 @@
 One wheel per platform serves every CPython >= 3.11 (the stable ABI, cp311-abi3). Without a C
 compiler the installation succeeds, and the NumPy twin runs at a fraction of the speed.
 ``KGSM_REQUIRE_C=1`` makes a missing compiler an error; ``KGSM_PURE=1`` builds a pure wheel
-(py3-none-any) without trying.
+(py3-none-any) without trying. ``KGSM_URL`` is the address of the repository on its forge; the
+workflow of releases sets it.
 """
 
 import os
@@ -14,6 +15,10 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "tools"))
+from index_readme import readme_for_an_index, urls  # noqa: E402  beside this file, not installed
 
 if "free-threading build" in sys.version:
     sys.exit("kgsm is not tested on free-threaded Python; use the standard build of Python")
@@ -50,7 +55,11 @@ class Wheel(bdist_wheel):
         return super().get_tag() if built else ("py3", "none", "any")
 
 
+address = os.environ.get("KGSM_URL", "").rstrip("/")
 setup(
+    long_description=readme_for_an_index((HERE / "README.md").read_text("utf-8"), address),
+    long_description_content_type="text/markdown",
+    project_urls=urls(address),
     cmdclass={"bdist_wheel": Wheel},
     ext_modules=extensions,
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if extensions else {},
