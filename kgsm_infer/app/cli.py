@@ -559,7 +559,7 @@ def info(
 
 
 for command in (daily, plot, isolate, invert, watch, serve):
-    app.command()(command)
+    app.command(cls=GroupedCommand)(command)
 
 
 def _of_model(model: Path, *others: str | Path | None) -> list[str | Path | None]:

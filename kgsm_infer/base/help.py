@@ -25,7 +25,8 @@ def _write_groups(command: Any, context: Any, formatter: Any) -> None:
             groups.setdefault(panel, []).append(record)
         else:
             other.append(record)
-    for title, records in [*groups.items(), ("Other options", other)]:
+    rest = "Other options" if len(groups) > 1 else "Options"
+    for title, records in [*groups.items(), (rest, other)]:
         if records:
             with formatter.section(title):
                 formatter.write_dl(records)

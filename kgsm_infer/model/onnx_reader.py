@@ -120,6 +120,10 @@ def read_model_file(source: str | Path | bytes) -> ModelFile:
     path = None if isinstance(source, bytes) else _shipped_or(Path(source))
     content = source if isinstance(source, bytes) else _content(_shipped_or(Path(source)))
     name = "the model given as bytes" if path is None else str(path)
+    if path is not None and path.suffix.lower() in (".csv", ".parquet", ".pq"):
+        raise ModelError(
+            f"{name}: is a table, not a model; name the model (.onnx) before the table"
+        )
     card_text, graph = card_and_graph(content, name)
     if card_text is None:
         raise ModelError(f"{name}: no model card; not a model exported by kgsm-train")

@@ -94,6 +94,8 @@ def read_sheet(path: str | Path) -> Sheet:
     DataError where the file is not what it says, MissingError where memory does not reach.
     """
     path = Path(path)
+    if path.suffix.lower() == ".onnx":
+        raise DataError(f"{path}: is a model, not a table; name the table after the model")
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             return _read_parquet(path)

@@ -180,7 +180,22 @@ def test_counts_are_those_of_the_flags() -> None:
     assert counts["flags"] == {"missing_input": 2, "no_skill": 1} and counts["with_number"] == 1
 
 
-@pytest.mark.parametrize("name", ["map", "paddocks", "predict", "prepare"])
+@pytest.mark.parametrize(
+    ("model", "table", "said"),
+    [
+        ("model.core.onnx", "model.core.onnx", "is a model, not a table"),
+        ("twin.csv", "twin.csv", "is a table, not a model"),
+    ],
+)
+def test_files_in_the_other_order_are_named(
+    tiny_model: Path, tmp_path: Path, model: str, table: str, said: str
+) -> None:
+    done = infer("predict", tiny_model / model, tiny_model / table, "-o", "x.csv", cwd=tmp_path)
+    assert done.returncode in (3, 4) and said in done.stderr
+    assert not (tmp_path / "x.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["daily", "map", "paddocks", "predict", "prepare"])
 def test_help_shows_options_in_groups_of_at_most_eight(name: str, tmp_path: Path) -> None:
     done = infer(name, "--help", cwd=tmp_path)
     assert done.returncode == 0
