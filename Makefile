@@ -196,9 +196,10 @@ audit: $(STAMP)
 	$(BIN)/python -m pip install -q pip-audit
 	$(BIN)/pip-audit -r requirements-edge.txt --require-hashes --disable-pip
 
-# The site, in build/site. The reference pages come from the code.
+# The site, in build/site. The reference pages come from the code, figures from tools/figures.py.
 docs: $(STAMP)
 	$(BIN)/python -m pip install -q -e '.[docs]' -c constraints.txt
+	$(BIN)/python tools/figures.py build/figures
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "Open build/site/index.html"
 

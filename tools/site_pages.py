@@ -220,6 +220,10 @@ def on_files(files: Any, config: Any) -> Any:
         if file.src_uri not in pages:
             text = Path(file.abs_src_path).read_text("utf-8")
             copies |= rewrite_links(text, file.src_uri)[1]
+    for path in sorted((ROOT / "build/figures").glob("*.png")):  # of tools/figures.py
+        shown = files.get_file_from_path(path.name)
+        if shown is not None:
+            shown.abs_src_path = str(path)
     for path in sorted(copies):
         files.append(File.generated(config, f"files/{path}", abs_src_path=str(ROOT / path)))
     return files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import importlib.util
 import os
 import re
 import subprocess
@@ -82,3 +83,27 @@ def test_the_reference_has_every_public_name(site: Path) -> None:
     names = [name for name in kgsm_infer.__all__ if name != "__version__"]
     assert not [name for name in names if f"kgsm_infer.{name}" not in page]
     assert not re.search(r":(func|class|mod|meth):", page)
+
+
+def test_every_figure_is_made_by_the_build() -> None:
+    """tools/figures.py names all pictures of docs/."""
+    spec = importlib.util.spec_from_file_location("figures", ROOT / "tools/figures.py")
+    figures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(figures)
+    names = {name for names in figures.FIGURES for name in names.split(", ")}
+    assert names == {path.name for path in (ROOT / "docs").glob("*.png")}
+
+
+def test_a_figure_without_its_data_is_kept_and_named(tmp_path: Path) -> None:
+    """Nothing of a demo is in this folder, so no simulated figure is made."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import figures; from pathlib import Path; "
+    code += "figures.FIELDS = Path('absent'); figures.main(Path('out'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, ROOT / "tools"],
+        cwd=tmp_path,
+        env=os.environ | {"OUT": str(tmp_path / "none")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("kept as in docs/: ") == 4 and not list((tmp_path / "out").iterdir())
