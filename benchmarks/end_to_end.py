@@ -11,6 +11,7 @@ separate process with one thread, next to the plain alternative on the same file
     map         map --all-dates, 30 and 300 dates: rasterio, NumPy windows, onnxruntime, netCDF4
     outlines    paddocks on a table: no alternative
     paddocks    paddocks on a scene: exactextract, means of the same files and nothing else
+    training    kgsm-train crossval of the LSTM: torch's layers and optimiser, member after member
     checks      share of the map's processor time in the history and the domain check
 
 The alternatives check nothing, name no flags and give no interval. They are run for models that
@@ -67,9 +68,36 @@ class Sizes:
     side: int = 256
     outlines: tuple[int, int] = (10_000, 100_000)
     paddocks: tuple[int, int] = (2_000, 20_000)
+    sites: tuple[int, int] = (10, 100)
 
 
-SMOKE = Sizes(rows=(60, 120), dates=(6, 12), side=24, outlines=(4, 8), paddocks=(4, 9))
+SMOKE = Sizes(
+    rows=(60, 120), dates=(6, 12), side=24, outlines=(4, 8), paddocks=(4, 9), sites=(6, 12)
+)
+#: Experiment of the training part: two folds of sites, so two trainings of EPOCHS epochs.
+EPOCHS, MEMBERS, HIDDEN, STEPS, BATCH = 30, 10, 32, 5, 64
+EXPERIMENT = f"""
+[data]
+table = "twin.csv"
+[inputs]
+steps = {STEPS}
+features = ["ndvi", "angle_deg"]
+[wcm]
+angle_rule = "column"
+[network]
+hidden = {HIDDEN}
+members = {MEMBERS}
+dropout = 0.3
+[training]
+epochs = {EPOCHS}
+patience = {EPOCHS}
+batch = {BATCH}
+[crossval]
+folds = 2
+date_blocks = 1
+models = ["lstm"]
+bootstrap = 10
+"""
 #: Side of the square of pixels around one paddock of a scene.
 SIDE_PER_PADDOCK = 10
 
@@ -268,7 +296,7 @@ def map_with_checks(model: Path, scene: Path, output: Path) -> None:
     from kgsm_infer.model import model as module
     from kgsm_infer.scenes.manifest import read_scene
 
-    spent = dict.fromkeys(("whole_history", "outside_domain"), 0.0)
+    spent = dict.fromkeys(("whole_history_of_runs", "outside_domain"), 0.0)
 
     def timed(name: str) -> None:
         plain = getattr(module, name)
@@ -290,7 +318,54 @@ def map_with_checks(model: Path, scene: Path, output: Path) -> None:
     print(json.dumps({name: seconds / took for name, seconds in spent.items()}))
 
 
-PARTS = ("predict", "wetness", "map", "outlines", "paddocks", "checks")
+def train_member_by_member(table: Path, _: Path, output: Path) -> None:
+    """Train the LSTM of EXPERIMENT with torch's layers and optimiser, for as many steps.
+
+    Its windows are random numbers of the table's size: the time does not depend on the values.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    with open(table, encoding="utf-8") as file:
+        windows = sum(1 for _ in file) // 2  # half of the sites in each of two trainings
+    x, sm = torch.randn(STEPS, windows, 5), torch.rand(windows)
+    keep = torch.nn.Dropout(0.3)
+    for _ in range(2):
+        for _ in range(MEMBERS):
+            lstm, head = torch.nn.LSTM(5, HIDDEN), torch.nn.Linear(HIDDEN, 1)
+            weights = [*lstm.parameters(), *head.parameters()]
+            optimiser = torch.optim.AdamW(weights, lr=3e-3)
+            for _ in range(EPOCHS):
+                for index in torch.split(torch.randperm(windows), BATCH):
+                    found = head(keep(lstm(keep(x[:, index]))[0][-1]))[:, 0]
+                    optimiser.zero_grad()
+                    torch.autograd.backward((found - sm[index]).square().mean())
+                    torch.nn.utils.clip_grad_norm_(weights, 1.0)
+                    optimiser.step()
+                with torch.no_grad():
+                    head(lstm(x)[0][-1])
+    torch.save(head.state_dict(), output)
+
+
+def training_runs(folder: Path, sites: int) -> list[Run]:
+    """Measure a cross-validation of the LSTM on simulated sites; the size is the table's rows."""
+    folder.mkdir(exist_ok=True)
+    table, config = folder / "twin.csv", folder / "lstm.toml"
+    config.write_text(EXPERIMENT)
+    train = [sys.executable, "-m", "kgsm_train.cli"]
+    simulated = [*train, "simulate", "-o", str(table), "--sites", str(sites), "--years", "2"]
+    subprocess.run(simulated, check=True, capture_output=True)
+    rows = len(table.read_text(encoding="utf-8").splitlines()) - 1
+    command = [*train, "crossval", str(config), "-o", str(folder / "run"), "--jobs", "1"]
+    return [
+        measured("crossval of the LSTM", rows, command),
+        measured(
+            "torch, member by member", rows, plainly("training", table, table, folder / "t.pt")
+        ),
+    ]
+
+
+PARTS = ("predict", "wetness", "map", "outlines", "paddocks", "training", "checks")
 
 
 def runs_of(model: Path, sizes: Sizes, at: int, looks: int, only: Sequence[str]) -> list[Run]:
@@ -306,6 +381,8 @@ def runs_of(model: Path, sizes: Sizes, at: int, looks: int, only: Sequence[str])
             runs += outline_runs(model, folder, sizes.outlines[at])
         if "paddocks" in only:
             runs += paddock_runs(model, folder / "farm", sizes.paddocks[at])
+        if "training" in only:
+            runs += training_runs(folder / "training", sizes.sites[at])
     return runs
 
 
@@ -415,7 +492,8 @@ def shares_of_checks(model: Path, sizes: Sizes) -> str:
         )  # fmt: skip
     shares = json.loads(done.stdout.splitlines()[-1])
     return (
-        f"Of the map's processor time, the history check takes {shares['whole_history']:.1%} and "
+        "Of the map's processor time, the history check takes "
+        f"{shares['whole_history_of_runs']:.1%} and "
         f"the domain check {shares['outside_domain']:.1%}."
     )
 
@@ -444,6 +522,7 @@ PLAIN = {
     "table": plain_alternative,
     "map": plain_map,
     "exactextract": exactextract_alone,
+    "training": train_member_by_member,
     "checks": map_with_checks,
 }
 

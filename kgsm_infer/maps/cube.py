@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -47,12 +48,15 @@ def write_netcdf(work: Work, output: Path) -> None:
                 )
                 variable.setncatts(attributes_of(work, name))
                 variable.set_auto_maskandscale(False)
+                _hold_one_chunk(variable)
                 for k, window in chunk_windows(work):
                     variable[(k, *window.slices)] = work.read(name, k, window)
         with open(part, "rb") as written:
             os.fsync(written.fileno())
         with netcdf.Dataset(part) as file:
             file.set_auto_maskandscale(False)
+            for name in VARIABLES:
+                _hold_one_chunk(file[work.name_of(name)])
             prove(
                 work, output, lambda name, k, window: file[work.name_of(name)][(k, *window.slices)]
             )
@@ -187,6 +191,15 @@ def _grid_mapping(grid: Grid) -> dict[str, Any]:
         "spatial_ref": mapping["crs_wkt"],
         "GeoTransform": f"{c} {a} {b} {f} {d} {e}",
     }
+
+
+def _hold_one_chunk(variable: Any) -> None:
+    """Let the NetCDF library hold one decoded chunk of a variable; each is used once.
+
+    By default it holds up to 64 MB of each variable until the file is closed.
+    """
+    size = variable.dtype.itemsize * math.prod(variable.chunking())
+    variable.set_var_chunk_cache(size, 1, 1.0)
 
 
 def _chunks(work: Work) -> tuple[int, int, int]:

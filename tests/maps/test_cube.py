@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from made_scenes import CRS, NORTH, WEST, make_pixels
 from map_checks import predicted
 
 from kgsm_infer.base import flags
+from kgsm_infer.maps import attributes, cube
 from kgsm_infer.maps.run import map_scene
 from kgsm_infer.model.model import Model
 from kgsm_infer.scenes.manifest import read_scene, scene_from
@@ -71,3 +73,24 @@ def test_a_map_is_a_scene_again(model: Model, scene: Path, tmp_path: Path) -> No
         raw = {"layers": {"vh_db": {"file": str(path), "variable": "sm", "offset": -20}}}
         stack = open_stack(scene_from(raw, "again"), "vh", [])
         assert [str(date)[:10] for date in stack.dates] == list(make_pixels().dates)
+
+
+def test_a_written_cube_holds_one_chunk_of_a_variable_in_memory(
+    model: Model, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library's default is 64 MB for each variable, written and read back."""
+    held: list[tuple[str, int, int]] = []
+    plain = cube._hold_one_chunk
+
+    def watched(variable: Any) -> None:
+        plain(variable)
+        size, count, _ = variable.get_var_chunk_cache()
+        held.append((variable.name, size, count))
+
+    monkeypatch.setattr(cube, "_hold_one_chunk", watched)
+    map_scene(model, read_scene(scene), tmp_path / "m.nc", every=True)
+    height, width = make_pixels().shape
+    expected = [
+        (name, height * width * dtype.itemsize, 1) for name, dtype in attributes.VARIABLES.items()
+    ]
+    assert held == 2 * expected
