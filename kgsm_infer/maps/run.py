@@ -21,11 +21,11 @@ import numpy as np
 from ..base import flags
 from ..base.errors import UsageError
 from ..base.extras import optional
-from ..scenes.coverage import empty_layers
 from ..scenes.gdal import rasterio_or_reason
 from ..scenes.manifest import Scene
 from ..scenes.outlines import Outlines, on_grid
 from .attributes import VARIABLES
+from .causes import days_of, layers_without_value
 from .cog import write_cog
 from .cube import write_netcdf, write_zarr
 from .plan import MapChoice, Plan, planned_map
@@ -141,14 +141,8 @@ def _causes(work: Work, silent: Sequence[int]) -> list[str]:
         return []
     plan = work.plan
     whole = len(silent) == len(plan.targets)
-    empty = empty_layers(plan.stack, [plan.targets[k] for k in silent], plan.files)
-    place = {at: k for k, at in enumerate(plan.targets)}
-    found = [
-        f"layer {name} has no valid value on {_days(plan, [place[at] for at in dates])}"
-        for name, dates in empty.items()
-    ]
-    explained = {at for dates in empty.values() for at in dates}
-    others = [k for k in silent if plan.targets[k] not in explained]
+    empty = layers_without_value(plan, silent)
+    found, others = [*empty.sentences], empty.others
     if others:
         counts = dict.fromkeys(flags.NAMES, 0)
         for k in others:
@@ -157,14 +151,8 @@ def _causes(work: Work, silent: Sequence[int]) -> list[str]:
                 for bit, name in enumerate(flags.NAMES):
                     counts[name] += int(np.count_nonzero(mask & (1 << bit)))
         raised = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
-        found.append(raised if whole else f"{raised} on {_days(plan, others)}")
-    start = "no pixel has a number" if whole else f"no pixel of {_days(plan, silent)} has a number"
+        found.append(raised if whole else f"{raised} on {days_of(plan, others)}")
+    start = (
+        "no pixel has a number" if whole else f"no pixel of {days_of(plan, silent)} has a number"
+    )
     return [f"{start}: {sentence}" for sentence in found]
-
-
-def _days(plan: Plan, positions: Sequence[int]) -> str:
-    """Name the first of some mapped dates and count the others."""
-    first = str(plan.dates[positions[0]].astype("datetime64[D]"))
-    more = len(positions) - 1
-    others = f" and {more} more {'date' if more == 1 else 'dates'}" if more else ""
-    return f"{first}{others}"

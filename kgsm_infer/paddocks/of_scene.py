@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ..base.errors import DataError
 from ..base.extras import optional
 from ..context.definitions import CONTEXT, SharedBy
+from ..maps.causes import layers_without_value
 from ..maps.plan import MapChoice, Plan, planned_map
 from ..maps.work import Progress, Work, worked_out
 from ..scenes.grid import Grid, Window
@@ -90,11 +91,19 @@ def paddocks_of_scene(
         with worked_out(
             plan, Path(output), threads=threads, windows=wanted, progress=progress
         ) as work:
-            return [
+            found = [
                 _paddock(work, name, cover, k, averages, min_valid)
                 for name, cover in zip(outlines.ids, covers, strict=True)
                 for k in range(len(plan.targets))
             ]
+        dates = range(len(plan.targets))
+        silent = [
+            k for k in dates if not any(np.isfinite(one.sm) for one in found[k :: len(dates)])
+        ]
+        if known and silent:
+            for sentence in layers_without_value(plan, silent).sentences:
+                tell(f"no paddock has a number: {sentence}")
+        return found
 
 
 def retrieve_averages(

@@ -31,6 +31,25 @@ def test_an_empty_layer_is_named_with_its_dates(model, scene: Path, tmp_path: Pa
     assert any("layer ndvi has no valid value on 2024-" in line for line in heard), heard
 
 
+def test_paddocks_without_a_number_name_the_layer(model, scene: Path, tmp_path: Path) -> None:
+    pytest.importorskip("exactextract")
+    from made_outlines import every_kind, write_geojson
+
+    from kgsm_infer.paddocks.of_scene import paddocks_of_scene
+    from kgsm_infer.scenes.outlines import read_outlines
+
+    for path in (scene.parent / "ndvi").glob("*.tif"):
+        overwrite(path, np.nan)
+    outlines = read_outlines(write_geojson(tmp_path / "f.geojson", every_kind()))
+    heard: list[str] = []
+    paddocks_of_scene(
+        model, read_scene(scene), outlines, tmp_path / "o.csv", every=True, tell=heard.append
+    )
+    assert any(
+        "no paddock has a number: layer ndvi has no valid value on 2024-" in line for line in heard
+    ), heard
+
+
 def test_lost_pixels_are_counted_by_flag(model, scene: Path, tmp_path: Path) -> None:
     for path in (scene.parent / "vh_db").glob("*.tif"):
         overwrite(path, -45.0)
