@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..base.errors import DataError, UsageError
 from ..scenes.outlines import Outlines, Reason
 from ..tables.dates import asked_time
-from ..tables.keys import canonical_id
+from ..tables.keys import canonical_id, canonical_name
 from ..tables.passes import pass_starts
 from ..tables.table import Table
 from .summary import MIN_VALID, Members, Paddock, summarise, without_number
@@ -107,6 +107,7 @@ def _by_name(names: NDArray[np.str_]) -> dict[str, NDArray[np.int64]]:
 def _join_column(table: Table, column: str | None) -> NDArray[np.str_]:
     if column is None:
         column = "field" if "field" in table.text or "field" in table.numbers else "site"
+    column = canonical_name(column)
     cells: Sequence[Any]
     if column == "site":
         cells = table.site.tolist()

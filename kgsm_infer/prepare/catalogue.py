@@ -147,10 +147,14 @@ def flat_box(box: Sequence[float]) -> Box:
 
 
 def stac_io() -> Any:
-    """Return pystac-client's reader with retries and a time limit."""
+    """Make pystac-client's reader with retries and a time limit; a byte order mark is left out."""
     from pystac_client.stac_api_io import StacApiIO
 
-    return StacApiIO(max_retries=retry(), timeout=TIMEOUT_S)
+    class MarklessIO(StacApiIO):
+        def read_text(self, source: Any, *args: Any, **options: Any) -> str:
+            return str(super().read_text(source, *args, **options)).removeprefix("\ufeff")
+
+    return MarklessIO(max_retries=retry(), timeout=TIMEOUT_S)
 
 
 @contextmanager

@@ -347,6 +347,13 @@ def test_an_item_of_a_catalogue_that_cannot_be_read_is_left_out(
     assert [reason in why for why in report["left_out"].values()] == [True]
 
 
+def test_a_catalogue_with_byte_order_marks_is_read(catalogue):
+    for path in catalogue.parent.rglob("*.json"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    found = find(catalogue, ALL)
+    assert len(found.items) == 5 and not found.left_out
+
+
 def test_box_and_days_of_a_static_catalogue(catalogue):
     days = np.datetime64("2024-03-10"), np.datetime64("2024-03-10")
     assert [item.id for item in find(catalogue, Search(BOX, *days)).items] == ["S1A_44_2024-03-10"]

@@ -364,3 +364,16 @@ def test_layers_of_a_manifest_and_columns_of_a_configuration_have_that_form(tmp_
 
     assert COMPOSED in scene_from({"layers": {DECOMPOSED: {"value": 0.25}}}, "s").layers
     assert Inputs(statics=(DECOMPOSED,)).statics == (COMPOSED,)
+
+
+def test_the_column_of_paddocks_is_found_in_either_form(tmp_path) -> None:
+    from kgsm_infer.paddocks.of_table import rows_without_outline
+
+    ring = [[1, 1], [1.1, 1], [1.1, 1.1], [1, 1]]
+    shape = {"type": "Polygon", "coordinates": [ring]}
+    path = tmp_path / "f.geojson"
+    path.write_text(json.dumps({"type": "Feature", "id": "a", "properties": {}, "geometry": shape}))
+    columns = {"site": ["1"], "date": ["2024-01-01"], DECOMPOSED: ["a"], "vh_db": [-17.0]}
+    table = read_table(columns)
+    for name in (COMPOSED, DECOMPOSED):
+        assert rows_without_outline(table, read_outlines(path), name) == ""
