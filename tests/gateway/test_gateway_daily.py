@@ -23,6 +23,8 @@ from kgsm_infer.gateway.config import read_gateway
 from kgsm_infer.gateway.farm import Paddocks, load_paddocks
 from kgsm_infer.gateway.health import ThreadHealth
 from kgsm_infer.gateway.http.api import Api
+from kgsm_infer.gateway.http.page import render_page
+from kgsm_infer.gateway.http.queries import Queries
 from kgsm_infer.gateway.intake.settling import FolderEvents
 from kgsm_infer.gateway.records import day_of
 from kgsm_infer.gateway.service import weather
@@ -161,6 +163,8 @@ def test_simulated_rain_makes_simulated_values(tmp_path, today):
     values = days_of(gateway)
     assert values
     assert all(one.simulated for one in values)
+    page = render_page(Queries(gateway, load_paddocks(gateway)), "en").decode()
+    assert '<p class="sim">' in page
     for path in gateway.state.glob("gateway.db*"):  # built again from the archive
         path.unlink()
     scanned(gateway)

@@ -322,7 +322,7 @@ def test_the_page_refreshes_itself_and_says_when_it_cannot(tmp_path, browser):
 def daily_url(tmp_path_factory):
     """A gateway with daily values: rain of 90 days, 3 of them missing, and no forecast."""
     folder = tmp_path_factory.mktemp("daily")
-    limits = "wilting_point = 0.05\nfield_capacity = 0.5\nroot_depth_mm = 400\n"
+    limits = "wilting_point = 0.5\nfield_capacity = 0.95\nroot_depth_mm = 400\n"  # all are below
     gateway = made_gateway(
         folder, f"[serve]\nport = 0\n[daily]\n{limits}refill_percent = 60\n",
         paddocks=PADDOCKS, model=made_model(folder / "m"),
@@ -382,6 +382,7 @@ def test_the_chart_of_days_shows_what_is_known(browser, daily_url, width):
     assert chart.locator("rect.unknown").count() == 0
     assert chart.locator("path.limit").count() == chart.locator("path.band").count() == 1
     dialog.get_by_text("All values").first.click()
+    dialog.locator("details[open] tbody tr").first.wait_for()  # filled once it is open
     assert dialog.locator("details[open] tbody tr").count() == len(series)
     assert dialog.get_by_text("History of 3 passes").count() == 1
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

@@ -251,7 +251,8 @@ class View:
         texts, escape = self.texts, html.escape
         yield f"<header><h1>{escape(self.gateway.title)}</h1>"
         yield '<p id="stale" role="status" hidden></p>'
-        if any("source" in state.value for state in self.states if state.value is not None):
+        shown = (one for state in self.states for one in (state.value, state.today) if one)
+        if any("source" in one for one in shown):
             yield f'<p class="sim"><strong>{texts["simulated"]}</strong></p>'
         if self.today is not None:
             yield f"<p>{texts['daily.values']}</p>".format(time=self.day(self.today))

@@ -24,8 +24,8 @@ _EN = {
     "change": "Since the pass before: {wetter} wetter, {drier} drier, {same} unchanged.",
     "stale": "out of date",
     "stale.page": "Out of date: the newest value is more than {n} days old.",
-    "simulated": "Simulated. These values come from a model trained on simulated data; do not "
-    "base decisions on them.",
+    "simulated": "Simulated. These values come from simulated data, or from a model trained on "
+    "them; do not base decisions on them.",
     "map": "Map",
     "zoom.in": "Zoom in",
     "zoom.out": "Zoom out",
@@ -134,8 +134,8 @@ _ES = {
     "cambio.",
     "stale": "desactualizado",
     "stale.page": "Desactualizado: el último valor tiene más de {n} días.",
-    "simulated": "Simulado. Estos valores proceden de un modelo entrenado con datos simulados; no "
-    "tome decisiones con ellos.",
+    "simulated": "Simulado. Estos valores proceden de datos simulados o de un modelo entrenado con "
+    "ellos; no tome decisiones con ellos.",
     "map": "Mapa",
     "zoom.in": "Acercar",
     "zoom.out": "Alejar",
@@ -247,8 +247,8 @@ _FR = {
     "sans changement.",
     "stale": "périmé",
     "stale.page": "Périmé : la dernière valeur a plus de {n} jours.",
-    "simulated": "Simulé. Ces valeurs viennent d’un modèle entraîné sur des données simulées ; "
-    "ne décidez rien d’après elles.",
+    "simulated": "Simulé. Ces valeurs viennent de données simulées, ou d’un modèle entraîné sur de "
+    "telles données ; ne décidez rien d’après elles.",
     "map": "Carte",
     "zoom.in": "Agrandir",
     "zoom.out": "Réduire",
@@ -357,8 +357,8 @@ _DE = {
     "change": "Seit dem Überflug davor: {wetter} nasser, {drier} trockener, {same} unverändert.",
     "stale": "veraltet",
     "stale.page": "Veraltet: Der neueste Wert ist mehr als {n} Tage alt.",
-    "simulated": "Simuliert. Diese Werte stammen von einem mit simulierten Daten trainierten "
-    "Modell; treffen Sie keine Entscheidungen danach.",
+    "simulated": "Simuliert. Diese Werte stammen aus simulierten Daten oder von einem damit "
+    "trainierten Modell; treffen Sie keine Entscheidungen danach.",
     "map": "Karte",
     "zoom.in": "Vergrößern",
     "zoom.out": "Verkleinern",
@@ -466,7 +466,7 @@ _HI = {
     "change": "पिछले चक्कर से: {wetter} अधिक गीले, {drier} अधिक सूखे, {same} अपरिवर्तित।",
     "stale": "पुराना",
     "stale.page": "पुराना: नवीनतम मान {n} दिन से अधिक पुराना है।",
-    "simulated": "कृत्रिम। ये मान कृत्रिम आँकड़ों पर प्रशिक्षित मॉडल के हैं; इनके आधार पर निर्णय न लें।",
+    "simulated": "कृत्रिम। ये मान कृत्रिम आँकड़ों के या उन पर प्रशिक्षित मॉडल के हैं; इनके आधार पर निर्णय न लें।",
     "map": "नक्शा",
     "zoom.in": "बड़ा करें",
     "zoom.out": "छोटा करें",
