@@ -269,7 +269,7 @@ def _items(folder: Path) -> Iterator[Kind]:
                 planned(found, None)
                 try:
                     raw = json.loads(path.read_bytes())
-                except ValueError:
+                except (ValueError, RecursionError):
                     raw = None
                 if isinstance(raw, dict):
                     _check_item(raw, sort_items(found.items))
