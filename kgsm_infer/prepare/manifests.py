@@ -118,6 +118,24 @@ def clear_images(folder: Path) -> dict[str, Path]:
     return dict(sorted(by_day.items()))
 
 
+def unused_images(folder: Path) -> dict[str, str]:
+    """Return the NDVI rasters of a folder that its manifests do not use, and why.
+
+    Fused days stand in for all images; of two images of one day one is used.
+    """
+    images = {file.name: file for file in sorted(folder.glob("ndvi_*.tif"))}
+    if any((folder / DAILY).glob("ndvi_*.tif")):
+        return {}
+    chosen = clear_images(folder)
+    found = {}
+    for name in images:
+        match = _IMAGE.fullmatch(name)
+        used = chosen.get(match[1]) if match else None
+        if used is not None and used.name != name:
+            found[name] = f"is of the same day as {used.name}, which is used"
+    return found
+
+
 def _toml(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + "}"

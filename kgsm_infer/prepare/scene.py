@@ -27,7 +27,7 @@ from .catalogue import Search, find, signer
 from .fuse import Run, fuse_series, make_plan, present_shares
 from .grids import lon_lat_box, said_simulated
 from .heights import Terrain
-from .manifests import DAILY, clear_images, manifest_text, write_pass_manifests
+from .manifests import DAILY, clear_images, manifest_text, unused_images, write_pass_manifests
 from .ndvi import Wanted, prepare_ndvi, summary
 from .pairs import read_pairs
 from .products import OpticalImage, find_products
@@ -151,6 +151,8 @@ def prepare_scene(  # noqa: C901  one input after another
             )
         form = report.form or form
         report.manifests = []  # written below, with all the rest
+        for name in unused_images(folder):
+            report.left_out.pop(name, None)
         yield from report_lines(report, folder)
     if dry_run:
         return
@@ -164,6 +166,7 @@ def prepare_scene(  # noqa: C901  one input after another
         yield _fused(folder, days, bar)
     for path in write_pass_manifests(folder, form, sources.angle_deg, sources.statics):
         yield str(path)
+    yield from (f"left out {name}: {why}" for name, why in unused_images(folder).items())
 
 
 def pass_lines(report: PassReport) -> Iterator[str]:

@@ -34,7 +34,7 @@ from .catalogue import Found, ServerError
 from .download import WHOLE_MB, Asset, Local, asset_of, at_hand
 from .grids import Draft, finished, into_place, said_simulated, tags_of
 from .items import ItemGroup, asset_name, nodata_of, sort_items
-from .manifests import write_pass_manifests
+from .manifests import unused_images, write_pass_manifests
 from .reflectance import PRODUCTS, landsat_clear, ndvi, reflectance, scl_clear
 from .safe import Floats
 
@@ -143,6 +143,7 @@ def prepare_stack(
         report.form = forms[0]
         paths = write_pass_manifests(folder, report.form, angle_deg)
         report.manifests = [path.name for path in paths]
+        report.left_out |= unused_images(folder)
     with whole(folder / "report.json") as file:
         json.dump(asdict(report), file, indent=1, ensure_ascii=False)
     return report

@@ -394,3 +394,17 @@ def test_an_item_that_is_listed_twice_is_used_once(tmp_path) -> None:
     }
     ndvi = (6200 - 1800) / (6200 + 1800)
     np.testing.assert_allclose(read(tmp_path, "ndvi_*.tif"), ndvi, rtol=1e-6)
+
+
+def test_of_two_images_of_a_day_the_other_is_named(tmp_path) -> None:
+    one = sentinel2(tmp_path, "S2", 2800, 5200, **{"s2:processing_baseline": "03.01"})
+    other = landsat_item(tmp_path, "L8", "landsat-c2-l2")
+    other.datetime = one.datetime
+    report = prepared(tmp_path, one, other, radar(tmp_path))
+    assert len(report.done) == 3 and report.left_out == {
+        "ndvi_2024-03-01_landsat.tif": (
+            "is of the same day as ndvi_2024-03-01_sentinel2.tif, which is used"
+        )
+    }
+    scene = (tmp_path / "out" / "scene_022D.toml").read_text()
+    assert "sentinel2" in scene and "landsat" not in scene
