@@ -7,6 +7,7 @@ programs are not there is not made; the site then has the one in docs/, and the 
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import subprocess
@@ -74,7 +75,7 @@ def performance(target: Path, work: Path) -> None:
 
 
 def gateway(target: Path, work: Path) -> None:
-    """The page on a desktop and on a phone: simulated passes and rain on made-up outlines."""
+    """The page on a desktop and on a phone: simulated passes and water on made-up outlines."""
     model = need(OUT / "model.onnx", "make demo makes it")
     chromium = need(Path(shutil.which("chromium") or "chromium"), "apt-get install chromium")
     try:
@@ -82,8 +83,10 @@ def gateway(target: Path, work: Path) -> None:
     except ImportError:
         raise Missing("playwright is not installed ([test])") from None
     (work / "spool").mkdir()
-    run("-m", "kgsm_train.cli", "simulate", "-o", "twin.csv", "--weather", "rain.csv", cwd=work)
-    for name in ("twin.csv", "rain.csv"):  # not twin.json, the truth
+    words = ["-o", "twin.csv", "--weather", "rain.csv", "--irrigated-every-days", 60]
+    run("-m", "kgsm_train.cli", "simulate", *words, cwd=work)
+    _write_irrigation(work / "rain.csv", work / "irrigation.csv")
+    for name in ("twin.csv", "rain.csv", "irrigation.csv"):  # not twin.json, the truth
         shutil.copy(work / name, work / "spool" / name)
     shutil.copy(model, work / "model.onnx")
     shutil.copy(ROOT / "examples/farm/paddocks.geojson", work)
@@ -124,6 +127,16 @@ def gateway(target: Path, work: Path) -> None:
     finally:
         served.terminate()
         served.wait(60)
+
+
+def _write_irrigation(rain: Path, target: Path) -> None:
+    """Write the irrigation of a simulated weather file as the gateway reads it."""
+    with rain.open(newline="") as file, target.open("w", newline="") as made:
+        writer = csv.writer(made)
+        writer.writerow(("paddock", "date", "mm"))
+        for row in csv.DictReader(file):
+            if float(row["irrigation_mm"]) > 0:
+                writer.writerow((row["site"], row["date"], row["irrigation_mm"]))
 
 
 def _address(log: Path, served: subprocess.Popen[bytes]) -> str:
