@@ -25,7 +25,7 @@ PADDOCK = "Paddock 5"
 
 
 class Missing(Exception):
-    """What a figure needs and does not find."""
+    """Data or a program of a figure is not there."""
 
 
 def need(path: Path, remedy: str) -> Path:

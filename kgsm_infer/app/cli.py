@@ -284,7 +284,7 @@ def map_command(
         bool,
         typer.Option(
             "--sidecars",
-            help="also write NAME.qml (QGIS), NAME.colours.txt (GDAL) and NAME.stac.json",
+            help="also write NAME.stac.json; of a .tif NAME.qml (QGIS), NAME.colours.txt (GDAL)",
             rich_help_panel=OUTPUTS,
         ),
     ] = False,
@@ -307,8 +307,6 @@ def map_command(
 
     if scene.suffix.lower() in (".csv", ".parquet", ".pq"):
         raise UsageError(f"{scene}: is a table; use kgsm-infer predict, or pass a scene manifest")
-    if sidecars and output.suffix.lower() not in (".tif", ".tiff"):
-        raise UsageError(f"{output}: --sidecars needs a .tif output")
     loaded = load(model, engine=engine)
     manifest = read_scene(scene, allow_network=network)
     inputs = _of_model(model, scene, fields, probes, weather, *manifest.files())

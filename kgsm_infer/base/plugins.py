@@ -55,7 +55,7 @@ def forget() -> None:
 
 
 class Provided(Mapping[str, Any]):
-    """What kgsm has under a group, and what other packages add to it.
+    """Names of a group: those of kgsm, then those of other packages.
 
     Names of kgsm are found first and cannot be replaced. Other packages are searched when a name
     is not one of kgsm's, or when all names are listed.

@@ -1,4 +1,4 @@
-"""Files beside a GeoTIFF map: a style for QGIS, a colour table for GDAL, and a STAC item.
+"""Files beside a map: a STAC item, and of a GeoTIFF a style for QGIS and a colour table for GDAL.
 
 QGIS applies ``NAME.qml`` when it opens ``NAME.tif``. ``gdaldem color-relief`` reads
 ``NAME.colours.txt``. ``NAME.stac.json`` is an Item of STAC 1.1 with the projection extension; the
@@ -8,10 +8,15 @@ asset's address is relative to it.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+import numpy as np
+
+from ..base.extras import optional
 from ..base.files import whole
 from ..base.quantities import Quantity
 from ..scenes.gdal import rasterio_or_reason
@@ -24,16 +29,20 @@ COLOURS = (
 PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 
 
-def sidecar_paths(output: Path) -> tuple[Path, Path, Path]:
-    """Return the paths of style, colour table and STAC item of a map."""
-    qml, colours, stac = (output.with_suffix(end) for end in (".qml", ".colours.txt", ".stac.json"))
-    return qml, colours, stac
+GEOTIFF = (".tif", ".tiff")
+
+
+def sidecar_paths(output: Path) -> tuple[Path, ...]:
+    """Return the paths of the STAC item of a map, and of a GeoTIFF's style and colour table."""
+    ends = (".stac.json", ".qml", ".colours.txt")
+    stac, *others = (output.with_suffix(end) for end in ends)
+    return (stac, *others) if output.suffix.lower() in GEOTIFF else (stac,)
 
 
 def write_sidecars(output: Path, quantity: Quantity) -> None:
-    """Write the three files of a finished GeoTIFF map."""
-    texts = (style(quantity), colour_table(quantity), json.dumps(stac_item(output), indent=1))
-    for path, text in zip(sidecar_paths(output), texts, strict=True):
+    """Write the files beside a finished map."""
+    texts = (json.dumps(stac_item(output), indent=1), style(quantity), colour_table(quantity))
+    for path, text in zip(sidecar_paths(output), texts, strict=False):
         with whole(path) as file:
             file.write(text + "\n")
 
@@ -71,21 +80,75 @@ def colour_table(quantity: Quantity) -> str:
     return "\n".join([*lines, "nv 0 0 0 0"])
 
 
-def stac_item(output: Path) -> dict[str, Any]:
-    """Return the STAC Item of a GeoTIFF map, from its grid, bands and metadata."""
+@dataclass(frozen=True)
+class _Described:
+    """What a STAC Item says of a map. bounds: west, south, east, north in units of the CRS.
+
+    times: of all acquisitions, ISO 8601.  tags: the map's metadata.  bands: name and unit.
+    """
+
+    crs: Any
+    bounds: tuple[float, float, float, float]
+    shape: tuple[int, int]
+    times: tuple[str, ...]
+    tags: Mapping[str, Any]
+    bands: tuple[tuple[str, str], ...]
+    media_type: str
+
+
+def _of_geotiff(output: Path) -> _Described:
     rasterio = rasterio_or_reason()
+    with rasterio.open(output) as dataset:
+        tags = dataset.tags()
+        return _Described(
+            dataset.crs,
+            tuple(dataset.bounds),
+            dataset.shape,
+            (tags["acquisition"],),
+            tags,
+            tuple(
+                (name, unit or "")
+                for name, unit in zip(dataset.descriptions, dataset.units, strict=True)
+            ),
+            "image/tiff; application=geotiff; profile=cloud-optimized",
+        )
+
+
+def _of_cube(output: Path) -> _Described:
+    """Read the description of a NetCDF or Zarr map."""
+    xarray = optional("xarray", what="the STAC item of a cube", extra="raster")
+    crs = rasterio_or_reason().crs.CRS
+    zarr = output.suffix.lower() == ".zarr"
+    with xarray.open_dataset(output, engine="zarr" if zarr else "netcdf4") as cube:
+        left, dx, _, top, _, dy = map(float, cube["crs"].attrs["GeoTransform"].split())
+        height, width = cube.sizes["y"], cube.sizes["x"]
+        times = np.datetime_as_string(cube["time"].values.astype("datetime64[s]"), timezone="UTC")
+        return _Described(
+            crs.from_wkt(cube["crs"].attrs["crs_wkt"]),
+            (left, top + dy * height, left + dx * width, top),
+            (height, width),
+            tuple(str(time) for time in times),
+            cube.attrs,
+            tuple(
+                (str(name), str(item.attrs.get("units", "")))
+                for name, item in cube.data_vars.items()
+                if item.dims == ("time", "y", "x")
+            ),
+            "application/vnd.zarr" if zarr else "application/netcdf",
+        )
+
+
+def stac_item(output: Path) -> dict[str, Any]:
+    """Return the STAC Item of a map, from its grid, bands and metadata."""
+    rasterio_or_reason()
     from rasterio.warp import transform_bounds
 
-    with rasterio.open(output) as dataset:
-        tags, crs = dataset.tags(), dataset.crs
-        west, south, east, north = transform_bounds(crs, "EPSG:4326", *dataset.bounds)
-        bands = [
-            {"name": name, **({"unit": unit} if unit else {})}
-            for name, unit in zip(dataset.descriptions, dataset.units, strict=True)
-        ]
-        shape, transform = list(dataset.shape), list(dataset.transform)[:6]
+    found = _of_geotiff(output) if output.suffix.lower() in GEOTIFF else _of_cube(output)
+    crs, (left, bottom, right, top), (height, width) = found.crs, found.bounds, found.shape
+    west, south, east, north = transform_bounds(crs, "EPSG:4326", left, bottom, right, top)
     epsg = crs.to_epsg()
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    several = len(found.times) > 1
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
@@ -94,23 +157,37 @@ def stac_item(output: Path) -> dict[str, Any]:
         "bbox": [west, south, east, north],
         "geometry": {"type": "Polygon", "coordinates": [ring]},
         "properties": {
-            "datetime": tags["acquisition"],
-            "title": tags["title"],
+            "datetime": None if several else found.times[0],
+            **(
+                {"start_datetime": found.times[0], "end_datetime": found.times[-1]}
+                if several
+                else {}
+            ),
+            "title": found.tags["title"],
             "proj:code": None if epsg is None else f"EPSG:{epsg}",
             **({} if epsg is not None else {"proj:wkt2": crs.to_wkt()}),
-            "proj:shape": shape,
-            "proj:transform": transform,
-            "kgsm:quantity": tags["kgsm_quantity"],
-            "kgsm:simulated": tags["kgsm_simulated"] == "true",
-            "kgsm:model_sha256": tags["kgsm_model_sha256"],
+            "proj:shape": [height, width],
+            "proj:transform": [
+                (right - left) / width,
+                0.0,
+                left,
+                0.0,
+                (bottom - top) / height,
+                top,
+            ],
+            "kgsm:quantity": found.tags["kgsm_quantity"],
+            "kgsm:simulated": found.tags["kgsm_simulated"] == "true",
+            "kgsm:model_sha256": found.tags["kgsm_model_sha256"],
         },
         "links": [],
         "assets": {
             "map": {
                 "href": f"./{output.name}",
-                "type": "image/tiff; application=geotiff; profile=cloud-optimized",
+                "type": found.media_type,
                 "roles": ["data"],
-                "bands": bands,
+                "bands": [
+                    {"name": name, **({"unit": unit} if unit else {})} for name, unit in found.bands
+                ],
             }
         },
     }

@@ -71,8 +71,23 @@ def test_soil_moisture_ends_where_the_pictures_end():
     assert float(last.split()[0]) == SOIL_MOISTURE.upper_end
 
 
-def test_sidecars_need_a_geotiff(tmp_path):
-    scene = write_scene(tmp_path, make_pixels())
-    done = infer("map", "wetness", scene, "-o", "m.nc", "--sidecars", cwd=tmp_path)
-    assert done.returncode == 2 and "--sidecars needs a .tif output" in done.stderr
-    assert not (tmp_path / "m.nc").exists()
+@pytest.mark.parametrize("name", ["m.nc", "m.zarr"])
+def test_a_cube_has_an_item_with_the_place_of_the_geotiff(mapped, name):
+    import pystac
+
+    words = ["map", "wetness", "scene.toml", "-o", name, "--all-dates", "--sidecars"]
+    (mapped / "m.stac.json").rename(mapped / "tif.json")
+    done = infer(*words, cwd=mapped)
+    assert done.returncode == 0, done.stderr
+    item = pystac.Item.from_file(str(mapped / "m.stac.json"))
+    whole = pystac.Item.from_file(str(mapped / "tif.json"))
+    assert item.bbox == pytest.approx(whole.bbox, abs=1e-9)
+    assert item.properties["proj:transform"] == pytest.approx(whole.properties["proj:transform"])
+    for key in ("proj:shape", "proj:code", "kgsm:quantity", "kgsm:model_sha256"):
+        assert item.properties[key] == whole.properties[key]
+    assert item.datetime is None
+    assert item.properties["start_datetime"].startswith("2024-03-04")
+    assert item.properties["end_datetime"].startswith("2024-04-09")
+    bands, named = (one.assets["map"].extra_fields["bands"] for one in (item, whole))
+    assert {band["name"] for band in bands} == {band["name"] for band in named}
+    assert os.path.exists(item.assets["map"].get_absolute_href())
