@@ -292,6 +292,8 @@ class _Bands:
                     f"{source.path}: holds {dtype}, perhaps reflectance from "
                     f"0 to 1; {self._item.product.title} is read as stored integers"
                 )
+            if not source.extent.same_crs_as(red.extent):
+                raise DataError(f"{source.path}: has another CRS than the red band; of one image?")
             if not np.allclose(
                 source.extent.bounds, red.extent.bounds, atol=2 * abs(source.extent.step[0])
             ):

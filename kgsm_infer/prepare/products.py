@@ -39,6 +39,9 @@ _MODIS_BANDS = {"1": "red", "2": "nir", "3": "blue", "4": "green", "5": "nir2", 
                 "7": "swir2"}  # fmt: skip
 _RASTERS = (".tif", ".tiff", ".jp2")
 _NO_PRODUCT = "of no known product by its name"
+_LANDSAT_1 = "is Landsat Level 1, not surface reflectance; Level 2 (L2SP, L2SR) is read"
+_SENTINEL2_1 = "is Sentinel-2 Level 1C, of the top of the atmosphere; Level 2A is read"
+_LEVEL_1 = re.compile(r"L[CETOM]0\d_L1[A-Z]{2}_")
 _HDF = (
     "is HDF, which rasterio's wheels cannot read; download it as GeoTIFF (AppEEARS), or convert it "
     "with gdal_translate"
@@ -150,13 +153,13 @@ class _BandFile:
 def _in_folder(folder: Path, boa_offset: float | None) -> FoundImages:
     groups: dict[_Key, list[_BandFile]] = {}
     left_out: dict[str, str] = {}
-    unknown: dict[Path, list[Path]] = {}
+    unknown: dict[tuple[Path, str], list[Path]] = {}
     for file in sorted(folder.rglob("*")):
         found = _band_file(file, folder)
         if isinstance(found, _BandFile):
             groups.setdefault(found.key, []).append(found)
-        elif found == _NO_PRODUCT:
-            unknown.setdefault(file.parent, []).append(file)
+        elif found in (_NO_PRODUCT, _LANDSAT_1, _SENTINEL2_1):
+            unknown.setdefault((file.parent, found), []).append(file)
         elif found:
             left_out[str(file.relative_to(folder))] = found
     images = []
@@ -178,11 +181,13 @@ def _in_folder(folder: Path, boa_offset: float | None) -> FoundImages:
         images.append(image)
     # beside an image lie its other bands
     read = {item.file.parent for files in groups.values() for item in files}
-    for place, others in unknown.items():
-        if place not in read and not any(parent.suffix == ".SAFE" for parent in others[0].parents):
-            name = str(others[0].relative_to(folder))
-            more = f" and {len(others) - 1} more beside it" if len(others) > 1 else ""
-            left_out[name + more] = _NO_PRODUCT
+    for (place, why), others in unknown.items():
+        in_safe = any(parent.suffix == ".SAFE" for parent in others[0].parents)
+        if why == _NO_PRODUCT and (place in read or in_safe):
+            continue
+        name = str(others[0].relative_to(folder))
+        more = f" and {len(others) - 1} more beside it" if len(others) > 1 else ""
+        left_out[name + more] = why
     return FoundImages(tuple(images), left_out)
 
 
@@ -190,6 +195,10 @@ def _band_file(file: Path, folder: Path) -> _BandFile | str:
     """Find the image that a file is of, or why it is not read; "" without a reason to name."""
     if file.suffix.lower() not in _RASTERS:
         return _OTHERS.get(file.suffix.lower(), "") if file.is_file() else ""
+    if _LEVEL_1.match(file.stem):
+        return _LANDSAT_1
+    if any("_MSIL1C_" in part or "_MSI_L1C_" in part for part in file.parts):
+        return _SENTINEL2_1
     if match := _LANDSAT.search(file.stem):
         return _of_landsat(match, file)
     if match := _NBAR.search(file.stem):

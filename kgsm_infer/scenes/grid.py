@@ -133,6 +133,10 @@ class Grid:
         span = np.asarray([self.width, self.height, 1] * 2)
         return bool(np.all(difference * span < 1e-3 * size)) and _same_crs(self.crs, other.crs)
 
+    def same_crs_as(self, other: Grid) -> bool:
+        """Return true for a grid in the same CRS, however it is written."""
+        return _same_crs(self.crs, other.crs)
+
     def whole_pixels_from(self, other: Grid) -> bool:
         """Return True where pixels are the same, shifted by whole pixels: no resampling."""
         here, there = self.transform, other.transform

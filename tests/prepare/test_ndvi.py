@@ -579,3 +579,34 @@ def test_every_file_that_is_not_read_is_named(tmp_path):
     assert "unpack it" in reasons["S2A.zip"] and "rasterio's wheels" in reasons["MCD43A4.hdf"]
     assert "no known product" in reasons["hls/HLS.L30.T55HDV.2022167T001111.v2.0.B04.tif"]
     assert "pass --boa-offset" in reasons["x"] and len(reasons) == 4
+
+
+@pytest.mark.parametrize("kind", ["landsat", "sentinel2", "folder of a SAFE"])
+def test_products_of_level_1_are_named_as_such(tmp_path, kind):
+    folder = tmp_path / "s"
+    sentinel2_bands(folder, "T55HDV_20220616T001111", 800, 3200)
+    place = folder
+    if kind == "landsat":
+        for band in ("B4", "B5", "QA_PIXEL"):
+            name = f"LC08_L1TP_092084_20200110_20200824_02_T1_{band}.TIF"
+            write(folder / name, np.ones((4, 4)), 30)
+    else:
+        place = folder / "S2A_MSIL1C_20220626T001111_N0400_R073_T55HDV_20220626T020000.SAFE"
+        sentinel2_bands(place / "GRANULE" / "IMG_DATA", "T55HDV_20220626T001111", 800, 3200)
+    cause = "Landsat Level 1" if kind == "landsat" else "Level 1C"
+    if kind == "folder of a SAFE":
+        with pytest.raises(DataError, match=cause):
+            find_products([place], 0.0)
+        return
+    search = find_products([folder], 0.0)
+    assert [image.day for image in search.images] == ["2022-06-16"]
+    (why,) = search.left_out.values()
+    assert cause in why
+
+
+def test_bands_in_two_crs_are_not_one_image(tmp_path):
+    sentinel2_bands(tmp_path / "s", "T55HDV_20220616T001111", 800, 3200)
+    with rasterio.open(tmp_path / "s" / "T55HDV_20220616T001111_B08_10m.tif", "r+") as file:
+        file.crs = "EPSG:32756"
+    with pytest.raises(DataError, match=r"B08_10m\.tif: has another CRS than the red band"):
+        found_ndvi(tmp_path, tmp_path / "s")
