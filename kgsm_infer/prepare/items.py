@@ -213,7 +213,7 @@ def _radar(item: Any, radar: str | None) -> _KnownItem | str:
         return "does not say its relative orbit and direction (sat:relative_orbit, sat:orbit_state)"
     if isinstance(orbit, bool) or not (1 <= float(orbit) <= 175 and float(orbit).is_integer()):
         return f"its sat:relative_orbit {shown(orbit)} is not a whole number from 1 to 175"
-    mission = re.search(r"(?i)s(?:entinel-)?1([a-d])", item.properties.get("platform", item.id))
+    mission = re.search(r"(?i)s(?:entinel-)?1([a-d])", item.properties.get("platform") or item.id)
     name = f"S1{mission[1].upper()}" if mission else "S1A"
     track = f"{int(float(orbit)):03d}{state[0]}"
     return _KnownItem(item, "radar", (name, track), name, given, form)
@@ -221,11 +221,13 @@ def _radar(item: Any, radar: str | None) -> _KnownItem | str:
 
 def _optical(item: Any, boa_offset: float | None) -> _KnownItem | str:
     """Classify an optical item, or return why it is left out."""
-    platform = str(item.properties.get("platform", "")).lower()
+    platform = str(item.properties.get("platform") or "").lower()
     where = f"{platform} {item.properties.get('constellation', '')} {item.collection_id}".lower()
     kind = next((kind for kind in OPTICAL_BANDS if kind in where), None)
     if kind is None:
         return f"is of no known kind (platform {platform or 'not said'})"
+    if kind == "sentinel-2" and _LEVEL_1C.search(_names(item)):
+        return "is Sentinel-2 Level 1C, of the top of the atmosphere; Level 2A is read"
     bands = {name: band_named(item, names) for name, names in OPTICAL_BANDS[kind].items()}
     given = {name: band for name, band in bands.items() if band is not None}
     missing = [name for name in bands if name not in given]
@@ -308,13 +310,22 @@ def scene_of(item: Any) -> str:
     return f"{place} {when}"
 
 
+_LEVEL_1C = re.compile(r"msil1c|\bl1c\b|[-_]l1c\b|level-1c")
+
+
+def _names(item: Any) -> str:
+    """Return what an item and its files are called, in lower case."""
+    names = [str(item.properties.get("processing:level", "")), str(item.collection_id or "")]
+    names += [str(item.properties.get("s2:product_type", "")), item.id]
+    names += [asset.href.rpartition("/")[2] for asset in item.assets.values()]
+    return " ".join(names).lower()
+
+
 def _no_level_2(item: Any) -> str:
     """Explain why a Landsat item is not surface reflectance; "" where it is."""
     correction = str(item.properties.get("landsat:correction", ""))
     level = str(item.properties.get("processing:level", ""))
-    names = [correction, level, str(item.collection_id or ""), item.id]
-    names += [asset.href.rpartition("/")[2] for asset in item.assets.values()]
-    said = " ".join(names).lower()
+    said = f"{correction} {_names(item)}".lower()
     if re.search(r"\bl1(tp|gt|gs|c)?\b|[_-]l1(tp|gt|gs)?[_-]|level-1|[-_]l1\b", said):
         return f"is Landsat Level 1 ({correction or level or item.collection_id}), not Level 2"
     if re.search(r"l2s[pr]|level-2|\bl2\b|[-_]l2\b|_sr_|surface_reflectance", said):

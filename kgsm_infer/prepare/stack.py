@@ -312,6 +312,12 @@ class _OpenItem:
         source, number, rule = self.bands[band]
         return source.stored(number, window, rule)
 
+    def read_scaled(self, band: str, window: Window) -> Floats:
+        """Read (H, W) float64 with the scale and offset that the file declares."""
+        source, number, _ = self.bands[band]
+        scale, offset = source.scaling(number)
+        return self.read(band, window) * scale + offset
+
 
 def _opened(
     one: ItemGroup, grid: Grid, fetch: Fetch, opened: ExitStack, failed: dict[str, KgsmError]
@@ -379,6 +385,8 @@ def _other_kind(source: Raster, number: int, kind: str) -> str:
         return (
             f"holds complex numbers ({dtype}), a product in radar geometry; detected power is read"
         )
+    if kind == "radar" and not dtype.startswith("float") and source.scaling(number) == (1.0, 0.0):
+        return f"holds {dtype}, perhaps amplitude or digital numbers; power or decibels are read"
     if kind != "radar" and dtype.startswith("float"):
         return f"holds {dtype}, perhaps reflectance from 0 to 1; stored integers are read"
     return ""
@@ -386,16 +394,17 @@ def _other_kind(source: Raster, number: int, kind: str) -> str:
 
 @dataclass(frozen=True)
 class _PixelTally:
-    """Pixels of the items of an acquisition: those with a number, and those that were used."""
+    """Pixels of the items of an acquisition: with a number, used, and with negative power."""
 
     items: Sequence[_OpenItem]
     valid: list[int]
     used: list[int]
+    negative: list[int]
 
     @classmethod
     def of(cls, items: Sequence[_OpenItem]) -> _PixelTally:
         """Begin at 0 for each item."""
-        return cls(items, [0] * len(items), [0] * len(items))
+        return cls(items, *([0] * len(items) for _ in range(3)))
 
     def unused(self, kind: str) -> dict[str, str]:
         """Return the name of each item without a pixel in the result, and why."""
@@ -406,7 +415,11 @@ class _PixelTally:
             others = [one.name for one, used in zip(self.items, self.used, strict=True) if used]
             if self.used[number]:
                 continue
-            if not self.valid[number]:
+            if not self.valid[number] and self.negative[number]:
+                found[item.name] = (
+                    "holds only negative power; is it in decibels? --radar gamma0_db or sigma0_db"
+                )
+            elif not self.valid[number]:
                 found[item.name] = f"has no number on the grid: only {cause} or missing values"
             elif newer:
                 found[item.name] = f"is an older version of {newer[0]}, which is used"
@@ -427,7 +440,7 @@ def _block(
     seen: dict[str, NDArray[np.bool_]] = {}
     for number, item in enumerate(items):
         try:
-            found = _radar_layers(one, item, window) if one.kind == "radar" else None
+            found = _radar_layers(one, item, window, tally, number) if one.kind == "radar" else None
             view = None if found is not None else _view_of(one, item, window)
         except DataError as error:
             raise _BrokenItem(item.name, error) from None
@@ -445,15 +458,18 @@ def _block(
     return merged
 
 
-def _radar_layers(one: ItemGroup, item: _OpenItem, window: Window) -> dict[str, Floats]:
+def _radar_layers(
+    one: ItemGroup, item: _OpenItem, window: Window, tally: _PixelTally, number: int
+) -> dict[str, Floats]:
     layers = {}
     for layer in _layers(one):
         name = layer.partition("_")[0]
         if name not in item.bands:
             continue
-        values = item.read(name, window)
+        values = item.read_scaled(name, window)
         if name != "angle" and not one.form.endswith("db"):
             with np.errstate(invalid="ignore"):
+                tally.negative[number] += int((values < 0).sum())
                 values = np.where(values > 0, values, np.nan)
         layers[layer] = values
     return layers

@@ -12,6 +12,7 @@ pystac = pytest.importorskip("pystac")
 rasterio = pytest.importorskip("rasterio")
 pytest.importorskip("pystac_client")
 
+from kgsm_infer.base.errors import DataError  # noqa: E402
 from kgsm_infer.prepare.catalogue import Found, time_of  # noqa: E402
 from kgsm_infer.prepare.items import boa_offset_of, sort_items  # noqa: E402
 from kgsm_infer.prepare.stack import prepare_stack  # noqa: E402
@@ -191,7 +192,6 @@ def test_malformed_metadata_cost_their_item_alone(tmp_path, key, value, why) -> 
 def test_malformed_items_of_a_catalogue_are_named(tmp_path, damage) -> None:
     import json
 
-    from kgsm_infer.base.errors import DataError
     from kgsm_infer.prepare.catalogue import Search, find
 
     catalogue = pystac.Catalog("home", "made")
@@ -408,3 +408,29 @@ def test_of_two_images_of_a_day_the_other_is_named(tmp_path) -> None:
     }
     scene = (tmp_path / "out" / "scene_022D.toml").read_text()
     assert "sentinel2" in scene and "landsat" not in scene
+
+
+def test_the_kind_of_an_item_is_checked_by_level_type_and_values(tmp_path) -> None:
+    known = {"s2:processing_baseline": "05.10"}
+    level_1 = sentinel2(
+        tmp_path, "S2A_MSIL1C_20240301T100000_N0510_R022_T33TWN", 2800, 5200, **known
+    )
+    counts = radar(tmp_path, "counts", power=500, dtype=np.uint16)
+    unnamed = radar(tmp_path, "S1C_IW")
+    unnamed.properties["platform"] = None
+    unnamed.datetime = datetime(2024, 3, 16, 5, 30, tzinfo=UTC)
+    report = prepared(tmp_path, level_1, counts, unnamed, radar(tmp_path))
+    assert "Level 1C" in report.left_out[level_1.id] and "uint16" in report.left_out["counts"]
+    assert [done.stem for done in report.done] == [
+        "S1A_20240304T053000_022D", "S1C_20240316T053000_022D",
+    ]  # fmt: skip
+    with pytest.raises(DataError, match="holds only negative power; is it in decibels"):
+        prepared(tmp_path / "b", radar(tmp_path / "b", "decibels", power=-15.0))
+
+
+def test_the_scale_of_a_radar_file_is_applied(tmp_path) -> None:
+    item = radar(tmp_path, "packed", power=100, dtype=np.uint16)
+    with rasterio.open(item.assets["vh"].href, "r+") as file:
+        file.scales, file.offsets = (1e-4,), (0.0,)
+    prepared(tmp_path, item)
+    np.testing.assert_allclose(read(tmp_path, "*_vh_gamma0.tif"), 0.01, rtol=1e-6)
