@@ -83,6 +83,8 @@ def network_and_station(sensor: Any) -> tuple[str, str]:
 
 def reason_of(error: Exception) -> str:
     """Shorten an exception of the package."""
+    if "No objects to concatenate" in str(error):  # of pandas, where every file was refused
+        return "no series of it has a header and a first reading in ISMN's format"
     return shown(error, 80) or type(error).__name__
 
 

@@ -178,3 +178,13 @@ def test_a_reading_without_a_possible_date_is_left_out(tmp_path, when):
     assert table.columns["date"].tolist() == ["2015-12-01"]
     np.testing.assert_allclose(table.columns["sm"], [0.21])
     assert any("without a date from 1900 to 2100" in note for note in table.notes)
+
+
+@pytest.mark.parametrize("content", ["", "\ufeffNETX NETX St1 50 10 100 0.05 0.05 P\n", "<html>"])
+def test_a_station_without_a_readable_series_has_its_cause(tmp_path, content):
+    place = tmp_path / "NETX" / "St1"
+    place.mkdir(parents=True)
+    name = "NETX_NETX_St1_sm_0.050000_0.050000_P_20150101_20151231.stm"
+    (place / name).write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match="no series of it has a header and a first reading"):
+        read_ismn([tmp_path])
