@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,12 +109,15 @@ def score_bars(path: Path, board: Board, note: str = "") -> None:
             axis.plot([low, high], [y, y], color=color, linewidth=2, alpha=0.6)
         fill = "white" if MODELS[name].reference else color
         axis.plot(rmse, y, "o", markersize=6, color=color, markerfacecolor=fill)
-    axis.set_yticks(range(len(order)), [title(name) for name in order], fontsize=8)
+    names = [textwrap.fill(title(name), 32) for name in order]
+    axis.set_yticks(range(len(order)), names, fontsize=8)
     if others:
         axis.legend(fontsize=7, loc="best")
     axis.set_xlabel("RMSE (m³ m⁻³)", fontsize=9)
     axis.grid(axis="x", color="0.9")
-    _title(axis, f"RMSE with 95 % interval, {board.first.title}", note)
+    # of the figure, not of the axes, which long names make narrow
+    text = f"RMSE with 95 % interval, {board.first.title}{': ' + note if note else ''}"
+    figure.suptitle(text, fontsize=10)
     save(figure, path)
 
 

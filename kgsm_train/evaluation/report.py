@@ -57,9 +57,11 @@ h1 { font-size: 1.5rem; margin: 0 0 .2rem; } h2 { font-size: 1.15rem; margin: 2.
 p.dim, figcaption, caption { color: var(--dim); font-size: .9rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
+th, td { padding: .3rem .5rem; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } thead th { border-bottom-width: 2px; }
+th { white-space: normal; vertical-align: bottom; } caption { text-align: left; }
+th:first-child, td:first-child { text-align: left; white-space: normal; }
+thead th { border-bottom-width: 2px; }
 tr.ours { background: var(--soft); font-weight: 600; } tr.reference { color: var(--dim); }
 figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
 .warning { background: var(--warnbg); color: var(--warn); border-left: 4px solid var(--warn);
@@ -365,14 +367,16 @@ def _plain_table(heading: str, caption: str, rows: Sequence[tuple[str, ...]]) ->
 
 
 def _learnt_table(board: Board) -> list[str]:
-    heading, *rows = learnt_by_split(board)
-    if not rows:
+    by_parameter = learnt_by_split(board)
+    if len(by_parameter) < 2:
         return []
+    models, parameters, *trainings = zip(*by_parameter, strict=True)  # a row for each training
+    names = (f"{model}: {name}" for model, name in zip(models[1:], parameters[1:], strict=True))
     return [
         _plain_table(
             "Parameters of each training",
             "* ended on its bound: not determined.",
-            [heading, *rows],
+            [("training", *names), *trainings],
         )
     ]
 

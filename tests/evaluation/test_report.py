@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -128,3 +129,38 @@ def test_a_run_without_networks_is_reported_too(tiny_model, tmp_path):
     text = (tmp_path / "report.html").read_text()
     assert "no A to profile" in text and "Ridge, no radar" in text
     assert not re.search(r"KG-LSTM is ", text)
+
+
+def test_no_table_is_wider_than_a_page_of_1280_pixels(run):
+    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed ([test])")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    with sync.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto((run[1] / "report.html").as_uri())
+        boxes = page.locator(".scroll")
+        widths = [boxes.nth(i).evaluate("e => [e.scrollWidth, e.clientWidth]") for i in range(4)]
+        browser.close()
+    assert all(content <= box for content, box in widths)
+
+
+def test_no_title_of_the_scores_is_cut(run, tmp_path, monkeypatch):
+    """The title lies within the picture, where the reference has a long name too."""
+    from kgsm_train.evaluation import figures
+
+    _, _, _, board = run
+    ends = []
+
+    def measure(figure, path):
+        figure.draw_without_rendering()
+        box = figure._suptitle.get_window_extent()
+        ends.append((box.x0, figure.bbox.width - box.x1))
+
+    monkeypatch.setattr(figures, "save", measure)
+    monkeypatch.setattr(
+        figures, "title", lambda name: f"{name} that knows the forward model, one look"
+    )
+    figures.score_bars(tmp_path / "scores.png", board, "simulated data")
+    assert ends and min(ends[0]) > 0

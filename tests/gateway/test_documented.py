@@ -56,6 +56,7 @@ def test_the_commands_run(tmp_path: Path) -> None:
     made_model(tmp_path)
     write_outlines(tmp_path / "paddocks.geojson", 1)
     (tmp_path / "rain.csv").write_text("date,rain_mm\n2024-01-05,3.0\n")
+    (tmp_path / "irrigation.csv").write_text("paddock,date,mm\n7,2024-01-04,20\n")
     port = free_port()
     with ExitStack() as stack:
         broker = Broker(tmp_path)
