@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from documented_inputs import shortened
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 MODULES = {"kgsm-infer": "kgsm_infer.app.cli", "kgsm-train": "kgsm_train.cli"}
@@ -72,12 +73,7 @@ def test_ten_labelled_sites_give_an_honest_score_and_a_model(tmp_path: Path) -> 
     (tmp_path / "table.csv").write_text("\n".join(lines) + "\n")
     do("kgsm-train init", tmp_path)
     experiment = tmp_path / "experiment.toml"
-    text = experiment.read_text()
-    short = re.sub(r"^(#? ?)epochs = .*$", "epochs = 2", text, flags=re.M)
-    if short == text:
-        short += "\n[training]\nepochs = 2\n" if "[training]" not in text else ""
-        short = short.replace("[training]\n", "[training]\nepochs = 2\n")
-    experiment.write_text(short)
+    experiment.write_text(shortened(experiment.read_text()))
     scored = do("kgsm-train crossval experiment.toml", tmp_path)
     assert "new" in scored.stdout and (tmp_path / "run/report.html").exists()
     do("kgsm-train fit experiment.toml", tmp_path)
