@@ -82,7 +82,7 @@ class Forcing:
     one_rain: bool = True
 
 
-#: Columns of an irrigation file; ``site`` or ``id`` may stand for ``paddock``.
+#: Columns of an irrigation file; ``site`` and ``id`` are read as ``paddock``.
 IRRIGATION_COLUMNS = ("paddock", "date", "mm")
 
 

@@ -16,7 +16,7 @@ FEWEST_PASSES = 10
 
 
 class Rank(NamedTuple):
-    """A share in words: drier, or wetter, than so many tenths of the passes."""
+    """A share in tenths of the passes: drier than them, or wetter."""
 
     is_drier: bool
     tenths: int
@@ -25,7 +25,7 @@ class Rank(NamedTuple):
 def rank_of(share: float | None) -> Rank | None:
     """Return a share of :func:`drier_than` in tenths, None without one.
 
-    0 and 10 stand only where no or every pass was wetter.
+    0 and 10 are returned only where no or every pass was wetter.
 
     >>> rank_of(0.97), rank_of(0.02), rank_of(None)
     (Rank(is_drier=True, tenths=9), Rank(is_drier=False, tenths=9), None)

@@ -327,7 +327,7 @@ def read_gateway(path: str | Path) -> Gateway:
     for theirs, count in Counter(settings.columns.values()).items():
         if count > 1:
             names = " and ".join(name for name, one in settings.columns.items() if one == theirs)
-            raise UsageError(f"{path}: columns: {theirs} stands for {names}; give each its own")
+            raise UsageError(f"{path}: columns: {theirs} is the column of {names}; name two")
     return Gateway(
         source=path,
         name=settings.name,

@@ -39,7 +39,7 @@ def read(folder, text):
         ("[keep]\nvalues_days = inf", "keep.values_days is inf, expected a number of at least 1"),
         ("[keep]\nvalues_days = nan", "keep.values_days is nan, expected a number"),
         ("[keep]\nfree_mb = -1", "keep.free_mb is -1, expected a number of at least 0"),
-        ('[columns]\nvh_db = "VV"\nvv_db = "VV"', "VV stands for vh_db and vv_db"),
+        ('[columns]\nvh_db = "VV"\nvv_db = "VV"', "VV is the column of vh_db and vv_db; name two"),
         ("[serve]\nport = 8086.7", "serve.port is 8086.7, expected a whole number from 0 to 65535"),
         ("[serve]\nport = 70000", "serve.port is 70000, expected a whole number from 0 to 65535"),
         ("[serve]\nconnections = true", "serve.connections is true, expected a whole number"),

@@ -186,7 +186,7 @@ def test_probes_by_mqtt_stand_beside_the_value(tmp_path, model, broker, listener
 
 
 def test_rain_by_mqtt_and_today_in_home_assistant(tmp_path, model, broker, listener):
-    limits = "wilting_point = 0.1\nfield_capacity = 0.4\nroot_depth_mm = 400\n"
+    limits = "wilting_point = 0.5\nfield_capacity = 0.95\nroot_depth_mm = 400\n"  # all are below
     text = f"{broker.toml}[weather]\nmqtt = true\n[daily]\n{limits}refill_percent = 50\n"
     gateway = made_gateway(tmp_path, text, paddocks=2, model=model)
     drop(gateway, columns_of(12, paddocks=2), "12.csv")
