@@ -109,7 +109,11 @@ def test_end_to_end(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- end to end -->\nold\n<!-- end of end to end -->\nafter\n")
     parts = ["predict", "wetness", "outlines"]
-    for module, more in (("rasterio", ["map", "checks"]), ("exactextract", ["paddocks"])):
+    for module, more in (
+        ("rasterio", ["map", "checks"]),
+        ("exactextract", ["paddocks"]),
+        ("torch", ["training"]),
+    ):
         if find_spec(module) is not None:
             parts += more
     only = [word for part in parts for word in ("--only", part)]
@@ -119,6 +123,8 @@ def test_end_to_end(tmp_path: Path) -> None:
     if "map" in parts:
         assert {"map --all-dates", "rasterio + onnxruntime"} <= rows
         assert "the history check takes" in out
+    if "training" in parts:
+        assert {"crossval of the LSTM", "torch, member by member"} <= rows
     text = page.read_text()
     assert "| predict .csv | 120 |" in text and "old" not in text and text.endswith("after\n")
 
