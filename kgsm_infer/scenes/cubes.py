@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..base.errors import DataError, KgsmError, raise_if_machine
 from ..base.extras import optional
 from ..tables.text_column import shown
-from .classic_header import check_classic
+from .datasets import Dataset, opened_dataset
 from .gdal import read_failure, reason_of
 from .grid import Grid, Window, crs_of
 from .orbits import read_orbits
@@ -52,7 +52,7 @@ class Cube:
     """
 
     path: str
-    file: Any
+    file: Dataset
     array: Any
     own: Grid
     times: tuple[np.datetime64 | None, ...] | None
@@ -113,7 +113,7 @@ class Cube:
         return replace(self, view=(grid, resampling))
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, unless another variable of it is open."""
         self.file.close()
 
     @property
@@ -146,11 +146,11 @@ class Cube:
     def _decode(self, band: int, window: Window, deep: int) -> Mapping[Hashable, NDArray[Any]]:
         """Read a window of a band, and of the ``deep`` bands stored in one chunk with it."""
         first = (band - 1) // deep * deep
+        rows = () if self.times is None else (slice(first, first + deep),)
         try:
-            if self.times is None:
-                bands = self.array[window.slices].values[None]
-            else:
-                bands = self.array[(slice(first, first + deep), *window.slices)].values
+            with self.file.reading():
+                bands = self.array[(*rows, *window.slices)].values
+            bands = bands[None] if self.times is None else bands
         except Exception as error:  # noqa: BLE001  the libraries underneath share no base
             place = f"{self.path}: rows {window.row}-{window.row + window.height}"
             raise read_failure(place, error, 2 * _chunk_bytes(self.array)) from None
@@ -159,22 +159,15 @@ class Cube:
 
 def cube_attribute(file: str, variable: str, name: str) -> str:
     """Return an attribute of a variable, else of its file; "" where neither has it."""
-    xarray = optional("xarray", what="NetCDF and Zarr")
     group, _, variable = variable.rpartition("/")
     try:
-        check_classic(file)
-        dataset = xarray.open_dataset(
-            file,
-            engine="zarr" if Path(file).is_dir() else "netcdf4",
-            group=group or None,
-            decode_cf=False,
-            cache=False,
-        )
+        dataset = opened_dataset(file, group)
     except Exception:  # noqa: BLE001  the libraries underneath share no base
         return ""  # the reader names the cause
-    with dataset:
-        own = dataset[variable].attrs if variable in dataset.variables else {}
-        return str(own.get(name, dataset.attrs.get(name, "")))
+    with closing(dataset):
+        content = dataset.content
+        own = content[variable].attrs if variable in content.variables else {}
+        return str(own.get(name, content.attrs.get(name, "")))
 
 
 def _chunk_bytes(array: Any) -> int:
@@ -191,26 +184,17 @@ def open_cube(
     path: for messages.  crs: of the manifest, where the file has none. DataError where
     an axis or the CRS is unknown, or the coordinates are uneven.
     """
-    xarray = optional("xarray", what="NetCDF and Zarr")
-    zarr = Path(file).is_dir()
     group, _, variable = variable.rpartition("/")
-    optional("zarr" if zarr else "netCDF4", what="NetCDF and Zarr")
-    check_classic(file)
     try:
-        dataset = xarray.open_dataset(
-            file,
-            engine="zarr" if zarr else "netcdf4",
-            group=group or None,
-            decode_times=False,
-            mask_and_scale=False,
-            decode_coords=False,
-            cache=False,
-        )
+        dataset = opened_dataset(file, group)
+    except KgsmError:
+        raise
     except Exception as error:  # noqa: BLE001  the libraries underneath share no base
         raise _not_opened(path, error) from None
     try:
-        found = _cube(dataset, path, variable, crs)
-        return replace(found, tiles=tiles or TileStore(), is_zarr=zarr)
+        with dataset.reading():
+            found = _cube(dataset, path, variable, crs)
+        return replace(found, tiles=tiles or TileStore(), is_zarr=dataset.is_zarr)
     except DataError:
         dataset.close()
         raise
@@ -224,7 +208,8 @@ def _not_opened(path: str, error: Exception) -> KgsmError:
     return DataError(f"{path}: cannot be opened ({reason_of(error)})")
 
 
-def _cube(dataset: Any, path: str, variable: str, crs: str | None) -> Cube:
+def _cube(file: Dataset, path: str, variable: str, crs: str | None) -> Cube:
+    dataset = file.content
     array = _variable(dataset, path, variable)
     _check_attributes(array, path)
     axes = {axis: _dimension(dataset, array, axis) for axis in _AXES}
@@ -254,11 +239,11 @@ def _cube(dataset: Any, path: str, variable: str, crs: str | None) -> Cube:
         len(y),
     )
     if axes["time"] is None:
-        return Cube(path, dataset, array, grid, None)
+        return Cube(path, file, array, grid, None)
     found, why = _times(dataset, axes["time"], path)
     times = (None,) * int(dataset.sizes[axes["time"]]) if found is None else tuple(found)
     orbits = read_orbits(dataset.variables, axes["time"], len(times), path)
-    return Cube(path, dataset, array, grid, times, no_times=why, orbits=orbits)
+    return Cube(path, file, array, grid, times, no_times=why, orbits=orbits)
 
 
 def _scaling(attributes: Mapping[str, Any], path: str) -> tuple[float, float]:
