@@ -244,7 +244,7 @@ class CrossValidation:
     models: Annotated[tuple[ModelName, ...], Length(1)] = tuple(
         name for name, model in MODELS.items() if model.usual
     )
-    bootstrap: Annotated[int, Range(0, 10**6)] = 1000
+    bootstrap: Annotated[int, Range(1, 10**6)] = 1000
     train_groups: Count = 0
     allow: tuple[Annotated[str, Choices(LEAKS)], ...] = ()
     ours: str = ""

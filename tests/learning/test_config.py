@@ -99,6 +99,7 @@ def test_paths_start_at_the_experiment_and_the_option_wins(tmp_path):
             "crossval.models[0] is svm, expected one of mean, same-date-mean",
         ),
         ("[data]\ntable='t'\n[crossval]\nfolds=1", "crossval.folds is 1, expected 0 or at least 2"),
+        ("[data]\ntable='t'\n[crossval]\nbootstrap=0", "crossval.bootstrap is 0, expected a whole"),
         ("[data]\n", "data.table is missing, expected text"),
         ("[data]\ntable='t'\n[training]\nlearning_rate=nan", "learning_rate is nan, expected a"),
         ("[data]\ntable='t'\n[training]\nseed=-1", "training.seed is -1, expected a whole number"),
