@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..base.errors import DataError, MissingError
+from ..base.schema import LARGEST_INT, show
 from .catalogue import TIMEOUT_S, ServerError, told
 
 #: Larger files are read by windows.
@@ -56,7 +57,10 @@ def asset_of(item: Any, name: str) -> Asset:
     size, checksum = (asset.extra_fields.get(f"file:{key}") for key in ("size", "checksum"))
     if checksum is not None and not isinstance(checksum, str):
         raise ValueError(f"file:checksum {checksum!r} is not a string")
-    return Asset(str(href), checksum, None if size is None else int(size))
+    whole = isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= LARGEST_INT
+    if size is not None and not whole:
+        raise ValueError(f"file:size {show(size)} is not a number of bytes")
+    return Asset(str(href), checksum, size)
 
 
 def at_hand(

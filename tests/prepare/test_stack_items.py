@@ -174,6 +174,8 @@ def test_an_item_with_an_offset_from_utc_is_of_its_utc_day(tmp_path) -> None:
         ("sat:relative_orbit", 0, "not a whole number from 1 to 175"),
         ("platform", ["sentinel-1a"], "cannot be read"),
         ("file:size", "large", "cannot be read"),
+        ("file:size", 10**400, "cannot be read"),
+        ("file:size", 40.9, "cannot be read"),
         ("file:checksum", 7, "cannot be read"),
     ],
 )
