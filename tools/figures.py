@@ -50,7 +50,7 @@ def infer(*words: object, cwd: Path) -> None:
 
 
 def france(target: Path, work: Path) -> None:
-    """The picture of the tutorial, by its commands."""
+    """Draw the picture of the tutorial by its commands."""
     fields = need(FIELDS, "the tutorial names the data set")
     run(ROOT / "examples/france/tables.py", fields, work, cwd=work)
     infer("wetness", "radar.csv", "-o", "wetness.csv", cwd=work)
@@ -61,7 +61,7 @@ def france(target: Path, work: Path) -> None:
 
 
 def paddocks(target: Path, work: Path) -> None:
-    """The map of simulated paddocks, with the model and table of make demo."""
+    """Draw the map of simulated paddocks, with the model and table of make demo."""
     model = need(OUT / "model.onnx", "make demo makes it")
     outlines = ROOT / "examples/farm/paddocks.geojson"
     words = ["--id", "site", "-o", "paddocks.geojson", "--quicklook", target / "paddocks.png"]
@@ -69,13 +69,13 @@ def paddocks(target: Path, work: Path) -> None:
 
 
 def performance(target: Path, work: Path) -> None:
-    """The ratios of make bench."""
+    """Draw the ratios of make bench."""
     result = need(OUT / "bench.json", "make bench makes it")
     run(ROOT / "benchmarks/report.py", result, target / "performance.png", cwd=work)
 
 
 def gateway(target: Path, work: Path) -> None:
-    """The page on a desktop and on a phone: simulated passes and water on made-up outlines."""
+    """Draw the page on a desktop and a phone: simulated passes and water, made-up outlines."""
     model = need(OUT / "model.onnx", "make demo makes it")
     chromium = need(Path(shutil.which("chromium") or "chromium"), "apt-get install chromium")
     try:

@@ -82,7 +82,7 @@ def colour_table(quantity: Quantity) -> str:
 
 @dataclass(frozen=True)
 class _Described:
-    """What a STAC Item says of a map. bounds: west, south, east, north in units of the CRS.
+    """Content of the STAC Item of a map. bounds: west, south, east, north in units of the CRS.
 
     times: of all acquisitions, ISO 8601.  tags: the map's metadata.  bands: name and unit.
     """

@@ -35,7 +35,7 @@ class Vectors:
 
     @property
     def extent(self) -> Extent:
-        """What every vector covers."""
+        """Lines and samples that every vector covers."""
         return Extent(
             (float(self.lines[0]), float(self.lines[-1])),
             (max(float(own[0]) for own in self.pixels), min(float(own[-1]) for own in self.pixels)),

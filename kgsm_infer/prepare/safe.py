@@ -57,7 +57,7 @@ class Grid2D:
 
     @property
     def extent(self) -> Extent:
-        """What the tie points cover."""
+        """Lines and samples that the tie points cover."""
         return Extent(
             (float(self.lines[0]), float(self.lines[-1])),
             (float(self.pixels[0]), float(self.pixels[-1])),
