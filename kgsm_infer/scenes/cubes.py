@@ -26,7 +26,7 @@ from .orbits import read_orbits
 from .resampling import plane_on
 from .tiles import TileStore, unit_of
 from .times import read_times
-from .validity import Plane, Validity, cf_declared, masked, unwritten
+from .validity import Plane, Validity, cf_declared, check_scaling, masked, unwritten
 
 #: Axis -> (CF standard names, usual names) of its coordinate.
 _AXES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -252,9 +252,7 @@ def _scaling(attributes: Mapping[str, Any], path: str) -> tuple[float, float]:
         _number(attributes, key, default, path)
         for key, default in (("scale_factor", 1.0), ("add_offset", 0.0))
     )
-    if scale == 0:
-        raise DataError(f"{path}: scale_factor is 0, so its numbers are lost")
-    return scale, offset
+    return check_scaling(scale, offset, path)
 
 
 def _number(attributes: Mapping[str, Any], key: str, default: float, path: str) -> float:

@@ -16,7 +16,7 @@ from .gdal import open_dataset, rasterio_or_reason, read_failure, reason_of
 from .grid import Grid, Window
 from .resampling import plane_on
 from .tiles import TileStore, unit_of
-from .validity import Declared, Plane, Validity, masked
+from .validity import Declared, Plane, Validity, check_scaling, masked
 
 #: Tags that may name a band besides its description.
 _BAND_NAMES = ("description", "band_name", "name", "long_name")
@@ -149,7 +149,7 @@ class Raster:
     def scaling(self, band: int) -> tuple[float, float]:
         """Scale and offset as the file states them."""
         declared = self._declared(band)
-        return declared.scale, declared.offset
+        return check_scaling(declared.scale, declared.offset, self.path)
 
     def _declared(self, band: int) -> BandHeader:
         if band not in self.bands:

@@ -21,6 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..base.errors import DataError
+
+#: Largest size of a scale or offset; beyond it decoded numbers are infinite or lost.
+MOST_SCALE = 1e30
 #: One date of one column on a window, (height, width); missing is NaN.
 Plane = NDArray[np.float64]
 
@@ -88,6 +92,16 @@ def masked(
             missing |= values > rule.high
     values[missing] = np.nan
     return values
+
+
+def check_scaling(scale: float, offset: float, path: str) -> tuple[float, float]:
+    """Return a file's scale and offset; DataError where they lose its numbers."""
+    if not (1 / MOST_SCALE <= abs(scale) <= MOST_SCALE and abs(offset) <= MOST_SCALE):
+        raise DataError(
+            f"{path}: its scale is {scale:g} and its offset {offset:g}, so its numbers are lost; "
+            "is its header damaged?"
+        )
+    return scale, offset
 
 
 def cf_declared(
