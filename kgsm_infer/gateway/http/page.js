@@ -310,7 +310,7 @@ function chartDays(values, isAhead) {
   const every = Math.max(1, Math.ceil(80 / step));
   let free = -1;
   for (let i = now < 0 ? values.length - 1 : now; i >= 0; i -= every) {
-    const label = BRIEF.format(t[i]), width = label.length * 7.2, middle = Math.min(W - width / 2, Math.max(width / 2, x(i)));
+    const label = BRIEF.format(t[i]), width = label.length * 8, middle = Math.min(W - width / 2, Math.max(width / 2, x(i)));
     if (free >= 0 && middle + width / 2 > free) continue;
     free = middle - width / 2 - 6;
     svg.append(make("line", { class: "axis", x1: x(i), x2: x(i), y1: H - B, y2: H - B + 5 }), make("text", { x: middle, y: H - 6, "text-anchor": "middle" }, label));
@@ -354,7 +354,7 @@ function chart(values, last) {
   });
   let free = -1;
   for (const [when, label] of ticks(t[0], t.at(-1), W)) {
-    const width = label.length * 7.2, middle = Math.min(W - width / 2, Math.max(width / 2, x(when)));
+    const width = label.length * 8, middle = Math.min(W - width / 2, Math.max(width / 2, x(when)));
     if (middle - width / 2 < free) continue;
     free = middle + width / 2 + 8;
     svg.append(make("line", { class: "axis", x1: x(when), x2: x(when), y1: 10, y2: H - B }), make("text", { x: middle, y: H - 6, "text-anchor": "middle" }, label));
