@@ -8,6 +8,8 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -44,33 +46,58 @@ def found(names: tuple[str, ...]) -> str:
     return pytest.skip(f"none of {', '.join(names)} is installed")
 
 
-@pytest.fixture(scope="module", params=BUILDS)
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, bool], Path]:
+    """Compile the program, once by each compiler."""
+
+    @cache
+    def compiled(compiler: str, static: bool) -> Path:
+        program = tmp_path_factory.mktemp("core") / "run_kernels"
+        sources = [ROOT / "tests" / "c" / "run_kernels.c", *sorted((ROOT / "csrc").glob("*.c"))]
+        options = ["-std=c11", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"]
+        options += ["-static"] if static else []
+        subprocess.run(
+            [compiler, *options, f"-I{ROOT / 'csrc'}", *sources, "-lm", "-o", program], check=True
+        )
+        return program
+
+    return compiled
+
+
+@pytest.fixture(scope="session")
+def outputs() -> dict[str, dict[str, np.ndarray]]:
+    """Numbers by tier, of those that were run already."""
+    return {}
+
+
+@pytest.fixture(params=BUILDS)
 def written(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    programs: Callable[[str, bool], Path],
+    outputs: dict[str, dict[str, np.ndarray]],
+    tmp_path: Path,
 ) -> dict[str, np.ndarray]:
     """Inputs and outputs of the program on one tier, by name."""
+    if request.param in outputs:
+        return outputs[request.param]
     compilers, emulators, machines = BUILDS[request.param]
     if machines and platform.machine() not in machines:
         pytest.skip(f"{request.param} is no tier of {platform.machine()}")
-    compiler = found(compilers)
     emulator = [found(emulators)] if emulators else []
-    folder = tmp_path_factory.mktemp("core")
-    sources = [ROOT / "tests" / "c" / "run_kernels.c", *sorted((ROOT / "csrc").glob("*.c"))]
-    options = ["-std=c11", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"]
-    options += ["-static"] if emulators else []  # the emulator has no libraries of its own
-    program = folder / "run_kernels"
-    subprocess.run(
-        [compiler, *options, f"-I{ROOT / 'csrc'}", *sources, "-lm", "-o", program], check=True
-    )
-    inputs = write_input(folder / "in")
+    # the emulator has no libraries of its own
+    program = programs(found(compilers), bool(emulators))
+    inputs = write_input(tmp_path / "in")
     tier = request.param.split()[0]
     done = subprocess.run(
-        [*emulator, program, tier, folder / "in", folder / "out"], capture_output=True, text=True
+        [*emulator, program, tier, tmp_path / "in", tmp_path / "out"],
+        capture_output=True,
+        text=True,
     )
     if "no such tier here" in done.stderr:
         pytest.skip(f"this processor has no {tier}")
     assert done.returncode == 0, done.stderr
-    return inputs | read_output(folder / "out") | {"tier": np.array(tier)}
+    outputs[request.param] = inputs | read_output(tmp_path / "out") | {"tier": np.array(tier)}
+    return outputs[request.param]
 
 
 def write_input(path: Path) -> dict[str, np.ndarray]:
