@@ -232,7 +232,7 @@ wheel: $(STAMP)
 wheels: $(STAMP)
 	$(BIN)/python -m pip install -q -e '.[wheels]' -c constraints.txt
 	$(BIN)/python tools/wheels.py -o dist
-	$(BIN)/python -m pytest -q -m wheels tests/packages
+	$(BIN)/python -m pytest -q -m wheels tests/packages tests/house/test_embed.py
 
 clean:
 	rm -rf $(VENV) demo-out build dist kgsm.egg-info kgsm_infer/kernels/_core.*.so kgsm_infer/kernels/_core*.pyd .coverage*

@@ -58,9 +58,9 @@ def measure(model_path: str, engine: str, scene_path: str, threads: int) -> dict
     from kgsm_infer.scenes.manifest import read_scene
 
     class Timed(kgsm_infer.Model):
-        def over(self, observed: Any) -> Any:
+        def over(self, observed: Any, **options: Any) -> Any:
             began = time.thread_time()
-            retrieve = super().over(observed)
+            retrieve = super().over(observed, **options)
             inside.append(time.thread_time() - began)
 
             def timed(*arguments: Any) -> Any:

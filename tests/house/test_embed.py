@@ -163,7 +163,7 @@ OPTIONAL = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.wheels
 def test_a_frozen_application_runs_on_the_c_core(tiny_model: Path, tmp_path: Path) -> None:
     pytest.importorskip("PyInstaller")
     (tmp_path / "app.py").write_text(FROZEN)

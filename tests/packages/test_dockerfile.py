@@ -90,7 +90,7 @@ def run_steps(text: str, root: Path, wheel: Path) -> Path:
     return prefix / "venv/bin"
 
 
-@pytest.mark.slow
+@pytest.mark.wheels
 @pytest.mark.parametrize("text", FILES.values(), ids=FILES)
 def test_its_steps_install_a_gateway(built: Built, tmp_path: Path, text: str) -> None:
     """Run the steps, then the entry point with the command's help."""
