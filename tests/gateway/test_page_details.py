@@ -127,7 +127,9 @@ def test_a_series_of_more_than_400_passes_is_shown_whole(tmp_path, model, browse
     years = [text for text in chart.locator("text").all_text_contents() if "20" in text]
     assert any("2024" in text for text in years) and any("2026" in text for text in years)
     dialog.get_by_text("All values").first.click()
-    assert dialog.locator("details[open] tbody tr").count() == 450
+    rows = dialog.locator("details[open] tbody tr")
+    rows.last.wait_for()  # the table is filled when the browser reports that it was opened
+    assert rows.count() == 450
     context.close()
 
 
