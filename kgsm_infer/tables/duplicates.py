@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -67,13 +68,24 @@ class Groups:
     """Rows of M acquisitions.
 
     group: (R,) acquisition of each row, in order of first appearance.  first: (M,) first row of
-    each.  size: (M,) rows of each.  one_pass: (M,) True where they are frames of one pass.
+    each.  seconds: (R,) time of each row, since 1970.
     """
 
     group: NDArray[np.int64]
     first: NDArray[np.int64]
-    size: NDArray[np.int64]
-    one_pass: NDArray[np.bool_]
+    seconds: NDArray[np.int64]
+
+    @cached_property
+    def size(self) -> NDArray[np.int64]:
+        """Rows of each acquisition, (M,)."""
+        return np.bincount(self.group, minlength=len(self.first))
+
+    @cached_property
+    def one_pass(self) -> NDArray[np.bool_]:
+        """True where rows of several times are frames of one pass, (M,)."""
+        span = np.zeros(len(self.first), np.int64)
+        np.maximum.at(span, self.group, self.seconds - self.seconds[self.first][self.group])
+        return span > 0
 
 
 @dataclass(frozen=True)
@@ -177,10 +189,7 @@ def group_rows(rows: Rows) -> Groups:
     np.minimum.at(first, of_row, np.arange(len(order)))
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
-    group, first = rank[of_row], np.sort(first)
-    span = np.zeros(len(first), np.int64)
-    np.maximum.at(span, group, seconds - seconds[first][group])
-    return Groups(group, first, np.bincount(group, minlength=len(first)), span > 0)
+    return Groups(rank[of_row], np.sort(first), seconds)
 
 
 def _frames(rows: Rows) -> NDArray[np.bool_]:
