@@ -301,7 +301,7 @@ def _check(card: Card) -> None:  # noqa: C901  one rule after another, none insi
     if card.probes is not None:
         variances_of(card.probes)  # raises where they cannot be
     if card.error_variances is not None:
-        variances_of(card.error_variances)
+        variances_of(card.error_variances, "error_variances")
     if not isinstance(card.no_skill, str):
         raise ValueError("no_skill is not a sentence")
     card_domain(card)  # raises where it cannot be one

@@ -52,10 +52,10 @@ class DateEffect:
     fields: int
 
 
-def variances_of(raw: Mapping[str, Any]) -> Variances:
-    """Read the variances of a card's entry ``probes``. ValueError where they are invalid."""
+def variances_of(raw: Mapping[str, Any], entry: str = "probes") -> Variances:
+    """Read the variances of an entry of a card. ValueError where they are invalid."""
     own = {key: value for key, value in raw.items() if key in Variances.__dataclass_fields__}
-    return build(Variances, own, "probes")
+    return build(Variances, own, entry)
 
 
 def date_effect(
