@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..base.errors import UsageError
 from ..base.extras import optional
+from ..scenes.datasets import netcdf_library
 from ..scenes.gdal import rasterio_or_reason
 from ..scenes.grid import Grid
 from .attributes import VARIABLES, cf_attributes, global_attributes
@@ -27,7 +28,7 @@ def write_netcdf(work: Work, output: Path) -> None:
     part = work.folder / "map.nc"
     part.unlink(missing_ok=True)
     try:
-        with netcdf.Dataset(part, "w", format="NETCDF4") as file:
+        with netcdf_library(), netcdf.Dataset(part, "w", format="NETCDF4") as file:
             file.setncatts(global_attributes(work.plan))
             for name, size in dimensions(work).items():
                 file.createDimension(name, size)
@@ -53,7 +54,7 @@ def write_netcdf(work: Work, output: Path) -> None:
                     variable[(k, *window.slices)] = work.read(name, k, window)
         with open(part, "rb") as written:
             os.fsync(written.fileno())
-        with netcdf.Dataset(part) as file:
+        with netcdf_library(), netcdf.Dataset(part) as file:
             file.set_auto_maskandscale(False)
             for name in VARIABLES:
                 _hold_one_chunk(file[work.name_of(name)])

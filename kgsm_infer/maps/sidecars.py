@@ -19,6 +19,7 @@ import numpy as np
 from ..base.extras import optional
 from ..base.files import whole
 from ..base.quantities import Quantity
+from ..scenes.datasets import netcdf_library
 from ..scenes.gdal import rasterio_or_reason
 
 #: ColorBrewer's YlGnBu in nine classes, from dry to wet; maps/picture.py draws the same colours.
@@ -119,7 +120,8 @@ def _of_cube(output: Path) -> _Described:
     xarray = optional("xarray", what="the STAC item of a cube", extra="raster")
     crs = rasterio_or_reason().crs.CRS
     zarr = output.suffix.lower() == ".zarr"
-    with xarray.open_dataset(output, engine="zarr" if zarr else "netcdf4") as cube:
+    engine = "zarr" if zarr else "netcdf4"
+    with netcdf_library(), xarray.open_dataset(output, engine=engine) as cube:
         left, dx, _, top, _, dy = map(float, cube["crs"].attrs["GeoTransform"].split())
         height, width = cube.sizes["y"], cube.sizes["x"]
         times = np.datetime_as_string(cube["time"].values.astype("datetime64[s]"), timezone="UTC")

@@ -7,18 +7,26 @@ threads either, and xarray's lock spares the inquiries it opens a file with.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
 from typing import Any
+from weakref import finalize
 
 from ..base.extras import optional
 from .classic_header import check_classic
 
 #: Held while a NetCDF file is opened, read or closed.
 _LIBRARY = RLock()
+
+
+@contextmanager
+def netcdf_library() -> Iterator[None]:
+    """Hold the NetCDF library, for code that calls it by itself, such as a writer."""
+    with _LIBRARY:
+        yield
 
 
 @dataclass
@@ -35,11 +43,14 @@ _OPEN: dict[Hashable, _Shared] = {}
 
 @dataclass
 class Dataset:
-    """One user of an open file. content: xarray Dataset, nothing decoded."""
+    """One user of an open file, which is closed with its last user. Lost users count as closed.
+
+    content: xarray Dataset, nothing decoded.
+    """
 
     content: Any
     is_zarr: bool
-    _key: Hashable | None = field(default=None, repr=False)
+    _release: Callable[[], object] = field(init=False, repr=False)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -49,21 +60,17 @@ class Dataset:
 
     def close(self) -> None:
         """Close the file with its last user; a second call does nothing."""
-        if self._key is None:
-            self.content.close()
-            return
-        with _LIBRARY:
-            shared = _OPEN.get(self._key)
-            if shared is None or shared.content is not self.content:
-                return
-            shared.users -= 1
-            if shared.users == 0:
-                del _OPEN[self._key]
-                shared.content.close()
-            self._key = _CLOSED
+        self._release()
 
 
-_CLOSED = object()
+def _release(key: Hashable) -> None:
+    """Count one user less of an open file, and close it with the last one."""
+    with _LIBRARY:
+        shared = _OPEN[key]
+        shared.users -= 1
+        if shared.users == 0:
+            del _OPEN[key]
+            shared.content.close()
 
 
 def opened_dataset(file: str, group: str = "") -> Dataset:
@@ -87,7 +94,9 @@ def opened_dataset(file: str, group: str = "") -> Dataset:
         )
 
     if is_zarr:
-        return Dataset(opened(), is_zarr)
+        user = Dataset(opened(), is_zarr)
+        user._release = finalize(user, user.content.close)
+        return user
     check_classic(file)
     found = Path(file).stat()
     key = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, group)
@@ -96,4 +105,6 @@ def opened_dataset(file: str, group: str = "") -> Dataset:
             _OPEN[key] = _Shared(opened())
         shared = _OPEN[key]
         shared.users += 1
-    return Dataset(shared.content, is_zarr, key)
+        user = Dataset(shared.content, is_zarr)
+        user._release = finalize(user, _release, key)
+    return user

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from kgsm_infer.base import flags
 from kgsm_infer.maps import attributes, cube
 from kgsm_infer.maps.run import map_scene
 from kgsm_infer.model.model import Model
+from kgsm_infer.scenes import datasets
 from kgsm_infer.scenes.manifest import read_scene, scene_from
 from kgsm_infer.scenes.opening import open_stack
 
@@ -94,3 +96,20 @@ def test_a_written_cube_holds_one_chunk_of_a_variable_in_memory(
         (name, height * width * dtype.itemsize, 1) for name, dtype in attributes.VARIABLES.items()
     ]
     assert held == 2 * expected
+
+
+def test_no_thread_reads_netcdf_while_a_map_is_written(
+    model: Model, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 is not safe in threads: a reader in another thread ended the process."""
+    plain, others = cube._hold_one_chunk, ThreadPoolExecutor(1)
+    was_free: list[bool] = []
+
+    def watched(variable: Any) -> None:
+        plain(variable)
+        was_free.append(others.submit(datasets._LIBRARY.acquire, blocking=False).result())
+
+    monkeypatch.setattr(cube, "_hold_one_chunk", watched)
+    map_scene(model, read_scene(scene), tmp_path / "m.nc", every=True)
+    assert was_free == [False] * 2 * len(attributes.VARIABLES)
+    others.shutdown()

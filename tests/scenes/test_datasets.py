@@ -10,7 +10,9 @@ import pytest
 xr = pytest.importorskip("xarray")
 pytest.importorskip("netCDF4")
 
+from kgsm_infer.scenes import datasets  # noqa: E402
 from kgsm_infer.scenes.datasets import opened_dataset  # noqa: E402
+from kgsm_infer.scenes.open_files import OpenFiles  # noqa: E402
 
 
 @pytest.fixture
@@ -73,3 +75,27 @@ def test_a_file_that_was_replaced_is_opened_anew(file, opens):
     assert old.content["vh"].shape == (6, 2)
     new.close()
     old.close()
+
+
+def test_a_user_that_is_lost_releases_the_file(file):
+    lost, kept = opened_dataset(file), opened_dataset(file)
+    del lost
+    assert [shared.users for shared in datasets._OPEN.values()] == [1]
+    kept.close()
+    assert not datasets._OPEN
+
+
+def test_files_beyond_the_number_that_may_be_open_are_closed(tmp_path):
+    axes = {
+        "y": ("y", [1.0, 0.0], {"standard_name": "projection_y_coordinate"}),
+        "x": ("x", [0.0, 1.0], {"standard_name": "projection_x_coordinate"}),
+    }
+    files = OpenFiles()
+    files._most = 1
+    for number in range(3):
+        path = tmp_path / f"{number}.nc"
+        xr.Dataset({"vh": (("y", "x"), np.ones((2, 2)))}, axes).to_netcdf(path)
+        files.open(f'netcdf:"{path}":vh', "EPSG:32655")
+        assert len(datasets._OPEN) == 1
+    files.close()
+    assert not datasets._OPEN
