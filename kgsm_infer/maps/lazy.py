@@ -205,7 +205,7 @@ def _planes(xarray: Any, stack: Any, names: Sequence[str]) -> Any:
 
 
 def _valid(xarray: Any, name: str, plane: Any) -> Any:
-    """Mask what a variable declares as missing; DataError where its numbers are still packed."""
+    """Mask what a variable declares as missing; DataError where its numbers are packed or lost."""
     defaults: dict[str, Any] = {"scale_factor": 1.0, "add_offset": 0.0}
     packed = [
         key
@@ -218,7 +218,7 @@ def _valid(xarray: Any, name: str, plane: Any) -> Any:
             "open it with mask_and_scale=True, or call xarray.decode_cf (and remove the attribute "
             "from numbers that are decoded)"
         )
-    rule = valid_range_rule(plane.attrs, plane.encoding, plane.dtype)
+    rule = valid_range_rule(plane.attrs, plane.encoding, plane.dtype, f"the dataset's {name}")
     if rule is None:
         return plane
     return xarray.apply_ufunc(

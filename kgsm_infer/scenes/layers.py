@@ -28,8 +28,9 @@ RESAMPLINGS = ("refuse", "nearest", "bilinear", "cubic", "average")
 #: Files whose axes say what their bands are.
 CUBES = (".nc", ".nc4", ".zarr")
 
-#: 2024-03-04, 2024_03_04, 20240304, 20240304T053012, with no digit on either side.
+#: Processing baseline of Sentinel-2 in a name: N0510, N05.10.
 _BASELINE = re.compile(r"(?:^|_)N(\d\d)\.?(\d\d)(?=_|\.|$)")
+#: 2024-03-04, 2024_03_04, 20240304, 20240304T053012, with no digit on either side.
 _DATE = re.compile(
     r"(?<!\d)(\d{4})([-_]?)(0[1-9]|1[0-2])\2([0-2]\d|3[01])"
     r"(?:T(\d{2})[:_-]?(\d{2})[:_-]?(\d{2})(?:\.\d+)?)?(?!\d)"

@@ -141,22 +141,24 @@ _VALIDITY = ("_FillValue", "missing_value", "valid_range", "valid_min", "valid_m
 
 
 def valid_range_rule(
-    attributes: Mapping[str, Any], encoding: Mapping[str, Any], dtype: np.dtype[Any]
+    attributes: Mapping[str, Any], encoding: Mapping[str, Any], dtype: np.dtype[Any], source: str
 ) -> Callable[[NDArray[Any]], Plane] | None:
     """Return what masks the decoded numbers of an xarray variable; None where nothing is declared.
 
     xarray decodes fill values and scaling, and leaves the valid range, in packed units, to the
-    caller. encoding: of the variable.  dtype: of its numbers.
+    caller. encoding: of the variable.  dtype: of its numbers.  source: for messages. DataError
+    where the scaling has lost the numbers.
     """
+    scale, offset = (
+        float(np.ravel(encoding.get(key, default))[0])
+        for key, default in (("scale_factor", 1.0), ("add_offset", 0.0))
+    )
+    check_scaling(scale, offset, source)
     stated = {key: attributes[key] for key in _VALIDITY if key in attributes}
     if dtype.kind == "f" and "dtype" not in encoding:  # computed: integers were of packed numbers
         stated = {key: of for key, of in stated.items() if np.asarray(of).dtype.kind == "f"}
     if not stated:
         return None
-    scale, offset = (
-        float(np.ravel(encoding.get(key, default))[0])
-        for key, default in (("scale_factor", 1.0), ("add_offset", 0.0))
-    )
     stored = np.dtype(encoding.get("dtype", dtype))
     if stored.kind == "i" and str(encoding.get("_Unsigned", "")).lower() == "true":
         stored = np.dtype(f"u{stored.itemsize}")

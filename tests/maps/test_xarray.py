@@ -335,6 +335,19 @@ def test_a_datasets_own_validity_counts_as_in_a_map(
         retrieve("wetness", raw)
 
 
+@pytest.mark.parametrize("scale", [0.0, 1e-40, 1e35])
+def test_numbers_lost_by_their_scale_are_refused_as_in_a_map(tmp_path: Path, scale: float) -> None:
+    stack = plain_stack()[["vh_db"]]
+    stored = np.full(stack.vh_db.shape, 3, np.int16)
+    packed = (stack.vh_db.dims, stored, {"scale_factor": scale, "add_offset": -15.0})
+    stack.assign(vh_db=packed).to_netcdf(tmp_path / "stack.nc")
+    with (
+        xr.open_dataset(tmp_path / "stack.nc") as decoded,
+        pytest.raises(DataError, match=r"vh_db: its scale is .* so its numbers are lost"),
+    ):
+        retrieve("wetness", decoded)
+
+
 def test_a_fill_value_that_was_not_decoded_is_missing() -> None:
     """rioxarray leaves it among the attributes by default, and in the numbers."""
     stack = plain_stack()[["vh_db"]]
