@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from made_gateways import made_gateway, made_model
+from made_gateways import DAY, made_gateway, made_model
 
+from kgsm_infer.daily.values import Values
 from kgsm_infer.gateway.store import daily_rows
 from kgsm_infer.gateway.store.database import Store
 
@@ -34,3 +35,18 @@ def everything(gateway):
             name: store.db.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall()
             for name in ("rain", "daily", "outlook", "daily_now", "alert")
         }
+
+
+def stored_values(gateway):
+    """The stored passes as the library reads them, with a date alone."""
+    with Store(gateway.database, read_only=True) as store:
+        passes = sorted(store.current().values(), key=lambda one: (one.paddock, one.acquired))
+    names = sorted({one.paddock for one in passes})
+    day = np.asarray([one.acquired // DAY for one in passes])
+    return Values(
+        "test", "sm", tuple(names), np.asarray([names.index(one.paddock) for one in passes]),
+        day, np.full(len(day), np.nan), np.unique(day, return_inverse=True)[1],
+        *(np.asarray([getattr(one, name) for one in passes]) for name in
+          ("sm", "sm_lower", "sm_upper")),
+        np.zeros(len(day), np.int64),
+    )  # fmt: skip

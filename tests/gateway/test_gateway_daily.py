@@ -9,7 +9,7 @@ from dataclasses import replace
 import jsonschema
 import numpy as np
 import pytest
-from made_daily import FIRST, days_of, everything, farm, rain_columns
+from made_daily import FIRST, days_of, everything, farm, rain_columns, stored_values
 from made_gateways import DAY, Events, columns_of, drop, scanned
 from made_weather import serving
 from running import wait_for
@@ -18,7 +18,6 @@ from starlette.testclient import TestClient
 from kgsm_infer.base.errors import DataError, MissingError, UsageError
 from kgsm_infer.daily.daily import Settings, estimate_daily
 from kgsm_infer.daily.parameters import read_parameters
-from kgsm_infer.daily.values import Values
 from kgsm_infer.gateway.config import read_gateway
 from kgsm_infer.gateway.farm import Paddocks, load_paddocks
 from kgsm_infer.gateway.health import ThreadHealth
@@ -52,20 +51,12 @@ def test_a_rain_file_becomes_daily_values(tmp_path, today):
     assert found[-1].pass_age == 1.0
     assert [one.pass_value is not None for one in found] == [d in (0, 6, 12) for d in range(14)]
     # the library on the same numbers
-    with Store(gateway.database, read_only=True) as store:
-        passes = sorted(store.current().values(), key=lambda one: (one.paddock, one.acquired))
-    names = sorted({one.paddock for one in passes})
-    day = np.asarray([one.acquired // DAY for one in passes])
-    values = Values(
-        "test", "sm", tuple(names), np.asarray([names.index(one.paddock) for one in passes]),
-        day, np.full(len(day), np.nan), np.unique(day, return_inverse=True)[1],
-        *(np.asarray([getattr(one, name) for one in passes]) for name in
-          ("sm", "sm_lower", "sm_upper")),
-        np.zeros(len(day), np.int64),
-    )  # fmt: skip
     archived = next(path for path in gateway.archive.glob("*.csv") if b"rain" in path.read_bytes())
     made = estimate_daily(
-        values, read_weather(archived), read_parameters("oznet"), Settings(today="2024-01-14")
+        stored_values(gateway),
+        read_weather(archived),
+        read_parameters("oznet"),
+        Settings(today="2024-01-14"),
     )
     expected = made.mean[FIRST - made.forcing.period.first :, 0]
     assert [one.value for one in found] == pytest.approx(expected, abs=1e-5)
@@ -354,6 +345,10 @@ def check_posts(gateway, client):
     table = "site,date,vh_db\np0,2024-01-12,-15\n"
     sent = client.post("/v1/rain", content=table, headers={"content-type": "text/csv"})
     assert sent.status_code == 422
+    good, far = {"date": "2024-01-12", "rain_mm": 1.0}, {"date": "2062-01-01", "rain_mm": 1.0}
+    for rain in ([good, {**far, "paddock": "p0"}], [{**good, "paddock": "p0"}, far]):
+        assert client.post("/v1/rain", json={"rain": rain}).status_code == 422
+    assert not list(gateway.spool.iterdir())  # of a refused message nothing is taken
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,14 @@ import json
 
 import numpy as np
 import pytest
-from made_daily import FIRST, everything, farm, rain_columns
-from made_gateways import DAY, Events, columns_of, drop, scanned
+from made_daily import FIRST, everything, farm, rain_columns, stored_values
+from made_gateways import Events, columns_of, drop, scanned
 from starlette.testclient import TestClient
 
 from kgsm_infer.daily.daily import Settings, estimate_daily
 from kgsm_infer.daily.forcing import read_irrigation
 from kgsm_infer.daily.parameters import read_parameters
 from kgsm_infer.daily.percentiles import FEWEST_PASSES, drier_than
-from kgsm_infer.daily.values import Values
 from kgsm_infer.gateway.farm import load_paddocks
 from kgsm_infer.gateway.http.api import Api
 from kgsm_infer.gateway.http.page import render_page
@@ -60,19 +59,9 @@ def watered_farm(folder, today, *rows):
 
 def of_library(gateway, names):
     """Run ``kgsm_infer.daily`` on the archived rain and irrigation and the stored passes."""
-    with Store(gateway.database, read_only=True) as store:
-        passes = sorted(store.current().values(), key=lambda one: (one.paddock, one.acquired))
-    day = np.asarray([one.acquired // DAY for one in passes])
-    values = Values(
-        "test", "sm", tuple(names), np.asarray([names.index(one.paddock) for one in passes]),
-        day, np.full(len(day), np.nan), np.unique(day, return_inverse=True)[1],
-        *(np.asarray([getattr(one, name) for one in passes]) for name in
-          ("sm", "sm_lower", "sm_upper")),
-        np.zeros(len(day), np.int64),
-    )  # fmt: skip
     files = {path.read_bytes().split(b"\r\n")[0]: path for path in gateway.archive.glob("*.csv")}
     return estimate_daily(
-        values,
+        stored_values(gateway),
         read_weather(files[b"date,rain_mm"]),
         read_parameters("oznet"),
         Settings(today="2024-01-14", look_ahead=True),
@@ -122,6 +111,20 @@ def test_the_file_that_arrived_last_counts_and_zero_withdraws(tmp_path, today):
     scanned(gateway)
     last, _ = days_and_outlook(gateway, "p1")
     assert [one.value for one in last] == pytest.approx([one.value for one in wet], abs=2e-5)
+
+
+def test_irrigation_changes_no_day_before_it(tmp_path, today):
+    gateway, _ = watered_farm(tmp_path, today)
+    names = ("p0", "p1", "p2", "p3")
+    before = {name: days_and_outlook(gateway, name)[0] for name in names}
+    drop(gateway, irrigation(("p1", 8, 25.0)), "irrigation.csv")
+    scanned(gateway)
+    after = {name: days_and_outlook(gateway, name)[0] for name in names}
+    for name in names:
+        assert after[name][:8] == before[name][:8]
+    assert after["p1"][8].value > before["p1"][8].value
+    # of the other paddocks a pass after it changes, by the error that its paddocks share
+    assert after["p0"][:12] == before["p0"][:12]
 
 
 def test_a_lost_database_has_the_irrigation_again(tmp_path, today):
@@ -191,6 +194,26 @@ def test_a_file_of_rain_and_irrigation_is_refused(tmp_path, today):
     drop(gateway, {**columns, "rain_mm": [4.0]}, "both.csv")
     (bad,) = scanned(gateway).named("quarantined")
     assert "two files" in bad["reason"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "amount"), [("", "mm"), ('[columns]\nmm = "Menge"\n', "Menge")]
+)
+def test_irrigation_in_a_weather_file_is_never_left_out(tmp_path, today, settings, amount):
+    gateway = farm(tmp_path, f"[daily]\n{settings}")
+    columns = irrigation(("p1", 3, 10.0))
+    columns[amount] = columns.pop("mm")
+    drop(gateway, {**columns, "rain_mm": [4.0]}, "both.csv")
+    log = scanned(gateway)
+    assert "two files" in log.named("quarantined")[0]["reason"]
+    assert not log.named("rain_stored")
+
+
+def test_rain_may_be_called_mm(tmp_path, today):
+    gateway = farm(tmp_path, '[daily]\n[columns]\nrain_mm = "mm"\n')
+    drop(gateway, {"date": ["2024-01-03"], "mm": [4.0]}, "rain.csv")
+    assert scanned(gateway).named("rain_stored")
+    assert [row[:3] for row in stored(gateway)["rain"]] == [("", FIRST + 2, 4.0)]
 
 
 def test_irrigation_is_posted_and_read_back(tmp_path, today):

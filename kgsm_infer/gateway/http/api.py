@@ -21,8 +21,6 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.applications import Starlette
@@ -265,39 +263,15 @@ class Api:
 
     async def rain(self, request: Request) -> Response:
         """Put rain into the spool: a weather file as CSV, or {"rain": [{"date", "rain_mm"}, …]}."""
-        from ..intake.rain_files import write_rain
+        from ..intake.rain_files import drop_posted_rain, write_rain
 
-        body = await request.body()
+        body, spool = await request.body(), self.gateway.spool
         if _media(request) == "application/json":
-            days = await run_in_threadpool(
-                write_rain, _json(body), self.paddocks, self.gateway.spool
-            )
+            days = await run_in_threadpool(write_rain, _json(body), self.paddocks, spool)
             return _sent(request, canonical({"days": days}), JSON, status=202)
         await _table(request)
-        days = await run_in_threadpool(self._drop_rain, body)
+        days = await run_in_threadpool(drop_posted_rain, body, self._rules(), spool)
         return _sent(request, canonical({"days": days}), JSON, status=202)
-
-    def _drop_rain(self, content: bytes) -> int:
-        from ..intake.rain_files import (
-            drop_rain_file,
-            is_rain_file,
-            rain_of_file,
-            refuse_refused,
-            tomorrow,
-        )
-
-        with NamedTemporaryFile(suffix=".csv") as file:
-            file.write(content)
-            file.flush()
-            path = Path(file.name)
-            if not is_rain_file(path, self.gateway.columns):
-                raise DataError(
-                    "the table: is not a weather file: date and rain_mm, no backscatter"
-                )
-            rain = rain_of_file(path, "the table", self._rules(), tomorrow(), 0)
-        refuse_refused(rain.refused)
-        drop_rain_file(content, self.gateway.spool)
-        return len(rain)
 
     async def irrigation(self, request: Request) -> Response:
         """Put irrigation into the spool: paddock, date, mm as CSV, or {"irrigation": [...]}."""
@@ -465,11 +439,10 @@ async def _table(request: Request) -> Mapping[str, Any]:
 
 def _columns(body: bytes) -> Mapping[str, Any]:
     from ...tables.reading import read_sheet
+    from ..intake.rain_files import content_as_file
 
-    with NamedTemporaryFile(suffix=".csv") as file:
-        file.write(body)
-        file.flush()
+    with content_as_file(body) as path:
         try:
-            return read_sheet(file.name).columns
+            return read_sheet(path).columns
         except DataError as error:
-            raise DataError(str(error).replace(file.name, "the table")) from None
+            raise DataError(str(error).replace(str(path), "the table")) from None

@@ -12,7 +12,6 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Annotated, Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from .rain_files import (
     BACKSCATTER,
     FORECAST_DAYS,
     MOST,
+    content_as_file,
     day_refusal,
     drop_file,
     names_in_file,
@@ -164,10 +164,7 @@ def drop_irrigation_file(content: bytes, rules: TableRules, spool: Path) -> int:
 
     DataError says what is wrong with it, days too far ahead included.
     """
-    with NamedTemporaryFile(suffix=".csv") as file:
-        file.write(content)
-        file.flush()
-        path = Path(file.name)
+    with content_as_file(content) as path:
         if not is_irrigation_file(path, rules.columns):
             raise DataError(
                 "the table: is not an irrigation file: paddock, date and mm, without rain and "

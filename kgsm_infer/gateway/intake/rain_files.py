@@ -10,9 +10,11 @@ import hashlib
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from ...base.errors import DataError
 from ...base.files import whole
 from ...base.schema import Help, Length, Parse, Range, read
+from ...daily.forcing import with_irrigation_names
 from ...tables.columns import BACKSCATTER_FORMS, POLARISATIONS
 from ...tables.reading import read_sheet, write_csv
 from ...tables.weather import Weather, read_weather, with_own_names
@@ -133,21 +136,28 @@ def is_rain_file(path: Path, renamed: Mapping[str, str]) -> bool:
 def names_in_file(path: Path, names: Iterable[str]) -> bool:
     """Return True if one of the names is in the head or in the end of a file, of any encoding."""
     try:
-        with path.open("rb") as file:
-            head = file.read(_PEEK)
-            file.seek(-min(_PEEK, file.seek(0, 2)), 2)
-            text = (head + file.read()).replace(b"\0", b"")
+        text = _head_and_end(path)
     except OSError:
         return False
     # of another name the characters beyond ASCII differ with the encoding
     return any(_ascii(name) in text for name in names)
 
 
-def _has_irrigation(path: Path) -> bool:
-    """Return True if a table has a column ``mm`` too; its head is read first, which costs less."""
+def _has_irrigation(path: Path, renamed: Mapping[str, str]) -> bool:
+    """Return True if a table has a column ``mm`` too; a peek comes first, which costs less."""
+    names = b"|".join(re.escape(_ascii(name)) for name in {"mm", renamed.get("mm", "mm")})
+    if not re.search(rb"(?<![A-Za-z0-9_])(?:" + names + rb")", _head_and_end(path)):
+        return False
+    columns = with_own_names(read_sheet(path).columns, renamed)  # the rain may be called mm
+    return "mm" in with_irrigation_names(columns, renamed)
+
+
+def _head_and_end(path: Path) -> bytes:
+    """Return the first and the last bytes of a file, without the NULs of UTF-16."""
     with path.open("rb") as file:
-        head = file.read(_PEEK).replace(b"\0", b"")
-    return bool(re.search(rb"\bmm\b", head)) and "mm" in read_sheet(path).columns
+        head = file.read(_PEEK)
+        file.seek(-min(_PEEK, file.seek(0, 2)), 2)
+        return (head + file.read()).replace(b"\0", b"")
 
 
 def _ascii(name: str) -> bytes:
@@ -162,7 +172,7 @@ def rain_of_file(path: Path, source: str, rules: TableRules, issued: int, number
     issued: local day of its arrival.  number: of the arrival.
     """
     paddocks = rules.paddocks
-    if _has_irrigation(path):
+    if _has_irrigation(path, rules.columns):
         raise DataError(f"{source}: has rain_mm and mm; write rain and irrigation into two files")
     try:
         weather = read_weather(path, columns=rules.columns)
@@ -196,7 +206,7 @@ def rain_of_file(path: Path, source: str, rules: TableRules, issued: int, number
 def write_rain(content: Any, paddocks: Paddocks, spool: Path) -> int:
     """Write ``{"rain": [...]}`` into the spool as a weather file; returns the number of days.
 
-    DataError names a day that is wrong, too far ahead or of an unknown paddock.
+    DataError names a day that is wrong, too far ahead or of an unknown paddock; nothing is written.
     """
     message = read(RainMessage, content, "rain")
     found: dict[tuple[str, str], float] = {}
@@ -207,13 +217,47 @@ def write_rain(content: Any, paddocks: Paddocks, spool: Path) -> int:
         if (place, one.date) in found:
             raise DataError(f"rain: rain[{at}].date: {one.date} twice for one place")
         found[place, one.date] = np.nan if one.rain_mm is None else one.rain_mm
+    contents = []
     for whole_farm in {not place for place, _ in found}:
         some = {key: mm for key, mm in found.items() if bool(key[0]) != whole_farm}
         columns: dict[str, Any] = {"date": [day for _, day in some]}
         if not whole_farm:
             columns = {"site": [place for place, _ in some], **columns}
-        _drop(spool, {**columns, "rain_mm": np.asarray(list(some.values()))}, paddocks)
+        contents.append(_csv_of({**columns, "rain_mm": np.asarray(list(some.values()))}))
+    for content in contents:
+        _check_posted(content, "rain", TableRules(paddocks, {}))
+    for content in contents:
+        drop_rain_file(content, spool)
     return len(found)
+
+
+def drop_posted_rain(content: bytes, rules: TableRules, spool: Path) -> int:
+    """Write a posted weather file into the spool; returns the number of its days.
+
+    DataError says what is wrong with it, days too far ahead included.
+    """
+    days = _check_posted(content, "the table", rules)
+    drop_rain_file(content, spool)
+    return days
+
+
+def _check_posted(content: bytes, source: str, rules: TableRules) -> int:
+    """Return the number of days of a weather file; DataError if one would be left out."""
+    with content_as_file(content) as path:
+        if not is_rain_file(path, rules.columns):
+            raise DataError(f"{source}: is not a weather file: date and rain_mm, no backscatter")
+        rows = rain_of_file(path, source, rules, tomorrow(), 0)
+    refuse_refused(rows.refused)
+    return len(rows)
+
+
+@contextmanager
+def content_as_file(content: bytes) -> Iterator[Path]:
+    """Write a posted CSV into a temporary file, which is removed at the end of the block."""
+    with NamedTemporaryFile(suffix=".csv") as file:
+        file.write(content)
+        file.flush()
+        yield Path(file.name)
 
 
 def tomorrow() -> int:
@@ -241,16 +285,11 @@ def drop_file(content: bytes, spool: Path, kind: str) -> str:
     return digest
 
 
-def _drop(spool: Path, columns: Mapping[str, Any], paddocks: Paddocks) -> None:
-    make_folders(spool)
-    part = spool / f".kgsm-rain-{hashlib.sha256(repr(columns).encode()).hexdigest()[:16]}.csv"
-    write_csv(part, columns)
-    try:
-        rules = TableRules(paddocks, {})
-        refuse_refused(rain_of_file(part, "rain", rules, tomorrow(), 0).refused)
-        drop_rain_file(part.read_bytes(), spool)
-    finally:
-        part.unlink()
+def _csv_of(columns: Mapping[str, Any]) -> bytes:
+    """Return columns as a CSV."""
+    with content_as_file(b"") as path:
+        write_csv(path, columns)
+        return path.read_bytes()
 
 
 def _stated(weather: Weather, place: str, name: str) -> PlaceRain:
