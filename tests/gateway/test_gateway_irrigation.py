@@ -216,6 +216,31 @@ def test_rain_may_be_called_mm(tmp_path, today):
     assert [row[:3] for row in stored(gateway)["rain"]] == [("", FIRST + 2, 4.0)]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "{", "[]", "null", "7", '{"name":1,"kind":"irrigation"}', '{"name":"x","kind":"zebra"}',
+        '{"kind":"irrigation","clock_s":1e400}', '{"kind":"rain","clock_s":1e300}',
+        '{"kind":"rain","clock_s":-1}', '{"stamp":5}', '{"kind":"rain","batch":"one"}',
+    ],
+)  # fmt: skip
+def test_a_damaged_sidecar_loses_no_arrival(tmp_path, today, content):
+    gateway, _ = watered_farm(tmp_path, today, ("p1", 3, 12.5), ("p1", 15, 20.0))
+    before = stored(gateway)
+    for path in gateway.archive.glob("*.about.json"):
+        path.write_text(content)
+    for name in ("gateway.db*", "backups/*"):
+        for path in gateway.state.glob(name):
+            path.unlink()
+    log = scanned(gateway)
+    assert not log.named("fault"), log
+    assert not log.named("quarantined"), log
+    after = stored(gateway)
+    assert after["irrigation"] == before["irrigation"]
+    assert [row[:3] for row in after["rain"]] == [row[:3] for row in before["rain"]]
+    assert len(after["daily"]) == len(before["daily"])
+
+
 def test_irrigation_is_posted_and_read_back(tmp_path, today):
     gateway = farm(tmp_path, paddocks=4)
     drop(gateway, columns_of(0), "0.csv")

@@ -22,10 +22,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from ...base.errors import KgsmError, MissingError
 from ...base.files import whole
+from ...base.schema import Choices, Range, build, parse_json
 from ..keys import escape_name
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ KINDS = {
 _NAME = re.compile(r"(\d{6,})-([0-9a-f]{64})(?:\.[a-z]+|-(.+))", re.DOTALL)
 _EARLIER_PROBES = "probes.json"
 _ABOUT = ".about.json"
+_ARRIVALS = ("table", "scene", "rain", "irrigation", "probes", "removal", "rules", "unknown")
+_YEAR_10000_S = 253_402_300_800
 #: Errors of a folder that cannot be written, as opposed to a file that is gone.
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -60,7 +63,7 @@ class Stamp:
 class About:
     """Properties of an archived file that it does not contain.
 
-    name: original name, escaped.  kind: table, scene, rain, irrigation, probes or removal.
+    name: original name, escaped.  kind: table, scene, rain, irrigation, probes, removal or rules.
     stamp: of the archived file, None if unknown.
     clock_s: time of the date guard, seconds since 1970; rows later than a day after it were
         refused. None: unknown.
@@ -69,10 +72,10 @@ class About:
     """
 
     name: str
-    kind: str = "table"
+    kind: Annotated[str, Choices(_ARRIVALS)] = "table"
     stamp: Stamp | None = None
-    clock_s: int | None = None
-    batch: int | None = None
+    clock_s: Annotated[int, Range(0, below=_YEAR_10000_S)] | None = None
+    batch: Annotated[int, Range(0)] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,17 +89,18 @@ class Archived:
 
     @cached_property
     def about(self) -> About:
-        """The content of the sidecar; defaults without a sidecar."""
+        """The content of the sidecar; defaults without one, or where it is damaged."""
         if self.earlier_name is not None:
             kind = KINDS.get(self.path.suffix.lower(), "unknown")
             kind = "probes" if self.earlier_name == _EARLIER_PROBES else kind
             return About(escape_name(self.earlier_name), kind)
         plain = About(self.path.name, KINDS.get(self.path.suffix, "unknown"))
         try:
-            raw = json.loads(self.sidecar.read_bytes())
-            stamp = raw.get("stamp")
-            return replace(plain, **{**raw, "stamp": Stamp(**stamp) if stamp else None})
-        except (OSError, ValueError, TypeError):
+            raw = {"name": plain.name, "kind": plain.kind, **parse_json(self.sidecar.read_bytes())}
+            stamp = raw.pop("stamp", None)  # its ns are beyond the whole numbers of settings
+            about = build(About, raw)
+            return replace(about, stamp=Stamp(**stamp)) if stamp else about
+        except (KgsmError, OSError, ValueError, TypeError):
             return plain
 
     @property
