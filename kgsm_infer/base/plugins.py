@@ -39,7 +39,7 @@ def _loaded(group: str, name: str, check: Check) -> Any:
     try:
         content = point.load()
         reason = check(content)
-    except Exception as error:  # noqa: BLE001  a provider's module may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a provider may raise anything
         reason = f"{type(error).__name__}: {error}"
     if not reason:
         return content

@@ -187,16 +187,17 @@ def _command_of(name: str, reader: Any) -> Any:
             columns = dict(reader(path))
         except KgsmError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise DataError(
                 f"{path}: source {name} failed with {type(error).__name__}: {error}"
             ) from error
         _write(output, Sourced(columns))
 
-    summary = (reader.__doc__ or f"Make a table with the source {name}.").strip().splitlines()[0]
-    one.command(name, help=f"{summary}\n\nExample: kgsm-train data {name} PATH -o table.csv")(
-        convert
-    )
+    described = str(reader.__doc__ or "").strip() or f"Make a table with the source {name}."
+    one.command(
+        name,
+        help=f"{described.splitlines()[0]}\n\nExample: kgsm-train data {name} PATH -o table.csv",
+    )(convert)
     return typer.main.get_command(one)
 
 

@@ -35,7 +35,9 @@ cdse = my_kgsm:PRESET
 
 [kgsm.sources]
 bad_source = my_kgsm:NUMBER
+ends = ends_the_process:x
 failing = my_kgsm:failing
+leaving = my_kgsm:leaving
 """
 
 
@@ -60,6 +62,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(text)
     more = "\nNUMBER = 7\n\n\ndef failing(path):\n    raise RuntimeError('no such record')\n"
+    more += "\n\ndef leaving(path):\n    ' '\n    raise SystemExit(0)\n"
+    (site / "ends_the_process.py").write_text("raise SystemExit('no licence')\n")
     (site / "my_kgsm.py").write_text(SNIPPET + more)
     monkeypatch.syspath_prepend(str(site))
     plugins.forget()
@@ -104,10 +108,14 @@ def test_a_source_is_a_command(package: Path, tmp_path: Path) -> None:
     assert "my-network" in shown.stdout and "oznet" in shown.stdout
     assert "bad_source" not in shown.stdout
     assert "note: bad_source of package faulty" in shown.stderr
+    assert "note: ends of package faulty" in shown.stderr and "no licence" in shown.stderr
+    assert "Make a table with the source leaving." in shown.stdout
     refused = run(package, "failing", tmp_path / "in.csv", "-o", tmp_path / "no.csv")
     assert refused.returncode == 3 and not (tmp_path / "no.csv").exists()
     assert "source failing failed with RuntimeError: no such record" in refused.stderr
     assert "Traceback" not in refused.stderr
+    refused = run(package, "leaving", tmp_path / "in.csv", "-o", tmp_path / "no.csv")
+    assert refused.returncode == 3 and "source leaving failed with SystemExit" in refused.stderr
 
 
 def test_library_code_logs_and_configures_nothing(
