@@ -23,6 +23,7 @@ that were made from other folds and other blocks of dates alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +42,7 @@ BOUNDS = (0.5, 2.0)
 WORTH = 0.05
 #: Fewest residuals, and fewest parts to leave out in turn, that make an interval.
 LEAST_ROWS, LEAST_PARTS = 30, 3
-#: Nodes of the integral over a date's error: sinh(y) for POINTS values of y within +-REACH.
+#: Nodes of the integral over one of the two errors: sinh(y) for POINTS values of y within +-REACH.
 POINTS, REACH = 2001, 20.0
 
 
@@ -246,21 +247,25 @@ def quantile_of(parts: ErrorParts, probability: float) -> float:
     >>> round(quantile_of(ErrorParts(date=0.36, row=0.16, dates=1, groups=1), 0.75), 6)
     1.0
     """
-    date, row = np.sqrt(parts.date), np.sqrt(parts.row)
-    from_date = float(stdtrit(parts.dates, probability) * date)
-    from_row = float(stdtrit(parts.groups, probability) * row)
-    if min(from_date, from_row) <= 1e-6 * max(from_date, from_row):
-        return max(from_date, from_row)
-    # trapezoid rule in y with T_K = sinh(y), whose tails then fall exponentially
+    # the integral is over the narrower part: the wider one's distribution is smooth between nodes
+    (narrow, few), (wide, many) = sorted(
+        [(math.sqrt(parts.date), parts.dates), (math.sqrt(parts.row), parts.groups)],
+        key=lambda part: part[0],
+    )
+    alone = float(stdtrit(many, probability)) * wide
+    if narrow == 0:
+        return alone
+    # trapezoid rule in y with T = sinh(y), whose tails then fall exponentially
     y = np.linspace(-REACH, REACH, POINTS)
     x = np.sinh(y)
-    weight = (1 + x**2 / parts.dates) ** (-(parts.dates + 1) / 2) * np.cosh(y)
+    weight = (1 + x**2 / few) ** (-(few + 1) / 2) * np.cosh(y)
     weight /= weight.sum()
 
     def above(q: float) -> float:
-        return float(weight @ stdtr(parts.groups, (q - date * x) / row)) - probability
+        return float(weight @ stdtr(many, (q - narrow * x) / wide)) - probability
 
-    return float(brentq(above, 0.0, 2 * (from_date + from_row), rtol=1e-9))
+    most = 2 * (alone + float(stdtrit(few, probability)) * narrow)
+    return float(brentq(above, 0.0, most, rtol=1e-9))
 
 
 def _offset(data: Residuals, scale: Array, level: float) -> float:

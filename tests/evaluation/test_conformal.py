@@ -73,6 +73,18 @@ def test_the_quantile_has_its_closed_forms(probability):
         assert alone == pytest.approx(2 * stats.t.ppf(probability, 5), rel=1e-9)
 
 
+@pytest.mark.parametrize("narrow", [1e-9, 1e-6, 1e-4, 1e-2])
+@pytest.mark.parametrize("degrees", [1, 3, 14, 60])
+def test_a_narrow_part_widens_the_quantile_by_little(narrow, degrees):
+    """It does whichever of the two parts is the narrow one."""
+    alone = stats.t.ppf(0.95, degrees)
+    of_row = quantile_of(ErrorParts(1.0, narrow**2, degrees, degrees), 0.95)
+    of_date = quantile_of(ErrorParts(narrow**2, 1.0, degrees, degrees), 0.95)
+    assert of_row == pytest.approx(of_date, rel=1e-8)
+    # the sum of two Student's t is at most as wide as a Cauchy sum of their scales
+    assert alone * (1 - 1e-8) <= of_row <= alone * (1 + narrow + 1e-8)
+
+
 def test_no_error_has_no_width():
     assert quantile_of(ErrorParts(0.0, 0.0, 5, 5), 0.95) == 0.0
 
