@@ -1,18 +1,19 @@
 """AdamW: stochastic gradient descent with adaptive moments and decoupled weight decay.
 
 Source: Loshchilov and Hutter (2019), "Decoupled weight decay regularization", Algorithm 2.
-``torch.optim.AdamW`` makes the same steps, but imports torch's compiler and sympy at the first one.
+The steps are torch's own function. The class ``torch.optim.AdamW`` around it imports torch's
+compiler and sympy at the first step.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.optim.adamw import adamw
 
 #: Decay of the mean gradient and of the mean squared gradient, and what is added to its root.
 BETAS, EPSILON = (0.9, 0.999), 1e-8
@@ -38,7 +39,7 @@ class AdamW:
             vector_to_parameters(vector, group.weights)
         self._means = [torch.zeros_like(vector) for vector in self._vectors]
         self._squares = [torch.zeros_like(vector) for vector in self._vectors]
-        self._steps = 0
+        self._counts = [torch.zeros(()) for _ in self._vectors]
 
     def gradients(self, loss: Tensor) -> list[Tensor]:
         """Return the derivative (P,) of a loss with respect to the weights of each group."""
@@ -48,16 +49,28 @@ class AdamW:
 
     def step(self, gradients: Sequence[Tensor]) -> None:
         """Make one step. gradients: (P,) of each group, its weights one after another."""
-        self._steps += 1
-        rest = [1.0 - beta**self._steps for beta in BETAS]
-        for group, weight, mean, square, gradient in zip(
-            self._groups, self._vectors, self._means, self._squares, gradients, strict=True
+        for group, vector, gradient, mean, square, count in zip(
+            self._groups,
+            self._vectors,
+            gradients,
+            self._means,
+            self._squares,
+            self._counts,
+            strict=True,
         ):
-            # w <- (1 - lr wd) w
-            weight.mul_(1.0 - group.learning_rate * group.weight_decay)
-            # m <- b1 m + (1 - b1) g,  v <- b2 v + (1 - b2) g**2
-            mean.lerp_(gradient, 1.0 - BETAS[0])
-            square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1.0 - BETAS[1])
-            # w <- w - lr m' / (sqrt v' + eps),  m' = m / (1 - b1**t),  v' = v / (1 - b2**t)
-            root = square.sqrt().div_(math.sqrt(rest[1])).add_(EPSILON)
-            weight.addcdiv_(mean, root, value=-group.learning_rate / rest[0])
+            adamw(
+                [vector],
+                [gradient],
+                [mean],
+                [square],
+                [],
+                [count],
+                foreach=False,
+                amsgrad=False,
+                beta1=BETAS[0],
+                beta2=BETAS[1],
+                lr=group.learning_rate,
+                weight_decay=group.weight_decay,
+                eps=EPSILON,
+                maximize=False,
+            )
