@@ -1,4 +1,6 @@
-"""Build the extension ``kgsm_infer.kernels._core`` over csrc/ and nothing else.
+"""Build the extension ``kgsm_infer.kernels._core`` over csrc/, and a README for a package index.
+
+Other metadata is in pyproject.toml, which cannot depend on the address (tools/index_readme.py).
 
 One wheel per platform serves every CPython >= 3.11 (the stable ABI, cp311-abi3). Without a C
 compiler the installation succeeds, and the NumPy twin runs at a fraction of the speed.
