@@ -143,7 +143,7 @@ def estimate_daily(
 
     UsageError without a value up to today, or farm units are requested for an index.
     """
-    if weather is not None and weather.simulated:
+    if any(one is not None and one.simulated for one in (weather, irrigation)):
         values = replace(values, simulated=True)
     period = period_of(values, weather, settings.today, settings.utc_offset_hours)
     notes = list(values.notes)

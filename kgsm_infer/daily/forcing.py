@@ -22,7 +22,7 @@ from ..tables.dates import asked_day, is_day_only
 from ..tables.reading import read_sheet
 from ..tables.table import have
 from ..tables.text_column import texts_of
-from ..tables.weather import Weather
+from ..tables.weather import Weather, has_simulated_rows
 from .filter import Array
 from .parameters import Parameters
 from .values import SECONDS_PER_DAY, Values, check_paddocks, named_sites
@@ -40,12 +40,16 @@ _MM = Rule(0.0, 1000.0, "an irrigation in mm (0 to 1000)", lambda _: "a volume? 
 
 @dataclass(frozen=True)
 class Irrigation:
-    """M irrigations. paddock: names (M,).  day: (M,) since 1970.  mm: (M,)."""
+    """M irrigations. paddock: names (M,).  day: (M,) since 1970.  mm: (M,).
+
+    simulated: the file says so.
+    """
 
     source: str
     paddock: tuple[str, ...]
     day: NDArray[np.int64]
     mm: Array
+    simulated: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,8 @@ def read_irrigation(
     day = check.dates(texts).astype("datetime64[D]").astype(np.int64)
     hours = ~is_day_only(texts, paddock)
     check.first(hours, "date", texts, "is not a day; give the local day of the irrigation")
-    return Irrigation(str(path), tuple(paddock.tolist()), day, mm)
+    simulated = has_simulated_rows(sheet.columns)
+    return Irrigation(str(path), tuple(paddock.tolist()), day, mm, simulated)
 
 
 def period_of(

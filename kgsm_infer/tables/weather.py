@@ -144,8 +144,17 @@ def read_weather(
         has_row = np.zeros(last - first + 1, bool)
         has_row[day[order] - first] = True
         places[str(name)] = Series(first, dense["rain_mm"], dense["et0_mm"], has_row)
-    simulated = "simulated" in set(texts_of(columns["source"])) if "source" in columns else False
+    simulated = has_simulated_rows(columns)
     return Weather(str(path), by, places, utc_offset_hours, names.note, simulated)
+
+
+def has_simulated_rows(columns: Mapping[str, Any]) -> bool:
+    """Return True if the column ``source`` of a weather or irrigation file says ``simulated``.
+
+    >>> has_simulated_rows({"source": ["gauge", "simulated"]}), has_simulated_rows({})
+    (True, False)
+    """
+    return "source" in columns and "simulated" in set(texts_of(columns["source"]))
 
 
 def with_own_names(columns: Mapping[str, Any], names: Mapping[str, str]) -> Mapping[str, Any]:

@@ -191,6 +191,16 @@ def test_irrigation_outside_the_days_is_named(files):
     assert len(said) == 1 and "1 of 2" in said[0] and "2024-01-01 to 2024-03-17" in said[0]
 
 
+def test_simulated_irrigation_says_so(files):
+    plain = rows(files / "values.csv")[-1]
+    for source in ("gauge", "simulated"):
+        text = f"paddock,date,mm,source\n{plain['site']},{plain['date'][:10]},20,{source}\n"
+        (files / "water.csv").write_text(text)
+        run_daily(request(files, irrigation=files / "water.csv"))
+        found = {row.get("source", "") for row in rows(files / "daily.csv")}
+        assert found == ({"simulated"} if source == "simulated" else {""})
+
+
 def test_irrigation_changes_no_day_before_it(files):
     """A paddock with irrigation has a series of its own, which moved every day before."""
     run_daily(request(files))

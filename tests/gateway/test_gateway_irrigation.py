@@ -163,7 +163,7 @@ def test_names_of_columns_and_paddocks_are_the_gateways(tmp_path, today):
     (reason,) = log.named("rows_refused")[0]["reasons"]
     assert "p1" in reason
     assert "2024-02-10" in reason
-    assert stored(gateway)["irrigation"] == [("p2", FIRST + 4, 11.0, 2)]
+    assert stored(gateway)["irrigation"] == [("p2", FIRST + 4, 11.0, 2, 0)]
 
 
 @pytest.mark.parametrize(
@@ -207,6 +207,20 @@ def test_irrigation_in_a_weather_file_is_never_left_out(tmp_path, today, setting
     log = scanned(gateway)
     assert "two files" in log.named("quarantined")[0]["reason"]
     assert not log.named("rain_stored")
+
+
+def test_simulated_irrigation_says_so_until_it_is_replaced(tmp_path, today):
+    gateway, _ = watered_farm(tmp_path, today)
+    columns = irrigation(("p1", 8, 25.0))
+    drop(gateway, {**columns, "source": ["simulated"]}, "made up.csv")
+    scanned(gateway)
+    days, outlook = days_and_outlook(gateway, "p1")
+    assert [one.simulated for one in days] == [0] * 8 + [1] * 6
+    assert daily_record(outlook[0])["source"] == "simulated"
+    drop(gateway, columns, "measured.csv")
+    scanned(gateway)
+    days, outlook = days_and_outlook(gateway, "p1")
+    assert not any(one.simulated for one in (*days, *outlook))
 
 
 def test_rain_may_be_called_mm(tmp_path, today):

@@ -135,7 +135,9 @@ def irrigation_of_file(
     far = {key for key in total if key[1] > today + FORECAST_DAYS}
     refused = tuple(day_refusal(source, *key) for key in sorted(far))
     days = tuple(
-        IrrigationDay(*key, mm, number) for key, mm in sorted(total.items()) if key not in far
+        IrrigationDay(*key, mm, number, int(found.simulated))
+        for key, mm in sorted(total.items())
+        if key not in far
     )
     if not days:
         raise DataError(f"{refused[0]} (as every row of it)")

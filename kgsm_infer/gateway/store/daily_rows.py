@@ -41,12 +41,16 @@ class RainDay(NamedTuple):
 
 
 class IrrigationDay(NamedTuple):
-    """Irrigation of a paddock on a local day. sequence: number of the arrival."""
+    """Irrigation of a paddock on a local day.
+
+    sequence: number of the arrival.  simulated: 1 where the file says so.
+    """
 
     place: str
     day: int
     mm: float
     sequence: int
+    simulated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,7 @@ BLOCK_ROWS = 1_000
 #: Rows of one transaction.
 TRANSACTION_ROWS = 4_000
 _COLUMNS = tuple(item.name for item in fields(DailyValue))
-_RAIN = ", ".join(RainDay._fields)
+_RAIN, _IRRIGATION = ", ".join(RainDay._fields), ", ".join(IrrigationDay._fields)
 _DAILY = ", ".join(_COLUMNS)
 _row_of = attrgetter(*_COLUMNS)
 _CURRENT = (
@@ -203,7 +207,7 @@ def differs(last: RainDay | None, one: RainDay) -> bool:
 
 def irrigation_since(store: Store, day: int) -> list[IrrigationDay]:
     """Return the stored irrigation from a day on."""
-    query = "SELECT place, day, mm, sequence FROM irrigation WHERE day >= ?"
+    query = f"SELECT {_IRRIGATION} FROM irrigation WHERE day >= ?"
     return [IrrigationDay(*row) for row in _rows(store, query, day)]
 
 
@@ -217,7 +221,9 @@ def put_irrigation(store: Store, days: Sequence[IrrigationDay]) -> None:
         one for one in days
         if (last := before.get((one.place, one.day))) is None or last.sequence <= one.sequence
     ]  # fmt: skip
-    store.db.executemany("INSERT OR REPLACE INTO irrigation VALUES (?, ?, ?, ?)", newer)
+    store.db.executemany(
+        f"INSERT OR REPLACE INTO irrigation ({_IRRIGATION}) VALUES (?, ?, ?, ?, ?)", newer
+    )
     changed = (one for one in newer if _is_other(before.get((one.place, one.day)), one))
     store.mark_due(one.day for one in changed)
 
@@ -237,7 +243,9 @@ def _irrigation_before(
 
 
 def _is_other(last: IrrigationDay | None, one: IrrigationDay) -> bool:
-    return one.mm != (0.0 if last is None else last.mm)
+    """Return True if the amount is another, or water is simulated that was not, or was."""
+    before = (0.0, 0) if last is None else (last.mm, last.simulated)
+    return one.mm != before[0] or (one.mm > 0 and one.simulated != before[1])
 
 
 # -- the state of the updates ------------------------------------------------------------------

@@ -119,4 +119,6 @@ MIGRATIONS = (
     ALTER TABLE outlook ADD COLUMN irrigated_lower REAL;
     ALTER TABLE outlook ADD COLUMN irrigated_upper REAL
     """,
+    # 13: irrigation may be simulated
+    "ALTER TABLE irrigation ADD COLUMN simulated INTEGER NOT NULL DEFAULT 0",
 )

@@ -46,6 +46,7 @@ from ..store.daily_rows import (
     Alert,
     DailyValue,
     DaysLeft,
+    IrrigationDay,
     alerts,
     daily_between,
     drop_old_days,
@@ -170,20 +171,25 @@ class IrrigationMemory:
 
     def __init__(self, first: int) -> None:
         self.first = first
-        self._mm: dict[tuple[str, int], float] = {}
+        self._day: dict[tuple[str, int], IrrigationDay] = {}
 
     def read(self, store: Store, due: int) -> None:
         """Read the days that changed. due: earliest of them."""
         for one in irrigation_since(store, max(due, self.first)):
-            self._mm[one.place, one.day] = one.mm
+            self._day[one.place, one.day] = one
 
     def of(self, names: Collection[str]) -> Irrigation | None:
         """Return the irrigation of some paddocks, None without any."""
-        some = [(*key, mm) for key, mm in self._mm.items() if mm > 0 and key[0] in names]
+        some = sorted(one for one in self._day.values() if one.mm > 0 and one.place in names)
         if not some:
             return None
-        place, day, mm = zip(*sorted(some), strict=True)
-        return Irrigation("the store", place, np.asarray(day, np.int64), np.asarray(mm, float))
+        return Irrigation(
+            "the store",
+            tuple(one.place for one in some),
+            np.asarray([one.day for one in some], np.int64),
+            np.asarray([one.mm for one in some]),
+            any(one.simulated for one in some),
+        )
 
 
 class Passes:
