@@ -195,7 +195,7 @@ def open_cube(
         with dataset.reading():
             found = _cube(dataset, path, variable, crs)
         return replace(found, tiles=tiles or TileStore(), is_zarr=dataset.is_zarr)
-    except DataError:
+    except KgsmError:
         dataset.close()
         raise
     except Exception as error:  # noqa: BLE001  damaged coordinates raise anything
@@ -339,8 +339,9 @@ def _crs(dataset: Any, array: Any, axes: Mapping[str, Any], path: str, stated: s
             if attributes.get(key):
                 return crs_of(str(attributes[key]), path)
         if "grid_mapping_name" in attributes:
+            pyproj = optional("pyproj", what="a grid mapping")
             try:
-                wkt = optional("pyproj", what="a grid mapping").CRS.from_cf(attributes).to_wkt()
+                wkt = pyproj.CRS.from_cf(attributes).to_wkt()
             except Exception as error:  # noqa: BLE001  pyproj's CRSError and KeyError
                 raise DataError(
                     f"{path}: its grid mapping {name} cannot be read ({reason_of(error)})"

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from ..base.errors import DataError
+from ..base.errors import DataError, raise_if_machine
 from ..base.schema import Choices, Length, Option, Parse, Pattern, Range, read
 from ..tables.columns import is_backscatter
 from ..tables.dates import utc_seconds, why_no_date
@@ -279,8 +279,11 @@ def _matching(folder: Path, pattern: str, place: str) -> list[str]:
             for item in found
             if item.is_file() and not item.name.lower().endswith(SIDECARS)
         )
-    except (ValueError, NotImplementedError, OSError) as error:
+    except (ValueError, NotImplementedError) as error:
         raise DataError(f"{place}.files: {pattern!r} is not a pattern of files ({error})") from None
+    except OSError as error:
+        raise_if_machine(error, f"{place}.files")
+        raise DataError(f"{place}.files: {pattern!r} cannot be looked up ({error})") from None
 
 
 def _path(folder: Path, name: str) -> str:

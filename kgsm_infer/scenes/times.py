@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.errors import DataError
+from ..base.errors import DataError, raise_if_machine
 from ..base.extras import optional
 from ..tables.dates import YEARS, utc_seconds, why_no_date
 from ..tables.text_column import shown
@@ -64,7 +64,8 @@ def _decoded(coordinate: Any, place: str) -> NDArray[Any]:
     )
     try:
         return np.asarray(xarray.decode_cf(xarray.Dataset({"when": raw}))["when"].values)
-    except Exception:  # noqa: BLE001  units, calendars and overflows each raise their own
+    except Exception as error:  # noqa: BLE001  units, calendars and overflows raise their own
+        raise_if_machine(error, place)
         units = shown(coordinate.attrs.get("units", ""), 60)
         raise DataError(f"{place}: numbers in {units!r} cannot be decoded; {_REMEDY}") from None
 

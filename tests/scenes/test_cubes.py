@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kgsm_infer.base.errors import DataError
+from kgsm_infer.base.errors import DataError, MissingError
 
 xr = pytest.importorskip("xarray", reason="cubes need kgsm[raster]")
 pytest.importorskip("rasterio", reason="cubes need kgsm[raster]")
@@ -203,6 +205,37 @@ def test_what_is_no_cube_is_refused_in_a_line(tmp_path: Path) -> None:
     for name in ("c.nc", "e.zarr"):
         with pytest.raises(DataError, match="cannot be opened"):
             opened(tmp_path, name)
+
+
+def test_a_cause_in_the_machine_is_not_blamed_on_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A grid mapping without WKT needs pyproj; units need memory; a pattern needs open files."""
+    bare = cube()
+    del bare.crs.attrs["crs_wkt"]
+    bare.to_netcdf(tmp_path / "c.nc")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pyproj", None)
+        with pytest.raises(MissingError, match="a grid mapping needs pyproj"):
+            opened(tmp_path, "c.nc")
+
+    def fail(error: BaseException) -> Any:
+        def raising(*_: Any, **__: Any) -> Any:
+            raise error
+
+        return raising
+
+    cube().to_netcdf(tmp_path / "d.nc")
+    with monkeypatch.context() as patch:
+        patch.setattr(xr, "decode_cf", fail(MemoryError()))
+        with pytest.raises(MissingError, match="not enough memory"):
+            opened(tmp_path, "d.nc")
+    raw = {"layers": {"vh_db": {"files": "*_20220601.tif"}}}
+    (tmp_path / "a_20220601.tif").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_file", fail(OSError(errno.EMFILE, "Too many open files")))
+        with pytest.raises(MissingError, match="too many open files"):
+            scene_from(raw, "s", tmp_path)
 
 
 def test_the_only_variable_needs_no_name(tmp_path: Path) -> None:
