@@ -363,9 +363,10 @@ def _open_item(
         if why := _other_kind(source, place, one.kind):
             raise DataError(why)
         declared = source.dataset.nodatavals[place - 1]
+        scale, offset = source.scaling(place)
         rule = Validity(
             nodata_of(item, band) if declared is None else None,
-            no_power=0.0 if average and name != "angle" else None,
+            no_power=-offset / scale if average and name != "angle" else None,
         )
         read[name] = (source.on(grid, "average" if average else "nearest"), place, rule)
     return _OpenItem(
