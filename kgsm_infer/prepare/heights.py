@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError, MissingError, UsageError
 from ..scenes.gdal import open_dataset, rasterio_or_reason, read_failure
-from ..scenes.grid import Grid
-from ..scenes.rasters import open_raster
-from ..scenes.resampling import covering
+from ..scenes.grid import Grid, Window
+from ..scenes.rasters import Raster, open_raster
+from ..scenes.resampling import MOST_PIXELS, covering, halves
 from ..scenes.validity import Validity
 from .safe import Floats
 
@@ -217,15 +217,24 @@ def _on_grid(path: Path, grid: Grid, plausible_m: tuple[float, float]) -> Floats
         flat = pyproj.CRS.from_wkt(raster.extent.crs).to_2d()
         if flat.is_compound:  # GDAL would shift heights by a geoid it chooses
             flat = next(part for part in flat.sub_crs_list if not part.is_vertical)
-        scale, offset = raster.scaling(1)
-
         own = replace(raster.extent, crs=flat.to_wkt())
-        below = covering(own, grid)
-        if below is None:
-            return np.full((grid.height, grid.width), np.nan)
-        values = raster.stored(1, below, Validity()) * scale + offset
+        return _heights_on(raster, own, grid, plausible_m)
     finally:
         raster.close()
+
+
+def _heights_on(raster: Raster, own: Grid, grid: Grid, plausible_m: tuple[float, float]) -> Floats:
+    """Read band 1 on a grid, by parts where the raster is much finer. own: its grid."""
+    below = covering(own, grid)
+    if below is None:
+        return np.full((grid.height, grid.width), np.nan)
+    if below.height * below.width > MOST_PIXELS and grid.height * grid.width > 1:
+        parts, axis = halves(Window(0, 0, grid.height, grid.width))
+        return np.concatenate(
+            [_heights_on(raster, own, grid.part(part), plausible_m) for part in parts], axis
+        )
+    scale, offset = raster.scaling(1)
+    values = raster.stored(1, below, Validity()) * scale + offset
     values[(values < plausible_m[0]) | (values > plausible_m[1])] = np.nan
     return _bilinear(values, own.part(below), grid)
 

@@ -57,24 +57,26 @@ def _copy(seen: Grid, read: Callable[[Window], Plane], part: Grid, out: Plane) -
 def _in_parts(
     own: Grid, read: Callable[[Window], Plane], target: Grid, window: Window, resampling: str
 ) -> Plane:
-    """Halve the window along its longer side, so that what is read of the source stays small."""
+    """Read the halves of a window, so that what is read of the source stays small."""
+    parts, axis = halves(window)
+    return np.concatenate(
+        [plane_on(own, read, target, half, resampling) for half in parts], axis=axis
+    )
+
+
+def halves(window: Window) -> tuple[tuple[Window, Window], int]:
+    """Halve a window along its longer side; return the halves and the axis they lie along."""
     if window.height >= window.width:
         first = window.height // 2
-        halves = (
+        return (
             window._replace(height=first),
             window._replace(row=window.row + first, height=window.height - first),
-        )
-        axis = 0
-    else:
-        first = window.width // 2
-        halves = (
-            window._replace(width=first),
-            window._replace(col=window.col + first, width=window.width - first),
-        )
-        axis = 1
-    return np.concatenate(
-        [plane_on(own, read, target, half, resampling) for half in halves], axis=axis
-    )
+        ), 0
+    first = window.width // 2
+    return (
+        window._replace(width=first),
+        window._replace(col=window.col + first, width=window.width - first),
+    ), 1
 
 
 def _warp(

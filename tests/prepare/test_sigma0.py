@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from kgsm_infer.app.cli import app
 from kgsm_infer.base.errors import DataError, MissingError, UsageError
-from kgsm_infer.prepare import sampling
+from kgsm_infer.prepare import heights, sampling
 from kgsm_infer.prepare.calibration import BORDER, border, read_calibration, read_noise
 from kgsm_infer.prepare.geometry import earth_fixed, orbit_of, seen
 from kgsm_infer.prepare.grids import grid_of
@@ -696,3 +696,28 @@ def test_a_void_of_a_dem_has_no_height_however_it_is_marked(tmp_path, kind):
     assert np.isnan(found[26:34, 26:34]).all()
     assert_allclose(found[np.isfinite(found)], 100.0)
     assert np.isfinite(found).sum() >= 60 * 60 - 14 * 14
+
+
+def test_a_dem_is_read_by_parts_of_bounded_size(tmp_path, monkeypatch):
+    """A DEM of 1 m below pixels of 10 m took 1.4 GB for one block."""
+    path, metres = tmp_path / "dem.tif", np.random.default_rng(1).uniform(0, 900, (20, 20))
+    with rasterio.open(
+        path, "w", driver="GTiff", width=20, height=20, count=1, dtype="float64",
+        crs="EPSG:32632", transform=rasterio.Affine(30, 0, 5e5, 0, -30, 5e6),
+    ) as file:  # fmt: skip
+        file.write(metres, 1)
+    surface = surface_of(Terrain((path,), "ellipsoid"))
+    grid = Grid(file.crs.to_wkt(), (10.0, 0, 5e5, 0, -10.0, 5e6), 60, 60)
+    whole = ellipsoid_heights(surface, grid)
+    pixels = []
+    plain = heights.Raster.stored
+    monkeypatch.setattr(
+        heights.Raster,
+        "stored",
+        lambda raster, band, window, rule: (
+            pixels.append(window.height * window.width) or plain(raster, band, window, rule)
+        ),
+    )
+    monkeypatch.setattr(heights, "MOST_PIXELS", 200)
+    assert_allclose(ellipsoid_heights(surface, grid), whole, rtol=0, atol=1e-6)
+    assert len(pixels) == 4 and max(pixels) <= 200
