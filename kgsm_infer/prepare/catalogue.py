@@ -220,11 +220,16 @@ def _read(client: Any, search: Search, left_out: dict[str, str]) -> tuple[list[A
 
 
 def _items_below(catalogue: Any, children: list[Any], left_out: dict[str, str]) -> Iterator[Any]:
-    """Yield the items of a catalogue and of those below it that can be read."""
+    """Yield the items of a catalogue and of those below it that can be read, each file once."""
     yield from _linked(catalogue, catalogue.get_item_links(), left_out)
-    for child in children:
-        below = _linked(child, child.get_child_links(), left_out)
-        yield from _items_below(child, below, left_out)
+    known, waiting = {catalogue.get_self_href()}, [*children]
+    while waiting:
+        child = waiting.pop(0)
+        if child.get_self_href() in known:  # a link may lead back up
+            continue
+        known.add(child.get_self_href())
+        yield from _linked(child, child.get_item_links(), left_out)
+        waiting += _linked(child, child.get_child_links(), left_out)
 
 
 def _linked(catalogue: Any, links: Sequence[Any], left_out: dict[str, str]) -> list[Any]:

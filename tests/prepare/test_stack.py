@@ -354,6 +354,16 @@ def test_a_catalogue_with_byte_order_marks_is_read(catalogue):
     assert len(found.items) == 5 and not found.left_out
 
 
+def test_a_catalogue_with_links_back_up_is_read_once(catalogue):
+    for path in catalogue.parent.rglob("collection.json"):
+        collection = json.loads(path.read_text())
+        for name in (path, catalogue):
+            collection["links"].append({"rel": "child", "href": str(name)})
+        path.write_text(json.dumps(collection))
+    found = find(catalogue, ALL)
+    assert (len(found.items), found.looked_at, found.left_out) == (5, 5, {})
+
+
 def test_box_and_days_of_a_static_catalogue(catalogue):
     days = np.datetime64("2024-03-10"), np.datetime64("2024-03-10")
     assert [item.id for item in find(catalogue, Search(BOX, *days)).items] == ["S1A_44_2024-03-10"]
