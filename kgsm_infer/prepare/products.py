@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -368,7 +369,10 @@ def _stated_offset(root: Path, product: Optical) -> float | None:
     try:
         is_known = float(quantification) * product.scale == 1
         offsets = {float(item.text or "nan") for item in tree.iterfind(".//BOA_ADD_OFFSET")}
+        is_damaged = not all(map(math.isfinite, offsets))
     except ValueError:
+        is_damaged = True
+    if is_damaged:
         raise DataError(f"{metadata}: its offsets are not numbers; a damaged download?") from None
     if not is_known:
         raise DataError(f"{metadata}: BOA_QUANTIFICATION_VALUE {quantification} is not 10000")

@@ -184,6 +184,10 @@ def test_sentinel2_metadata_counts_for_more_than_the_name(tmp_path):
     (root / "MTD_MSIL2A.xml").write_text(xml[:40])
     with pytest.raises(DataError, match="truncated"):
         find_products([tmp_path])
+    for damaged in ("", "nan", "inf", "-1O00"):
+        (root / "MTD_MSIL2A.xml").write_text(xml.replace(">-1000<", f">{damaged}<"))
+        with pytest.raises(DataError, match="its offsets are not numbers"):
+            find_products([tmp_path])
 
 
 def test_modis(tmp_path):
