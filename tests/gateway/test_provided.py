@@ -21,13 +21,13 @@ from kgsm_infer.gateway.store.database import Store
 
 @pytest.fixture
 def site(tmp_path):
-    """A folder with an installed package of three publishers, two of them broken."""
+    """A folder with an installed package of four publishers, three of which fail."""
     info = tmp_path / "site/my_kgsm-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my_kgsm\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
         "[kgsm.publishers]\nmy-log = my_kgsm:my_log\nabsent = my_kgsm:absent\n"
-        "raising = my_kgsm:raising\n"
+        "raising = my_kgsm:raising\nunset = my_kgsm:my_log\n"
     )
     more = "\n\ndef raising(settings):\n    def send(record):\n        raise OSError('no route')\n"
     (tmp_path / "site/my_kgsm.py").write_text(f"{SNIPPET}{more}    return send\n")
@@ -37,6 +37,7 @@ def site(tmp_path):
 def test_each_record_is_sent_once_and_broken_ones_wait(tmp_path, site, monkeypatch):
     out = tmp_path / "log.jsonl"
     tables = f'[publishers.my-log]\nfile = "{out}"\n[publishers.absent]\n[publishers.raising]\n'
+    tables += "[publishers.unset]\n"
     gateway = made_gateway(tmp_path / "gateway", tables)
     monkeypatch.setenv("PYTHONPATH", f"{site}:{ROOT}")
     with Running("watch", gateway.source) as watched:
@@ -55,8 +56,9 @@ def test_each_record_is_sent_once_and_broken_ones_wait(tmp_path, site, monkeypat
     reasons = {line["reason"] for line in watched.lines if line["event"] == "publisher_waits"}
     assert any(text.startswith("absent: no package provides") for text in reasons)
     assert "raising: OSError: no route" in reasons
+    assert "unset: KeyError: 'file'" in reasons  # a setting that the package needs
     with Store(gateway.database) as store:
-        assert store.unsent_counts() == {"absent": 6, "raising": 6}
+        assert store.unsent_counts() == {"absent": 6, "raising": 6, "unset": 6}
 
 
 def test_names_of_kgsm_are_not_replaced(tmp_path):

@@ -40,10 +40,11 @@ class ProvidedPublisher:
         """Send what is queued; returns why not all of it, or None."""
         task.expect(LONGEST_CALL_S)
         if self._send is None:
-            try:
-                send = PUBLISHERS[self.name](dict(self._settings))
-            except KeyError:
+            make = PUBLISHERS.get(self.name)
+            if make is None:
                 return f"{self.name}: no package provides this publisher, or it cannot be loaded"
+            try:
+                send = make(dict(self._settings))
             except Exception as error:  # noqa: BLE001  another package may raise anything
                 return self._reason(error)
             if reason := not_callable(send):
