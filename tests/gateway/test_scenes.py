@@ -116,7 +116,7 @@ def test_a_paddock_mostly_without_pixels_has_no_number(gateway):
     assert "missing_input" in value.flags
 
 
-def test_scenes_are_not_read_again_by_new_outlines_and_the_log_says_so(gateway):
+def test_scenes_are_not_read_again_by_new_outlines_and_the_log_says_so(gateway, monkeypatch):
     write_scene(gateway.spool, make_pixels())
     scanned(gateway)
     before = stored(gateway)
@@ -133,6 +133,10 @@ def test_scenes_are_not_read_again_by_new_outlines_and_the_log_says_so(gateway):
     assert (
         health_of(gateway, watch.store, None, Process(unread_scenes=noted)).unread_scenes is noted
     )
+    with monkeypatch.context() as patched:  # a scan reads no sidecars for it
+        patched.setattr("kgsm_infer.gateway.service.watch.list_archive", None)
+        watch.scan()
+    assert watch.unread_scenes == noted
     write_scene(gateway.spool, make_pixels())  # dropped again, the new paddock counts
     watch.scan(first=True)
     assert watch.unread_scenes is None

@@ -294,8 +294,11 @@ class Watch:
             with whole(self.gateway.state / "rules") as file:
                 file.write(text)
 
-    def _note_unread_scenes(self) -> None:
-        """Note the paddocks without a value whose outlines are newer than archived scenes."""
+    def _note_unread_scenes(self, scenes: int | None = None) -> None:
+        """Note the paddocks without a value whose outlines are newer than archived scenes.
+
+        scenes: number of those scenes if it is known; counting reads every sidecar.
+        """
         self.unread_scenes = None
         outlines = self.paddocks.outlines
         if outlines is None or not self._changes:
@@ -304,10 +307,12 @@ class Watch:
         added = [name for name in outlines.ids if name not in have]
         if not added:
             return
-        last = max(change.number for change in self._changes)
-        items = [item for item in list_archive(self.gateway.archive) if item.number < last]
-        if count := sum(item.kind == "scene" for item in items):
-            self.unread_scenes = UnreadScenes(count, tuple(added[:20]), NOT_READ_AGAIN)
+        if scenes is None:
+            last = max(change.number for change in self._changes)
+            items = [item for item in list_archive(self.gateway.archive) if item.number < last]
+            scenes = sum(item.kind == "scene" for item in items)
+        if scenes:
+            self.unread_scenes = UnreadScenes(scenes, tuple(added[:20]), NOT_READ_AGAIN)
 
     def _known_rules(self) -> str:
         """Return the content of the state's file of rules, '' without one."""
@@ -390,7 +395,7 @@ class Watch:
         self.use_probes()
         self.update_days()
         if self.unread_scenes is not None:
-            self._note_unread_scenes()
+            self._note_unread_scenes(self.unread_scenes.scenes)
         return found.again_s
 
     def hear(self, events: FolderEvents) -> None:
