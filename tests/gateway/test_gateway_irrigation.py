@@ -18,10 +18,12 @@ from kgsm_infer.gateway.farm import load_paddocks
 from kgsm_infer.gateway.http.api import Api
 from kgsm_infer.gateway.http.page import render_page
 from kgsm_infer.gateway.http.queries import Queries
+from kgsm_infer.gateway.intake.rain_files import names_in_file
 from kgsm_infer.gateway.publish.homeassistant import daily_message
 from kgsm_infer.gateway.records import daily_record
 from kgsm_infer.gateway.store import daily_rows
 from kgsm_infer.gateway.store.database import Store
+from kgsm_infer.tables.reading import write_csv
 from kgsm_infer.tables.weather import read_weather
 
 
@@ -223,6 +225,28 @@ def test_simulated_irrigation_says_so_until_it_is_replaced(tmp_path, today):
     assert not any(one.simulated for one in (*days, *outlook))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "cp1252"])
+@pytest.mark.parametrize(
+    ("column", "there"),
+    [("mm", True), ("Höhe mm", True), ("Mm", False), ("rain_3d_mm", False), ("commas", False)],
+)
+def test_a_name_is_found_in_any_encoding(tmp_path, encoding, column, there):
+    path = tmp_path / "a.csv"
+    path.write_text(f"paddock,date,{column}\np1,2024-01-04,3\n", encoding=encoding)
+    assert names_in_file(path, {"mm", "Höhe mm"}) is there
+
+
+def test_a_name_is_found_in_a_large_parquet_file(tmp_path):
+    days = np.arange(50_000)
+    rain = np.random.default_rng(1).random(len(days))
+    write_csv(tmp_path / "a.parquet", {"place": days.astype(str), "rain_mm": rain, "mm": rain})
+    write_csv(tmp_path / "b.parquet", {"place": days.astype(str), "rain_mm": rain})
+    assert (tmp_path / "b.parquet").stat().st_size > 300_000
+    for name, there in (("a.parquet", True), ("b.parquet", False)):
+        assert names_in_file(tmp_path / name, {"mm"}) is there
+        assert names_in_file(tmp_path / name, {"rain_mm"})
+
+
 def test_rain_may_be_called_mm(tmp_path, today):
     gateway = farm(tmp_path, '[daily]\n[columns]\nrain_mm = "mm"\n')
     drop(gateway, {"date": ["2024-01-03"], "mm": [4.0]}, "rain.csv")
@@ -253,6 +277,16 @@ def test_a_damaged_sidecar_loses_no_arrival(tmp_path, today, content):
     assert after["irrigation"] == before["irrigation"]
     assert [row[:3] for row in after["rain"]] == [row[:3] for row in before["rain"]]
     assert len(after["daily"]) == len(before["daily"])
+
+
+def test_a_strange_number_in_the_archive_stops_nothing(tmp_path, today):
+    gateway, _ = watered_farm(tmp_path, today)
+    path = next(gateway.archive.glob("*.csv"))
+    (gateway.archive / f"{'9' * 20}-{path.name[7:]}").write_bytes(path.read_bytes())
+    drop(gateway, irrigation(("p1", 3, 12.5)), "irrigation.csv")
+    log = scanned(gateway)
+    assert not log.named("fault"), log
+    assert log.named("irrigation_stored")
 
 
 def test_irrigation_is_posted_and_read_back(tmp_path, today):

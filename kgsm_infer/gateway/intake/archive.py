@@ -41,8 +41,9 @@ KINDS = {
     ".removal": "removal",
     ".rules": "rules",
 }
-#: Number and digest, then the kind, or the original name in archives of earlier versions.
-_NAME = re.compile(r"(\d{6,})-([0-9a-f]{64})(?:\.[a-z]+|-(.+))", re.DOTALL)
+#: Number (SQLite stores 18 digits) and digest, then the kind, or the original name in archives of
+#: earlier versions.
+_NAME = re.compile(r"(\d{6,18})-([0-9a-f]{64})(?:\.[a-z]+|-(.+))", re.DOTALL)
 _EARLIER_PROBES = "probes.json"
 _ABOUT = ".about.json"
 _ARRIVALS = ("table", "scene", "rain", "irrigation", "probes", "removal", "rules", "unknown")

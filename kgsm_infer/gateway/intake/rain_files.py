@@ -134,36 +134,36 @@ def is_rain_file(path: Path, renamed: Mapping[str, str]) -> bool:
 
 
 def names_in_file(path: Path, names: Iterable[str]) -> bool:
-    """Return True if one of the names is in the head or in the end of a file, of any encoding."""
+    """Return True if one of the names begins in the head or the end of a file, of any encoding.
+
+    A longer name that ends with it (``rain_3d_mm``) is another name.
+    """
     try:
-        text = _head_and_end(path)
+        with path.open("rb") as file:
+            head = file.read(_PEEK)
+            file.seek(-min(_PEEK, file.seek(0, 2)), 2)
+            text = (head + file.read()).replace(b"\0", b"")
     except OSError:
         return False
-    # of another name the characters beyond ASCII differ with the encoding
-    return any(_ascii(name) in text for name in names)
+    return any(re.search(_pattern(name), text) for name in names)
 
 
 def _has_irrigation(path: Path, renamed: Mapping[str, str]) -> bool:
     """Return True if a table has a column ``mm`` too; a peek comes first, which costs less."""
-    names = b"|".join(re.escape(_ascii(name)) for name in {"mm", renamed.get("mm", "mm")})
-    if not re.search(rb"(?<![A-Za-z0-9_])(?:" + names + rb")", _head_and_end(path)):
+    if not names_in_file(path, {"mm", renamed.get("mm", "mm")}):
         return False
     columns = with_own_names(read_sheet(path).columns, renamed)  # the rain may be called mm
     return "mm" in with_irrigation_names(columns, renamed)
 
 
-def _head_and_end(path: Path) -> bytes:
-    """Return the first and the last bytes of a file, without the NULs of UTF-16."""
-    with path.open("rb") as file:
-        head = file.read(_PEEK)
-        file.seek(-min(_PEEK, file.seek(0, 2)), 2)
-        return (head + file.read()).replace(b"\0", b"")
+def _pattern(name: str) -> bytes:
+    """Return a pattern that finds a name; of one beyond ASCII its longest part that is ASCII.
 
-
-def _ascii(name: str) -> bytes:
-    """Return the longest part of a name that is ASCII."""
+    The other characters differ with the encoding, so any byte may precede that part.
+    """
     parts: list[str] = re.findall(r"[ -~]*", name)
-    return max(parts, key=len).encode()
+    part = re.escape(max(parts, key=len)).encode()
+    return rb"(?<![A-Za-z0-9_])" + part if name.isascii() else part
 
 
 def rain_of_file(path: Path, source: str, rules: TableRules, issued: int, number: int) -> RainRows:
