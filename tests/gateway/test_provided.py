@@ -27,10 +27,11 @@ def site(tmp_path):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my_kgsm\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
         "[kgsm.publishers]\nmy-log = my_kgsm:my_log\nabsent = my_kgsm:absent\n"
-        "raising = my_kgsm:raising\nunset = my_kgsm:my_log\n"
+        "raising = my_kgsm:raising\nunset = my_kgsm:strict\n"
     )
     more = "\n\ndef raising(settings):\n    def send(record):\n        raise OSError('no route')\n"
-    (tmp_path / "site/my_kgsm.py").write_text(f"{SNIPPET}{more}    return send\n")
+    more += "    return send\n\n\ndef strict(settings):\n    return settings['file'].write\n"
+    (tmp_path / "site/my_kgsm.py").write_text(f"{SNIPPET}{more}")
     return tmp_path / "site"
 
 
