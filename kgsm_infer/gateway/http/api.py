@@ -279,7 +279,7 @@ class Api:
 
         body, rules = await request.body(), self._rules()
         if _media(request) == "application/json":
-            body = irrigation_table(_json(body), self.paddocks)
+            body = await run_in_threadpool(irrigation_table, _json(body), self.paddocks)
             rules = replace(rules, columns={})
         else:
             await _table(request)
