@@ -41,7 +41,8 @@ def run(*words: object, cwd: Path) -> None:
     command = [sys.executable, *map(str, words)]
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
     if done.returncode != 0:
-        raise Missing(done.stderr.strip().splitlines()[-1])
+        said = done.stderr.strip().splitlines() or [f"{words[0]} ended with {done.returncode}"]
+        raise Missing(said[-1])
 
 
 def infer(*words: object, cwd: Path) -> None:
@@ -126,7 +127,11 @@ def gateway(target: Path, work: Path) -> None:
             browser.close()
     finally:
         served.terminate()
-        served.wait(60)
+        try:
+            served.wait(60)
+        except subprocess.TimeoutExpired:
+            served.kill()
+            served.wait()
 
 
 def _write_irrigation(rain: Path, target: Path) -> None:
