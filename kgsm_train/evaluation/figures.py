@@ -111,7 +111,7 @@ def score_bars(path: Path, board: Board, note: str = "") -> None:
         axis.plot(rmse, y, "o", markersize=6, color=color, markerfacecolor=fill)
     names = [textwrap.fill(title(name), 32) for name in order]
     axis.set_yticks(range(len(order)), names, fontsize=8)
-    if others:
+    if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=7, loc="best")
     axis.set_xlabel("RMSE (m³ m⁻³)", fontsize=9)
     axis.grid(axis="x", color="0.9")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kgsm_infer.base.errors import DataError
 from kgsm_infer.kernels.domain import Domain, dissimilarity
 from kgsm_infer.kernels.wcm import Wcm
 from kgsm_infer.model.observations import isolate_observed
@@ -27,7 +28,15 @@ def training_domain(
     The points kept are a farthest-point cover, so that the nearest of them is near the
     nearest of all. Each training point's DI is measured to points of other folds, and the
     threshold is the upper whisker of those (R's boxplot.stats, as CAST does).
+
+    DataError where the points are of fewer than two folds.
     """
+    folds = len(np.unique(fold))
+    if folds < 2:
+        raise DataError(
+            f"{len(scaled)} labelled samples in {folds} folds have a signal of the soil; the "
+            "domain of training needs 2 folds; check the units of backscatter and vegetation"
+        )
     points = scaled.astype(np.float64)
     mean_distance = _mean_distance(points, seed)
     kept = _cover(points, MOST_POINTS)
@@ -63,8 +72,10 @@ class HeldOutDomain:
 
 def held_out_domain(
     config: Config, samples: Samples, fold: NDArray[np.int64], wcm: Wcm | None
-) -> HeldOutDomain:
+) -> HeldOutDomain | None:
     """Compute the dissimilarity of labelled rows of each fold to those of the other folds.
+
+    None where rows with a signal of the soil are in fewer than two folds.
 
     wcm: as the network learnt it, None of a plain LSTM. The scaling is that of all
     labelled rows, as in the final model.
@@ -74,6 +85,8 @@ def held_out_domain(
     if wcm is not None:
         channel_db = isolate_observed(wcm, samples.observed).soil_db
     rows = rows[np.isfinite(channel_db[rows])]
+    if len(np.unique(fold[rows])) < 2:
+        return None
     layout = scaling(samples, channel_db, rows)
     count = layout.channels - 2  # without gap and valid
     observed = samples.observed

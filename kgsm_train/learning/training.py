@@ -294,10 +294,7 @@ def _optimise(
     fit = config.training
     weights = list(network.members.parameters())
     groups = [WeightGroup(weights, fit.learning_rate, fit.weight_decay)]
-    line = None
-    if fit.sigma0_weight > 0:
-        channel_db, valid = network.channel(batch)
-        line = ForwardLine(channel_db[valid[:, -1], -1], sm[valid[:, -1]])
+    line = _line(network, batch, sm) if fit.sigma0_weight > 0 else None
     for physics in (network.isolation, line):
         if physics is not None:
             learnt = [weight for weight in physics.parameters() if weight.requires_grad]
@@ -347,6 +344,13 @@ def _optimise(
     with torch.no_grad():
         lost = 1.0 - network.channel(batch)[1][:, -1].float().mean().item()
     return Trained(network, tuple(log), best_epoch, len(sm), lost)
+
+
+def _line(network: KnowledgeGuidedLSTM, batch: Batch, sm: Tensor) -> ForwardLine | None:
+    """Start the line of Eq 3; None without any signal of the soil, where it would be NaN."""
+    channel_db, valid = network.channel(batch)
+    seen = valid[:, -1]
+    return ForwardLine(channel_db[seen, -1], sm[seen]) if seen.any() else None
 
 
 def clipped(gradient: Tensor, most: float = 1.0) -> Tensor:

@@ -45,6 +45,14 @@ def test_many_points_are_covered_by_few():
 
 
 @pytest.mark.parametrize(
+    ("points", "said"), [(0, "0 labelled samples in 0 folds"), (9, "in 1 fold")]
+)
+def test_points_of_fewer_than_two_folds_are_refused(points, said):
+    with pytest.raises(DataError, match=said):
+        training_domain(np.ones((points, 2), np.float32), np.zeros(points, np.int64))
+
+
+@pytest.mark.parametrize(
     "change",
     [{"points": [[0.0]]}, {"points": []}, {"threshold": 0.0}, {"mean_distance": float("nan")}],
 )

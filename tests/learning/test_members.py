@@ -246,6 +246,21 @@ def test_a_training_runs_each_batch_once_and_validates_on_what_is_held_out(twin,
     assert np.isfinite(estimate(trained.network, samples, np.flatnonzero(samples.labelled))).all()
 
 
+def test_a_training_without_a_soil_signal_learns_no_line(twin):
+    """Every signal is lost; A and the weights stay finite."""
+    changed = {"sigma0_weight": 0.1, "monotone_weight": 0.1}
+    config = dataclasses.replace(twin, training=dataclasses.replace(twin.training, **changed))
+    samples = samples_of(read_source(config), config, "kg-lstm")
+    faint = np.full_like(samples.observed.sigma0_db, -40.0)
+    dense = np.full_like(samples.observed.vegetation, 0.9)  # NDVI
+    observed = dataclasses.replace(samples.observed, sigma0_db=faint, vegetation=dense)
+    samples = dataclasses.replace(samples, observed=observed)
+    trained = train(samples, config, "kg-lstm", np.arange(len(samples.sm)))
+    assert trained.lost_share == 1.0
+    assert np.isfinite(list(trained.network.isolation.parameters_learnt.values())).all()
+    assert all(torch.isfinite(weight).all() for weight in trained.network.parameters())
+
+
 def test_training_leaves_torchs_compiler_alone(twin):
     code = (
         "import sys; from kgsm_train.config import read_config;"
