@@ -279,6 +279,22 @@ def test_a_damaged_sidecar_loses_no_arrival(tmp_path, today, content):
     assert len(after["daily"]) == len(before["daily"])
 
 
+@pytest.mark.parametrize("name", ["rules", "daily-settings"])
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00\xd8", b"[", b"[]", b"{}", b"7", b"\0" * 9])
+def test_a_damaged_file_of_the_state_stops_nothing(tmp_path, today, name, content):
+    gateway, _ = watered_farm(tmp_path, today, ("p1", 3, 12.5))
+    before = stored(gateway)
+    (gateway.state / name).write_bytes(content)
+    for path in gateway.state.glob("gateway.db*"):
+        path.unlink()
+    log = scanned(gateway)
+    assert not log.named("fault"), log
+    assert not log.named("step_failed"), log
+    assert stored(gateway)["irrigation"] == before["irrigation"]
+    assert len(stored(gateway)["daily"]) == len(before["daily"])
+    assert not scanned(gateway).named("rules_changed")  # the file is whole again
+
+
 def test_a_strange_number_in_the_archive_stops_nothing(tmp_path, today):
     gateway, _ = watered_farm(tmp_path, today)
     path = next(gateway.archive.glob("*.csv"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,11 +75,16 @@ def read_changes(items: Iterable[Archived]) -> list[RulesChange]:
 def logged_rules(changes: Sequence[RulesChange], known: str) -> list[Any] | None:
     """Return the rules that the newest arrivals were read by; None without any.
 
-    known: the text of the file of the state, which may lack a change whose arrival is on the disk.
+    known: the text of the file of the state, which may lack a change whose arrival is on the disk;
+    one of another form counts as lost.
     """
     if changes:
         return list(changes[-1].after)
-    return list(json.loads(known)) if known.startswith("[") else None
+    with suppress(ValueError):
+        logged = json.loads(known)
+        if isinstance(logged, list) and len(logged) == 3:
+            return logged
+    return None
 
 
 def rules_at(

@@ -317,7 +317,7 @@ class Watch:
     def _known_rules(self) -> str:
         """Return the content of the state's file of rules, '' without one."""
         path = self.gateway.state / "rules"
-        return path.read_text().strip() if path.exists() else ""
+        return path.read_text("utf-8", "replace").strip() if path.exists() else ""
 
     def _read_again(self, change: Archived) -> None:
         """Read the tables before a change of the rules by the rules after it."""

@@ -363,7 +363,7 @@ class DailyUpdater:
                      sorted(outlined.items()), self.parameters.to_json()):  # fmt: skip
             digest.update(repr(part).encode())
         known, now = self.gateway.state / "daily-settings", digest.hexdigest()
-        before = known.read_text().strip() if known.exists() else ""
+        before = known.read_text("utf-8", "replace").strip() if known.exists() else ""
         if before == now:
             return False
         today = progress(store).today
