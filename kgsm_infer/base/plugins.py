@@ -43,7 +43,7 @@ def _loaded(group: str, name: str, check: Check) -> Any:
         reason = f"{type(error).__name__}: {error}"
     if not reason:
         return content
-    package = point.dist.name if point.dist is not None else point.value
+    package = getattr(point.dist, "name", None) or point.value
     LOGGER.warning("%s of package %s cannot be used as one of %s: %s", name, package, group, reason)
     return None
 
