@@ -259,6 +259,25 @@ def _bilinear(values: Floats, own: Grid, grid: Grid) -> Floats:
                 resampling=rasterio.enums.Resampling.bilinear,
                 tolerance=1e-3,  # pixels; else a point moves with the block it is computed in
                 nodata=np.nan,
+                **_kernel_scale(own, grid),
             ) as warped,
         ):
             return np.asarray(warped.read(1), np.float64)
+
+
+def _kernel_scale(own: Grid, grid: Grid) -> dict[str, float]:
+    """Return GDAL's warp options that fix the reach of the kernel below coarser pixels.
+
+    GDAL computes it for each block, so that neighbouring blocks differ. {} for a grid in degrees,
+    whose ratio to the other one varies, and where GDAL does not widen the kernel.
+    """
+    crs_of = rasterio_or_reason().crs.CRS.from_wkt
+    if own.is_geographic or grid.is_geographic:
+        return {}
+    fine, coarse = (
+        [abs(step) * crs_of(one.crs).linear_units_factor[1] for step in one.step]
+        for one in (own, grid)
+    )
+    if fine[0] >= coarse[0] or fine[1] >= coarse[1]:
+        return {}
+    return {"XSCALE": fine[0] / coarse[0], "YSCALE": fine[1] / coarse[1]}

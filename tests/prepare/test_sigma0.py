@@ -25,7 +25,7 @@ from kgsm_infer.prepare.heights import Terrain, ellipsoid_heights, lon_lat, surf
 from kgsm_infer.prepare.safe import Product, read_product
 from kgsm_infer.prepare.sampling import Options
 from kgsm_infer.prepare.sigma0 import passes_of, prepare_pass
-from kgsm_infer.scenes.grid import Grid
+from kgsm_infer.scenes.grid import Grid, Window
 from kgsm_infer.scenes.manifest import read_scene
 from kgsm_infer.scenes.opening import open_stack
 
@@ -721,3 +721,23 @@ def test_a_dem_is_read_by_parts_of_bounded_size(tmp_path, monkeypatch):
     monkeypatch.setattr(heights, "MOST_PIXELS", 200)
     assert_allclose(ellipsoid_heights(surface, grid), whole, rtol=0, atol=1e-6)
     assert len(pixels) == 4 and max(pixels) <= 200
+
+
+@pytest.mark.parametrize("step_m", [1.0, 5.0])
+def test_heights_of_a_fine_dem_are_the_same_in_every_block(tmp_path, step_m):
+    """A change of the kernel from block to block was a step of up to 0.2 m between blocks."""
+    path, size = tmp_path / "dem.tif", round(1010 / step_m)
+    y, x = np.mgrid[:size, :size] * step_m
+    with rasterio.open(
+        path, "w", driver="GTiff", width=size, height=size, count=1, dtype="float32",
+        crs="EPSG:32632", transform=rasterio.Affine(step_m, 0, 5e5, 0, -step_m, 5e6),
+    ) as file:  # fmt: skip
+        file.write((300 + 80 * np.sin(x / 60) * np.cos(y / 45)).astype(np.float32), 1)
+    surface = surface_of(Terrain((path,), "ellipsoid"))
+    grid = Grid(file.crs.to_wkt(), (10.0, 0, 5e5 + 3, 0, -10.0, 5e6 - 3), 100, 100)
+    whole = ellipsoid_heights(surface, grid)
+    for row in (0, 50):
+        part = Window(row, row, 50, 50)
+        assert_allclose(
+            ellipsoid_heights(surface, grid.part(part)), whole[part.slices], rtol=0, atol=1e-6
+        )
