@@ -293,6 +293,7 @@ def map_with_checks(model: Path, scene: Path, output: Path) -> None:
     import time
 
     import kgsm_infer
+    from kgsm_infer.maps.options import RetrievalOptions
     from kgsm_infer.maps.run import map_scene
     from kgsm_infer.model import model as module
     from kgsm_infer.scenes.manifest import read_scene
@@ -314,7 +315,7 @@ def map_with_checks(model: Path, scene: Path, output: Path) -> None:
         timed(name)
     loaded = kgsm_infer.load(model)
     began = time.process_time()
-    map_scene(loaded, read_scene(scene), output, every=True)
+    map_scene(loaded, read_scene(scene), output, RetrievalOptions(every=True))
     took = time.process_time() - began
     print(json.dumps({name: seconds / took for name, seconds in spent.items()}))
 

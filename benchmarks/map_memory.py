@@ -54,6 +54,7 @@ def write_scene(folder: Path, side: int, steps: int, names: list[str]) -> Path:
 def measure(model_path: str, engine: str, scene_path: str, threads: int) -> dict[str, float]:
     """Map in this process; return peak memory, rate and the engine's share of the CPU time."""
     import kgsm_infer
+    from kgsm_infer.maps.options import Execution
     from kgsm_infer.maps.run import map_scene
     from kgsm_infer.scenes.manifest import read_scene
 
@@ -75,7 +76,9 @@ def measure(model_path: str, engine: str, scene_path: str, threads: int) -> dict
     plain, scene = kgsm_infer.load(model_path, engine=engine), read_scene(scene_path)
     model = Timed(**{item.name: getattr(plain, item.name) for item in fields(plain)})
     wall, cpu = time.perf_counter(), time.process_time()
-    counts = map_scene(model, scene, Path(scene_path).with_suffix(".tif"), threads=threads)
+    counts = map_scene(
+        model, scene, Path(scene_path).with_suffix(".tif"), execution=Execution(threads=threads)
+    )
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return {
         "pixels": counts["pixels"],

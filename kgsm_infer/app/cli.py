@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -300,6 +300,7 @@ def map_command(
     Example: kgsm-infer map model.onnx scene.toml -o sm.tif
     """
     from ..base.progress import pixels_bar
+    from ..maps.options import Execution, RetrievalOptions
     from ..maps.run import map_scene
     from ..model.model import load
     from ..scenes.manifest import read_scene
@@ -307,6 +308,7 @@ def map_command(
 
     if scene.suffix.lower() in (".csv", ".parquet", ".pq"):
         raise UsageError(f"{scene}: is a table; use kgsm-infer predict, or pass a scene manifest")
+    options = RetrievalOptions(date, every, allow_future, hold_vegetation)
     loaded = load(model, engine=engine)
     manifest = read_scene(scene, allow_network=network)
     inputs = _of_model(model, scene, fields, probes, weather, *manifest.files())
@@ -329,16 +331,11 @@ def map_command(
             loaded,
             manifest,
             output,
-            date=date,
-            every=every,
-            threads=threads,
+            options,
+            execution=Execution(threads, progress, note),
             outlines=outlines,
-            quicklook=quicklook,
-            progress=progress,
             probes=sensors,
-            tell=note,
-            allow_future=allow_future,
-            hold_vegetation_days=hold_vegetation,
+            quicklook=quicklook,
         )
     if sidecars:
         from ..maps.sidecars import write_sidecars
@@ -402,6 +399,7 @@ def paddocks(
 
     Example: kgsm-infer paddocks model.onnx scene.toml fields.geojson -o paddocks.csv
     """
+    from ..maps.options import Execution, RetrievalOptions
     from ..model.model import load
     from ..paddocks.of_table import paddocks_of_table, rows_without_outline
     from ..paddocks.summary import paddock_counts, paddock_summary, write_paddocks
@@ -409,6 +407,7 @@ def paddocks(
     from ..tables.table import leave_out_future
     from .output import to_json
 
+    options = RetrievalOptions(date, every, allow_future, hold_vegetation)
     preflight(
         [output, quicklook],
         _of_model(model, source, fields, probes, weather),
@@ -418,8 +417,6 @@ def paddocks(
     preflight([quicklook], suffixes=PICTURES, what="quick looks")
     loaded, outlines = load(model, engine=engine), read_outlines(fields, id_property, layer=layer)
     notes(outlines.notes)
-    options: dict[str, Any] = {"date": date, "every": every, "min_valid": min_valid}
-    options["hold_vegetation_days"] = hold_vegetation
     made_up = {"scene": False, "table": False}
     if source.suffix.lower() in (".toml", ".json"):
         from ..base.progress import pixels_bar
@@ -436,18 +433,18 @@ def paddocks(
                 scene,
                 outlines,
                 output,
-                threads=threads,
-                progress=progress,
-                tell=note,
-                allow_future=allow_future,
-                **options,
+                options,
+                execution=Execution(threads, progress, note),
+                min_valid=min_valid,
             )
     else:
         table = _read_for(loaded, source, keep, weather, weather_utc_offset_hours)
         if not allow_future:
             table = _noted(leave_out_future(table, drop=True), table)
         made_up["table"] = table.simulated
-        found = paddocks_of_table(loaded, table, outlines, column=column, **options)
+        found = paddocks_of_table(
+            loaded, table, outlines, options, column=column, min_valid=min_valid
+        )
         strange = rows_without_outline(table, outlines, column)
         if strange:
             note(strange)
@@ -514,23 +511,16 @@ def wetness(
     limits = stated_limits(dry, wet, sand, clay)
     if source.suffix.lower() in (".toml", ".json"):
         from ..base.progress import pixels_bar
+        from ..maps.options import Execution, RetrievalOptions
         from ..maps.run import map_scene
         from ..scenes.manifest import read_scene
 
+        options = RetrievalOptions(date, every, allow_future)
         scene, model = read_scene(source), wetness_model(limits)
         preflight([output], [source, *scene.files()], suffixes=MAPS, what="maps")
         with pixels_bar(output.name) as progress:
-            counts = map_scene(
-                model,
-                scene,
-                output,
-                date=date,
-                every=every,
-                threads=threads,
-                progress=progress,
-                tell=note,
-                allow_future=allow_future,
-            )
+            execution = Execution(threads, progress, note)
+            counts = map_scene(model, scene, output, options, execution=execution)
         say(_counted(output, counts))
         _simulated(model, scene.simulated)
         return

@@ -17,6 +17,11 @@ from .proof import CHUNK, into_place, not_written, prove
 from .work import Work
 
 
+def is_geotiff(path: Path) -> bool:
+    """Return True for the name of a GeoTIFF."""
+    return path.suffix.lower() in (".tif", ".tiff")
+
+
 def write_cog(work: Work, output: Path) -> None:
     """Write one date as a COG of four float32 bands: sm, sm_lower, sm_upper, flags.
 

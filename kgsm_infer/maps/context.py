@@ -82,14 +82,20 @@ def make_context(plan: Plan, threads: int = 1) -> Context:
     made = [name for name in names if name not in plain]
     fields = shared_by(SharedBy.FIELD) if plan.paddocks else []
     bases = {CONTEXT[name].base for name in plan.contexts if CONTEXT[name].shared_by.is_past}
-    days = {name: plan.remembered if name in bases else plan.acquisitions for name in fields}
+    own = {name: plan.remembered if name in bases else plan.acquisitions for name in fields}
     labels = PaddockLabels(plan.paddocks, plan.stack.grid) if fields or over_fields else None
-    first = _means(plan, plain, fields, {**dict.fromkeys(plain, plan.acquisitions), **days},
-                   Context(labels=labels), threads)  # fmt: skip
+    first = _means(
+        plan, dict.fromkeys(plain, plan.acquisitions), own, Context(labels=labels), threads
+    )
     if not made and not over_fields:
         return first
-    days = dict.fromkeys([*made, *over_fields], plan.acquisitions)
-    second = _means(plan, made, over_fields, days, first, threads)
+    second = _means(
+        plan,
+        dict.fromkeys(made, plan.acquisitions),
+        dict.fromkeys(over_fields, plan.acquisitions),
+        first,
+        threads,
+    )
     averaged = {name: _over_fields(name, *second.fields[name]) for name in over_fields}
     return Context({**first.scenes, **second.scenes, **averaged}, first.fields, labels)
 
@@ -110,20 +116,23 @@ def _observed(plan: Plan, name: str) -> bool:
 
 def _means(
     plan: Plan,
-    scenes: Sequence[str],
-    fields: Sequence[str],
-    days: Mapping[str, Sequence[int]],
+    scenes: Mapping[str, Sequence[int]],
+    fields: Mapping[str, Sequence[int]],
     known: Context,
     threads: int,
 ) -> Context:
-    """Compute the means of the bases of ``scenes`` and ``fields`` in one pass over the raster."""
-    names = [*scenes, *fields]
-    if not names:
+    """Compute the means of contexts' bases in one pass over the raster.
+
+    scenes, fields: the acquisitions to average of each context, over the scene or each paddock.
+    known: means that the bases are made of.
+    """
+    days = {**scenes, **fields}
+    if not days:
         return known
     sizes = {**dict.fromkeys(scenes, 1), **dict.fromkeys(fields, len(plan.paddocks))}
     shape = len(plan.stack.dates)
-    total = {name: np.zeros((shape, sizes[name])) for name in names}
-    count = {name: np.zeros((shape, sizes[name]), np.int64) for name in names}
+    total = {name: np.zeros((shape, sizes[name])) for name in days}
+    count = {name: np.zeros((shape, sizes[name]), np.int64) for name in days}
 
     def sums(reader: Reader, window: Window) -> list[tuple[str, int, PixelGroups, Any]]:
         """Sum the columns of a block over the scene or the paddocks in it."""
@@ -131,11 +140,11 @@ def _means(
         whole = PixelGroups(np.zeros(1, np.int64), np.zeros(window.height * window.width, np.int64))
         in_paddocks = whole if known.labels is None else _groups(known.labels.of(window))
         found = []
-        for name in names:
+        for name, acquisitions in days.items():
             column, groups = CONTEXT[name].base, in_paddocks if name in fields else whole
             if not len(groups.present):
                 continue
-            for acquisition in days[name]:
+            for acquisition in acquisitions:
                 value = possible(column, block.column(column, acquisition))
                 sums = sums_by_group(column, value, groups.code, len(groups.present))
                 found.append((name, acquisition, groups, sums))
@@ -145,7 +154,7 @@ def _means(
         for name, acquisition, groups, (power, n) in parts:  # always in the blocks' order
             total[name][acquisition, groups.present] += power
             count[name][acquisition, groups.present] += n
-    mean = {name: mean_of(CONTEXT[name].base, total[name], count[name]) for name in names}
+    mean = {name: mean_of(CONTEXT[name].base, total[name], count[name]) for name in days}
     return Context(
         scenes={name: (mean[name][:, 0], count[name][:, 0]) for name in scenes},
         fields={name: (mean[name], count[name]) for name in fields},

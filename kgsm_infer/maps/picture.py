@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,30 @@ COLOURS = "YlGnBu"
 NO_NUMBER_GREY = "#d0d0d0"
 
 
+@dataclass(frozen=True)
+class Canvas:
+    """A figure of matplotlib and its axes."""
+
+    figure: Any
+    axes: Any
+
+
+@dataclass(frozen=True)
+class Caption:
+    """Words of a picture. label: of the colour bar.  handles: further entries of the legend."""
+
+    title: str
+    label: str
+    simulated: bool
+    handles: Sequence[Any] = ()
+
+
 def draw_map(path: str | Path, work: Work) -> None:
     """Draw the last date of a finished map, with its paddocks' outlines."""
     plan = work.plan
     west, south, east, north = plan.stack.grid.bounds
-    figure, axes = new_figure()
+    canvas = new_canvas()
+    axes = canvas.axes
     k = len(plan.targets) - 1
     image = axes.imshow(
         np.ma.masked_invalid(plan.stack.grid.north_up(_thinned(work, k))),
@@ -52,46 +72,39 @@ def draw_map(path: str | Path, work: Work) -> None:
     date = np.datetime_as_string(plan.dates[k], "D")
     title = f"{plan.stack.title or Path(plan.stack.source).stem}, {date}"
     simulated = plan.model.card.simulated or plan.stack.simulated
-    finish(path, figure, axes, image, title, simulated, plan.model.card.retrieves.label)
+    caption = Caption(title, plan.model.card.retrieves.label, simulated)
+    finish(path, canvas, image, caption)
 
 
 def finish(
-    path: str | Path,
-    figure: Any,
-    axes: Any,
-    coloured: Any,
-    title: str,
-    simulated: bool,
-    label: str,
-    handles: Sequence[Any] = (),
-    below: str = "",
+    path: str | Path, canvas: Canvas, coloured: Any, caption: Caption, below: str = ""
 ) -> None:
     """Draw colour bar, title and legend, then write the file, whole or not at all.
 
-    path: .svg, .html, or PNG whatever its name.  label: of the colour bar.  handles: further
-    entries of the legend.  below: HTML after the picture of a page.
+    path: .svg, .html, or PNG whatever its name.  below: HTML after the picture of a page.
     """
+    figure, axes = canvas.figure, canvas.axes
     _fit_height(figure, axes)
     bar = figure.colorbar(coloured, cax=axes.inset_axes([1.03, 0.0, 0.04, 1.0]), extend="max")
-    bar.set_label(label)
-    title = f"{'SIMULATED: ' if simulated else ''}{title}"
+    bar.set_label(caption.label)
+    title = f"{'SIMULATED: ' if caption.simulated else ''}{caption.title}"
     axes.set_title(title)
     patch, line = matplotlib_or_reason().patches.Patch, matplotlib_or_reason().lines.Line2D
     figure.legend(
         handles=[
             patch(facecolor=NO_NUMBER_GREY, edgecolor="black", label="no number"),
             line([], [], color="black", linewidth=0.8, label="paddock"),
-            *handles,
+            *caption.handles,
         ],
         loc="outside lower left",
-        ncols=2 + len(handles),
+        ncols=2 + len(caption.handles),
         frameon=False,
     )
     suffix = Path(path).suffix.lower()
     kind = "svg" if suffix in (".svg", ".html") else "png"
     content = image_of(figure, kind, dpi=120, bbox_inches="tight")
     if suffix == ".html":
-        content = page_of([content], title, simulated, below)
+        content = page_of([content], title, caption.simulated, below)
     with whole(path, "wb") as file:
         file.write(content)
 
@@ -107,10 +120,10 @@ def _fit_height(figure: Any, axes: Any) -> None:
     figure.set_figheight(min(7.0, max(3.0, 6.0 * tall + 1.6)))
 
 
-def new_figure() -> tuple[Any, Any]:
-    """Return a figure and its axes."""
+def new_canvas() -> Canvas:
+    """Return an empty figure with axes."""
     figure = matplotlib_or_reason().figure.Figure(figsize=(8, 7), layout="constrained")
-    return figure, figure.add_subplot()
+    return Canvas(figure, figure.add_subplot())
 
 
 def matplotlib_or_reason() -> Any:

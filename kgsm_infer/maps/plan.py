@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.errors import DataError, UsageError
+from ..base.errors import DataError
 from ..context.definitions import CONTEXT, needed
 from ..model.date_effect import DateEffect
 from ..scenes.gdal import GDAL_CACHE_BYTES, gdal
@@ -21,11 +21,13 @@ from ..scenes.match import nearest_date, within_reach
 from ..scenes.open_files import OpenFiles, shared_files
 from ..scenes.opening import open_stack
 from ..scenes.orbits import NO_ORBITS, check_orbits, several_clocks
+from ..scenes.outlines import Reason
 from ..scenes.stack import Stack
 from ..scenes.tiles import unit_of
 from ..tables.columns import VEGETATION, made_from
 from ..tables.dates import asked_time, is_future, utc_seconds
 from .hold import Hold
+from .options import LAST_ACQUISITION, Execution, RetrievalOptions
 
 if TYPE_CHECKING:
     from ..model.card import Card
@@ -101,6 +103,14 @@ class Plan:
         """Number of acquisitions that a block holds."""
         return max(len(self.remembered), self.targets[-1] + 1 - self.first_read)
 
+    def with_paddocks(self, outlines: Sequence[Mapping[str, Any] | Reason]) -> Plan:
+        """Return the plan with the paddocks of :func:`on_grid`; those without a geometry are not.
+
+        outlines: a GeoJSON geometry in the stack's CRS of each, or why it has none.
+        """
+        usable = tuple(item for item in outlines if not isinstance(item, Reason))
+        return replace(self, paddocks=usable)
+
     def keep_tiles(self, folder: Path, threads: int) -> None:
         """Keep decoded tiles in a temporary file of ``folder`` where blocks share them.
 
@@ -116,89 +126,65 @@ class Plan:
             self.files.tiles.keep(folder, needed)
 
 
-@dataclass(frozen=True)
-class MapChoice:
-    """Acquisitions of a scene that are mapped; the fields are those of :func:`plan_map`."""
-
-    date: str | None = None
-    every: bool = False
-    allow_future: bool = False
-    hold_vegetation_days: float = 0.0
-
-
 @contextmanager
 def planned_map(
     model: Model,
     scene: Scene,
-    choice: MapChoice,
+    options: RetrievalOptions,
     folder: Path,
-    threads: int,
-    tell: Callable[[str], None],
+    execution: Execution,
 ) -> Iterator[Plan]:
-    """Plan a map, pass its notes to ``tell``, and keep its files open for the computation.
+    """Plan a map, pass on its notes, and keep its files open for the computation.
 
-    folder: for decoded tiles.  threads: blocks that are worked on at a time.
+    folder: for decoded tiles.
     """
     with gdal(), shared_files() as files:
-        plan = plan_map(
-            model,
-            scene,
-            date=choice.date,
-            every=choice.every,
-            allow_future=choice.allow_future,
-            hold_vegetation_days=choice.hold_vegetation_days,
-            files=files,
-        )
-        plan.keep_tiles(folder, threads)
+        plan = plan_map(model, scene, options, files)
+        plan.keep_tiles(folder, execution.threads)
         for sentence in (*plan.notes, *plan.stack.notes):
-            tell(sentence)
+            execution.tell(sentence)
         yield plan
 
 
 def plan_map(
     model: Model,
     scene: Scene,
-    *,
-    date: str | None = None,
-    every: bool = False,
-    allow_future: bool = False,
-    hold_vegetation_days: float = 0.0,
+    options: RetrievalOptions = LAST_ACQUISITION,
     files: OpenFiles | None = None,
 ) -> Plan:
     """Look at a scene and decide what to do; nothing is computed yet.
 
-    allow_future: use acquisitions later than tomorrow, which are left out otherwise.
-    hold_vegetation_days: fill missing vegetation that the model reads from the pixel's last
-        acquisition, at most this many days old; flagged ``vegetation_old``.
-
-    date: ISO date of the acquisition to map, with its time where the day has several; None
-    for the last. every: all of them. Not both.
     files: left open for the computation; None to open and close them here.
     DataError as :func:`kgsm_infer.scenes.opening.open_stack`, and where a layer has nothing within
     its max_gap_days of the acquisition.
     """
-    if every and date is not None:
-        raise UsageError("one date or all dates, not both")
     card = model.card
-    stack = open_stack(scene, card.polarisation, card.inputs.columns[1:], card.optional_columns,
-                       files)  # fmt: skip
+    columns = card.inputs.columns[1:]
+    stack = open_stack(scene, card.polarisation, columns, card.optional_columns, files)
     notes: tuple[str, ...] = ()
-    if not allow_future:
+    if not options.allow_future:
         stack, notes = _without_future(stack)
     looks_back = any(CONTEXT[n].shared_by.is_past for n in needed(_features(card), stack.has))
     if looks_back:
         notes += _check_orbits(stack, scene.backscatter(card.polarisation))
-    if every:
+    if options.every:
         targets: tuple[int, ...] = tuple(range(len(stack.dates)))
-    elif date is None:
+    elif options.date is None:
         targets = (len(stack.dates) - 1,)
     else:
-        targets = (_target(stack, date),)
+        targets = (_target(stack, options.date),)
     grid = stack.grid
-    plan = Plan(model, stack, targets, (), notes=notes, files=files,
-                hold_vegetation_days=hold_vegetation_days)  # fmt: skip
-    if not every:
-        _all_within_reach(plan, card.inputs.columns[1:])
+    plan = Plan(
+        model,
+        stack,
+        targets,
+        windows=(),
+        notes=notes,
+        files=files,
+        hold_vegetation_days=options.hold_vegetation_days,
+    )
+    if not options.every:
+        _all_within_reach(plan, columns)
     windows = tuple(block_windows(grid.height, grid.width, stack.tile, plan.depth))
     return replace(plan, windows=windows)
 

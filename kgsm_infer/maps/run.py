@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,10 +25,11 @@ from ..scenes.manifest import Scene
 from ..scenes.outlines import Outlines, on_grid
 from .attributes import VARIABLES
 from .causes import days_of, layers_without_value
-from .cog import write_cog
+from .cog import is_geotiff, write_cog
 from .cube import write_netcdf, write_zarr
-from .plan import MapChoice, Plan, planned_map
-from .work import Progress, Work, worked_out
+from .options import LAST_ACQUISITION, ONE_THREAD, Execution, RetrievalOptions
+from .plan import Plan, planned_map
+from .work import Work, worked_out
 
 if TYPE_CHECKING:
     from ..model.model import Model
@@ -40,46 +40,36 @@ def map_scene(
     model: Model,
     scene: Scene,
     output: str | Path,
+    options: RetrievalOptions = LAST_ACQUISITION,
     *,
-    date: str | None = None,
-    every: bool = False,
-    threads: int = 1,
+    execution: Execution = ONE_THREAD,
     outlines: Outlines | None = None,
-    progress: Progress | None = None,
-    quicklook: str | Path | None = None,
     probes: Table | None = None,
-    tell: Callable[[str], None] = lambda text: None,
-    allow_future: bool = False,
-    hold_vegetation_days: float = 0.0,
+    quicklook: str | Path | None = None,
 ) -> dict[str, int]:
     """Map a scene to a COG (.tif), CF NetCDF (.nc) or Zarr (.zarr) file.
 
-    date, every, allow_future, hold_vegetation_days: as :func:`plan_map`.
-    threads: blocks worked on at a time.
     outlines: paddocks, for a model that takes context from fields and for the quick look.
-    probes: sensors that correct the pass they measured in; tell: called with notes, also
-    about sensors that were not used.
+    probes: sensors that correct the pass they measured in.
     quicklook: a PNG of the last mapped date.  Returns pixels, pixels with a number and
     dates. The output appears whole or not at all; a stopped run is continued by the same
     call.
     """
     output = Path(os.path.realpath(output))  # a link is written through to its target
     write = _writer_for(output)
-    choice = MapChoice(date, every, allow_future, hold_vegetation_days)
-    with planned_map(model, scene, choice, output.parent, threads, tell) as plan:
+    with planned_map(model, scene, options, output.parent, execution) as plan:
         if outlines is not None:
-            usable = on_grid(outlines, plan.stack.grid, plan.stack.source)
-            plan = replace(plan, paddocks=tuple(item for item in usable if isinstance(item, dict)))
-        if output.suffix.lower() in (".tif", ".tiff") and len(plan.targets) > 1:
+            plan = plan.with_paddocks(on_grid(outlines, plan.stack.grid, plan.stack.source))
+        if is_geotiff(output) and len(plan.targets) > 1:
             raise UsageError(f"{output}: a COG holds one date; name a .nc or .zarr file for all")
         if probes is not None:
             from .probed import correct_plan
 
-            plan, notes = correct_plan(plan, probes, threads)
+            plan, notes = correct_plan(plan, probes, execution.threads)
             for note in notes:
-                tell(note)
+                execution.tell(note)
         room = _bytes_at_most(plan, output)
-        with worked_out(plan, output, threads=threads, progress=progress, room=room) as work:
+        with worked_out(plan, output, execution, room=room) as work:
             write(work, output)
             if quicklook is not None:
                 from .picture import draw_map
@@ -88,7 +78,7 @@ def map_scene(
             numbers = _numbers(work)
             silent = [k for k, count in enumerate(numbers) if count == 0]
             for sentence in _causes(work, silent):
-                tell(sentence)
+                execution.tell(sentence)
             grid = plan.stack.grid
             return {
                 "dates": len(plan.targets),
@@ -103,7 +93,7 @@ def _writer_for(output: Path) -> Callable[[Work, Path], None]:
     UsageError for an unknown one, MissingError without its library.
     """
     suffix = output.suffix.lower()
-    if suffix in (".tif", ".tiff"):
+    if is_geotiff(output):
         rasterio_or_reason()
         return write_cog
     if suffix == ".nc":
@@ -119,7 +109,7 @@ def _bytes_at_most(plan: Plan, output: Path) -> int:
     """Return the bytes the output needs besides the work files if nothing can be compressed."""
     pixels = len(plan.targets) * plan.stack.grid.height * plan.stack.grid.width
     stored = sum(dtype.itemsize for dtype in VARIABLES.values())
-    if output.suffix.lower() in (".tif", ".tiff"):  # float32 flags, and both with overviews
+    if is_geotiff(output):  # float32 flags, and both with overviews
         return (4 * len(VARIABLES) + stored // 3 + 4 * len(VARIABLES) // 3 + 2) * pixels
     return stored * pixels
 

@@ -21,6 +21,7 @@ from ..base.files import whole
 from ..base.quantities import Quantity
 from ..scenes.datasets import netcdf_library
 from ..scenes.gdal import rasterio_or_reason
+from .cog import is_geotiff
 
 #: ColorBrewer's YlGnBu in nine classes, from dry to wet; maps/picture.py draws the same colours.
 COLOURS = (
@@ -30,14 +31,11 @@ COLOURS = (
 PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 
 
-GEOTIFF = (".tif", ".tiff")
-
-
 def sidecar_paths(output: Path) -> tuple[Path, ...]:
     """Return the paths of the STAC item of a map, and of a GeoTIFF's style and colour table."""
     ends = (".stac.json", ".qml", ".colours.txt")
     stac, *others = (output.with_suffix(end) for end in ends)
-    return (stac, *others) if output.suffix.lower() in GEOTIFF else (stac,)
+    return (stac, *others) if is_geotiff(output) else (stac,)
 
 
 def write_sidecars(output: Path, quantity: Quantity) -> None:
@@ -145,7 +143,7 @@ def stac_item(output: Path) -> dict[str, Any]:
     rasterio_or_reason()
     from rasterio.warp import transform_bounds
 
-    found = _of_geotiff(output) if output.suffix.lower() in GEOTIFF else _of_cube(output)
+    found = _of_geotiff(output) if is_geotiff(output) else _of_cube(output)
     crs, (left, bottom, right, top), (height, width) = found.crs, found.bounds, found.shape
     west, south, east, north = transform_bounds(crs, "EPSG:4326", left, bottom, right, top)
     epsg = crs.to_epsg()

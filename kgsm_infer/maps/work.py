@@ -12,7 +12,7 @@ import shutil
 import stat
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -33,12 +33,12 @@ from ..scenes.reader import Reader
 from .attributes import VARIABLES
 from .blocks import Block, retrieve_block
 from .context import make_context
+from .options import ONE_THREAD, Execution
 from .plan import Plan
 from .threads import over_blocks
 
 #: Interval at which finished blocks are synced and marked, s.
 SYNC_EVERY_S = 2.0
-Progress = Callable[[int, int], None]
 #: A block's entry in the file ``done``: 0, or a bit and its checksum.
 _MARK = np.dtype("<u8")
 
@@ -73,10 +73,9 @@ class Work:
 def worked_out(
     plan: Plan,
     output: Path,
+    execution: Execution = ONE_THREAD,
     *,
-    threads: int = 1,
     windows: Sequence[int] | None = None,
-    progress: Progress | None = None,
     room: int = 0,
 ) -> Iterator[Work]:
     """Compute every block of a plan into work files, or continue an earlier run.
@@ -104,22 +103,23 @@ def worked_out(
         todo = [index for index in wanted if not done[index]]
         pixels = [plan.windows[i].height * plan.windows[i].width for i in wanted]
         ready = sum(plan.windows[i].height * plan.windows[i].width for i in wanted if done[i])
+        progress = execution.progress
         if progress:
             progress(ready, sum(pixels))
         if todo:
-            context = make_context(plan, threads)
+            context = make_context(plan, execution.threads)
 
             def compute(reader: Reader, window: Window) -> Block:
                 return retrieve_block(plan, reader, window, context)
 
             with _Writer(plan, folder) as writer:
-                for index, block in over_blocks(plan, todo, compute, threads):
+                for index, block in over_blocks(plan, todo, compute, execution.threads):
                     writer.write(index, block)
                     if progress:
                         ready += plan.windows[index].height * plan.windows[index].width
                         progress(ready, sum(pixels))
         _check_all(plan, folder, wanted, output)
-        yield Work(folder, plan, threads)
+        yield Work(folder, plan, execution.threads)
         shutil.rmtree(folder)
 
 

@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 
 from ..maps.plan import block_windows
 from ..scenes.grid import Window
-from ..scenes.reader import Reader
 from ..tables.averaging import mean_of, to_power
 from ..tables.columns import possible
 from .summary import MIN_VALID
 
 if TYPE_CHECKING:
-    from ..scenes.open_files import OpenFiles
+    from ..scenes.reader import Reader
     from ..scenes.stack import Stack
     from .of_scene import Coverage
 
@@ -37,34 +36,32 @@ class Averages:
 
 
 def average_paddocks(
-    stack: Stack,
+    reader: Reader,
     covers: Mapping[str, Coverage],
     names: Sequence[str],
     acquisitions: Sequence[int],
     min_valid: float = MIN_VALID,
-    files: OpenFiles | None = None,
 ) -> dict[str, Averages]:
     """Average columns of a scene over each paddock, for A acquisitions.
 
     The scene is read block by block, each block once for all paddocks in it.
 
-    covers: by id of the paddock.  names: columns of the scene.  min_valid: least share of a
-    paddock's area whose pixels have a value of a column on a date.  files: open ones to read from.
+    reader: of the scene.  covers: by id of the paddock.  names: columns of the scene.
+    min_valid: least share of a paddock's area whose pixels have a value of a column on a date.
     """
     area = np.asarray([cover.area for cover in covers.values()], np.float64)
     shape = (len(names), len(acquisitions), len(covers))
     total, weight = np.zeros(shape), np.zeros(shape)
-    with Reader(stack, files) as reader:
-        for part in _parts(stack, covers, len(acquisitions)):
-            for n, name in enumerate(names):
-                for a, at in enumerate(acquisitions):
-                    values = reader.column(name, at, part.window).ravel()[part.pixel]
-                    known = possible(name, values)
-                    share = np.where(np.isfinite(known), part.share, 0.0)
-                    power = np.where(share > 0, to_power(name, known) * share, 0.0)
-                    count = len(part.paddocks)
-                    total[n, a, part.paddocks] += np.bincount(part.code, power, count)
-                    weight[n, a, part.paddocks] += np.bincount(part.code, share, count)
+    for part in _parts(reader.stack, covers, len(acquisitions)):
+        for n, name in enumerate(names):
+            for a, at in enumerate(acquisitions):
+                values = reader.column(name, at, part.window).ravel()[part.pixel]
+                known = possible(name, values)
+                share = np.where(np.isfinite(known), part.share, 0.0)
+                power = np.where(share > 0, to_power(name, known) * share, 0.0)
+                count = len(part.paddocks)
+                total[n, a, part.paddocks] += np.bincount(part.code, power, count)
+                weight[n, a, part.paddocks] += np.bincount(part.code, share, count)
     enough = (weight > 0) & (weight >= min_valid * area)
     averages = {
         name: np.where(enough[n], mean_of(name, total[n], weight[n]), np.nan)

@@ -11,8 +11,7 @@ Shares are exact areas (exactextract), so a pixel on the fence counts by what is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,14 +22,16 @@ from ..base.errors import DataError
 from ..base.extras import optional
 from ..context.definitions import CONTEXT, SharedBy
 from ..maps.causes import layers_without_value
-from ..maps.plan import MapChoice, Plan, planned_map
-from ..maps.work import Progress, Work, worked_out
+from ..maps.options import LAST_ACQUISITION, ONE_THREAD, Execution, RetrievalOptions
+from ..maps.plan import Plan, planned_map
+from ..maps.work import Work, worked_out
 from ..scenes.grid import Grid, Window
 from ..scenes.manifest import Scene
 from ..scenes.outlines import Outlines, Reason, on_grid
+from ..scenes.reader import Reader
 from ..tables.table import table_from_columns
 from .averages import average_paddocks
-from .summary import MIN_VALID, Members, Paddock, summarise_average, without_number
+from .summary import MIN_VALID, Members, Paddock, PaddockDate, summarise_average, without_number
 
 if TYPE_CHECKING:
     from ..model.model import Model
@@ -58,25 +59,20 @@ def paddocks_of_scene(
     scene: Scene,
     outlines: Outlines,
     output: str | Path,
+    options: RetrievalOptions = LAST_ACQUISITION,
     *,
-    date: str | None = None,
-    every: bool = False,
-    threads: int = 1,
+    execution: Execution = ONE_THREAD,
     min_valid: float = MIN_VALID,
-    progress: Progress | None = None,
-    tell: Callable[[str], None] = lambda text: None,
-    allow_future: bool = False,
-    hold_vegetation_days: float = 0.0,
 ) -> list[Paddock]:
     """Return one line per paddock and date. Only blocks with a paddock are computed.
 
     output: file the caller will write; the work files are in its folder, so a stopped run can be
     continued.
     """
-    choice = MapChoice(date, every, allow_future, hold_vegetation_days)
-    with planned_map(model, scene, choice, Path(output).parent, threads, tell) as plan:
+    output = Path(output)
+    with planned_map(model, scene, options, output.parent, execution) as plan:
         geometries = on_grid(outlines, plan.stack.grid, plan.stack.source)
-        plan = replace(plan, paddocks=tuple(item for item in geometries if isinstance(item, dict)))
+        plan = plan.with_paddocks(geometries)
         covers = [
             item if isinstance(item, Reason) else coverage(plan.stack.grid, item)
             for item in geometries
@@ -88,21 +84,24 @@ def paddocks_of_scene(
         }
         averages = retrieve_averages(plan, known, min_valid)
         wanted = _touched(plan, [cover.window for cover in known.values()])
-        with worked_out(
-            plan, Path(output), threads=threads, windows=wanted, progress=progress
-        ) as work:
-            found = [
-                _paddock(work, name, cover, k, averages, min_valid)
-                for name, cover in zip(outlines.ids, covers, strict=True)
-                for k in range(len(plan.targets))
-            ]
         dates = range(len(plan.targets))
+        found = []
+        with worked_out(plan, output, execution, windows=wanted) as work:
+            for name, cover in zip(outlines.ids, covers, strict=True):
+                for k in dates:
+                    key = PaddockDate(name, _date_text(plan.dates[k]))
+                    if isinstance(cover, Reason):
+                        line = without_number(key, cover, model.card.retrieves)
+                    else:
+                        members, average = _members(work, cover, k), averages[name, k]
+                        line = summarise_average(key, average, members, model.card, min_valid)
+                    found.append(line)
         silent = [
             k for k in dates if not any(np.isfinite(one.sm) for one in found[k :: len(dates)])
         ]
         if known and silent:
             for sentence in layers_without_value(plan, silent).sentences:
-                tell(f"no paddock has a number: {sentence}")
+                execution.tell(f"no paddock has a number: {sentence}")
         return found
 
 
@@ -122,7 +121,8 @@ def retrieve_averages(
     names = [
         name for name in (*model.source_columns, *model.card.optional_columns) if stack.has(name)
     ]
-    averages = average_paddocks(stack, covers, names, acquisitions, min_valid, plan.files)
+    with Reader(stack, plan.files) as reader:
+        averages = average_paddocks(reader, covers, names, acquisitions, min_valid)
     places = np.repeat([*covers], len(acquisitions))
     columns: dict[str, Any] = {
         "site": places,
@@ -188,28 +188,21 @@ def coverage(grid: Grid, geometry: Mapping[str, Any]) -> Coverage | Reason:
     return Coverage(window, share.reshape(window.height, window.width), area)
 
 
-def _paddock(
-    work: Work,
-    name: str,
-    cover: Coverage | Reason,
-    k: int,
-    averages: Mapping[tuple[str, int], Retrieval],
-    min_valid: float,
-) -> Paddock:
-    card = work.plan.model.card
-    when = work.plan.dates[k]
+def _date_text(when: np.datetime64) -> str:
+    """Write the time of an acquisition as ISO 8601; midnight as the day alone."""
     midnight = when == when.astype("datetime64[D]")
-    date = str(np.datetime_as_string(when, "D") if midnight else f"{when}Z")
-    if isinstance(cover, Reason):
-        return without_number(name, date, cover, quantity=card.retrieves)
+    return str(np.datetime_as_string(when, "D") if midnight else f"{when}Z")
+
+
+def _members(work: Work, cover: Coverage, k: int) -> Members:
+    """Read the retrievals of a paddock's pixels on a target date."""
     inside = cover.share > 0
-    members = Members(
+    return Members(
         sm=work.read("sm", k, cover.window)[inside],
         flags=work.read("flags", k, cover.window)[inside],
         weight=cover.share[inside],
         area=cover.area,
     )
-    return summarise_average(name, date, averages[name, k], members, card, min_valid)
 
 
 def _touched(plan: Plan, windows: Sequence[Window]) -> list[int]:

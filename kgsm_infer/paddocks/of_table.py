@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError, UsageError
+from ..maps.options import LAST_ACQUISITION, RetrievalOptions
 from ..scenes.outlines import Outlines, Reason
 from ..tables.dates import asked_time
 from ..tables.keys import canonical_id, canonical_name
 from ..tables.passes import pass_starts
 from ..tables.table import Table
-from .summary import MIN_VALID, Members, Paddock, summarise, without_number
+from .summary import MIN_VALID, Members, Paddock, PaddockDate, summarise, without_number
 
 if TYPE_CHECKING:
     from ..model.model import Model
@@ -25,22 +26,19 @@ def paddocks_of_table(
     model: Model,
     table: Table,
     outlines: Outlines,
+    options: RetrievalOptions = LAST_ACQUISITION,
     *,
     column: str | None = None,
-    date: str | None = None,
-    every: bool = False,
     min_valid: float = MIN_VALID,
-    hold_vegetation_days: float = 0.0,
 ) -> list[Paddock]:
     """Return one line per paddock (and date) of a table of points, pixels or paddocks.
 
+    options: the last acquisition is each paddock's. Rows of the future count as any other; see
+        :func:`kgsm_infer.tables.table.leave_out_future`.
     column: the table's column that holds the outlines' ids; by default ``field``, or
-    ``site`` without it. date: the day; None for each paddock's last, ``every`` for
-    all, not both. hold_vegetation_days: as in :meth:`Model.predict`. Rows count alike.
+        ``site`` without it. Rows count alike.
     DataError where no row belongs to any paddock.
     """
-    if every and date is not None:
-        raise UsageError("one date or all dates, not both")
     names = _join_column(table, column)
     known = set(outlines.ids)
     if not known & set(names.tolist()):
@@ -50,10 +48,10 @@ def paddocks_of_table(
             f"{outlines.source} ({', '.join(outlines.ids[:3])}, ...); say which property with --id "
             "and which column with --column"
         )
-    result = model.predict(table, hold_vegetation_days=hold_vegetation_days)
+    result = model.predict(table, hold_vegetation_days=options.hold_vegetation_days)
     rows_of = _by_name(names)
     found = []
-    start = pass_starts(table.date)
+    start, date = pass_starts(table.date), options.date
     for name in outlines.ids:
         rows = rows_of.get(name, np.empty(0, np.int64))
         times = start[rows]
@@ -62,14 +60,15 @@ def paddocks_of_table(
             times = start[rows]
         if not len(rows):
             reason = Reason("no rows in the table" if date is None else f"no rows of {date}")
-            found.append(without_number(name, date or "", reason, quantity=model.card.retrieves))
+            found.append(
+                without_number(PaddockDate(name, date or ""), reason, model.card.retrieves)
+            )
             continue
-        days = np.unique(times) if every else [times.max()]
+        days = np.unique(times) if options.every else [times.max()]
         for day in days:
             there = rows[times == day]
             line = summarise(
-                name,
-                table.date_text[there[0]],
+                PaddockDate(name, table.date_text[there[0]]),
                 Members.of_rows(result.take(there)),
                 model.card,
                 min_valid,

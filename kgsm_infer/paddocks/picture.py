@@ -18,9 +18,10 @@ from ..daily.series import PaddockSeries, SeriesFile, ValuesOfDay, values_on
 from ..maps.picture import (
     COLOURS,
     NO_NUMBER_GREY,
+    Caption,
     finish,
     matplotlib_or_reason,
-    new_figure,
+    new_canvas,
     rings_of,
 )
 from ..scenes.outlines import LON_LAT, Outlines
@@ -173,8 +174,9 @@ def draw_outlines(path: str | Path, outlines: Outlines, look: PaddockColours) ->
     Return the number of names that do not fit.
     """
     matplotlib = matplotlib_or_reason()
-    figure, axes = new_figure()
-    shapes, names, places = [], [], []
+    canvas = new_canvas()
+    axes = canvas.axes
+    shapes, places = [], {}
     outline = matplotlib.path.Path
     geometries = outlines.geometries
     if outlines.crs == LON_LAT:
@@ -183,9 +185,8 @@ def draw_outlines(path: str | Path, outlines: Outlines, look: PaddockColours) ->
         if geometry is not None:
             rings = list(rings_of(geometry))
             shapes.append(outline.make_compound_path(*[outline(r, closed=True) for r in rings]))
-            names.append(name)
-            places.append(widest_chord(rings))
-    values = np.asarray([look.values.get(name, math.nan) for name in names], np.float64)
+            places[name] = widest_chord(rings)
+    values = np.asarray([look.values.get(name, math.nan) for name in places], np.float64)
     colours = matplotlib.colormaps[COLOURS].with_extremes(bad=NO_NUMBER_GREY)
     patches = [matplotlib.patches.PathPatch(shape) for shape in shapes]
     filled = matplotlib.collections.PatchCollection(
@@ -210,19 +211,15 @@ def draw_outlines(path: str | Path, outlines: Outlines, look: PaddockColours) ->
         axes.set_ylabel("y")
     axes.set_aspect(aspect)
     axes.ticklabel_format(useOffset=False, style="plain")
-    (west, east), (south, north) = axes.get_xlim(), axes.get_ylim()
-    points = MAP_POINTS / max(east - west, (north - south) * aspect)
-    fits = [
-        _write(axes, look, name, place, value, points, aspect)
-        for name, place, value in zip(names, places, values.tolist(), strict=True)
-    ]
+    left_out = _write_names(axes, look, places, aspect)
     extra = []
     if look.threshold is not None:
         line = matplotlib.lines.Line2D
         title = f"below {look.threshold:g}"
         extra = [line([], [], color=_BELOW, linewidth=2.0, label=title)]
-    finish(path, figure, axes, filled, look.title, look.simulated, look.label, extra, look.table)
-    return fits.count(False)
+    caption = Caption(look.title, look.label, look.simulated, extra)
+    finish(path, canvas, filled, caption, look.table)
+    return left_out
 
 
 @dataclass(frozen=True)
@@ -262,34 +259,37 @@ def widest_chord(rings: Sequence[NDArray[np.float64]]) -> Chord:
     return best
 
 
-def _write(
-    axes: Any,
-    look: PaddockColours,
-    name: str,
-    place: Chord,
-    value: float,
-    points: float,
-    aspect: float,
-) -> bool:
-    """Write name and value into an outline; return False where they are too small to be read."""
-    lines = [name, *([look.texts[name]] if name in look.texts else [])]
-    longest = max(len(line) for line in lines)
-    size = min(
-        place.width * points / (LETTER * longest),
-        place.height * points * aspect / (1.3 * len(lines) + 0.5),
-        MOST_POINTS,
-    )
-    if size < LEAST_POINTS:
-        return False
-    dark = math.isfinite(value) and value > 0.6 * look.upper_end
-    axes.text(
-        place.x,
-        place.y,
-        "\n".join(lines),
-        ha="center",
-        va="center",
-        fontsize=size,
-        color="white" if dark else "black",
-        parse_math=False,
-    )
-    return True
+def _write_names(
+    axes: Any, look: PaddockColours, places: Mapping[str, Chord], aspect: float
+) -> int:
+    """Write names and values into the outlines; return the number of those too small to be read.
+
+    places: by id.  aspect: length of a unit of y in units of x.
+    """
+    (west, east), (south, north) = axes.get_xlim(), axes.get_ylim()
+    points = MAP_POINTS / max(east - west, (north - south) * aspect)
+    left_out = 0
+    for name, place in places.items():
+        lines = [name, *([look.texts[name]] if name in look.texts else [])]
+        longest = max(len(line) for line in lines)
+        size = min(
+            place.width * points / (LETTER * longest),
+            place.height * points * aspect / (1.3 * len(lines) + 0.5),
+            MOST_POINTS,
+        )
+        if size < LEAST_POINTS:
+            left_out += 1
+            continue
+        value = look.values.get(name, math.nan)
+        dark = math.isfinite(value) and value > 0.6 * look.upper_end
+        axes.text(
+            place.x,
+            place.y,
+            "\n".join(lines),
+            ha="center",
+            va="center",
+            fontsize=size,
+            color="white" if dark else "black",
+            parse_math=False,
+        )
+    return left_out

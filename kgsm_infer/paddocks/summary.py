@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -47,6 +47,13 @@ if TYPE_CHECKING:
 FLAG_SHARE = 0.1
 #: Least share of a paddock with a number for the paddock to have one.
 MIN_VALID = 0.5
+
+
+class PaddockDate(NamedTuple):
+    """Key of a line: the paddock's id, and the date as it is written."""
+
+    id: str
+    date: str
 
 
 @dataclass(frozen=True)
@@ -108,21 +115,20 @@ class Members:
 
 
 def summarise(
-    name: str, date: str, members: Members, card: Card, min_valid: float = MIN_VALID
+    key: PaddockDate, members: Members, card: Card, min_valid: float = MIN_VALID
 ) -> Paddock:
     """Return a paddock's line with the weighted mean of its members' retrievals as the value."""
     valid = members.valid_share
     there = np.isfinite(members.sm)
     if not there.any() or valid < min_valid:
-        return _without_enough(name, date, members, card)
+        return _without_enough(key, members, card)
     inside = members.weight[there]
     mean = float(np.average(members.sm[there].astype(np.float64), weights=inside))
-    return _line(name, date, mean, members, card)
+    return _line(key, mean, members, card)
 
 
 def summarise_average(
-    name: str,
-    date: str,
+    key: PaddockDate,
     average: Retrieval,
     members: Members,
     card: Card,
@@ -135,19 +141,18 @@ def summarise_average(
     """
     mask = int(average.flags[0])
     if math.isfinite(float(average.sm[0])):
-        line = _line(name, date, float(average.sm[0]), members, card)
+        line = _line(key, float(average.sm[0]), members, card)
         return replace(line, flags=flags.names(flags.mask_of(line.flags) | mask))
-    line = _without_enough(name, date, members, card)
+    line = _without_enough(key, members, card)
     if members.valid_share < min_valid:
         return line
     cause = flags.names(mask & flags.NO_NUMBER).split(";")[0] or "no reason given"
     reason = Reason(cause, f"the average of its pixels has no number ({cause})")
-    return without_number(
-        name, date, reason, members.valid_share, members.pixels, flags.names(mask), card.retrieves
-    )
+    line = without_number(key, reason, card.retrieves, members)
+    return replace(line, flags=flags.names(mask))
 
 
-def _without_enough(name: str, date: str, members: Members, card: Card) -> Paddock:
+def _without_enough(key: PaddockDate, members: Members, card: Card) -> Paddock:
     there, share, area = np.isfinite(members.sm), members.weight, members.area
     gaps = flag_shares(members.flags[~there], share[~there], area)
     off = max(0.0, 1 - float(share.sum()) / area)
@@ -155,18 +160,12 @@ def _without_enough(name: str, date: str, members: Members, card: Card) -> Paddo
     cause = causes[0][0] if causes else "no reason given"
     why = ", ".join(f"{what} {part:.0%}" for what, part in causes) or cause
     has = "nothing" if not there.any() else f"only {members.valid_share:.0%}"
-    return without_number(
-        name,
-        date,
-        Reason(cause, f"{has} of it has a number ({why})"),
-        members.valid_share,
-        members.pixels,
-        ";".join(flag for flag, part in gaps if part >= FLAG_SHARE),
-        card.retrieves,
-    )
+    reason = Reason(cause, f"{has} of it has a number ({why})")
+    line = without_number(key, reason, card.retrieves, members)
+    return replace(line, flags=";".join(flag for flag, part in gaps if part >= FLAG_SHARE))
 
 
-def _line(name: str, date: str, value: float, members: Members, card: Card) -> Paddock:
+def _line(key: PaddockDate, value: float, members: Members, card: Card) -> Paddock:
     """Return the line of a paddock with a value; quantiles and flags come from its members."""
     there = np.isfinite(members.sm)
     inside = members.weight[there]
@@ -182,8 +181,8 @@ def _line(name: str, date: str, value: float, members: Members, card: Card) -> P
         middle, p10, p90 = weighted_quantile(values, inside, [0.5, 0.1, 0.9])
         doubts = flag_shares(members.flags[there], inside, float(inside.sum()))
     return Paddock(
-        id=name,
-        date=date,
+        id=key.id,
+        date=key.date,
         sm=round(value, 6),
         sm_median=round(middle, 6),
         sm_p10=round(p10, 6),
@@ -199,28 +198,25 @@ def _line(name: str, date: str, value: float, members: Members, card: Card) -> P
 
 
 def without_number(
-    name: str,
-    date: str,
-    reason: Reason,
-    valid: float = 0.0,
-    pixels: float = 0.0,
-    mask: str = "",
-    quantity: Quantity = SOIL_MOISTURE,
+    key: PaddockDate, reason: Reason, quantity: Quantity, members: Members | None = None
 ) -> Paddock:
-    """Return the line of a paddock without a number, with the reason."""
+    """Return the line of a paddock without a number, with the reason.
+
+    members: None for a paddock without pixels or rows.
+    """
     nan = math.nan
     return Paddock(
-        id=name,
-        date=date,
+        id=key.id,
+        date=key.date,
         sm=nan,
         sm_median=nan,
         sm_p10=nan,
         sm_p90=nan,
         sm_lower=nan,
         sm_upper=nan,
-        valid_share=valid,
-        pixels=pixels,
-        flags=mask,
+        valid_share=0.0 if members is None else members.valid_share,
+        pixels=0.0 if members is None else members.pixels,
+        flags="",
         reason=reason.text,
         cause=reason.cause,
         quantity=quantity,

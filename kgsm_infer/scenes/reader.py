@@ -36,7 +36,7 @@ class Reader:
     """
 
     def __init__(self, stack: Stack, files: OpenFiles | None = None) -> None:
-        self._stack = stack
+        self.stack = stack
         self._files = OpenFiles() if files is None else files
         self._owns_files = files is None
         self._views: dict[tuple[str, str, str | None], str | None] = {}
@@ -65,10 +65,10 @@ class Reader:
             self._window = window
             self._read.clear()
         shape = (window.height, window.width)
-        when = None if acquisition is None else self._stack.dates[acquisition]
-        if name not in self._stack.layers and name in FROM_DATE:
-            return np.full(shape, float(FROM_DATE[name](self._stack.dates[acquisition or 0])))
-        layers = [self._stack.layers[item] for item in made_from(name, self._stack.layers)]
+        when = None if acquisition is None else self.stack.dates[acquisition]
+        if name not in self.stack.layers and name in FROM_DATE:
+            return np.full(shape, float(FROM_DATE[name](self.stack.dates[acquisition or 0])))
+        layers = [self.stack.layers[item] for item in made_from(name, self.stack.layers)]
         if name == "ndvi" and len(layers) == 2:  # of one date both, then matched
             red, nir = layers
             both = self._dated(red).keys() & self._dated(nir).keys()
@@ -81,7 +81,7 @@ class Reader:
         if window != self._window:
             self._window = window
             self._read.clear()
-        return self._layer(layer, self._stack.dates[acquisition], window)
+        return self._layer(layer, self.stack.dates[acquisition], window)
 
     def _ndvi(self, red: Layer, nir: Layer, date: np.datetime64 | None, window: Window) -> Plane:
         dark, bright = (
@@ -149,15 +149,15 @@ class Reader:
         if key not in self._views:
             self._views[key] = self._resampling_of(source, layer)
         resampling = self._views[key]
-        return source if resampling is None else source.on(self._stack.grid, resampling)
+        return source if resampling is None else source.on(self.stack.grid, resampling)
 
     def covers(self, source: BandSource) -> bool:
         """Return true where a file covers some of the stack's grid."""
-        return lies_over(source.extent, self._stack.grid)
+        return lies_over(source.extent, self.stack.grid)
 
     def _resampling_of(self, source: BandSource, layer: Layer) -> str | None:
         """Return how a file is brought to the stack's grid, None where it lies on it."""
-        grid = self._stack.grid
+        grid = self.stack.grid
         if source.grid.same_as(grid):
             return None
         if not needs_resampling(source.grid, grid):
@@ -170,7 +170,7 @@ class Reader:
             )
         if layer.name.endswith("_db") and layer.resample != "nearest":
             raise DataError(
-                f'{self._stack.source}: layers.{layer.name}: resample = "{layer.resample}" would '
+                f'{self.stack.source}: layers.{layer.name}: resample = "{layer.resample}" would '
                 'average decibels; give the layer in linear power, or use "nearest"'
             )
         return layer.resample

@@ -15,6 +15,7 @@ import kgsm_infer
 from kgsm_infer.app.cli import app
 from kgsm_infer.base import flags
 from kgsm_infer.maps import lazy
+from kgsm_infer.maps.options import RetrievalOptions
 from kgsm_infer.maps.run import map_scene
 from kgsm_infer.model.onnx_reader import SHIPPED
 from kgsm_infer.paddocks.of_table import paddocks_of_table
@@ -63,7 +64,7 @@ def test_five_paths_give_the_same_values(tmp_path: Path) -> None:
     scene = read_scene(write_scene(tmp_path / "scene", pixels))
     maps = []
     for date in DATES:
-        map_scene(model, scene, tmp_path / f"{date}.tif", date=date)
+        map_scene(model, scene, tmp_path / f"{date}.tif", RetrievalOptions(date=date))
         with rasterio.open(tmp_path / f"{date}.tif") as dataset:
             assert dataset.descriptions[0] == "wetness"
             maps.append(dataset.read(1).ravel())
@@ -71,7 +72,9 @@ def test_five_paths_give_the_same_values(tmp_path: Path) -> None:
 
     write_outlines(tmp_path / "fields.geojson", 6)
     outlines = read_outlines(tmp_path / "fields.geojson", None)
-    lines = paddocks_of_table(model, model.table_of(columns), outlines, every=True)
+    lines = paddocks_of_table(
+        model, model.table_of(columns), outlines, RetrievalOptions(every=True)
+    )
     by_name = {(line.id, str(line.date)[:10]): line.sm for line in lines}
     found["paddocks"] = np.asarray([[by_name[f"p{i}", date] for i in range(6)] for date in DATES])
 

@@ -14,6 +14,7 @@ from kgsm_infer import load
 from kgsm_infer.gateway.farm import load_paddocks
 from kgsm_infer.gateway.health import Process, health_of
 from kgsm_infer.gateway.service.watch import Watch
+from kgsm_infer.maps.options import RetrievalOptions
 from kgsm_infer.paddocks.of_scene import paddocks_of_scene
 from kgsm_infer.scenes.manifest import read_scene
 from kgsm_infer.scenes.outlines import read_outlines
@@ -60,7 +61,7 @@ def test_a_scene_is_the_means_of_its_paddocks(gateway):
         read_scene(manifest),
         read_outlines(gateway.outlines),
         gateway.spool.parent / "lines.csv",
-        every=True,
+        RetrievalOptions(every=True),
     )
     events = scanned(gateway)
     assert events.named("stored"), events

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import kgsm_infer
 from kgsm_infer.app.cli import app
+from kgsm_infer.maps.options import Execution
 
 
 def test_a_model_and_a_table_are_opened_once(tiny_model: Path, tmp_path: Path) -> None:
@@ -45,7 +46,7 @@ def test_rasters_are_opened_once_per_thread_whatever_the_number_of_blocks(
         monkeypatch.setattr(plan, "BLOCK_SIDE", side)
         maps[side] = tmp_path / f"{side}.tif"
         with raster_opens() as count, opens() as others:
-            map_scene(model, read_scene(scene), maps[side], threads=threads)
+            map_scene(model, read_scene(scene), maps[side], execution=Execution(threads=threads))
         newest = max(count[path] for path in layers)
         assert newest <= 2 + threads
         assert sorted(count[path] for path in layers)[-2] <= 1 + threads

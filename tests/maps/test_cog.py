@@ -12,6 +12,7 @@ from other_cards import with_card
 from kgsm_infer.base import flags
 from kgsm_infer.base.errors import MissingError
 from kgsm_infer.maps import cog as cog_files
+from kgsm_infer.maps.options import Execution
 from kgsm_infer.maps.run import map_scene
 from kgsm_infer.model.model import Model
 from kgsm_infer.scenes.manifest import read_scene
@@ -22,7 +23,7 @@ rasterio = pytest.importorskip("rasterio", reason="maps need kgsm[raster]")
 def test_a_cog_is_valid_and_says_what_it_is(model: Model, tmp_path: Path) -> None:
     cogeo = pytest.importorskip("rio_cogeo.cogeo", reason="independent COG validator")
     scene = read_scene(write_scene(tmp_path / "s", make_pixels(600, 700)))
-    map_scene(model, scene, tmp_path / "m.tif", threads=2)
+    map_scene(model, scene, tmp_path / "m.tif", execution=Execution(threads=2))
     valid, errors, warnings = cogeo.cog_validate(str(tmp_path / "m.tif"), strict=True)
     assert (valid, errors, warnings) == (True, [], [])
     with rasterio.open(tmp_path / "m.tif") as dataset:

@@ -13,6 +13,7 @@ from map_checks import predicted
 
 from kgsm_infer.base import flags
 from kgsm_infer.maps import attributes, cube
+from kgsm_infer.maps.options import RetrievalOptions
 from kgsm_infer.maps.run import map_scene
 from kgsm_infer.model.model import Model
 from kgsm_infer.scenes import datasets
@@ -27,7 +28,7 @@ def test_cubes_decode_by_cf(model: Model, scene: Path, tmp_path: Path, suffix: s
     xarray = pytest.importorskip("xarray", reason="independent reader")
     pytest.importorskip("cf_xarray", reason="independent reader of CF flags")
     path = tmp_path / f"m{suffix}"
-    map_scene(model, read_scene(scene), path, every=True)
+    map_scene(model, read_scene(scene), path, RetrievalOptions(every=True))
     expected = predicted(model, make_pixels())
     with xarray.open_dataset(path) as cube:
         names = cube.cf.standard_names["volume_fraction_of_condensed_water_in_soil"]
@@ -51,7 +52,7 @@ def test_a_checker_finds_the_netcdf_compliant(model: Model, scene: Path, tmp_pat
     pytest.importorskip("compliance_checker", reason="independent CF checker")
     from compliance_checker.runner import CheckSuite
 
-    map_scene(model, read_scene(scene), tmp_path / "m.nc", every=True)
+    map_scene(model, read_scene(scene), tmp_path / "m.nc", RetrievalOptions(every=True))
     CheckSuite.load_all_available_checkers()
     suite = CheckSuite()
     dataset = suite.load_dataset(str(tmp_path / "m.nc"))
@@ -71,7 +72,7 @@ def test_a_map_is_a_scene_again(model: Model, scene: Path, tmp_path: Path) -> No
     """A cube's own time axis is read: NetCDF and Zarr in."""
     for suffix in (".nc", ".zarr"):
         path = tmp_path / f"m{suffix}"
-        map_scene(model, read_scene(scene), path, every=True)
+        map_scene(model, read_scene(scene), path, RetrievalOptions(every=True))
         raw = {"layers": {"vh_db": {"file": str(path), "variable": "sm", "offset": -20}}}
         stack = open_stack(scene_from(raw, "again"), "vh", [])
         assert [str(date)[:10] for date in stack.dates] == list(make_pixels().dates)
@@ -90,7 +91,7 @@ def test_a_written_cube_holds_one_chunk_of_a_variable_in_memory(
         held.append((variable.name, size, count))
 
     monkeypatch.setattr(cube, "_hold_one_chunk", watched)
-    map_scene(model, read_scene(scene), tmp_path / "m.nc", every=True)
+    map_scene(model, read_scene(scene), tmp_path / "m.nc", RetrievalOptions(every=True))
     height, width = make_pixels().shape
     expected = [
         (name, height * width * dtype.itemsize, 1) for name, dtype in attributes.VARIABLES.items()
@@ -110,6 +111,6 @@ def test_no_thread_reads_netcdf_while_a_map_is_written(
         was_free.append(others.submit(datasets._LIBRARY.acquire, blocking=False).result())
 
     monkeypatch.setattr(cube, "_hold_one_chunk", watched)
-    map_scene(model, read_scene(scene), tmp_path / "m.nc", every=True)
+    map_scene(model, read_scene(scene), tmp_path / "m.nc", RetrievalOptions(every=True))
     assert was_free == [False] * 2 * len(attributes.VARIABLES)
     others.shutdown()

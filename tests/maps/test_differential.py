@@ -25,6 +25,7 @@ import kgsm_infer
 from kgsm_infer.base import flags
 from kgsm_infer.context.state_file import compare_table, read_past, write_past
 from kgsm_infer.maps.lazy import retrieve
+from kgsm_infer.maps.options import Execution, RetrievalOptions
 from kgsm_infer.maps.run import map_scene
 from kgsm_infer.model.index import NAME as WETNESS
 from kgsm_infer.model.model import Model
@@ -282,14 +283,22 @@ def test_maps_equal_predict(
 ) -> None:
     model, expected = kgsm_infer.load(path, engine=engine), predicted[engine]
     cube, files = read_scene(cube_scene(tmp_path, draw)), read_scene(geotiff_scene(tmp_path, draw))
-    map_scene(model, files, tmp_path / "m.nc", every=True)
+    map_scene(model, files, tmp_path / "m.nc", RetrievalOptions(every=True))
     with xr.open_dataset(tmp_path / "m.nc", mask_and_scale=False) as found:
         assert_cube(model, found, expected)
-    map_scene(model, cube, tmp_path / "m.zarr", every=True, threads=2)
+    map_scene(
+        model,
+        cube,
+        tmp_path / "m.zarr",
+        RetrievalOptions(every=True),
+        execution=Execution(threads=2),
+    )
     with xr.open_zarr(tmp_path / "m.zarr", mask_and_scale=False) as found:
         assert_cube(model, found, expected)
     for at in (len(draw.passes) // 2, len(draw.passes) - 1):
-        map_scene(model, files, tmp_path / f"{at}.tif", date=f"{draw.passes[at]}Z")
+        map_scene(
+            model, files, tmp_path / f"{at}.tif", RetrievalOptions(date=f"{draw.passes[at]}Z")
+        )
         with rasterio.open(tmp_path / f"{at}.tif") as bands:
             found = dict(zip(bands.descriptions, bands.read(), strict=True))
         assert_cube(model, found, expected, at)
@@ -321,14 +330,20 @@ def test_held_vegetation_equals_predict(tmp_path: Path, past_model: Path, draw: 
         old = (expected.flags & flags.VEGETATION_OLD) != 0
         assert 0.02 < old.mean() < 0.3
         scene = read_scene(geotiff_scene(tmp_path, draw))
-        map_scene(model, scene, tmp_path / "m.nc", every=True, threads=2, **hold)
+        map_scene(
+            model,
+            scene,
+            tmp_path / "m.nc",
+            RetrievalOptions(every=True, **hold),
+            execution=Execution(threads=2),
+        )
         with xr.open_dataset(tmp_path / "m.nc", mask_and_scale=False) as found:
             assert_cube(model, found, expected)
         for stack in (dataset(draw), dataset(draw).chunk(y=3, x=2)):
             found = retrieve(str(past_model), stack, every=True, engine="native", **hold)
             assert_cube(model, found.compute(scheduler="synchronous"), expected)
         last = draw.passes[-1]
-        map_scene(model, scene, tmp_path / "m.tif", date=f"{last}Z", **hold)
+        map_scene(model, scene, tmp_path / "m.tif", RetrievalOptions(date=f"{last}Z", **hold))
         with rasterio.open(tmp_path / "m.tif") as bands:
             assert_cube(
                 model, dict(zip(bands.descriptions, bands.read(), strict=True)), expected, -1
@@ -338,8 +353,10 @@ def test_held_vegetation_equals_predict(tmp_path: Path, past_model: Path, draw: 
         of_fields = model.predict(table, **hold)
         assert days < 12 or (of_fields.flags & flags.VEGETATION_OLD).any()
         for lines in (
-            paddocks_of_table(model, table, outlines, every=True, **hold),
-            paddocks_of_scene(model, scene, outlines, tmp_path / "p.csv", every=True, **hold),
+            paddocks_of_table(model, table, outlines, RetrievalOptions(every=True, **hold)),
+            paddocks_of_scene(
+                model, scene, outlines, tmp_path / "p.csv", RetrievalOptions(every=True, **hold)
+            ),
         ):
             for row, line in enumerate(lines):
                 np.testing.assert_allclose(line.sm, of_fields.sm[row], rtol=0, atol=1e-6)
@@ -367,9 +384,11 @@ def test_paddocks_of_scene_and_table_equal_predict(
     outlines = paddock_outlines(tmp_path)
     table = draw.fields(model)
     expected = model.predict(table)
-    of_table = paddocks_of_table(model, table, outlines, every=True)
+    of_table = paddocks_of_table(model, table, outlines, RetrievalOptions(every=True))
     scene = read_scene(geotiff_scene(tmp_path, draw))
-    of_scene = paddocks_of_scene(model, scene, outlines, tmp_path / "p.csv", every=True)
+    of_scene = paddocks_of_scene(
+        model, scene, outlines, tmp_path / "p.csv", RetrievalOptions(every=True)
+    )
     assert len(of_scene) == len(of_table) == len(table) == len(FIELDS) * len(draw.passes)
     for row, (one, other) in enumerate(zip(of_scene, of_table, strict=True)):
         assert (one.id, other.id) == (table.site[row], table.site[row])

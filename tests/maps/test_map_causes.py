@@ -10,6 +10,7 @@ import pytest
 
 rasterio = pytest.importorskip("rasterio")
 
+from kgsm_infer.maps.options import Execution, RetrievalOptions  # noqa: E402
 from kgsm_infer.maps.run import map_scene  # noqa: E402
 from kgsm_infer.scenes.manifest import read_scene  # noqa: E402
 
@@ -26,7 +27,9 @@ def test_an_empty_layer_is_named_with_its_dates(model, scene: Path, tmp_path: Pa
     for path in (scene.parent / "ndvi").glob("*.tif"):
         overwrite(path, np.nan)
     heard: list[str] = []
-    counts = map_scene(model, read_scene(scene), tmp_path / "m.tif", tell=heard.append)
+    counts = map_scene(
+        model, read_scene(scene), tmp_path / "m.tif", execution=Execution(tell=heard.append)
+    )
     assert counts["numbers"] == 0
     assert any("layer ndvi has no valid value on 2024-" in line for line in heard), heard
 
@@ -43,7 +46,12 @@ def test_paddocks_without_a_number_name_the_layer(model, scene: Path, tmp_path: 
     outlines = read_outlines(write_geojson(tmp_path / "f.geojson", every_kind()))
     heard: list[str] = []
     paddocks_of_scene(
-        model, read_scene(scene), outlines, tmp_path / "o.csv", every=True, tell=heard.append
+        model,
+        read_scene(scene),
+        outlines,
+        tmp_path / "o.csv",
+        RetrievalOptions(every=True),
+        execution=Execution(tell=heard.append),
     )
     assert any(
         "no paddock has a number: layer ndvi has no valid value on 2024-" in line for line in heard
@@ -56,7 +64,9 @@ def test_lost_pixels_are_counted_by_flag(model, scene: Path, tmp_path: Path) -> 
     for path in (scene.parent / "ndvi").glob("*.tif"):
         overwrite(path, 0.7)
     heard: list[str] = []
-    counts = map_scene(model, read_scene(scene), tmp_path / "m.tif", tell=heard.append)
+    counts = map_scene(
+        model, read_scene(scene), tmp_path / "m.tif", execution=Execution(tell=heard.append)
+    )
     assert counts["numbers"] == 0
     assert any("soil_signal_lost" in line for line in heard), heard
 
@@ -67,7 +77,13 @@ def test_a_date_without_a_number_is_named_among_others(model, scene: Path, tmp_p
     overwrite(sorted((scene.parent / "vh_db").glob("*.tif"))[-2], -45.0)
     overwrite(sorted((scene.parent / "ndvi").glob("*.tif"))[-2], 0.7)
     heard: list[str] = []
-    counts = map_scene(model, read_scene(scene), tmp_path / "m.nc", every=True, tell=heard.append)
+    counts = map_scene(
+        model,
+        read_scene(scene),
+        tmp_path / "m.nc",
+        RetrievalOptions(every=True),
+        execution=Execution(tell=heard.append),
+    )
     assert counts["numbers"] > 0
     said = [line for line in heard if "has a number" in line]
     assert len(said) == 2
@@ -82,5 +98,5 @@ def test_a_file_that_lies_elsewhere_is_named(model, scene: Path, tmp_path: Path)
     away = sorted((scene.parent / "ndvi").glob("*.tif"))[0]
     overwrite(away, 0.4, transform=rasterio.Affine(10, 0, 700000, 0, -10, 5650000))
     heard: list[str] = []
-    map_scene(model, read_scene(scene), tmp_path / "m.tif", tell=heard.append)
+    map_scene(model, read_scene(scene), tmp_path / "m.tif", execution=Execution(tell=heard.append))
     assert any(away.name in line and "does not lie over the scene" in line for line in heard)

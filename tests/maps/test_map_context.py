@@ -20,6 +20,7 @@ from kgsm_infer.maps import plan as map_plan
 from kgsm_infer.maps.blocks import retrieve_block
 from kgsm_infer.maps.context import make_context
 from kgsm_infer.maps.labels import PaddockLabels
+from kgsm_infer.maps.options import Execution, RetrievalOptions
 from kgsm_infer.maps.plan import plan_map
 from kgsm_infer.maps.run import map_scene
 from kgsm_infer.model.card import Channel
@@ -46,7 +47,7 @@ def _reading(model: Model, name: str) -> Model:
 @pytest.mark.usefixtures("small_blocks")
 def test_the_scene_mean_is_that_of_a_table(model: Model, scene: Path, tmp_path: Path) -> None:
     model, pixels = _reading(model, "vh_scene_db"), make_pixels()
-    map_scene(model, read_scene(scene), tmp_path / "m.tif", threads=2)
+    map_scene(model, read_scene(scene), tmp_path / "m.tif", execution=Execution(threads=2))
     expected = predicted(model, pixels)
     assert not (expected.flags & flags.CONTEXT_MISSING).any()
     assert_equal_to_predict(tmp_path / "m.tif", expected)
@@ -102,7 +103,7 @@ def test_the_mean_over_fields_is_over_the_outlines(model: Model, scene: Path) ->
     columns = {name: np.asarray(cells)[inside].tolist() for name, cells in columns.items()}
     table = table_from_columns(columns, features=["clay"])
     expected, fields = compute_context(table, "vh_anomaly_fields", model.card.history)
-    plan = plan_map(model, read_scene(scene), every=True)
+    plan = plan_map(model, read_scene(scene), RetrievalOptions(every=True))
     plan = replace(plan, paddocks=(_square(2, 3, 9, 25), _square(12, 10, 18, 20)))
     values, count = make_context(plan, threads=2).scenes["vh_anomaly_fields"]
     for day, date in enumerate(np.unique(table.date)):
@@ -153,7 +154,13 @@ def test_what_is_made_of_a_past_is_the_same_in_table_map_and_cube(
     alone = np.uint16(flags.CONTEXT_MISSING)  # a field of one pixel says so in a map
     for date in ("2024-03-28", "2024-04-09"):
         rows = table.date == np.datetime64(date)
-        map_scene(model, read_scene(scene), tmp_path / f"{date}.tif", date=date, threads=2)
+        map_scene(
+            model,
+            read_scene(scene),
+            tmp_path / f"{date}.tif",
+            RetrievalOptions(date=date),
+            execution=Execution(threads=2),
+        )
         (sm, *_), mask = read_map(tmp_path / f"{date}.tif")
         np.testing.assert_allclose(sm.ravel(), result.sm[rows], rtol=0, atol=1e-6)
         np.testing.assert_array_equal(mask.ravel() & ~alone, result.flags[rows] & ~alone)
@@ -188,7 +195,7 @@ def test_a_value_that_cannot_be_is_in_no_mean_and_no_past(
     date = "2024-04-09"
     for folder, pixels in (("missing", missing), ("filled", filled)):
         scene = read_scene(write_scene(tmp_path / folder, pixels))
-        map_scene(model, scene, tmp_path / f"{folder}.tif", date=date)
+        map_scene(model, scene, tmp_path / f"{folder}.tif", RetrievalOptions(date=date))
     (expected, *_), _ = read_map(tmp_path / "missing.tif")
     (sm, *_), _ = read_map(tmp_path / "filled.tif")
     np.testing.assert_allclose(sm, expected, rtol=0, atol=1e-6)

@@ -9,6 +9,7 @@ import pytest
 from made_scenes import with_layer, write_tif
 
 from kgsm_infer.base.errors import DataError, UsageError
+from kgsm_infer.maps.options import RetrievalOptions
 from kgsm_infer.maps.run import map_scene
 from kgsm_infer.model.model import Model
 from kgsm_infer.scenes.grid import Window
@@ -62,11 +63,11 @@ def test_no_ndvi_near_the_mapped_date_is_refused(model: Model, scene: Path, tmp_
     with_layer(scene, "ndvi", text)
     with pytest.raises(DataError, match="ndvi has nothing for 2024-04-09; the nearest date is 202"):
         map_scene(model, read_scene(scene), tmp_path / "m.tif")
-    map_scene(model, read_scene(scene), tmp_path / "m.tif", date="2024-03-28")
+    map_scene(model, read_scene(scene), tmp_path / "m.tif", RetrievalOptions(date="2024-03-28"))
     with pytest.raises(DataError, match="no acquisition of 2024-04-10; the nearest of its 4 is"):
-        map_scene(model, read_scene(scene), tmp_path / "m.tif", date="2024-04-10")
+        map_scene(model, read_scene(scene), tmp_path / "m.tif", RetrievalOptions(date="2024-04-10"))
     with pytest.raises(UsageError, match="is not a date"):
-        map_scene(model, read_scene(scene), tmp_path / "m.tif", date="April")
+        map_scene(model, read_scene(scene), tmp_path / "m.tif", RetrievalOptions(date="April"))
 
 
 def test_a_missing_layer_is_named(model: Model, scene: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from other_cards import with_card
 import kgsm_infer
 from kgsm_infer.base import flags
 from kgsm_infer.base.errors import UsageError
+from kgsm_infer.maps.options import Execution, RetrievalOptions
 from kgsm_infer.maps.run import map_scene
 from kgsm_infer.model.model import Model
 from kgsm_infer.scenes.manifest import read_scene
@@ -30,7 +31,7 @@ def test_pixels_equal_predict(
     tiny_model: Path, scene: Path, tmp_path: Path, role: str, threads: int
 ) -> None:
     model = kgsm_infer.load(tiny_model / role)
-    map_scene(model, read_scene(scene), tmp_path / "m.tif", threads=threads)
+    map_scene(model, read_scene(scene), tmp_path / "m.tif", execution=Execution(threads=threads))
     expected = predicted(model, make_pixels())
     assert 0.5 < np.isfinite(expected.sm).mean() < 1.0
     for reason in (flags.MISSING_INPUT, flags.SOIL_SIGNAL_LOST, flags.SHORT_HISTORY):
@@ -53,7 +54,9 @@ def test_an_earlier_date_looks_back_only(
     model: Model, scene: Path, tmp_path: Path, date: int
 ) -> None:
     pixels = make_pixels()
-    map_scene(model, read_scene(scene), tmp_path / "m.tif", date=pixels.dates[date])
+    map_scene(
+        model, read_scene(scene), tmp_path / "m.tif", RetrievalOptions(date=pixels.dates[date])
+    )
     assert_equal_to_predict(tmp_path / "m.tif", predicted(model, pixels, date))
 
 
@@ -61,7 +64,7 @@ def test_an_earlier_date_looks_back_only(
 def test_every_date_at_once_is_each_date_alone(model: Model, scene: Path, tmp_path: Path) -> None:
     xarray = pytest.importorskip("xarray", reason="reads the map back")
     pixels = make_pixels()
-    map_scene(model, read_scene(scene), tmp_path / "m.nc", every=True)
+    map_scene(model, read_scene(scene), tmp_path / "m.nc", RetrievalOptions(every=True))
     with xarray.open_dataset(tmp_path / "m.nc") as cube:
         assert [str(date)[:10] for date in cube.time.values] == list(pixels.dates)
         for k in range(len(pixels.dates)):
@@ -82,12 +85,17 @@ def test_frozen_soil_has_no_number_as_in_a_table(model: Model, tmp_path: Path) -
 
 def test_one_date_or_all_not_both(model: Model, scene: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="one date or all dates, not both"):
-        map_scene(model, read_scene(scene), tmp_path / "m.nc", date="2024-03-28", every=True)
+        map_scene(
+            model,
+            read_scene(scene),
+            tmp_path / "m.nc",
+            RetrievalOptions(date="2024-03-28", every=True),
+        )
 
 
 def test_one_date_per_cog_and_known_extensions(model: Model, scene: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a COG holds one date"):
-        map_scene(model, read_scene(scene), tmp_path / "m.tif", every=True)
+        map_scene(model, read_scene(scene), tmp_path / "m.tif", RetrievalOptions(every=True))
     with pytest.raises(UsageError, match=r"written as .tif \(COG\), .nc"):
         map_scene(model, read_scene(scene), tmp_path / "m.png")
     with pytest.raises(UsageError, match="does not exist; make it first"):
@@ -99,7 +107,7 @@ def test_an_old_output_is_replaced(model: Model, scene: Path, tmp_path: Path) ->
     for suffix in (".tif", ".nc", ".zarr"):
         path = tmp_path / f"m{suffix}"
         for date in ("2024-03-28", "2024-04-09"):
-            map_scene(model, read_scene(scene), path, date=date)
+            map_scene(model, read_scene(scene), path, RetrievalOptions(date=date))
         assert path.exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.nc", "m.tif", "m.zarr", "scene"]
 
@@ -117,7 +125,7 @@ def test_each_acquisition_is_isolated_once_however_many_dates_are_mapped(
         return kernels.isolate(wcm, sigma0_db, *others)
 
     monkeypatch.setattr(observations, "kernels", SimpleNamespace(isolate=counted))
-    map_scene(model, read_scene(scene), tmp_path / "all.nc", every=True)
+    map_scene(model, read_scene(scene), tmp_path / "all.nc", RetrievalOptions(every=True))
     height, width = make_pixels().shape
     assert sum(isolated) == len(DATES) * height * width
 
@@ -135,5 +143,5 @@ def test_the_history_of_a_date_is_checked_once_for_all_its_pixels(
         return plain(rows, *others)
 
     monkeypatch.setattr(window, "whole_history", counted)
-    map_scene(model, read_scene(scene), tmp_path / "all.nc", every=True)
+    map_scene(model, read_scene(scene), tmp_path / "all.nc", RetrievalOptions(every=True))
     assert checked == [len(DATES)], "one block of pixels, one window for each date"

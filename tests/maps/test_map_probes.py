@@ -10,6 +10,7 @@ from made_scenes import CRS, NORTH, STEP, WEST, make_pixels
 from other_cards import with_card
 
 from kgsm_infer.base.errors import UsageError
+from kgsm_infer.maps.options import Execution
 from kgsm_infer.maps.run import map_scene
 from kgsm_infer.model.date_effect import date_effect, variances_of
 from kgsm_infer.scenes.manifest import read_scene
@@ -68,7 +69,13 @@ def test_probes_of_other_days_or_places_change_no_bit_and_are_told(probed, scene
     map_scene(probed, read_scene(scene), tmp_path / "plain.tif")
     far = probe([0, -500], [0, 0], "1999-01-01", [0.2, 0.2])
     said = []
-    map_scene(probed, read_scene(scene), tmp_path / "m.tif", probes=far, tell=said.append)
+    map_scene(
+        probed,
+        read_scene(scene),
+        tmp_path / "m.tif",
+        execution=Execution(tell=said.append),
+        probes=far,
+    )
     assert (tmp_path / "m.tif").read_bytes() == (tmp_path / "plain.tif").read_bytes()
     assert any("2 probes not used" in text for text in said)
 

@@ -12,6 +12,7 @@ from made_scenes import make_pixels, with_layer, write_scene, write_tif
 from map_checks import assert_equal_to_predict, predicted, read_map
 
 from kgsm_infer.base.errors import DataError
+from kgsm_infer.maps.options import Execution
 from kgsm_infer.maps.run import map_scene
 from kgsm_infer.model.model import Model
 from kgsm_infer.scenes.manifest import read_scene
@@ -111,13 +112,19 @@ def test_an_unreadable_tile_is_named(model: Model, tmp_path: Path, threads: int)
     content[at : at + 100] = bytes(100)
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"2024-03-28.tif: rows .*: cannot be read .*truncated"):
-        map_scene(model, read_scene(scene), tmp_path / "m.tif", threads=threads)
+        map_scene(
+            model, read_scene(scene), tmp_path / "m.tif", execution=Execution(threads=threads)
+        )
     assert not (tmp_path / "m.tif").exists()
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=r"2024-03-28.tif: .*cannot be"):
-        map_scene(model, read_scene(scene), tmp_path / "m.tif", threads=threads)
+        map_scene(
+            model, read_scene(scene), tmp_path / "m.tif", execution=Execution(threads=threads)
+        )
     path.unlink()
     raw = scene.read_text().replace('"vh_db/*.tif"', str([f"vh_db/{d}.tif" for d in pixels.dates]))
     scene.write_text(raw)
     with pytest.raises(DataError, match=r"2024-03-28.tif: cannot be opened as a raster"):
-        map_scene(model, read_scene(scene), tmp_path / "m.tif", threads=threads)
+        map_scene(
+            model, read_scene(scene), tmp_path / "m.tif", execution=Execution(threads=threads)
+        )

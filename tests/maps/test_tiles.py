@@ -14,6 +14,7 @@ from counting import raster_opens
 from made_scenes import write_tif
 
 from kgsm_infer.maps import plan as map_plan
+from kgsm_infer.maps.options import Execution, RetrievalOptions
 from kgsm_infer.maps.run import map_scene
 from kgsm_infer.model.model import Model
 from kgsm_infer.scenes import rasters, tiles
@@ -82,7 +83,13 @@ def test_all_dates_open_each_file_and_decode_each_tile_once(
     scene = _write(tmp_path / "s")
     stored = 2 * DATES * (SIZE // TILE) ** 2
     with raster_opens() as opened, _decodes() as decoded:
-        map_scene(model, read_scene(scene), tmp_path / "m.nc", every=True, threads=threads)
+        map_scene(
+            model,
+            read_scene(scene),
+            tmp_path / "m.nc",
+            RetrievalOptions(every=True),
+            execution=Execution(threads=threads),
+        )
     files = [path for path in opened if path.parent.parent.name == "s"]
     assert len(files) == 2 * DATES
     assert sum(opened[path] for path in files) <= 1.1 * len(files)
@@ -106,7 +113,7 @@ def test_a_map_is_the_same_with_and_without_kept_tiles(
             if not keep:
                 monkeypatch.setattr(TileStore, "keep", lambda *_: None)
             output = tmp_path / f"{number}{keep}.nc"
-            map_scene(model, read_scene(scene), output, every=True)
+            map_scene(model, read_scene(scene), output, RetrievalOptions(every=True))
             made.append(output.read_bytes())
         monkeypatch.undo()
         monkeypatch.setattr(map_plan, "BLOCK_SIDE", 16)
@@ -126,7 +133,12 @@ def test_bands_stored_by_pixel_are_decoded_together(
         text += f'[layers.{name}]\nfile = "{name}.tif"\ndates = {dates}\n'
     (folder / "scene.toml").write_text(text)
     with _decodes() as decoded:
-        map_scene(model, read_scene(folder / "scene.toml"), tmp_path / "m.nc", every=True)
+        map_scene(
+            model,
+            read_scene(folder / "scene.toml"),
+            tmp_path / "m.nc",
+            RetrievalOptions(every=True),
+        )
     samples = 2 * 2 * (SIZE // TILE) ** 2 * 3
     assert sum(decoded.values()) - samples <= 1.1 * 2 * (SIZE // TILE) ** 2
 
@@ -159,11 +171,11 @@ def test_chunks_of_several_dates_are_decoded_together(
 
     monkeypatch.setattr(Cube, "_decode", counting)
     maps = [tmp_path / "kept.nc", tmp_path / "plain.nc"]
-    map_scene(model, read_scene(tmp_path / "scene.toml"), maps[0], every=True)
+    map_scene(model, read_scene(tmp_path / "scene.toml"), maps[0], RetrievalOptions(every=True))
     samples, chunks_stored = 2 * 2 * 3, 2 * (DATES // 6) * (SIZE // TILE) ** 2
     assert len(reads) - samples <= 1.1 * chunks_stored
     monkeypatch.setattr(TileStore, "keep", lambda *_: None)
-    map_scene(model, read_scene(tmp_path / "scene.toml"), maps[1], every=True)
+    map_scene(model, read_scene(tmp_path / "scene.toml"), maps[1], RetrievalOptions(every=True))
     assert maps[0].read_bytes() == maps[1].read_bytes()
 
 
@@ -192,13 +204,13 @@ def test_a_full_disk_ends_the_keeping_and_not_the_map(
     model: Model, tmp_path: Path, long_stack: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = _write(tmp_path / "s")
-    map_scene(model, read_scene(scene), tmp_path / "a.nc", every=True)
+    map_scene(model, read_scene(scene), tmp_path / "a.nc", RetrievalOptions(every=True))
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tiles, "_write_at", full)
-    map_scene(model, read_scene(scene), tmp_path / "b.nc", every=True)
+    map_scene(model, read_scene(scene), tmp_path / "b.nc", RetrievalOptions(every=True))
     assert (tmp_path / "a.nc").read_bytes() == (tmp_path / "b.nc").read_bytes()
 
 
@@ -217,9 +229,9 @@ def test_files_closed_between_tiles_give_the_same_map(
 ) -> None:
     """With no room for open files, each is opened again for each of the nine tiles."""
     scene = _write(tmp_path / "s")
-    map_scene(model, read_scene(scene), tmp_path / "a.nc", every=True)
+    map_scene(model, read_scene(scene), tmp_path / "a.nc", RetrievalOptions(every=True))
     monkeypatch.setattr(tiles, "OPEN_BYTES", 0)
     with raster_opens() as opened:
-        map_scene(model, read_scene(scene), tmp_path / "b.nc", every=True)
+        map_scene(model, read_scene(scene), tmp_path / "b.nc", RetrievalOptions(every=True))
     assert (tmp_path / "a.nc").read_bytes() == (tmp_path / "b.nc").read_bytes()
     assert max(opened.values()) == (SIZE // TILE) ** 2

@@ -20,6 +20,7 @@ from kgsm_infer.base.errors import MissingError, UsageError
 from kgsm_infer.maps import run as map_run
 from kgsm_infer.maps import work as map_work
 from kgsm_infer.maps.blocks import Block
+from kgsm_infer.maps.options import Execution, RetrievalOptions
 from kgsm_infer.maps.plan import plan_map
 from kgsm_infer.maps.run import map_scene
 from kgsm_infer.model.model import Model
@@ -167,14 +168,19 @@ def test_only_what_is_left_is_computed_and_another_job_starts_afresh(
 
     monkeypatch.setattr(map_work, "retrieve_block", counting)
     shutil.copytree(tmp_path / ".m.tif.work", tmp_path / "kept")
-    map_scene(model, read_scene(scene), tmp_path / "m.tif", progress=lambda *now: told.append(now))
+    map_scene(
+        model,
+        read_scene(scene),
+        tmp_path / "m.tif",
+        execution=Execution(progress=lambda *now: told.append(now)),
+    )
     assert len(seen) == 3 and len(set(seen)) == 3 and told[0] == (480, 600)
     assert told[-1] == (600, 600) and first == seen[:2]
     assert_equal_to_predict(tmp_path / "m.tif", predicted(model, make_pixels()))
 
     shutil.move(tmp_path / "kept", tmp_path / ".m.tif.work")
     seen.clear()
-    map_scene(model, read_scene(scene), tmp_path / "m.tif", date="2024-03-28")
+    map_scene(model, read_scene(scene), tmp_path / "m.tif", RetrievalOptions(date="2024-03-28"))
     assert len(seen) == 3
     assert_equal_to_predict(tmp_path / "m.tif", predicted(model, make_pixels(), -2))
 
@@ -251,7 +257,12 @@ def test_a_bit_that_flipped_is_noticed_and_its_block_computed_again(
     content[len(content) // 2] ^= 16
     (folder / name).write_bytes(content)
     told: list[tuple[int, int]] = []
-    map_scene(model, read_scene(scene), tmp_path / "m.tif", progress=lambda *now: told.append(now))
+    map_scene(
+        model,
+        read_scene(scene),
+        tmp_path / "m.tif",
+        execution=Execution(progress=lambda *now: told.append(now)),
+    )
     assert 0 < told[0][0] < 600  # one block of four is not taken as it lies there
     assert_equal_to_predict(tmp_path / "m.tif", predicted(model, make_pixels()))
 
@@ -296,7 +307,12 @@ def test_what_one_engine_or_version_began_no_other_ends(
     else:
         monkeypatch.setattr(map_work, "code_digest", lambda *rooms: "another")
     told: list[tuple[int, int]] = []
-    map_scene(model, read_scene(scene), tmp_path / "m.tif", progress=lambda *now: told.append(now))
+    map_scene(
+        model,
+        read_scene(scene),
+        tmp_path / "m.tif",
+        execution=Execution(progress=lambda *now: told.append(now)),
+    )
     assert told[0] == (0, 600)
 
 
@@ -333,7 +349,7 @@ def test_links_in_a_work_folder_are_not_followed(
     (folder / "sm").symlink_to(tmp_path / "theirs" / "sm")
     (folder / "map.tif").symlink_to(tmp_path / "theirs" / "sm")
     (folder / "old").symlink_to(tmp_path / "theirs")
-    map_scene(model, read_scene(scene), tmp_path / "m.tif", date="2024-03-28")
+    map_scene(model, read_scene(scene), tmp_path / "m.tif", RetrievalOptions(date="2024-03-28"))
     assert (tmp_path / "theirs" / "sm").read_bytes() == before
     assert not folder.exists()
 

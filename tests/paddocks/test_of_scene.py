@@ -11,6 +11,7 @@ from made_outlines import every_kind, polygon, write_geojson
 from made_scenes import CRS, NORTH, STEP, WEST, Pixels, make_pixels
 
 from kgsm_infer.base.errors import DataError
+from kgsm_infer.maps.options import Execution
 from kgsm_infer.model.model import Model
 from kgsm_infer.paddocks.summary import paddock_summary
 from kgsm_infer.scenes.grid import Grid
@@ -133,7 +134,7 @@ def test_only_blocks_with_paddocks_are_computed(
         read_scene(scene_and_map[0]),
         outlines,
         tmp_path / "o",
-        progress=lambda *now: told.append(now),
+        execution=Execution(progress=lambda *now: told.append(now)),
     )
     done, pixels = told[-1]
     assert done == pixels < 600  # not all blocks

@@ -14,6 +14,7 @@ import pytest
 from made_outlines import polygon, write_geojson
 
 from kgsm_infer.base.errors import DataError, UsageError
+from kgsm_infer.maps.options import RetrievalOptions
 from kgsm_infer.model.model import Model
 from kgsm_infer.paddocks.of_table import paddocks_of_table, rows_without_outline
 from kgsm_infer.paddocks.summary import (
@@ -59,16 +60,24 @@ def test_points_of_a_field_make_its_line(interval_model: Model, points: dict[str
     assert two.sm == pytest.approx(float(rows.sm[9:11].mean()), abs=2e-6)
     assert two.valid_share == pytest.approx(2 / 3, abs=1e-6)
     assert np.isnan(three.sm) and three.reason == "no rows in the table"
-    everything = paddocks_of_table(interval_model, table, _outlines("1", "2"), every=True)
+    everything = paddocks_of_table(
+        interval_model, table, _outlines("1", "2"), RetrievalOptions(every=True)
+    )
     assert [(p.id, p.date) for p in everything] == [
         ("1", "2024-03-04"), ("1", "2024-03-16"), ("2", "2024-03-04"), ("2", "2024-03-16"),
     ]  # fmt: skip
-    (day, *_) = paddocks_of_table(interval_model, table, _outlines("1"), date="2024-03-04")
+    (day, *_) = paddocks_of_table(
+        interval_model, table, _outlines("1"), RetrievalOptions(date="2024-03-04")
+    )
     assert day.sm == pytest.approx(float(rows.sm[:3].mean()), abs=2e-6)
-    (none, *_) = paddocks_of_table(interval_model, table, _outlines("1"), date="2024-03-05")
+    (none, *_) = paddocks_of_table(
+        interval_model, table, _outlines("1"), RetrievalOptions(date="2024-03-05")
+    )
     assert none.reason == "no rows of 2024-03-05"
     with pytest.raises(UsageError, match="one date or all dates, not both"):
-        paddocks_of_table(interval_model, table, _outlines("1"), date="2024-03-04", every=True)
+        paddocks_of_table(
+            interval_model, table, _outlines("1"), RetrievalOptions(date="2024-03-04", every=True)
+        )
 
 
 def test_the_join_is_by_field_else_by_site_else_as_said(
@@ -156,9 +165,11 @@ def test_two_passes_of_a_day_are_told_apart(interval_model: Model, points: dict[
     passes = ["2024-03-16T05:30:12Z"] * 6 + ["2024-03-16T17:12:40Z"] * 6
     table = table_from_columns({**points, "date": passes}, features=["clay"])
     with pytest.raises(UsageError, match=r"paddock 1: 2 acquisitions on 2024-03-16, at 05:30:12"):
-        paddocks_of_table(interval_model, table, _outlines("1", "2"), date="2024-03-16")
+        paddocks_of_table(
+            interval_model, table, _outlines("1", "2"), RetrievalOptions(date="2024-03-16")
+        )
     (line, _) = paddocks_of_table(
-        interval_model, table, _outlines("1", "2"), date="2024-03-16T05:30"
+        interval_model, table, _outlines("1", "2"), RetrievalOptions(date="2024-03-16T05:30")
     )
     assert line.date == "2024-03-16T05:30:12Z"
 

@@ -15,6 +15,7 @@ from kgsm_infer.model.model import Model
 from kgsm_infer.paddocks.summary import (
     Members,
     Paddock,
+    PaddockDate,
     summarise,
     weighted_quantile,
 )
@@ -24,7 +25,7 @@ def _summary(model: Model, sm: Any, weight: Any, area: float, mask: Any = None) 
     sm = np.asarray(sm, np.float32)
     mask = np.where(np.isnan(sm), flags.MISSING_INPUT, 0) if mask is None else np.asarray(mask)
     members = Members(sm, mask.astype(np.uint16), np.asarray(weight, np.float64), area)
-    return summarise("a", "2024-03-04", members, model.card)
+    return summarise(PaddockDate("a", "2024-03-04"), members, model.card)
 
 
 def test_partial_pixels_count_by_their_share(interval_model: Model) -> None:
@@ -44,7 +45,7 @@ def test_the_interval_does_not_shrink_with_the_number_of_pixels(interval_model: 
 def test_no_interval_on_the_card_none_here(interval_model: Model) -> None:
     card = replace(interval_model.card, interval=None)
     members = Members(np.float32([0.2]), np.uint16([0]), np.ones(1), 1)
-    got = summarise("a", "d", members, card)
+    got = summarise(PaddockDate("a", "d"), members, card)
     assert np.isnan([got.sm_lower, got.sm_upper]).all() and got.sm == pytest.approx(0.2)
 
 

@@ -12,6 +12,7 @@ from made_scenes import CRS, NORTH, STEP, WEST, write_tif
 
 import kgsm_infer
 from kgsm_infer.base.errors import DataError
+from kgsm_infer.maps.options import RetrievalOptions
 from kgsm_infer.maps.plan import plan_map
 from kgsm_infer.scenes.manifest import Scene, scene_from
 from kgsm_infer.scenes.orbits import orbit_in, read_orbits, relative_orbit, several_clocks
@@ -101,10 +102,10 @@ def scene(folder: Path, names: Any, **keys: Any) -> Scene:
 def test_names_and_stated_orbits_reach_the_stack(tmp_path: Path) -> None:
     orbits = ("022D", "022D", "117A")
     names = [f"S1A_{time}_{o}_vh.tif" for time, o in zip(TIMES, orbits, strict=True)]
-    plan = plan_map(INDEX, scene(tmp_path, names), every=True)
+    plan = plan_map(INDEX, scene(tmp_path, names), RetrievalOptions(every=True))
     assert plan.stack.orbits == ("22D", "22D", "117A") and not plan.notes
     stated = {"2024-03-01": 5, "2024-03-07T05:30:12": "5.0"}
-    plan = plan_map(INDEX, scene(tmp_path, names, orbits=stated), every=True)
+    plan = plan_map(INDEX, scene(tmp_path, names, orbits=stated), RetrievalOptions(every=True))
     assert plan.stack.orbits == ("5", "5", "117A")
     with pytest.raises(DataError, match=r"layers\.vh_db\.orbits: no acquisition of 2024-03-02"):
         scene(tmp_path, names, orbits={"2024-03-02": 5})

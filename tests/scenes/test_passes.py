@@ -13,6 +13,7 @@ from made_scenes import NORTH, STEP, WEST, Pixels, make_pixels, write_tif
 from map_checks import predicted
 
 from kgsm_infer.base.errors import DataError, UsageError
+from kgsm_infer.maps.options import RetrievalOptions
 from kgsm_infer.maps.plan import plan_map
 from kgsm_infer.maps.run import map_scene
 from kgsm_infer.model.model import Model, Retrieval
@@ -124,9 +125,9 @@ def test_an_ascending_and_a_descending_pass_are_two(model: Model, tmp_path: Path
     plan = plan_map(model, scene)
     assert len(plan.stack.dates) == 8
     with pytest.raises(UsageError, match=r"2 acquisitions on 2024-03-16, at 05:30:12, 17:12:40"):
-        plan_map(model, scene, date="2024-03-16")
-    assert plan_map(model, scene, date="2024-03-16T05:30").targets == (2,)
-    assert plan_map(model, scene, date="20240316T171240Z").targets == (3,)
+        plan_map(model, scene, RetrievalOptions(date="2024-03-16"))
+    assert plan_map(model, scene, RetrievalOptions(date="2024-03-16T05:30")).targets == (2,)
+    assert plan_map(model, scene, RetrievalOptions(date="20240316T171240Z")).targets == (3,)
 
 
 def test_one_acquisition_processed_twice_is_no_pair_of_frames(tmp_path: Path, model: Model) -> None:

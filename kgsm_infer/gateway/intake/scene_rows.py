@@ -75,6 +75,7 @@ def _means(
     from ...scenes.gdal import gdal
     from ...scenes.opening import open_stack
     from ...scenes.outlines import Reason, on_grid
+    from ...scenes.reader import Reader
 
     polarisation = loaded.model.card.polarisation
     known = {name for own in outlines.properties for name in own}
@@ -94,7 +95,8 @@ def _means(
             for name in (*loaded.inputs, *loaded.model.card.optional_columns)
             if stack.has(name)
         ]
-        averages = average_paddocks(stack, covers, names, range(len(stack.dates)))
+        with Reader(stack) as reader:
+            averages = average_paddocks(reader, covers, names, range(len(stack.dates)))
     rows = []
     for paddock, own in zip(outlines.ids, outlines.properties, strict=True):
         if paddock not in averages:

@@ -18,7 +18,7 @@ from ...base import flags
 from ...base.errors import DataError
 from ...context.definitions import CONTEXT, needed
 from ...model.model import load
-from ...paddocks.summary import Members, summarise
+from ...paddocks.summary import Members, PaddockDate, summarise
 from ...tables.table import table_from_columns
 from ...tables.text_column import TextColumn
 from ..intake.archive import digest_of
@@ -130,7 +130,7 @@ def retrieved(
 
 def _value(loaded: Loaded, key: Key, result: Retrieval) -> Value:
     card = loaded.model.card
-    line = summarise(key[0], "", Members.of_rows(result), card)
+    line = summarise(PaddockDate(key[0], ""), Members.of_rows(result), card)
     return Value(
         *key,
         revision=0,
