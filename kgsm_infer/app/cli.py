@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..model.model import Model
     from ..scenes.manifest import Scene
     from ..tables.table import Table
+    from ..tables.weather import WeatherFile
 
 MAPS = (".tif", ".tiff", ".nc", ".zarr")
 PADDOCKS = (".geojson", ".json", *RESULTS)
@@ -74,7 +75,7 @@ Id = Annotated[
         rich_help_panel=OUTLINES,
     ),
 ]
-WeatherFile = Annotated[
+WeatherOption = Annotated[
     Path | None,
     typer.Option(
         "--weather", help="daily file: site, date, rain_mm (et0_mm)", rich_help_panel=INPUTS
@@ -184,7 +185,7 @@ def predict(
     output: OutOption,
     keep: Keep = None,
     probes: Probes = None,
-    weather: WeatherFile = None,
+    weather: WeatherOption = None,
     weather_utc_offset_hours: WeatherClock = 0.0,
     past: Annotated[
         Path | None,
@@ -215,7 +216,8 @@ def predict(
     preflight([output, past], _of_model(model, table, probes, weather), suffixes=RESULTS)
     preflight([past], suffixes=RESULTS, what="pasts")
     loaded = load(model, engine=engine, threads=threads)
-    observations = _read_for(loaded, table, keep, weather, weather_utc_offset_hours)
+    rain = _weather_file(weather, weather_utc_offset_hours)
+    observations = _read_for(loaded, table, keep, rain)
     if not allow_future:
         observations = _noted(leave_out_future(observations), observations)
     thin, read = None, observations
@@ -276,7 +278,7 @@ def map_command(
     id_property: Id = None,
     layer: LayerOption = None,
     probes: Probes = None,
-    weather: WeatherFile = None,
+    weather: WeatherOption = None,
     weather_utc_offset_hours: WeatherClock = 0.0,
     hold_vegetation: HoldVegetation = 0.0,
     quicklook: Quicklook = None,
@@ -318,7 +320,8 @@ def map_command(
 
         preflight(sidecar_paths(output), inputs)
     preflight([quicklook], suffixes=PICTURES, what="quick looks")
-    manifest = _rained_on(loaded, manifest, weather, weather_utc_offset_hours)
+    rain = _weather_file(weather, weather_utc_offset_hours)
+    manifest = _rained_on(loaded, manifest, rain)
     outlines = None if fields is None else read_outlines(fields, id_property, layer=layer)
     notes(outlines.notes if outlines is not None else ())
     sensors = None
@@ -373,7 +376,7 @@ def paddocks(
     ] = False,
     keep: Keep = None,
     probes: Probes = None,
-    weather: WeatherFile = None,
+    weather: WeatherOption = None,
     weather_utc_offset_hours: WeatherClock = 0.0,
     hold_vegetation: HoldVegetation = 0.0,
     min_valid: Annotated[
@@ -417,6 +420,7 @@ def paddocks(
     preflight([quicklook], suffixes=PICTURES, what="quick looks")
     loaded, outlines = load(model, engine=engine), read_outlines(fields, id_property, layer=layer)
     notes(outlines.notes)
+    rain = _weather_file(weather, weather_utc_offset_hours)
     made_up = {"scene": False, "table": False}
     if source.suffix.lower() in (".toml", ".json"):
         from ..base.progress import pixels_bar
@@ -425,7 +429,7 @@ def paddocks(
 
         scene = read_scene(source, allow_network=network)
         preflight([output, quicklook], scene.files())
-        scene = _rained_on(loaded, scene, weather, weather_utc_offset_hours)
+        scene = _rained_on(loaded, scene, rain)
         made_up["scene"] = scene.simulated
         with pixels_bar(output.name) as progress:
             found = paddocks_of_scene(
@@ -438,7 +442,7 @@ def paddocks(
                 min_valid=min_valid,
             )
     else:
-        table = _read_for(loaded, source, keep, weather, weather_utc_offset_hours)
+        table = _read_for(loaded, source, keep, rain)
         if not allow_future:
             table = _noted(leave_out_future(table, drop=True), table)
         made_up["table"] = table.simulated
@@ -573,15 +577,19 @@ def _simulated(model: Model, scene: bool = False, table: bool = False) -> None:
         note("this table holds simulated data")
 
 
-def _read_for(
-    model: Model, path: Path, keep: str | None, weather: Path | None, clock: float
-) -> Table:
+def _weather_file(path: Path | None, utc_offset_hours: float) -> WeatherFile | None:
+    from ..tables.weather import WeatherFile
+
+    return None if path is None else WeatherFile(path, utc_offset_hours)
+
+
+def _read_for(model: Model, path: Path, keep: str | None, weather: WeatherFile | None) -> Table:
     """Read a table with the columns of a model, including features of the weather file."""
+    from ..tables.table import ReadOptions
     from ..tables.weather import table_with_weather
 
-    table = table_with_weather(
-        path, model.table_features(), keep or "empty", weather, clock, model.columns_read()
-    )
+    options = ReadOptions(model.table_features(), keep=keep or "empty", reads=model.columns_read())
+    table = table_with_weather(path, options, weather)
     notes(table.notes)
     return table
 
@@ -592,13 +600,14 @@ def _noted(table: Table, before: Table) -> Table:
     return table
 
 
-def _rained_on(model: Model, scene: Scene, weather: Path | None, clock: float) -> Scene:
+def _rained_on(model: Model, scene: Scene, weather: WeatherFile | None) -> Scene:
     if weather is None:
         return scene
     from ..scenes.rain import scene_with_weather
     from ..tables.weather import read_weather, unused_note
 
-    rain, names = read_weather(weather, clock), model.table_features()
+    rain = read_weather(weather.path, weather.utc_offset_hours)
+    names = model.table_features()
     notes(filter(None, [unused_note(rain, names, scene.layers)]))
     return scene_with_weather(scene, rain, names)
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from ..model.index import SoilLimits, limits_of_table, wetness_model, wetness_of
 from ..tables.reading import read_sheet
-from ..tables.table import leave_out_future, table_of
+from ..tables.table import ReadOptions, leave_out_future, table_of
 
 
 def wetness_of_table(
@@ -35,7 +35,7 @@ def wetness_of_table(
     if limits is None and {"sand", "clay"} <= set(sheet.columns):
         features = (*features, "sand", "clay")
     # read once: standard input cannot be read again
-    table = table_of(sheet, features, (), once=True, keep="empty", reads=model.columns_read())
+    table = table_of(sheet, ReadOptions(features, keep="empty", reads=model.columns_read()))
     if not allow_future:
         table = leave_out_future(table)
     for note in table.notes:

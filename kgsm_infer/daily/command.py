@@ -10,8 +10,8 @@ import numpy as np
 from ..base.errors import UsageError
 from ..model.card import Card
 from ..model.model import load
-from ..tables.table import leave_out_future
-from ..tables.weather import is_weather, read_weather, table_with_weather
+from ..tables.table import ReadOptions, leave_out_future
+from ..tables.weather import WeatherFile, is_weather, read_weather, table_with_weather
 from .crops import read_crops, with_filtered_surface, with_root_zone
 from .daily import Daily, Settings, estimate_daily
 from .events import EVERY_DAYS, write_events
@@ -146,15 +146,12 @@ def _read(request: Request) -> _Read:
         if model is None:
             raise
     features = model.table_features()
-    table = table_with_weather(
-        request.values,
-        features,
-        "empty",
-        # of a model without rain the file drives the daily balance alone
-        request.weather if any(map(is_weather, features)) else None,
-        request.utc_offset_hours,
-        reads=model.columns_read(),
-    )
+    options = ReadOptions(features, keep="empty", reads=model.columns_read())
+    weather = None
+    # of a model without rain the file drives the daily balance alone
+    if request.weather is not None and any(map(is_weather, features)):
+        weather = WeatherFile(request.weather, request.utc_offset_hours)
+    table = table_with_weather(request.values, options, weather)
     if not request.allow_future:
         table = leave_out_future(table, drop=True)
     result = model.predict(table)

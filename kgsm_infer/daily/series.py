@@ -15,7 +15,7 @@ from ..scenes.outlinefiles import read_features
 from ..tables.dates import asked_day
 from ..tables.keys import canonical_id
 from ..tables.reading import Sheet, read_sheet, sheet_of
-from ..tables.table import Table, have, table_of
+from ..tables.table import ReadOptions, Table, have, table_of
 from ..tables.text_column import TextColumn, texts_of
 from .filter import Array
 from .table import FORECAST
@@ -91,7 +91,7 @@ def read_series(path: str | Path, column: str | None = None) -> SeriesFile:
         "drier_than": "drier_than",
     }
     there = [name for name in names.values() if name in sheet.columns]
-    table = table_of(sheet, (drawn, *there), (), True, "empty", reads=())
+    table = table_of(sheet, ReadOptions((drawn, *there), keep="empty", reads=()))
     if drawn in RULE_OF:
         check_range(sheet, table, drawn)
     is_daily = "radar_weight" in sheet.columns

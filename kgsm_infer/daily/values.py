@@ -23,7 +23,7 @@ from ..tables.columns import RULES, Rule
 from ..tables.dates import is_day_only
 from ..tables.passes import number_passes
 from ..tables.reading import Sheet, read_sheet
-from ..tables.table import Table, have, leave_out_future, table_of
+from ..tables.table import ReadOptions, Table, have, leave_out_future, table_of
 from .filter import Array
 from .parameters import Parameters, PassErrors
 from .run import Z90, PassValues
@@ -98,7 +98,7 @@ def read_values(
         )
     quantity = found[0]
     ends = [name for name in (f"{quantity}_lower", f"{quantity}_upper") if name in sheet.columns]
-    table = table_of(sheet, (quantity, *ends), (), True, "empty", reads=())
+    table = table_of(sheet, ReadOptions((quantity, *ends), keep="empty", reads=()))
     check_range(sheet, table, quantity)
     _check_ends(sheet, table, quantity, ends)
     if not allow_future:

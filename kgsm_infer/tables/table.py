@@ -137,6 +137,34 @@ class Table:
         return values if self.given is None else values[self.given.row]
 
 
+@dataclass(frozen=True)
+class ReadOptions:
+    """Columns that are read from a table, and how its duplicate rows are merged.
+
+    option: where the user sets ``keep``, for messages.  Other fields as :func:`read_table`.
+    TypeError for a text in place of a sequence of names, UsageError for an unknown ``keep``.
+    """
+
+    features: Sequence[str] = ()
+    require: Sequence[str] = ()
+    once: bool = True
+    keep: str = "refuse"
+    reads: Collection[str] | None = None
+    option: str = "--keep"
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+        named = {"features": self.features, "require": self.require, "reads": self.reads}
+        for argument, names in named.items():
+            if isinstance(names, str):
+                raise TypeError(f"{argument} must be a sequence of names, such as [{names[:60]!r}]")
+
+    @property
+    def checked(self) -> Collection[str] | None:
+        """Columns whose cells are checked; None for all."""
+        return None if self.reads is None else {*self.reads, *self.features, *self.require}
+
+
 def read_table(
     path: Any,
     *,
@@ -160,9 +188,9 @@ def read_table(
         physical outlier is infinite, with a note. A cell of any other column never refuses it.
     DataError names file, row, column, value and likely cause.
     """
-    check_keep(keep)
+    options = ReadOptions(features, require, once, keep, reads)
     sheet = read_sheet(Path(path)) if isinstance(path, str | os.PathLike) else sheet_of(path)
-    return table_of(sheet, features, require, once, keep, reads)
+    return table_of(sheet, options)
 
 
 def table_from_columns(
@@ -190,9 +218,8 @@ def table_from_columns(
     >>> table.numbers["vh_db"].tolist(), table.numbers["ndvi"].tolist()
     ([-20.0], [nan])
     """
-    check_keep(keep)
-    sheet = sheet_of(columns, source, row_number)
-    return table_of(sheet, features, require, once, keep, reads, option)
+    options = ReadOptions(features, require, once, keep, reads, option)
+    return table_of(sheet_of(columns, source, row_number), options)
 
 
 def leave_out_future(table: Table, *, drop: bool = False) -> Table:
@@ -216,44 +243,26 @@ def leave_out_future(table: Table, *, drop: bool = False) -> Table:
     return replace(table, numbers=numbers)
 
 
-def table_of(
-    sheet: Sheet,
-    features: Sequence[str],
-    require: Sequence[str],
-    once: bool,
-    keep: str,
-    reads: Collection[str] | None = None,
-    option: str = "--keep",
-) -> Table:
+def table_of(sheet: Sheet, options: ReadOptions) -> Table:
     """Check the columns of a file and give them their meaning; as :func:`read_table`."""
-    for argument, names in (("features", features), ("require", require), ("reads", reads)):
-        if isinstance(names, str):
-            raise TypeError(f"{argument} must be a sequence of names, such as [{names[:60]!r}]")
     try:
-        sheet = under_contract_names(sheet)
-        read = {*(reads or ()), *features, *require}
-        table = _checked(sheet, features, require, reads)
-        unread = () if reads is None else _unread(table, read)
-        return _merged(table, once, keep, option, unread)
+        table = _checked(under_contract_names(sheet), options)
+        return _merged(table, options) if options.once else table
     except MemoryError:
         raise MissingError(f"{sheet.source}: not enough memory for its {len(sheet)} rows") from None
 
 
-def _checked(
-    sheet: Sheet, features: Sequence[str], require: Sequence[str], reads: Collection[str] | None
-) -> Table:
+def _checked(sheet: Sheet, options: ReadOptions) -> Table:
     source, columns, check = sheet.source, sheet.columns, sheet.check
     for name in ("site", "date"):
         if name not in columns:
             raise DataError(f"{source}: no column {name!r}; {have(columns, name)}")
     if len(sheet) == 0:
         raise DataError(f"{source}: no rows, only a header")
-    numbers, notes = _numbers_of(
-        sheet, features, None if reads is None else {*reads, *features, *require}
-    )
+    numbers, notes = _numbers_of(sheet, options)
     for polarisation in POLARISATIONS:
         to_sigma0_db(polarisation, numbers, source)
-    for name in (*features, *require):
+    for name in (*options.features, *options.require):
         if name not in numbers:
             rain = "; it is made of a weather file: --weather" if name.startswith("rain_") else ""
             raise DataError(f"{source}: no column {name!r}; {have(columns, name)}{rain}")
@@ -282,13 +291,13 @@ def _checked(
 
 
 def _numbers_of(
-    sheet: Sheet, features: Sequence[str], reads: Collection[str] | None
+    sheet: Sheet, options: ReadOptions
 ) -> tuple[dict[str, NDArray[np.float64]], list[str]]:
     """Parse the numeric columns by name, with notes on what was decided."""
-    columns, check = sheet.columns, sheet.check
+    columns, check, reads = sheet.columns, sheet.check, options.checked
     numbers: dict[str, NDArray[np.float64]] = {}
     notes = [f"{sheet.source}: decimal commas are read as points"] if sheet.decimal_commas else []
-    for name in (*RULES, *features):
+    for name in (*RULES, *options.features):
         if name not in columns or name in numbers:
             continue
         cells, rule = columns[name], RULES.get(name)
@@ -313,15 +322,15 @@ def _is_read(name: str, reads: Collection[str], columns: Container[str]) -> bool
     )
 
 
-def _unread(table: Table, reads: Collection[str]) -> set[str]:
+def _unread(table: Table, options: ReadOptions) -> set[str]:
     """Return the columns of a table that are not read; names of places always are."""
-    return {*table.numbers, *table.text}.difference(reads, KEY_COLUMNS)
+    if options.checked is None:
+        return set()
+    return {*table.numbers, *table.text}.difference(options.checked, KEY_COLUMNS)
 
 
-def _merged(table: Table, once: bool, keep: str, option: str, unread: Collection[str]) -> Table:
+def _merged(table: Table, options: ReadOptions) -> Table:
     """Return the table with one row per acquisition."""
-    if not once:
-        return table
     rows = Rows(
         table.source,
         table.site,
@@ -330,9 +339,9 @@ def _merged(table: Table, once: bool, keep: str, option: str, unread: Collection
         table.text,
         table.row_number,
         table.codes("site"),
-        option,
+        options.option,
     )
-    merged = merge(rows, keep, unread=unread)
+    merged = merge(rows, options.keep, unread=_unread(table, options))
     if merged is None:
         return table
     index = merged.index

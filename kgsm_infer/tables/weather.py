@@ -22,7 +22,7 @@ and a full one would hold the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -36,7 +36,7 @@ from .columns import FILL_CAUSE, Rule
 from .dates import is_day_only, wall_clock
 from .parsing import Names
 from .reading import read_sheet
-from .table import Table, have, read_table
+from .table import ReadOptions, Table, have, table_of
 from .text_column import texts_of
 
 FITTED = "rain_api_mm"
@@ -82,6 +82,14 @@ class Weather:
     utc_offset_hours: float = 0.0
     note: str = ""
     simulated: bool = False
+
+
+@dataclass(frozen=True)
+class WeatherFile:
+    """A daily weather file. utc_offset_hours: of its days, from UTC."""
+
+    path: str | Path
+    utc_offset_hours: float = 0.0
 
 
 def is_weather(name: str) -> bool:
@@ -174,19 +182,15 @@ def with_own_names(columns: Mapping[str, Any], names: Mapping[str, str]) -> Mapp
 
 
 def table_with_weather(
-    path: str | Path,
-    features: Sequence[str],
-    keep: str = "empty",
-    weather: str | Path | None = None,
-    utc_offset_hours: float = 0.0,
-    reads: Collection[str] | None = None,
+    path: str | Path, options: ReadOptions, weather: WeatherFile | None
 ) -> Table:
-    """Read a table with ``features``, those of a weather file made from it where one is given."""
+    """Read a table; make the weather features among its columns of a file where one is given."""
+    sheet, features = read_sheet(path), options.features
     if weather is None:
-        return read_table(path, features=features, keep=keep, reads=reads)
+        return table_of(sheet, options)
     own = [name for name in features if not is_weather(name)]
-    table = read_table(path, features=own, keep=keep, reads=reads)
-    return with_weather(table, read_weather(weather, utc_offset_hours), features)
+    table = table_of(sheet, replace(options, features=own))
+    return with_weather(table, read_weather(weather.path, weather.utc_offset_hours), features)
 
 
 def with_weather(table: Table, weather: Weather, names: Sequence[str]) -> Table:

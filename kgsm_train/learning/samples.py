@@ -38,7 +38,7 @@ from kgsm_infer.model.observations import (
 )
 from kgsm_infer.tables.columns import FROZEN_BY, POLARISATIONS, range_of
 from kgsm_infer.tables.reading import Sheet, read_sheet
-from kgsm_infer.tables.table import Table, table_of
+from kgsm_infer.tables.table import ReadOptions, Table, table_of
 from kgsm_infer.tables.vegetation import HELD_COLUMNS, hold_vegetation
 from kgsm_infer.tables.weather import Weather, is_weather, read_weather, with_weather
 
@@ -156,14 +156,13 @@ def read_source(config: Config) -> Source:
         features = tuple(name for name in features if not is_weather(name))
     features = tuple(name for name in features if name not in config.data.indicators)
     sheet = _blanked(read_sheet(config.table), config.data.missing)
-    table = table_of(
-        sheet,
+    options = ReadOptions(
         columns_to_read(features),
         needed,
-        once=True,
         keep=config.data.keep,
         reads=_columns_read(config, [*needed, *features]),
     )
+    table = table_of(sheet, options)
     if weather is not None:
         table = with_weather(table, weather, config.columns())
     table = with_indicators(table, config.data.indicators)
