@@ -137,7 +137,7 @@ def runner(name: str, paths: dict[str, Path], network: torch.nn.Module) -> Run:
         def in_torch(tile: np.ndarray) -> np.ndarray:
             with torch.inference_mode():
                 _, (hidden, _) = lstm(torch.from_numpy(tile))
-                return (head(hidden[0])[:, 0] * network.sm_std + network.sm_mean).numpy()
+                return (head(hidden[0])[:, 0] * network.scale.std + network.scale.mean).numpy()
 
         return in_torch
     if name.startswith("tract"):

@@ -12,9 +12,10 @@ from kgsm_infer.kernels.head import readout_of
 from kgsm_infer.kernels.wcm import Limits
 from kgsm_infer.kernels.window import Layout
 from kgsm_infer.model.card import Card, Channel
+from kgsm_train.config import Network
 from kgsm_train.export.files import with_card
 from kgsm_train.export.graph import complete_graph, core_graph
-from kgsm_train.learning.network import KnowledgeGuidedLSTM
+from kgsm_train.learning.network import KnowledgeGuidedLSTM, LabelScale, WcmIsolation
 
 
 def network_of(
@@ -34,15 +35,12 @@ def network_of(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         network = KnowledgeGuidedLSTM(
-            wcm,
+            WcmIsolation(wcm) if wcm else None,
             layout,
-            hidden=hidden,
-            members=members,
-            dropout=0.2,
-            sm_mean=0.2,
-            sm_std=sm_std,
-            readout=head and readout_of(head, layout, channel_names(wcm, dynamic, statics)),
-            unseen=unseen,
+            Network(hidden=hidden, members=members, dropout=0.2),
+            LabelScale(0.2, sm_std),
+            head and readout_of(head, layout, channel_names(wcm, dynamic, statics)),
+            unseen,
         )
         if head is not None:
             network.shrink = head.shrink

@@ -17,7 +17,7 @@ import numpy as np
 from kgsm_infer.base.files import whole
 
 from ..config import Config
-from ..learning.calibrate import Profile, profile
+from ..learning.calibrate import LabelledAcquisitions, Profile, profile
 from ..learning.samples import Samples, samples_of
 from ..models import MODELS, title
 from . import figures
@@ -121,17 +121,9 @@ def _median(board: Board, model: str, name: str) -> float | None:
 
 def _profile_of_a(config: Config, samples: Samples) -> Profile:
     rows = np.flatnonzero(samples.labelled)
-    known = samples.observed.take(rows)
+    acquisitions = LabelledAcquisitions.of(samples.observed.take(rows), samples.sm[rows])
     wcm = config.wcm.with_a(config.wcm.a)
-    vegetation = known.vegetation if known.vegetation is not None else np.zeros(0)
-    return profile(
-        wcm,
-        known.sigma0_db,
-        vegetation,
-        samples.sm[rows],
-        known.angle_deg,
-        residual=config.wcm.residual,
-    )
+    return profile(wcm, acquisitions, residual=config.wcm.residual)
 
 
 def draw(

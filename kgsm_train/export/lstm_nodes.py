@@ -42,8 +42,9 @@ def lstm_members(graph: Graph, network: KnowledgeGuidedLSTM, output: str) -> str
         first_axis = graph.constant("first_axis", [0], np.int64)
         hidden = graph.node("Squeeze", [f"{prefix}_last_hidden", first_axis], f"{prefix}_hidden")
         # fold scale and offset of the labels, and the weight of the LSTM, into its head
-        weight = weights["weight"].astype(np.float64) * network.sm_std * network.shrink
-        bias = weights["bias"].astype(np.float64) * network.sm_std + network.sm_mean
+        scale = network.scale
+        weight = weights["weight"].astype(np.float64) * scale.std * network.shrink
+        bias = weights["bias"].astype(np.float64) * scale.std + scale.mean
         bias = bias * network.shrink
         estimates.append(
             graph.node(

@@ -17,8 +17,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import torch
-
 import kgsm_infer
 from kgsm_infer.context.definitions import HistoryRule, Typical
 from kgsm_infer.kernels.head import Head, Term, readout_of
@@ -27,7 +25,7 @@ from kgsm_infer.kernels.window import Layout
 from kgsm_infer.model.card import Card, Channel
 from kgsm_infer.tables.columns import range_of
 
-from ..learning.network import KnowledgeGuidedLSTM
+from ..learning.network import KnowledgeGuidedLSTM, head_alone
 from .files import Exported, write_files
 
 TERMS = ("vh_anomaly", "vh_anomaly_fields")
@@ -52,20 +50,7 @@ def wetness_network() -> tuple[KnowledgeGuidedLSTM, Card]:
     scaled = 1 + len(TERMS) + 1
     layout = Layout(1, len(TERMS), 0, mean=(0.0,) * scaled, std=(1.0,) * scaled)
     names = ["vh_db", *TERMS, "gap_days"]
-    network = KnowledgeGuidedLSTM(
-        None,
-        layout,
-        hidden=1,
-        members=1,
-        dropout=0.0,
-        sm_mean=0.0,
-        sm_std=1.0,
-        readout=readout_of(head, layout, names),
-    )
-    with torch.no_grad():
-        for weights in network.parameters():
-            weights.zero_()
-    network.shrink = 0.0
+    network = head_alone(layout, readout_of(head, layout, names))
     card = Card(
         kind="lstm",
         polarisation="vh",
@@ -93,7 +78,7 @@ def wetness_network() -> tuple[KnowledgeGuidedLSTM, Card]:
             "sites": 0,
         },
     )
-    return network.eval(), card
+    return network, card
 
 
 def _range(name: str) -> tuple[float, float]:

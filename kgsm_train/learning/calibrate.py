@@ -19,6 +19,7 @@ from scipy.optimize import OptimizeResult, least_squares
 from kgsm_infer import kernels
 from kgsm_infer.base.errors import DataError
 from kgsm_infer.kernels.wcm import InOwnTerms, Wcm, forward_db, in_own_terms, isolate_to_fit
+from kgsm_infer.model.observations import Observations
 
 Array = NDArray[np.float64]
 
@@ -33,6 +34,26 @@ _NEAR = 1e-3
 #: 95 % point of chi square with one degree of freedom.
 _CHI2_95 = 3.841458820694124
 _NO_NOISE = {"sm": 1e-6, "sigma0": 1e-5}
+
+
+@dataclass(frozen=True)
+class LabelledAcquisitions:
+    """R acquisitions as the water cloud model reads them, with their labels; missing is NaN.
+
+    sigma0_db: dB.  vegetation: NDVI or VWC (kg m-2), as ``wcm.vwc_rule`` says.  sm: m3 m-3.
+    angle_deg: degrees, only where ``wcm.angle_rule`` needs it.  All (R,).
+    """
+
+    sigma0_db: ArrayLike
+    vegetation: ArrayLike
+    sm: ArrayLike
+    angle_deg: ArrayLike | None = None
+
+    @classmethod
+    def of(cls, observed: Observations, sm: ArrayLike) -> LabelledAcquisitions:
+        """Take the inputs of the model from acquisitions (R,); sm: (R,) their labels."""
+        vegetation = np.zeros(0) if observed.vegetation is None else observed.vegetation
+        return cls(observed.sigma0_db, vegetation, sm, observed.angle_deg)
 
 
 @dataclass(frozen=True)
@@ -75,6 +96,15 @@ class Profile:
 
 
 @dataclass(frozen=True)
+class _Forward:
+    """The water cloud model and the line of its soil, sigma_soil[dB] = C + D SM (Eqs 1-5)."""
+
+    wcm: Wcm
+    c_db: float
+    d_db: float
+
+
+@dataclass(frozen=True)
 class _UsableRows:
     """The usable rows, float64, all (n,)."""
 
@@ -85,10 +115,7 @@ class _UsableRows:
 
 def calibrate(
     wcm: Wcm,
-    sigma0_db: ArrayLike,
-    vegetation: ArrayLike,
-    sm: ArrayLike,
-    angle_deg: ArrayLike | None = None,
+    acquisitions: LabelledAcquisitions,
     *,
     residual: str = "sm",
     seed: int = 0,
@@ -97,10 +124,8 @@ def calibrate(
 ) -> Calibration:
     """Fit A, C, D to labelled acquisitions; ``wcm`` gives everything else and the first start.
 
-    sigma0_db (dB), vegetation (NDVI or VWC, as ``wcm.vwc_rule`` says), sm (m3 m-3) and
-    angle_deg (degrees, only where ``wcm.angle_rule`` needs it): (R,). Rows with a value
-    missing or out of ``wcm.limits`` are left out and counted. ``starts`` beginnings, the
-    first at ``wcm.a``, the others drawn with ``seed``; the lowest cost wins.
+    Rows with a value missing or out of ``wcm.limits`` are left out and counted. ``starts``
+    beginnings, the first at ``wcm.a``, the others drawn with ``seed``; the lowest cost wins.
 
     DataError for fewer than 10 usable rows, ValueError for a wrong option.
     """
@@ -108,13 +133,13 @@ def calibrate(
         raise ValueError(f"residual must be 'sm' or 'sigma0', got {residual!r}")
     if starts < 1:
         raise ValueError(f"starts must be >= 1, got {starts!r}")
-    rows = _usable(wcm, sigma0_db, vegetation, sm, angle_deg)
+    rows = _usable(wcm, acquisitions)
     rng = np.random.default_rng(seed)
     names = ("A", "C", "D", "B") if fit_b else ("A", "C", "D")
 
-    def model(x: Array) -> tuple[Wcm, float, float]:
+    def model(x: Array) -> _Forward:
         b = math.exp(x[3]) if fit_b else wcm.b
-        return replace(wcm, a=math.exp(x[0]), b=b), x[1], x[2]
+        return _Forward(replace(wcm, a=math.exp(x[0]), b=b), x[1], x[2])
 
     best: OptimizeResult | None = None
     for start in range(starts):
@@ -123,23 +148,23 @@ def calibrate(
         begin = [math.log(a), *_line(replace(wcm, a=a, b=b), rows)]
         begin += [math.log(b)] if fit_b else []
         found = _least_squares(
-            lambda x: _residuals(*model(x), rows, residual), names, begin, residual
+            lambda x: _residuals(model(x), rows, residual), names, begin, residual
         )
         if best is None or found.cost < best.cost:
             best = found
     assert best is not None  # starts >= 1
-    fitted, c_db, d_db = model(best.x)
-    fraction = isolate_to_fit(fitted, rows.seen)[1]
+    fitted = model(best.x)
+    fraction = isolate_to_fit(fitted.wcm, rows.seen)[1]
     return Calibration(
-        wcm=fitted,
-        c_db=float(c_db),
-        d_db=float(d_db),
+        wcm=fitted.wcm,
+        c_db=float(fitted.c_db),
+        d_db=float(fitted.d_db),
         residual=residual,
         cost=float(best.cost),
         on_bound=_on_bound(names, best.x),
         samples=len(rows.sm),
         left_out=rows.left_out,
-        lost_share=float((fraction < fitted.min_soil_fraction).mean()),
+        lost_share=float((fraction < wcm.min_soil_fraction).mean()),
     )
 
 
@@ -160,10 +185,7 @@ def predict_sm(
 
 def profile(
     wcm: Wcm,
-    sigma0_db: ArrayLike,
-    vegetation: ArrayLike,
-    sm: ArrayLike,
-    angle_deg: ArrayLike | None = None,
+    acquisitions: LabelledAcquisitions,
     *,
     residual: str = "sm",
     log_a: ArrayLike | None = None,
@@ -179,7 +201,7 @@ def profile(
     a = np.exp(np.asarray(log_a, np.float64))
     if a.ndim != 1 or len(a) < 3 or not (np.diff(a) > 0).all():
         raise ValueError("log_a must be at least 3 rising numbers")
-    rows = _usable(wcm, sigma0_db, vegetation, sm, angle_deg)
+    rows = _usable(wcm, acquisitions)
     cost = np.array([_cost_at(replace(wcm, a=value), rows, residual) for value in a])
     n = len(rows.sm)
     # below what rounding of the inputs leaves, costs do not differ
@@ -193,7 +215,7 @@ def profile(
 
 def _cost_at(wcm: Wcm, rows: _UsableRows, residual: str) -> float:
     found = _least_squares(
-        lambda x: _residuals(wcm, x[0], x[1], rows, residual),
+        lambda x: _residuals(_Forward(wcm, x[0], x[1]), rows, residual),
         ("C", "D"),
         _line(wcm, rows),
         residual,
@@ -201,19 +223,13 @@ def _cost_at(wcm: Wcm, rows: _UsableRows, residual: str) -> float:
     return float(found.cost)
 
 
-def _usable(
-    wcm: Wcm,
-    sigma0_db: ArrayLike,
-    vegetation: ArrayLike,
-    sm: ArrayLike,
-    angle_deg: ArrayLike | None,
-) -> _UsableRows:
+def _usable(wcm: Wcm, acquisitions: LabelledAcquisitions) -> _UsableRows:
     """Return the rows with every input there and in range. DataError for fewer than 10."""
-    given = [sigma0_db, vegetation, sm]
+    given = [acquisitions.sigma0_db, acquisitions.vegetation, acquisitions.sm]
     if wcm.needs_angle:
-        if angle_deg is None:
+        if acquisitions.angle_deg is None:
             raise ValueError(f"angle rule {wcm.angle_rule!r} needs angle_deg")
-        given.append(angle_deg)
+        given.append(acquisitions.angle_deg)
     columns = [np.asarray(column, np.float64) for column in given]
     if any(column.ndim != 1 or column.shape != columns[0].shape for column in columns):
         shapes = ", ".join(str(column.shape) for column in columns)
@@ -235,8 +251,9 @@ def _usable(
     return _UsableRows(in_own_terms(wcm, db, vegetation, angle), sm, left_out)
 
 
-def _residuals(wcm: Wcm, c_db: float, d_db: float, rows: _UsableRows, residual: str) -> Array:
+def _residuals(model: _Forward, rows: _UsableRows, residual: str) -> Array:
     """Return (n,) modelled - observed, in m3 m-3 or dB."""
+    wcm, c_db, d_db = model.wcm, model.c_db, model.d_db
     if residual == "sm":
         # SM = (sigma_soil - C) / D                                              (3) (6)
         return (isolate_to_fit(wcm, rows.seen)[0] - c_db) / d_db - rows.sm

@@ -38,7 +38,7 @@ from kgsm_infer.kernels.window import Layout
 from kgsm_infer.model.date_effect import Variances
 
 from ..config import Config
-from .calibrate import Calibration, calibrate
+from .calibrate import Calibration, LabelledAcquisitions, calibrate
 from .network import on_tile, raw_tile
 from .samples import Samples, batch_of
 
@@ -215,13 +215,9 @@ def _on_bound(
 
 def calibrated(config: Config, samples: Samples, rows: Rows) -> Calibration:
     """Calibrate the WCM on the labelled ``rows`` (Eqs 1-6)."""
-    observed = samples.observed.take(rows)
     return calibrate(
         config.wcm.with_a(config.wcm.a),
-        observed.sigma0_db,
-        np.zeros(0) if observed.vegetation is None else observed.vegetation,
-        samples.sm[rows],
-        observed.angle_deg,
+        LabelledAcquisitions.of(samples.observed.take(rows), samples.sm[rows]),
         residual=config.wcm.residual,
         seed=config.training.seed,
     )

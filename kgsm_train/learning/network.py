@@ -10,13 +10,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kgsm_infer.kernels.head import Readout
 from kgsm_infer.kernels.wcm import DB_TO_NEPER, VWC_NDVI2, VWC_ROOT, VWC_ROOT_LOW, Wcm
 from kgsm_infer.kernels.window import Layout
 
+from ..config import Network
 from .members import LstmMembers
 from .samples import Batch
 
@@ -117,12 +120,37 @@ class WcmIsolation(nn.Module):
             self.log_b.data.clamp_(*map(math.log, B_RANGE))
 
 
+@dataclass(frozen=True)
+class LabelScale:
+    """Mean and standard deviation that scale the members' output to SM, m3 m-3."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+    @classmethod
+    def of(cls, sm: NDArray[np.float32]) -> LabelScale:
+        """Compute the scale of labels, or of their residuals from a head; 1 for constant ones."""
+        return cls(float(sm.mean()), float(sm.std()) or 1.0)
+
+
+@dataclass(frozen=True)
+class SeparateEstimates:
+    """Estimates of N windows before they are added up.
+
+    head: (N,) SM of the head; None without one.  members: (N, M) SM of each member.
+    valid: (N,) True where the window has a result.
+    """
+
+    head: Tensor | None
+    members: Tensor
+    valid: Tensor
+
+
 class KnowledgeGuidedLSTM(nn.Module):
     """SM = f_LSTM([sigma_soil, v] over the window), Eq 11, as M averaged members.
 
-    wcm: None makes the plain LSTM, which sees sigma0 itself.
-    sm_mean, sm_std: of the training labels, or of their residual from the physics head; the
-        members work in these units.
+    isolation: None makes the plain LSTM, which sees sigma0 itself.
+    scale: of the training labels, or of their residual from the physics head.
     readout: of the physics head, to which the LSTM adds ``shrink`` times its estimate.
     unseen: channels that only the head reads.
     """
@@ -131,29 +159,23 @@ class KnowledgeGuidedLSTM(nn.Module):
 
     def __init__(
         self,
-        wcm: Wcm | None,
+        isolation: WcmIsolation | None,
         layout: Layout,
-        *,
-        hidden: int,
-        members: int,
-        dropout: float,
-        sm_mean: float,
-        sm_std: float,
-        learn_b: bool = False,
+        size: Network,
+        scale: LabelScale,
         readout: Readout | None = None,
         unseen: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self.isolation = WcmIsolation(wcm, learn_b) if wcm else None
-        self.layout = layout
-        self.sm_mean, self.sm_std = sm_mean, sm_std
+        self.isolation = isolation
+        self.layout, self.scale = layout, scale
         self.readout, self.shrink = readout, 1.0
         seen = torch.ones(layout.channels)
         seen[list(unseen)] = 0.0
         self.register_buffer("seen", seen)
-        self.hidden = hidden
-        self.members = LstmMembers(layout.channels, hidden, members)
-        self.dropout = nn.Dropout(dropout)
+        self.hidden = size.hidden
+        self.members = LstmMembers(layout.channels, size.hidden, size.members)
+        self.dropout = nn.Dropout(size.dropout)
 
     def channel(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return (backscatter channel in dB, valid), both (N, T)."""
@@ -180,11 +202,11 @@ class KnowledgeGuidedLSTM(nn.Module):
             return members
         return on_tile(self.readout, tile)[:, None] + self.shrink * members
 
-    def parts(self, batch: Batch) -> tuple[Tensor | None, Tensor, Tensor]:
-        """Return (SM of the head (N,) or None, of each member (N, M), has a number (N,))."""
+    def separate(self, batch: Batch) -> SeparateEstimates:
+        """Estimate SM by the head and by each member, not added up."""
         tile, valid = self.tile(batch)
         head = None if self.readout is None else on_tile(self.readout, tile)
-        return head, self.members_on(tile), valid[:, -1]
+        return SeparateEstimates(head, self.members_on(tile), valid[:, -1])
 
     def members_on(self, tile: Tensor) -> Tensor:
         """Run the members on a tile (T, N, F), giving their SM (N, M) in m3 m-3.
@@ -207,7 +229,21 @@ class KnowledgeGuidedLSTM(nn.Module):
             windows = windows * of_inputs.view(count, n, steps, channels).permute(2, 0, 3, 1)
             keep = of_states.view(count, n, self.hidden).transpose(1, 2)
         out: Tensor = self.members(windows.expand(steps, count, channels, n), keep)
-        return out.T * self.sm_std + self.sm_mean
+        return out.T * self.scale.std + self.scale.mean
+
+
+def head_alone(layout: Layout, readout: Readout, unseen: Sequence[int] = ()) -> KnowledgeGuidedLSTM:
+    """Make the network of a head without an LSTM, in the form that every engine reads.
+
+    Its LSTM has one unit, weights of 0 and ``shrink`` 0.
+    """
+    size = Network(hidden=1, members=1, dropout=0.0)
+    network = KnowledgeGuidedLSTM(None, layout, size, LabelScale(), readout, unseen)
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.zero_()
+    network.shrink = 0.0
+    return network.eval()
 
 
 def on_tile(readout: Readout, tile: Tensor) -> Tensor:

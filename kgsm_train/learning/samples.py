@@ -103,6 +103,11 @@ class Samples:
     history: HistoryRule = WHOLE_ARCHIVE
 
     @property
+    def unseen_channels(self) -> tuple[int, ...]:
+        """Return the positions among the channels of those that only the head reads."""
+        return tuple(self.channels.index(name) for name in self.unseen)
+
+    @property
     def labelled(self) -> NDArray[np.bool_]:
         """(R,) samples that can be learnt from or scored."""
         whole = np.isfinite(self.observed.statics).all(axis=1)

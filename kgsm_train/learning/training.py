@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ from kgsm_infer.kernels.head import Head
 from kgsm_infer.kernels.wcm import Wcm
 from kgsm_infer.model.observations import isolate_observed
 
-from ..config import Config
+from ..config import Config, HeadOptions, Training
 from ..models import MODELS
 from .adamw import AdamW, WeightGroup
 from .head import FittedHead, calibrated, fit_head, head_of_wcm, readout_for
@@ -31,9 +31,13 @@ from .learnt import Epoch, Learnt
 from .network import (
     ForwardLine,
     KnowledgeGuidedLSTM,
+    LabelScale,
+    Loss,
     TrainingWindows,
+    WcmIsolation,
     bounded_loss,
     falling,
+    head_alone,
     on_tile,
 )
 from .samples import Batch, Samples, batch_of
@@ -114,7 +118,6 @@ def train(
             f"{len(rows)} labelled samples in {len(groups)} groups are too few to train on; "
             "at least 10 samples in 2 groups are needed"
         )
-    fit, sm = config.training, samples.sm[rows]
     wcm, physics = None, None
     if MODELS[kind].reads == "soil":
         wcm = config.wcm.with_a(config.wcm.a)
@@ -127,49 +130,21 @@ def train(
     layout = scaling(samples, channel_db, rows)
     if MODELS[kind].head in ("index", "change"):
         physics = fit_head(MODELS[kind].head, config, samples, layout, rows)
-    batch = batch_of(samples, rows)
-    with seeded(fit.seed):
+    with seeded(config.training.seed):
         network = KnowledgeGuidedLSTM(
-            wcm,
+            WcmIsolation(wcm, learn_b="b" in config.wcm.learn) if wcm is not None else None,
             layout,
-            hidden=config.network.hidden,
-            members=config.network.members,
-            dropout=config.network.dropout,
-            sm_mean=float(sm.mean()),
-            sm_std=float(sm.std()) or 1.0,
-            learn_b="b" in config.wcm.learn,
-            readout=readout_for(physics.head, samples, layout) if physics else None,
-            unseen=[samples.channels.index(name) for name in samples.unseen],
+            config.network,
+            LabelScale.of(samples.sm[rows]),
+            readout_for(physics.head, samples, layout) if physics is not None else None,
+            samples.unseen_channels,
         )
-        held_out = held_out_groups(groups, config.network.members, fit.validation_share, fit.seed)
-        held = np.stack([np.isin(samples.group[rows], names) for names in held_out], axis=1)
-        learnt_from, target, unseen = ~held, sm, held
-        if physics is not None:
-            day = np.floor(samples.observed.day[rows])
-            away = held_out_days(day, config.network.members)
-            # what of a member is added is judged on groups and dates it never saw
-            held, learnt_from, unseen = held & ~away, learnt_from & ~away, held & away
-            target = _beside(network, batch, sm, day if config.head.within_dates else None)
-            if network.isolation is not None and MODELS[kind].head == "wcm":
-                network.isolation.requires_grad_(False)
-        trained = _optimise(
-            network,
-            batch,
-            torch.from_numpy(target),
-            torch.from_numpy(held),
-            torch.from_numpy(learnt_from),
-            config,
-            progress,
-        )
+        data = _training_set(network, samples, rows, config)
+        if network.isolation is not None and MODELS[kind].head == "wcm":
+            network.isolation.requires_grad_(False)
+        trained = _optimise(network, data, config.training, progress)
     if physics is not None:
-        network.shrink = chosen_shrink(
-            network,
-            batch,
-            torch.from_numpy(sm),
-            torch.from_numpy(unseen),
-            config.head.shrink,
-            config.head.shrink_slack,
-        )
+        network.shrink = chosen_shrink(network, data, config.head)
     return dataclasses.replace(
         trained,
         physics=physics,
@@ -191,42 +166,75 @@ def train_head(
     channel_db = samples.observed.sigma0_db
     layout = scaling(samples, channel_db, rows)
     physics = fit_head(MODELS[kind].head, config, samples, layout, rows)
-    network = KnowledgeGuidedLSTM(
-        None,
-        layout,
-        hidden=1,
-        members=1,
-        dropout=0.0,
-        sm_mean=0.0,
-        sm_std=1.0,
-        readout=readout_for(physics.head, samples, layout),
-        unseen=[samples.channels.index(name) for name in samples.unseen],
+    network = head_alone(
+        layout, readout_for(physics.head, samples, layout), samples.unseen_channels
     )
-    with torch.no_grad():
-        for weights in network.parameters():
-            weights.zero_()
-    network.shrink = 0.0
     return Trained(
-        network.eval(),
-        (),
-        0,
-        len(rows),
-        0.0,
-        seen_in_windows(samples, channel_db, rows),
-        physics,
-        config.dynamic(kind),
-        config.statics(kind),
-        samples.history,
+        network,
+        log=(),
+        best_epoch=0,
+        samples=len(rows),
+        lost_share=0.0,
+        seen=seen_in_windows(samples, channel_db, rows),
+        physics=physics,
+        dynamic=config.dynamic(kind),
+        statics=config.statics(kind),
+        history=samples.history,
     )
 
 
-def _beside(
+@dataclass(frozen=True)
+class TrainingSet:
+    """R labelled windows, and what each of M members uses them for.
+
+    sm: (R,) labels, m3 m-3.  target: (R,) labels as the members learn them
+    (:func:`_target_beside_head`).
+    learnt_from, held: (R, M) True where a member trains and where it validates on a sample. Where
+    both are False the member does not use the sample.
+    unseen: (R, M) True where a member trains on neither the sample's group nor, with a head, its
+    date.
+    """
+
+    batch: Batch
+    sm: Tensor
+    target: Tensor
+    learnt_from: Tensor
+    held: Tensor
+    unseen: Tensor
+
+
+def _training_set(
+    network: KnowledgeGuidedLSTM, samples: Samples, rows: NDArray[np.int64], config: Config
+) -> TrainingSet:
+    """Divide the labelled ``rows`` among the members; sets the scale of a network with a head."""
+    count, fit, sm = config.network.members, config.training, samples.sm[rows]
+    batch, group = batch_of(samples, rows), samples.group[rows]
+    held_out = held_out_groups(np.unique(group), count, fit.validation_share, fit.seed)
+    held = np.stack([np.isin(group, names) for names in held_out], axis=1)
+    learnt_from, unseen, target = ~held, held, sm
+    if network.readout is not None:
+        day = np.floor(samples.observed.day[rows])
+        away = held_out_days(day, count)
+        # what of a member is added is judged on groups and dates it never saw
+        held, learnt_from, unseen = held & ~away, learnt_from & ~away, held & away
+        target = _target_beside_head(network, batch, sm, day if config.head.within_dates else None)
+    return TrainingSet(
+        batch=batch,
+        sm=torch.from_numpy(sm),
+        target=torch.from_numpy(target),
+        learnt_from=torch.from_numpy(learnt_from),
+        held=torch.from_numpy(held),
+        unseen=torch.from_numpy(unseen),
+    )
+
+
+def _target_beside_head(
     network: KnowledgeGuidedLSTM,
     batch: Batch,
     sm: NDArray[np.float32],
     day: NDArray[np.floating] | None,
 ) -> NDArray[np.float32]:
-    """Compute the residual (R,) that a network with a head is trained on; sets its scale.
+    """Compute the labels (R,) that a network with a head learns; sets its scale.
 
     day: (R,) takes the mean over a date of what the head leaves out of the labels, so that no
     date can be learnt; None leaves them as they are.
@@ -240,94 +248,118 @@ def _beside(
         count = np.maximum(np.bincount(date, known), 1)
         of_date = (np.bincount(date, np.where(known, left, 0.0)) / count).astype(np.float32)
         target, left = sm - of_date[date], left - of_date[date]
-    network.sm_mean = float(left[known].mean())
-    network.sm_std = float(left[known].std()) or 1.0
+    network.scale = LabelScale.of(left[known])
     return target.astype(np.float32)
 
 
-def chosen_shrink(
-    network: KnowledgeGuidedLSTM,
-    batch: Batch,
-    sm: Tensor,
-    unseen: Tensor,
-    parts: Sequence[float],
-    slack: float,
-) -> float:
-    """Choose the weight of the network: the smallest that is within ``slack`` of the best.
+def chosen_shrink(network: KnowledgeGuidedLSTM, data: TrainingSet, options: HeadOptions) -> float:
+    """Choose the weight of the network: the smallest that is within the slack of the best.
 
     Weights are judged by the RMSE on groups and dates that a member has not seen. On such dates
-    the network adds little, so the smallest is preferred.
-
-    unseen: (R, M) True where a sample is such to a member. Without any, the smallest of ``parts``.
+    the network adds little, so the smallest is preferred. Without any unseen sample the smallest
+    of ``options.shrink`` is returned.
     """
-    if len(parts) == 1 or not unseen.any():
-        return min(parts)
+    if len(options.shrink) == 1 or not data.unseen.any():
+        return min(options.shrink)
     network.eval()
     with torch.no_grad():
-        head, members, numbered = network.parts(batch)
-        counts = unseen & numbered[:, None]
-        if head is None or not counts.any():
-            return min(parts)
+        found = network.separate(data.batch)
+        counts = data.unseen & found.valid[:, None]
+        if found.head is None or not counts.any():
+            return min(options.shrink)
         rmse = {}
-        for part in parts:
-            predicted = head[:, None] + part * members
-            error = (predicted.clamp(0.0, 1.0) - sm[:, None])[counts]
-            rmse[part] = float(error.square().mean().sqrt())
-    least = min(rmse.values())
-    return min(part for part, value in rmse.items() if value <= least * (1 + slack))
+        for weight in options.shrink:
+            predicted = found.head[:, None] + weight * found.members
+            error = (predicted.clamp(0.0, 1.0) - data.sm[:, None])[counts]
+            rmse[weight] = float(error.square().mean().sqrt())
+    most = min(rmse.values()) * (1 + options.shrink_slack)
+    return min(weight for weight, value in rmse.items() if value <= most)
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """Loss of a batch: Eq 10, its sum with the penalties, and the weight of the batch.
+
+    total: scalar, what is minimised.  count: pairs of a sample and a member.
+    """
+
+    bounded: Loss
+    total: Tensor
+    count: float
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of a training: Eq 10, and the penalties that the configuration gives a weight.
+
+    line: learnt line of the misfit in backscatter (Eq 3); None where the misfit has no weight or
+    no sample has a soil signal.
+    """
+
+    network: KnowledgeGuidedLSTM
+    windows: TrainingWindows
+    data: TrainingSet
+    line: ForwardLine | None
+    fit: Training
+
+    @classmethod
+    def of(cls, network: KnowledgeGuidedLSTM, data: TrainingSet, fit: Training) -> Objective:
+        """Compute what stays the same in a training, and start the line."""
+        line = _line(network, data.batch, data.target) if fit.sigma0_weight > 0 else None
+        return cls(network, TrainingWindows.of(network, data.batch), data, line, fit)
+
+    def weight_groups(self) -> list[WeightGroup]:
+        """Return the weights that are learnt: first the members', then A (and B), C and D."""
+        fit = self.fit
+        weights = list(self.network.members.parameters())
+        groups = [WeightGroup(weights, fit.learning_rate, fit.weight_decay)]
+        for physics in (self.network.isolation, self.line):
+            if physics is not None:
+                learnt = [weight for weight in physics.parameters() if weight.requires_grad]
+                groups += [WeightGroup(learnt, fit.learning_rate_a)] if learnt else []
+        return groups
+
+    def on(self, index: Tensor) -> BatchLoss:
+        """Compute the loss of the samples in ``index``."""
+        network, data, fit = self.network, self.data, self.fit
+        rng = torch.get_rng_state()
+        tile, valid = self.windows.take(index)
+        predicted = network.on_tile(tile)
+        weight = (data.learnt_from[index] & valid[:, -1:]).float()
+        loss = bounded_loss(predicted, data.target[index], weight, fit.physics_weight)
+        total, count = loss.total, float(weight.sum())
+        share = weight / max(count, 1.0)
+        if fit.monotone_weight > 0:
+            falls = falling(network, data.batch.take(index), predicted, rng)
+            total = total + fit.monotone_weight * (share * falls).sum()
+        if self.line is not None:
+            soil_db = network.channel(data.batch.take(index))[0][:, -1]
+            misfit = (share * self.line.misfit(soil_db, predicted)).sum()
+            total = total + fit.sigma0_weight * misfit
+        return BatchLoss(loss, total, count)
 
 
 def _optimise(
-    network: KnowledgeGuidedLSTM,
-    batch: Batch,
-    sm: Tensor,
-    held: Tensor,
-    learnt_from: Tensor,
-    config: Config,
-    progress: Progress | None,
+    network: KnowledgeGuidedLSTM, data: TrainingSet, fit: Training, progress: Progress | None
 ) -> Trained:
-    """Train the members and the isolation; keep the state with the lowest validation RMSE.
-
-    held, learnt_from: (R, M) True where a member validates and trains on a sample. Where both
-    are False the member does not use the sample.
-    """
-    fit = config.training
-    weights = list(network.members.parameters())
-    groups = [WeightGroup(weights, fit.learning_rate, fit.weight_decay)]
-    line = _line(network, batch, sm) if fit.sigma0_weight > 0 else None
-    for physics in (network.isolation, line):
-        if physics is not None:
-            learnt = [weight for weight in physics.parameters() if weight.requires_grad]
-            groups += [WeightGroup(learnt, fit.learning_rate_a)] if learnt else []
-    optimiser, validation = AdamW(groups), Validation.of(held)
-    windows = TrainingWindows.of(network, batch)
+    """Train the members and the isolation; keep the state with the lowest validation RMSE."""
+    objective = Objective.of(network, data, fit)
+    optimiser, validation = AdamW(objective.weight_groups()), Validation.of(data.held)
     log: list[Epoch] = []
     best, best_epoch, best_state = math.inf, 0, network.state_dict()
     for epoch in range(1, fit.epochs + 1):
         squared, boundary, count = 0.0, 0.0, 0.0
         network.train()
-        for index in torch.split(torch.randperm(len(sm)), fit.batch):
-            rng = torch.get_rng_state()
-            tile, valid = windows.take(index)
-            predicted = network.on_tile(tile)
-            weight = (learnt_from[index] & valid[:, -1:]).float()
-            loss = bounded_loss(predicted, sm[index], weight, fit.physics_weight)
-            total, n = loss.total, float(weight.sum())
-            share = weight / max(n, 1.0)
-            if fit.monotone_weight > 0:
-                falls = falling(network, batch.take(index), predicted, rng)
-                total = total + fit.monotone_weight * (share * falls).sum()
-            if line is not None:
-                soil_db = network.channel(batch.take(index))[0][:, -1]
-                misfit = (share * line.misfit(soil_db, predicted)).sum()
-                total = total + fit.sigma0_weight * misfit
-            of_members, *others = optimiser.gradients(total)
+        for index in torch.split(torch.randperm(len(data.target)), fit.batch):
+            loss = objective.on(index)
+            of_members, *others = optimiser.gradients(loss.total)
             optimiser.step([clipped(of_members), *others])
             if network.isolation is not None:
                 network.isolation.keep_in_range()
-            squared, boundary = squared + n * loss.mse.item(), boundary + n * loss.boundary.item()
-            count += n
-        rmse = validation_rmse(network, windows, sm, validation)
+            squared += loss.count * loss.bounded.mse.item()
+            boundary += loss.count * loss.bounded.boundary.item()
+            count += loss.count
+        rmse = validation_rmse(network, objective.windows, data.target, validation)
         found = network.isolation.parameters_learnt if network.isolation is not None else {}
         count = max(count, 1.0)
         train_rmse, boundary = math.sqrt(squared / count), boundary / count
@@ -342,8 +374,8 @@ def _optimise(
     network.load_state_dict(best_state)
     network.eval()
     with torch.no_grad():
-        lost = 1.0 - network.channel(batch)[1][:, -1].float().mean().item()
-    return Trained(network, tuple(log), best_epoch, len(sm), lost)
+        lost = 1.0 - network.channel(data.batch)[1][:, -1].float().mean().item()
+    return Trained(network, tuple(log), best_epoch, len(data.target), lost)
 
 
 def _line(network: KnowledgeGuidedLSTM, batch: Batch, sm: Tensor) -> ForwardLine | None:
@@ -395,7 +427,7 @@ def validation_rmse(
         if network.readout is not None:
             head = on_tile(network.readout, tile)
             predicted = head[sample] + network.shrink * predicted
-        predicted = torch.where(valid[:, -1][sample], predicted, network.sm_mean)
+        predicted = torch.where(valid[:, -1][sample], predicted, network.scale.mean)
         error = (predicted - sm[sample])[validation.counts]
     return float(error.square().mean().sqrt())
 

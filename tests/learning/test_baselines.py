@@ -14,7 +14,7 @@ from kgsm_train.config import read_config
 from kgsm_train.evaluation.crossval import crossvalidate, few_groups, run_part
 from kgsm_train.evaluation.splits import Design, Split, check_leaks, folds_of
 from kgsm_train.learning.baselines import BASELINES, RIDGE_PENALTIES, flat_windows
-from kgsm_train.learning.calibrate import calibrate
+from kgsm_train.learning.calibrate import LabelledAcquisitions, calibrate
 from kgsm_train.learning.samples import read_source, samples_of
 from kgsm_train.models import MODELS
 
@@ -129,10 +129,9 @@ def test_the_wcm_can_be_calibrated_class_by_class(tiny_model):
         observed = samples.observed.take(here)
         alone = calibrate(
             config.wcm.with_a(config.wcm.a),
-            observed.sigma0_db,
-            observed.vegetation,
-            samples.sm[here],
-            observed.angle_deg,
+            LabelledAcquisitions(
+                observed.sigma0_db, observed.vegetation, samples.sm[here], observed.angle_deg
+            ),
             residual=config.wcm.residual,
             seed=config.training.seed,
         )

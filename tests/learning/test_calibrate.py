@@ -16,6 +16,7 @@ from kgsm_train.evaluation.metrics import scores
 from kgsm_train.learning.calibrate import (
     BOUNDS,
     Calibration,
+    LabelledAcquisitions,
     calibrate,
     predict_sm,
     profile,
@@ -43,7 +44,7 @@ def start(**changes):
 @pytest.mark.parametrize("residual", ["sm", "sigma0"])
 @pytest.mark.parametrize("e", [0.0, 1.0])
 def test_noise_free_parameters_come_back(residual, e):
-    found = calibrate(start(e=e), *clean(e=e), residual=residual)
+    found = calibrate(start(e=e), LabelledAcquisitions(*clean(e=e)), residual=residual)
     assert found.wcm.a == pytest.approx(A, rel=1e-3)
     assert found.c_db == pytest.approx(C, rel=1e-3)
     assert found.d_db == pytest.approx(D, rel=1e-3)
@@ -55,7 +56,9 @@ def test_noise_free_parameters_come_back(residual, e):
 
 @pytest.mark.parametrize("residual", ["sm", "sigma0"])
 def test_b_comes_back_when_asked(residual):
-    found = calibrate(start(b=0.05), *clean(b=0.2), residual=residual, fit_b=True)
+    found = calibrate(
+        start(b=0.05), LabelledAcquisitions(*clean(b=0.2)), residual=residual, fit_b=True
+    )
     assert found.wcm.b == pytest.approx(0.2, rel=0.01)
     assert found.wcm.a == pytest.approx(A, rel=0.01)
 
@@ -63,7 +66,7 @@ def test_b_comes_back_when_asked(residual):
 def test_other_ways_to_read_the_inputs():
     vh_db, ndvi, sm, angle = clean()
     vwc = np.maximum(0, 1.9134 * ndvi**2 - 0.3215 * ndvi)
-    found = calibrate(start(vwc_rule="column"), vh_db, vwc, sm, angle)
+    found = calibrate(start(vwc_rule="column"), LabelledAcquisitions(vh_db, vwc, sm, angle))
     assert found.wcm.a == pytest.approx(A, rel=1e-3)
     # seen at 40 degrees, then tilted by the rule that normalisation undoes
     cos, ref = np.cos(np.radians(angle)), math.cos(math.radians(40))
@@ -72,18 +75,22 @@ def test_other_ways_to_read_the_inputs():
     tilted_db = 10 * np.log10(at_ref * (cos / ref) ** 2)
     for residual in ("sm", "sigma0"):
         found = calibrate(
-            start(angle_rule="normalise"), tilted_db, ndvi, sm, angle, residual=residual
+            start(angle_rule="normalise"),
+            LabelledAcquisitions(tilted_db, ndvi, sm, angle),
+            residual=residual,
         )
         assert found.wcm.a == pytest.approx(A, rel=1e-3)
         back, _ = predict_sm(found, tilted_db, ndvi, angle)
         np.testing.assert_allclose(back, sm, atol=2e-4)
-    found = calibrate(start(angle_rule="constant"), 10 * np.log10(at_ref), ndvi, sm)
+    found = calibrate(
+        start(angle_rule="constant"), LabelledAcquisitions(10 * np.log10(at_ref), ndvi, sm)
+    )
     assert found.wcm.a == pytest.approx(A, rel=1e-3)
 
 
 def test_prediction_is_the_inversion_in_float64():
     vh_db, ndvi, sm, angle = clean()
-    found = calibrate(start(), vh_db, ndvi, sm, angle)
+    found = calibrate(start(), LabelledAcquisitions(vh_db, ndvi, sm, angle))
     estimated, mask = predict_sm(found, vh_db, ndvi, angle)
     assert estimated.dtype == np.float32
     assert not mask.any()
@@ -117,32 +124,34 @@ def test_missing_and_impossible_rows_are_left_out_and_counted(residual):
         column[400 + k] = np.nan
     broken[0][404] = 30.0  # dB
     broken[2][405] = 1.4  # m3 m-3
-    found = calibrate(start(), *broken, residual=residual)
+    found = calibrate(start(), LabelledAcquisitions(*broken), residual=residual)
     assert (found.samples, found.left_out) == (400, 6)
-    assert found.wcm.a == pytest.approx(calibrate(start(), *whole, residual=residual).wcm.a)
+    assert found.wcm.a == pytest.approx(
+        calibrate(start(), LabelledAcquisitions(*whole), residual=residual).wcm.a
+    )
 
 
 def test_too_few_rows():
     vh_db, ndvi, sm, angle = clean()
     sm[9:] = np.nan
     with pytest.raises(DataError, match="9 of 400 rows"):
-        calibrate(start(), vh_db, ndvi, sm, angle)
+        calibrate(start(), LabelledAcquisitions(vh_db, ndvi, sm, angle))
     with pytest.raises(DataError, match="0 of 0 rows"):
-        calibrate(start(), [], [], [], [])
+        calibrate(start(), LabelledAcquisitions([], [], [], []))
 
 
 def test_wrong_calls():
     columns = clean()
     with pytest.raises(ValueError, match="residual"):
-        calibrate(start(), *columns, residual="db")
+        calibrate(start(), LabelledAcquisitions(*columns), residual="db")
     with pytest.raises(ValueError, match="starts"):
-        calibrate(start(), *columns, starts=0)
+        calibrate(start(), LabelledAcquisitions(*columns), starts=0)
     with pytest.raises(ValueError, match="needs angle_deg"):
-        calibrate(start(), *columns[:3])
+        calibrate(start(), LabelledAcquisitions(*columns[:3]))
     with pytest.raises(ValueError, match=r"\(R,\)"):
-        calibrate(start(), columns[0][:5], *columns[1:])
+        calibrate(start(), LabelledAcquisitions(columns[0][:5], *columns[1:]))
     with pytest.raises(ValueError, match="rising"):
-        profile(start(), *columns, log_a=[-1, -2, -3])
+        profile(start(), LabelledAcquisitions(*columns), log_a=[-1, -2, -3])
 
 
 @pytest.mark.parametrize("residual", ["sm", "sigma0"])
@@ -150,7 +159,7 @@ def test_a_few_bad_labels_do_not_rule(residual):
     vh_db, ndvi, sm, angle = clean()
     sm = sm.copy()
     sm[:8] = 0.95
-    found = calibrate(start(), vh_db, ndvi, sm, angle, residual=residual)
+    found = calibrate(start(), LabelledAcquisitions(vh_db, ndvi, sm, angle), residual=residual)
     assert found.wcm.a == pytest.approx(A, rel=0.1)
     assert found.d_db == pytest.approx(D, rel=0.1)
 
@@ -158,7 +167,7 @@ def test_a_few_bad_labels_do_not_rule(residual):
 def test_lost_rows_stay_finite_and_are_counted():
     vh_db, ndvi, sm, angle = clean()
     vh_db[:20], ndvi[:20] = -27.0, 0.95  # darker than the canopy alone
-    found = calibrate(start(), vh_db, ndvi, sm, angle, residual="sigma0")
+    found = calibrate(start(), LabelledAcquisitions(vh_db, ndvi, sm, angle), residual="sigma0")
     assert all(math.isfinite(x) for x in (found.wcm.a, found.c_db, found.d_db, found.cost))
     estimated, mask = predict_sm(found, vh_db, ndvi, angle)
     lost = (mask & flags.SOIL_SIGNAL_LOST) != 0
@@ -181,7 +190,7 @@ def test_without_vegetation_a_is_not_identified():
     rng = np.random.default_rng(1)
     vh_db, ndvi, sm, angle = clean(ndvi=(0.0, 0.16))  # the foliage rule gives 0
     vh_db = vh_db + rng.normal(0, 0.4, len(sm))
-    seen = profile(start(), vh_db, ndvi, sm, angle, residual="sigma0")
+    seen = profile(start(), LabelledAcquisitions(vh_db, ndvi, sm, angle), residual="sigma0")
     assert seen.flat
     assert seen.interval == pytest.approx(BOUNDS["A"])
 
@@ -191,9 +200,11 @@ def test_with_vegetation_the_profile_has_its_lowest_at_the_fit(residual):
     rng = np.random.default_rng(1)
     vh_db, ndvi, sm, angle = clean()
     vh_db = vh_db + rng.normal(0, 0.4, len(sm))
-    fitted = calibrate(start(), vh_db, ndvi, sm, angle, residual=residual)
+    fitted = calibrate(start(), LabelledAcquisitions(vh_db, ndvi, sm, angle), residual=residual)
     grid = np.log(fitted.wcm.a) + np.linspace(-2, 2, 81)
-    seen = profile(start(), vh_db, ndvi, sm, angle, residual=residual, log_a=grid)
+    seen = profile(
+        start(), LabelledAcquisitions(vh_db, ndvi, sm, angle), residual=residual, log_a=grid
+    )
     assert not seen.flat
     assert seen.a[seen.cost.argmin()] == pytest.approx(fitted.wcm.a)
     assert seen.cost.min() == pytest.approx(fitted.cost, rel=1e-6)
@@ -206,14 +217,16 @@ def test_with_vegetation_the_profile_has_its_lowest_at_the_fit(residual):
 def test_a_fit_on_a_bound_says_so():
     vh_db, ndvi, sm, angle = clean()
     hardly_varying = 0.2 + 1e-6 * sm  # a slope of 1.8e7 dB per m3 m-3
-    found = calibrate(start(), vh_db, ndvi, hardly_varying, angle)
+    found = calibrate(start(), LabelledAcquisitions(vh_db, ndvi, hardly_varying, angle))
     assert "D" in found.on_bound
 
 
 def test_same_seed_same_result():
     columns = clean()
     columns[0][:] += np.random.default_rng(2).normal(0, 1, 400)
-    assert calibrate(start(), *columns, seed=3) == calibrate(start(), *columns, seed=3)
+    assert calibrate(start(), LabelledAcquisitions(*columns), seed=3) == calibrate(
+        start(), LabelledAcquisitions(*columns), seed=3
+    )
 
 
 @pytest.mark.realdata
@@ -224,7 +237,7 @@ def test_anand(shared_data, residual):
     table = table[table["sm_copied"].astype(str) != "True"]
     wcm = Wcm(a=0.02)
     given = [table[name].to_numpy(float) for name in ("vh_db", "ndvi", "sm")]
-    found = calibrate(wcm, *given, residual=residual)
+    found = calibrate(wcm, LabelledAcquisitions(*given), residual=residual)
     assert found.samples + found.left_out == len(table)
     for name, value in zip("ACD", (found.wcm.a, found.c_db, found.d_db), strict=True):
         low, high = BOUNDS[name]
@@ -237,6 +250,6 @@ def test_anand(shared_data, residual):
     score = scores(given[2], sm)
     assert score.n > 900
     # no A of a fine grid does better than the one found
-    seen = profile(wcm, *given, residual=residual)
+    seen = profile(wcm, LabelledAcquisitions(*given), residual=residual)
     assert np.isfinite(seen.cost).all()
     assert found.cost <= seen.cost.min() * (1 + 1e-9)

@@ -16,14 +16,14 @@ from kgsm_infer.base.errors import UsageError
 from kgsm_infer.model.model import load
 from kgsm_infer.model.onnx_reader import read_model_file
 from kgsm_infer.tables.table import read_table
-from kgsm_train.config import read_config
+from kgsm_train.config import HeadOptions, read_config
 from kgsm_train.fit import fit_and_export
 from kgsm_train.learning.baselines import BASELINES
 from kgsm_train.learning.head import fit_change, fit_index
-from kgsm_train.learning.network import KnowledgeGuidedLSTM
+from kgsm_train.learning.network import KnowledgeGuidedLSTM, LabelScale
 from kgsm_train.learning.samples import batch_of, read_source, samples_of
 from kgsm_train.learning.scaling import scaling
-from kgsm_train.learning.training import chosen_shrink, held_out_days, train
+from kgsm_train.learning.training import TrainingSet, chosen_shrink, held_out_days, train
 
 CONFIG = """
 [data]
@@ -149,12 +149,13 @@ def test_a_network_that_knows_nothing_is_shrunk_away(experiment):
     network, rows = trained.network, np.flatnonzero(samples.labelled)
     batch, sm = batch_of(samples, rows), torch.from_numpy(samples.sm[rows])
     held = torch.ones((len(rows), 4), dtype=torch.bool)
-    network.sm_std = 10.0  # what it says is far too large
-    parts = [0.0, 0.5, 1.0]
-    assert chosen_shrink(network, batch, sm, held, parts, 0.01) == 0.0
-    network.sm_std = network.sm_mean = 0.0  # it adds nothing: all weights are equally good
-    assert chosen_shrink(network, batch, sm, held, parts, 0.01) == 0.0
-    assert chosen_shrink(network, batch, sm, held, [0.3], 0.01) == 0.3
+    data = TrainingSet(batch, sm, sm, learnt_from=~held, held=held, unseen=held)
+    network.scale = LabelScale(0.2, 10.0)  # what it says is far too large
+    options = HeadOptions(shrink=(0.0, 0.5, 1.0))
+    assert chosen_shrink(network, data, options) == 0.0
+    network.scale = LabelScale(0.0, 0.0)  # it adds nothing: all weights are equally good
+    assert chosen_shrink(network, data, options) == 0.0
+    assert chosen_shrink(network, data, HeadOptions(shrink=(0.3,))) == 0.3
 
 
 def test_members_leave_out_dates_and_groups_together():
@@ -174,9 +175,9 @@ def test_within_dates_nothing_of_a_date_is_asked_of_the_network(experiment, monk
     samples = samples_of(source, config, "change-lstm")
     asked = {}
 
-    def instead(network, batch, sm, held, learnt_from, config, progress):
-        asked["target"], asked["network"], asked["batch"] = sm, network, batch
-        return training.Trained(network, (), 0, len(sm), 0.0)
+    def instead(network, data, fit, progress):
+        asked["target"], asked["network"], asked["batch"] = data.target, network, data.batch
+        return training.Trained(network, (), 0, len(data.sm), 0.0)
 
     monkeypatch.setattr(training, "_optimise", instead)
     train(samples, config, "change-lstm", np.arange(len(samples.sm)))

@@ -11,13 +11,19 @@ import pytest
 import torch
 
 from kgsm_infer.kernels.window import Layout
-from kgsm_train.config import Config, Data, Inputs, Network, Training, WcmOptions
+from kgsm_train.config import Config, Data, HeadOptions, Inputs, Network, Training, WcmOptions
 from kgsm_train.learning.adamw import AdamW, WeightGroup
 from kgsm_train.learning.members import LstmMembers, last_state
-from kgsm_train.learning.network import KnowledgeGuidedLSTM, TrainingWindows
+from kgsm_train.learning.network import (
+    KnowledgeGuidedLSTM,
+    LabelScale,
+    TrainingWindows,
+    WcmIsolation,
+)
 from kgsm_train.learning.samples import batch_of, read_source, samples_of
 from kgsm_train.learning.scaling import scaling
 from kgsm_train.learning.training import (
+    TrainingSet,
     Validation,
     chosen_shrink,
     clipped,
@@ -125,7 +131,7 @@ def test_clipping_is_torchs(size):
 def test_dropout_is_drawn_member_after_member():
     layout = Layout(STEPS, CHANNELS - 3, 0, (0.0,) * 2, (1.0,) * 2)
     network = KnowledgeGuidedLSTM(
-        None, layout, hidden=HIDDEN, members=COUNT, dropout=0.4, sm_mean=0.0, sm_std=1.0
+        None, layout, Network(hidden=HIDDEN, members=COUNT, dropout=0.4), LabelScale()
     )
     tile = torch.randn(STEPS, N, layout.channels)
     torch.manual_seed(4)
@@ -164,14 +170,10 @@ def network_and_batch(config, kind):
     rows = np.flatnonzero(samples.labelled)
     wcm = config.wcm.with_a(0.4) if kind == "kg-lstm" else None
     network = KnowledgeGuidedLSTM(
-        wcm,
+        WcmIsolation(wcm, learn_b="b" in config.wcm.learn) if wcm else None,
         scaling(samples, samples.observed.sigma0_db, rows),
-        hidden=4,
-        members=3,
-        dropout=0.2,
-        sm_mean=0.2,
-        sm_std=0.1,
-        learn_b="b" in config.wcm.learn,
+        Network(hidden=4, members=3, dropout=0.2),
+        LabelScale(0.2, 0.1),
     )
     return network, batch_of(samples, rows), torch.from_numpy(samples.sm[rows])
 
@@ -201,7 +203,7 @@ def test_validation_is_over_the_samples_that_a_member_holds_out(twin, kind):
     found = validation_rmse(network, TrainingWindows.of(network, batch), sm, Validation.of(held))
     with torch.no_grad():
         predicted, numbered = network.eval()(batch)
-    filled = np.where(numbered.numpy()[:, None], predicted.numpy(), network.sm_mean)
+    filled = np.where(numbered.numpy()[:, None], predicted.numpy(), network.scale.mean)
     error = (filled.astype(np.float64) - sm.numpy()[:, None])[held.numpy()]
     assert found == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-5)
 
@@ -216,9 +218,10 @@ def test_the_network_runs_once_for_all_weights_of_a_shrink(twin, monkeypatch):
         return plain(self, tile)
 
     monkeypatch.setattr(KnowledgeGuidedLSTM, "members_on", counted)
-    unseen = torch.ones(len(sm), 3, dtype=torch.bool)
-    parts = [k / 20 for k in range(21)]
-    assert chosen_shrink(network, batch, sm, unseen, parts, 0.01) in parts
+    every = torch.ones(len(sm), 3, dtype=torch.bool)
+    data = TrainingSet(batch, sm, sm, learnt_from=~every, held=every, unseen=every)
+    options = HeadOptions(shrink=tuple(k / 20 for k in range(21)))
+    assert chosen_shrink(network, data, options) in options.shrink
     assert len(runs) == 1
 
 

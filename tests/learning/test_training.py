@@ -108,7 +108,7 @@ def test_scaling_is_of_the_training_rows(twin):
 def test_a_batch_is_what_inference_packs(twin):
     """The tile of training and the tile of kgsm_infer are one and the same."""
     from kgsm_infer import kernels
-    from kgsm_train.learning.network import KnowledgeGuidedLSTM
+    from kgsm_train.learning.network import KnowledgeGuidedLSTM, LabelScale, WcmIsolation
 
     samples = samples_of(read_source(twin), twin, "kg-lstm")
     rows = np.arange(len(samples.sm))
@@ -117,7 +117,7 @@ def test_a_batch_is_what_inference_packs(twin):
     soil = kernels.isolate(wcm, observed.sigma0_db, observed.vegetation, observed.angle_deg)
     layout = scaling(samples, soil.soil_db, rows)
     network = KnowledgeGuidedLSTM(
-        wcm, layout, hidden=2, members=1, dropout=0.0, sm_mean=0.0, sm_std=1.0
+        WcmIsolation(wcm), layout, Network(hidden=2, members=1, dropout=0.0), LabelScale()
     ).eval()
     with torch.no_grad():
         tile, valid = network.tile(batch_of(samples, rows))
@@ -235,14 +235,14 @@ def test_b_is_learnt_within_bounds_and_goes_on_the_card(twin):
 
 def test_falling_is_the_drop_of_sm_by_one_db(twin):
     """Zero where SM rises; else what two plain forward passes differ by."""
-    from kgsm_train.learning.network import KnowledgeGuidedLSTM, falling
+    from kgsm_train.learning.network import KnowledgeGuidedLSTM, LabelScale, falling
 
     samples = samples_of(read_source(twin), twin, "lstm")
     rows = np.arange(len(samples.sm))
     layout = scaling(samples, samples.observed.sigma0_db, rows)
     torch.manual_seed(0)
     network = KnowledgeGuidedLSTM(
-        None, layout, hidden=3, members=2, dropout=0.5, sm_mean=0.2, sm_std=0.1
+        None, layout, Network(hidden=3, members=2, dropout=0.5), LabelScale(0.2, 0.1)
     )
     batch = batch_of(samples, rows)
     rng = torch.get_rng_state()

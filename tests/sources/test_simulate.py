@@ -11,7 +11,7 @@ import pytest
 
 from kgsm_infer.base.errors import UsageError
 from kgsm_train.evaluation.metrics import scores
-from kgsm_train.learning.calibrate import calibrate
+from kgsm_train.learning.calibrate import LabelledAcquisitions, calibrate
 from kgsm_train.sources.simulate import SM_RANGE, Twin, oracle, simulate, write_twin
 
 SMALL = Twin(sites=6, years=1)
@@ -148,10 +148,7 @@ def test_calibration_finds_the_truth_in_a_noise_free_twin(residual):
     table = simulate(twin)
     found = calibrate(
         twin.wcm.replace_a(0.005),
-        table["vh_db"],
-        table["ndvi"],
-        table["sm_true"],
-        table["angle_deg"],
+        LabelledAcquisitions(table["vh_db"], table["ndvi"], table["sm_true"], table["angle_deg"]),
         residual=residual,
     )
     assert found.wcm.a == pytest.approx(twin.a, rel=0.01)
@@ -163,7 +160,7 @@ def test_calibration_finds_the_truth_in_a_noise_free_twin(residual):
 @pytest.mark.parametrize("residual", ["sm", "sigma0"])
 def test_a_is_identified_with_speckle(table, residual):
     given = [table[name] for name in ("vh_db", "ndvi", "sm", "angle_deg")]
-    found = calibrate(Twin().wcm.replace_a(0.005), *given, residual=residual)
+    found = calibrate(Twin().wcm.replace_a(0.005), LabelledAcquisitions(*given), residual=residual)
     assert found.wcm.a == pytest.approx(Twin().a, rel=0.1)
 
 
@@ -234,7 +231,7 @@ def test_oracle_is_at_least_as_good_as_the_calibrated_wcm(table):
     assert np.array_equal(np.isnan(best), np.isnan(table["ndvi"]))
     given = [table[name] for name in ("vh_db", "ndvi", "sm_true", "angle_deg")]
     for residual in ("sm", "sigma0"):
-        found = calibrate(Twin().wcm, *given, residual=residual)
+        found = calibrate(Twin().wcm, LabelledAcquisitions(*given), residual=residual)
         sm, _ = predict_sm(found, table["vh_db"], table["ndvi"], table["angle_deg"])
         assert scores(table["sm_true"], best).rmse < scores(table["sm_true"], sm).rmse
     assert scores(table["sm_true"], best).rmse < 0.5 * np.std(table["sm_true"])
