@@ -22,7 +22,7 @@ from on_engines import TIERS, fastest_tier, load_kernels
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from kgsm_infer.kernels import fusion
-from kgsm_infer.kernels.fusion import Fusion, Pair
+from kgsm_infer.kernels.fusion import Fusion, FusionBlock, Pair
 
 RULE = Fusion(low=250.0, high=350.0)
 SIDE, ROWS, FEW, FURTHER = full_or((40, 8, 4, 2), (400, 400, 4, 30))
@@ -51,12 +51,16 @@ def images(days: int) -> tuple[Pair, np.ndarray, np.ndarray]:
 def in_c(tier: str, days: int, threads: int = 1) -> Call:
     kernels = load_kernels(tier)
     pair, coarse, sigma = images(days)
-    return lambda: kernels.fuse_rows(RULE, pair, coarse, sigma, RULE.radius, ROWS, threads)
+    return lambda: kernels.fuse_rows(
+        RULE, FusionBlock(pair, coarse, sigma, range(RULE.radius, RULE.radius + ROWS)), threads
+    )
 
 
 def in_numpy() -> Call:
     pair, coarse, sigma = images(1)
-    return lambda: fusion.fuse_rows(RULE, pair, coarse, sigma, RULE.radius, FEW)
+    return lambda: fusion.fuse_rows(
+        RULE, FusionBlock(pair, coarse, sigma, range(RULE.radius, RULE.radius + FEW))
+    )
 
 
 @cache

@@ -266,7 +266,7 @@ def _items(folder: Path) -> Iterator[Kind]:
             place.write_bytes(path.read_bytes())
             try:
                 found = find(folder / "stac" / "catalog.json", search)
-                planned(found, None)
+                planned(found)
                 try:
                     raw = json.loads(path.read_bytes())
                 except (ValueError, RecursionError):

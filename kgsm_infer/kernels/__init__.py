@@ -32,7 +32,7 @@ from . import lstm as _lstm
 from . import wcm as _wcm
 from . import window as _window
 from .domain import Domain
-from .fusion import Fusion, Pair
+from .fusion import Fusion, FusionBlock
 from .head import Readout
 from .lstm import LstmWeights
 from .wcm import Isolated, Limits, Wcm
@@ -280,38 +280,31 @@ def dissimilarity(domain: Domain, scaled: NDArray[np.float32]) -> NDArray[np.flo
     return distance / np.float32(domain.mean_distance)
 
 
-def fuse_rows(
-    rule: Fusion,
-    pair: Pair,
-    coarse: ArrayLike,
-    sigma: ArrayLike,
-    first: int,
-    count: int,
-    threads: int = 1,
-) -> NDArray[np.float32]:
-    """Fuse rows of a block, (days, count, columns).
+def fuse_rows(rule: Fusion, block: FusionBlock, threads: int = 1) -> NDArray[np.float32]:
+    """Fuse rows of a block, (days, fused rows, columns).
 
     In C the result of a pixel has the same bits in any block, and with any number of threads.
     See :func:`kgsm_infer.kernels.fusion.fuse_rows`.
     """
     if _core is None:
-        return _fusion.fuse_rows(rule, pair, coarse, sigma, first, count)
-    coarse = _dense(coarse, np.float32)
+        return _fusion.fuse_rows(rule, block)
+    coarse = _dense(block.coarse, np.float32)
     days, rows, columns = coarse.shape
     floats, scratch_floats = _core.fusion_sizes(rows, columns, days, rule.radius)
     prepared = _aligned(floats)
-    images = (_dense(image, np.float32) for image in pair)
+    images = (_dense(image, np.float32) for image in block.pair)
     _core.fusion_prepare(rule.radius, *images, coarse, prepared)
     fused = np.empty(coarse.shape, np.float32)
-    sigma = _dense(sigma, np.float64)
+    sigma = _dense(block.sigma, np.float64)
 
     def run(some: range) -> None:
         scratch = _aligned(scratch_floats)
         _core.fusion_run(rule, prepared, some.start, len(some), sigma, scratch, fused)
 
     # several parts per thread balance threads of unequal speed
+    count = len(block.rows)
     step = count if threads == 1 else max(1, -(-count // (4 * threads)))
-    parts = [range(first + i, first + min(i + step, count)) for i in range(0, count, step or 1)]
+    parts = [block.rows[i : i + step] for i in range(0, count, step or 1)]
     if threads == 1:
         for part in parts:
             run(part)
@@ -320,7 +313,7 @@ def fuse_rows(
 
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(run, parts))
-    return fused[:, first : first + count]
+    return fused[:, block.rows.start : block.rows.stop]
 
 
 def _aligned(floats: int) -> NDArray[np.float32]:

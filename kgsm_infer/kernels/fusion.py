@@ -75,6 +75,21 @@ class Pair(NamedTuple):
     coarse2: ArrayLike
 
 
+@dataclass(frozen=True)
+class FusionBlock:
+    """Images of a block, and the rows of it that are fused.
+
+    pair: images (rows, columns).  coarse: (days, rows, columns), C_0 of each day.
+    sigma: (2, columns), sigma_k of the fused rows.  rows: those that are fused; the block has
+    ``radius`` rows above and below them, as far as the image extends.
+    """
+
+    pair: Pair
+    coarse: ArrayLike
+    sigma: ArrayLike
+    rows: range
+
+
 def patch_sigma(fine: ArrayLike, patch: int = 200) -> F64:
     """Compute the sample standard deviation of each patch, (patches down, patches across).
 
@@ -95,24 +110,18 @@ def patch_sigma(fine: ArrayLike, patch: int = 200) -> F64:
     return sigma
 
 
-def fuse_rows(
-    rule: Fusion, pair: Pair, coarse: ArrayLike, sigma: ArrayLike, first: int, count: int
-) -> NDArray[np.float32]:
-    """Fuse rows first .. first + count - 1 of a block, (days, count, columns); NaN where missing.
-
-    coarse: (days, rows, columns), C_0 of each day.  sigma: (2, columns), sigma_k of these rows.
-    The block has ``radius`` rows above and below these rows, as far as the image extends.
-    """
-    coarse = np.asarray(coarse, np.float32)
-    sigma = np.asarray(sigma, np.float64)
-    fused = np.full((len(coarse), count, coarse.shape[2]), np.nan, np.float32)
+def fuse_rows(rule: Fusion, block: FusionBlock) -> NDArray[np.float32]:
+    """Fuse rows of a block, (days, fused rows, columns); NaN where missing."""
+    coarse = np.asarray(block.coarse, np.float32)
+    sigma = np.asarray(block.sigma, np.float64)
+    fused = np.full((len(coarse), len(block.rows), coarse.shape[2]), np.nan, np.float32)
     for day, image in enumerate(coarse):
-        inputs = np.stack([np.asarray(x, np.float32) for x in (*pair, image)])
+        inputs = np.stack([np.asarray(x, np.float32) for x in (*block.pair, image)])
         windows = _Windows(rule, inputs)
-        for row in range(count):
+        for at_row, row in enumerate(block.rows):
             for start in range(0, coarse.shape[2], _TARGETS):
                 at = slice(start, start + _TARGETS)
-                fused[day, row, at] = _fuse(rule, *windows.of(first + row, at), sigma[:, at])
+                fused[day, at_row, at] = _fuse(rule, *windows.of(row, at), sigma[:, at])
     return fused
 
 

@@ -204,6 +204,7 @@ def block_windows(
     >>> [tuple(block) for block in block_windows(1000, 1000, (512, 512), 300)][84:87]
     [(504, 0, 6, 512), (510, 0, 2, 512), (0, 512, 6, 488)]
     """
+    whole = Window(0, 0, height, width)
     pixels = max(1, min(BLOCK_NUMBERS // acquisitions, BLOCK_SIDE**2))
     tall, wide = min(tile[0], height), min(tile[1], width)
     if tall * wide <= pixels:
@@ -212,20 +213,12 @@ def block_windows(
         rows = max(
             tall, (pixels if wide == width else min(side * cols, pixels)) // cols // tall * tall
         )
-        yield from _cut(Window(0, 0, height, width), rows, cols)
+        yield from whole.parts(rows, cols)
         return
     unit = unit_of(tile, height, width)
     rows = max(min(pixels // unit[1], unit[0]), min(FEWEST_ROWS, unit[0], pixels))
-    for whole in _cut(Window(0, 0, height, width), *unit):
-        yield from _cut(whole, rows, min(whole.width, pixels // rows))
-
-
-def _cut(whole: Window, rows: int, cols: int) -> Iterator[Window]:
-    """Yield the parts of a window, row by row."""
-    for row in range(0, whole.height, rows):
-        for col in range(0, whole.width, cols):
-            height, width = min(rows, whole.height - row), min(cols, whole.width - col)
-            yield Window(whole.row + row, whole.col + col, height, width)
+    for part in whole.parts(*unit):
+        yield from part.parts(rows, min(part.width, pixels // rows))
 
 
 def _without_future(stack: Stack) -> tuple[Stack, tuple[str, ...]]:

@@ -112,6 +112,11 @@ def time_of(item: Any) -> np.datetime64:
     return np.datetime64(when, "s")
 
 
+def unsigned(href: str) -> str:
+    """Return an address as it is, for a catalogue whose files need no signature."""
+    return href
+
+
 def signer(source: str | Path, url: str | None = None) -> Callable[[str], str]:
     """Return a function that signs an href: ``GET url?href=…`` answers with the signed one.
 
@@ -120,7 +125,7 @@ def signer(source: str | Path, url: str | None = None) -> Callable[[str], str]:
     if url is None and "planetarycomputer.microsoft.com" in str(source):
         url = "https://planetarycomputer.microsoft.com/api/sas/v1/sign"
     if url is None:
-        return lambda href: href
+        return unsigned
     http = open_session("prepare")
 
     def signed(href: str) -> str:

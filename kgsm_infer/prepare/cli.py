@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -177,7 +178,7 @@ def prepare(
     from .catalogue import day
     from .grids import asked_grid
     from .heights import Terrain
-    from .scene import Sources, prepare_scene, statics_of
+    from .scene import Sources, Target, prepare_scene, statics_of
 
     if start is None or end is None or output is None:
         raise UsageError("name the days with --from and --to, and a folder with --output")
@@ -194,8 +195,8 @@ def prepare(
         gamma0=gamma0,
     )
     grid = asked_grid(fields, bounds, resolution, crs)
-    days = day(start, "--from"), day(end, "--to")
-    for line in prepare_scene(sources, grid, days, output, pixels_bar, dry_run):
+    target = Target(grid, (day(start, "--from"), day(end, "--to")), output)
+    for line in prepare_scene(sources, target, pixels_bar, dry_run):
         print(line)
 
 
@@ -454,28 +455,19 @@ def stack(
     from ..base.progress import pixels_bar
     from .catalogue import Search, day, find, signer
     from .grids import asked_grid, lon_lat_box
-    from .stack import planned, prepare_stack, report_lines
+    from .stack import StackOptions, planned, prepare_stack, report_lines
 
+    options = StackOptions(radar, boa_offset, angle, whole_mb=whole_mb)
     grid = asked_grid(fields, bounds, resolution, crs)
     dates = day(start, "--from"), day(end, "--to")
     found = find(catalogue, Search(lon_lat_box(grid), *dates, tuple(collection or ())))
     print(f"{catalogue}: {len(found.items)} of {found.looked_at} items, {found.how}")
     if dry_run:
-        print("\n".join(planned(found, radar, boa_offset)))
+        print("\n".join(planned(found, options)))
         return
+    options = replace(options, sign=signer(catalogue, sign))
     with pixels_bar(output.name) as progress:
-        report = prepare_stack(
-            catalogue,
-            found,
-            grid,
-            output,
-            radar=radar,
-            boa_offset=boa_offset,
-            angle_deg=angle,
-            sign=signer(catalogue, sign),
-            whole_mb=whole_mb,
-            progress=progress,
-        )
+        report = prepare_stack(catalogue, found, grid, output, options, progress)
     print("\n".join(report_lines(report, output)))
 
 

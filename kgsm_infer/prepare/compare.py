@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError, UsageError
 from ..base.files import whole
-from ..kernels.fusion import Pair
+from ..kernels.fusion import FusionBlock, Pair
 from ..scenes.gdal import gdal
 from .fuse import LEAST_PRESENT, Run, present_shares
 from .methods import METHODS, FusionScore, blocks_of, fuse_block, needs_coarse, score, sigma_of
@@ -79,7 +79,7 @@ def leave_one_out(
                 images.fine(before, whole_image), seen[0], images.fine(after, whole_image), seen[2]
             )
             for method in chosen:
-                fused = fuse_whole(pairs, run, method, pair, seen[1], when)
+                fused = fuse_whole(pairs, replace(run, method=method), pair, seen[1], when)
                 if needs_coarse(method):  # judged over the same pixels
                     truth_here = truth
                 else:
@@ -92,26 +92,15 @@ def leave_one_out(
 
 
 def fuse_whole(
-    pairs: Pairs, run: Run, method: str, pair: Pair, coarse: NDArray[np.float32], when: float
+    pairs: Pairs, run: Run, pair: Pair, coarse: NDArray[np.float32], when: float
 ) -> NDArray[np.float32]:
     """Fuse one day of one pair, an image held whole, in the blocks a long run takes."""
     rule = run.rule(pairs)
     parts = []
-    for outer, rows in blocks_of(pairs.grid.height, rule, method):
-        block = Pair(*(np.asarray(image)[outer] for image in pair))
-        sigma = sigma_of(block, rows, rule)
-        parts.append(
-            fuse_block(
-                method,
-                rule,
-                block,
-                coarse[None, outer],
-                np.asarray([when]),
-                sigma,
-                rows,
-                run.threads,
-            )[0]
-        )
+    for outer, rows in blocks_of(pairs.grid.height, rule, run.method):
+        part = Pair(*(np.asarray(image)[outer] for image in pair))
+        block = FusionBlock(part, coarse[None, outer], sigma_of(part, rows, rule), rows)
+        parts.append(fuse_block(run.method, rule, block, np.asarray([when]), run.threads)[0])
     return np.concatenate(parts)
 
 

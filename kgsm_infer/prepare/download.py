@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from ..base.errors import DataError, MissingError
 from ..base.schema import LARGEST_INT, show
-from .catalogue import TIMEOUT_S, ServerError, told
+from .catalogue import TIMEOUT_S, ServerError, told, unsigned
 
 #: Larger files are read by windows.
 WHOLE_MB = 64
@@ -67,7 +67,7 @@ def at_hand(
     asset: Asset,
     cache: Path,
     session: Any,
-    sign: Callable[[str], str] = lambda href: href,
+    sign: Callable[[str], str] = unsigned,
     whole_mb: float = WHOLE_MB,
 ) -> Local:
     """Make a file readable.

@@ -23,7 +23,7 @@ from ..base.errors import DataError, UsageError
 from ..base.files import whole, workshop
 from ..base.fingerprint import code_digest, file_stamp, fingerprint
 from ..kernels import in_use
-from ..kernels.fusion import Fusion, Pair
+from ..kernels.fusion import Fusion, FusionBlock, Pair
 from ..scenes.gdal import gdal, open_dataset, rasterio_or_reason
 from ..scenes.layers import cube_named
 from ..scenes.stack import Stack
@@ -247,20 +247,9 @@ class _Days:
                 else:
                     coarse, days_coarse = fine, np.stack([fine[0]] * len(wanted))
                 pair = Pair(fine[0], coarse[0], fine[1], coarse[1])
-                sigma = sigma_of(pair, rows, rule)
-                yield (
-                    outer.start + rows.first,
-                    fuse_block(
-                        self.run.method,
-                        rule,
-                        pair,
-                        days_coarse,
-                        when,
-                        sigma,
-                        rows,
-                        self.run.threads,
-                    ),
-                )
+                block = FusionBlock(pair, days_coarse, sigma_of(pair, rows, rule), rows)
+                fused = fuse_block(self.run.method, rule, block, when, self.run.threads)
+                yield outer.start + rows.start, fused
 
         return self._write(blocks)
 

@@ -15,7 +15,7 @@ from ..base.errors import DataError, MissingError, UsageError, is_out_of_memory
 from ..base.files import check_room
 from ..scenes.cubes import cube_attribute
 from ..scenes.gdal import open_dataset, rasterio_or_reason, reason_of
-from ..scenes.grid import Grid
+from ..scenes.grid import Grid, Window
 from ..scenes.layers import cube_named
 from ..scenes.outlinefiles import LON_LAT, read_features
 from ..scenes.polygons import joined_across_180, points_of, polygons_of
@@ -131,16 +131,16 @@ def fields_bounds(path: str | Path) -> tuple[tuple[float, float, float, float], 
     return (float(west), float(south), float(east), float(north)), lon_lat
 
 
-def finer(grid: Grid, parts: int, rows: slice, columns: slice, margin: int = 0) -> Grid:
+def finer(grid: Grid, parts: int, window: Window, margin: int = 0) -> Grid:
     """Cut every pixel of a part of a grid into parts × parts; margin in fine pixels."""
     a, b, c, d, e, f = grid.transform
-    x = c + columns.start * a - margin * a / parts
-    y = f + rows.start * e - margin * e / parts
+    x = c + window.col * a - margin * a / parts
+    y = f + window.row * e - margin * e / parts
     return Grid(
         grid.crs,
         (a / parts, b, x, d, e / parts, y),
-        (columns.stop - columns.start) * parts + 2 * margin,
-        (rows.stop - rows.start) * parts + 2 * margin,
+        window.width * parts + 2 * margin,
+        window.height * parts + 2 * margin,
     )
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError, MissingError, UsageError
 from ..scenes.gdal import open_dataset, rasterio_or_reason, read_failure
-from ..scenes.grid import Grid, Window
+from ..scenes.grid import Grid
 from ..scenes.rasters import Raster, open_raster
 from ..scenes.resampling import MOST_PIXELS, covering, halves
 from ..scenes.validity import Validity
@@ -229,7 +229,7 @@ def _heights_on(raster: Raster, own: Grid, grid: Grid, plausible_m: tuple[float,
     if below is None:
         return np.full((grid.height, grid.width), np.nan)
     if below.height * below.width > MOST_PIXELS and grid.height * grid.width > 1:
-        parts, axis = halves(Window(0, 0, grid.height, grid.width))
+        parts, axis = halves(grid.window)
         return np.concatenate(
             [_heights_on(raster, own, grid.part(part), plausible_m) for part in parts], axis
         )

@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..base.errors import DataError
 from ..base.files import workshop
-from ..scenes.gdal import open_dataset
+from ..scenes.gdal import open_dataset, rasterio_or_reason
 from ..scenes.grid import Grid
 from .grids import Draft, into_place, said_simulated
 from .vegetation import of_cover, vwc_of
 
 
 def write_vwc(
-    rasterio: Any,
     product: str,
     images: Mapping[str, Path],
     folder: Path,
@@ -30,6 +29,7 @@ def write_vwc(
 
     images: each day's NDVI on the grid, by day, ascending.
     """
+    rasterio = rasterio_or_reason()
     cover = land_cover(rasterio, worldcover, grid)
     n_max, n_min = np.full(cover.shape, np.nan), np.full(cover.shape, np.nan)
     for image in images.values():

@@ -26,7 +26,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from ..kernels import fuse_rows
-from ..kernels.fusion import Fusion, Pair, patch_sigma
+from ..kernels.fusion import Fusion, FusionBlock, Pair, patch_sigma
 
 METHODS = ("linear", "linear-anomaly", "estarfm", "estarfm-v1", "unbiased", "unbiased-window")
 #: Chosen by what was measured: docs/fusion.md.
@@ -34,14 +34,6 @@ DEFAULT_METHOD = "linear-anomaly"
 _KERNEL_RULES = {"estarfm": "regressed", "estarfm-v1": "plain", "unbiased": "unbiased"}
 
 Image = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class RowSpan:
-    """The rows of a block that are wanted; the others are what their windows reach."""
-
-    first: int
-    count: int
 
 
 def reach(method: str, rule: Fusion) -> int:
@@ -55,29 +47,20 @@ def needs_coarse(method: str) -> bool:
 
 
 def fuse_block(
-    method: str,
-    rule: Fusion,
-    pair: Pair,
-    coarse: Image,
-    when: NDArray[np.float64],
-    sigma: NDArray[np.float64],
-    rows: RowSpan,
-    threads: int = 1,
+    method: str, rule: Fusion, block: FusionBlock, when: NDArray[np.float64], threads: int = 1
 ) -> Image:
-    """Fuse the rows of a block, (days, count, columns), by one of :data:`METHODS`.
+    """Fuse the rows of a block, (days, fused rows, columns), by one of :data:`METHODS`.
 
-    pair: images (rows, columns).  coarse: (days, rows, columns).  when: (days,), t of each.
-    sigma: (2, columns), standard deviation of the fine images around these rows.
+    when: (days,), t of each.
     """
     if method in _KERNEL_RULES:
-        rule = replace(rule, rule=_KERNEL_RULES[method])
-        return fuse_rows(rule, pair, coarse, sigma, rows.first, rows.count, threads)
-    at = slice(rows.first, rows.first + rows.count)
+        return fuse_rows(replace(rule, rule=_KERNEL_RULES[method]), block, threads)
+    at, coarse = slice(block.rows.start, block.rows.stop), np.asarray(block.coarse, np.float32)
     if method == "unbiased-window":
-        return np.stack([_by_window(rule, pair, image, at) for image in coarse])
+        return np.stack([_by_window(rule, block.pair, image, at) for image in coarse])
     if method not in METHODS:
         raise ValueError(f"method {method!r} is not one of {', '.join(METHODS)}")
-    fine1, coarse1, fine2, coarse2 = (np.asarray(image, np.float32)[at] for image in pair)
+    fine1, coarse1, fine2, coarse2 = (np.asarray(image, np.float32)[at] for image in block.pair)
     t = when.astype(np.float32)[:, None, None]
     fused = fine1 + t * (fine2 - fine1)
     if method == "linear-anomaly":
@@ -85,9 +68,9 @@ def fuse_block(
     return np.where(np.isfinite(fused), fused, np.float32(np.nan))
 
 
-def sigma_of(pair: Pair, rows: RowSpan, rule: Fusion) -> NDArray[np.float64]:
+def sigma_of(pair: Pair, rows: range, rule: Fusion) -> NDArray[np.float64]:
     """Return sigma_k of the rows' columns, (2, columns): over the patches of that line."""
-    at = slice(rows.first, rows.first + rows.count)
+    at = slice(rows.start, rows.stop)
     fine = [np.asarray(image)[at] for image in (pair.fine1, pair.fine2)]
     columns = fine[0].shape[1]
     return np.stack(
@@ -95,12 +78,12 @@ def sigma_of(pair: Pair, rows: RowSpan, rule: Fusion) -> NDArray[np.float64]:
     )
 
 
-def blocks_of(height: int, rule: Fusion, method: str) -> Iterator[tuple[slice, RowSpan]]:
+def blocks_of(height: int, rule: Fusion, method: str) -> Iterator[tuple[slice, range]]:
     """Return lines of patches: the rows to read, and which of them are wanted."""
     around = reach(method, rule)
     for rows in bands(height, rule.patch):
         outer = slice(max(0, rows.start - around), min(height, rows.stop + around))
-        yield outer, RowSpan(rows.start - outer.start, rows.stop - rows.start)
+        yield outer, range(rows.start - outer.start, rows.stop - outer.start)
 
 
 def bands(height: int, step: int) -> Iterator[slice]:

@@ -70,6 +70,11 @@ class Wanted:
     worldcover: Path | None = None
     snow: bool = False
 
+    @property
+    def layers(self) -> list[str]:
+        """Names of the layers made of each image."""
+        return ["ndvi", *(["albedo"] if self.albedo else [])]
+
 
 @dataclass(frozen=True)
 class NdviDay:
@@ -105,15 +110,13 @@ def prepare_ndvi(
     unusable: dict[str, str] = {}
     if wanted.worldcover is not None and wanted.grid is None:
         raise UsageError("land cover needs a grid that all days share: --fields or --bounds")
-    days = [
-        (product, day, tuple(items))
-        for (product, day), items in groupby(found, lambda item: (item.product.name, item.day))
-    ]
+    groups = groupby(found, lambda item: (item.product.name, item.day))
+    days = [tuple(items) for _, items in groups]
     reports = []
     with gdal() as rasterio:
-        sizes = [sum(_pixels(rasterio, item, wanted) for item in items) for *_, items in days]
-        for count, (product, day, items) in enumerate(days):
-            made_of_day = _one_day(rasterio, product, day, items, folder, wanted, unusable)
+        sizes = [sum(_pixels(rasterio, item, wanted) for item in items) for items in days]
+        for count, items in enumerate(days):
+            made_of_day = _one_day(rasterio, items, folder, wanted, unusable)
             if made_of_day is not None:
                 reports.append(made_of_day)
             if progress is not None:
@@ -122,12 +125,12 @@ def prepare_ndvi(
             raise DataError(next(iter(unusable.values())))
         for name, why in unusable.items():
             tell(f"left out {name}: {why}")
-        layers = ["ndvi", *(["albedo"] if wanted.albedo else [])]
+        layers = wanted.layers
         if wanted.worldcover is not None and wanted.grid is not None:
             for product in dict.fromkeys(report.product for report in reports):
                 some = [report for report in reports if report.product == product]
                 images = {report.day: report.files[0] for report in some}
-                write_vwc(rasterio, product, images, folder, wanted.worldcover, wanted.grid)
+                write_vwc(product, images, folder, wanted.worldcover, wanted.grid)
             layers.append("vwc_kg_m2")
     for product in dict.fromkeys(report.product for report in reports):
         named = {
@@ -144,15 +147,17 @@ def prepare_ndvi(
 
 def _one_day(
     rasterio: Any,
-    product: str,
-    day: str,
     items: Sequence[OpticalImage],
     folder: Path,
     wanted: Wanted,
     unusable: dict[str, str],
 ) -> NdviDay | None:
-    """Write one day; None where no image of it can be read. Adds such images to ``unusable``."""
-    layers = ["ndvi", *(["albedo"] if wanted.albedo else [])]
+    """Write one day; None where no image of it can be read. Adds such images to ``unusable``.
+
+    items: the images of one product on one day.
+    """
+    product, day = items[0].product.name, items[0].day
+    layers = wanted.layers
     files = [folder / f"{layer}_{day}_{product}.tif" for layer in layers]
     key = _key(items, wanted)
     if all(finished(file, key) for file in files):
@@ -162,44 +167,23 @@ def _one_day(
         unusable |= idle
         names = tuple(item.name for item in items if item.name not in idle)
         return NdviDay(product, day, names, tuple(files), share, kept=True)
-    note = ""
-    with workshop(folder) as part, ExitStack() as stack:
-        grids, rough = [], []
-        used: list[OpticalImage] = []
-        older: dict[str, str] = {}
-        for number, item in enumerate(items):
-            newer = next((one for one in used if item.is_older_than(one)), None)
-            if newer is not None:
-                older[item.name] = f"is an older version of {newer.name}, which is used"
-                continue
-            paths = {layer: part / f"{number}_{layer}.tif" for layer in layers}
-            try:
-                bands = stack.enter_context(_Bands(item, wanted))
-                _write_rough(bands, paths)
-            except DataError as error:
-                unusable[item.name] = str(error)
-                for path in paths.values():
-                    path.unlink(missing_ok=True)
-                continue
-            note = note or bands.note
-            grids.append(bands.grid)
-            rough.append(paths)
-            used.append(item)
-        if not used:
+    with workshop(folder) as part:
+        rough = _rough_images(items, part, wanted, unusable)
+        if not rough.items:
             return None
         # the key of all images: those that cannot be read are tried again by the next run
         key = _key([item for item in items if item.name not in unusable], wanted)
-        items = used
-        target = wanted.grid or _common_grid(grids, items)
+        items = rough.items
+        target = wanted.grid or _common_grid(rough.grids, items)
         clear, tally = 0, ImageTally([0] * len(items), [0] * len(items))
         for layer, file in zip(layers, files, strict=True):
             draft = Draft(part / f"{layer}.draft", target)
-            sources = [paths[layer] for paths in rough]
-            for row, values in _mosaic(rasterio, sources, grids, target, tally):
+            sources = [paths[layer] for paths in rough.paths]
+            for row, values in _mosaic(rasterio, sources, rough.grids, target, tally):
                 draft.write(values, row, 0)
                 clear += int(np.isfinite(values).sum()) if layer == "ndvi" else 0
             share = clear / (target.width * target.height)
-            idle = older | tally.unused(items)
+            idle = rough.older | tally.unused(items)
             tags = {
                 **_tags([item for item in items if item.name not in idle] or items, layer),
                 "CLEAR": repr(share),
@@ -207,13 +191,58 @@ def _one_day(
                 "KGSM_KEY": key,
             }
             draft.finish(part / file.name, tags, layer)
-        for paths in rough:
+        for paths in rough.paths:
             for path in paths.values():
                 path.unlink()
         into_place(part, folder)
     unusable |= idle
     names = tuple(item.name for item in items if item.name not in idle)
-    return NdviDay(product, day, names or tuple(i.name for i in items), tuple(files), share, note)
+    return NdviDay(
+        product, day, names or tuple(i.name for i in items), tuple(files), share, rough.note
+    )
+
+
+@dataclass(frozen=True)
+class _RoughImages:
+    """Layers of a day's images, each on its own grid.
+
+    paths: file of each layer.  older: name of each older version, and why it is left out.
+    """
+
+    items: list[OpticalImage]
+    grids: list[Grid]
+    paths: list[dict[str, Path]]
+    older: dict[str, str]
+    note: str
+
+
+def _rough_images(
+    items: Sequence[OpticalImage], part: Path, wanted: Wanted, unusable: dict[str, str]
+) -> _RoughImages:
+    """Write the layers of a day's images; adds those that cannot be read to ``unusable``."""
+    used: list[OpticalImage] = []
+    grids, rough = [], []
+    older: dict[str, str] = {}
+    note = ""
+    for number, item in enumerate(items):
+        newer = next((one for one in used if item.is_older_than(one)), None)
+        if newer is not None:
+            older[item.name] = f"is an older version of {newer.name}, which is used"
+            continue
+        paths = {layer: part / f"{number}_{layer}.tif" for layer in wanted.layers}
+        try:
+            with _Bands(item, wanted) as bands:
+                _write_rough(bands, paths)
+        except DataError as error:
+            unusable[item.name] = str(error)
+            for path in paths.values():
+                path.unlink(missing_ok=True)
+            continue
+        note = note or bands.note
+        used.append(item)
+        grids.append(bands.grid)
+        rough.append(paths)
+    return _RoughImages(used, grids, rough, older, note)
 
 
 @dataclass(frozen=True)
@@ -309,9 +338,7 @@ class _Bands:
 
     def made(self) -> Iterator[tuple[int, Mapping[str, Floats]]]:
         """Yield the first row of each block, and its layers."""
-        for row in range(0, self.grid.height, BLOCK):
-            rows = min(BLOCK, self.grid.height - row)
-            window = Window(row, 0, rows, self.grid.width)
+        for window in self.grid.window.parts(BLOCK, self.grid.width):
             stored = {name: self._read(name, window) for name in self._open}
             product = self._item.product
             bands = {
@@ -321,7 +348,7 @@ class _Bands:
             made = {"ndvi": ndvi(bands, clear)}
             if self._wanted.albedo:
                 made["albedo"] = albedo(product, bands, clear)
-            yield row, made
+            yield window.row, made
 
     def _clear(self, stored: Mapping[str, Floats]) -> Bools:
         snow, name = self._wanted.snow, self._item.product.name
@@ -360,20 +387,19 @@ def _mosaic(
     """Yield blocks of rows on the target grid: each source's mean of clear pixels, first wins."""
     with ExitStack() as stack:
         datasets = [stack.enter_context(open_dataset(path)) for path in sources]
-        for row in range(0, target.height, BLOCK):
-            rows = min(BLOCK, target.height - row)
-            values = np.full((rows, target.width), np.nan)
+        for window in target.window.parts(BLOCK, target.width):
+            values = np.full((window.height, window.width), np.nan)
             for number, (dataset, grid) in enumerate(zip(datasets, grids, strict=True)):
                 if grid.same_as(target):
-                    window = rasterio.windows.Window(0, row, target.width, rows)
-                    here = dataset.read(1, window=window).astype(np.float64)
+                    part = rasterio.windows.Window(0, window.row, window.width, window.height)
+                    here = dataset.read(1, window=part).astype(np.float64)
                 else:
-                    here = _averaged(dataset, target, Window(row, 0, rows, target.width))
+                    here = _averaged(dataset, target, window)
                 lacking, known = np.isnan(values), np.isfinite(here)
                 tally.clear[number] += int(known.sum())
                 tally.used[number] += int((known & lacking).sum())
                 values = np.where(lacking, here, values)
-            yield row, values
+            yield window.row, values
 
 
 def _averaged(dataset: Any, target: Grid, window: Window) -> Floats:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..scenes.gdal import rasterio_or_reason, read_failure
-from ..scenes.grid import Grid
+from ..scenes.grid import Grid, Window
 from .calibration import BORDER, RadiometricCalibration, border, read_calibration
 from .flattening import flattened
 from .geometry import Orbit, Seen, earth_fixed, orbit_of, seen
@@ -33,13 +33,21 @@ Work = dict[str, Floats]
 
 @dataclass(frozen=True)
 class Options:
-    """polarisations: () for all that every frame has. gamma0: terrain-flattened γ⁰ instead of
-    σ⁰. denoise: subtract thermal noise. local_angle: a layer of the terrain's own angle."""
+    """Options of a pass.
+
+    polarisations: () for all that every frame has.  gamma0: terrain-flattened γ⁰ instead of σ⁰.
+    denoise: subtract thermal noise.  local_angle: a layer of the terrain's own angle.
+    """
 
     polarisations: tuple[str, ...] = ()
     gamma0: bool = False
     denoise: bool = True
     local_angle: bool = True
+
+    @property
+    def margin(self) -> int:
+        """Parts of pixels that are computed around a block."""
+        return MARGIN if self.gamma0 else 1
 
 
 @dataclass(frozen=True)
@@ -74,31 +82,33 @@ def open_frame(rasterio: Any, product: Product, polarisations: Sequence[str]) ->
     )
 
 
-def block_of(
-    frames: Sequence[Frame],
-    surface: Surface,
-    grid: Grid,
-    looks: int,
-    rows: slice,
-    columns: slice,
-    options: Options,
-    tally: Tally,
-) -> Work:
+@dataclass(frozen=True)
+class PassSampling:
+    """A pass and the grid it is brought to. looks: parts along a pixel's side."""
+
+    frames: Sequence[Frame]
+    surface: Surface
+    grid: Grid
+    looks: int
+    options: Options
+
+
+def block_of(sampling: PassSampling, window: Window, tally: Tally) -> Work:
     """Sample all layers of a block of the grid, merged over frames: the first with a number."""
-    margin = MARGIN if options.gamma0 else 1
-    fine = finer(grid, looks, rows, columns, margin)
-    heights_m = ellipsoid_heights(surface, fine)
+    frames, looks = sampling.frames, sampling.looks
+    fine = finer(sampling.grid, looks, window, sampling.options.margin)
+    heights_m = ellipsoid_heights(sampling.surface, fine)
     tally.heights += int(np.count_nonzero(np.isfinite(heights_m)))
     points = earth_fixed(*lon_lat(fine), heights_m)
     merged: Work = {}
     for frame in frames:
         positions = seen(frame.product, frame.orbit, points)
-        layers = _of_frame(frame, positions, fine, options, margin, tally)
+        layers = _of_frame(frame, positions, fine, sampling.options, tally)
         for name, values in layers.items():
             before = merged.get(name, values)
             merged[name] = np.where(np.isfinite(before), before, values)
     found = {name: _mean(values, looks) for name, values in merged.items()}
-    tally.pixels += (rows.stop - rows.start) * (columns.stop - columns.start)
+    tally.pixels += window.height * window.width
     for name in frames[0].datasets:
         known = np.isfinite(found[name])
         lost = known & ~(found[name] > 0)
@@ -112,10 +122,18 @@ def block_of(
     return found
 
 
-def _of_frame(
-    frame: Frame, at: Seen, fine: Grid, options: Options, margin: int, tally: Tally
-) -> Work:
+@dataclass(frozen=True)
+class _Positions:
+    """Positions in an image, fractions kept. usable: where the image is sampled; (H, W) each."""
+
+    line: Floats
+    pixel: Floats
+    usable: NDArray[np.bool_]
+
+
+def _of_frame(frame: Frame, at: Seen, fine: Grid, options: Options, tally: Tally) -> Work:
     """Sample the layers of one frame on the fine grid of a block, its margin cut off."""
+    margin = options.margin
     inner = (slice(margin, fine.height - margin), slice(margin, fine.width - margin))
     product = frame.product
     line, pixel = at.line[inner], at.pixel[inner]
@@ -126,65 +144,64 @@ def _of_frame(
     layers: Work = {"angle": angle}
     if options.local_angle:
         layers["local_angle"] = local
-    usable = inside & ~(local >= 90)
+    positions = _Positions(line, pixel, inside & ~(local >= 90))
     weights = None
-    if options.gamma0 and usable.any():
+    if options.gamma0 and positions.usable.any():
         weights = flattened(product, frame.orbit, at)[inner]
-    for name, dataset in frame.datasets.items():
-        values = _sampled(frame, name, dataset, line, pixel, usable, options, tally)
+    for name in frame.datasets:
+        values = _sampled(frame, name, positions, options, tally)
         layers[name] = values if weights is None else values / weights
     return layers
 
 
 def _sampled(
-    frame: Frame,
-    name: str,
-    dataset: Any,
-    line: Floats,
-    pixel: Floats,
-    usable: NDArray[np.bool_],
-    options: Options,
-    tally: Tally,
+    frame: Frame, name: str, positions: _Positions, options: Options, tally: Tally
 ) -> Floats:
     """Sample σ⁰ (β⁰ for γ⁰) at image positions; only the lines and samples around them are read."""
-    values = np.full(line.shape, np.nan)
+    usable = positions.usable
+    values = np.full(usable.shape, np.nan)
     if not usable.any():
         return values
     product, calibration = frame.product, frame.calibrations[name]
-    row, column = np.rint(line[usable]).astype(int), np.rint(pixel[usable]).astype(int)
-    top, bottom = _span(row, product.lines)
-    left, right = _span(column, product.samples)
-    stored = _read(dataset, frame.product.channels[name].measurement, top, bottom, left, right)
-    lines, pixels = np.arange(top, bottom, dtype=float), np.arange(left, right, dtype=float)
+    row = np.rint(positions.line[usable]).astype(int)
+    column = np.rint(positions.pixel[usable]).astype(int)
+    lines, samples = _span(row, product.lines), _span(column, product.samples)
+    dataset = frame.datasets[name]
+    stored = _read(dataset, product.channels[name].measurement, lines, samples)
+    line = np.arange(lines.start, lines.stop, dtype=float)
+    pixel = np.arange(samples.start, samples.stop, dtype=float)
     intensity = stored.astype(np.float64) ** 2
-    noise = calibration.noise.on(lines, pixels)
-    edges = (top == 0, bottom == product.lines, left == 0, right == product.samples)
+    noise = calibration.noise.on(line, pixel)
+    edges = (
+        lines.start == 0,
+        lines.stop == product.lines,
+        samples.start == 0,
+        samples.stop == product.samples,
+    )
     nothing = (stored == 0) | border(intensity - noise, edges)
     if dataset.nodata is not None:
         nothing |= stored == dataset.nodata
     tally.stored[name] = tally.stored.get(name, 0) + int(np.count_nonzero(stored))
-    scale = (calibration.beta if options.gamma0 else calibration.sigma).on(lines, pixels)
+    scale = (calibration.beta if options.gamma0 else calibration.sigma).on(line, pixel)
     power = (intensity - noise if options.denoise else intensity) / scale**2
     power[nothing] = np.nan
-    values[usable] = power[row - top, column - left]
+    values[usable] = power[row - lines.start, column - samples.start]
     return values
 
 
-def _read(
-    dataset: Any, path: Path, top: int, bottom: int, left: int, right: int
-) -> NDArray[np.uint16]:
+def _read(dataset: Any, path: Path, lines: range, samples: range) -> NDArray[np.uint16]:
     rasterio = rasterio_or_reason()
-    window = rasterio.windows.Window(left, top, right - left, bottom - top)
+    window = rasterio.windows.Window(samples.start, lines.start, len(samples), len(lines))
     try:
         return np.asarray(dataset.read(1, window=window))
     except rasterio.errors.RasterioError as error:
-        raise read_failure(f"{path}: lines {top}-{bottom}", error) from None
+        raise read_failure(f"{path}: lines {lines.start}-{lines.stop}", error) from None
 
 
-def _span(index: NDArray[np.int_], size: int) -> tuple[int, int]:
-    """Return the first and last + 1; out to the image's edge where border noise may reach it."""
+def _span(index: NDArray[np.int_], size: int) -> range:
+    """Return the range of indices; out to the image's edge where border noise may reach it."""
     first, last = int(index.min()), int(index.max()) + 1
-    return (0 if first < BORDER else first), (size if last > size - BORDER else last)
+    return range(0 if first < BORDER else first, size if last > size - BORDER else last)
 
 
 def _mean(values: Floats, looks: int) -> Floats:

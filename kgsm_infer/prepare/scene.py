@@ -12,9 +12,9 @@ of backscatter.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from .products import OpticalImage, find_products
 from .safe import Product
 from .sampling import Options
 from .sigma0 import FoundPasses, PassReport, passes_of, prepare_pass
-from .stack import planned, prepare_stack, report_lines
+from .stack import StackOptions, planned, prepare_stack, report_lines
 
 #: Folder of coarse images, below the scene's.
 COARSE = "coarse"
@@ -78,52 +78,112 @@ def statics_of(given: list[str]) -> dict[str, Path]:
     return found
 
 
-def prepare_scene(  # noqa: C901  one input after another
-    sources: Sources,
-    grid: Grid,
-    days: tuple[np.datetime64, np.datetime64],
-    folder: str | Path,
-    bar: Bar,
-    dry_run: bool = False,
+@dataclass(frozen=True)
+class Target:
+    """Place, days and folder of a scene. days: the first and the last."""
+
+    grid: Grid
+    days: tuple[np.datetime64, np.datetime64]
+    folder: Path
+
+
+def prepare_scene(
+    sources: Sources, target: Target, bar: Bar, dry_run: bool = False
 ) -> Iterator[str]:
     """Make a scene; yields what was taken from where, line by line, manifests last.
 
     UsageError where no source of backscatter is named. A part that fails ends the run with its
     reason; what was finished stays and is kept by the next run.
     """
-    folder = Path(folder)
     if not sources.safes and sources.catalogue is None:
         raise UsageError("name a source of backscatter: --safe FOLDER or --catalogue URL")
     if sources.safes and sources.terrain is None:
         raise UsageError("--safe needs heights: --dem FILE")
+    passes = yield from _passes_in(sources, target)
+    images = yield from _images_in(sources, target)
+    if dry_run:
+        yield from (f"{frames[0].pass_id}: {len(frames)} frames" for frames in passes)
+        chosen = (*images.optical, *images.coarse)
+        yield from (f"{one.day} {one.product.title}: {one.name}" for one in chosen)
+    else:
+        yield from _prepare_passes(passes, sources, target, bar)
+    form = "gamma0" if sources.gamma0 else "sigma0"
+    if sources.catalogue is not None:
+        options = StackOptions(
+            sources.radar, angle_deg=sources.angle_deg, vegetation_only=bool(passes)
+        )
+        search = Search(lon_lat_box(target.grid), *target.days, sources.collections)
+        found = find(sources.catalogue, search)
+        yield f"{sources.catalogue}: {len(found.items)} of {found.looked_at} items, {found.how}"
+        if dry_run:
+            yield from planned(found, options)
+            return
+        options = replace(options, sign=signer(sources.catalogue))
+        with bar("catalogue") as progress:
+            report = prepare_stack(
+                sources.catalogue, found, target.grid, target.folder, options, progress
+            )
+        form = report.form or form
+        report.manifests = []  # written below, with all the rest
+        for name in unused_images(target.folder):
+            report.left_out.pop(name, None)
+        yield from report_lines(report, target.folder)
+    if dry_run:
+        return
+    yield from _prepare_vegetation(images, target, bar)
+    for path in write_pass_manifests(target.folder, form, sources.angle_deg, sources.statics):
+        yield str(path)
+    yield from (f"left out {name}: {why}" for name, why in unused_images(target.folder).items())
+
+
+def _passes_in(sources: Sources, target: Target) -> Generator[str, None, list[tuple[Product, ...]]]:
+    """Return the passes of the days; yields what is left out."""
     safes = passes_of(sources.safes) if sources.safes else FoundPasses((), {})
     yield from (f"left out {name}: {why}" for name, why in safes.left_out.items())
-    passes = [frames for frames in safes.passes if _within(frames, days)]
-    yield from (
-        f"left out {frames[0].name}: is not of {days[0]} to {days[1]}"
-        for frames in safes.passes
-        if not _within(frames, days)
-    )
+    first, last = target.days
+    passes = []
+    for frames in safes.passes:
+        if first <= frames[0].first_line.astype("datetime64[D]") <= last:
+            passes.append(frames)
+        else:
+            yield f"left out {frames[0].name}: is not of {first} to {last}"
     if sources.safes and not passes:
-        raise DataError(f"none of {len(sources.safes)} SAFE folders is of {days[0]} to {days[1]}")
+        raise DataError(f"none of {len(sources.safes)} SAFE folders is of {first} to {last}")
+    return passes
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Optical images of a scene's days, and coarse ones to make the days between them."""
+
+    optical: list[OpticalImage]
+    coarse: list[OpticalImage]
+
+
+def _images_in(sources: Sources, target: Target) -> Generator[str, None, _Images]:
+    """Return the images of the days; yields what is left out."""
     searched = [find_products(folders) for folders in (sources.optical, sources.coarse)]
-    optical, coarse = (_of_days(search.images, days) for search in searched)
-    for search, used in zip(searched, (optical, coarse), strict=True):
+    images = _Images(*(_of_days(search.images, target.days) for search in searched))
+    for search, used in zip(searched, (images.optical, images.coarse), strict=True):
         yield from (f"left out {name}: {why}" for name, why in search.left_out.items())
         others = [image.name for image in search.images if image not in used]
         if others:
             more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-            yield f"left out {others[0]}{more}: not of {days[0]} to {days[1]}, nor next to it"
-    if dry_run:
-        yield from (f"{frames[0].pass_id}: {len(frames)} frames" for frames in passes)
-        yield from (f"{one.day} {one.product.title}: {one.name}" for one in (*optical, *coarse))
-    form = "gamma0" if sources.gamma0 else "sigma0"
+            first, last = target.days
+            yield f"left out {others[0]}{more}: not of {first} to {last}, nor next to it"
+    return images
+
+
+def _prepare_passes(
+    passes: Sequence[tuple[Product, ...]], sources: Sources, target: Target, bar: Bar
+) -> Iterator[str]:
+    """Write the backscatter of passes; yields their results. DataError where all fail."""
     terrain, options = sources.terrain or Terrain(()), Options(gamma0=sources.gamma0)
     errors: list[DataError] = []
-    for frames in passes if not dry_run else ():
+    for frames in passes:
         try:
             with bar(frames[0].pass_id) as progress:
-                made = prepare_pass(frames, terrain, grid, folder, options, progress)
+                made = prepare_pass(frames, terrain, target.grid, target.folder, options, progress)
         except DataError as error:
             errors.append(error)
             yield f"left out {frames[0].pass_id}: {error}"
@@ -131,42 +191,18 @@ def prepare_scene(  # noqa: C901  one input after another
         yield from pass_lines(made)
     if errors and len(errors) == len(passes):
         raise errors[0]
-    if sources.catalogue is not None:
-        found = find(sources.catalogue, Search(lon_lat_box(grid), *days, sources.collections))
-        yield f"{sources.catalogue}: {len(found.items)} of {found.looked_at} items, {found.how}"
-        if dry_run:
-            yield from planned(found, sources.radar)
-            return
-        with bar("catalogue") as progress:
-            report = prepare_stack(
-                sources.catalogue,
-                found,
-                grid,
-                folder,
-                radar=sources.radar,
-                angle_deg=sources.angle_deg,
-                sign=signer(sources.catalogue),
-                vegetation_only=bool(passes),
-                progress=progress,
-            )
-        form = report.form or form
-        report.manifests = []  # written below, with all the rest
-        for name in unused_images(folder):
-            report.left_out.pop(name, None)
-        yield from report_lines(report, folder)
-    if dry_run:
-        return
-    for images, where in ((optical, folder), (coarse, folder / COARSE)):
-        if images:
+
+
+def _prepare_vegetation(images: _Images, target: Target, bar: Bar) -> Iterator[str]:
+    """Write NDVI of the images, and of the days between; yields the results."""
+    for some, folder in ((images.optical, target.folder), (images.coarse, target.folder / COARSE)):
+        if some:
             left_out: list[str] = []
             with bar("vegetation") as progress:
-                vegetation = prepare_ndvi(images, where, Wanted(grid), progress, left_out.append)
-            yield from (*left_out, *(summary(day) for day in vegetation))
-    if coarse:
-        yield _fused(folder, days, bar)
-    for path in write_pass_manifests(folder, form, sources.angle_deg, sources.statics):
-        yield str(path)
-    yield from (f"left out {name}: {why}" for name, why in unused_images(folder).items())
+                made = prepare_ndvi(some, folder, Wanted(target.grid), progress, left_out.append)
+            yield from (*left_out, *(summary(day) for day in made))
+    if images.coarse:
+        yield _fused(target, bar)
 
 
 def pass_lines(report: PassReport) -> Iterator[str]:
@@ -178,10 +214,6 @@ def pass_lines(report: PassReport) -> Iterator[str]:
         yield f"{report.pass_id}: {name} on {share:.1%} of the grid, {lost:.2%} below the noise"
     for note in report.notes:
         yield f"note: {note}"
-
-
-def _within(frames: tuple[Product, ...], days: tuple[np.datetime64, np.datetime64]) -> bool:
-    return bool(days[0] <= frames[0].first_line.astype("datetime64[D]") <= days[1])
 
 
 def _of_days(
@@ -198,8 +230,9 @@ def _of_days(
     return [one for one in found if one in inside or one.day in ends]
 
 
-def _fused(folder: Path, days: tuple[np.datetime64, np.datetime64], bar: Bar) -> str:
+def _fused(target: Target, bar: Bar) -> str:
     """Return daily images between the clear ones, where there are two pairs; else why not."""
+    folder, (first, last) = target.folder, target.days
     fine = clear_images(folder)
     coarse = clear_images(folder / COARSE)
     made_up = any(said_simulated(file) for file in (*fine.values(), *coarse.values()))
@@ -209,7 +242,7 @@ def _fused(folder: Path, days: tuple[np.datetime64, np.datetime64], bar: Bar) ->
             named = {day: os.path.relpath(file, folder) for day, file in files.items()}
             text = manifest_text("", {name: {"files": named}})
             out.write(text.partition("[layers.")[2].join(("\n[", "")))
-    run = Run(start=days[0], end=days[1])
+    run = Run(start=first, end=last)
     try:
         pairs = read_pairs(folder / "pairs.toml")
         plan = make_plan(pairs, run, present_shares(pairs))

@@ -27,7 +27,7 @@ from . import CODE
 from .grids import Draft, finished, into_place, tags_of
 from .heights import Surface, Terrain, surface_of
 from .safe import Extent, Product, read_product
-from .sampling import Frame, Options, Tally, block_of, open_frame
+from .sampling import Frame, Options, PassSampling, Tally, block_of, open_frame
 
 #: Side of a block, in parts of pixels; about 150 MB at work.
 BLOCK = 768
@@ -151,17 +151,18 @@ def prepare_pass(
         key = _key(used, terrain, grid, options, polarisations)
         notes = (*unread, *_notes(opened, options), *_unused(used, polarisations))
         drafts = {name: Draft(part / f"{name}.draft", grid) for name in files}
-        tally, done = Tally(), 0
+        sampling = PassSampling(opened, surface, grid, looks, options)
+        tally, done, step = Tally(), 0, max(1, BLOCK // looks)
         try:
-            for rows, columns in _blocks(grid, looks):
-                found = block_of(opened, surface, grid, looks, rows, columns, options, tally)
+            for window in grid.window.parts(step, step):
+                found = block_of(sampling, window, tally)
                 for name, draft in drafts.items():
-                    draft.write(found[name], rows.start, columns.start)
-                done += (rows.stop - rows.start) * (columns.stop - columns.start)
+                    draft.write(found[name], window.row, window.col)
+                done += window.height * window.width
                 if progress is not None:
                     progress(done, grid.width * grid.height)
             _something(used, surface, tally)
-            tags = _tags(opened, options, looks, surface, key)
+            tags = _tags(sampling, key)
             tags["NOTES"] = json.dumps(notes, ensure_ascii=False)
             for name, draft in drafts.items():
                 own = {**tags, **_layer_tags(name, kind, tally)}
@@ -205,16 +206,6 @@ def _unused(frames: Sequence[Product], polarisations: Sequence[str]) -> Iterator
             lacking = [other.name for other in frames if name not in other.channels]
             if name in frame.channels and name not in polarisations and lacking:
                 yield f"{frame.name}: its {name} is not used, since {lacking[0]} has none"
-
-
-def _blocks(grid: Grid, looks: int) -> Iterator[tuple[slice, slice]]:
-    step = max(1, BLOCK // looks)
-    for row in range(0, grid.height, step):
-        for column in range(0, grid.width, step):
-            yield (
-                slice(row, min(row + step, grid.height)),
-                slice(column, min(column + step, grid.width)),
-            )
 
 
 def _polarisations(frames: Sequence[Product], options: Options) -> tuple[str, ...]:
@@ -262,12 +253,11 @@ def _key(
     return fingerprint(code_digest(*CODE), stamps, terrain.system, repr(grid), repr(options))
 
 
-def _tags(
-    frames: Sequence[Frame], options: Options, looks: int, surface: Surface, key: str
-) -> dict[str, str]:
+def _tags(sampling: PassSampling, key: str) -> dict[str, str]:
     """Return the tags of a file."""
+    frames, looks, surface = sampling.frames, sampling.looks, sampling.surface
     first = frames[0].product
-    denoised = options.denoise and all(
+    denoised = sampling.options.denoise and all(
         calibration.noise.removed for f in frames for calibration in f.calibrations.values()
     )
     tags = {

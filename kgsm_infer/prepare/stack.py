@@ -30,7 +30,7 @@ from ..scenes.grid import Grid, Window
 from ..scenes.rasters import Raster, open_raster
 from ..scenes.validity import Validity
 from . import CODE
-from .catalogue import Found, ServerError
+from .catalogue import Found, ServerError, unsigned
 from .download import WHOLE_MB, Asset, Local, asset_of, at_hand
 from .grids import Draft, finished, into_place, said_simulated, tags_of
 from .items import ItemGroup, asset_name, nodata_of, sort_items
@@ -87,36 +87,50 @@ class Report:
     form: str = ""
 
 
+@dataclass(frozen=True)
+class StackOptions:
+    """Options of a run.
+
+    radar: what the numbers of unknown radar collections are (manifests.FORMS).  boa_offset: of
+    Sentinel-2 items that do not state their processing baseline.  angle_deg: one incidence angle
+    for items without one.  sign: signs an href for download.  whole_mb: remote files up to this
+    size are fetched whole.  vegetation_only: leave radar out.
+    """
+
+    radar: str | None = None
+    boa_offset: float | None = None
+    angle_deg: float | None = None
+    sign: Callable[[str], str] = unsigned
+    whole_mb: float = WHOLE_MB
+    vegetation_only: bool = False
+
+
+#: Nothing beyond what the items state.
+AS_STATED = StackOptions()
+
+
 def prepare_stack(
     source: str | Path,
     found: Found,
     grid: Grid,
     folder: str | Path,
-    *,
-    radar: str | None = None,
-    boa_offset: float | None = None,
-    angle_deg: float | None = None,
-    sign: Callable[[str], str] = lambda href: href,
-    whole_mb: float = WHOLE_MB,
-    vegetation_only: bool = False,
+    options: StackOptions = AS_STATED,
     progress: Progress | None = None,
 ) -> Report:
     """Put the items found on a grid, as COGs and manifests in a folder.
 
-    radar: what the numbers of unknown radar collections are (manifests.FORMS). boa_offset: of
-    Sentinel-2 items that do not state their processing baseline. angle_deg: one
-    incidence angle for items without one. sign: signs an href for download.
-    whole_mb: remote files up to this size are fetched whole. vegetation_only: leave radar out.
     An item with a file that cannot be downloaded, or that differs from what its catalogue states,
     is left out with the reason. DataError where no radar pass has a number on the grid;
     MissingError where a download is the cause.
     """
     folder = Path(folder)
-    wanted = sort_items(found.items, radar, boa_offset)
+    wanted = sort_items(found.items, options.radar, options.boa_offset)
     report = Report(str(source), found.looked_at, left_out={**found.left_out, **wanted.left_out})
-    chosen = [one for one in wanted.acquisitions if not (vegetation_only and one.kind == "radar")]
+    chosen = [
+        one for one in wanted.acquisitions if not (options.vegetation_only and one.kind == "radar")
+    ]
     passes = [one for one in chosen if one.kind == "radar"]
-    if not passes and not vegetation_only:
+    if not passes and not options.vegetation_only:
         raise DataError(f"{source}: {_no_radar(report.left_out)}")
     forms = sorted({one.form for one in passes})
     if len(forms) > 1:
@@ -125,8 +139,8 @@ def prepare_stack(
         at_hand,
         cache=folder / ".cache",
         session=open_session("prepare stack"),
-        sign=sign,
-        whole_mb=whole_mb,
+        sign=options.sign,
+        whole_mb=options.whole_mb,
     )
     not_fetched: list[str] = []
     for number, one in enumerate(chosen):
@@ -141,7 +155,7 @@ def prepare_stack(
         raise _no_pass(source, passes, report.left_out, not_fetched)
     if passes:
         report.form = forms[0]
-        paths = write_pass_manifests(folder, report.form, angle_deg)
+        paths = write_pass_manifests(folder, report.form, options.angle_deg)
         report.manifests = [path.name for path in paths]
         report.left_out |= unused_images(folder)
     with whole(folder / "report.json") as file:
@@ -164,9 +178,9 @@ def _no_pass(
     return kind(f"{source}: no radar pass has a number on the grid{why}")
 
 
-def planned(found: Found, radar: str | None, boa_offset: float | None = None) -> list[str]:
+def planned(found: Found, options: StackOptions = AS_STATED) -> list[str]:
     """Return what would be made, one line each."""
-    wanted = sort_items(found.items, radar, boa_offset)
+    wanted = sort_items(found.items, options.radar, options.boa_offset)
     lines = []
     for one in wanted.acquisitions:
         sizes = [
@@ -246,10 +260,9 @@ def _made(
         for draft in drafts.values():
             opened.callback(draft.close)
         counts, tally = dict.fromkeys(drafts, 0), _PixelTally.of(read)
-        for row in range(0, grid.height, BLOCK):
-            window = Window(row, 0, min(BLOCK, grid.height - row), grid.width)
+        for window in grid.window.parts(BLOCK, grid.width):
             for layer, numbers in _block(one, read, window, tally).items():
-                drafts[layer].write(numbers, row, 0)
+                drafts[layer].write(numbers, window.row, 0)
                 counts[layer] += int(np.isfinite(numbers).sum())
         share = {layer: count / (grid.height * grid.width) for layer, count in counts.items()}
         idle = tally.unused(one.kind)
@@ -323,36 +336,35 @@ def _opened(
     one: ItemGroup, grid: Grid, fetch: Fetch, opened: ExitStack, failed: dict[str, KgsmError]
 ) -> list[_OpenItem]:
     """Fetch and open an acquisition's items; adds those that cannot be read to ``failed``."""
-    names = {layer.partition("_")[0] for layer in _layers(one)}
-    if one.kind != "radar":
-        names = {"red", "nir", "quality"}
-    # decibels are only moved: their mean is not the decibel of the mean power
-    average = one.kind == "radar" and not one.form.endswith("db")
     items = []
     for number, item in enumerate(one.items):
         if item.id in failed:
             continue
-        bands = {name: one.bands[number][name] for name in sorted(names & one.bands[number].keys())}
         try:
-            items.append(_open_item(one, number, bands, average, grid, fetch, opened))
+            items.append(_open_item(one, number, grid, fetch, opened))
         except (DataError, ServerError) as error:
             failed[item.id] = error
     return items
 
 
+def _bands_read(one: ItemGroup, number: int) -> dict[str, str]:
+    """Return the bands of an item that are read, by name."""
+    names = {"red", "nir", "quality"}
+    if one.kind == "radar":
+        names = {layer.partition("_")[0] for layer in _layers(one)}
+    bands = one.bands[number]
+    return {name: bands[name] for name in sorted(names & bands.keys())}
+
+
 def _open_item(
-    one: ItemGroup,
-    number: int,
-    bands: Mapping[str, str],
-    average: bool,
-    grid: Grid,
-    fetch: Fetch,
-    opened: ExitStack,
+    one: ItemGroup, number: int, grid: Grid, fetch: Fetch, opened: ExitStack
 ) -> _OpenItem:
     """Fetch and open the files of an item; DataError where one is missing or of another kind."""
     read, files, simulated = {}, [], ""
     item = one.items[number]
-    for name, band in bands.items():
+    # decibels are only moved: their mean is not the decibel of the mean power
+    average = one.kind == "radar" and not one.form.endswith("db")
+    for name, band in _bands_read(one, number).items():
         asset = asset_of(item, asset_name(item, band))
         local = fetch(asset)
         files.append(_taken(item, asset, local))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -33,6 +33,17 @@ class Window(NamedTuple):
             slice(self.col, self.col + self.width),
         )
 
+    def parts(self, rows: int, cols: int) -> Iterator[Window]:
+        """Yield windows of at most (rows, cols) pixels that cover this one, row by row.
+
+        >>> [tuple(part) for part in Window(1, 2, 3, 4).parts(2, 4)]
+        [(1, 2, 2, 4), (3, 2, 1, 4)]
+        """
+        for row in range(0, self.height, rows):
+            for col in range(0, self.width, cols):
+                height, width = min(rows, self.height - row), min(cols, self.width - col)
+                yield Window(self.row + row, self.col + col, height, width)
+
     def meets(self, other: Window) -> bool:
         """Return True where the two have a pixel in common."""
         return (
@@ -57,6 +68,11 @@ class Grid:
     transform: tuple[float, float, float, float, float, float]
     width: int
     height: int
+
+    @property
+    def window(self) -> Window:
+        """All pixels of the grid."""
+        return Window(0, 0, self.height, self.width)
 
     @property
     def step(self) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from on_engines import TIERS, fastest_tier, load_kernels
 
 from kgsm_infer.kernels import fusion
-from kgsm_infer.kernels.fusion import Fusion, Pair
+from kgsm_infer.kernels.fusion import Fusion, FusionBlock, Pair
 
 LST = Fusion(low=250.0, high=350.0)
 
@@ -79,7 +79,7 @@ def yanco(shared_data: Path) -> tuple[Pair, NDArray[np.float32], NDArray[np.floa
 def test_the_twin_is_the_authors_file_to_the_bit(yanco):
     pair, coarse, sigma, authors = yanco
     for row in (0, 13, 111, 199):  # the upper edge, where the window is cut, and the patch's end
-        fused = fusion.fuse_rows(LST, pair, coarse, sigma, row, 1)
+        fused = fusion.fuse_rows(LST, FusionBlock(pair, coarse, sigma, range(row, row + 1)))
         np.testing.assert_array_equal(fused[0, 0], authors[row])
 
 
@@ -87,7 +87,9 @@ def test_the_twin_is_the_authors_file_to_the_bit(yanco):
 @pytest.mark.parametrize("tier", TIERS)
 def test_every_tier_is_within_one_ulp_of_the_authors_file(yanco, tier):
     pair, coarse, sigma, authors = yanco
-    fused = load_kernels(tier).fuse_rows(LST, pair, coarse, sigma, 0, 200, threads=2)
+    fused = load_kernels(tier).fuse_rows(
+        LST, FusionBlock(pair, coarse, sigma, range(200)), threads=2
+    )
     assert ulps(fused[0], authors).max() <= 1
 
 
@@ -96,8 +98,8 @@ def test_every_tier_is_within_one_ulp_of_the_authors_file(yanco, tier):
 def test_surface_temperature_is_within_one_ulp_of_float64(tier, rule):
     pair, coarse = scene(1, 23, 70, days=3)
     rule = Fusion(radius=7, low=250, high=350, rule=rule)
-    expected = fusion.fuse_rows(rule, pair, coarse, sigma_of(pair), 0, 23)
-    fused = load_kernels(tier).fuse_rows(rule, pair, coarse, sigma_of(pair), 0, 23)
+    expected = fusion.fuse_rows(rule, FusionBlock(pair, coarse, sigma_of(pair), range(23)))
+    fused = load_kernels(tier).fuse_rows(rule, FusionBlock(pair, coarse, sigma_of(pair), range(23)))
     assert np.isnan(expected).any()
     assert ulps(fused, expected).max() <= 1
 
@@ -123,8 +125,10 @@ def test_small_images_of_ndvi_follow_float64(
     coarse = (coarse - 302) / np.float32(15)
     coarse[..., 0] = np.inf if seed % 3 == 0 else coarse[..., 0]
     rule = Fusion(radius=radius, low=low, high=1.2, rule=rule)
-    expected = fusion.fuse_rows(rule, pair, coarse, sigma_of(pair), 0, rows)
-    fused = load_kernels(tier).fuse_rows(rule, pair, coarse, sigma_of(pair), 0, rows)
+    expected = fusion.fuse_rows(rule, FusionBlock(pair, coarse, sigma_of(pair), range(rows)))
+    fused = load_kernels(tier).fuse_rows(
+        rule, FusionBlock(pair, coarse, sigma_of(pair), range(rows))
+    )
     np.testing.assert_array_equal(np.isnan(fused), np.isnan(expected))
     # a value at the limit, or an S of -1, may fall on either side; nothing else may differ
     apart = np.abs(fused - expected)
@@ -139,18 +143,18 @@ def test_one_pixel_has_one_value(tier):
     pair, coarse = scene(2, 40, 53, days=8, missing=0.001)
     assert np.isnan(coarse).any(axis=(1, 2)).any()
     rule, sigma = Fusion(radius=5), sigma_of(pair)
-    whole = kernels.fuse_rows(rule, pair, coarse, sigma, 0, 40)
+    whole = kernels.fuse_rows(rule, FusionBlock(pair, coarse, sigma, range(40)))
     for day in range(8):
-        alone = kernels.fuse_rows(rule, pair, coarse[day : day + 1], sigma, 0, 40)
+        alone = kernels.fuse_rows(rule, FusionBlock(pair, coarse[day : day + 1], sigma, range(40)))
         np.testing.assert_array_equal(alone[0], whole[day])
     np.testing.assert_array_equal(
-        kernels.fuse_rows(rule, pair, coarse, sigma, 0, 40, threads=3), whole
+        kernels.fuse_rows(rule, FusionBlock(pair, coarse, sigma, range(40)), threads=3), whole
     )
     block = Pair(*(image[11:33] for image in pair))
-    part = kernels.fuse_rows(rule, block, coarse[:, 11:33], sigma, 5, 12)
+    part = kernels.fuse_rows(rule, FusionBlock(block, coarse[:, 11:33], sigma, range(5, 17)))
     np.testing.assert_array_equal(part, whole[:, 16:28])
     right = Pair(*(image[:, 20:] for image in pair))
-    part = kernels.fuse_rows(rule, right, coarse[:, :, 20:], sigma[:, 20:], 0, 40)
+    part = kernels.fuse_rows(rule, FusionBlock(right, coarse[:, :, 20:], sigma[:, 20:], range(40)))
     np.testing.assert_array_equal(part[:, :, 5:], whole[:, :, 25:])
 
 
@@ -158,7 +162,9 @@ def test_one_pixel_has_one_value(tier):
 def test_vector_tiers_give_the_same_bits():
     pair, coarse = scene(3, 20, 50, days=2)
     one, other = (
-        load_kernels(tier).fuse_rows(Fusion(radius=6), pair, coarse, sigma_of(pair), 0, 20)
+        load_kernels(tier).fuse_rows(
+            Fusion(radius=6), FusionBlock(pair, coarse, sigma_of(pair), range(20))
+        )
         for tier in TIERS[-2:]
     )
     np.testing.assert_array_equal(one, other)
@@ -170,11 +176,13 @@ def test_worked_by_hand(engine):
     ones = np.ones((9, 9), np.float32)
     pair = Pair(0.5 * ones, 0.4 * ones, 0.7 * ones, 0.8 * ones)
     sigma = np.full((2, 9), 0.1)
-    fused = load_kernels(engine).fuse_rows(Fusion(radius=2), pair, 0.5 * ones[None], sigma, 0, 9)
+    fused = load_kernels(engine).fuse_rows(
+        Fusion(radius=2), FusionBlock(pair, 0.5 * ones[None], sigma, range(9))
+    )
     np.testing.assert_allclose(fused, 0.5, rtol=1e-6)  # both sides: C_k + (C_0 - C_k)
     # sigma 0: not even the target is similar; the window's mean stands for it, the same here
     fused = load_kernels(engine).fuse_rows(
-        Fusion(radius=2), pair, 0.5 * ones[None], 0 * sigma, 0, 9
+        Fusion(radius=2), FusionBlock(pair, 0.5 * ones[None], 0 * sigma, range(9))
     )
     np.testing.assert_allclose(fused, 0.5, rtol=1e-6)
 
@@ -184,7 +192,9 @@ def test_what_is_missing_stays_missing(engine):
     pair, coarse = scene(4, 12, 30, days=2, missing=0.0)
     coarse[0, 3, 4] = np.nan
     pair.fine2[5, 6] = np.inf
-    fused = load_kernels(engine).fuse_rows(Fusion(radius=3), pair, coarse, sigma_of(pair), 0, 12)
+    fused = load_kernels(engine).fuse_rows(
+        Fusion(radius=3), FusionBlock(pair, coarse, sigma_of(pair), range(12))
+    )
     gone = [tuple(at) for at in np.argwhere(np.isnan(fused)).tolist()]
     assert gone == [(0, 3, 4), (0, 5, 6), (1, 5, 6)]
 
@@ -205,10 +215,13 @@ def test_the_door_refuses_what_does_not_fit():
     kernels = load_kernels("c")
     pair, coarse = scene(5, 8, 20, days=1)
     with pytest.raises(ValueError, match="sigma, second axis has 19"):
-        kernels.fuse_rows(Fusion(radius=2), pair, coarse, sigma_of(pair)[:, 1:], 0, 8)
+        kernels.fuse_rows(
+            Fusion(radius=2), FusionBlock(pair, coarse, sigma_of(pair)[:, 1:], range(8))
+        )
     with pytest.raises(ValueError, match="fine1"):
         kernels.fuse_rows(
-            Fusion(radius=2), pair._replace(fine1=coarse[0, 1:]), coarse, sigma_of(pair), 0, 8
+            Fusion(radius=2),
+            FusionBlock(pair._replace(fine1=coarse[0, 1:]), coarse, sigma_of(pair), range(8)),
         )
     with pytest.raises(ValueError, match="too large"):
-        kernels.fuse_rows(Fusion(radius=2), pair, coarse, sigma_of(pair), 4, 9)
+        kernels.fuse_rows(Fusion(radius=2), FusionBlock(pair, coarse, sigma_of(pair), range(4, 13)))

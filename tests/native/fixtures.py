@@ -139,7 +139,7 @@ def main(folder: Path) -> None:
             [np.full(columns, fusion.patch_sigma(f)[0, 0]) for f in (pair.fine1, pair.fine2)]
         )
         rule = fusion.Fusion(radius, low=250, high=350, rule=fusion.RULES[which])
-        fused = fusion.fuse_rows(rule, pair, coarse, sigma, 0, rows)
+        fused = fusion.fuse_rows(rule, fusion.FusionBlock(pair, coarse, sigma, range(rows)))
         sizes = np.asarray([rows, columns, days, radius, which], "<i8")
         write(folder / f"fusion_{name}.bin", sizes, *pair, coarse, sigma, fused)
 

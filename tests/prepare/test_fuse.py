@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,13 @@ from kgsm_infer import kernels
 from kgsm_infer.app.cli import app
 from kgsm_infer.base.errors import DataError, UsageError
 from kgsm_infer.kernels import fusion
-from kgsm_infer.kernels.fusion import Fusion, Pair
+from kgsm_infer.kernels.fusion import Fusion, FusionBlock, Pair
 from kgsm_infer.prepare import fuse as fuse_module
 from kgsm_infer.prepare.compare import by_method, leave_one_out
 from kgsm_infer.prepare.fuse import Run, fuse_series, make_plan, present_shares
 from kgsm_infer.prepare.methods import (
     DEFAULT_METHOD,
     METHODS,
-    RowSpan,
     box_sum,
     detail,
     fuse_block,
@@ -145,7 +145,9 @@ def test_blocks_and_days_together_give_the_kernels_numbers(manifest, tmp_path, m
         ]
         count = min(20, SHAPE[0] - start)
         rule = Fusion(5, 20, -1, 1)
-        expected.append(fusion.fuse_rows(rule, pair, today, line, start, count)[0])
+        expected.append(
+            fusion.fuse_rows(rule, FusionBlock(pair, today, line, range(start, start + count)))[0]
+        )
     one = read(tmp_path / "a/ndvi_2016-02-10.tif")
     assert_allclose(one, np.concatenate(expected), atol=2e-6)
     assert_array_equal(one, read(tmp_path / "b/ndvi_2016-02-10.tif"))
@@ -195,12 +197,15 @@ def test_the_simple_methods_by_hand():
     fine1, coarse1, fine2, coarse2, coarse0 = rng.random((5, 9, 11)).astype(np.float32)
     coarse0[2, 3] = np.nan
     pair, rule = Pair(fine1, coarse1, fine2, coarse2), Fusion(radius=2)
-    arguments = (rule, pair, coarse0[None], np.asarray([0.25]), np.ones((2, 11)), RowSpan(1, 6))
+    block, when = (
+        FusionBlock(pair, coarse0[None], np.ones((2, 11)), range(1, 7)),
+        np.asarray([0.25]),
+    )
     line = 0.75 * fine1 + 0.25 * fine2
-    assert_allclose(fuse_block("linear", *arguments)[0], line[1:7], rtol=1e-6)
+    assert_allclose(fuse_block("linear", rule, block, when)[0], line[1:7], rtol=1e-6)
     anomaly = line + coarse0 - (0.75 * coarse1 + 0.25 * coarse2)
-    assert_allclose(fuse_block("linear-anomaly", *arguments)[0], anomaly[1:7], rtol=1e-5)
-    got = fuse_block("unbiased-window", *arguments)[0]
+    assert_allclose(fuse_block("linear-anomaly", rule, block, when)[0], anomaly[1:7], rtol=1e-5)
+    got = fuse_block("unbiased-window", rule, block, when)[0]
     at = np.s_[2:7, 4:9]  # the window of row 4, column 6
     held = np.isfinite(coarse0[at])
     sides = []
@@ -211,10 +216,10 @@ def test_the_simple_methods_by_hand():
     assert_allclose(got[3, 6], expected, rtol=1e-5)
     assert np.isnan(got[1, 3])
     # with sigma 0 no pixel is similar, and unbiased ESTARFM falls back on just that
-    none = (*arguments[:4], np.zeros((2, 11)), arguments[5])
-    assert_allclose(fuse_block("unbiased", *none)[0], got, rtol=1e-5)
+    none = replace(block, sigma=np.zeros((2, 11)))
+    assert_allclose(fuse_block("unbiased", rule, none, when)[0], got, rtol=1e-5)
     with pytest.raises(ValueError, match="not one of linear"):
-        fuse_block("magic", *arguments)
+        fuse_block("magic", rule, block, when)
 
 
 def test_scores_by_hand():

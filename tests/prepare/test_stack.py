@@ -21,7 +21,7 @@ from kgsm_infer.base.network import open_session
 from kgsm_infer.prepare.catalogue import Search, find, signer
 from kgsm_infer.prepare.download import Asset, at_hand
 from kgsm_infer.prepare.items import sort_items
-from kgsm_infer.prepare.stack import prepare_stack, report_lines
+from kgsm_infer.prepare.stack import StackOptions, prepare_stack, report_lines
 from kgsm_infer.scenes.grid import Grid, Window
 from kgsm_infer.scenes.manifest import read_scene
 from kgsm_infer.scenes.opening import open_stack
@@ -198,7 +198,7 @@ def test_a_signed_address(catalogue, tmp_path):
         sign = signer(url, url + "sign")
         assert sign("http://x/a.tif") == "http://x/a.tif?signed=yes"
         found = find(url, ALL)
-        prepare_stack(url, found, GRID, tmp_path / "out", sign=sign)
+        prepare_stack(url, found, GRID, tmp_path / "out", StackOptions(sign=sign))
         assert any("vh.rtc.tif" in asked for asked in faults.asked)
     check_scene(tmp_path / "out")
 
@@ -255,7 +255,7 @@ def test_decibels_are_moved_and_never_averaged(tmp_path, catalogue):
     radar.collection_id = "home-made"
     coarse = Grid(GRID.crs, (20, 0, LEFT, 0, -20, TOP), SIDE // 2, SIDE // 2)
     one = found.__class__((radar,), 1, "")
-    prepare_stack(catalogue, one, coarse, tmp_path / "out", radar="sigma0_db")
+    prepare_stack(catalogue, one, coarse, tmp_path / "out", StackOptions(radar="sigma0_db"))
     (path,) = (tmp_path / "out").glob("*_vh_sigma0_db.tif")
     assert set(np.unique(band(path))) <= {-10.0, -20.0}
     assert "vh_db" in read_scene(tmp_path / "out" / "scene_022D.toml").layers

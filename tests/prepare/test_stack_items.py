@@ -15,7 +15,7 @@ pytest.importorskip("pystac_client")
 from kgsm_infer.base.errors import DataError  # noqa: E402
 from kgsm_infer.prepare.catalogue import Found, time_of  # noqa: E402
 from kgsm_infer.prepare.items import boa_offset_of, sort_items  # noqa: E402
-from kgsm_infer.prepare.stack import prepare_stack  # noqa: E402
+from kgsm_infer.prepare.stack import StackOptions, prepare_stack  # noqa: E402
 from kgsm_infer.scenes.grid import Grid  # noqa: E402
 
 SIDE = 24
@@ -67,9 +67,8 @@ def radar(folder, name="S1A", *, power=0.01, rows=slice(None), nodata=None, dtyp
 
 
 def prepared(tmp_path, *items, **options):
-    return prepare_stack(
-        "made", Found(items, len(items), "made"), GRID, tmp_path / "out", angle_deg=38.0, **options
-    )
+    options = StackOptions(angle_deg=38.0, **options)
+    return prepare_stack("made", Found(items, len(items), "made"), GRID, tmp_path / "out", options)
 
 
 def read(tmp_path, pattern):
@@ -446,5 +445,7 @@ def test_the_number_of_no_power_has_no_weight_whatever_the_offset(tmp_path) -> N
         file.write(values, 1)
         file.scales, file.offsets = (1e-4,), (-0.05,)
     coarse = Grid(GRID.crs, (40.0, 0, 500000.0, 0, -40.0, 5000000.0), SIDE // 4, SIDE // 4)
-    prepare_stack("made", Found((item,), 1, "made"), coarse, tmp_path / "out", angle_deg=38.0)
+    prepare_stack(
+        "made", Found((item,), 1, "made"), coarse, tmp_path / "out", StackOptions(angle_deg=38.0)
+    )
     np.testing.assert_allclose(read(tmp_path, "*_vh_gamma0.tif"), 0.01, rtol=1e-6)
