@@ -8,7 +8,8 @@ OUT    ?= demo-out
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+# PYTHONDONTWRITEBYTECODE: each of the many processes of the tests would compile every module again
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 
 # The demo's table: the simulated twin, or your own (make demo TABLE=path CONFIG=experiment.toml)
 ifdef TABLE
@@ -84,8 +85,7 @@ endif
 # get one thread for each process, since there are more processes than cores.
 WORKERS  ?= 3
 COVERAGE := $(CURDIR)/.coverage
-PYTEST   := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) \
-  --dist loadgroup --cov --cov-report=
+PYTEST   := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=
 
 test: $(STAMP)
 	@rm -f $(COVERAGE) $(COVERAGE).*

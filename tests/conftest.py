@@ -36,16 +36,22 @@ BOTH_ENGINES = (
     "tables/test_table.py",
 )
 
-#: Modules whose tests share something slow to make. pytest-xdist runs each on one worker, so that
-#: it is made once.
+#: Modules and folders whose tests share something slow to make. pytest-xdist runs each on one
+#: worker, so that it is made once.
 ONE_WORKER = (
     "evaluation/test_crossval.py",
     "evaluation/test_experiments.py",
     "evaluation/test_report.py",
     "gateway/test_page.py",
     "kernels/test_core_alone.py",
+    "house/test_walls.py",
     "maps/test_differential.py",
+    "packages",
 )
+
+_TESTS = Path(__file__).parent
+_BOTH_ENGINES = [*(_TESTS / home for home in BOTH_ENGINES), _TESTS.parent / "kgsm_infer"]
+_ONE_WORKER = [_TESTS / home for home in ONE_WORKER]
 
 # A busy machine must not fail a property: no deadline and no check of how fast examples are made.
 settings.register_profile(
@@ -54,19 +60,44 @@ settings.register_profile(
 settings.load_profile("kgsm")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out modules without tests of both engines where only those are selected.
+
+    Importing all modules takes each worker of pytest-xdist 12 s of processor time.
+    """
+    selected = config.option.markexpr.startswith("both_engines")
+    if not selected or collection_path.suffix != ".py" or _below(collection_path, _BOTH_ENGINES):
+        return None
+    return True
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by -m
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of :data:`BOTH_ENGINES` and group those of :data:`ONE_WORKER`."""
-    tests = Path(__file__).parent
-    homes = [tests / home for home in BOTH_ENGINES] + [tests.parent / "kgsm_infer"]
-    together = {tests / module for module in ONE_WORKER}
+    """Mark the tests of :data:`BOTH_ENGINES`."""
     for item in items:
-        if any(item.path.is_relative_to(home) for home in homes):
+        if _below(item.path, _BOTH_ENGINES):
             item.add_marker("both_engines")
-        if item.path in together:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-        elif item.path.is_relative_to(tests / "packages"):
-            item.add_marker(pytest.mark.xdist_group("packages"))
+
+
+def _below(path: Path, homes: list[Path]) -> bool:
+    return any(path.is_relative_to(home) for home in homes)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Distribute the tests of one of :data:`ONE_WORKER` together and all others singly.
+
+    ``--dist loadgroup`` of pytest-xdist 3.8 distributes all tests singly under pytest 9.2, because
+    it renames ``item._nodeid``, which is gone.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByHome(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = _TESTS.parent / nodeid.partition("::")[0]
+            return next((str(home) for home in _ONE_WORKER if path.is_relative_to(home)), nodeid)
+
+    return ByHome(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -65,13 +65,19 @@ def modules() -> Iterator[tuple[str, Path]]:
 
 
 @cache
+def parsed(file: Path) -> ast.Module:
+    """Parse a file once for all tests of this module."""
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@cache
 def imported(file: Path) -> set[str]:
     """Return the top names of a file's absolute imports, also those inside functions.
 
     Imports under ``if TYPE_CHECKING`` never run and do not count.
     """
     found: set[str] = set()
-    waiting: list[ast.AST] = [ast.parse(file.read_text(encoding="utf-8"))]
+    waiting: list[ast.AST] = [parsed(file)]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
@@ -82,12 +88,20 @@ def imported(file: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             found.add(node.module.partition(".")[0])
         elif isinstance(node, ast.Call) and node.args:
-            called = ast.unparse(node.func).rpartition(".")[2]
             first = node.args[0]
-            if called in ("import_module", "optional") and isinstance(first, ast.Constant):
+            if _last_name(node.func) in ("import_module", "optional") and isinstance(
+                first, ast.Constant
+            ):
                 found.add(str(first.value).partition(".")[0])
         waiting += ast.iter_child_nodes(node)
     return found
+
+
+def _last_name(called: ast.expr) -> str:
+    """Return ``c`` of ``c(...)`` and of ``a.b.c(...)``; empty for other calls."""
+    if isinstance(called, ast.Attribute):
+        return called.attr
+    return called.id if isinstance(called, ast.Name) else ""
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
@@ -105,7 +119,7 @@ def test_each_class_name_is_used_once() -> None:
     """Count nested and private classes too: a name means one thing in both packages."""
     found: dict[str, list[str]] = {}
     for module, file in modules():
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(file)):
             if isinstance(node, ast.ClassDef):
                 found.setdefault(node.name, []).append(f"{module}:{node.lineno}")
     repeated = {name: places for name, places in found.items() if len(places) > 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -22,8 +23,13 @@ from building import (
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Build both distributions from a copy of the tree that has nothing built in it."""
+    """Build both distributions from a copy of the tree that has nothing built in it.
+
+    A second worker of pytest-xdist that builds fails: tests/conftest.py gives this folder to one.
+    """
     folder = tmp_path_factory.mktemp("built")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        (tmp_path_factory.getbasetemp().parent / "distributions_built").touch(exist_ok=False)
     need_registry(folder)
     source = copy_sources(folder / "source")
     build = [sys.executable, "-m", "build"]
