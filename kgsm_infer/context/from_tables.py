@@ -24,7 +24,7 @@ from .definitions import (
     first_given,
     too_few,
 )
-from .history import ContextValues, compare_with_past
+from .history import ContextValues, PassRows, compare_with_past
 
 if TYPE_CHECKING:
     from ..tables.table import Table
@@ -158,7 +158,7 @@ class TableContext:
     def _compare(self, name: str, value_db: NDArray[np.float64]) -> ContextValues:
         """Compare each pass of a place with the place's other passes."""
         place = self.groups(CONTEXT[name].shared_by)
-        return compare_with_past(name, value_db, place, self._start, self._rule)
+        return compare_with_past(name, PassRows(place, self._start, value_db), self._rule)
 
 
 def compute_context(table: Table, name: str, rule: HistoryRule = WHOLE_ARCHIVE) -> ContextValues:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..tables.averaging import mean_of, to_power
+from ..tables.passes import in_one_pass
 from .definitions import CONTEXT, WHOLE_ARCHIVE, HistoryRule, SharedBy, Typical
 
 
@@ -217,11 +218,52 @@ class ContextValues(NamedTuple):
     rows: NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class PassRows:
+    """Rows of passes: those of one place and time are one pass, whose first row counts.
+
+    place: (N,) from 0.  time: (N,) whole numbers that ascend with the passes, such as seconds
+    since 1970.  value_db: (N,) backscatter, dB.
+    """
+
+    place: NDArray[np.int64]
+    time: NDArray[np.int64]
+    value_db: NDArray[np.float64]
+
+    def select(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> PassRows:
+        return PassRows(self.place[which], self.time[which], self.value_db[which])
+
+    def join(self, other: PassRows) -> PassRows:
+        return PassRows(
+            np.concatenate([self.place, other.place]),
+            np.concatenate([self.time, other.time]),
+            np.concatenate([self.value_db, other.value_db]),
+        )
+
+    def distinct(self) -> PassRows:
+        """Return each pass of a place once, its first row, in order of place and time."""
+        order = np.lexsort([self.time, self.place])  # stable
+        place, time = self.place[order], self.time[order]
+        new = np.ones(len(order), bool)
+        new[1:] = (np.diff(place) != 0) | (np.diff(time) != 0)
+        return self.select(order[new])
+
+    def without(self, other: PassRows) -> PassRows:
+        """Return the passes of which ``other`` has no frame."""
+        other = other.distinct()
+        span = np.int64(1) << 40  # longer than all times
+        theirs, own = other.place * span + other.time, self.place * span + self.time
+        after = np.searchsorted(theirs, own)
+        found = np.zeros(len(own), bool)
+        for neighbour in (after - 1, after):
+            inside = (neighbour >= 0) & (neighbour < len(theirs))
+            found[inside] |= in_one_pass(theirs[neighbour[inside]] - own[inside])
+        return self.select(~found)
+
+
 def compare_with_past(
     name: str,
-    value_db: NDArray[np.float64],
-    place: NDArray[np.int64],
-    order: NDArray[np.int64],
+    rows: PassRows,
     rule: HistoryRule = WHOLE_ARCHIVE,
     *,
     start: History | None = None,
@@ -229,26 +271,24 @@ def compare_with_past(
 ) -> ContextValues:
     """Compute context ``name`` of N rows against the passes of their places.
 
-    value_db: (N,) backscatter, dB.  place: (N,) from 0.  order: (N,) ascends with the passes;
-    rows of one place and order are one pass, whose first row counts.
     start: states before the first row; None: no earlier pass.
     counted: (N,) rows whose backscatter enters the state; None: all.
 
-    >>> value_db, place = np.asarray([-20.0, -22.0, -21.0]), np.zeros(3, np.int64)
-    >>> past = HistoryRule("past")
-    >>> compare_with_past("vh_over_driest_db", value_db, place, np.arange(3), past).values.tolist()
+    >>> rows = PassRows(np.zeros(3, np.int64), np.arange(3), np.asarray([-20.0, -22.0, -21.0]))
+    >>> compare_with_past("vh_over_driest_db", rows, HistoryRule("past")).values.tolist()
     [0.0, 0.0, 1.0]
     """
+    place, value_db = rows.place, rows.value_db
     if start is None:
         start = History.empty(int(place.max(initial=-1)) + 1)
     added_db = value_db if counted is None else np.where(counted, value_db, np.nan)
-    rows = np.lexsort([order, place])  # stable
-    of_place, of_order = place[rows], order[rows]
-    new = np.ones(len(rows), bool)
-    new[1:] = (of_place[1:] != of_place[:-1]) | (of_order[1:] != of_order[:-1])
-    pass_of_row = np.empty(len(rows), np.int64)
-    pass_of_row[rows] = np.cumsum(new) - 1
-    states = states_after(start, of_place[new], added_db[rows[new]])
+    order = np.lexsort([rows.time, place])  # stable
+    of_place, of_time = place[order], rows.time[order]
+    new = np.ones(len(order), bool)
+    new[1:] = (of_place[1:] != of_place[:-1]) | (of_time[1:] != of_time[:-1])
+    pass_of_row = np.empty(len(order), np.int64)
+    pass_of_row[order] = np.cumsum(new) - 1
+    states = states_after(start, of_place[new], added_db[order[new]])
     if rule.span == "all":
         last = np.searchsorted(of_place[new], np.arange(len(start.count)), "right") - 1
         pass_of_row = last[place]

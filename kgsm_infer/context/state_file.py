@@ -42,7 +42,7 @@ from ..tables.table import Table
 from ..tables.text_column import shown
 from .definitions import CONTEXT, HistoryRule, SharedBy, first_given, needed, too_few
 from .from_tables import compute_context, group_rows
-from .history import History, PlaceState, compare_with_past, states_after
+from .history import History, PassRows, PlaceState, compare_with_past, states_after
 
 FORMAT = 2
 _FORMAT_1 = (
@@ -197,16 +197,14 @@ def _compare(table: Table, name: str, rule: HistoryRule, past: Past, recent: int
     keys = _keys(table, place, kind, first_given(name, ()))
     records = [past.get(key, PlaceRecord()) for key in keys]
     last = np.asarray([record.last for record in records]).astype(np.int64)
-    listed = _Passes.listed(records)
-    rows = _Passes(place, time, value_db)
+    listed = _listed(records)
+    rows = PassRows(place, time, value_db)
     older = (time <= last[place]) | in_one_pass(time - last[place])
     listed = listed.without(rows.select(np.isfinite(value_db) & ~older))
     every = listed.join(rows)
     counted = np.concatenate([np.ones(len(listed.place), bool), ~older])
-    values, count = compare_with_past(
-        name, every.value_db, every.place, every.time, rule,
-        start=History.of([record.older for record in records]), counted=counted,
-    )  # fmt: skip
+    start = History.of([record.older for record in records])
+    values, count = compare_with_past(name, every, rule, start=start, counted=counted)
     here = slice(len(listed.place), None)
     known = every.select(counted & np.isfinite(every.value_db)).distinct()
     return Compared(
@@ -216,59 +214,18 @@ def _compare(table: Table, name: str, rule: HistoryRule, past: Past, recent: int
     )
 
 
-@dataclass(frozen=True)
-class _Passes:
-    """Passes of places. place, time (seconds since 1970), value_db: (N,)."""
-
-    place: NDArray[np.int64]
-    time: NDArray[np.int64]
-    value_db: NDArray[np.float64]
-
-    @classmethod
-    def listed(cls, records: Sequence[PlaceRecord]) -> _Passes:
-        """Return the recent passes of all records."""
-        looks = [look for record in records for look in record.recent]
-        return cls(
-            np.repeat(
-                np.arange(len(records)), np.asarray([len(one.recent) for one in records], int)
-            ),
-            np.asarray([look.time for look in looks], "datetime64[s]").astype(np.int64),
-            np.asarray([look.value_db for look in looks], np.float64),
-        )
-
-    def select(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> _Passes:
-        return _Passes(self.place[which], self.time[which], self.value_db[which])
-
-    def join(self, other: _Passes) -> _Passes:
-        return _Passes(
-            np.concatenate([self.place, other.place]),
-            np.concatenate([self.time, other.time]),
-            np.concatenate([self.value_db, other.value_db]),
-        )
-
-    def distinct(self) -> _Passes:
-        """Return each pass of a place once, its first row, in order of place and time."""
-        order = np.lexsort([self.time, self.place])  # stable
-        place, time = self.place[order], self.time[order]
-        new = np.ones(len(order), bool)
-        new[1:] = (np.diff(place) != 0) | (np.diff(time) != 0)
-        return self.select(order[new])
-
-    def without(self, other: _Passes) -> _Passes:
-        """Return the passes of which ``other`` has no frame."""
-        other = other.distinct()
-        span = np.int64(1) << 40  # longer than all times
-        theirs, own = other.place * span + other.time, self.place * span + self.time
-        after = np.searchsorted(theirs, own)
-        found = np.zeros(len(own), bool)
-        for neighbour in (after - 1, after):
-            inside = (neighbour >= 0) & (neighbour < len(theirs))
-            found[inside] |= in_one_pass(theirs[neighbour[inside]] - own[inside])
-        return self.select(~found)
+def _listed(records: Sequence[PlaceRecord]) -> PassRows:
+    """Return the recent passes of all records."""
+    looks = [look for record in records for look in record.recent]
+    return PassRows(
+        np.repeat(np.arange(len(records)), np.asarray([len(one.recent) for one in records], int)),
+        np.asarray([look.time for look in looks], "datetime64[s]").astype(np.int64),
+        np.asarray([look.value_db for look in looks], np.float64),
+    )
 
 
 def _records(
-    keys: Sequence[Key], records: Sequence[PlaceRecord], known: _Passes, recent: int
+    keys: Sequence[Key], records: Sequence[PlaceRecord], known: PassRows, recent: int
 ) -> Iterator[tuple[Key, PlaceRecord]]:
     """Yield the record of each place with a pass: its newest ``recent`` passes, older ones summed.
 

@@ -36,7 +36,7 @@ from .fusion import Fusion, FusionBlock
 from .head import Readout
 from .lstm import LstmWeights
 from .wcm import Isolated, Limits, Wcm
-from .window import Layout
+from .window import Acquisitions, Layout
 
 
 def _find_core() -> Any:
@@ -168,23 +168,20 @@ def invert(soil_db: ArrayLike, c_db: float, d_db: float) -> NDArray[np.float32]:
 def pack(
     layout: Layout,
     rows: ArrayLike,
-    channel_db: ArrayLike,
-    step_flags: ArrayLike,
-    day: ArrayLike,
-    dynamic: ArrayLike | None = None,
+    acquisitions: Acquisitions,
     statics: ArrayLike | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
     """Pack windows into a tile (T, N, F) and flags (N,); see
     :func:`kgsm_infer.kernels.window.pack`.
     """
     if _core is None:
-        return _window.pack(layout, rows, channel_db, step_flags, day, dynamic, statics)
+        return _window.pack(layout, rows, acquisitions, statics)
     rows = _dense(rows, np.int64)
     n, steps = rows.shape
     if steps != layout.steps:
         raise ValueError(f"windows have {steps} steps, the layout {layout.steps}")
-    channel_db = _dense(channel_db, np.float32)
-    r = len(channel_db)
+    channel_db = _dense(acquisitions.channel_db, np.float32)
+    r, dynamic = len(channel_db), acquisitions.dynamic
     dynamic = _dense(np.zeros((r, 0)) if dynamic is None else dynamic, np.float32)
     statics = _dense(np.zeros((n, 0)) if statics is None else statics, np.float32)
     if dynamic.shape != (r, layout.dynamic) or statics.shape != (n, layout.statics):
@@ -199,8 +196,8 @@ def pack(
         layout.inv_std,
         rows,
         channel_db,
-        _dense(step_flags, np.uint16),
-        _dense(day, np.float64),
+        _dense(acquisitions.step_flags, np.uint16),
+        _dense(acquisitions.day, np.float64),
         dynamic,
         statics,
         tile,

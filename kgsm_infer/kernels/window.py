@@ -181,22 +181,31 @@ def days_apart(rows: NDArray[np.int64], day: NDArray[np.float64]) -> NDArray[np.
         return (when - np.where(np.isfinite(last), last, 0.0)).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Acquisitions:
+    """R acquisitions that windows are packed from.
+
+    channel_db: (R,) float32, the backscatter channel; a NaN without a flag of NO_NUMBER counts as
+    missing.  step_flags: (R,) uint16.  day: (R,) float64, days since any origin; NaN makes the
+    step invalid.  dynamic: (R, Fd) float32; None where the layout has none.
+    """
+
+    channel_db: ArrayLike
+    step_flags: ArrayLike
+    day: ArrayLike
+    dynamic: ArrayLike | None = None
+
+
 def pack(
     layout: Layout,
     rows: ArrayLike,
-    channel_db: ArrayLike,
-    step_flags: ArrayLike,
-    day: ArrayLike,
-    dynamic: ArrayLike | None = None,
+    acquisitions: Acquisitions,
     statics: ArrayLike | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
     """Pack N windows into the input tile (T, N, F) float32 and flags (N,).
 
     rows: (N, T) int64, from :func:`window_rows` (-1 is padding).
-    channel_db: (R,) float32, backscatter channel per row.  step_flags: (R,) uint16.
-    day: (R,) float64, days since any origin; NaN makes the step invalid.
-    A NaN in channel_db without a flag of NO_NUMBER counts as missing.
-    dynamic: (R, Fd) float32.  statics: (N, Fs) float32, one row per *window*.
+    statics: (N, Fs) float32, one row per *window*.
 
     A window's flags are its last row's step_flags, ``missing_input`` or
     ``input_out_of_range`` (NaN or infinite) for its last row's dynamic, day and its
@@ -206,10 +215,11 @@ def pack(
     n, steps = rows.shape
     if steps != layout.steps:
         raise ValueError(f"windows have {steps} steps, the layout {layout.steps}")
-    channel_db = np.asarray(channel_db, np.float32)
-    step_flags = np.asarray(step_flags, np.uint16)
-    day = np.asarray(day, np.float64)
+    channel_db = np.asarray(acquisitions.channel_db, np.float32)
+    step_flags = np.asarray(acquisitions.step_flags, np.uint16)
+    day = np.asarray(acquisitions.day, np.float64)
     r = len(channel_db)
+    dynamic = acquisitions.dynamic
     dynamic = np.zeros((r, 0), np.float32) if dynamic is None else np.asarray(dynamic, np.float32)
     statics = np.zeros((n, 0), np.float32) if statics is None else np.asarray(statics, np.float32)
     if channel_db.shape != (r,) or step_flags.shape != (r,) or day.shape != (r,):
@@ -232,7 +242,8 @@ def pack(
     valid_row = (step_flags & flags.NO_NUMBER) == 0
     pad = rows < 0
     if r == 0:  # padding only: pack one missing row
-        return pack(layout, rows, [np.nan], [0], [0.0], np.zeros((1, layout.dynamic)), statics)
+        missing = Acquisitions([np.nan], [0], [0.0], np.zeros((1, layout.dynamic)))
+        return pack(layout, rows, missing, statics)
     at = np.where(pad, 0, rows)  # padding reads row 0 and is masked below
     valid = valid_row[at] & ~pad
 

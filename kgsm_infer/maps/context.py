@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,7 +133,7 @@ def _means(
     total = {name: np.zeros((shape, sizes[name])) for name in days}
     count = {name: np.zeros((shape, sizes[name]), np.int64) for name in days}
 
-    def sums(reader: Reader, window: Window) -> list[tuple[str, int, PixelGroups, Any]]:
+    def sums(reader: Reader, window: Window) -> list[_BlockSums]:
         """Sum the columns of a block over the scene or the paddocks in it."""
         block = BlockContext(pixels_of(plan, reader, window, known), known)
         whole = PixelGroups(np.zeros(1, np.int64), np.zeros(window.height * window.width, np.int64))
@@ -146,20 +145,35 @@ def _means(
                 continue
             for acquisition in acquisitions:
                 value = possible(column, block.column(column, acquisition))
-                sums = sums_by_group(column, value, groups.code, len(groups.present))
-                found.append((name, acquisition, groups, sums))
+                power, number = sums_by_group(column, value, groups.code, len(groups.present))
+                found.append(_BlockSums(name, acquisition, groups.present, power, number))
         return found
 
     for _, parts in over_blocks(plan, range(len(plan.windows)), sums, threads):
-        for name, acquisition, groups, (power, n) in parts:  # always in the blocks' order
-            total[name][acquisition, groups.present] += power
-            count[name][acquisition, groups.present] += n
+        for part in parts:  # always in the blocks' order
+            total[part.name][part.acquisition, part.groups] += part.power
+            count[part.name][part.acquisition, part.groups] += part.count
     mean = {name: mean_of(CONTEXT[name].base, total[name], count[name]) for name in days}
     return Context(
         scenes={name: (mean[name][:, 0], count[name][:, 0]) for name in scenes},
         fields={name: (mean[name], count[name]) for name in fields},
         labels=known.labels,
     )
+
+
+@dataclass(frozen=True)
+class _BlockSums:
+    """Sums of a context's base over a block in one acquisition.
+
+    groups: (M,) the scene, 0, or numbers of paddocks.  power: (M,) as :func:`to_power`.
+    count: (M,) pixels with a value.
+    """
+
+    name: str
+    acquisition: int
+    groups: NDArray[np.int64]
+    power: Values
+    count: NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from ..base.files import MARKER
 from ..base.fingerprint import code_digest, file_stamp
 from ..base.fingerprint import fingerprint as fingerprint_of
 from ..scenes.grid import Grid, Window
-from ..scenes.layers import cube_named
+from ..scenes.layers import file_of
 from ..scenes.reader import Reader
 from .attributes import VARIABLES
 from .blocks import Block, retrieve_block
@@ -298,9 +298,7 @@ def fingerprint(plan: Plan, wanted: Sequence[int]) -> str:
         "size": [plan.stack.grid.height, plan.stack.grid.width],
         "dates": [str(date) for date in plan.dates],
         "layers": {name: repr(layer) for name, layer in plan.stack.layers.items()},
-        "inputs": [
-            [name, *file_stamp((cube_named(name) or (name, ""))[0])] for name in plan.stack.files
-        ],
+        "inputs": [[name, *file_stamp(file_of(name))] for name in plan.stack.files],
         "blocks": [tuple(plan.windows[index]) for index in wanted],
         "paddocks": plan.paddocks,
         "hold": plan.hold_vegetation_days,

@@ -23,7 +23,7 @@ from .. import kernels
 from ..base import flags
 from ..base.errors import MissingError, ModelError, UsageError, is_out_of_memory
 from ..kernels import LstmRunner
-from ..kernels.window import days_apart
+from ..kernels.window import Acquisitions, days_apart
 from .card import Card
 from .observations import Observations, frost_flags, isolate_observed
 from .onnx_reader import ModelFile
@@ -71,17 +71,10 @@ class PackedEngine:
     def over(self, observed: Observations) -> Windows:
         """See :class:`Engine`."""
         channel_db, step_flags = backscatter_channel(self.card, observed)
+        acquisitions = Acquisitions(channel_db, step_flags, observed.day, observed.dynamic)
 
         def windows(rows: NDArray[np.int64], statics: NDArray[np.float32]) -> Estimate:
-            tile, mask = kernels.pack(
-                self.card.layout,
-                rows,
-                channel_db,
-                step_flags,
-                observed.day,
-                observed.dynamic,
-                statics,
-            )
+            tile, mask = kernels.pack(self.card.layout, rows, acquisitions, statics)
             return Estimate(self.lstm(tile), channel_db[rows[:, -1]], mask)
 
         return windows

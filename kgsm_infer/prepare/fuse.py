@@ -25,7 +25,7 @@ from ..base.fingerprint import code_digest, file_stamp, fingerprint
 from ..kernels import in_use
 from ..kernels.fusion import Fusion, FusionBlock, Pair
 from ..scenes.gdal import gdal, open_dataset, rasterio_or_reason
-from ..scenes.layers import cube_named
+from ..scenes.layers import file_of
 from ..scenes.stack import Stack
 from . import CODE
 from .grids import Draft, into_place
@@ -345,7 +345,7 @@ def _stamps(stack: Stack, days: Sequence[Day]) -> list[object]:
     for layer in stack.layers.values():
         said.append([layer.name, layer.scale, layer.offset, repr(layer.nodata), layer.resample])
         said.extend(
-            [item.path, str(item.band), file_stamp((cube_named(item.path) or (item.path, ""))[0])]
+            [item.path, str(item.band), file_stamp(file_of(item.path))]
             for item in layer.slices
             if item.date is not None and item.date.astype("datetime64[D]") in days
         )

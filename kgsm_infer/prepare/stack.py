@@ -307,6 +307,24 @@ def _layers(one: ItemGroup) -> list[str]:
 
 
 @dataclass(frozen=True)
+class _OpenBand:
+    """One band of a file on the grid. number: in the file.  rule: which stored numbers count."""
+
+    source: Raster
+    number: int
+    rule: Validity
+
+    def read(self, window: Window) -> Floats:
+        """Return (H, W) float64 as stored; missing is NaN."""
+        return self.source.stored(self.number, window, self.rule)
+
+    def read_scaled(self, window: Window) -> Floats:
+        """Read (H, W) float64 with the scale and offset that the file declares."""
+        scale, offset = self.source.scaling(self.number)
+        return self.read(window) * scale + offset
+
+
+@dataclass(frozen=True)
 class _OpenItem:
     """An item's bands on the grid. add: to stored numbers, BOA_ADD_OFFSET of Sentinel-2.
 
@@ -315,21 +333,10 @@ class _OpenItem:
 
     name: str
     scene: str
-    bands: Mapping[str, tuple[Raster, int, Validity]]
+    bands: Mapping[str, _OpenBand]
     files: tuple[SourceFile, ...]
     simulated: str
     add: float
-
-    def read(self, band: str, window: Window) -> Floats:
-        """Return (H, W) float64 as stored; missing is NaN."""
-        source, number, rule = self.bands[band]
-        return source.stored(number, window, rule)
-
-    def read_scaled(self, band: str, window: Window) -> Floats:
-        """Read (H, W) float64 with the scale and offset that the file declares."""
-        source, number, _ = self.bands[band]
-        scale, offset = source.scaling(number)
-        return self.read(band, window) * scale + offset
 
 
 def _opened(
@@ -380,7 +387,8 @@ def _open_item(
             nodata_of(item, band) if declared is None else None,
             no_power=-offset / scale if average and name != "angle" else None,
         )
-        read[name] = (source.on(grid, "average" if average else "nearest"), place, rule)
+        view = source.on(grid, "average" if average else "nearest")
+        read[name] = _OpenBand(view, place, rule)
     return _OpenItem(
         item.id, one.scenes[number], read, tuple(files), simulated, one.offsets[number]
     )
@@ -479,7 +487,7 @@ def _radar_layers(
         name = layer.partition("_")[0]
         if name not in item.bands:
             continue
-        values = item.read_scaled(name, window)
+        values = item.bands[name].read_scaled(window)
         if name != "angle" and not one.form.endswith("db"):
             with np.errstate(invalid="ignore"):
                 tally.negative[number] += int((values < 0).sum())
@@ -499,9 +507,12 @@ class _OpticalView:
 def _view_of(one: ItemGroup, item: _OpenItem, window: Window) -> _OpticalView:
     product = PRODUCTS["landsat" if one.kind == "landsat" else "sentinel2"]
     bands = {
-        name: reflectance(product, item.read(name, window), item.add) for name in ("red", "nir")
+        name: reflectance(product, item.bands[name].read(window), item.add)
+        for name in ("red", "nir")
     }
-    quality = np.nan_to_num(item.read("quality", window)).astype(np.int64)  # 0: no data, in both
+    quality = np.nan_to_num(item.bands["quality"].read(window)).astype(
+        np.int64
+    )  # 0: no data, in both
     clear = landsat_clear(quality) if one.kind == "landsat" else scl_clear(quality)
     # the first bit of Landsat's quality is set in its fill
     seen = (quality & 1 == 0) & (quality != 0) if one.kind == "landsat" else quality != 0

@@ -359,3 +359,13 @@ def cube_named(path: str) -> tuple[str, str] | None:
     """
     found = re.fullmatch(r'(?:netcdf|ZARR):"(.+)":/?(.*)', path, re.IGNORECASE)
     return None if found is None else (found[1], found[2])
+
+
+def file_of(path: str) -> str:
+    """Return the file that a layer's path names, of a cube's variable the cube.
+
+    >>> file_of('netcdf:"a/cube.nc":ndvi'), file_of("a/b.tif")
+    ('a/cube.nc', 'a/b.tif')
+    """
+    cube = cube_named(path)
+    return path if cube is None else cube[0]

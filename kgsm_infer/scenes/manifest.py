@@ -35,7 +35,7 @@ from ..base.schema import Choices, Range, SettingsFile, read
 from ..tables.columns import POLARISATIONS, forms_given
 from ..tables.keys import canonical_name
 from .gdal import check_local
-from .layers import RESAMPLINGS, Layer, as_named, cube_named, layer_from
+from .layers import RESAMPLINGS, Layer, as_named, file_of, layer_from
 from .presets import PRESETS
 
 #: No manifest is larger than this.
@@ -62,7 +62,7 @@ class Scene:
         slices = [item for layer in self.layers.values() for item in layer.slices]
         named = [frame.path for item in slices for frame in item.frames]
         named += [layer.cube for layer in self.layers.values() if layer.cube]
-        return tuple(dict.fromkeys((cube_named(name) or (name, ""))[0] for name in named))
+        return tuple(dict.fromkeys(map(file_of, named)))
 
     def backscatter(self, polarisation: str) -> str:
         """Find the layer of a polarisation, in any of its forms; DataError if there is none."""

@@ -41,7 +41,7 @@ def plane_on(
             continue
         if below.height * below.width > MOST_PIXELS and window.height * window.width > 1:
             return _in_parts(own, read, target, window, resampling)
-        _warp(seen, read(below), below, part, out, resampling)
+        _warp(read(below), seen.part(below), part, out, resampling)
     return out
 
 
@@ -79,17 +79,15 @@ def halves(window: Window) -> tuple[tuple[Window, Window], int]:
     ), 1
 
 
-def _warp(
-    seen: Grid, values: Plane, below: Window, part: Grid, out: Plane, resampling: str
-) -> None:
-    """Warp ``values`` of a source window onto ``part``; fill what ``out`` lacks."""
+def _warp(values: Plane, own: Grid, part: Grid, out: Plane, resampling: str) -> None:
+    """Warp ``values`` on grid ``own`` onto ``part``; fill what ``out`` lacks."""
     rasterio = rasterio_or_reason()
     here = np.full(out.shape, np.nan)
     rasterio.warp.reproject(
         values,
         here,
-        src_transform=rasterio.Affine(*seen.part(below).transform),
-        src_crs=seen.crs,
+        src_transform=rasterio.Affine(*own.transform),
+        src_crs=own.crs,
         src_nodata=np.nan,
         dst_transform=rasterio.Affine(*part.transform),
         dst_crs=part.crs,

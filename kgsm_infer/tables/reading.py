@@ -207,10 +207,10 @@ def open_text(path: Path) -> Iterator[IO[str]]:
 
 def _header_of(source: str, file: IO[str]) -> Header:
     """Read the header's line; DataError where it cannot be one."""
-    above, first, separator = _first_line(source, iter(file.readline, ""))
-    names = header_cells(first, separator)
-    _check_header(source, above, names)
-    return Header(above, names, separator)
+    first = _first_line(source, iter(file.readline, ""))
+    names = header_cells(first.text, first.separator)
+    _check_header(source, first.above, names)
+    return Header(first.above, names, first.separator)
 
 
 def _sheet_of_plain(source: str, plain: PlainCsv) -> Sheet:
@@ -260,9 +260,10 @@ def _named(
 def _read_csv(source: str, file: IO[str]) -> Sheet:
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
     lines = _lines(source, file)
-    above, first, separator = _first_line(source, lines)
+    first = _first_line(source, lines)
+    above = first.above
     reader = csv.reader(
-        chain([first], lines), delimiter=separator, strict=True, skipinitialspace=True
+        chain([first.text], lines), delimiter=first.separator, strict=True, skipinitialspace=True
     )
     try:
         header = [cell.strip() for cell in next(reader)]
@@ -271,7 +272,7 @@ def _read_csv(source: str, file: IO[str]) -> Sheet:
         rows, decimal_commas = array("q"), False
         records = enumerate(reader, start=above + 2)
         while block := list(islice(records, BLOCK_ROWS)):
-            found = _records(source, Header(above, header, separator), block)
+            found = _records(source, Header(above, header, first.separator), block)
             rows.extend(found.numbers)
             for packing, cells in zip(packings, found.cells, strict=True):
                 packing.add(cells)
@@ -305,8 +306,17 @@ def _lines(source: str, file: IO[str]) -> Iterator[str]:
         raise DataError(f"{source}: cannot be read ({_reason(error)})") from None
 
 
-def _first_line(source: str, lines: Iterator[str]) -> tuple[int, str, str]:
-    """Return the number of lines above the header, its first line, and the separator."""
+@dataclass(frozen=True)
+class _FirstLine:
+    """First line of a header. above: number of lines above it."""
+
+    above: int
+    text: str
+    separator: str
+
+
+def _first_line(source: str, lines: Iterator[str]) -> _FirstLine:
+    """Find the first line of the header; DataError where no table can begin with it."""
     declared = ""
     for above, line in enumerate(lines):
         text = line.strip("\r\n")
@@ -321,7 +331,8 @@ def _first_line(source: str, lines: Iterator[str]) -> tuple[int, str, str]:
         if declared not in ("", ",", ";", "\t", "|"):
             raise DataError(f"{source}: line {above}: no table is separated by {shown(declared)!r}")
         counts = {separator: text.count(separator) for separator in (",", ";", "\t")}
-        return above, line, declared or max(counts, key=lambda separator: counts[separator])
+        likely = max(counts, key=lambda separator: counts[separator])
+        return _FirstLine(above, line, declared or likely)
     raise DataError(f"{source}: the file is empty")
 
 

@@ -18,7 +18,7 @@ from kgsm_infer import kernels
 from kgsm_infer.kernels import head, wcm
 from kgsm_infer.kernels.head import Head, Term, readout_of
 from kgsm_infer.kernels.wcm import Wcm
-from kgsm_infer.kernels.window import Layout
+from kgsm_infer.kernels.window import Acquisitions, Layout
 from kgsm_train.export.graph import complete_graph
 from kgsm_train.export.lstm_nodes import physics_head
 from kgsm_train.export.nodes import Graph, checked_model
@@ -152,7 +152,7 @@ def test_the_head_is_the_line_on_its_card_in_every_engine(engine):
     rows = np.arange(3 * n).reshape(n, 3)
     channel_db = rng.uniform(-25, -8, 3 * n).astype(np.float32)
     nothing, day = np.zeros(3 * n, np.uint16), np.arange(3.0 * n)
-    tile, _ = kernels.pack(LAYOUT, rows, channel_db, nothing, day, dynamic)
+    tile, _ = kernels.pack(LAYOUT, rows, Acquisitions(channel_db, nothing, day, dynamic))
     now, before = (dynamic[rows[:, k]].astype(np.float64) for k in (2, 1))
     expected = 0.19 + now @ [0.04, 0.07, 0.12] - 0.01 * before[:, 0]
 

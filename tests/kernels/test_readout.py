@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kgsm_infer import kernels as on_this_machine
 from kgsm_infer.kernels import head as twin
 from kgsm_infer.kernels.head import Head, Readout, Term, read_out, readout_of
-from kgsm_infer.kernels.window import Layout, pack
+from kgsm_infer.kernels.window import Acquisitions, Layout, pack
 
 NAMES = ("vh_db", "vh_anomaly", "vh_anomaly_scene", "ndvi_over_scene", "gap_days")
 LAYOUT = Layout(3, 3, 0, mean=(-17.0, 0.1, -0.2, 0.05, 12.0), std=(3.0, 1.1, 0.8, 0.2, 9.0))
@@ -38,7 +38,8 @@ def test_the_line_on_the_tile_is_the_line_in_the_channels_units() -> None:
     rows = np.arange(n * 3).reshape(n, 3)
     channel_db = rng.uniform(-25, -8, n * 3).astype(np.float32)
     no_flags, day = np.zeros(n * 3, np.uint16), np.arange(n * 3, dtype=np.float32)
-    tile, _ = pack(LAYOUT, rows, channel_db, no_flags, day, dynamic, np.zeros((n, 0), np.float32))
+    acquisitions = Acquisitions(channel_db, no_flags, day, dynamic)
+    tile, _ = pack(LAYOUT, rows, acquisitions, np.zeros((n, 0), np.float32))
     now, before = dynamic[rows[:, -1]].astype(float), dynamic[rows[:, -2]].astype(float)
     expected = 0.19 + now @ [0.037, 0.074, 0.12] - 0.01 * before[:, 0]
     readout = readout_of(HEAD, LAYOUT, NAMES)

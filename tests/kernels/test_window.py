@@ -16,7 +16,7 @@ from on_engines import ENGINES, load_kernels
 
 from kgsm_infer.base import flags
 from kgsm_infer.kernels import window
-from kgsm_infer.kernels.window import Layout, window_rows
+from kgsm_infer.kernels.window import Acquisitions, Layout, window_rows
 
 NAN, INF = np.nan, np.inf
 MISSING, OUTSIDE = flags.MISSING_INPUT, flags.INPUT_OUT_OF_RANGE
@@ -97,8 +97,24 @@ def test_a_layout_that_cannot_be_is_refused() -> None:
 LAYOUT = Layout(3, 1, 1, mean=(-10.0, 0.5, 20.0, 6.0), std=(2.0, 0.25, 10.0, 12.0))
 
 
+def pack(
+    kernels: Any,
+    layout: Layout,
+    rows: Any,
+    channel_db: Any,
+    step_flags: Any,
+    day: Any,
+    dynamic: Any = None,
+    statics: Any = None,
+) -> tuple[Any, Any]:
+    """Pack acquisitions given one by one."""
+    acquisitions = Acquisitions(channel_db, step_flags, day, dynamic)
+    return kernels.pack(layout, rows, acquisitions, statics)
+
+
 def test_packing_by_hand(kernels: ModuleType) -> None:
-    tile, mask = kernels.pack(
+    tile, mask = pack(
+        kernels,
         LAYOUT,
         [[0, 1, 2], [-1, 0, 1]],
         channel_db=[-12.0, -9.0, -10.0],
@@ -130,7 +146,7 @@ def one(kernels: ModuleType, **change: Any) -> tuple[Any, int]:
         "dynamic": [[0.5], [0.75], [0.0]],
         "statics": [[30.0]],
     }
-    tile, mask = kernels.pack(LAYOUT, [[0, 1, 2]], **{**inputs, **change})
+    tile, mask = pack(kernels, LAYOUT, [[0, 1, 2]], **{**inputs, **change})
     assert np.isfinite(tile).all()
     return tile[:, 0], int(mask[0])
 
@@ -180,25 +196,25 @@ def test_a_lacking_static_leaves_a_finite_tile_and_a_reason(kernels: ModuleType)
 
 def test_padding_at_the_last_step_and_nothing_at_all(kernels: ModuleType) -> None:
     layout = Layout(2, 0, 0, mean=(0.0, 0.0), std=(1.0, 1.0))
-    tile, mask = kernels.pack(layout, [[-1, -1], [0, -1]], [-10.0], [0], [0.0])
+    tile, mask = pack(kernels, layout, [[-1, -1], [0, -1]], [-10.0], [0], [0.0])
     assert mask.tolist() == [MISSING | SHORT, MISSING]
     assert tile[0, 1].tolist() == [-10.0, 0.0, 1.0] and not tile[1].any()
     # no acquisitions at all
-    tile, mask = kernels.pack(layout, [[-1, -1]], [], [], [])
+    tile, mask = pack(kernels, layout, [[-1, -1]], [], [], [])
     assert not tile.any() and mask.tolist() == [MISSING | SHORT]
     # no windows
-    tile, mask = kernels.pack(layout, np.zeros((0, 2)), [-10.0], [0], [0.0])
+    tile, mask = pack(kernels, layout, np.zeros((0, 2)), [-10.0], [0], [0.0])
     assert tile.shape == (2, 0, 3) and mask.shape == (0,)
     # one step has no history to be short of
     layout = Layout(1, 0, 0, mean=(0.0, 0.0), std=(1.0, 1.0))
-    assert kernels.pack(layout, [[0]], [-10.0], [0], [0.0])[1].tolist() == [0]
+    assert pack(kernels, layout, [[0]], [-10.0], [0], [0.0])[1].tolist() == [0]
 
 
 def test_a_table_of_two_sites_end_to_end(kernels: ModuleType) -> None:
     """The first windows of a site see padding, not the other site."""
     layout = Layout(2, 0, 0, mean=(0.0, 0.0), std=(1.0, 1.0))
     rows = window_rows(["a", "b", "a", "b"], [0, 0, 6, 12], steps=2)
-    tile, mask = kernels.pack(layout, rows, [-1.0, -2.0, -3.0, -4.0], [0] * 4, [0, 0, 6, 12])
+    tile, mask = pack(kernels, layout, rows, [-1.0, -2.0, -3.0, -4.0], [0] * 4, [0, 0, 6, 12])
     assert tile[0, :, 0].tolist() == [0.0, 0.0, -1.0, -2.0]
     assert tile[1, :, 0].tolist() == [-1.0, -2.0, -3.0, -4.0]
     assert tile[1, :, 1].tolist() == [0.0, 0.0, 6.0, 12.0]
@@ -215,10 +231,10 @@ def test_packing_refuses(kernels: ModuleType) -> None:
         "dynamic": [[0.0], [0.0]],
         "statics": [[0.0]],
     }
-    kernels.pack(layout, **right)
+    pack(kernels, layout, **right)
     for bad in [2, -2, 2**62, -(2**62)]:
         with pytest.raises(ValueError, match=r"window rows must lie in -1\.\.1"):
-            kernels.pack(layout, **{**right, "rows": [[0, bad]]})
+            pack(kernels, layout, **{**right, "rows": [[0, bad]]})
     for name, value, message in [
         ("rows", [[0, 1, 1]], "3 steps"),
         ("rows", [0, 1], None),
@@ -233,7 +249,7 @@ def test_packing_refuses(kernels: ModuleType) -> None:
         ("statics", [[0.0], [0.0]], "statics"),
     ]:
         with pytest.raises(ValueError, match=message):
-            kernels.pack(layout, **{**right, name: value})
+            pack(kernels, layout, **{**right, name: value})
 
 
 def test_nothing_is_written_before_the_rows_are_checked(c_kernels: ModuleType) -> None:
@@ -333,7 +349,7 @@ def tables(draw: st.DrawFn) -> tuple[Any, ...]:
 @given(table=tables())
 def test_packing_anything(kernels: ModuleType, table: Any) -> None:
     before = [np.copy(part) for part in table[1:]]
-    tile, mask = kernels.pack(*table)
+    tile, mask = pack(kernels, *table)
     expected, reasons = plain_pack(*table)
     assert_array_equal(mask, reasons)
     # float32: x - mean loses up to 1e-7 of the larger, then divided by std
@@ -346,7 +362,7 @@ def test_packing_anything(kernels: ModuleType, table: Any) -> None:
 @settings(max_examples=300, deadline=None)
 @given(table=tables())
 def test_c_and_its_twin_pack_the_same_bits(c_kernels: ModuleType, table: Any) -> None:
-    packed = c_kernels.pack(*table), window.pack(*table)
+    packed = pack(c_kernels, *table), pack(window, *table)
     mine: Any
     twin: Any
     for mine, twin in zip(*packed, strict=True):
@@ -364,8 +380,8 @@ def test_strided_inputs_and_wide_types(kernels: ModuleType) -> None:
     view = wide[:, 1], np.zeros(9, np.int64), wide[:, 3], wide[:, 4:8:2], statics
     dense = [np.ascontiguousarray(part, np.float64) for part in view]
     dense[1] = np.zeros(9, np.uint16)
-    got = kernels.pack(layout, rows.T.copy().T, *view)
-    expected = kernels.pack(layout, rows.tolist(), *dense)
+    got = pack(kernels, layout, rows.T.copy().T, *view)
+    expected = pack(kernels, layout, rows.tolist(), *dense)
     assert_array_equal(got[0], expected[0])
     assert_array_equal(got[1], expected[1])
     assert_allclose(got[0], plain_pack(layout, rows, *view)[0], atol=1e-6)

@@ -108,6 +108,7 @@ def test_scaling_is_of_the_training_rows(twin):
 def test_a_batch_is_what_inference_packs(twin):
     """The tile of training and the tile of kgsm_infer are one and the same."""
     from kgsm_infer import kernels
+    from kgsm_infer.kernels.window import Acquisitions
     from kgsm_train.learning.network import KnowledgeGuidedLSTM, LabelScale, WcmIsolation
 
     samples = samples_of(read_source(twin), twin, "kg-lstm")
@@ -124,10 +125,7 @@ def test_a_batch_is_what_inference_packs(twin):
     packed, _ = kernels.pack(
         layout,
         samples.rows,
-        soil.soil_db,
-        soil.flags,
-        observed.day,
-        observed.dynamic,
+        Acquisitions(soil.soil_db, soil.flags, observed.day, observed.dynamic),
         observed.statics,
     )
     assert tile.shape == packed.shape

@@ -70,7 +70,8 @@ def main(folder: Path) -> None:
     dynamic = damaged(rng, rng.normal(0, 1, (n, fd)))
     statics = damaged(rng, rng.normal(0, 1, (201, fs)))
     channel_db = damaged(rng, rng.uniform(-25, -8, n))
-    tile, window_flags = window.pack(layout, rows, channel_db, flags, day, dynamic, statics)
+    acquisitions = window.Acquisitions(channel_db, flags, day, dynamic)
+    tile, window_flags = window.pack(layout, rows, acquisitions, statics)
     sizes = np.asarray([steps, fd, fs, *rows.shape[:1], n], "<i8")
     mean = np.asarray(layout.mean, np.float32)
     write(

@@ -13,6 +13,7 @@ from kgsm_infer.context.from_tables import compute_context
 from kgsm_infer.context.history import (
     History,
     Pass,
+    PassRows,
     PlaceState,
     compare_with_past,
     replay,
@@ -60,7 +61,7 @@ def test_a_history_is_what_a_plain_loop_over_the_dates_says(data: st.DataObject)
     for name in ("vh_over_usual_db", "vh_over_driest_db", "vh_anomaly"):
         for span in ("past", "all"):
             rule = HistoryRule(span, {"vh": typical})
-            compared, count = compare_with_past(name, value, place, order, rule)
+            compared, count = compare_with_past(name, PassRows(place, order, value), rule)
             for i in range(len(value)):
                 seen = (place == place[i]) & ((order <= order[i]) | (span == "all"))
                 known = value[seen & np.isfinite(value)]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...context.definitions import CONTEXT, HistoryRule, SharedBy, needed, too_few
 from ...context.from_tables import compute_context
-from ...context.history import ContextValues, compare_with_past
+from ...context.history import ContextValues, PassRows, compare_with_past
 from ...tables.passes import pass_starts
 from ...tables.table import Table
 from ..store.rows import Observed
@@ -77,4 +77,5 @@ def compared_with_past(
     history = history_of(bases, [(key[0], key[1], "".join(key[2:]), column) for key in places])
     acquired = np.asarray([row.acquired for row in rows]).astype("datetime64[s]")
     order = pass_starts(acquired).astype(np.int64)
-    return compare_with_past(name, value_db, place, order, rule, start=history)
+    compared = PassRows(place, order, value_db)
+    return compare_with_past(name, compared, rule, start=history)
