@@ -243,7 +243,7 @@ def fit(
         done = fit_and_export(experiment, output, progress, kind=kind, tell=note)
     say(
         f"{done.complete} and {done.core.name}: five engines agree to "
-        f"{done.worst_difference:.1e} m3/m3 on {done.windows} windows"
+        f"{done.proof.worst_difference:.1e} m3/m3 on {done.proof.windows} windows"
     )
 
 

@@ -64,14 +64,9 @@ def fit_and_export(
     else:
         trained = train(samples, config, kind, every, step)
     board = same_experiment(folder, asked, source, kind)
-    done = export(
-        trained,
-        config,
-        source,
-        folder,
-        evidence=evidence_of(board, kind) if board else None,
-        domain=domain_of_training(trained, samples, source, config),
-    )
+    domain = domain_of_training(trained, samples, source, config)
+    evidence = replace(evidence_of(board, kind) if board else Evidence(), domain=domain)
+    done = export(trained, config, source, evidence, folder)
     card = read_model_file(done.complete).card
     write_model_card(folder, card)
     write_stac_item(folder, card, source)

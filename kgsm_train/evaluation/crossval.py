@@ -25,7 +25,7 @@ from ..models import MODELS
 from ..progress import PartProgress
 from .parts import Part, part_key, read_part, write_part
 from .processes import share
-from .splits import LEAST_LABELS, Design, Split, design_of
+from .splits import LEAST_LABELS, Design, Experiment, Split, design_of
 
 #: What the label-free index is scored between: round numbers that fit most soils.
 WETNESS_LIMITS = SoilLimits(0.05, 0.40, "stated")
@@ -36,18 +36,27 @@ Task = tuple[str, Split]
 
 @dataclass(frozen=True)
 class Crossvalidation:
-    """All parts put together.
+    """All parts of an experiment put together.
 
     regimes: regime -> model -> (R,) SM, NaN where there is none; the headline first.
     learnt: model -> split's name -> what it learnt there.
     seconds: model -> what its parts took, added up over the processes.
     """
 
-    source: Source
-    design: Design
+    experiment: Experiment
     regimes: Mapping[str, Mapping[str, NDArray[np.float32]]]
     learnt: Mapping[str, Mapping[str, Learnt]]
     seconds: Mapping[str, float]
+
+    @property
+    def source(self) -> Source:
+        """The table as read."""
+        return self.experiment.source
+
+    @property
+    def design(self) -> Design:
+        """The split of its rows."""
+        return self.experiment.design
 
     @property
     def headline(self) -> str:
@@ -71,16 +80,13 @@ def crossvalidate(
 
     run_folder: finished parts are kept in its ``parts/``.  jobs: processes.
     """
-    source = read_source(config)
-    design = design_of(source, config)
-    done = run_parts(config, source, design, run_folder / "parts", jobs=jobs, progress=progress)
-    return put_together(config, source, design, done)
+    experiment = Experiment.of(config)
+    return run_experiment(experiment, run_folder / "parts", jobs=jobs, progress=progress)
 
 
-def put_together(
-    config: Config, source: Source, design: Design, done: Mapping[Task, Part]
-) -> Crossvalidation:
+def put_together(experiment: Experiment, done: Mapping[Task, Part]) -> Crossvalidation:
     """Join the predictions of each regime, each row from the training that left it out."""
+    config, design = experiment.config, experiment.design
     regimes: dict[str, dict[str, NDArray[np.float32]]] = {}
     for regime in design.regimes:
         regimes[regime] = {}
@@ -99,41 +105,35 @@ def put_together(
         model: sum(done[model, split].seconds for split in design.splits)
         for model in config.crossval.models
     }
-    return Crossvalidation(source, design, regimes, learnt, seconds)
+    return Crossvalidation(experiment, regimes, learnt, seconds)
 
 
-def run_parts(
-    config: Config,
-    source: Source,
-    design: Design,
-    parts: Path,
-    *,
-    jobs: int = 1,
-    progress: PartProgress | None = None,
-) -> dict[Task, Part]:
-    """Run every model of the configuration on every split: (model, split) -> part.
+def run_experiment(
+    experiment: Experiment, parts: Path, *, jobs: int = 1, progress: PartProgress | None = None
+) -> Crossvalidation:
+    """Run every model of an experiment on every split.
 
     Finished parts are kept in the folder ``parts``.
     """
     parts.mkdir(parents=True, exist_ok=True)
-    done = kept_parts(config, source, design, parts)
-    todo = [task for task in _tasks(config, design) if task not in done]
+    done = kept_parts(experiment, parts)
+    todo = [task for task in _tasks(experiment) if task not in done]
     # the slow ones first, so that two processes end together
     todo.sort(key=lambda task: not MODELS[task[0]].network)
-    work = partial(_run_task, config, source, design)
+    work = partial(_run_task, experiment)
     shared = jobs > 1 and len(todo) > 1
     for part in share(work, todo, jobs, progress) if shared else _one_by_one(work, todo, progress):
-        write_part(parts, part, part_key(config, source, design, part.model, part.split))
+        write_part(parts, part, part_key(experiment, part.model, part.split))
         done[part.model, part.split] = part
-    return done
+    return put_together(experiment, done)
 
 
-def kept_parts(config: Config, source: Source, design: Design, parts: Path) -> dict[Task, Part]:
+def kept_parts(experiment: Experiment, parts: Path) -> dict[Task, Part]:
     """Find the finished parts of this experiment in a folder."""
     found = {}
-    for model, split in _tasks(config, design):
-        key = part_key(config, source, design, model, split)
-        part = read_part(parts, model, split, key, design.test_rows(split))
+    for model, split in _tasks(experiment):
+        key = part_key(experiment, model, split)
+        part = read_part(parts, model, split, key, experiment.design.test_rows(split))
         if part is not None:
             found[model, split] = part
     return found
@@ -148,7 +148,8 @@ def plan(config: Config, run_folder: Path, tell: Callable[[str], None] = lambda 
     for line in source.table.notes:
         tell(line)
     design = design_of(source, config)
-    kept = len(kept_parts(config, source, design, run_folder / "parts"))
+    experiment = Experiment(config, source, design)
+    kept = len(kept_parts(experiment, run_folder / "parts"))
     models, folds, blocks = config.crossval.models, design.fold_names, design.block_names
     later = sum(split.past for split in design.splits)
     pairs = len(design.splits) - len(folds) - later
@@ -161,20 +162,16 @@ def plan(config: Config, run_folder: Path, tell: Callable[[str], None] = lambda 
         f"{source.table.source}: {len(source.table)} rows, "
         f"{int(np.isfinite(source.label).sum())} labels, {len(np.unique(source.group))} groups "
         f"by {config.data.group}; {len(folds)} folds{dates}; {len(models)} models "
-        f"({', '.join(models)}), {kept} of {len(_tasks(config, design))} parts kept from before"
+        f"({', '.join(models)}), {kept} of {len(_tasks(experiment))} parts kept from before"
     )
 
 
 def run_part(
-    config: Config,
-    source: Source,
-    design: Design,
-    model: str,
-    split: Split,
-    progress: PartProgress | None = None,
+    experiment: Experiment, model: str, split: Split, progress: PartProgress | None = None
 ) -> Part:
     """Train ``model`` without what ``split`` leaves out, and predict its test rows."""
     begun = time.perf_counter()
+    config, source, design = experiment.config, experiment.source, experiment.design
     train_rows, test_rows = design.train_rows(split), design.test_rows(split)
     if config.crossval.train_groups:
         count = config.crossval.train_groups
@@ -221,14 +218,14 @@ def few_groups(source: Source, rows: NDArray[np.int64], count: int, seed: int) -
     return rows[np.isin(source.group[rows], names[:count])]
 
 
-def _tasks(config: Config, design: Design) -> list[Task]:
-    return [(model, split) for model in config.crossval.models for split in design.splits]
+def _tasks(experiment: Experiment) -> list[Task]:
+    models, splits = experiment.config.crossval.models, experiment.design.splits
+    return [(model, split) for model in models for split in splits]
 
 
-def _run_task(
-    config: Config, source: Source, design: Design, task: Task, progress: PartProgress | None
-) -> Part:
-    return run_part(config, source, design, *task, progress)
+def _run_task(experiment: Experiment, task: Task, progress: PartProgress | None) -> Part:
+    model, split = task
+    return run_part(experiment, model, split, progress)
 
 
 def _one_by_one(

@@ -22,7 +22,6 @@ having chosen.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -37,15 +36,15 @@ from kgsm_infer.base.files import whole
 from kgsm_infer.base.schema import Choices, Length, Range, SettingsFile, as_plain, read
 
 from ..config import Config, read_config
-from ..learning.samples import Source, read_source
+from ..learning.samples import read_source
 from ..models import MODELS, title
 from ..progress import PartProgress
-from .crossval import Crossvalidation, crossvalidate, put_together, run_parts
+from .crossval import Crossvalidation, crossvalidate, run_experiment
 from .folds import date_blocks, group_folds
 from .means import days_of, group_means
 from .metrics import Bootstrap, block_bootstrap, number, paired_difference, scores
 from .scoreboard import regime_title
-from .splits import Design, Split, design_of
+from .splits import Design, Experiment, Split
 
 Column = NDArray[np.float32]
 #: A variant's name and one of its models.
@@ -98,7 +97,7 @@ class ExperimentPlan:
         """Count the trainings of networks before they start."""
         count = 0
         for (name, _), config in self.variants.items():
-            design = design_of(read_source(config), config)
+            design = Experiment.of(config).design
             networks = sum(MODELS[model].network for model in config.crossval.models)
             count += len(design.splits) * networks
             if self.nested and name in self.nested.candidates:
@@ -165,11 +164,11 @@ def run_plan(
             columns.setdefault((name, model), []).append(predicted)
     board: dict[str, Any] = {"choices": [], "simulated": _first(runs).source.simulated}
     if plan.nested is not None:
-        chosen = [
-            _nested(plan, plan.nested, seed, runs, folder, jobs, progress) for seed in plan.seeds
-        ]
-        columns[CHOSEN, plan.nested.model] = [sm for sm, _ in chosen]
-        board["choices"] = [choice for _, choices in chosen for choice in choices]
+        for seed in plan.seeds:
+            of_seed = {name: runs[name, seed] for name in plan.nested.candidates}
+            found = _nested(plan.nested, of_seed, folder, jobs=jobs, progress=progress)
+            columns.setdefault((CHOSEN, plan.nested.model), []).append(found.sm)
+            board["choices"] += found.choices
     board |= _scores(plan, runs, columns)
     with whole(folder / "experiments.json") as out:
         out.write(json.dumps(board, indent=1, allow_nan=False) + "\n")
@@ -178,73 +177,78 @@ def run_plan(
     return board
 
 
+@dataclass(frozen=True)
+class NestedChoice:
+    """SM (R,) by the candidate that each outer training chose, and these choices."""
+
+    sm: Column
+    choices: list[dict[str, Any]]
+
+
 def _nested(
-    plan: ExperimentPlan,
     nested: Nested,
-    seed: int,
-    runs: Mapping[tuple[str, int], Crossvalidation],
+    runs: Mapping[str, Crossvalidation],
     folder: Path,
+    *,
     jobs: int,
     progress: PartProgress | None,
-) -> tuple[Column, list[dict[str, Any]]]:
+) -> NestedChoice:
     """Predict SM by the candidate that won inside each outer training, and count the choices.
 
     The choice is made on what the score is of: new groups on new dates inside the training
     rows, where the outer splits are such.
+
+    runs: candidate -> its cross-validation, all of one seed.
     """
-    first = runs[nested.candidates[0], seed]
+    first = runs[nested.candidates[0]]
+    seed = first.experiment.config.training.seed
     sm = np.full(len(first.source.label), np.nan, np.float32)
     choices = []
-    blocks = plan.variants[nested.candidates[0], seed].crossval.date_blocks
     for outer in first.design.splits:
         due = first.design.counts(first.headline, outer)
         if not due.any():
             continue
-        blind, inner = inner_design(first.source, first.design, outer, nested.folds, blocks, seed)
-        found: dict[str, Column] = {}
+        inner = inner_experiment(first.experiment, outer, nested.folds)
+        label, found = inner.source.label, {}
         for name in nested.candidates:
-            config = plan.variants[name, seed]
-            config = dataclasses.replace(
-                config, crossval=dataclasses.replace(config.crossval, models=(nested.model,))
-            )
+            config = runs[name].experiment.config
+            config = replace(config, crossval=replace(config.crossval, models=(nested.model,)))
             # the labels of what is left out are not there at all while the choice is made
-            source = dataclasses.replace(read_source(config), label=blind.label)
+            candidate = Experiment(config, replace(read_source(config), label=label), inner.design)
             parts = folder / _slug(name) / f"seed{seed}" / f"without-{outer.name}"
-            done = run_parts(config, source, inner, parts, jobs=jobs, progress=progress)
-            run = put_together(config, source, inner, done)
-            found[name] = run.regimes[inner.regimes[0]][nested.model]
-        both = np.isfinite(blind.label) & np.isfinite(np.stack(list(found.values()))).all(axis=0)
-        rmse = {name: scores(blind.label[both], sm_[both]).rmse for name, sm_ in found.items()}
+            run = run_experiment(candidate, parts, jobs=jobs, progress=progress)
+            found[name] = run.regimes[inner.design.regimes[0]][nested.model]
+        both = np.isfinite(label) & np.isfinite(np.stack(list(found.values()))).all(axis=0)
+        rmse = {name: scores(label[both], sm_[both]).rmse for name, sm_ in found.items()}
         best = min(rmse, key=lambda name: rmse[name])
-        sm[due] = runs[best, seed].predicted[nested.model][due]
+        sm[due] = runs[best].predicted[nested.model][due]
         choices.append({"seed": seed, "split": outer.name, "chosen": best, "inner_rmse": rmse})
-    return sm, choices
+    return NestedChoice(sm, choices)
 
 
-def inner_design(
-    source: Source, design: Design, outer: Split, folds: int, blocks: int, seed: int
-) -> tuple[Source, Design]:
+def inner_experiment(experiment: Experiment, outer: Split, folds: int) -> Experiment:
     """Split the training rows of ``outer`` once more, in a table with no other label.
 
     Each inner fold of groups is paired with one inner block of dates after the other.
     """
+    config, source, design = experiment.config, experiment.source, experiment.design
     train = np.zeros(len(source.label), bool)
     train[design.train_rows(outer)] = True
     label = np.where(train, source.label, np.float32(np.nan))
-    blind = dataclasses.replace(source, label=label)
+    blind = replace(source, label=label)
     labelled = np.isfinite(label)
-    fold = np.where(train, group_folds(source.group, labelled, folds, seed), -1)
+    fold = np.where(train, group_folds(source.group, labelled, folds, config.training.seed), -1)
     fold_names = tuple(str(k + 1) for k in range(folds))
     if outer.block < 0:
         alone = tuple(Split(k) for k in range(folds))
         none = np.full(len(fold), -1, np.int64)
-        return blind, Design(fold, fold_names, none, (), alone)
+        return Experiment(config, blind, Design(fold, fold_names, none, (), alone))
     day = np.floor(source.table.day)
-    found = date_blocks(day, labelled, blocks)
+    found = date_blocks(day, labelled, config.crossval.date_blocks)
     block = np.where(train, found.number, -1)
     count = len(found.names)
     pairs = tuple(Split(i % folds, i % count) for i in range(max(folds, count)))
-    return blind, Design(fold, fold_names, block, found.names, pairs)
+    return Experiment(config, blind, Design(fold, fold_names, block, found.names, pairs))
 
 
 def _scores(

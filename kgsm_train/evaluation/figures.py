@@ -28,19 +28,15 @@ BLUE, VERMILION = "#0072b2", "#d55e00"
 
 
 def scatter_by_fold(
-    path: Path,
-    model: str,
-    observed: NDArray[np.floating],
-    predicted: NDArray[np.floating],
-    fold: NDArray[np.int64],
-    fold_names: Sequence[str],
-    note: str = "",
+    path: Path, result: Crossvalidation, model: str, rows: NDArray[np.bool_], note: str = ""
 ) -> None:
     """Draw predicted against observed SM, one panel a fold: 1:1 line, RMSE, R, n.
 
-    observed, predicted: (R,) m3 m-3, NaN where there is none.  fold: (R,).
+    rows: (R,) True where a row is drawn, if it has both values.
     note: shown under the title, for example that the data are simulated.
     """
+    observed, predicted = np.where(rows, result.source.label, np.nan), result.predicted[model]
+    fold, fold_names = result.design.fold, result.design.fold_names
     count = len(fold_names)
     columns = min(count, 4)
     lines = -(-count // columns)
@@ -122,16 +118,11 @@ def score_bars(path: Path, board: Board, note: str = "") -> None:
 
 
 def series(
-    path: Path,
-    result: Crossvalidation,
-    model: str,
-    sites: Sequence[str],
-    interval: Mapping[str, Any] | None,
-    note: str = "",
+    path: Path, board: Board, result: Crossvalidation, sites: Sequence[str], note: str = ""
 ) -> None:
     """Draw observed dots and the predicted line with its band, one panel a site."""
     table, label = result.source.table, result.source.label
-    predicted = result.predicted[model]
+    predicted, interval = result.predicted[board.ours], board.intervals.get(board.ours)
     figure = Figure(figsize=(7.6, 1.55 * len(sites) + 0.5), layout="constrained")
     axes = figure.subplots(len(sites), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
     for axis, name in zip(axes, sites, strict=True):

@@ -24,10 +24,9 @@ from kgsm_infer.base.fingerprint import code_digest, content_digest, fingerprint
 from kgsm_infer.base.schema import as_plain, build, parse_json
 from kgsm_infer.model.onnx_reader import SHIPPED
 
-from ..config import Config, as_json
+from ..config import as_json
 from ..learning.learnt import Learnt
-from ..learning.samples import Source
-from .splits import Design, Split
+from .splits import Experiment, Split
 
 #: Rooms between a table and a prediction.
 CODE = (
@@ -60,8 +59,9 @@ def code_of_parts() -> str:
     return fingerprint(code_digest(*CODE), kernels.in_use())
 
 
-def part_key(config: Config, source: Source, design: Design, model: str, split: Split) -> str:
+def part_key(experiment: Experiment, model: str, split: Split) -> str:
     """Return the key of a part: its rows, labels, configuration and code."""
+    config, source, design = experiment.config, experiment.source, experiment.design
     settings = as_json(config)
     settings["data"].pop("table")  # its content counts, not its name
     settings["crossval"] = {"train_groups": config.crossval.train_groups}

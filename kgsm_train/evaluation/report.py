@@ -147,7 +147,7 @@ def draw(
     sites = sites_to_show(result, board.ours)
     if sites:
         path = folder / "series.png"
-        figures.series(path, result, board.ours, sites, interval, note)
+        figures.series(path, board, result, sites, note)
         text = f"{called} at {len(sites)} sites, from the best to the worst by RMSE. Dots are "
         text += "observed"
         text += "; the band is the 90 % interval, unscaled." if interval else "."

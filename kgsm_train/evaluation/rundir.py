@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from kgsm_infer.tables.table import write_csv
 
 from ..config import Config
@@ -59,16 +57,14 @@ def _write_predictions(path: Path, result: Crossvalidation) -> None:
 def _draw_models(folder: Path, result: Crossvalidation) -> None:
     """Draw a scatter of every model in the headline, and the paths of A."""
     folder.mkdir(exist_ok=True)
-    design = result.design
-    label = np.where(common_rows(result, result.headline), result.source.label, np.nan)
+    common = common_rows(result, result.headline)
     note = "simulated data" if result.source.simulated else ""
-    for name, predicted in result.predicted.items():
-        path = folder / f"scatter-{name}.png"
-        scatter_by_fold(path, name, label, predicted, design.fold, design.fold_names, note)
+    for name in result.predicted:
+        scatter_by_fold(folder / f"scatter-{name}.png", result, name, common, note)
     paths = {
         f"{name}, {split.name}": [line.a for line in by_split[split.name].log if line.a]
         for name, by_split in result.learnt.items()
-        for split in design.splits
+        for split in result.design.splits
         if split.block < 0
     }
     paths = {name: path for name, path in paths.items() if path}

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from kgsm_infer.base.errors import DataError
 
 from ..config import Config
-from ..learning.samples import Source, text_column
+from ..learning.samples import Source, read_source, text_column
 from .folds import (
     Leak,
     Partition,
@@ -137,6 +137,24 @@ class Design:
             if len(others):
                 found[self.fold == k] = others[np.argmin((others - k) % count)]
         return found
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A configuration, its table as read, and the split of its rows."""
+
+    config: Config
+    source: Source
+    design: Design
+
+    @classmethod
+    def of(cls, config: Config) -> Experiment:
+        """Read the table of a configuration and split its rows.
+
+        DataError for a table that cannot be used, or a leak that the configuration does not name.
+        """
+        source = read_source(config)
+        return cls(config, source, design_of(source, config))
 
 
 def design_of(source: Source, config: Config) -> Design:

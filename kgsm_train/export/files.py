@@ -47,14 +47,21 @@ UNITS = {"ndvi": "1", "angle_deg": "degree", "vwc_kg_m2": "kg m-2", "temp_c": "d
 
 
 @dataclass(frozen=True)
+class Proof:
+    """Largest difference in SM between the engines, m3 m-3, over a number of windows."""
+
+    worst_difference: float
+    windows: int
+
+
+@dataclass(frozen=True)
 class Exported:
-    """Paths of the files, and the largest difference in SM between the engines, m3 m-3."""
+    """Paths of the files, and the proof that the engines agree on them."""
 
     complete: Path
     core: Path
     card: Path
-    worst_difference: float
-    windows: int
+    proof: Proof
 
 
 @dataclass(frozen=True)
@@ -62,30 +69,25 @@ class Evidence:
     """Validation results of a model, as the card writes them.
 
     no_skill: reason for the flag ``no_skill``; empty for a model with skill.
+    domain: reference of the training data for the flag ``outside_domain``.
     """
 
     validation: Mapping[str, Any] = field(default_factory=dict)
     interval: Mapping[str, Any] | None = None
     probes: Mapping[str, float] | None = None
     no_skill: str = ""
+    domain: Domain | None = None
 
 
 def export(
-    trained: Trained,
-    config: Config,
-    source: Source,
-    folder: str | Path,
-    *,
-    name: str = "model",
-    evidence: Evidence | None = None,
-    domain: Domain | None = None,
+    trained: Trained, config: Config, source: Source, evidence: Evidence, folder: str | Path
 ) -> Exported:
-    """Write ``name.onnx``, ``name.core.onnx`` and ``card.json`` into ``folder``.
+    """Write ``model.onnx``, ``model.core.onnx`` and ``card.json`` into ``folder``.
 
     ModelError, and no file, if the engines disagree.
     """
-    card = make_card(trained, config, source, evidence or Evidence(), domain)
-    return write_files(trained.network, card, Path(folder), name)
+    card = make_card(trained, config, source, evidence)
+    return write_files(trained.network, card, Path(folder), "model")
 
 
 def write_files(network: KnowledgeGuidedLSTM, card: Card, folder: Path, name: str) -> Exported:
@@ -107,16 +109,14 @@ def write_files(network: KnowledgeGuidedLSTM, card: Card, folder: Path, name: st
             if read_model_file(content).role != role:
                 raise ModelError(f"{names[role]}: the card does not describe the graph written")
             (part / names[role]).write_bytes(content)
-        worst, windows = prove(network, part / names["complete"])
+        proof = prove(network, part / names["complete"])
         # each file is valid alone, so an interruption between the two leaves valid models
         for file in names.values():
             with whole(folder / file, "wb") as out:
                 out.write((part / file).read_bytes())
     with whole(folder / "card.json") as out:
         out.write(card.to_json() + "\n")
-    return Exported(
-        folder / names["complete"], folder / names["core"], folder / "card.json", worst, windows
-    )
+    return Exported(folder / names["complete"], folder / names["core"], folder / "card.json", proof)
 
 
 def with_card(model: onnx.ModelProto, card: Card) -> bytes:
@@ -125,14 +125,9 @@ def with_card(model: onnx.ModelProto, card: Card) -> bytes:
     return sealed(model.SerializeToString())
 
 
-def make_card(
-    trained: Trained,
-    config: Config,
-    source: Source,
-    evidence: Evidence,
-    domain: Domain | None,
-) -> Card:
+def make_card(trained: Trained, config: Config, source: Source, evidence: Evidence) -> Card:
     """Make the card of a trained network, without the sha256 of its graphs."""
+    domain = evidence.domain
     days = source.table.date[np.isfinite(source.label)].astype("datetime64[D]")
     wcm, layout = trained.wcm, trained.network.layout
     pol = config.inputs.polarisation
@@ -205,11 +200,10 @@ def _range(
     return range_of(name) or (low - margin, high + margin)
 
 
-def prove(network: KnowledgeGuidedLSTM, complete: Path) -> tuple[float, int]:
+def prove(network: KnowledgeGuidedLSTM, complete: Path) -> Proof:
     """Compare torch, both files and the reference evaluator.
 
-    Returns the largest difference in SM and the number of windows. ModelError if SM differs by more
-    than TOLERANCE, or any flag or NaN differs.
+    ModelError if SM differs by more than TOLERANCE, or any flag or NaN differs.
     """
     model = load(complete, engine="onnxruntime")
     core_path = complete.with_name(complete.name.removesuffix(".onnx") + ".core.onnx")
@@ -241,7 +235,7 @@ def prove(network: KnowledgeGuidedLSTM, complete: Path) -> tuple[float, int]:
         in_torch = _in_torch(network, model.card, observed, rows)
         worst = max(worst, _difference(first.sm, in_torch, "torch"))
         windows += len(rows)
-    return worst, windows
+    return Proof(worst, windows)
 
 
 def _difference(expected: NDArray[np.float32], got: NDArray[np.float32], engine: str) -> float:

@@ -41,10 +41,10 @@ def complete_graph(network: KnowledgeGuidedLSTM, card: Card) -> onnx.ModelProto:
     graph = Graph(card.steps)
     seen = _backscatter(graph, card)
     steps = _usable_steps(graph, card, seen)
-    statics = _statics(graph, card)
-    _tile(graph, card, seen.channel, steps.valid, statics)
+    window = _Window(seen, steps, _statics(graph, card))
+    _tile(graph, card, window)
     raw = lstm_members(graph, network, "sm_unclipped")
-    found = _flags(graph, card, seen, steps, statics, raw)
+    found = _flags(graph, card, window, raw)
     outputs = _numbers(graph, card, seen.channel, raw, found)
     return checked_model(graph, f"kgsm {card.kind} complete", _inputs(card, "complete"), outputs)
 
@@ -183,12 +183,21 @@ def _statics(graph: Graph, card: Card) -> _Statics | None:
     return _Statics(channel, graph.any_channel(nan), graph.any_channel(beyond))
 
 
-def _tile(graph: Graph, card: Card, channel: str, valid: str, statics: _Statics | None) -> None:
+class _Window(NamedTuple):
+    """Names of the tensors of a window's inputs. statics: None if the model reads none."""
+
+    backscatter: _Backscatter
+    steps: _Steps
+    statics: _Statics | None
+
+
+def _tile(graph: Graph, card: Card, window: _Window) -> None:
     """Add the tensor ``tile`` (T, N, F): scaled channels, all zero in an invalid step."""
     node, fd = graph.node, card.layout.dynamic
+    channel, statics = window.backscatter.channel, window.statics
     mean, std = np.asarray(card.layout.mean, np.float32), np.asarray(card.layout.std, np.float32)
     last_axis = graph.constant("last_axis", [2], np.int64)
-    valid3 = node("Unsqueeze", [valid, last_axis], "valid_step")
+    valid3 = node("Unsqueeze", [window.steps.valid, last_axis], "valid_step")
     zero = graph.constant("zero", 0.0)
     channels = [
         node("Unsqueeze", [graph.scale(channel, mean[0], std[0]), last_axis], "backscatter_channel")
@@ -212,16 +221,10 @@ class _Flags(NamedTuple):
     flags: Mapping[str, str]
 
 
-def _flags(
-    graph: Graph,
-    card: Card,
-    seen: _Backscatter,
-    steps: _Steps,
-    statics: _Statics | None,
-    raw: str,
-) -> _Flags:
+def _flags(graph: Graph, card: Card, window: _Window, raw: str) -> _Flags:
     """Add the tensor ``flags`` (N,) of the target acquisition."""
     node, constant = graph.node, graph.constant
+    seen, steps, statics = window.backscatter, window.steps, window.statics
     missing = [graph.last(steps.missing), *([statics.missing] if statics else [])]
     outside = [graph.last(steps.outside), *([statics.outside] if statics else [])]
     bits = [

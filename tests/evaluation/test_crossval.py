@@ -313,9 +313,9 @@ def test_finished_parts_are_kept_and_others_done(run, tmp_path, monkeypatch):
     done = []
     run_part = crossval.run_part
 
-    def counted(config, source, design, model, split, progress=None):
+    def counted(experiment, model, split, progress=None):
         done.append((model, split.name))
-        return run_part(config, source, design, model, split, progress)
+        return run_part(experiment, model, split, progress)
 
     monkeypatch.setattr(crossval, "run_part", counted)
     again = crossvalidate(config, tmp_path)
@@ -328,7 +328,7 @@ def test_finished_parts_are_kept_and_others_done(run, tmp_path, monkeypatch):
 def test_parts_of_other_code_do_not_count(run, monkeypatch):
     """The version does not move with the code; a digest of the sources does."""
     config, _, result, _ = run
-    args = (config, result.source, result.design, "wcm", Split(0))
+    args = (result.experiment, "wcm", Split(0))
     before = part_key(*args)
     asked = []
     monkeypatch.setattr(parts, "code_digest", lambda *rooms: asked.append(rooms) or "another")
@@ -345,7 +345,7 @@ def test_the_index_parts_depend_on_the_shipped_model_and_no_others_do(run, tmp_p
         (tmp_path / "wetness.onnx").write_bytes(shipped)
         monkeypatch.setattr(parts, "SHIPPED", {"wetness": tmp_path / "wetness.onnx"})
         for name in ("wetness", "wcm"):
-            key = part_key(config, result.source, result.design, name, Split(0))
+            key = part_key(result.experiment, name, Split(0))
             keys.setdefault(name, set()).add(key)
     monkeypatch.undo()
     assert (len(keys["wetness"]), len(keys["wcm"])) == (2, 1)
@@ -355,10 +355,10 @@ def test_a_stop_half_way_keeps_what_was_done(run, tmp_path, monkeypatch):
     config, _, result, _ = run
     run_part = crossval.run_part
 
-    def stopped(config, source, design, model, split, progress=None):
+    def stopped(experiment, model, split, progress=None):
         if (model, split) == ("kg-lstm", Split(1)):
             raise KeyboardInterrupt
-        return run_part(config, source, design, model, split, progress)
+        return run_part(experiment, model, split, progress)
 
     monkeypatch.setattr(crossval, "run_part", stopped)
     with pytest.raises(KeyboardInterrupt):

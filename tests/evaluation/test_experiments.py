@@ -90,7 +90,8 @@ def test_the_inner_folds_never_see_the_outer_labels(plan_folder, tmp_path, monke
     seen = []
     run_part = crossval.run_part
 
-    def watched(config, source, design, model, split, progress=None):
+    def watched(experiment, model, split, progress=None):
+        source, design = experiment.source, experiment.design
         hidden = design.fold == -1
         if hidden.any():
             assert not np.isfinite(source.label[hidden]).any()
@@ -100,7 +101,7 @@ def test_the_inner_folds_never_see_the_outer_labels(plan_folder, tmp_path, monke
             assert not set(day[train]) & set(day[test])
             assert not set(train) & set(np.flatnonzero(hidden))
             seen.append(len(train))
-        return run_part(config, source, design, model, split, progress)
+        return run_part(experiment, model, split, progress)
 
     monkeypatch.setattr(crossval, "run_part", watched)
     run_plan(read_plan(plan_folder / "plan.toml"), tmp_path)

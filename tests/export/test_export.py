@@ -61,9 +61,9 @@ def test_every_engine_agrees_on_random_and_nasty_windows(tmp_path, shape):
     wcm, sizes = SHAPES[shape]
     network = network_of(wcm, **sizes)
     paths = write_pair(tmp_path, network, card_of(network, sizes.get("head")))
-    worst, windows = export_module.prove(network, paths["complete"])
-    assert worst <= 1e-5
-    assert windows == 4 * 64 + 1
+    proof = export_module.prove(network, paths["complete"])
+    assert proof.worst_difference <= 1e-5
+    assert proof.windows == 4 * 64 + 1
 
 
 @pytest.mark.parametrize("shape", ["kg", "kg-column", "plain"])

@@ -195,7 +195,7 @@ def test_within_dates_nothing_of_a_date_is_asked_of_the_network(experiment, monk
 def test_a_model_with_a_head_is_exported_proven_and_told_in_words(experiment, tmp_path, model):
     config, _ = experiment()
     done = fit_and_export(config, tmp_path / "run", kind=model)
-    assert done.worst_difference <= 1e-5
+    assert done.proof.worst_difference <= 1e-5
     file = read_model_file(done.complete)
     head = file.card.head
     assert head is not None and 0 <= head.shrink <= 1
