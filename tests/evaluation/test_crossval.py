@@ -327,7 +327,7 @@ def test_finished_parts_are_kept_and_others_done(run, tmp_path, monkeypatch):
 
 def test_parts_of_other_code_do_not_count(run, monkeypatch):
     """The version does not move with the code; a digest of the sources does."""
-    config, _, result, _ = run
+    result = run[2]
     args = (result.experiment, "wcm", Split(0))
     before = part_key(*args)
     asked = []
@@ -339,7 +339,7 @@ def test_parts_of_other_code_do_not_count(run, monkeypatch):
 
 
 def test_the_index_parts_depend_on_the_shipped_model_and_no_others_do(run, tmp_path, monkeypatch):
-    config, _, result, _ = run
+    result = run[2]
     keys = {}
     for shipped in (parts.SHIPPED["wetness"].read_bytes(), b"another"):
         (tmp_path / "wetness.onnx").write_bytes(shipped)
