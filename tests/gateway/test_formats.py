@@ -89,8 +89,12 @@ def test_numbers_units_and_times_are_the_values():
 @given(st.dictionaries(st.text(min_size=1), st.text(), max_size=5))
 def test_discovery_messages_are_of_their_schema(paddocks):
     mqtt = Mqtt("broker", 8883, True, None, None, None)
-    kinds = dict(zip(paddocks, cycle((SOIL_MOISTURE, WETNESS, UNKNOWN)), strict=False))
-    made = list(homeassistant.discovery(mqtt, "farm", "Soil moisture", paddocks, kinds))
+    kinds = cycle((SOIL_MOISTURE, WETNESS, UNKNOWN))
+    devices = {
+        paddock: homeassistant.PaddockDevice(title, kind)
+        for (paddock, title), kind in zip(paddocks.items(), kinds, strict=False)
+    }
+    made = list(homeassistant.discovery(mqtt, "farm", "Soil moisture", devices))
     assert len({topic for topic, _ in made}) == len(made) == 1 + len(paddocks)
     for topic, content in made:
         assert not set("+#") & set(topic)

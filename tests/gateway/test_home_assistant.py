@@ -19,6 +19,7 @@ from kgsm_infer.base.quantities import SOIL_MOISTURE, UNKNOWN, WETNESS
 from kgsm_infer.gateway.config import Mqtt
 from kgsm_infer.gateway.health import Disk, Health, LastError
 from kgsm_infer.gateway.publish.homeassistant import (
+    PaddockDevice,
     daily_message,
     daily_parts,
     daily_topic,
@@ -61,13 +62,15 @@ def day_of(paddock, quantity):
 
 def messages():
     """The discovery messages of a farm, and the messages that their entities read."""
-    titles = {name: f"Paddock {name}" for name in QUANTITIES}
-    days = {
-        name: daily_parts(day_of(name, quantity))
+    devices = {
+        name: PaddockDevice(
+            f"Paddock {name}",
+            quantity,
+            daily_parts(day_of(name, quantity)) if quantity is not UNKNOWN else (),
+        )
         for name, quantity in QUANTITIES.items()
-        if quantity is not UNKNOWN
     }
-    found = discovery(MQTT, "farm", "Farm 1", titles, QUANTITIES, 86400, days)
+    found = discovery(MQTT, "farm", "Farm 1", devices, 86400)
     states = {health_topic(MQTT, "farm"): health_message(HEALTH)}
     for name, quantity in QUANTITIES.items():
         states[state_topic(MQTT, "farm", name)] = record_bytes(state_of(name, quantity))

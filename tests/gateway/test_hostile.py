@@ -37,7 +37,7 @@ from kgsm_infer.gateway.intake.settling import UNCLOSED_S, FolderEvents
 from kgsm_infer.gateway.intake.spool import ends_whole, is_temporary
 from kgsm_infer.gateway.keys import device_id, escape_name, paddock_key, slug
 from kgsm_infer.gateway.log import log_line
-from kgsm_infer.gateway.publish.homeassistant import discovery
+from kgsm_infer.gateway.publish.homeassistant import PaddockDevice, discovery
 from kgsm_infer.gateway.service import recovery, watch
 from kgsm_infer.gateway.service.loop import remove_acquisition
 from kgsm_infer.gateway.service.watch import Watch
@@ -486,7 +486,8 @@ def test_the_devices_of_the_issue_differ(tmp_path, model):
     topics = []
     for name, paddock in (("farm", "north_1"), ("farm_north", "1"), ("farm", "north")):
         gateway = made_gateway(tmp_path / name, '[mqtt]\nhost = "h"\n', model=model)
-        topics += [topic for topic, _ in discovery(gateway.mqtt, name, "", {paddock: paddock}, {})]
+        devices = {paddock: PaddockDevice(paddock)}
+        topics += [topic for topic, _ in discovery(gateway.mqtt, name, "", devices)]
     assert len(set(topics)) == 5  # two gateways and three paddocks
     assert device_id("farm", "north_1") != device_id("farm_north", "1")
     assert device_id("farm_north") != device_id("farm", "north")
@@ -596,10 +597,10 @@ def test_a_file_that_fails_after_a_block_is_recorded_once(tmp_path, model, monke
             many[name] += cells
     plain, record = arrival.retrieved, Updater.record
 
-    def retrieved(loaded, rows, targets, bases, beat):
+    def retrieved(loaded, inputs, targets, beat):
         if max(key[1] for key in targets) >= NEW_YEAR + 18 * DAY:
             raise DataError("made to fail")
-        return plain(loaded, rows, targets, bases, beat)
+        return plain(loaded, inputs, targets, beat)
 
     faults = [{"full": StoreFull, "broken": StoreBroken}[fault]("made to fail")] if fault else []
 

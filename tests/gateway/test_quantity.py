@@ -40,7 +40,8 @@ WATER = ("m3", "percent", '"%"', " %", "60.0", "soil moisture", "soilMoisture", 
 
 
 def discovery(quantity):
-    messages = homeassistant.discovery(MQTT, "farm", "Farm", {"p 1": "north"}, {"p 1": quantity})
+    devices = {"p 1": homeassistant.PaddockDevice("north", quantity)}
+    messages = homeassistant.discovery(MQTT, "farm", "Farm", devices)
     return b"".join(content for _, content in messages).decode()
 
 

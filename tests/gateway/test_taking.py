@@ -31,6 +31,7 @@ from kgsm_infer.gateway.store.database import Store
 from kgsm_infer.gateway.store.rows import Observed
 from kgsm_infer.gateway.update.arrival import Updater
 from kgsm_infer.gateway.update.history import compared_with_past
+from kgsm_infer.gateway.update.past import StoredInputs
 from kgsm_infer.tables.table import table_from_columns
 
 DAYS = (0, 6, 12, 18, 24, 30)
@@ -451,10 +452,11 @@ def test_the_past_is_that_of_the_equations():
     rows = [Observed("a", at * DAY, "", "a", True, {}) for at in range(4)]
     before, power = np.asarray([0.005, 0.095]), np.asarray([0.02, 0.01, 0.04, 0.03])
     first_db, second_db = 10 * np.log10(before)
-    left = {("a", "", "", "vh_db"): PlaceState().add(first_db).add(second_db)}
+    past = PlaceState().add(first_db).add(second_db)
+    inputs = StoredInputs(rows, {("a", "", site, "vh_db"): past for site in ("", "a")})
     own_db, rule = 10 * np.log10(power), HistoryRule("past", {"vh": Typical(3.0, -16.0, 2.0)})
     over = {
-        name: compared_with_past(name, rows, own_db, left, rule, whole=True)
+        name: compared_with_past(name, inputs, own_db, rule)
         for name in ("vh_over_usual_db", "vh_over_driest_db", "vh_anomaly")
     }
     every = np.asarray([*before, *power])

@@ -96,17 +96,27 @@ def _shape(rings: Sequence[Sequence[Corner]]) -> Shape:
     xs = [x for ring in rings for x, _ in ring]
     ys = [y for ring in rings for _, y in ring]
     box = Box(min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
-    start, end, y = max(
-        (_widest_run(rings, box.y + box.height * k / 10) for k in (5, 4, 6, 3, 7)),
-        key=lambda run: run[1] - run[0],
-    )
-    return Shape(
-        "".join(map(path_data, rings)), round((start + end) / 2), round(y), round(end - start), box
-    )
+    runs = (_widest_run(rings, box.y + box.height * k / 10) for k in (5, 4, 6, 3, 7))
+    run = max(runs, key=lambda run: run.length)
+    middle = round((run.start + run.end) / 2)
+    return Shape("".join(map(path_data, rings)), middle, round(run.y), round(run.length), box)
 
 
-def _widest_run(rings: Sequence[Sequence[Corner]], y: float) -> tuple[float, float, float]:
-    """Return start, end and y of the longest horizontal run inside an outline at height y."""
+@dataclass(frozen=True)
+class _Run:
+    """A horizontal line inside an outline, from ``start`` to ``end`` at height ``y``."""
+
+    start: float
+    end: float
+    y: float
+
+    @property
+    def length(self) -> float:
+        return self.end - self.start
+
+
+def _widest_run(rings: Sequence[Sequence[Corner]], y: float) -> _Run:
+    """Return the longest horizontal run inside an outline at height y."""
     crossings = sorted(
         x0 + (y - y0) * (x1 - x0) / (y1 - y0)
         for ring in rings
@@ -115,7 +125,7 @@ def _widest_run(rings: Sequence[Sequence[Corner]], y: float) -> tuple[float, flo
     )
     runs = list(zip(crossings[::2], crossings[1::2], strict=False))
     start, end = max(runs, key=lambda run: run[1] - run[0], default=(rings[0][0][0],) * 2)
-    return start, end, y
+    return _Run(start, end, y)
 
 
 def path_data(corners: Sequence[Corner]) -> str:

@@ -9,6 +9,7 @@ Where a record has no number the template gives
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ... import __version__
@@ -46,6 +47,11 @@ def daily_topic(mqtt: Mqtt, name: str, paddock: str) -> str:
 def event_topic(mqtt: Mqtt, name: str, paddock: str) -> str:
     """Return the topic of a paddock's events, not retained."""
     return f"{topics(mqtt, name)}/paddock/{slug(paddock)}/event"
+
+
+def status_topic(mqtt: Mqtt, name: str) -> str:
+    """Return the topic on which the gateway is online or offline, retained."""
+    return f"{topics(mqtt, name)}/status"
 
 
 def health_topic(mqtt: Mqtt, name: str) -> str:
@@ -124,26 +130,34 @@ def health_message(health: Health, instance: str = "") -> bytes:
     )
 
 
+@dataclass(frozen=True)
+class PaddockDevice:
+    """A paddock as a device of Home Assistant.
+
+    title: name for people.  quantity: of its value; an unknown one gets no sensor for the value.
+    parts: of its daily value (:func:`daily_parts`); each gets an entity.
+    """
+
+    title: str
+    quantity: Quantity = UNKNOWN
+    parts: Collection[str] = ()
+
+
 def discovery(
     mqtt: Mqtt,
     name: str,
     title: str,
-    paddocks: Mapping[str, str],
-    quantities: Mapping[str, Quantity],
+    paddocks: Mapping[str, PaddockDevice],
     expire_after_s: int = EXPIRE_AFTER_S,
-    days: Mapping[str, Collection[str]] = {},
 ) -> Iterator[tuple[str, bytes]]:
     """Return (topic, message) of the gateway and of each paddock.
 
-    paddocks: id -> name for people.  quantities: id -> quantity of its value; a paddock of
-    unknown quantity gets no sensor for the value.  expire_after_s: seconds after which a value
-    that was not sent again becomes unavailable.  days: id -> parts of its daily value
-    (:func:`daily_parts`), each of which gets an entity.
+    title: of the gateway, for people.  paddocks: by id.  expire_after_s: seconds after which a
+    value that was not sent again becomes unavailable.
     """
     if mqtt.discovery is None:
         return
     gateway = device_id(name)
-    status = f"{topics(mqtt, name)}/status"
     yield (
         f"{mqtt.discovery}/device/{gateway}/config",
         canonical(
@@ -165,7 +179,7 @@ def discovery(
                         "unique_id": f"{gateway}_connected",
                         "payload_on": "online",
                         "payload_off": "offline",
-                        "state_topic": status,
+                        "state_topic": status_topic(mqtt, name),
                     },
                     **_diagnostics(gateway, health_topic(mqtt, name)),
                 },
@@ -173,16 +187,9 @@ def discovery(
             }
         ),
     )
-    for paddock, said in paddocks.items():
-        device = device_id(name, paddock)
-        state = state_topic(mqtt, name, paddock)
-        quantity = quantities.get(paddock, UNKNOWN)
-        content = _paddock(device, said, gateway, state, status, quantity, expire_after_s)
-        topic = daily_topic(mqtt, name, paddock)
-        content["components"] |= _daily_sensors(device, topic, quantity, days.get(paddock, ()))
-        if "threshold" in days.get(paddock, ()):
-            content["components"] |= _event(device, event_topic(mqtt, name, paddock))
-        yield f"{mqtt.discovery}/device/{device}/config", canonical(content)
+    for paddock, device in paddocks.items():
+        content = _paddock(mqtt, name, paddock, device, expire_after_s)
+        yield f"{mqtt.discovery}/device/{device_id(name, paddock)}/config", canonical(content)
 
 
 def daily_message(value: DailyValue, days_left: float | None) -> bytes:
@@ -313,35 +320,35 @@ def _in_unit(quantity: Quantity) -> dict[str, Any]:
 
 
 def _paddock(
-    device: str,
-    said: str,
-    gateway: str,
-    state: str,
-    status: str,
-    quantity: Quantity,
-    expire_after_s: int,
+    mqtt: Mqtt, name: str, paddock: str, device: PaddockDevice, expire_after_s: int
 ) -> dict[str, Any]:
+    """Return the discovery message of a paddock."""
+    own_id, state = device_id(name, paddock), state_topic(mqtt, name, paddock)
+    quantity, daily = device.quantity, daily_topic(mqtt, name, paddock)
+    threshold = "threshold" in device.parts
     return {
         "device": {
-            "identifiers": [device],
-            "name": said,
+            "identifiers": [own_id],
+            "name": device.title,
             "manufacturer": "kgsm",
             "model": f"{quantity.title} from Sentinel-1",
-            "via_device": gateway,
+            "via_device": device_id(name),
         },
         "origin": _ORIGIN,
         "components": {
-            **_value_sensor(device, state, quantity, expire_after_s),
+            **_value_sensor(own_id, state, quantity, expire_after_s),
             "acquired": {
                 "platform": "sensor",
                 "device_class": "timestamp",
                 "entity_category": "diagnostic",
                 "name": "Last satellite pass",
-                "unique_id": f"{device}_acquired",
+                "unique_id": f"{own_id}_acquired",
                 "value_template": "{{ value_json.acquired_at }}",
             },
+            **_daily_sensors(own_id, daily, quantity, device.parts),
+            **(_event(own_id, event_topic(mqtt, name, paddock)) if threshold else {}),
         },
         "state_topic": state,
-        "availability": [{"topic": status}],
+        "availability": [{"topic": status_topic(mqtt, name)}],
         "qos": 1,
     }

@@ -96,6 +96,7 @@ class MqttPublisher:
         self._task: Task | None = None
         self.backoff = Backoff()
         self._root = homeassistant.topics(self._mqtt, gateway.name)
+        self._status_topic = homeassistant.status_topic(self._mqtt, gateway.name)
         self._version = self._paho.MQTTv5
         self._instance = _instance_of(gateway.state)
         self._held = False  # the broker has acknowledged health of this instance
@@ -178,7 +179,7 @@ class MqttPublisher:
         context = self._tls()
         if context is not None:
             client.tls_set_context(context)
-        client.will_set(f"{self._root}/status", b"offline", qos=1, retain=True)
+        client.will_set(self._status_topic, b"offline", qos=1, retain=True)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_publish = self._on_publish
@@ -231,7 +232,7 @@ class MqttPublisher:
                 task.reason = self._same_name() or self._denial()
             if task.stopping:
                 if offline_until is None:
-                    self._send(client, f"{self._root}/status", b"offline", retain=True)
+                    self._send(client, self._status_topic, b"offline", retain=True)
                     offline_until = time.monotonic() + 2.0
                 elif not self._topics or time.monotonic() > offline_until:
                     self._settle(all_of_them=True)
@@ -256,7 +257,7 @@ class MqttPublisher:
             self._refused = f"the broker refuses ({code})"
             return
         self._connected = True
-        self._send(client, f"{self._root}/status", b"online", retain=True)
+        self._send(client, self._status_topic, b"online", retain=True)
         topics = [f"{self._mqtt.discovery}/status"] if self._mqtt.discovery is not None else []
         topics += [f"{self._root}/probe/+"] if self._mqtt.probes else []
         if self._gateway.weather.mqtt:
@@ -402,12 +403,15 @@ class MqttPublisher:
     def _announce(self, client: Any, names: Mapping[str, str]) -> None:
         """Send the discovery messages of the gateway and of these paddocks."""
         self._announced |= set(names)
-        days = self._gateway.page.stale_days
+        gateway = self._gateway
+        quantities = quantities_of(self._reader.store(), gateway, names)
+        devices = {
+            name: homeassistant.PaddockDevice(title, quantities[name], self._parts.get(name, ()))
+            for name, title in names.items()
+        }
+        expire_after_s = int(gateway.page.stale_days * 86400)
         for topic, content in homeassistant.discovery(
-            *(self._mqtt, self._gateway.name, self._gateway.title, names),
-            quantities_of(self._reader.store(), self._gateway, names),
-            int(days * 86400),
-            self._parts,
+            self._mqtt, gateway.name, gateway.title, devices, expire_after_s
         ):
             self._send(client, topic, content, retain=True)
         self._remember({*self._announced})

@@ -28,7 +28,7 @@ from ..store.database import Store
 from ..store.rows import Observed, Sensed, Value
 from ..store.used_readings import DAY_S, bears, day_of, known_on, put_used, starts_of, used_since
 from .correction import corrected, whole_passes
-from .past import Bases, NewestInputs, Windows, fold
+from .past import NewestInputs, StoredInputs, Windows, fold
 from .retrieval import Key, Loaded, retrieved
 
 #: Numbers closer than this are equal: engines may differ in the last digits.
@@ -198,8 +198,9 @@ class Updater:
             rows = _merged(before, new)
             dependent = _dependents(rows, new, loaded.shares_scene)
             targets = whole_passes(rows, dependent, readings)
-            targets -= _cut_short(rows, new, loaded.model.card.steps, bases)
-        outcome = self._retrieve(loaded, rows, targets, bases, readings, sequence)
+            targets -= _cut_short(StoredInputs(rows, bases), loaded, new)
+        inputs = StoredInputs(rows, bases)
+        outcome = self._retrieve(loaded, inputs, targets, readings, sequence)
         self._prune({row.paddock for row in new}, max(self.keep_steps, loaded.model.card.steps))
         return replace(outcome, too_old=too_old)
 
@@ -226,29 +227,29 @@ class Updater:
 
     def _passes_of(self, loaded: Loaded, days: set[int], sequence: int) -> Outcome:
         """Retrieve the stored acquisitions of some days, with all readings used by now."""
-        rows, bases, first = self.store.observations(), self.store.bases(), min(days)
-        start = starts_of([*self.store.acquisition_times(), *(row.acquired for row in rows)])
-        targets = {row.key for row in rows if day_of(start[row.acquired]) in days}
-        targets -= _cut_short(rows, (), loaded.model.card.steps, bases)
-        readings = used_since(self.store, first)
-        return self._retrieve(loaded, rows, targets, bases, readings, sequence)
+        inputs = StoredInputs(self.store.observations(), self.store.bases())
+        times = [row.acquired for row in inputs.rows]
+        start = starts_of([*self.store.acquisition_times(), *times])
+        targets = {row.key for row in inputs.rows if day_of(start[row.acquired]) in days}
+        targets -= _cut_short(inputs, loaded)
+        readings = used_since(self.store, min(days))
+        return self._retrieve(loaded, inputs, targets, readings, sequence)
 
     def _retrieve_again(
         self, loaded: Loaded, rows: Sequence[Observed], since: int, sequence: int
     ) -> Outcome:
         """Retrieve stored acquisitions from a time on."""
-        bases = self.store.bases()
+        inputs = StoredInputs(rows, self.store.bases())
         readings = used_since(self.store, day_of(since))
         targets = {row.key for row in rows if row.acquired >= since}
-        targets -= _cut_short(rows, (), loaded.model.card.steps, bases)
-        return self._retrieve(loaded, rows, targets, bases, readings, sequence)
+        targets -= _cut_short(inputs, loaded)
+        return self._retrieve(loaded, inputs, targets, readings, sequence)
 
     def _retrieve(
         self,
         loaded: Loaded,
-        rows: Sequence[Observed],
+        inputs: StoredInputs,
         targets: set[Key],
-        bases: Bases,
         readings: Sequence[Sensed],
         sequence: int,
     ) -> Outcome:
@@ -260,7 +261,7 @@ class Updater:
         readings = [reading for reading in readings if day_of(reading.at) in days]
         for day in {day_of(reading.at) for reading in readings}:
             known |= self.store.current(since=day, until=day + DAY_S + ONE_PASS_S)
-        found = retrieved(loaded, rows, targets, bases, self.may_go_on)
+        found = retrieved(loaded, inputs, targets, self.may_go_on)
         self.may_go_on()
         found, unused = corrected(loaded.model.card, found, readings, known)
         values = []
@@ -307,7 +308,8 @@ def retrieve_without_storing(
     rows = _merged(store.observations(None if everyone else paddocks), new)
     readings = known_on(store, {row.paddock for row in rows}, days) if everyone else []
     asked = {row.key for row in new}
-    found = retrieved(loaded, rows, whole_passes(rows, asked, readings), store.bases())
+    inputs = StoredInputs(rows, store.bases())
+    found = retrieved(loaded, inputs, whole_passes(rows, asked, readings))
     found, _ = corrected(loaded.model.card, found, readings)
     return {key: found[key] for key in asked}
 
@@ -368,14 +370,12 @@ def _dependents(rows: Sequence[Observed], new: Sequence[Observed], scene: bool) 
     return {row.key for row in rows if row.paddock in first and row.acquired >= first[row.paddock]}
 
 
-def _cut_short(
-    rows: Sequence[Observed], new: Sequence[Observed], steps: int, bases: Bases
-) -> set[Key]:
+def _cut_short(inputs: StoredInputs, loaded: Loaded, new: Sequence[Observed] = ()) -> set[Key]:
     """Return stored acquisitions whose window reaches back to pruned ones; they do not change."""
-    pruned = {key[0] for key in bases}
+    pruned, steps = {key[0] for key in inputs.bases}, loaded.model.card.steps
     fresh = {row.key for row in new}
     found: set[Key] = set()
-    for paddock, group in groupby(rows, key=attrgetter("paddock")):
+    for paddock, group in groupby(inputs.rows, key=attrgetter("paddock")):
         if paddock in pruned:
             keys = sorted({row.key for row in group})
             found.update(set(keys[: steps - 1]) - fresh)

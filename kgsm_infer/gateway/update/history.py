@@ -20,27 +20,25 @@ from ...context.from_tables import compute_context
 from ...context.history import ContextValues, PassRows, compare_with_past
 from ...tables.passes import pass_starts
 from ...tables.table import Table
-from ..store.rows import Observed
-from .past import Bases, history_of
+from .past import StoredInputs, history_of
 
 
 def with_context(
-    table: Table, rows: Sequence[Observed], names: Sequence[str], bases: Bases, rule: HistoryRule
+    table: Table, inputs: StoredInputs, names: Sequence[str], rule: HistoryRule
 ) -> tuple[Table, NDArray[np.bool_]]:
     """Add the context columns among ``names``; also return (R,) True for too few rows.
 
-    table: of ``rows``, in their order, without context columns.  rule: of the card; its span is
-    taken as ``past``.
+    table: of the rows of ``inputs``, in their order, without context columns.  rule: of the card;
+    its span is taken as ``past``.
     """
-    rule = replace(rule, span="past")
+    rows, rule = inputs.rows, replace(rule, span="past")
     thin = np.zeros(len(rows), bool)
     means = np.asarray([row.means for row in rows], bool)
     for name in needed(names, lambda _: False):
         shared_by = CONTEXT[name].shared_by
         if shared_by.is_past:
-            whole = shared_by is SharedBy.FIELD_PAST
             value_db = np.asarray(table.numbers[CONTEXT[name].base], np.float64)
-            values, count = compared_with_past(name, rows, value_db, bases, rule, whole=whole)
+            values, count = compared_with_past(name, inputs, value_db, rule)
             few = too_few(name, count)
         else:
             values, count = compute_context(table, name, rule)
@@ -57,25 +55,21 @@ def with_context(
 
 
 def compared_with_past(
-    name: str,
-    rows: Sequence[Observed],
-    value_db: NDArray[np.float64],
-    bases: Bases,
-    rule: HistoryRule,
-    *,
-    whole: bool,
+    name: str, inputs: StoredInputs, value_db: NDArray[np.float64], rule: HistoryRule
 ) -> ContextValues:
     """Compute context ``name`` of each row against the past of its place, (R,).
 
-    value_db: (R,). whole: the past is the paddock's (whose mean all its rows share), else the
-    site's.
+    value_db: (R,).  The place is the paddock, whose mean all its rows share, or the row's site.
     """
     places: dict[tuple[str, ...], int] = {}
+    whole = CONTEXT[name].shared_by is SharedBy.FIELD_PAST
     key_of = attrgetter("paddock", "orbit") if whole else attrgetter("paddock", "orbit", "site")
-    place = np.asarray([places.setdefault(key, len(places)) for key in map(key_of, rows)])
+    place = np.asarray([places.setdefault(key, len(places)) for key in map(key_of, inputs.rows)])
     column = f"{name[:2]}_db"
-    history = history_of(bases, [(key[0], key[1], "".join(key[2:]), column) for key in places])
-    acquired = np.asarray([row.acquired for row in rows]).astype("datetime64[s]")
+    history = history_of(
+        inputs.bases, [(key[0], key[1], "".join(key[2:]), column) for key in places]
+    )
+    acquired = np.asarray([row.acquired for row in inputs.rows]).astype("datetime64[s]")
     order = pass_starts(acquired).astype(np.int64)
     compared = PassRows(place, order, value_db)
     return compare_with_past(name, compared, rule, start=history)

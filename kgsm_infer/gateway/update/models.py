@@ -22,6 +22,7 @@ from ..config import Gateway
 from ..intake.archive import digest_of, next_number, sync_folder
 from ..log import Log
 from ..store.database import Store
+from .past import StoredInputs
 from .retrieval import Loaded, load_model, retrieved
 
 #: Of the paddocks the model in use gives a number, how many a new one must.
@@ -118,7 +119,10 @@ def try_model(path: Path, store: Store, in_use: Loaded, engine: str) -> Loaded:
         raise ModelError(f"{path.name}: reads {', '.join(lacking)}, which no acquisition brings")
     bases = store.bases()
     has, had = (
-        sum(v.sm is not None for v in retrieved(model, rows, set(last.values()), bases).values())
+        sum(
+            v.sm is not None
+            for v in retrieved(model, StoredInputs(rows, bases), set(last.values())).values()
+        )
         for model in (loaded, in_use)
     )
     if has < MIN_NUMBERS * had:

@@ -35,6 +35,17 @@ Bases = Mapping[PlaceKey, PlaceState]
 _LONG_AGO, _FAR_OFF = -(2**62), 2**62
 
 
+@dataclass(frozen=True)
+class StoredInputs:
+    """Acquisitions of the store, and the past of their places.
+
+    rows: in the store's order.  bases: states that pruned acquisitions left.
+    """
+
+    rows: Sequence[Observed]
+    bases: Bases
+
+
 class FoldedPast(Mapping[PlaceKey, PlaceState]):
     """States of places in columns, to which acquisitions are added in place."""
 

@@ -24,7 +24,7 @@ from ...tables.text_column import TextColumn
 from ..intake.archive import digest_of
 from ..store.rows import SIMULATED, Observed, Value
 from .history import with_context
-from .past import Bases
+from .past import StoredInputs
 
 if TYPE_CHECKING:
     from ...model.model import Model
@@ -86,18 +86,17 @@ def load_model(path: Path, engine: str = "auto") -> Loaded:
 
 def retrieved(
     loaded: Loaded,
-    rows: Sequence[Observed],
+    inputs: StoredInputs,
     targets: set[Key],
-    bases: Bases,
     beat: Callable[[], object] = lambda: None,
 ) -> dict[Key, Value]:
-    """Retrieve the target acquisitions as revision and sequence 0; rows: all the store has of them.
+    """Retrieve the target acquisitions as revision and sequence 0.
 
-    Rows must be in the store's order. beat: called every :data:`BEAT_VALUES` values, at least.
-    DataError where the rows lack a column the model reads.
+    inputs: with all rows that the store has of the targets.  beat: called every
+    :data:`BEAT_VALUES` values, at least.  DataError where the rows lack a column the model reads.
     """
-    rule = loaded.model.card.history
-    table, thin = with_context(_table(loaded, rows), rows, loaded.columns, bases, rule)
+    rows, rule = inputs.rows, loaded.model.card.history
+    table, thin = with_context(_table(loaded, rows), inputs, loaded.columns, rule)
     times = {key[1] for key in targets}
     wanted = np.asarray(
         [at for at, row in enumerate(rows) if row.acquired in times and row.key in targets],
