@@ -107,7 +107,12 @@ def _image(
     most_rain = max(float(np.nanmax(one.rain_mm, initial=0.0)) for one in paddocks)
     axes = grid.ravel()
     for one, ax in zip(paddocks, axes, strict=False):
-        _draw(matplotlib, ax, series, one, threshold, most_rain)
+        if most_rain > 0:
+            _draw_rain(ax, one, most_rain)
+        _draw(ax, one, is_daily=series.is_daily, threshold=threshold)
+        locator = matplotlib.dates.AutoDateLocator(minticks=3, maxticks=7)
+        ax.xaxis.set_major_locator(locator)
+        ax.xaxis.set_major_formatter(matplotlib.dates.ConciseDateFormatter(locator))
     for ax in axes[len(paddocks) :]:
         ax.set_axis_off()
     low, high = axes[0].get_ylim()
@@ -128,19 +133,10 @@ def _title(series: SeriesFile, paddocks: Sequence[PaddockSeries]) -> str:
     return f"{'SIMULATED: ' if series.simulated else ''}{where}, {first} to {last}"
 
 
-def _draw(
-    matplotlib: Any,
-    ax: Any,
-    series: SeriesFile,
-    one: PaddockSeries,
-    threshold: float | None,
-    most_rain: float,
-) -> None:
-    """Draw one paddock on its axes."""
-    if most_rain > 0:
-        _draw_rain(ax, one, most_rain)
+def _draw(ax: Any, one: PaddockSeries, *, is_daily: bool, threshold: float | None) -> None:
+    """Draw the values of one paddock on its axes."""
     ax.set_title(one.name + rank_text(one), loc="left", fontsize="medium", parse_math=False)
-    if series.is_daily:
+    if is_daily:
         ahead = one.is_forecast
         # the dashed line begins where the full one ends
         joined = ahead | np.append(ahead[1:], False)
@@ -165,9 +161,6 @@ def _draw(
         ax.axhline(threshold, color="#b03030", linewidth=1, linestyle="-.",
                    label=f"threshold {threshold:g}")  # fmt: skip
     ax.grid(alpha=0.25)
-    locator = matplotlib.dates.AutoDateLocator(minticks=3, maxticks=7)
-    ax.xaxis.set_major_locator(locator)
-    ax.xaxis.set_major_formatter(matplotlib.dates.ConciseDateFormatter(locator))
 
 
 def rank_text(one: PaddockSeries) -> str:

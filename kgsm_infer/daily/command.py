@@ -22,6 +22,7 @@ from .units import Stated, read_settings
 from .values import (
     NoValues,
     PassDeviations,
+    PassNumbers,
     Values,
     check_paddocks,
     errors_of_card,
@@ -155,15 +156,9 @@ def _read(request: Request) -> _Read:
     if not request.allow_future:
         table = leave_out_future(table, drop=True)
     result = model.predict(table)
-    values = values_of(
-        table,
-        model.card.quantity,
-        result.sm,
-        result.lower,
-        result.upper,
-        np.asarray(result.flags, np.int64),
-        request.utc_offset_hours,
-    )
+    masks = np.asarray(result.flags, np.int64)
+    numbers = PassNumbers(result.sm, result.lower, result.upper, masks)
+    values = values_of(table, model.card.quantity, numbers, request.utc_offset_hours)
     return _Read(replace(values, simulated=values.simulated or model.card.simulated), model.card)
 
 

@@ -184,7 +184,8 @@ def forcing_of(
     parameters: Parameters,
 ) -> Forcing:
     """Lay rain and irrigation on the days of ``period``; equal series are kept once."""
-    rain, series, without = _rain(paddocks, period, weather)
+    found = _rain(paddocks, period, weather)
+    rain, series, without = found.rain_mm, found.series, found.without
     one_rain = rain.shape[1] == 1
     lead = np.maximum(np.arange(period.count) - (period.today - period.first), 0)
     missing = np.where(
@@ -211,19 +212,27 @@ def forcing_of(
     return Forcing(period, rain, missing, water, plan, series, without, one_rain)
 
 
-def _rain(
-    paddocks: Sequence[str], period: Period, weather: Weather | None
-) -> tuple[Array, NDArray[np.int64], tuple[str, ...]]:
-    """Return rain (D, S), the series of each paddock (N,), and the paddocks without any."""
+@dataclass(frozen=True)
+class _PaddockRain:
+    """Rain (D, S), the series of each paddock (N,), and the paddocks without any."""
+
+    rain_mm: Array
+    series: NDArray[np.int64]
+    without: tuple[str, ...] = ()
+
+
+def _rain(paddocks: Sequence[str], period: Period, weather: Weather | None) -> _PaddockRain:
+    """Lay the rain of the paddocks on the days of a period."""
+    one = np.zeros(len(paddocks), np.int64)
     if weather is None:
-        return np.full((period.count, 1), np.nan), np.zeros(len(paddocks), np.int64), ()
+        return _PaddockRain(np.full((period.count, 1), np.nan), one)
     if weather.by == "cell":
         raise DataError(
             f"{weather.source}: has a column cell; name it site, with the names of the paddocks, "
             "or give one series without either"
         )
     if not weather.by:
-        return _days(period, weather, "")[:, None], np.zeros(len(paddocks), np.int64), ()
+        return _PaddockRain(_days(period, weather, "")[:, None], one)
     check_paddocks(weather.source, weather.places, paddocks)
     without = tuple(name for name in paddocks if name not in weather.places)
     found: dict[bytes, int] = {}
@@ -236,7 +245,7 @@ def _rain(
             found[key] = len(columns)
             columns.append(days)
         series[i] = found[key]
-    return np.stack(columns, axis=1), series, without
+    return _PaddockRain(np.stack(columns, axis=1), series, without)
 
 
 def _days(period: Period, weather: Weather, name: str) -> Array:

@@ -139,7 +139,8 @@ def balance_root_zone(
             f"paddock {i + 1}: field capacity {capacity[i]:g} is not above the wilting point "
             f"{wilting[i]:g}"
         )
-    kcb, roots, height = _stages(crop, water.first + np.arange(len(water.rain_mm)))
+    grown_crop = _growth(crop, water.first + np.arange(len(water.rain_mm)))
+    kcb, roots, height = grown_crop.kcb, grown_crop.root_mm, grown_crop.height_m
     deepest = 1000 * crop.root_m[1]
     tew = (capacity - wilting / 2) * soil.evaporation_mm  # Eq 5
     rew = np.minimum(soil.rew_mm, 0.9 * tew)
@@ -177,15 +178,24 @@ def balance_root_zone(
     return RootZone(made[0], made[1], made[2], made[3], made[4])
 
 
-def _stages(crop: Crop, day: NDArray[np.int64]) -> tuple[Array, Array, Array]:
-    """Return basal crop coefficient (Eq 1), root depth in mm and height in m on days (D,)."""
+@dataclass(frozen=True)
+class _Growth:
+    """Basal crop coefficient, root depth in mm and height in m of a crop on days (D,)."""
+
+    kcb: Array
+    root_mm: Array
+    height_m: Array
+
+
+def _growth(crop: Crop, day: NDArray[np.int64]) -> _Growth:
+    """Compute the state of a crop on days (D,); Eq 1."""
     ends = np.cumsum([0.0, *crop.stage_days])
     age = (day - crop.planted).astype(np.float64)
     first, mid, end = crop.kcb
     kcb = np.interp(age, ends, [first, first, mid, mid, end])
     grown = np.interp(age, ends[1:3], [0.0, 1.0])
     low, high = crop.root_m
-    return kcb, 1000 * (low + (high - low) * grown), crop.height_m * grown
+    return _Growth(kcb, 1000 * (low + (high - low) * grown), crop.height_m * grown)
 
 
 def exponential_filter(day: Array, sm: Array, days: float) -> Array:

@@ -82,6 +82,16 @@ class Values:
         return len(self.day)
 
 
+@dataclass(frozen=True)
+class PassNumbers:
+    """Values of R passes with the ends of their intervals and their flags, as a bit mask."""
+
+    value: ArrayLike
+    lower: ArrayLike
+    upper: ArrayLike
+    flags: NDArray[np.int64]
+
+
 def read_values(
     path: str | Path, utc_offset_hours: float = 0.0, allow_future: bool = False
 ) -> Values:
@@ -105,9 +115,8 @@ def read_values(
         table = leave_out_future(table, drop=True)
     nan = np.full(len(table), np.nan)
     lower, upper = (table.numbers.get(f"{quantity}_{end}", nan) for end in ("lower", "upper"))
-    return values_of(
-        table, quantity, table.numbers[quantity], lower, upper, _masks(table), utc_offset_hours
-    )
+    numbers = PassNumbers(table.numbers[quantity], lower, upper, _masks(table))
+    return values_of(table, quantity, numbers, utc_offset_hours)
 
 
 def check_range(sheet: Sheet, table: Table, quantity: str) -> None:
@@ -129,13 +138,7 @@ def _check_ends(sheet: Sheet, table: Table, quantity: str, ends: Sequence[str]) 
 
 
 def values_of(
-    table: Table,
-    quantity: str,
-    value: ArrayLike,
-    lower: ArrayLike,
-    upper: ArrayLike,
-    mask: NDArray[np.int64],
-    utc_offset_hours: float = 0.0,
+    table: Table, quantity: str, numbers: PassNumbers, utc_offset_hours: float = 0.0
 ) -> Values:
     """Turn retrievals of a table's rows (R,) into values on local days."""
     if not -14 <= utc_offset_hours <= 14:
@@ -146,7 +149,8 @@ def values_of(
     by_day = is_day_only(list(table.date_text), table.site)
     seconds = table.date.astype("datetime64[s]").astype(np.int64)
     local = seconds + np.where(by_day, 0, round(utc_offset_hours * 3600))
-    value = np.where(mask & flags.NO_NUMBER, np.nan, np.asarray(value, np.float64))
+    value = np.asarray(numbers.value, np.float64)
+    value = np.where(numbers.flags & flags.NO_NUMBER, np.nan, value)
     return Values(
         table.source,
         quantity,
@@ -156,9 +160,9 @@ def values_of(
         np.where(by_day, np.nan, local % SECONDS_PER_DAY / 3600),
         number_passes(table.date),
         value,
-        np.asarray(lower, np.float64),
-        np.asarray(upper, np.float64),
-        mask,
+        np.asarray(numbers.lower, np.float64),
+        np.asarray(numbers.upper, np.float64),
+        numbers.flags,
         table.simulated,
         table.notes,
     )

@@ -66,13 +66,18 @@ IN_UTC = Join()
 
 
 @dataclass(frozen=True)
-class Times:
-    """(R,) utc: seconds since 1970; a day is at its local noon.  day: the local
+class SiteTimes:
+    """(R,) site.  utc: seconds since 1970; a day is at its local noon.  day: the local
     day, days since 1970.  by_day: where nothing but the day is known."""
 
+    site: NDArray[np.str_]
     utc: NDArray[np.int64]
     day: NDArray[np.int64]
     by_day: NDArray[np.bool_]
+
+    def take(self, rows: NDArray[np.int64]) -> SiteTimes:
+        """Return the rows at an index."""
+        return SiteTimes(self.site[rows], self.utc[rows], self.day[rows], self.by_day[rows])
 
 
 def join_in_situ(acquisitions: Sourced, in_situ: Table, join: Join = IN_UTC) -> Sourced:
@@ -107,8 +112,8 @@ def join_in_situ(acquisitions: Sourced, in_situ: Table, join: Join = IN_UTC) -> 
     notes += _decided(in_situ, here, there, join)
 
     table = dict(columns)
-    near = _match(site, here, in_situ.site, there, join)
-    anywhere = nearest(site, _seconds(here.utc), in_situ.site, _seconds(there.utc), np.inf)
+    near = _match(here, there, join)
+    anywhere = nearest(site, _seconds(here.utc), there.site, _seconds(there.utc), np.inf)
     for name, values in _carried(in_situ):
         source = anywhere if _constant_at_sites(in_situ.site, values) else near
         if name not in table:
@@ -118,8 +123,8 @@ def join_in_situ(acquisitions: Sourced, in_situ: Table, join: Join = IN_UTC) -> 
     labelled = np.flatnonzero(np.isfinite(sm))
     if not len(labelled):
         raise DataError(f"{in_situ.source}: no row has a label: column sm is empty in all of them")
-    of_labels = Times(there.utc[labelled], there.day[labelled], there.by_day[labelled])
-    label = _match(site, here, in_situ.site[labelled], of_labels, join)
+    of_labels = there.take(labelled)
+    label = _match(here, of_labels, join)
     gap = np.where(label >= 0, (of_labels.utc[label] - here.utc).astype(np.float64), np.nan)
     gap[(label >= 0) & here.by_day] = 0.0
     once = used_once(label, abs(np.nan_to_num(gap)))
@@ -128,7 +133,7 @@ def join_in_situ(acquisitions: Sourced, in_situ: Table, join: Join = IN_UTC) -> 
             f"{in_situ.source}: no label lies within {join.tolerance_hours:g} hours of an "
             "acquisition, or on its day; do the periods overlap?"
         )
-    table["sm"] = _labels(site, here, in_situ.site[labelled], of_labels, sm[labelled], once)
+    table["sm"] = _labels(here, of_labels, sm[labelled], once)
     table["sm_gap_hours"] = np.where(once >= 0, np.round(gap / HOUR, 3), np.nan)
     notes.append(
         f"{int((once >= 0).sum())} of {len(site)} acquisitions have a label; "
@@ -172,7 +177,7 @@ def with_ndvi(table: Sourced, series: NdviSeries, join: Join = IN_UTC) -> Source
     return Sourced(columns, tuple(notes))
 
 
-def _acquisition_times(dates: Sequence[str], site: NDArray[np.str_], join: Join) -> Times:
+def _acquisition_times(dates: Sequence[str], site: NDArray[np.str_], join: Join) -> SiteTimes:
     """Return the times of acquisitions: UTC if no zone is stated; days as written."""
     texts = [str(text) for text in dates]
     by_day = is_day_only(texts, site)
@@ -180,10 +185,10 @@ def _acquisition_times(dates: Sequence[str], site: NDArray[np.str_], join: Join)
     local = utc + join.offset_seconds
     written = np.asarray([wall_clock(text) for text in texts], np.int64)
     day = np.where(by_day, written, local) // DAY
-    return Times(np.where(by_day, _noon(day, join), utc), day, by_day)
+    return SiteTimes(site, np.where(by_day, _noon(day, join), utc), day, by_day)
 
 
-def _label_times(table: Table, join: Join) -> Times:
+def _label_times(table: Table, join: Join) -> SiteTimes:
     """Return the times of labels: local if no zone is stated; days as written."""
     texts = list(table.date_text)
     by_day = is_day_only(texts, table.site)
@@ -191,23 +196,20 @@ def _label_times(table: Table, join: Join) -> Times:
     utc = table.date.astype(np.int64) - np.where(zoned, 0, join.offset_seconds)
     written = np.asarray([wall_clock(text) for text in texts], np.int64)
     day = np.where(by_day, written, utc + join.offset_seconds) // DAY
-    return Times(np.where(by_day, _noon(day, join), utc), day, by_day)
+    return SiteTimes(table.site, np.where(by_day, _noon(day, join), utc), day, by_day)
 
 
 def _noon(day: NDArray[np.int64], join: Join) -> NDArray[np.int64]:
     return np.asarray(day * DAY + DAY // 2 - join.offset_seconds, np.int64)
 
 
-def _match(
-    site: NDArray[np.str_], here: Times, other: NDArray[np.str_], there: Times, join: Join
-) -> NDArray[np.int64]:
+def _match(here: SiteTimes, there: SiteTimes, join: Join) -> NDArray[np.int64]:
     """Return (R,) the index of each acquisition's label or -1; labels with a time first."""
+    site, other = here.site, there.site
     found = np.full(len(site), -1, np.int64)
     timed, of_time = np.flatnonzero(~here.by_day), np.flatnonzero(~there.by_day)
-    near = nearest(
-        site[timed], _seconds(here.utc[timed]), other[of_time], _seconds(there.utc[of_time]),
-        join.tolerance_hours * HOUR,
-    )  # fmt: skip
+    mine_at, theirs_at = _seconds(here.utc[timed]), _seconds(there.utc[of_time])
+    near = nearest(site[timed], mine_at, other[of_time], theirs_at, join.tolerance_hours * HOUR)
     found[timed[near >= 0]] = of_time[near[near >= 0]]
     # days join days: those of an acquisition without a time, or of a label without one
     for mine, theirs in (
@@ -215,19 +217,15 @@ def _match(
         (np.flatnonzero((found < 0) & here.by_day), of_time),
     ):
         mine = mine[found[mine] < 0]
-        near = nearest(
-            site[mine], _seconds(here.day[mine] * DAY),
-            other[theirs], _seconds(there.day[theirs] * DAY), join.days * DAY,
-        )  # fmt: skip
+        mine_at, theirs_at = _seconds(here.day[mine] * DAY), _seconds(there.day[theirs] * DAY)
+        near = nearest(site[mine], mine_at, other[theirs], theirs_at, join.days * DAY)
         found[mine[near >= 0]] = theirs[near[near >= 0]]
     return found
 
 
 def _labels(
-    site: NDArray[np.str_],
-    here: Times,
-    other: NDArray[np.str_],
-    there: Times,
+    here: SiteTimes,
+    there: SiteTimes,
     sm: NDArray[np.float64],
     label: NDArray[np.int64],
 ) -> NDArray[np.float64]:
@@ -235,12 +233,12 @@ def _labels(
     values = np.where(label >= 0, sm[label], np.nan)
     days = (label >= 0) & here.by_day
     for row in np.flatnonzero(days & ~there.by_day[label]).tolist():
-        same = (other == site[row]) & (there.day == there.day[label[row]])
+        same = (there.site == here.site[row]) & (there.day == there.day[label[row]])
         values[row] = sm[same].mean()
     return values
 
 
-def _decided(in_situ: Table, here: Times, there: Times, join: Join) -> list[str]:
+def _decided(in_situ: Table, here: SiteTimes, there: SiteTimes, join: Join) -> list[str]:
     """Report each assumption about times in one line."""
     clock = (
         "UTC, as no --utc-offset-hours is stated"

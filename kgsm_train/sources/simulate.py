@@ -125,8 +125,8 @@ def simulate_with_weather(twin: Twin) -> tuple[Columns, Columns]:
     days = round(twin.years * 365.25)
     day_of_year = (first.timetuple().tm_yday - 1 + np.arange(-_SPIN_UP_DAYS, days)) % 365.25
     season = np.cos(2 * np.pi * (day_of_year - 196) / 365.25)  # 1 mid-July, -1 mid-January
-    regional_mm = _rain_mm(rng, season)
-    made = [_site(twin, rng, k, days, season, regional_mm) for k in range(twin.sites)]
+    region = _Region(season, _rain_mm(rng, season))
+    made = [_site(twin, rng, k, region) for k in range(twin.sites)]
     parts = [part for part, _ in made]
     columns: Columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     site = columns.pop("site")
@@ -224,18 +224,25 @@ class SoilWater:
     sm: Array
 
 
+@dataclass(frozen=True)
+class _Region:
+    """Weather that all sites share, on every day from the spin-up on, (D,).
+
+    season: 1 in mid-July, -1 in mid-January.  rain_mm: before the sites' own variation.
+    """
+
+    season: Array
+    rain_mm: Array
+
+
 def _site(
-    twin: Twin,
-    rng: np.random.Generator,
-    number: int,
-    days: int,
-    season: Array,
-    regional_mm: Array,
+    twin: Twin, rng: np.random.Generator, number: int, region: _Region
 ) -> tuple[Columns, SoilWater]:
     """Simulate the rows of one site, and its rain and moisture on every day."""
+    days = len(region.season) - _SPIN_UP_DAYS
     clay = rng.uniform(0.08, 0.5)
-    irrigation_mm = _irrigation_mm(twin, number, len(season))
-    water = _soil_water(rng, season, regional_mm, clay, irrigation_mm)
+    irrigation_mm = _irrigation_mm(twin, number, len(region.season))
+    water = _soil_water(rng, region, clay, irrigation_mm)
     sm_day = water.sm[_SPIN_UP_DAYS:]
     ndvi_day = _crop_ndvi(rng, days)
     roughness_db = twin.roughness_db * rng.standard_normal()
@@ -293,21 +300,18 @@ def _irrigation_mm(twin: Twin, number: int, days: int) -> Array:
 
 
 def _soil_water(
-    rng: np.random.Generator,
-    season: Array,
-    regional_mm: Array,
-    clay: float,
-    irrigation_mm: Array,
+    rng: np.random.Generator, region: _Region, clay: float, irrigation_mm: Array
 ) -> SoilWater:
     """Simulate rain and SM of the top 100 mm daily: exponential dry-down, quick drainage.
 
     Clay holds more water and gives it up more slowly (porosity, wilting point and field
     capacity rise with clay roughly as in Saxton and Rawls 2006).
     """
+    season = region.season
     wilting, capacity = 0.03 + 0.2 * clay, 0.16 + 0.36 * clay
     porosity = min(0.4 + 0.15 * clay, SM_RANGE[1])
     local = rng.random(len(season)) >= 0.15
-    rain_mm = regional_mm * local * rng.gamma(3.0, 1 / 3.0, len(season))
+    rain_mm = region.rain_mm * local * rng.gamma(3.0, 1 / 3.0, len(season))
     sm = np.empty(len(season))
     water = capacity
     for day, warm in enumerate(season):

@@ -10,7 +10,7 @@ pytest.importorskip("scipy", reason="needs kgsm[train]")
 from kgsm_infer.daily.bucket import run_bucket
 from kgsm_infer.daily.daily import Settings, estimate_daily
 from kgsm_infer.daily.parameters import Parameters, PassErrors, Residual
-from kgsm_infer.daily.values import PASS_CORRELATION, values_of
+from kgsm_infer.daily.values import PASS_CORRELATION, PassNumbers, values_of
 from kgsm_infer.tables.table import table_from_columns
 from kgsm_infer.tables.weather import Series, Weather
 from kgsm_train.learning.daily import Labelled, fit_bucket
@@ -69,7 +69,8 @@ class Scored:
 def daily_of(new, parameters, errors):
     table = table_from_columns({**new.table, "sm": new.retrieved}, require=("sm",), keep="empty")
     nan = np.full(len(table), np.nan)
-    values = values_of(table, "sm", table.numbers["sm"], nan, nan, np.zeros(len(nan), np.int64))
+    numbers = PassNumbers(table.numbers["sm"], nan, nan, np.zeros(len(nan), np.int64))
+    values = values_of(table, "sm", numbers)
     labelled = new.labelled
     places = {
         name: Series(labelled.first, labelled.rain_mm[:, i], np.full(len(labelled.rain_mm), np.nan))
