@@ -25,7 +25,7 @@ from ..models import MODELS
 from ..progress import PartProgress
 from .parts import Part, part_key, read_part, write_part
 from .processes import share
-from .splits import LEAST_LABELS, Design, Experiment, Split, design_of
+from .splits import LEAST_LABELS, Design, Split, SplitExperiment, design_of
 
 #: What the label-free index is scored between: round numbers that fit most soils.
 WETNESS_LIMITS = SoilLimits(0.05, 0.40, "stated")
@@ -43,7 +43,7 @@ class Crossvalidation:
     seconds: model -> what its parts took, added up over the processes.
     """
 
-    experiment: Experiment
+    experiment: SplitExperiment
     regimes: Mapping[str, Mapping[str, NDArray[np.float32]]]
     learnt: Mapping[str, Mapping[str, Learnt]]
     seconds: Mapping[str, float]
@@ -80,11 +80,11 @@ def crossvalidate(
 
     run_folder: finished parts are kept in its ``parts/``.  jobs: processes.
     """
-    experiment = Experiment.of(config)
+    experiment = SplitExperiment.of(config)
     return run_experiment(experiment, run_folder / "parts", jobs=jobs, progress=progress)
 
 
-def put_together(experiment: Experiment, done: Mapping[Task, Part]) -> Crossvalidation:
+def put_together(experiment: SplitExperiment, done: Mapping[Task, Part]) -> Crossvalidation:
     """Join the predictions of each regime, each row from the training that left it out."""
     config, design = experiment.config, experiment.design
     regimes: dict[str, dict[str, NDArray[np.float32]]] = {}
@@ -109,7 +109,7 @@ def put_together(experiment: Experiment, done: Mapping[Task, Part]) -> Crossvali
 
 
 def run_experiment(
-    experiment: Experiment, parts: Path, *, jobs: int = 1, progress: PartProgress | None = None
+    experiment: SplitExperiment, parts: Path, *, jobs: int = 1, progress: PartProgress | None = None
 ) -> Crossvalidation:
     """Run every model of an experiment on every split.
 
@@ -128,7 +128,7 @@ def run_experiment(
     return put_together(experiment, done)
 
 
-def kept_parts(experiment: Experiment, parts: Path) -> dict[Task, Part]:
+def kept_parts(experiment: SplitExperiment, parts: Path) -> dict[Task, Part]:
     """Find the finished parts of this experiment in a folder."""
     found = {}
     for model, split in _tasks(experiment):
@@ -148,7 +148,7 @@ def plan(config: Config, run_folder: Path, tell: Callable[[str], None] = lambda 
     for line in source.table.notes:
         tell(line)
     design = design_of(source, config)
-    experiment = Experiment(config, source, design)
+    experiment = SplitExperiment(config, source, design)
     kept = len(kept_parts(experiment, run_folder / "parts"))
     models, folds, blocks = config.crossval.models, design.fold_names, design.block_names
     later = sum(split.past for split in design.splits)
@@ -167,7 +167,7 @@ def plan(config: Config, run_folder: Path, tell: Callable[[str], None] = lambda 
 
 
 def run_part(
-    experiment: Experiment, model: str, split: Split, progress: PartProgress | None = None
+    experiment: SplitExperiment, model: str, split: Split, progress: PartProgress | None = None
 ) -> Part:
     """Train ``model`` without what ``split`` leaves out, and predict its test rows."""
     begun = time.perf_counter()
@@ -218,12 +218,12 @@ def few_groups(source: Source, rows: NDArray[np.int64], count: int, seed: int) -
     return rows[np.isin(source.group[rows], names[:count])]
 
 
-def _tasks(experiment: Experiment) -> list[Task]:
+def _tasks(experiment: SplitExperiment) -> list[Task]:
     models, splits = experiment.config.crossval.models, experiment.design.splits
     return [(model, split) for model in models for split in splits]
 
 
-def _run_task(experiment: Experiment, task: Task, progress: PartProgress | None) -> Part:
+def _run_task(experiment: SplitExperiment, task: Task, progress: PartProgress | None) -> Part:
     model, split = task
     return run_part(experiment, model, split, progress)
 

@@ -44,7 +44,7 @@ from .folds import date_blocks, group_folds
 from .means import days_of, group_means
 from .metrics import Bootstrap, block_bootstrap, number, paired_difference, scores
 from .scoreboard import regime_title
-from .splits import Design, Experiment, Split
+from .splits import Design, Split, SplitExperiment
 
 Column = NDArray[np.float32]
 #: A variant's name and one of its models.
@@ -97,7 +97,7 @@ class ExperimentPlan:
         """Count the trainings of networks before they start."""
         count = 0
         for (name, _), config in self.variants.items():
-            design = Experiment.of(config).design
+            design = SplitExperiment.of(config).design
             networks = sum(MODELS[model].network for model in config.crossval.models)
             count += len(design.splits) * networks
             if self.nested and name in self.nested.candidates:
@@ -214,7 +214,9 @@ def _nested(
             config = runs[name].experiment.config
             config = replace(config, crossval=replace(config.crossval, models=(nested.model,)))
             # the labels of what is left out are not there at all while the choice is made
-            candidate = Experiment(config, replace(read_source(config), label=label), inner.design)
+            candidate = SplitExperiment(
+                config, replace(read_source(config), label=label), inner.design
+            )
             parts = folder / _slug(name) / f"seed{seed}" / f"without-{outer.name}"
             run = run_experiment(candidate, parts, jobs=jobs, progress=progress)
             found[name] = run.regimes[inner.design.regimes[0]][nested.model]
@@ -226,7 +228,7 @@ def _nested(
     return NestedChoice(sm, choices)
 
 
-def inner_experiment(experiment: Experiment, outer: Split, folds: int) -> Experiment:
+def inner_experiment(experiment: SplitExperiment, outer: Split, folds: int) -> SplitExperiment:
     """Split the training rows of ``outer`` once more, in a table with no other label.
 
     Each inner fold of groups is paired with one inner block of dates after the other.
@@ -242,13 +244,13 @@ def inner_experiment(experiment: Experiment, outer: Split, folds: int) -> Experi
     if outer.block < 0:
         alone = tuple(Split(k) for k in range(folds))
         none = np.full(len(fold), -1, np.int64)
-        return Experiment(config, blind, Design(fold, fold_names, none, (), alone))
+        return SplitExperiment(config, blind, Design(fold, fold_names, none, (), alone))
     day = np.floor(source.table.day)
     found = date_blocks(day, labelled, config.crossval.date_blocks)
     block = np.where(train, found.number, -1)
     count = len(found.names)
     pairs = tuple(Split(i % folds, i % count) for i in range(max(folds, count)))
-    return Experiment(config, blind, Design(fold, fold_names, block, found.names, pairs))
+    return SplitExperiment(config, blind, Design(fold, fold_names, block, found.names, pairs))
 
 
 def _scores(

@@ -26,7 +26,7 @@ from kgsm_infer.model.onnx_reader import SHIPPED
 
 from ..config import as_json
 from ..learning.learnt import Learnt
-from .splits import Experiment, Split
+from .splits import Split, SplitExperiment
 
 #: Rooms between a table and a prediction.
 CODE = (
@@ -59,7 +59,7 @@ def code_of_parts() -> str:
     return fingerprint(code_digest(*CODE), kernels.in_use())
 
 
-def part_key(experiment: Experiment, model: str, split: Split) -> str:
+def part_key(experiment: SplitExperiment, model: str, split: Split) -> str:
     """Return the key of a part: its rows, labels, configuration and code."""
     config, source, design = experiment.config, experiment.source, experiment.design
     settings = as_json(config)

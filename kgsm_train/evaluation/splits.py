@@ -140,7 +140,7 @@ class Design:
 
 
 @dataclass(frozen=True)
-class Experiment:
+class SplitExperiment:
     """A configuration, its table as read, and the split of its rows."""
 
     config: Config
@@ -148,7 +148,7 @@ class Experiment:
     design: Design
 
     @classmethod
-    def of(cls, config: Config) -> Experiment:
+    def of(cls, config: Config) -> SplitExperiment:
         """Read the table of a configuration and split its rows.
 
         DataError for a table that cannot be used, or a leak that the configuration does not name.

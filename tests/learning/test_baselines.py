@@ -12,7 +12,7 @@ from kgsm_infer.base.errors import DataError
 from kgsm_infer.base.files import whole
 from kgsm_train.config import read_config
 from kgsm_train.evaluation.crossval import crossvalidate, few_groups, run_part
-from kgsm_train.evaluation.splits import Design, Experiment, Split, check_leaks, folds_of
+from kgsm_train.evaluation.splits import Design, Split, SplitExperiment, check_leaks, folds_of
 from kgsm_train.learning.baselines import BASELINES, RIDGE_PENALTIES, flat_windows
 from kgsm_train.learning.calibrate import LabelledAcquisitions, calibrate
 from kgsm_train.learning.samples import read_source, samples_of
@@ -105,8 +105,8 @@ def test_a_model_without_radar_needs_none(experiment, tiny_model, tmp_path, mode
     dark = dataclasses.replace(dark, data=dataclasses.replace(config.data, table="dark.csv"))
     fold = folds_of(source, config).number
     design = one_fold(fold)
-    with_radar = run_part(Experiment(config, source, design), model, Split(0))
-    without = run_part(Experiment(dark, read_source(dark), design), model, Split(0))
+    with_radar = run_part(SplitExperiment(config, source, design), model, Split(0))
+    without = run_part(SplitExperiment(dark, read_source(dark), design), model, Split(0))
     assert np.isfinite(without.sm).sum() > 50
     assert np.array_equal(with_radar.sm, without.sm, equal_nan=True)
     if model == "lstm-no-radar":
@@ -190,7 +190,7 @@ def test_few_groups_train_and_all_are_tested(experiment):
     assert set(few) == {row for row in train_rows if source.group[row] in kept}
     less = dataclasses.replace(config.crossval, train_groups=2)
     fold = np.where(np.isin(np.arange(len(source.label)), test_rows), 0, 1)
-    of_few = Experiment(dataclasses.replace(config, crossval=less), source, one_fold(fold))
+    of_few = SplitExperiment(dataclasses.replace(config, crossval=less), source, one_fold(fold))
     part = run_part(of_few, "mean", Split(0))
     assert part.learnt.parameters["mean"] == pytest.approx(np.nanmean(source.label[few]), rel=1e-6)
     assert np.array_equal(part.index, test_rows)
