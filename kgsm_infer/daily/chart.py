@@ -140,26 +140,44 @@ def _draw(ax: Any, one: PaddockSeries, *, is_daily: bool, threshold: float | Non
         ahead = one.is_forecast
         # the dashed line begins where the full one ends
         joined = ahead | np.append(ahead[1:], False)
-        ax.fill_between(one.time, one.lower, one.upper, color=_LINE, alpha=0.18, linewidth=0,
-                        label="90 % band")  # fmt: skip
+        ax.fill_between(
+            one.time, one.lower, one.upper, color=_LINE, alpha=0.18, linewidth=0, label="90 % band"
+        )
         ax.plot(one.time, _where(~ahead, one.value), color=_LINE, label="each day")
         if ahead.any():
             ax.plot(one.time, _where(joined, one.value), "--", color=_LINE, label="outlook")
             wetted = ahead & (one.irrigated != one.value)
             if np.isfinite(one.irrigated[wetted]).any():
                 after = wetted | np.append(wetted[1:], False)
-                ax.plot(one.time, _where(after, one.irrigated), ":", color=_WATER,
-                        label="outlook with the planned irrigation")  # fmt: skip
+                ax.plot(
+                    one.time,
+                    _where(after, one.irrigated),
+                    ":",
+                    color=_WATER,
+                    label="outlook with the planned irrigation",
+                )
     elif np.isfinite(one.lower).any():
         below, above = one.value - one.lower, one.upper - one.value
         bars = np.maximum(np.stack([below, above]), 0)
-        ax.errorbar(one.time, one.value, yerr=bars, fmt="none", ecolor=_LINE, alpha=0.5,
-                    label="90 % interval")  # fmt: skip
+        ax.errorbar(
+            one.time,
+            one.value,
+            yerr=bars,
+            fmt="none",
+            ecolor=_LINE,
+            alpha=0.5,
+            label="90 % interval",
+        )
     if np.isfinite(one.passed).any():
         ax.plot(one.time, one.passed, "o", color=_PASS, markersize=4, label="radar pass")
     if threshold is not None:
-        ax.axhline(threshold, color="#b03030", linewidth=1, linestyle="-.",
-                   label=f"threshold {threshold:g}")  # fmt: skip
+        ax.axhline(
+            threshold,
+            color="#b03030",
+            linewidth=1,
+            linestyle="-.",
+            label=f"threshold {threshold:g}",
+        )
     ax.grid(alpha=0.25)
 
 
@@ -176,8 +194,13 @@ def _draw_rain(ax: Any, one: PaddockSeries, most: float) -> None:
     """Draw the rain downwards from the top, on a second axis."""
     above = ax.twinx()
     wet = one.rain_mm > 0
-    above.bar(one.time[wet], one.rain_mm[wet], width=np.timedelta64(20, "h"), color=_RAIN,
-              label="rain (mm)")  # fmt: skip
+    above.bar(
+        one.time[wet],
+        one.rain_mm[wet],
+        width=np.timedelta64(20, "h"),
+        color=_RAIN,
+        label="rain (mm)",
+    )
     above.set_ylim(most / _RAIN_SHARE, 0)
     ticks = [tick for tick in (10.0, 20.0, 50.0, 100.0, 200.0, 500.0) if tick <= most][-2:]
     above.set_yticks(ticks or [round(most, 1)])

@@ -72,8 +72,9 @@ def read_crops(path: str | Path, paddocks: Sequence[str]) -> tuple[PaddockCrop, 
             f"is not a paddock of the values, which have {', '.join(list(paddocks)[:3])}",
         )
     day = check.dates(sheet.columns["planted"]).astype("datetime64[D]").astype(np.int64)
-    numbers = {column: check.numbers(column, sheet.columns[column], COLUMNS[column])
-               for column in COLUMNS}  # fmt: skip
+    numbers = {
+        column: check.numbers(column, sheet.columns[column], COLUMNS[column]) for column in COLUMNS
+    }
     for column, values in numbers.items():
         check.first(np.isnan(values), column, values, "is missing; give the number of FAO-56")
     found = []
@@ -134,12 +135,14 @@ def with_root_zone(daily: Daily, crops: Sequence[PaddockCrop], weather: Weather 
                 RootSoil(limits.wilting_point[[i]], limits.field_capacity[[i]]),
                 one.crop,
                 Water(
-                    period.first + begin, rain[rows, [i]], et0[rows, [i]],
+                    period.first + begin,
+                    rain[rows, [i]],
+                    et0[rows, [i]],
                     irrigation[rows, [i]],
                 ),
                 RootStart(np.array([before]), sm[[begin]]),
                 np.where(np.isfinite(daily.seen[rows, i]), sm[rows], np.nan)[:, None],
-            )  # fmt: skip
+            )
             mm[rows, i] = made.depletion_mm[:, 0]
             percent[rows, i] = 100 * (1 - made.depletion_mm / made.available_mm)[:, 0]
     return replace(daily, root_zone_mm=mm, root_zone_percent=percent)

@@ -151,10 +151,10 @@ def record(value: Value, probe: NewestReading | None = None) -> dict[str, Any]:
         sm_correction=value.sm_correction if value.probes else None,
         probes=value.probes or None,
         source=_source_of(value),
-        probe=None if probe is None else ProbeRecord(
-            iso(probe.at), round(probe.sm, 6), probe.sensors
-        ),
-    )  # fmt: skip
+        probe=None
+        if probe is None
+        else ProbeRecord(iso(probe.at), round(probe.sm, 6), probe.sensors),
+    )
     numbers = {"sm": value.sm, "sm_lower": value.sm_lower, "sm_upper": value.sm_upper}
     found = {name: item for name, item in vars(head).items() if item is not None}
     found["flags"] = list(head.flags)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +108,14 @@ def read_backscatter(path: str | Path, unit: str = "db", keep: str = "refuse") -
     if merged is not None:
         notes += merged.notes
         index = merged.index
-        rows = Rows(
-            rows.source, rows.site[index], rows.date[index], merged.numbers, merged.text,
-            rows.row_number[index],
-        )  # fmt: skip
+        rows = replace(
+            rows,
+            site=rows.site[index],
+            date=rows.date[index],
+            numbers=merged.numbers,
+            text=merged.text,
+            row_number=rows.row_number[index],
+        )
         by_day = by_day[index]
     if by_day.any():
         notes.append(f"{path}: its dates are days, without a time")

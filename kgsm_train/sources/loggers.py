@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -181,10 +181,7 @@ def _read_logger(
         if outside.any():
             worst = share[outside][0] * 100
             raise DataError(f"{what}: {worst:g} percent is not a soil moisture")
-        table = Table(
-            table.source, table.site, table.date_text, table.date, {"sm": share}, table.text,
-            table.row_number, table.given, table.notes,
-        )  # fmt: skip
+        table = replace(table, numbers={"sm": share})
     unit = "percent" if percent else "m3/m3"
     note = f"{what}: site {shown(site)}, soil moisture from {shown(head.names[at_sm])!r} in {unit}"
     return table, (note,)

@@ -183,7 +183,9 @@ class Api:
             return canonical(
                 [
                     agri_parcel_record(
-                        *(value, self.gateway.name, outlined[value.paddock]),
+                        value,
+                        self.gateway.name,
+                        outlined[value.paddock],
                         names.get(value.paddock, value.paddock),
                     )
                     for value in values

@@ -303,8 +303,10 @@ class View:
         below = [title for title, left in days.items() if left == 0]
         soon = [title for title, left in days.items() if left is not None and 0 < left <= SOON_DAYS]
         found = [("below", below)] * bool(below) + [("soon", soon)] * bool(soon)
-        said = [texts[f"todo.{kind}"].format(names=self._names(some), n=SOON_DAYS)
-                for kind, some in found]  # fmt: skip
+        said = [
+            texts[f"todo.{kind}"].format(names=self._names(some), n=SOON_DAYS)
+            for kind, some in found
+        ]
         mark = "warn" if found else "soft"
         text = " ".join(said) or texts["todo.none"].format(n=SOON_DAYS)
         return f'<p id="todo" class="{mark}">{text}</p>'

@@ -140,9 +140,9 @@ class Queries:
 
     def history(self, paddock: str, since: int, limit: int, revisions: bool) -> list[Value]:
         store = self.reader.store()
-        return [] if store is None else store.series(
-            paddock, since=since, limit=limit, revisions=revisions
-        )  # fmt: skip
+        if store is None:
+            return []
+        return store.series(paddock, since=since, limit=limit, revisions=revisions)
 
     def daily_today(self) -> list[dict[str, Any]]:
         """Return today's value of each paddock of the farm as records, with ``days_left``."""

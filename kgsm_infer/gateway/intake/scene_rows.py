@@ -101,8 +101,9 @@ def _means(
     for paddock, own in zip(outlines.ids, outlines.properties, strict=True):
         if paddock not in averages:
             continue
-        given = {name: float(own[name]) for name in statics
-                 if isinstance(own.get(name), (int, float))}  # fmt: skip
+        given = {
+            name: float(own[name]) for name in statics if isinstance(own.get(name), (int, float))
+        }
         given |= {SIMULATED: 1.0} if stack.simulated else {}
         for at, when in enumerate(stack.dates.astype(np.int64).tolist()):
             numbers = {

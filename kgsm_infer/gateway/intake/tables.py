@@ -107,8 +107,10 @@ def rows_of_columns(
     }
     for name in rules.needed:
         if name not in have:
-            raise DataError(f"{source}: no column {name!r}, which the model reads; it has "
-                            f"{', '.join(table.numbers)}")  # fmt: skip
+            raise DataError(
+                f"{source}: no column {name!r}, which the model reads; it has "
+                f"{', '.join(table.numbers)}"
+            )
     orbit = table.text.get("orbit", ("",) * len(table))
     means = "field" not in table.text
     rows = []

@@ -134,8 +134,12 @@ class Watch:
         """
         gateway = self.gateway
         make_folders(
-            *(gateway.spool, gateway.state, gateway.archive, gateway.quarantine),
-            *(gateway.backups, gateway.models),
+            gateway.spool,
+            gateway.state,
+            gateway.archive,
+            gateway.quarantine,
+            gateway.backups,
+            gateway.models,
         )
         self._lock = hold(gateway.state / "watch")
         running = gateway.state / "running"
@@ -321,8 +325,11 @@ class Watch:
 
     def _read_again(self, change: Archived) -> None:
         """Read the tables before a change of the rules by the rules after it."""
-        self.log("rules_changed", reason="outlines, columns or contradictions; the archived "
-                 "tables are read again", number=change.number)  # fmt: skip
+        self.log(
+            "rules_changed",
+            reason="outlines, columns or contradictions; the archived tables are read again",
+            number=change.number,
+        )
         log_of_models = models.entries(self.gateway)
         items = [item for item in list_archive(self.gateway.archive) if item.number < change.number]
         for item in items:
@@ -331,8 +338,12 @@ class Watch:
                 self._use(models.entry_for(log_of_models, item.number))
                 self._store(item, again=True, rules_of=change.number)
         if scenes := [item for item in items if item.kind == "scene"]:
-            self.log("scenes_not_read_again", count=len(scenes), first=scenes[0].name,
-                     reason=NOT_READ_AGAIN)  # fmt: skip
+            self.log(
+                "scenes_not_read_again",
+                count=len(scenes),
+                first=scenes[0].name,
+                reason=NOT_READ_AGAIN,
+            )
         self._use(models.entry_for(log_of_models, change.number))
         self._updater.record(change)
 
@@ -432,8 +443,11 @@ class Watch:
         ]:
             if self.loaded.model.card.probes is None:
                 if self._unweighed != self.loaded.hash:
-                    self.log("probes_not_used", reason="the model's card has no variances to weigh "
-                             "them by", model=self.loaded.hash)  # fmt: skip
+                    self.log(
+                        "probes_not_used",
+                        reason="the model's card has no variances to weigh them by",
+                        model=self.loaded.hash,
+                    )
                 self._unweighed = self.loaded.hash
                 return
             if not self._has_room():
@@ -593,10 +607,15 @@ class Watch:
                     days = self._read_days(
                         item.path, item.about, kind, item.number, self._rules_at(rules_of)
                     )
-                    self._report_days(item.name, days)
+                    self._report_rows(item.name, days)
                     store_days(self.store, days, item, kind)
-                    self.log(f"{kind}_stored", file=item.name, number=item.number, days=len(days),
-                             seconds=round(time.monotonic() - began, 3))  # fmt: skip
+                    self.log(
+                        f"{kind}_stored",
+                        file=item.name,
+                        number=item.number,
+                        days=len(days),
+                        seconds=round(time.monotonic() - began, 3),
+                    )
                     return True
                 elif item.kind == "rules":
                     self._read_again(item)
@@ -676,14 +695,6 @@ class Watch:
         read = irrigation_of_file if kind == "irrigation" else rain_of_file
         return read(path, about.name, rules, issued, number)
 
-    def _report_days(self, name: str, days: RainRows | IrrigationRows) -> None:
-        if days.left_out:
-            self.log("not_the_farms", file=name, paddocks=list(days.left_out[:20]),
-                     count=len(days.left_out))  # fmt: skip
-        if days.refused:
-            self.log("rows_refused", file=name, reasons=list(days.refused[:20]),
-                     count=len(days.refused))  # fmt: skip
-
     def _read_archived(self, item: Archived, rules: TableRules) -> tuple[Archived, FileRows]:
         """Read an archived table so that its digest is of what was read."""
         while True:
@@ -701,15 +712,16 @@ class Watch:
         outlines = self.paddocks.outlines
         return rows_of_scene(path, outlines, self.loaded, self.loaded.statics, about.clock_s)
 
-    def _report_rows(self, name: str, found: FileRows) -> None:
+    def _report_rows(self, name: str, found: FileRows | RainRows | IrrigationRows) -> None:
+        """Log what of a file was left out, merged or refused."""
         if found.left_out:
-            self.log("not_the_farms", file=name, paddocks=list(found.left_out[:20]),
-                     count=len(found.left_out))  # fmt: skip
-        if found.notes:
+            names = list(found.left_out[:20])
+            self.log("not_the_farms", file=name, paddocks=names, count=len(found.left_out))
+        if isinstance(found, FileRows) and found.notes:
             self.log("rows_merged", file=name, notes=list(found.notes))
         if found.refused:
-            self.log("rows_refused", file=name, reasons=list(found.refused[:20]),
-                     count=len(found.refused))  # fmt: skip
+            reasons = list(found.refused[:20])
+            self.log("rows_refused", file=name, reasons=reasons, count=len(found.refused))
 
     def _as_table(self, found: FileRows) -> Path:
         """Write a scene's rows as the table that the archive keeps."""

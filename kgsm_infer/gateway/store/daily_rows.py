@@ -173,9 +173,10 @@ def put_rain(store: Store, days: Sequence[RainDay]) -> None:
     """
     before = _before(store, days)
     newer = [
-        one for one in days
+        one
+        for one in days
         if (last := before.get(one.day)) is None or last.sequence <= one.sequence
-    ]  # fmt: skip
+    ]
     store.db.executemany(f"INSERT OR REPLACE INTO rain ({_RAIN}) VALUES (?, ?, ?, ?, ?, ?)", newer)
     store.mark_due(one.day for one in newer if differs(before.get(one.day), one))
 
@@ -218,9 +219,10 @@ def put_irrigation(store: Store, days: Sequence[IrrigationDay]) -> None:
     """
     before = _irrigation_before(store, days)
     newer = [
-        one for one in days
+        one
+        for one in days
         if (last := before.get((one.place, one.day))) is None or last.sequence <= one.sequence
-    ]  # fmt: skip
+    ]
     store.db.executemany(
         f"INSERT OR REPLACE INTO irrigation ({_IRRIGATION}) VALUES (?, ?, ?, ?, ?)", newer
     )
@@ -309,10 +311,11 @@ def daily_of(
     today = progress(store).today
     if today is None:
         return []
-    only = (
-        "" if revisions else "AND revision = (SELECT max(revision) FROM daily AS other "
+    newest = (
+        "AND revision = (SELECT max(revision) FROM daily AS other "
         "WHERE other.paddock = daily.paddock AND other.day = daily.day) "
-    )  # fmt: skip
+    )
+    only = "" if revisions else newest
     query = (
         f"SELECT {_DAILY} FROM daily WHERE paddock = ? AND day BETWEEN ? AND ? {only}"
         "ORDER BY day DESC, revision DESC LIMIT ?"

@@ -349,7 +349,8 @@ class Store:
         rows = self._all(
             f"SELECT {_VALUE} FROM value WHERE acquired >= ? AND acquired < ? "
             "ORDER BY paddock, acquired, orbit, revision",
-            *(since, until),
+            since,
+            until,
         )
         return {(row[0], row[1], row[2]): Value(*row) for row in rows}
 
@@ -427,7 +428,9 @@ class Store:
         rows = self._all(
             f"SELECT {_VALUE} FROM value WHERE paddock = ? AND acquired >= ? "
             "ORDER BY acquired DESC, orbit DESC, revision DESC LIMIT ?",
-            *(paddock, since, limit),
+            paddock,
+            since,
+            limit,
         )
         found, seen = [], set()
         for row in rows:
@@ -446,7 +449,8 @@ class Store:
             "AND NOT EXISTS (SELECT 1 FROM value AS later WHERE later.paddock = own.paddock "
             "AND later.acquired = own.acquired AND later.orbit = own.orbit "
             "AND later.revision > own.revision) ORDER BY acquired DESC, orbit DESC LIMIT ?",
-            *(paddock, limit),
+            paddock,
+            limit,
         )
         return [Value(*row) for row in rows]
 
@@ -482,7 +486,9 @@ class Store:
             f"SELECT outbox.id, outbox.tried, {_PREFIXED} FROM outbox "
             "JOIN value USING (paddock, acquired, orbit, revision) "
             "WHERE sink = ? AND outbox.id > ? ORDER BY outbox.id LIMIT ?",
-            *(sink, after, limit),
+            sink,
+            after,
+            limit,
         )
         return [(row[0], row[1], Value(*row[2:])) for row in rows]
 

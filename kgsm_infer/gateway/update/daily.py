@@ -219,8 +219,15 @@ class Passes:
         """Read the passes that changed. due: earliest local day of a change, since 1970."""
         since = max(self.first, due - 1) * DAY_S
         keep = self.acquired < since
-        parts = [_Block(self.acquired[keep], self.numbers[:, keep], self.flags[keep],
-                        self._code[keep], self._simulated[keep])]  # fmt: skip
+        parts = [
+            _Block(
+                self.acquired[keep],
+                self.numbers[:, keep],
+                self.flags[keep],
+                self._code[keep],
+                self._simulated[keep],
+            )
+        ]
         parts += [self._block(rows) for rows in pass_rows(store, since, self.quantity.name)]
         self.acquired = np.concatenate([part.acquired for part in parts])
         self.numbers = np.concatenate([part.numbers for part in parts], axis=1)
@@ -359,8 +366,14 @@ class DailyUpdater:
         """
         outlined = {name: sorted(numbers.items()) for name, numbers in self.water.items()}
         page, digest = self.gateway.page, hashlib.sha256()
-        for part in (self.settings, self._rain_day_ends, page.timezone, self.is_north,
-                     sorted(outlined.items()), self.parameters.to_json()):  # fmt: skip
+        for part in (
+            self.settings,
+            self._rain_day_ends,
+            page.timezone,
+            self.is_north,
+            sorted(outlined.items()),
+            self.parameters.to_json(),
+        ):
             digest.update(repr(part).encode())
         known, now = self.gateway.state / "daily-settings", digest.hexdigest()
         before = known.read_text("utf-8", "replace").strip() if known.exists() else ""
@@ -719,6 +732,15 @@ def _same(last: DailyValue, one: DailyValue) -> bool:
     """Return True if two values of a day say the same."""
     pairs = ((last.value, one.value), (last.lower, one.lower), (last.upper, one.upper))
     close = all(a == b or (a is not None and b is not None and abs(a - b) < SAME) for a, b in pairs)
-    exact = ("quantity", "pass_age", "pass_value", "rain_mm", "threshold", "flags", "simulated",
-             "drier_than", "irrigation_mm")  # fmt: skip
+    exact = (
+        "quantity",
+        "pass_age",
+        "pass_value",
+        "rain_mm",
+        "threshold",
+        "flags",
+        "simulated",
+        "drier_than",
+        "irrigation_mm",
+    )
     return close and all(getattr(last, name) == getattr(one, name) for name in exact)
