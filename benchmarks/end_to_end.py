@@ -75,8 +75,9 @@ SMOKE = Sizes(
     rows=(60, 120), dates=(6, 12), side=24, outlines=(4, 8), paddocks=(4, 9), sites=(6, 12)
 )
 #: Experiment of the training part: two folds of sites, so two trainings of EPOCHS epochs.
-EPOCHS = 2 if os.environ.get("KGSM_BENCH_SMOKE") else 30
-MEMBERS, HIDDEN, STEPS, BATCH = 10, 32, 5, 64
+IS_SMOKE = bool(os.environ.get("KGSM_BENCH_SMOKE"))
+EPOCHS, MEMBERS, HIDDEN = (2, 2, 4) if IS_SMOKE else (30, 10, 32)
+STEPS, BATCH = 5, 64
 EXPERIMENT = f"""
 [data]
 table = "twin.csv"

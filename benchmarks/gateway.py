@@ -248,7 +248,9 @@ def dribbled(port: int, count: int) -> Dribbled:
                 client.close()
                 del clients[client]
         asked += 1
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{port}/health", timeout=PATIENCE_S
+        ) as answer:
             served += answer.status == 200
         time.sleep(0.2)
     return Dribbled(cut, longest, served, asked)
@@ -269,7 +271,7 @@ def abused(port: int, seconds: float) -> dict[str, int]:
     answers: dict[str, int] = {}
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as client:
             try:
                 client.sendall(random.choice(bad))
                 said = client.recv(4096)

@@ -107,8 +107,11 @@ def twin() -> None:
     """Fit parameters to a twin without irrigation, and look for that of another."""
     from kgsm_infer.tables.reading import write_csv
     from kgsm_train.daily import read_labelled
-    from kgsm_train.learning.daily import fit_daily
+    from kgsm_train.learning import daily
     from kgsm_train.sources.simulate import Twin, simulate_with_weather
+
+    if SMOKE:
+        daily.EVALUATIONS, daily.BUCKET_EVALUATIONS = 12, 4
 
     def series(seed: int, between: float) -> tuple[Labelled, NDArray]:
         twin = Twin(
@@ -124,7 +127,7 @@ def twin() -> None:
         return labelled, water
 
     origin = DataOrigin("twin", "simulated", "simulated", "benchmarks/irrigation.py", "north", True)
-    parameters = fit_daily(series(1, 0.0)[0], origin)
+    parameters = daily.fit_daily(series(1, 0.0)[0], origin)
     labelled, water = series(2, BETWEEN)
     for point in POINT:
         runs = [judge(labelled, water, parameters, point, seed) for seed in SEEDS]

@@ -20,19 +20,34 @@ from running import PATIENCE_S, wait_for
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 
 
+#: Sockets of :func:`free_port`, open until the process ends.
+_claims: list[socket.socket] = []
+
+
+def listens(port: int) -> bool:
+    """Return true where a server of 127.0.0.1 accepts connections on this port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def free_port() -> int:
     """Return a TCP port of 127.0.0.1 that no socket uses and the system gives to no other.
 
     A port of ``bind(0)`` comes from the range the system gives to outgoing connections. Between
     two starts of a broker, another test's connection could take it. Ports below 32768 are outside
-    that range.
+    that range. An abstract socket keeps the port from other suites on this machine until this
+    process ends.
     """
     for port in random.SystemRandom().sample(range(15000, 32000), 200):
+        claim = socket.socket(socket.AF_UNIX)
         with socket.socket() as listener:
             try:
+                claim.bind(f"\0kgsm-test-port-{port}")
                 listener.bind(("127.0.0.1", port))
             except OSError:
+                claim.close()
                 continue
+            _claims.append(claim)
             return port
     raise AssertionError("no free port between 15000 and 32000")
 
@@ -71,8 +86,7 @@ class Broker:
 
     def _answers(self):
         assert self.process.poll() is None, f"mosquitto ended with {self.process.returncode}"
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        return listens(self.port)
 
     def kill(self):
         self.process.kill()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from running import PATIENCE_S
 
 from kgsm_infer.base.errors import DataError
 from kgsm_infer.base.schema import as_plain
@@ -26,7 +27,7 @@ from kgsm_train.evaluation.metrics import scores
 from kgsm_train.evaluation.parts import part_key
 from kgsm_train.evaluation.processes import share
 from kgsm_train.evaluation.rundir import write_run
-from kgsm_train.evaluation.scoreboard import common_rows, looks_so_far, no_skill
+from kgsm_train.evaluation.scoreboard import common_rows, looks_so_far, no_skill, scoreboard
 from kgsm_train.evaluation.splits import REGIMES, Split, folds_of
 from kgsm_train.evaluation.tables import (
     coverage_rows,
@@ -202,7 +203,7 @@ def test_held_vegetation_is_scored_with_and_without(tiny_model, tmp_path):
     none = dataclasses.replace(
         config, data=dataclasses.replace(config.data, hold_vegetation_days=0.0)
     )
-    board = write_run(tmp_path, crossvalidate(none, tmp_path), none)
+    board = scoreboard(crossvalidate(none, tmp_path), none)
     assert not board.measured and not any(one.held for one in board.dates)
     left = {one.date: one for one in board.dates if one.date in held}
     assert all(one.scored < one.labels for one in left.values())
@@ -402,7 +403,7 @@ def test_a_killed_run_leaves_no_process_behind(tiny_model, tmp_path, number):
     try:
         _wait_for(lambda: len(_marked(tmp_path)) >= 3)
         run.send_signal(number)
-        _, stderr = run.communicate(timeout=120)
+        _, stderr = run.communicate(timeout=PATIENCE_S)
         _wait_for(lambda: not _marked(tmp_path))
     finally:
         for pid in _marked(tmp_path):

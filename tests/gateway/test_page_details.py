@@ -167,7 +167,6 @@ def test_small_paddocks_far_apart_are_reachable(tmp_path, model, browser, served
     sizes = []
     for at in range(2):  # one of them shows the fifth paddock large enough for a finger
         buttons.nth(at).click()
-        page.wait_for_timeout(1000)
         sizes.append(size())
     assert max(sizes) > max(24, 3 * before)
     context.close()

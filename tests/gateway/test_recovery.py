@@ -14,6 +14,7 @@ from contextlib import suppress
 
 import pytest
 from made_gateways import Events, columns_of, drop, made_gateway, made_model, scanned, stored
+from running import PATIENCE_S
 
 from kgsm_infer.base.errors import MissingError, UsageError
 from kgsm_infer.gateway.farm import load_paddocks
@@ -124,7 +125,7 @@ def test_a_restore_waits_until_nobody_may_write(tmp_path, model, monkeypatch):
 
     writer = threading.Thread(target=write)
     writer.start()
-    held.wait(10)
+    assert held.wait(PATIENCE_S)
     recovery.restore(gateway, lambda event, **_: done.append(event))
     writer.join()
     assert done[0] == "written"

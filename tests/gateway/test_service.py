@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from made_gateways import made_gateway
-from running import Running
+from running import PATIENCE_S, Running
 
 from kgsm_infer.gateway.health import ErrorMemory
 from kgsm_infer.gateway.service import loop
@@ -51,7 +51,7 @@ def test_systemd_is_told_ready_alive_and_stopping(tmp_path):
     gateway = made_gateway(tmp_path, "[serve]\nport = 0\n")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.bind(str(tmp_path / "notify"))
-        channel.settimeout(20)
+        channel.settimeout(PATIENCE_S)
         environment = {
             **os.environ,
             "NOTIFY_SOCKET": str(tmp_path / "notify"),
@@ -62,7 +62,7 @@ def test_systemd_is_told_ready_alive_and_stopping(tmp_path):
             watched.process.send_signal(15)
             while said[-1] != "STOPPING=1":
                 said.append(channel.recv(1000).decode())
-            assert watched.process.wait(20) == 0
+            assert watched.process.wait(PATIENCE_S) == 0
     assert said[0].startswith("READY=1")
     assert set(said[1:-1]) == {"WATCHDOG=1"}
 
