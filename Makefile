@@ -81,8 +81,9 @@ ifndef TABLE
 endif
 
 # Two runs: tests marked both_engines on the NumPy twin, then every test on the C core. The second
-# runs even if the first fails. Line coverage is that of both runs together. The numeric libraries
-# get one thread for each process, since there are more processes than cores.
+# runs even if the first fails. Line coverage is that of both runs together, of the tests without
+# the marker no_cover. The numeric libraries get one thread for each process, since there are more
+# processes than cores.
 WORKERS  ?= 3
 COVERAGE := $(CURDIR)/.coverage
 PYTEST   := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=
