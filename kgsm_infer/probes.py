@@ -155,9 +155,8 @@ def compare_passes(
             day, observed = times[p].astype("datetime64[D]"), float(probes.numbers["sm"][i])
             passes.setdefault(p, []).append(Comparison(day, value.field, observed, value.sm))
     effects = estimate_effects(card, passes)
-    lost = len({sensors[at] for at, i in enumerate(known) if int(i) not in matched} - {
-        sensors[at] for at, i in enumerate(known) if int(i) in matched
-    })  # fmt: skip
+    used = {sensors[at] for at, i in enumerate(known) if int(i) in matched}
+    lost = len(set(sensors) - used)
     if not lost:
         return effects
     note = f"{lost} probes not used: no {place} with a number at their place on their day"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..tables.weather import WeatherFile
 
 MAPS = (".tif", ".tiff", ".nc", ".zarr")
+SCENES = (".toml", ".json")
 PADDOCKS = (".geojson", ".json", *RESULTS)
 PICTURES = (".png",)
 
@@ -308,7 +309,7 @@ def map_command(
     from ..scenes.manifest import read_scene
     from ..scenes.outlines import read_outlines
 
-    if scene.suffix.lower() in (".csv", ".parquet", ".pq"):
+    if scene.suffix.lower() in RESULTS:
         raise UsageError(f"{scene}: is a table; use kgsm-infer predict, or pass a scene manifest")
     options = RetrievalOptions(date, every, allow_future, hold_vegetation)
     loaded = load(model, engine=engine)
@@ -422,7 +423,7 @@ def paddocks(
     notes(outlines.notes)
     rain = _weather_file(weather, weather_utc_offset_hours)
     made_up = {"scene": False, "table": False}
-    if source.suffix.lower() in (".toml", ".json"):
+    if source.suffix.lower() in SCENES:
         from ..base.progress import pixels_bar
         from ..paddocks.of_scene import paddocks_of_scene
         from ..scenes.manifest import read_scene
@@ -513,7 +514,7 @@ def wetness(
     from .index_table import wetness_of_table
 
     limits = stated_limits(dry, wet, sand, clay)
-    if source.suffix.lower() in (".toml", ".json"):
+    if source.suffix.lower() in SCENES:
         from ..base.progress import pixels_bar
         from ..maps.options import Execution, RetrievalOptions
         from ..maps.run import map_scene

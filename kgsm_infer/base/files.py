@@ -72,7 +72,7 @@ def whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
             if target.exists():
                 shutil.copymode(target, part)
             os.replace(part, target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except BaseException as error:
         with suppress(OSError):
             part.unlink()
@@ -299,8 +299,8 @@ def _lock(file: IO[Any]) -> bool:
     return True
 
 
-def _sync_folder(folder: Path) -> None:
-    """Bring the rename to the disk too, where the system can."""
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the file system can."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -326,3 +326,11 @@ def _is_of(error: OSError, folder: Path) -> bool:
     if error.filename is not None:
         return folder in Path(os.fsdecode(error.filename)).parents
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def write_at(file: int, content: bytes | memoryview, at: int) -> None:
+    """Write content to an open file from byte ``at`` on, in as many calls as the system needs."""
+    content = memoryview(content)
+    while content:
+        written = os.pwrite(file, content, at)
+        content, at = content[written:], at + written

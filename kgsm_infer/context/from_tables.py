@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..base.errors import DataError
 from ..tables.averaging import mean_of, sums_by_group
 from ..tables.passes import pass_starts
+from ..tables.text_column import first_rows
 from .definitions import (
     CONTEXT,
     ENOUGH,
@@ -96,8 +97,7 @@ class TableContext:
             )
         code, site = table.codes("field"), table.codes("site")
         cells = table.text["field"]
-        first = np.full(int(code.max(initial=-1)) + 1, len(code), np.int64)
-        np.minimum.at(first, code, np.arange(len(code)))
+        first = first_rows(code)
         empty = np.asarray([not cells[int(row)] for row in first], bool)[code]
         return np.where(empty, len(first) + site, code) if empty.any() else code
 

@@ -20,7 +20,7 @@ from ..base import flags
 from ..base.errors import DataError, UsageError
 from ..model.date_effect import variances_of
 from ..tables.columns import RULES, Rule
-from ..tables.dates import is_day_only
+from ..tables.dates import check_utc_offset, is_day_only
 from ..tables.passes import number_passes
 from ..tables.reading import Sheet, read_sheet
 from ..tables.table import ReadOptions, Table, have, leave_out_future, table_of
@@ -141,8 +141,7 @@ def values_of(
     table: Table, quantity: str, numbers: PassNumbers, utc_offset_hours: float = 0.0
 ) -> Values:
     """Turn retrievals of a table's rows (R,) into values on local days."""
-    if not -14 <= utc_offset_hours <= 14:
-        raise UsageError(f"UTC offset {utc_offset_hours:g} h must be within ±14 h")
+    check_utc_offset(utc_offset_hours)
     names, first, code = np.unique(table.site, return_index=True, return_inverse=True)
     order = np.argsort(first, kind="stable")
     rank = np.argsort(order, kind="stable")

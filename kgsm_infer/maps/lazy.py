@@ -403,8 +403,8 @@ def _remembered(flat: Any, name: str, task: ChunkTask) -> Any:
         context = _context_of(some, task)
         sizes = (len(dates), some.sizes["y"], some.sizes["x"])
         values = np.stack([context.column(name, day) for day in dates]).reshape(sizes)
-        return xarray.DataArray(values, {d: some[d] for d in some.coords if d in some.dims},
-                                ("time", "y", "x"))  # fmt: skip
+        coords = {dim: some[dim] for dim in some.coords if dim in some.dims}
+        return xarray.DataArray(values, coords, ("time", "y", "x"))
 
     if not flat.chunks:
         return block(flat)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from .. import kernels
 from ..base.errors import KgsmError, MissingError, UsageError
-from ..base.files import MARKER
+from ..base.files import MARKER, write_at
 from ..base.fingerprint import code_digest, file_stamp
 from ..base.fingerprint import fingerprint as fingerprint_of
 from ..scenes.grid import Grid, Window
@@ -170,7 +170,7 @@ class _Writer:
             for k in range(len(values)):
                 content = memoryview(values[k].tobytes())
                 for at, size in _spans(grid, window, k, dtype.itemsize):
-                    _write_at(self._files[name], content[:size], at)
+                    write_at(self._files[name], content[:size], at)
                     content = content[size:]
         self._unmarked.append((index, _mark(planes)))
         if time.monotonic() - self._synced > SYNC_EVERY_S:
@@ -180,7 +180,7 @@ class _Writer:
         for file in self._files.values():
             os.fsync(file)
         for index, mark in self._unmarked:
-            _write_at(self._done, mark.astype(_MARK).tobytes(), index * _MARK.itemsize)
+            write_at(self._done, mark.astype(_MARK).tobytes(), index * _MARK.itemsize)
         os.fsync(self._done)
         self._unmarked.clear()
         self._synced = time.monotonic()
@@ -195,12 +195,6 @@ def _spans(grid: Grid, window: Window, k: int, itemsize: int) -> list[tuple[int,
         ((first + row * grid.width) * itemsize, window.width * itemsize)
         for row in range(window.height)
     ]
-
-
-def _write_at(file: int, content: bytes | memoryview, at: int) -> None:
-    while content:
-        written = os.pwrite(file, content, at)
-        content, at = content[written:], at + written
 
 
 def _begin(plan: Plan, folder: Path, wanted: Sequence[int], room: int) -> NDArray[np.bool_]:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import ModelError
+from ..base.files import RESULTS
 from ..base.quantities import RETRIEVED, UNKNOWN, Quantity
 from ..base.schema import parse_json
 from .card import CARD_KEY, Card, card_from_json, graph_inputs, graph_outputs
@@ -120,7 +121,7 @@ def read_model_file(source: str | Path | bytes) -> ModelFile:
     path = None if isinstance(source, bytes) else _shipped_or(Path(source))
     content = source if isinstance(source, bytes) else _content(_shipped_or(Path(source)))
     name = "the model given as bytes" if path is None else str(path)
-    if path is not None and path.suffix.lower() in (".csv", ".parquet", ".pq"):
+    if path is not None and path.suffix.lower() in RESULTS:
         raise ModelError(
             f"{name}: is a table, not a model; name the model (.onnx) before the table"
         )

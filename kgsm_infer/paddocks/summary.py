@@ -33,10 +33,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..base import flags
 from ..base.errors import UsageError
-from ..base.files import whole
+from ..base.files import RESULTS, whole
 from ..base.quantities import SOIL_MOISTURE, Quantity
 from ..model.interval import Width, ends, interval_of
-from ..scenes.outlines import LON_LAT, Outlines, Reason, json_value
+from ..scenes.outlines import Outlines, Reason, crs_member, json_value
 from ..tables.table import write_csv
 
 if TYPE_CHECKING:
@@ -287,7 +287,7 @@ def write_paddocks(
     if simulated:
         records = [{**record, "source": "simulated"} for record in records]
     if path.suffix.lower() not in (".geojson", ".json"):
-        if path.suffix.lower() not in (".csv", ".parquet", ".pq"):
+        if path.suffix.lower() not in RESULTS:
             raise UsageError(f"{path}: paddocks are written as .geojson, .csv or .parquet")
         write_csv(path, {key: [record[key] for record in records] for key in records[0]})
         return
@@ -308,10 +308,7 @@ def write_paddocks(
         }
         for record in records
     )
-    content: dict[str, Any] = {"type": "FeatureCollection"}
-    if outlines.crs != LON_LAT:  # RFC 7946 has lon, lat only; this older member says otherwise
-        name = outlines.crs.replace("EPSG:", "urn:ogc:def:crs:EPSG::")
-        content["crs"] = {"type": "name", "properties": {"name": name}}
+    content = {"type": "FeatureCollection", **crs_member(outlines.crs)}
     with whole(path) as file:
         # one feature at a time: json.dump encodes in Python, and a whole text takes memory
         file.write(json.dumps(content)[:-1] + ', "features": [')

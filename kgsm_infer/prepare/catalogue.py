@@ -68,12 +68,17 @@ def day(text: str, option: str) -> np.datetime64:
     raise UsageError(f"{option} {text!r} is not a date; write 2024-03-04")
 
 
+def check_days(start: np.datetime64, end: np.datetime64) -> None:
+    """Raise UsageError where the first day lies after the last."""
+    if start > end:
+        raise UsageError(f"--from {start} lies after --to {end}")
+
+
 def find(source: str | Path, search: Search) -> Found:
     """Find items. DataError where the source is not a catalogue, is broken or has no match;
     MissingError where it cannot be reached."""
     pystac_client = optional("pystac_client", what="reading a catalogue")
-    if search.start > search.end:
-        raise UsageError(f"--from {search.start} lies after --to {search.end}")
+    check_days(search.start, search.end)
     remote = "://" in str(source)
     if not remote:
         source = Path(source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -228,14 +229,13 @@ def sigma0(
 
     Example: kgsm-infer prepare sigma0 S1A.SAFE --dem dem.tif --fields fields.geojson -o scene
     """
-    from ..base.errors import DataError, MissingError
+    from ..base.errors import MissingError
     from ..base.progress import pixels_bar
     from .grids import asked_grid
     from .heights import Terrain, surface_of
     from .manifests import write_pass_manifests
     from .sampling import Options
-    from .scene import pass_lines
-    from .sigma0 import looks_of, passes_of, prepare_pass
+    from .sigma0 import looks_of, passes_of, prepare_each, prepare_pass
 
     grid = asked_grid(fields, bounds, resolution, crs)
     terrain = Terrain(tuple(dem), heights, geoid)
@@ -253,26 +253,16 @@ def sigma0(
     looks = looks_of(grid, passes[0][0].pixel_spacing_m)
     print(f"grid: {grid.height} x {grid.width} pixels of {resolution:g} m, {looks} x {looks} looks")
     print(f"heights: {how}")
-    errors: list[DataError] = []
-    for frames in passes:
-        first = frames[0]
-        if dry_run:
+    if dry_run:
+        for frames in passes:
+            first = frames[0]
             print(f"{first.pass_id}: {len(frames)} frames, {', '.join(first.channels)}")
-            continue
-        try:
-            with pixels_bar(first.pass_id) as progress:
-                report = prepare_pass(frames, terrain, grid, output, options, progress)
-        except DataError as error:
-            errors.append(error)
-            print(f"left out {first.pass_id}: {error}")
-            continue
-        for line in pass_lines(report):
-            print(line)
-    if len(errors) == len(passes):
-        raise errors[0]
-    if not dry_run:
-        for path in write_pass_manifests(output, "gamma0" if gamma0 else "sigma0"):
-            print(path)
+        return
+    prepare = partial(prepare_pass, terrain=terrain, grid=grid, folder=output, options=options)
+    for line in prepare_each(passes, prepare, pixels_bar):
+        print(line)
+    for path in write_pass_manifests(output, "gamma0" if gamma0 else "sigma0"):
+        print(path)
 
 
 @app.command()

@@ -34,10 +34,24 @@ _MODIS = re.compile(
 )
 _OLI = {"2": "blue", "3": "green", "4": "red", "5": "nir", "6": "swir1", "7": "swir2"}
 _TM = {"1": "blue", "2": "green", "3": "red", "4": "nir", "5": "swir1", "7": "swir2"}
-_MSI = {"B02": "blue", "B03": "green", "B04": "red", "B08": "nir", "B11": "swir1",
-        "B12": "swir2", "SCL": "mask"}  # fmt: skip
-_MODIS_BANDS = {"1": "red", "2": "nir", "3": "blue", "4": "green", "5": "nir2", "6": "swir1",
-                "7": "swir2"}  # fmt: skip
+_MSI = {
+    "B02": "blue",
+    "B03": "green",
+    "B04": "red",
+    "B08": "nir",
+    "B11": "swir1",
+    "B12": "swir2",
+    "SCL": "mask",
+}
+_MODIS_BANDS = {
+    "1": "red",
+    "2": "nir",
+    "3": "blue",
+    "4": "green",
+    "5": "nir2",
+    "6": "swir1",
+    "7": "swir2",
+}
 _RASTERS = (".tif", ".tiff", ".jp2")
 _NO_PRODUCT = "of no known product by its name"
 _LANDSAT_1 = "is Landsat Level 1, not surface reflectance; Level 2 (L2SP, L2SR) is read"

@@ -153,7 +153,7 @@ def ndvi(bands: Mapping[str, Floats], clear: Bools) -> Floats:
 def albedo(product: Optical, bands: Mapping[str, Floats], clear: Bools) -> Floats:
     """Return broadband shortwave albedo, 0 .. 1; NaN where masked, or where a band is missing."""
     weights: dict[str, Any] = dict(product.albedo)
-    total = sum((weight * bands[band] for band, weight in weights.items() if band),
-                start=np.float64(weights[""]))  # fmt: skip
+    parts = (weight * bands[band] for band, weight in weights.items() if band)
+    total = sum(parts, start=np.float64(weights[""]))
     with np.errstate(invalid="ignore"):
         return np.where(clear & (total >= 0) & (total <= 1), total, np.nan)

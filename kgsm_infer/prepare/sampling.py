@@ -25,7 +25,7 @@ from .grids import finer
 from .heights import Surface, ellipsoid_heights, lon_lat
 from .safe import Floats, Product, whole_measurement
 
-#: Parts of pixels around a block, for γ⁰'s sums over the terrain.
+#: Parts of pixels around a block, for normals and for γ⁰'s sums over the terrain.
 MARGIN = 64
 
 Work = dict[str, Floats]

@@ -12,11 +12,10 @@ of backscatter.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -33,14 +32,11 @@ from .pairs import read_pairs
 from .products import OpticalImage, find_products
 from .safe import Product
 from .sampling import Options
-from .sigma0 import FoundPasses, PassReport, passes_of, prepare_pass
+from .sigma0 import Bar, FoundPasses, passes_of, prepare_each, prepare_pass
 from .stack import StackOptions, planned, prepare_stack, report_lines
 
 #: Folder of coarse images, below the scene's.
 COARSE = "coarse"
-
-#: A named bar: a context that gives what counts pixels, or None.
-Bar = Callable[[str], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
@@ -106,7 +102,17 @@ def prepare_scene(
         chosen = (*images.optical, *images.coarse)
         yield from (f"{one.day} {one.product.title}: {one.name}" for one in chosen)
     else:
-        yield from _prepare_passes(passes, sources, target, bar)
+        yield from prepare_each(
+            passes,
+            partial(
+                prepare_pass,
+                terrain=sources.terrain or Terrain(()),
+                grid=target.grid,
+                folder=target.folder,
+                options=Options(gamma0=sources.gamma0),
+            ),
+            bar,
+        )
     form = "gamma0" if sources.gamma0 else "sigma0"
     if sources.catalogue is not None:
         options = StackOptions(
@@ -174,25 +180,6 @@ def _images_in(sources: Sources, target: Target) -> Generator[str, None, _Images
     return images
 
 
-def _prepare_passes(
-    passes: Sequence[tuple[Product, ...]], sources: Sources, target: Target, bar: Bar
-) -> Iterator[str]:
-    """Write the backscatter of passes; yields their results. DataError where all fail."""
-    terrain, options = sources.terrain or Terrain(()), Options(gamma0=sources.gamma0)
-    errors: list[DataError] = []
-    for frames in passes:
-        try:
-            with bar(frames[0].pass_id) as progress:
-                made = prepare_pass(frames, terrain, target.grid, target.folder, options, progress)
-        except DataError as error:
-            errors.append(error)
-            yield f"left out {frames[0].pass_id}: {error}"
-            continue
-        yield from pass_lines(made)
-    if errors and len(errors) == len(passes):
-        raise errors[0]
-
-
 def _prepare_vegetation(images: _Images, target: Target, bar: Bar) -> Iterator[str]:
     """Write NDVI of the images, and of the days between; yields the results."""
     for some, folder in ((images.optical, target.folder), (images.coarse, target.folder / COARSE)):
@@ -203,17 +190,6 @@ def _prepare_vegetation(images: _Images, target: Target, bar: Bar) -> Iterator[s
             yield from (*left_out, *(summary(day) for day in made))
     if images.coarse:
         yield _fused(target, bar)
-
-
-def pass_lines(report: PassReport) -> Iterator[str]:
-    """Describe the result of a pass."""
-    if report.kept:
-        yield f"{report.pass_id}: finished before, kept"
-    for name, share in report.share.items():
-        lost = report.below_noise[name]
-        yield f"{report.pass_id}: {name} on {share:.1%} of the grid, {lost:.2%} below the noise"
-    for note in report.notes:
-        yield f"note: {note}"
 
 
 def _of_days(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,14 @@ from .sampling import Frame, Options, PassSampling, Tally, block_of, open_frame
 
 #: Side of a block, in parts of pixels; about 150 MB at work.
 BLOCK = 768
-#: Parts of pixels around a block, for normals and for γ⁰'s sums over the terrain.
-MARGIN = 64
 #: Two frames whose first lines are less apart, seconds, are versions of one; frames are 25 s long.
 VERSION_S = 2.0
 #: Metres between samples of a GRD image of high resolution.
 SAMPLE_M = 10.0
 
 Progress = Callable[[int, int], None]
+#: A named bar: a context that gives what counts pixels, or None.
+Bar = Callable[[str], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,39 @@ def prepare_pass(
         {name: tally.numbers.get(name, 0) / max(tally.pixels, 1) for name in polarisations},
         {name: tally.lost.get(name, 0) / max(tally.seen.get(name, 0), 1) for name in polarisations},
     )
+
+
+def prepare_each(
+    passes: Sequence[tuple[Product, ...]], prepare: Callable[..., PassReport], bar: Bar
+) -> Iterator[str]:
+    """Prepare passes one by one; yields their results line by line. DataError where all fail.
+
+    prepare: :func:`prepare_pass` of the frames of a pass, with its other arguments; it is called
+    with ``progress``.
+    """
+    errors: list[DataError] = []
+    for frames in passes:
+        try:
+            with bar(frames[0].pass_id) as progress:
+                report = prepare(frames, progress=progress)
+        except DataError as error:
+            errors.append(error)
+            yield f"left out {frames[0].pass_id}: {error}"
+            continue
+        yield from pass_lines(report)
+    if errors and len(errors) == len(passes):
+        raise errors[0]
+
+
+def pass_lines(report: PassReport) -> Iterator[str]:
+    """Describe the result of a pass."""
+    if report.kept:
+        yield f"{report.pass_id}: finished before, kept"
+    for name, share in report.share.items():
+        lost = report.below_noise[name]
+        yield f"{report.pass_id}: {name} on {share:.1%} of the grid, {lost:.2%} below the noise"
+    for note in report.notes:
+        yield f"note: {note}"
 
 
 def _opened_frames(

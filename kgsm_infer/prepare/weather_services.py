@@ -29,6 +29,7 @@ from ..scenes.gdal import rasterio_or_reason
 from ..scenes.outlines import LON_LAT, Outlines
 from ..scenes.polygons import joined_across_180, points_of
 from ..tables.reading import write_csv
+from .catalogue import check_days
 
 #: Seconds to wait for an answer.
 TIMEOUT_S = 60.0
@@ -269,8 +270,7 @@ def _parts(
 def _check(service: WeatherService, wanted: WeatherRequest) -> None:
     if not wanted.places:
         raise UsageError("no paddock has an outline")
-    if wanted.start > wanted.end:
-        raise UsageError(f"--from {wanted.start} lies after --to {wanted.end}")
+    check_days(wanted.start, wanted.end)
     ahead = FORECAST_DAYS if "forecast" in service.urls else 0
     newest = wanted.today + np.timedelta64(ahead, "D")
     if wanted.end > newest:

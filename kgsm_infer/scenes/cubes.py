@@ -11,6 +11,7 @@ import math
 from collections.abc import Hashable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from .datasets import Dataset, opened_dataset
 from .gdal import read_failure, reason_of
 from .grid import Grid, Window, crs_of
 from .orbits import read_orbits
-from .resampling import plane_on
+from .resampling import GridView, read_view
 from .tiles import TileStore, unit_of
 from .times import read_times
 from .validity import Plane, Validity, cf_declared, check_scaling, masked, unwritten
@@ -56,7 +57,7 @@ class Cube:
     array: Any
     own: Grid
     times: tuple[np.datetime64 | None, ...] | None
-    view: tuple[Grid, str] | None = None
+    view: GridView | None = None
     no_times: str = ""
     orbits: tuple[str, ...] = ()
     tiles: TileStore = field(default_factory=TileStore)
@@ -65,7 +66,7 @@ class Cube:
     @property
     def grid(self) -> Grid:
         """Grid of the values read: the file's, or that of the view."""
-        return self.own if self.view is None else self.view[0]
+        return self.own if self.view is None else self.view.grid
 
     @property
     def extent(self) -> Grid:
@@ -101,16 +102,11 @@ class Cube:
 
         DataError where the file cannot be read.
         """
-        if self.view is None:
-            return self._values(band, window, rule)
-        grid, resampling = self.view
-        return plane_on(
-            self.own, lambda below: self._values(band, below, rule), grid, window, resampling
-        )
+        return read_view(self.own, partial(self._values, band, rule), self.view, window)
 
     def on(self, grid: Grid, resampling: str) -> Cube:
         """Read the same numbers on another grid, NaN where the cube does not cover it."""
-        return replace(self, view=(grid, resampling))
+        return replace(self, view=GridView(grid, resampling))
 
     def close(self) -> None:
         """Close the file, unless another variable of it is open."""
@@ -124,7 +120,7 @@ class Cube:
         dates = max(1, sizes[0]) if self.times is not None else 1
         return dates, sizes[-2] or self.tile[0], sizes[-1] or self.tile[1]
 
-    def _values(self, band: int, window: Window, rule: Validity) -> Plane:
+    def _values(self, band: int, rule: Validity, window: Window) -> Plane:
         deep, *tile = self._chunk if self.tiles.keeps else (1, *self.tile)
 
         def decode(below: Window) -> Mapping[Hashable, NDArray[Any]]:

@@ -124,6 +124,20 @@ def read_outlines(
     )
 
 
+def crs_member(crs: str) -> dict[str, Any]:
+    """Return the member ``crs`` of a GeoJSON file; {} for longitude and latitude.
+
+    RFC 7946 has no other CRS; the member is of the version before it.
+
+    >>> crs_member("EPSG:28355")
+    {'crs': {'type': 'name', 'properties': {'name': 'urn:ogc:def:crs:EPSG::28355'}}}
+    """
+    if crs == LON_LAT:
+        return {}
+    name = crs.replace("EPSG:", "urn:ogc:def:crs:EPSG::")
+    return {"crs": {"type": "name", "properties": {"name": name}}}
+
+
 def on_grid(outlines: Outlines, grid: Grid, source: str) -> list[dict[str, Any] | Reason]:
     """Return each outline as a GeoJSON geometry in the grid's CRS, or why it cannot be used.
 

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from ..base.errors import DataError, raise_if_machine
 from .gdal import open_dataset, rasterio_or_reason, read_failure, reason_of
 from .grid import Grid, Window
-from .resampling import plane_on
+from .resampling import GridView, read_view
 from .tiles import TileStore, unit_of
 from .validity import Declared, Plane, Validity, check_scaling, masked
 
@@ -76,7 +77,7 @@ class Raster:
     path: str
     file: RasterFile
     crs: str | None = None
-    view: tuple[Grid, str] | None = None
+    view: GridView | None = None
     tiles: TileStore = field(default_factory=TileStore)
     bands: dict[int, BandHeader] = field(default_factory=dict, compare=False, repr=False)
     grids: list[Grid] = field(default_factory=list, compare=False, repr=False)
@@ -89,7 +90,7 @@ class Raster:
     @property
     def grid(self) -> Grid:
         """The grid it is read on; DataError where the file has no CRS."""
-        return self.extent if self.view is None else self.view[0]
+        return self.extent if self.view is None else self.view.grid
 
     @property
     def extent(self) -> Grid:
@@ -162,14 +163,9 @@ class Raster:
 
         DataError where the file cannot be read.
         """
-        if self.view is None:
-            return self._values(band, window, rule)
-        grid, resampling = self.view
-        return plane_on(
-            self.extent, lambda below: self._values(band, below, rule), grid, window, resampling
-        )
+        return read_view(self.extent, partial(self._values, band, rule), self.view, window)
 
-    def _values(self, band: int, window: Window, rule: Validity) -> Plane:
+    def _values(self, band: int, rule: Validity, window: Window) -> Plane:
         band_of = self._declared(band)
         stored = self._pixels(band, window)
         if stored.dtype.kind == "c":
@@ -219,7 +215,7 @@ class Raster:
 
     def on(self, grid: Grid, resampling: str) -> Raster:
         """Read the same numbers on another grid, NaN where the file does not cover it."""
-        return replace(self, view=(grid, resampling))
+        return replace(self, view=GridView(grid, resampling))
 
     def close(self) -> None:
         """Close the file."""

@@ -61,9 +61,7 @@ class Reader:
 
         acquisition: index into the stack's dates; None for what has no date.
         """
-        if window != self._window:
-            self._window = window
-            self._read.clear()
+        self._keep(window)
         shape = (window.height, window.width)
         when = None if acquisition is None else self.stack.dates[acquisition]
         if name not in self.stack.layers and name in FROM_DATE:
@@ -78,10 +76,14 @@ class Reader:
 
     def layer_at(self, layer: Layer, acquisition: int, window: Window) -> Plane:
         """Return (height, width) float64 of one layer at an acquisition; missing is NaN."""
+        self._keep(window)
+        return self._layer(layer, self.stack.dates[acquisition], window)
+
+    def _keep(self, window: Window) -> None:
+        """Forget what was read of another window."""
         if window != self._window:
             self._window = window
             self._read.clear()
-        return self._layer(layer, self.stack.dates[acquisition], window)
 
     def _ndvi(self, red: Layer, nir: Layer, date: np.datetime64 | None, window: Window) -> Plane:
         dark, bright = (

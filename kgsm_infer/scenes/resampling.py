@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,22 @@ from .validity import Plane
 MOST_PIXELS = 4_000_000
 #: Reach of the widest kernel (cubic), in pixels of the coarser grid, and a margin.
 _REACH = 4
+
+
+class GridView(NamedTuple):
+    """Another grid that a source is read on. resampling: as GDAL names it."""
+
+    grid: Grid
+    resampling: str
+
+
+def read_view(
+    own: Grid, read: Callable[[Window], Plane], view: GridView | None, window: Window
+) -> Plane:
+    """Read a window of a source on its own grid, or on that of a view, as :func:`plane_on`."""
+    if view is None:
+        return read(window)
+    return plane_on(own, read, view.grid, window, view.resampling)
 
 
 def plane_on(

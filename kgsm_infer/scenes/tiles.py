@@ -19,6 +19,7 @@ from typing import IO, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..base.files import write_at
 from .grid import Window
 
 #: Pixels decoded at once where tiles are smaller: 512 x 512.
@@ -200,7 +201,7 @@ class TileStore:
         while self._in_order and self._must_go(self._in_order[0], slot):
             del self._slots[self._in_order.popleft().key]
         try:
-            _write_at(self._file.fileno(), np.ascontiguousarray(plane).tobytes(), start)
+            write_at(self._file.fileno(), np.ascontiguousarray(plane).tobytes(), start)
         except OSError:
             self.close()
             return
@@ -212,13 +213,6 @@ class TileStore:
         """Return true where the oldest slot is overwritten or lies between the last and the end."""
         skipped = new.start < self._next <= oldest.start
         return skipped or (oldest.start < new.stop and new.start < oldest.stop)
-
-
-def _write_at(file: int, content: bytes, at: int) -> None:
-    view = memoryview(content)
-    while view:
-        written = os.pwrite(file, view, at)
-        view, at = view[written:], at + written
 
 
 def _tiles(unit: tuple[int, int], size: tuple[int, int], window: Window) -> Iterator[Window]:

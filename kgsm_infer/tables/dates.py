@@ -200,3 +200,9 @@ def _time_parts(text: str) -> tuple[str, ...] | None:
 def _digits(part: str) -> bool:
     """Return True where a part of a time is not zero."""
     return part.strip("0") != ""
+
+
+def check_utc_offset(hours: float) -> None:
+    """Raise UsageError for an offset from UTC that no clock has."""
+    if not -14 <= hours <= 14:
+        raise UsageError(f"UTC offset {hours:g} h must be within ±14 h")

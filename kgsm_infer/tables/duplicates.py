@@ -22,7 +22,7 @@ from ..base.errors import DataError, UsageError
 from .averaging import mean_of, to_power
 from .columns import POLARISATIONS
 from .passes import in_one_pass
-from .text_column import TextColumn, shown, text_codes
+from .text_column import TextColumn, first_rows, shown, text_codes
 
 #: How to resolve conflicting duplicate rows: refuse the table, leave the differing cells empty,
 #: or take the first, the last or the mean.
@@ -185,8 +185,7 @@ def group_rows(rows: Rows) -> Groups:
     of_row = np.empty(len(order), np.int64)
     of_row[order] = run
     # number them by their first row in the file
-    first = np.full(int(run.max(initial=-1)) + 1, len(order), np.int64)
-    np.minimum.at(first, of_row, np.arange(len(order)))
+    first = first_rows(of_row)
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
     return Groups(rank[of_row], np.sort(first), seconds)

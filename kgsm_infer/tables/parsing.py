@@ -106,8 +106,7 @@ class CellParser:
         outlier, outside = rule.is_outlier(values), rule.outside(values)
         most = 2 * np.count_nonzero(outside) > np.count_nonzero(~np.isnan(values))
         refused = outside if most else outside & ~outlier
-        self.first(refused, name, column,
-                   lambda at: f"is not {rule.what}; {rule.why(values[at])}")  # fmt: skip
+        self.first(refused, name, column, lambda at: f"is not {rule.what}; {rule.why(values[at])}")
         return np.where(outlier, np.inf, values)
 
     def numbers_without_outliers(self, name: str, cells: Any, rule: Rule) -> WithoutOutliers:

@@ -164,9 +164,7 @@ class TextColumn(Sequence[str]):
     def changed(self, change: Callable[[str], str]) -> TextColumn:
         """Pass every cell through a function of text."""
         codes = self.codes()
-        first = np.full(int(codes.max(initial=-1)) + 1, len(self), np.int64)
-        np.minimum.at(first, codes, np.arange(len(self)))
-        before = self.take(first)
+        before = self.take(first_rows(codes))
         after = TextColumnBuilder()
         after.add([change(cell) for cell in before])
         distinct = after.done(self.label)
@@ -354,6 +352,17 @@ def texts_of(column: Any, label: str = "") -> TextColumn:
         )
     made = column_of(column, label)
     return made if isinstance(made, TextColumn) else texts_of(made, label)
+
+
+def first_rows(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the first row of each code; codes (R,) are numbered from 0 without a gap.
+
+    >>> first_rows(np.asarray([1, 0, 1, 2])).tolist()
+    [1, 0, 3]
+    """
+    first = np.full(int(codes.max(initial=-1)) + 1, len(codes), np.int64)
+    np.minimum.at(first, codes, np.arange(len(codes)))
+    return first
 
 
 def text_codes(values: Any) -> NDArray[np.int64]:

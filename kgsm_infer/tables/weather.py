@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError, UsageError
 from .columns import FILL_CAUSE, Rule
-from .dates import is_day_only, wall_clock
+from .dates import check_utc_offset, is_day_only, wall_clock
 from .parsing import Names
 from .reading import read_sheet
 from .table import ReadOptions, Table, have, table_of
@@ -112,8 +112,7 @@ def read_weather(
 
     columns: name of the format -> name in the file, where the file has another.
     """
-    if not -14 <= utc_offset_hours <= 14:
-        raise UsageError(f"no clock is {utc_offset_hours:g} hours from UTC")
+    check_utc_offset(utc_offset_hours)
     sheet = read_sheet(path)
     columns, check = with_own_names(sheet.columns, columns), sheet.check
     for name in ("date", "rain_mm"):

@@ -209,7 +209,7 @@ def test_a_full_disk_ends_the_keeping_and_not_the_map(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tiles, "_write_at", full)
+    monkeypatch.setattr(tiles, "write_at", full)
     map_scene(model, read_scene(scene), tmp_path / "b.nc", RetrievalOptions(every=True))
     assert (tmp_path / "a.nc").read_bytes() == (tmp_path / "b.nc").read_bytes()
 

@@ -201,7 +201,7 @@ class Queries:
     def geojson(self, records: Sequence[Mapping[str, Any]]) -> bytes:
         """Return records as features with their outlines: RFC 7946, or with a crs member where the
         outlines are not in longitude and latitude."""
-        from ...scenes.outlines import LON_LAT
+        from ...scenes.outlines import crs_member
 
         outlines = self.paddocks.outlines
         geometries: Mapping[str, Any] = (
@@ -219,9 +219,8 @@ class Queries:
                 for found in records
             ],
         }
-        if outlines is not None and outlines.crs != LON_LAT:
-            name = outlines.crs.replace("EPSG:", "urn:ogc:def:crs:EPSG::")
-            content["crs"] = {"type": "name", "properties": {"name": name}}
+        if outlines is not None:
+            content |= crs_member(outlines.crs)
         return canonical(content)
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from ...base.errors import KgsmError, MissingError
-from ...base.files import whole
+from ...base.files import sync_folder, whole
 from ...base.schema import Choices, Range, build, parse_json
 from ..keys import escape_name
 
@@ -256,16 +256,6 @@ def digest_of(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise MissingError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the file system can."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def make_folders(*folders: Path) -> None:

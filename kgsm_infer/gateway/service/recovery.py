@@ -11,9 +11,10 @@ import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
+from ...base.files import sync_folder
 from ...tables.passes import ONE_PASS_S
 from ..config import Gateway, Keep
-from ..intake.archive import free_mb, limit_folder, list_archive, remove_orphans, sync_folder
+from ..intake.archive import free_mb, limit_folder, list_archive, remove_orphans
 from ..log import Log
 from ..store.database import Store
 from ..store.failures import StoreBroken, explained

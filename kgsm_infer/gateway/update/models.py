@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...base.errors import KgsmError, ModelError, UsageError
-from ...base.files import whole
+from ...base.files import sync_folder, whole
 from ...base.quantities import UNKNOWN, Quantity, quantity_named
 from ...model.onnx_reader import read_quantity
 from ..config import Gateway
-from ..intake.archive import digest_of, next_number, sync_folder
+from ..intake.archive import digest_of, next_number
 from ..log import Log
 from ..store.database import Store
 from .past import StoredInputs
