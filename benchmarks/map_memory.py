@@ -81,9 +81,9 @@ def measure(model_path: str, engine: str, scene_path: str, threads: int) -> dict
     )
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return {
-        "pixels": counts["pixels"],
+        "pixels": counts.pixels,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "rate": counts["pixels"] / wall,
+        "rate": counts.pixels / wall,
         "engine": sum(inside) / cpu,
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +19,7 @@ from .plot import plot
 from .wcm_commands import OutOption, TableArgument, invert, isolate
 
 if TYPE_CHECKING:
+    from ..maps.run import MapCounts
     from ..model.model import Model
     from ..scenes.manifest import Scene
     from ..tables.table import Table
@@ -562,11 +562,8 @@ def _of_model(model: Path, *others: str | Path | None) -> list[str | Path | None
     return [model, *(file for file in pair if file.exists()), *others]
 
 
-def _counted(output: Path, counts: Mapping[str, int]) -> str:
-    return (
-        f"{output}: {counts['dates']} dates, {counts['pixels']} pixels, "
-        f"{counts['numbers']} with a number"
-    )
+def _counted(output: Path, counts: MapCounts) -> str:
+    return f"{output}: {counts.dates} dates, {counts.pixels} pixels, {counts.numbers} with a number"
 
 
 def _simulated(model: Model, scene: bool = False, table: bool = False) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,15 @@ if TYPE_CHECKING:
     from ..tables.table import Table
 
 
+@dataclass(frozen=True)
+class MapCounts:
+    """Counts of a map: its dates, its pixels on all dates, and those of them with a number."""
+
+    dates: int
+    pixels: int
+    numbers: int
+
+
 def map_scene(
     model: Model,
     scene: Scene,
@@ -46,14 +56,13 @@ def map_scene(
     outlines: Outlines | None = None,
     probes: Table | None = None,
     quicklook: str | Path | None = None,
-) -> dict[str, int]:
+) -> MapCounts:
     """Map a scene to a COG (.tif), CF NetCDF (.nc) or Zarr (.zarr) file.
 
     outlines: paddocks, for a model that takes context from fields and for the quick look.
     probes: sensors that correct the pass they measured in.
-    quicklook: a PNG of the last mapped date.  Returns pixels, pixels with a number and
-    dates. The output appears whole or not at all; a stopped run is continued by the same
-    call.
+    quicklook: a PNG of the last mapped date.
+    The output appears whole or not at all; a stopped run is continued by the same call.
     """
     output = Path(os.path.realpath(output))  # a link is written through to its target
     write = _writer_for(output)
@@ -80,11 +89,8 @@ def map_scene(
             for sentence in _causes(work, silent):
                 execution.tell(sentence)
             grid = plan.stack.grid
-            return {
-                "dates": len(plan.targets),
-                "pixels": len(plan.targets) * grid.height * grid.width,
-                "numbers": sum(numbers),
-            }
+            dates = len(plan.targets)
+            return MapCounts(dates, dates * grid.height * grid.width, sum(numbers))
 
 
 def _writer_for(output: Path) -> Callable[[Work, Path], None]:

@@ -59,7 +59,7 @@ def open_stack(
             raise DataError(
                 f"{scene.source}: layers.{name} must be files with dates; they are the acquisitions"
             )
-        return _looked_at(scene, layers, name, dates, files)
+        return _open_layers(scene, layers, name, dates, files)
 
 
 def open_series(scene: Scene, column: str, grid: Grid | None = None) -> Stack:
@@ -80,10 +80,10 @@ def open_series(scene: Scene, column: str, grid: Grid | None = None) -> Stack:
                 f"{scene.source}: {column} must be files with dates, one image for each"
             )
         in_order = sorted(date for date in dates if date is not None)
-        return _looked_at(scene, layers, needed[0], in_order, files, grid)
+        return _open_layers(scene, layers, needed[0], in_order, files, grid)
 
 
-def _looked_at(
+def _open_layers(
     scene: Scene,
     layers: Mapping[str, Layer],
     main: str,

@@ -30,7 +30,7 @@ def test_an_empty_layer_is_named_with_its_dates(model, scene: Path, tmp_path: Pa
     counts = map_scene(
         model, read_scene(scene), tmp_path / "m.tif", execution=Execution(tell=heard.append)
     )
-    assert counts["numbers"] == 0
+    assert counts.numbers == 0
     assert any("layer ndvi has no valid value on 2024-" in line for line in heard), heard
 
 
@@ -67,7 +67,7 @@ def test_lost_pixels_are_counted_by_flag(model, scene: Path, tmp_path: Path) -> 
     counts = map_scene(
         model, read_scene(scene), tmp_path / "m.tif", execution=Execution(tell=heard.append)
     )
-    assert counts["numbers"] == 0
+    assert counts.numbers == 0
     assert any("soil_signal_lost" in line for line in heard), heard
 
 
@@ -84,7 +84,7 @@ def test_a_date_without_a_number_is_named_among_others(model, scene: Path, tmp_p
         RetrievalOptions(every=True),
         execution=Execution(tell=heard.append),
     )
-    assert counts["numbers"] > 0
+    assert counts.numbers > 0
     said = [line for line in heard if "has a number" in line]
     assert len(said) == 2
     assert all(
