@@ -42,7 +42,14 @@ from ..progress import PartProgress
 from .crossval import Crossvalidation, crossvalidate, run_experiment
 from .folds import date_blocks, group_folds
 from .means import days_of, group_means
-from .metrics import Bootstrap, block_bootstrap, number, paired_difference, scores
+from .metrics import (
+    Bootstrap,
+    DrawnBlocks,
+    block_bootstrap,
+    number,
+    paired_difference,
+    scores,
+)
 from .scoreboard import regime_title
 from .splits import Design, Split, SplitExperiment
 
@@ -269,6 +276,7 @@ def _scores(
     reference = next(line for line, name in names.items() if name == plan.reference)
     group = np.tile(source.group[common], seeds)
     date = np.tile(days_of(run.source)[common], seeds) if run.design.block_names else None
+    blocks = DrawnBlocks(group, date)
     known = _on_known_dates(plan, runs, common)
     observed = np.tile(source.label[common], seeds)
     stacked = {
@@ -287,7 +295,7 @@ def _scores(
             "model": line[1],
             "pooled": asdict(scores(observed, predicted)),
             "rmse_by_seed": [scores(source.label[common], sm[common]).rmse for sm in columns[line]],
-            "interval_95": block_bootstrap(group, observed, predicted, bootstrap, date),
+            "interval_95": block_bootstrap(blocks, observed, predicted, bootstrap),
             "known_dates": known.get(line),
         }
         if several:
@@ -299,7 +307,7 @@ def _scores(
             )
         if line != reference:
             row["reference_minus_this"] = paired_difference(
-                group, observed, stacked[reference], predicted, bootstrap, date
+                blocks, observed, stacked[reference], predicted, bootstrap
             )
         rows.append(as_plain(row))
     return {

@@ -101,59 +101,65 @@ class Bootstrap:
             )
 
 
+@dataclass(frozen=True)
+class DrawnBlocks:
+    """Group and date of R rows, which a bootstrap draws whole, (R,) each.
+
+    date: draws dates as well, independently of the groups, and a row counts as often as both were
+    drawn: what is asked then is another set of groups on another set of dates.
+    """
+
+    group: ArrayLike
+    date: ArrayLike | None = None
+
+
 def block_bootstrap(
-    group: ArrayLike,
+    blocks: DrawnBlocks,
     observed: ArrayLike,
     predicted: ArrayLike,
     bootstrap: Bootstrap = Bootstrap(),
-    date: ArrayLike | None = None,
 ) -> dict[str, tuple[float, float]]:
-    """Compute the percentile interval of each score, drawing whole groups with replacement.
+    """Compute the percentile interval of each score, drawing whole blocks with replacement.
 
-    group, observed, predicted: (R,).
-    date: (R,) draws dates as well, independently of the groups, and a row counts as often as
-    both were drawn: what is asked then is another set of groups on another set of dates.
-    Groups without a usable row are not drawn. With fewer than two groups nothing is
-    known about the spread: (NaN, NaN). A draw in which r has no number does not count
-    for r. Returns bias, rmse, ubrmse, r -> (low, high).
+    observed, predicted: (R,).  Groups without a usable row are not drawn. With fewer than two
+    groups nothing is known about the spread: (NaN, NaN). A draw in which r has no number does not
+    count for r. Returns bias, rmse, ubrmse, r -> (low, high).
     """
     observed, predicted = _columns(observed, predicted)
-    names, member = _groups(group, observed)
+    names, member = _groups(blocks.group, observed)
     kept = np.isfinite(observed) & np.isfinite(predicted)
     rows, centre = _row_sums(observed[kept], predicted[kept])
-    cells = _cells(rows, member[kept], len(names), _kept_dates(date, kept))
+    cells = _cells(rows, member[kept], len(names), _kept_dates(blocks.date, kept))
     boot = _of_sums(_drawn(cells, bootstrap), centre)
     return {name: _interval(getattr(boot, name), bootstrap.level) for name in NAMES}
 
 
 def paired_difference(
-    group: ArrayLike,
+    blocks: DrawnBlocks,
     observed: ArrayLike,
     predicted_a: ArrayLike,
     predicted_b: ArrayLike,
     bootstrap: Bootstrap = Bootstrap(),
-    date: ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Compute RMSE of a minus RMSE of b on the rows both have, and its interval.
 
-    All (R,). The same groups (and dates, as in :func:`block_bootstrap`) are drawn for both, so
-    what they share cancels.
+    All (R,). The same blocks are drawn for both, so what they share cancels.
     Returns ``difference`` and ``interval`` (low, high): below 0, a is the better one.
     NaN for no common row, and for the interval with fewer than two groups.
 
-    >>> found = paired_difference(["x", "y"], [0.1, 0.2], [0.1, 0.2], [0.2, 0.3])
+    >>> found = paired_difference(DrawnBlocks(["x", "y"]), [0.1, 0.2], [0.1, 0.2], [0.2, 0.3])
     >>> round(found["difference"], 9)
     -0.1
     """
     observed, predicted_a = _columns(observed, predicted_a)
     observed, predicted_b = _columns(observed, predicted_b)
-    names, member = _groups(group, observed)
+    names, member = _groups(blocks.group, observed)
     kept = np.isfinite(observed) & np.isfinite(predicted_a) & np.isfinite(predicted_b)
     squares = np.stack(
         [kept, (predicted_a - observed) ** 2, (predicted_b - observed) ** 2], axis=1
     )[kept]
     difference = _rmse_difference(squares.sum(axis=0, keepdims=True))[0]
-    cells = _cells(squares, member[kept], len(names), _kept_dates(date, kept))
+    cells = _cells(squares, member[kept], len(names), _kept_dates(blocks.date, kept))
     return {
         "difference": float(difference),
         "interval": _interval(_rmse_difference(_drawn(cells, bootstrap)), bootstrap.level),

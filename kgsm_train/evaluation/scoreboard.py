@@ -37,6 +37,7 @@ from .intervals import intervals
 from .means import GroupMeans, days_of, group_means
 from .metrics import (
     Bootstrap,
+    DrawnBlocks,
     block_bootstrap,
     by_group,
     number,
@@ -312,25 +313,33 @@ class _ScoredRows(NamedTuple):
     several: bool
     bootstrap: Bootstrap
 
+    @property
+    def blocks(self) -> DrawnBlocks:
+        """Return what is drawn of the common rows."""
+        date = None if self.date is None else self.date[self.common]
+        return DrawnBlocks(self.result.source.group[self.common], date)
+
+    def blocks_of(self, means: GroupMeans) -> DrawnBlocks:
+        """Return what is drawn of the means of the common rows."""
+        return DrawnBlocks(means.group, None if self.date is None else means.date)
+
 
 def _model(rows: _ScoredRows, predicted: NDArray[np.float32]) -> ModelScores:
     result, common = rows.result, rows.common
     source, label = result.source, result.source.label
     observed, estimated = label[common], predicted[common]
-    date = None if rows.date is None else rows.date[common]
     means = group_means(source, common, predicted)
     labelled = np.isfinite(label) & rows.due
     unflagged, settled = common & rows.subsets.unflagged, common & rows.subsets.settled
     group_mean = None
     if rows.several:
-        when = None if rows.date is None else means.date
         group_mean = Pooled(
             _score_set(means.observed, means.predicted),
-            _ends(rows, means.group, means.observed, means.predicted, when),
+            _ends(rows, rows.blocks_of(means), means.observed, means.predicted),
         )
     return ModelScores(
         pooled=_score_set(observed, estimated),
-        interval_95=_ends(rows, source.group[common], observed, estimated, date),
+        interval_95=_ends(rows, rows.blocks, observed, estimated),
         by_group=_by_group(source.group[common], observed, estimated),
         by_site=_by_group(source.table.site[common], observed, estimated),
         by_fold=tuple(
@@ -353,36 +362,24 @@ def _model(rows: _ScoredRows, predicted: NDArray[np.float32]) -> ModelScores:
 def _within_date(rows: _ScoredRows, means: GroupMeans) -> WithinDate:
     found = within_date(means.group, means.date, means.observed, means.predicted)
     dates, r, r_centred = found.dates, found.r, found.r_centred
-    low, high = block_bootstrap(
-        found.group, found.observed, found.predicted, rows.bootstrap, found.date
-    )["r"]
+    blocks = DrawnBlocks(found.group, found.date)
+    low, high = block_bootstrap(blocks, found.observed, found.predicted, rows.bootstrap)["r"]
     plain = {"dates": dates, "r": r, "r_centred": r_centred, "interval_95": (low, high)}
     return build(WithinDate, as_plain(plain))
 
 
 def _paired(rows: _ScoredRows, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> Paired:
     source, common = rows.result.source, rows.common
-    date = None if rows.date is None else rows.date[common]
     found = paired_difference(
-        source.group[common],
-        source.label[common],
-        ours[common],
-        theirs[common],
-        rows.bootstrap,
-        date,
+        rows.blocks, source.label[common], ours[common], theirs[common], rows.bootstrap
     )
     of_means = None
     if rows.several:
         a, b = (group_means(source, common, sm) for sm in (ours, theirs))
-        when = None if rows.date is None else a.date
-        of_means = build(
-            Difference,
-            as_plain(
-                paired_difference(
-                    a.group, a.observed, a.predicted, b.predicted, rows.bootstrap, when
-                )
-            ),
+        gap = paired_difference(
+            rows.blocks_of(a), a.observed, a.predicted, b.predicted, rows.bootstrap
         )
+        of_means = build(Difference, as_plain(gap))
     return Paired(**build(Difference, as_plain(found)).__dict__, group_mean=of_means)
 
 
@@ -391,13 +388,9 @@ def _score_set(observed: NDArray[Any], predicted: NDArray[Any]) -> ScoreSet:
 
 
 def _ends(
-    rows: _ScoredRows,
-    group: NDArray[np.str_],
-    observed: NDArray[Any],
-    predicted: NDArray[Any],
-    date: NDArray[np.int64] | None,
+    rows: _ScoredRows, blocks: DrawnBlocks, observed: NDArray[Any], predicted: NDArray[Any]
 ) -> Ends:
-    found = block_bootstrap(group, observed, predicted, rows.bootstrap, date)
+    found = block_bootstrap(blocks, observed, predicted, rows.bootstrap)
     return build(Ends, as_plain(found))
 
 

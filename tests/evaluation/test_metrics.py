@@ -10,6 +10,7 @@ import pytest
 
 from kgsm_train.evaluation.metrics import (
     Bootstrap,
+    DrawnBlocks,
     block_bootstrap,
     by_group,
     paired_difference,
@@ -122,7 +123,7 @@ def test_by_group_without_a_number_is_null():
 
 def test_bootstrap_is_that_of_a_plain_loop(rows):
     group, observed, predicted = rows
-    found = block_bootstrap(group, observed, predicted, Bootstrap(400, seed=5))
+    found = block_bootstrap(DrawnBlocks(group), observed, predicted, Bootstrap(400, seed=5))
     names = np.unique(group)
     times = np.random.default_rng(5).multinomial(len(names), [1 / len(names)] * len(names), 400)
     index = [np.flatnonzero(group == name) for name in names]
@@ -139,7 +140,10 @@ def test_bootstrap_is_that_of_a_plain_loop(rows):
 
 
 def test_bootstrap_same_seed_same_interval(rows):
-    first, again, other = (block_bootstrap(*rows, Bootstrap(50, seed)) for seed in (1, 1, 2))
+    group, *columns = rows
+    first, again, other = (
+        block_bootstrap(DrawnBlocks(group), *columns, Bootstrap(50, seed)) for seed in (1, 1, 2)
+    )
     assert first == again != other
 
 
@@ -147,17 +151,19 @@ def test_bootstrap_takes_groups_whole():
     # one number per group, many copies: copies must not narrow the interval
     rng = np.random.default_rng(0)
     observed, predicted = rng.uniform(0, 0.5, (2, 10))
-    few = block_bootstrap(np.arange(10), observed, predicted)
+    few = block_bootstrap(DrawnBlocks(np.arange(10)), observed, predicted)
     many = block_bootstrap(
-        np.repeat(np.arange(10), 20), np.repeat(observed, 20), np.repeat(predicted, 20)
+        DrawnBlocks(np.repeat(np.arange(10), 20)),
+        np.repeat(observed, 20),
+        np.repeat(predicted, 20),
     )
     assert many["rmse"] == pytest.approx(few["rmse"], rel=1e-9)
 
 
 def test_one_group_has_no_interval():
-    found = block_bootstrap(["a"] * 3, [0.1, 0.2, 0.3], [0.2, 0.2, 0.3])
+    found = block_bootstrap(DrawnBlocks(["a"] * 3), [0.1, 0.2, 0.3], [0.2, 0.2, 0.3])
     assert all(math.isnan(x) for interval in found.values() for x in interval)
-    pair = paired_difference(["a"] * 2, [0.1, 0.2], [0.1, 0.3], [0.2, 0.2])
+    pair = paired_difference(DrawnBlocks(["a"] * 2), [0.1, 0.2], [0.1, 0.3], [0.2, 0.2])
     assert all(math.isnan(x) for x in pair["interval"])
     assert pair["difference"] == pytest.approx(0.0)
 
@@ -173,7 +179,9 @@ def test_paired_difference_on_common_rows(rows):
     other = observed + 0.02
     other[::5] = NAN
     common = np.isfinite(observed) & np.isfinite(predicted) & np.isfinite(other)
-    found = paired_difference(group, observed, predicted, other, Bootstrap(300, seed=4))
+    found = paired_difference(
+        DrawnBlocks(group), observed, predicted, other, Bootstrap(300, seed=4)
+    )
     expected = (
         scores(observed[common], predicted[common]).rmse
         - scores(observed[common], other[common]).rmse
@@ -181,18 +189,20 @@ def test_paired_difference_on_common_rows(rows):
     assert found["difference"] == pytest.approx(expected, rel=1e-12)
     low, high = found["interval"]
     assert low < found["difference"] < high
-    swapped = paired_difference(group, observed, other, predicted, Bootstrap(300, seed=4))
+    swapped = paired_difference(
+        DrawnBlocks(group), observed, other, predicted, Bootstrap(300, seed=4)
+    )
     assert swapped["interval"] == pytest.approx((-high, -low), rel=1e-9)
 
 
 def test_paired_difference_of_the_same_is_zero(rows):
     group, observed, predicted = rows
-    found = paired_difference(group, observed, predicted, predicted)
+    found = paired_difference(DrawnBlocks(group), observed, predicted, predicted)
     assert found == {"difference": 0.0, "interval": (0.0, 0.0)}
 
 
 def test_paired_difference_without_common_rows():
-    found = paired_difference(["a", "b"], [0.1, 0.2], [NAN, 0.2], [0.1, NAN])
+    found = paired_difference(DrawnBlocks(["a", "b"]), [0.1, 0.2], [NAN, 0.2], [0.1, NAN])
     assert math.isnan(found["difference"])
     assert all(math.isnan(x) for x in found["interval"])
 
@@ -205,8 +215,8 @@ def test_dates_are_drawn_as_well_as_groups():
     shared = rng.normal(0, 0.1, 8)[date]
     observed = rng.uniform(0.1, 0.4, 48)
     predicted = observed + shared + rng.normal(0, 0.01, 48)
-    by_group = block_bootstrap(group, observed, predicted, Bootstrap(2000))["rmse"]
-    both = block_bootstrap(group, observed, predicted, Bootstrap(2000), date)["rmse"]
+    by_group = block_bootstrap(DrawnBlocks(group), observed, predicted, Bootstrap(2000))["rmse"]
+    both = block_bootstrap(DrawnBlocks(group, date), observed, predicted, Bootstrap(2000))["rmse"]
     assert both[1] - both[0] > 3 * (by_group[1] - by_group[0]), "the dates' errors are shared"
     values = []
     for _ in range(2000):
@@ -215,7 +225,7 @@ def test_dates_are_drawn_as_well_as_groups():
         values.append(np.sqrt(np.average((predicted - observed) ** 2, weights=times)))
     assert both == pytest.approx(np.quantile(values, [0.025, 0.975]), rel=0.1)
     other = observed + shared
-    gap = paired_difference(group, observed, predicted, other, Bootstrap(500), date)
+    gap = paired_difference(DrawnBlocks(group, date), observed, predicted, other, Bootstrap(500))
     low, high = gap["interval"]
     assert low <= gap["difference"] <= high and high - low < (both[1] - both[0]) / 3
 
