@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
 from kgsm_infer.base.errors import DataError, UsageError
 from kgsm_infer.daily.bucket import run_bucket
@@ -47,6 +47,53 @@ def test_the_bucket_is_found_again():
         [TRUE.dry, TRUE.season, true.capacity_mm, true.loss_per_day, true.range, true.power],
         rtol=0.02,
     )
+
+
+def test_soft_l1_is_that_of_scipy():
+    labels = np.array([0.001, -0.04, 0.2, -0.5])
+    fitted = optimize.least_squares(
+        lambda x: x - labels, [0.1] * 4, loss="soft_l1", f_scale=learning.ROBUST_SCALE, max_nfev=1
+    )
+    mine = learning._soft_l1(0.1 - labels)
+    assert 0.5 * np.sum(mine**2) == pytest.approx(fitted.cost)
+
+
+@pytest.mark.parametrize("stores", [1, 2])
+def test_few_independent_labels_leave_the_bucket_at_its_prior(stores, monkeypatch):
+    series = labelled(days=500)
+    exact = replace(series, sm=run_bucket(TRUE, series.rain_mm, series.day))
+
+    def capacity(labels):
+        monkeypatch.setattr(learning, "LABELS_PER_INDEPENDENT", labels)
+        return learning.fit_bucket(exact, stores).stores[0].capacity_mm
+
+    prior = np.exp(learning.PRIOR_MEAN[2])
+    assert capacity(1e9) == pytest.approx(prior, rel=1e-3)
+    assert abs(capacity(1e5) - prior) < abs(capacity(1) - prior)
+
+
+def test_residual_is_fitted_at_sites_that_the_bucket_has_not_seen(monkeypatch):
+    series = labelled(sites=3, days=800, noise=0.05)
+    seen = []
+    monkeypatch.setattr(
+        learning, "fit_residual", lambda labels, parameters, rain: seen.append(rain) or parameters
+    )
+    fitted = learning.fit_daily(series, SOURCE, stores=1)
+    for site in range(3):
+        others = series.part(np.arange(3) != site)
+        bucket = learning.fit_bucket(others, 1, near=fitted.bucket)
+        alone = run_bucket(bucket, series.rain_mm[:, [site]], series.day)
+        np.testing.assert_allclose(seen[0].expected[:, [site]], alone, atol=1e-12)
+
+
+@pytest.mark.parametrize(("days", "is_halved"), [(729, False), (730, True)])
+def test_two_years_are_halved(days, is_halved):
+    series = labelled(sites=1, days=days, noise=0.05)
+    bucket = learning.fit_bucket(series, stores=1)
+    parameters = replace(read_parameters("oznet"), bucket=bucket)
+    whole = run_bucket(bucket, series.rain_mm, series.day)
+    assert np.any(learning.cross_fitted(series, parameters).expected != whole) == is_halved
+    assert np.all(learning.cross_fitted(series, parameters, halves=False).expected == whole)
 
 
 def test_fit_covers_and_beats_hold(few_evaluations):
