@@ -176,7 +176,7 @@ class Page:
 class WeatherSource:
     """``[weather]``: where rain comes from, besides files in the spool and posts.
 
-    mqtt: subscribe to rain on TOPIC/NAME/rain.
+    mqtt: subscribe to rain on TOPIC/NAME/rain, and to irrigation on TOPIC/NAME/irrigation.
     service: fetched from, by its name in :mod:`kgsm_infer.prepare.weather_services`; none if
         omitted.  email: which SILO asks for.  every_hours: between two requests.
     rain_day_ends: local hour at which a day's total was read; that of the service if omitted,

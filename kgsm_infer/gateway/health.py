@@ -24,7 +24,7 @@ ERRORS = frozenset(
         "farmos_waits", "step_failed", "request_failed", "certificate_unusable", "probe_refused",
         "days_failed", "rain_refused", "weather_waits", "restore_failed", "cannot_process",
         "cannot_quarantine", "partly_stored", "rows_refused", "subscription_refused", "same_name",
-        "publisher_waits",
+        "publisher_waits", "irrigation_refused",
     }
 )  # fmt: skip
 

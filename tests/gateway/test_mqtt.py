@@ -223,6 +223,12 @@ def test_rain_by_mqtt_and_today_in_home_assistant(tmp_path, model, broker, liste
         wait_for(lambda: not unsent_alerts(gateway))
         send("kgsm/farm/rain", json.dumps({"date": "2024-01-13", "rain_mm": 7.0}), qos=1)
         listener.until(lambda seen: last(seen)["kgsm/farm/paddock/p0/daily"]["rain_mm"] == 7.0)
+        send("kgsm/farm/irrigation/p1", json.dumps({"date": "2024-01-13", "mm": 12.5}), qos=1)
+        watched.until("irrigation_stored")
+        listener.until(
+            lambda seen: last(seen)["kgsm/farm/paddock/p1/daily"].get("irrigation_mm") == 12.5
+        )
+        assert "irrigation_mm" not in last(listener)["kgsm/farm/paddock/p0/daily"]
         watched.stop()
     (event,) = listener.of("/event")
     assert event[0] == "kgsm/farm/paddock/p0/event"
@@ -333,6 +339,13 @@ class Message:
         ("rain/p1", b'{"date":"2024-01-01","rain_mm":1,"paddock":"p2"}', "names another"),
         ("rain/p1", b"[1]", "expected a JSON object"),
         ("rain", b'{"date":"2062-01-01","rain_mm":1}', "days ahead"),
+        ("rain", b'{"rain":7}', "expected a list"),
+        ("rain/p1", b'{"rain":7}', "expected a list"),
+        ("irrigation", b'{"date":"2024-01-01","mm":1}', "paddock"),
+        ("irrigation/p9", b'{"date":"2024-01-01","mm":1}', "no paddock 'p9'"),
+        ("irrigation/p1", b'{"date":"2024-01-01","mm":-1}', "mm"),
+        ("irrigation/p1", b'{"date":"2062-01-01","mm":1}', "days ahead"),
+        ("irrigation/p1", b'{"date":"2024-01-01","mm":1,"paddock":"p2"}', "names another"),
     ],
 )
 def test_a_wrong_message_is_refused_with_its_reason(tmp_path, model, topic, payload, why):

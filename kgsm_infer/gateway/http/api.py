@@ -19,7 +19,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -277,15 +277,14 @@ class Api:
 
     async def irrigation(self, request: Request) -> Response:
         """Put irrigation into the spool: paddock, date, mm as CSV, or {"irrigation": [...]}."""
-        from ..intake.irrigation_files import drop_irrigation_file, irrigation_table
+        from ..intake.irrigation_files import drop_irrigation_file, write_irrigation
 
-        body, rules = await request.body(), self._rules()
+        body, spool = await request.body(), self.gateway.spool
         if _media(request) == "application/json":
-            body = await run_in_threadpool(irrigation_table, _json(body), self.paddocks)
-            rules = replace(rules, columns={})
+            rows = await run_in_threadpool(write_irrigation, _json(body), self.paddocks, spool)
         else:
             await _table(request)
-        rows = await run_in_threadpool(drop_irrigation_file, body, rules, self.gateway.spool)
+            rows = await run_in_threadpool(drop_irrigation_file, body, self._rules(), spool)
         return _sent(request, canonical({"rows": rows}), JSON, status=202)
 
     def _rules(self) -> Any:

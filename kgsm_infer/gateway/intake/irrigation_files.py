@@ -1,4 +1,4 @@
-"""Read irrigation: a file of the spool, and irrigation that is posted.
+"""Read irrigation: a file of the spool, and irrigation that is posted or sent by MQTT.
 
 A table is an irrigation file if it has columns ``date`` and ``mm``, names paddocks, and has neither
 rain nor backscatter. Irrigation that comes as JSON is written into the spool as such a file, so
@@ -142,6 +142,16 @@ def irrigation_of_file(
     if not days:
         raise DataError(f"{refused[0]} (as every row of it)")
     return IrrigationRows(days, left_out, refused)
+
+
+def write_irrigation(content: Any, paddocks: Paddocks, spool: Path) -> int:
+    """Write ``{"irrigation": [...]}`` into the spool as an irrigation file; returns its rows.
+
+    DataError names a row that is wrong, too far ahead or of an unknown paddock; nothing is written.
+    """
+    return drop_irrigation_file(
+        irrigation_table(content, paddocks), TableRules(paddocks, {}), spool
+    )
 
 
 def irrigation_table(content: Any, paddocks: Paddocks) -> bytes:

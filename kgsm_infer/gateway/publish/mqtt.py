@@ -8,6 +8,7 @@
     TOPIC/NAME/health                 health of the gateway, retained
     TOPIC/NAME/probe/ID               readings of probes, subscribed to if [mqtt] probes is true
     TOPIC/NAME/rain, …/rain/ID        rain, subscribed to if [weather] mqtt is true
+    TOPIC/NAME/irrigation, …/ID       irrigation, as rain
     homeassistant/device/…/config     discovery (homeassistant.py)
 
 A message leaves the outbox when the broker acknowledged it. MQTT 5 brokers say in it whether they
@@ -38,6 +39,7 @@ from ...base.schema import parse_json
 from ..config import Gateway
 from ..farm import Paddocks
 from ..health import Process, health_of
+from ..intake.irrigation_files import write_irrigation
 from ..intake.probe_readings import readings_of
 from ..intake.rain_files import write_rain
 from ..keys import paddock_key, slug
@@ -55,8 +57,13 @@ KEEP_ALIVE_S = 240
 CONNECT_S = 10.0
 #: Records sent and not acknowledged at a time.
 IN_FLIGHT = 200
-#: Largest message of a probe, and of rain (10,000 days), bytes.
-MOST_BYTES, MOST_RAIN_BYTES = 10_000, 1_000_000
+#: Largest message of a probe, and of rain or irrigation (10,000 days), bytes.
+MOST_BYTES, MOST_WATER_BYTES = 10_000, 1_000_000
+#: Kinds of water that are read, by the name of their topic, and the functions that write them.
+WATER: Mapping[str, Callable[[Any, Paddocks, Path], int]] = {
+    "rain": write_rain,
+    "irrigation": write_irrigation,
+}
 #: Seconds after which messages that the broker denied are sent again.
 DENIED_S = 300.0
 #: Seconds for which a second gateway of the same name is reported after it was noticed.
@@ -261,7 +268,8 @@ class MqttPublisher:
         topics = [f"{self._mqtt.discovery}/status"] if self._mqtt.discovery is not None else []
         topics += [f"{self._root}/probe/+"] if self._mqtt.probes else []
         if self._gateway.weather.mqtt:
-            topics += [f"{self._root}/rain", f"{self._root}/rain/+"]
+            for kind in WATER:
+                topics += [f"{self._root}/{kind}", f"{self._root}/{kind}/+"]
         health = homeassistant.health_topic(self._mqtt, self._gateway.name)
         client.subscribe([(topic, 1) for topic in (health, *topics)])
         self._log("broker_connected", host=self._mqtt.host, tls=self._mqtt.tls)
@@ -338,7 +346,7 @@ class MqttPublisher:
             self._receive(message)
         except Exception as error:  # noqa: BLE001  no message may end the connection
             reason = str(error) if isinstance(error, KgsmError) else repr(error)
-            kind = "rain" if message.topic.startswith(f"{self._root}/rain") else "probe"
+            kind = message.topic.removeprefix(f"{self._root}/").partition("/")[0]
             self._log(f"{kind}_refused", topic=message.topic[:200], reason=reason[:200])
 
     def _receive(self, message: Any) -> None:
@@ -348,10 +356,10 @@ class MqttPublisher:
         if message.topic == homeassistant.health_topic(self._mqtt, self._gateway.name):
             self._check_instance(message.payload[:MOST_BYTES])
             return
-        if message.topic.startswith(f"{self._root}/rain"):
-            self._receive_rain(message)
+        kind, _, sender = message.topic.removeprefix(f"{self._root}/").partition("/")
+        if kind in WATER:
+            self._receive_water(kind, sender, message)
             return
-        sender = message.topic.removeprefix(f"{self._root}/probe/")
         reading = self._of_paddock(sender, _content(message, MOST_BYTES))
         readings = readings_of({"readings": [reading]}, self._paddocks)
         with Store(self._gateway.database) as store:
@@ -368,14 +376,19 @@ class MqttPublisher:
             raise DataError(f"the topic is of paddock {paddock!r}, the message names another")
         return {**content, "paddock": paddock}
 
-    def _receive_rain(self, message: Any) -> None:
-        """Write rain of a message into the spool: one day, or ``{"rain": [...]}`` of several."""
-        raw = _content(message, MOST_RAIN_BYTES)
-        days = raw["rain"] if isinstance(raw, dict) and "rain" in raw else [raw]
-        sender = message.topic.removeprefix(f"{self._root}/rain").removeprefix("/")
+    def _receive_water(self, kind: str, sender: str, message: Any) -> None:
+        """Write rain or irrigation of a message into the spool.
+
+        A message has one day, or several in a list under the name of its kind. sender: paddock of
+        the topic, "" without.
+        """
+        raw = _content(message, MOST_WATER_BYTES)
+        days = raw[kind] if isinstance(raw, dict) and kind in raw else [raw]
+        if not isinstance(days, list):
+            raise DataError(f"{kind}: expected a list of days")
         if sender:
             days = [self._of_paddock(sender, day) for day in days]
-        write_rain({"rain": days}, self._paddocks, self._gateway.spool)
+        WATER[kind]({kind: days}, self._paddocks, self._gateway.spool)
 
     # -- messages --------------------------------------------------------------------------
 
