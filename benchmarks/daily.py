@@ -59,6 +59,7 @@ def scores(folder: Path, wanted: list[str]) -> None:
 
 def speed() -> None:
     """Print processor time of 10 years of daily estimates at two sizes, and its growth."""
+    from kgsm_infer.daily.forcing import Forcing
     from kgsm_infer.daily.parameters import read_parameters
     from kgsm_infer.daily.run import PassValues, drive, estimate
 
@@ -83,7 +84,7 @@ def speed() -> None:
         )
         begin = time.process_time()
         series = np.zeros(count, np.int64)
-        made = estimate(parameters, drive(parameters, 0, rain, series), seen)
+        made = estimate(parameters, drive(parameters, Forcing.of_rain(0, rain, series)), seen)
         seconds.append(time.process_time() - begin)
         per = seconds[-1] / (days * count) * 1e9
         print(

@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 
 from kgsm_infer.daily.bucket import run_bucket
 from kgsm_infer.daily.events import FLAG_FROM, PossibleIrrigation, find_irrigation
-from kgsm_infer.daily.forcing import Forcing, Period
 from kgsm_infer.daily.parameters import Parameters, PassErrors, read_parameters
 from kgsm_infer.daily.run import drive
 from kgsm_train.learning.daily import LIMITS, DataOrigin, Labelled, observations_of, simulate_passes
@@ -74,12 +73,10 @@ def judge(
 def _find(
     labelled: Labelled, parameters: Parameters, errors: PassErrors, seen: NDArray
 ) -> PossibleIrrigation:
-    count, none = len(labelled.sites), np.zeros_like(labelled.rain_mm)
-    period = Period(labelled.first, labelled.first + len(none) - 1, labelled.first + len(none) - 1)
-    missing = np.isnan(labelled.rain_mm).astype(float)
-    forcing = Forcing(period, labelled.rain_mm, missing, none, none, np.arange(count))
-    rain = drive(parameters, labelled.first, labelled.rain_mm, np.arange(count))
-    return find_irrigation(parameters, rain, forcing, observations_of(seen, errors), BETWEEN)
+    rain = drive(parameters, labelled.forcing)
+    return find_irrigation(
+        parameters, rain, labelled.forcing, observations_of(seen, errors), BETWEEN
+    )
 
 
 def show(title: str, runs: list[Judged]) -> None:

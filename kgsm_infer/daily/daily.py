@@ -16,7 +16,7 @@ from .events import PossibleIrrigation, find_irrigation
 from .filter import Array
 from .forcing import Forcing, Irrigation, Period, day_text, forcing_of, period_of
 from .parameters import Parameters, PassErrors
-from .run import Drive, Estimates, Floats, PassValues, drive, estimate, is_opposite
+from .run import Drive, Estimates, Floats, PassValues, drive, estimate
 from .smoother import smooth
 from .units import HORIZON, SoilWaterLimits, Stated, learn_limits, soil_water
 from .values import Values, errors_of_values, observations
@@ -162,7 +162,7 @@ def estimate_daily(
         raise UsageError(f"{values.source}: no value up to today; nothing to estimate from")
     water = _stated_limits(values, settings)
     dry_days = HORIZON if settings.look_ahead or _has_threshold(water) else 0
-    rain = _drive(parameters, forcing, settings, planned=False, dry_days=dry_days)
+    rain = drive(parameters, forcing.then_dry(dry_days), settings.north)
     made = in_quantity(_run(parameters, rain, seen, settings), values, parameters)
     ahead = None
     if dry_days:
@@ -170,13 +170,12 @@ def estimate_daily(
         ahead = made.mean[today : today + HORIZON + 1]
     possible = None
     if settings.irrigated_every_days is not None:
-        opposite = is_opposite(parameters, settings.north)
         every = settings.irrigated_every_days
         known = rain.until(period.count)
-        possible = find_irrigation(parameters, known, forcing, seen, every, opposite)
+        possible = find_irrigation(parameters, known, forcing, seen, every)
     irrigated = None
     if forcing.planned_mm.any():
-        with_plan = _drive(parameters, forcing, settings, planned=True)
+        with_plan = drive(parameters, forcing.with_plan(), settings.north)
         irrigated = in_quantity(_run(parameters, with_plan, seen, settings), values, parameters)
     shown = _within(made, slice(period.count))
     _clear_unknown(shown, forcing, seen)
@@ -263,27 +262,6 @@ def in_quantity(made: Estimates, values: Values, parameters: Parameters) -> Esti
     low, span = np.float32(parameters.bucket.dry), np.float32(parameters.bucket.span)
     mean = np.clip((made.mean - low) / span, 0, 1)
     return Estimates(mean, made.sd / span, made.weight, (0.0, 1.0))
-
-
-def _drive(
-    parameters: Parameters, forcing: Forcing, settings: Settings, planned: bool, dry_days: int = 0
-) -> Drive:
-    """Run the rain model; ``dry_days`` without rain are added at the end."""
-    water = forcing.irrigation_mm + (forcing.planned_mm if planned else 0.0)
-    rain, missing = forcing.rain_mm, forcing.missing
-    if dry_days:
-        none = np.zeros((dry_days, rain.shape[1]))
-        rain, missing, water = (np.vstack([part, none]) for part in (rain, missing, water))
-    return drive(
-        parameters,
-        forcing.period.first,
-        rain,
-        forcing.series,
-        missing,
-        settings.north,
-        water,
-        forcing.one_rain,
-    )
 
 
 def _run(parameters: Parameters, rain: Drive, seen: PassValues, settings: Settings) -> Estimates:

@@ -90,7 +90,6 @@ def find_irrigation(
     forcing: Forcing,
     seen: PassValues,
     every_days: float = EVERY_DAYS,
-    opposite: bool = False,
 ) -> PossibleIrrigation:
     """Compute the probability of an irrigation between each two passes of each paddock.
 
@@ -102,7 +101,7 @@ def find_irrigation(
         raise UsageError(f"an irrigation every {every_days:g} days; give at least 1")
     state = Filter(parameters.residual, len(rain.series), seen.bias_var)
     state.forget_start(parameters.bucket.variance, rain.shared)
-    tree = _Tree(parameters, rain, forcing, every_days, opposite)
+    tree = _Tree(parameters, rain, forcing, every_days)
     bounds = np.searchsorted(seen.day, np.arange(len(rain.expected) + 1))
     last = int(seen.day[-1]) + 1 if len(seen) else 0
     for t in range(last):
@@ -140,20 +139,15 @@ class _Tree:
     """
 
     def __init__(
-        self,
-        parameters: Parameters,
-        rain: Drive,
-        forcing: Forcing,
-        every_days: float,
-        opposite: bool,
+        self, parameters: Parameters, rain: Drive, forcing: Forcing, every_days: float
     ) -> None:
         count, bucket = len(rain.series), parameters.bucket
         self.bucket, self.residual, self.series = bucket, parameters.residual, rain.series
         self.first, self.every = rain.first, every_days
         day = rain.first + np.arange(len(rain.expected))
-        water = store_wetness(bucket, forcing.rain_mm, day, opposite, forcing.irrigation_mm)
+        water = store_wetness(bucket, forcing.rain_mm, day, rain.opposite, forcing.irrigation_mm)
         self.wetness = [wetness.astype(np.float32) for wetness in water]
-        season = seasonal_loss(bucket, day, opposite)
+        season = seasonal_loss(bucket, day, rain.opposite)
         self.keep = [np.exp(-store.loss_per_day * season) for store in bucket.stores]
         shape = (count, HYPOTHESES)
         self.weight = np.full(shape, -np.inf)

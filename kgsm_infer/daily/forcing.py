@@ -85,6 +85,34 @@ class Forcing:
     without: tuple[str, ...] = ()
     one_rain: bool = True
 
+    @classmethod
+    def of_rain(cls, first: int, rain_mm: Array, series: NDArray[np.int64]) -> Forcing:
+        """Take rain (D, S) from day ``first`` on without irrigation; the last day is today.
+
+        series: (N,) rain series of each paddock.
+        """
+        last = first + len(rain_mm) - 1
+        none, missing = np.zeros(rain_mm.shape), np.isnan(rain_mm).astype(np.float64)
+        one_rain = rain_mm.shape[1] == 1
+        period = Period(first, last, last)
+        return cls(period, rain_mm, missing, none, none, series, one_rain=one_rain)
+
+    def with_plan(self) -> Forcing:
+        """Count the planned irrigation as given."""
+        return replace(self, irrigation_mm=self.irrigation_mm + self.planned_mm)
+
+    def then_dry(self, days: int) -> Forcing:
+        """Add days without rain and irrigation at the end."""
+        none = np.zeros((days, self.rain_mm.shape[1]))
+        return replace(
+            self,
+            period=replace(self.period, last=self.period.last + days),
+            rain_mm=np.vstack([self.rain_mm, none]),
+            missing=np.vstack([self.missing, none]),
+            irrigation_mm=np.vstack([self.irrigation_mm, none]),
+            planned_mm=np.vstack([self.planned_mm, none]),
+        )
+
 
 #: Columns of an irrigation file; ``site`` and ``id`` are read as ``paddock``.
 IRRIGATION_COLUMNS = ("paddock", "date", "mm")

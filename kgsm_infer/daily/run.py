@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 from .bucket import run_bucket, unknown
 from .filter import Array, Day, Filter, Measurement
 from .parameters import Parameters
+
+if TYPE_CHECKING:
+    from .forcing import Forcing
 
 #: Quantile of the normal distribution for the ends of a 90 % band.
 Z90 = 1.6448536269514722
@@ -27,7 +31,8 @@ class Drive:
 
     first: days since 1970 of day 0.  expected: (D, S) moisture of the bucket, m3 m-3.
     unknown: (D, S) variance that missing rain adds.  series: (N,) index into S.  one_rain: True
-    where the series differ by irrigation alone; None for one series.
+    where the series differ by irrigation alone; None for one series.  opposite: the season of the
+    parameters is shifted by half a year (:func:`is_opposite`).
     """
 
     first: int
@@ -35,6 +40,7 @@ class Drive:
     unknown: Array
     series: NDArray[np.int64]
     one_rain: bool | None = None
+    opposite: bool = False
 
     @property
     def shared(self) -> bool:
@@ -95,31 +101,16 @@ class Estimates:
         return np.clip(self.mean + np.float32(Z90) * self.sd, low, high)
 
 
-def drive(
-    parameters: Parameters,
-    first: int,
-    rain_mm: Array,
-    series: NDArray[np.int64],
-    missing: Array | None = None,
-    north: bool | None = None,
-    irrigation_mm: Array | float = 0.0,
-    one_rain: bool | None = None,
-) -> Drive:
-    """Run the rain model.
+def drive(parameters: Parameters, forcing: Forcing, north: bool | None = None) -> Drive:
+    """Run the rain model on rain and irrigation.
 
-    first: days since 1970 of day 0.  rain_mm: (D, S), NaN where missing.  series: (N,) rain
-    series of each paddock.  missing: (D, S) share of each day's rain that is not known; by
-    default 1 where rain_mm is NaN, else 0.  north: the paddocks are on the northern hemisphere;
-    None for that of the parameters.  irrigation_mm: (D, S) water on top of the rain.  one_rain:
-    of :class:`Drive`.
+    north: the paddocks are on the northern hemisphere; None for that of the parameters.
     """
-    day = first + np.arange(len(rain_mm))
-    if missing is None:
-        missing = np.isnan(rain_mm).astype(np.float64)
-    opposite = is_opposite(parameters, north)
-    expected = run_bucket(parameters.bucket, rain_mm, day, opposite, irrigation_mm)
-    added = unknown(parameters.bucket, parameters.residual, missing)
-    return Drive(first, expected, added, series, one_rain)
+    first, rain_mm = forcing.period.first, forcing.rain_mm
+    day, opposite = first + np.arange(len(rain_mm)), is_opposite(parameters, north)
+    expected = run_bucket(parameters.bucket, rain_mm, day, opposite, forcing.irrigation_mm)
+    added = unknown(parameters.bucket, parameters.residual, forcing.missing)
+    return Drive(first, expected, added, forcing.series, forcing.one_rain, opposite)
 
 
 def is_opposite(parameters: Parameters, north: bool | None) -> bool:

@@ -225,5 +225,5 @@ def markdown(boards: Sequence[RevisitScores]) -> str:
 
 def _estimate(parameters: Parameters, labelled: Labelled, seen: Array) -> Estimates:
     """Return daily values of all sites from the passes of all sites."""
-    rain = drive(parameters, labelled.first, labelled.rain_mm, np.arange(len(labelled.sites)))
+    rain = drive(parameters, labelled.forcing)
     return estimate(parameters, rain, observations_of(seen))

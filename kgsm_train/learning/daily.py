@@ -28,6 +28,7 @@ from scipy.optimize import least_squares, minimize
 
 from kgsm_infer.base.errors import UsageError
 from kgsm_infer.daily.bucket import run_bucket
+from kgsm_infer.daily.forcing import Forcing
 from kgsm_infer.daily.parameters import Bucket, Parameters, PassErrors, Residual, SoilStore
 from kgsm_infer.daily.run import Z90, Drive, PassValues, drive, estimate
 
@@ -76,6 +77,11 @@ class Labelled:
     def day(self) -> NDArray[np.int64]:
         """(D,) days since 1970."""
         return self.first + np.arange(len(self.sm))
+
+    @property
+    def forcing(self) -> Forcing:
+        """Rain of each site, without irrigation."""
+        return Forcing.of_rain(self.first, self.rain_mm, np.arange(len(self.sites)))
 
     def part(self, sites: NDArray[np.bool_], days: NDArray[np.bool_] | None = None) -> Labelled:
         """Keep some sites, and the labels of some days."""
@@ -342,7 +348,7 @@ def cross_fitted(labelled: Labelled, parameters: Parameters, halves: bool = True
     a series with less than YEARS_TO_HALVE is not halved, one site alone is not left out.
     halves: False to leave out sites only.
     """
-    whole = drive(parameters, labelled.first, labelled.rain_mm, _own(labelled))
+    whole = drive(parameters, labelled.forcing)
     group = np.arange(len(labelled.sites)) % INNER
     count = np.isfinite(labelled.sm).sum(1).cumsum()
     half = (count > count[-1] / 2).astype(int)
@@ -362,8 +368,3 @@ def cross_fitted(labelled: Labelled, parameters: Parameters, halves: bool = True
             made = run_bucket(bucket, labelled.rain_mm[:, mine], labelled.day)
             expected[np.ix_(days, mine)] = made[days]
     return replace(whole, expected=expected)
-
-
-def _own(labelled: Labelled) -> NDArray[np.int64]:
-    """Return the index of each site's rain series: one per site."""
-    return np.arange(len(labelled.sites))

@@ -17,7 +17,7 @@ from kgsm_infer.daily.bucket import run_bucket
 from kgsm_infer.daily.command import Request, run_daily
 from kgsm_infer.daily.daily import Settings, estimate_daily
 from kgsm_infer.daily.events import AMOUNT_PRIOR, AMOUNTS_MM, PLACES, find_irrigation, thin
-from kgsm_infer.daily.forcing import Forcing, Period
+from kgsm_infer.daily.forcing import Forcing
 from kgsm_infer.daily.parameters import PassErrors
 from kgsm_infer.daily.run import drive
 from kgsm_infer.daily.table import daily_columns
@@ -27,11 +27,8 @@ EXACT = PassErrors(0.03, 0.03, 0.2)
 
 def find(rain, seen, every=36.0, parameters=SET, errors=ERRORS):
     """Probabilities of paddocks (D, N) that share one rain series (D,)."""
-    days, count = seen.shape
-    series = np.zeros(count, np.int64)
-    none = np.zeros((days, 1))
-    forcing = Forcing(Period(0, days - 1, days - 1), rain[:, None], none, none, none, series)
-    made = drive(parameters, 0, rain[:, None], series)
+    forcing = Forcing.of_rain(0, rain[:, None], np.zeros(seen.shape[1], np.int64))
+    made = drive(parameters, forcing)
     return find_irrigation(parameters, made, forcing, observations(seen, errors), every)
 
 
