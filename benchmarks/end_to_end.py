@@ -299,7 +299,7 @@ def map_with_checks(model: Path, scene: Path, output: Path) -> None:
     from kgsm_infer.model import model as module
     from kgsm_infer.scenes.manifest import read_scene
 
-    spent = dict.fromkeys(("whole_history_of_runs", "outside_domain"), 0.0)
+    spent = dict.fromkeys(("check_history_of_runs", "outside_domain"), 0.0)
 
     def timed(name: str) -> None:
         plain = getattr(module, name)
@@ -496,7 +496,7 @@ def shares_of_checks(model: Path, sizes: Sizes) -> str:
     shares = json.loads(done.stdout.splitlines()[-1])
     return (
         "Of the map's processor time, the history check takes "
-        f"{shares['whole_history_of_runs']:.1%} and "
+        f"{shares['check_history_of_runs']:.1%} and "
         f"the domain check {shares['outside_domain']:.1%}."
     )
 

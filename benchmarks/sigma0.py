@@ -30,7 +30,7 @@ def make(product: Path, folder: Path, side: int, corner: tuple[float, float]) ->
     import rasterio
     from made_safe import simulated_safe
 
-    from kgsm_infer.prepare.geometry import earth_fixed, orbit_of, seen
+    from kgsm_infer.prepare.geometry import earth_fixed, locate, orbit_of
     from kgsm_infer.prepare.grids import grid_of
     from kgsm_infer.prepare.heights import lon_lat
     from kgsm_infer.prepare.safe import read_product
@@ -48,7 +48,7 @@ def make(product: Path, folder: Path, side: int, corner: tuple[float, float]) ->
         file.write(heights, 1)
     opened, coarse = read_product(product), Grid(first.crs, first.transform, side, side)
     lon, lat = lon_lat(coarse)
-    at = seen(opened, orbit_of(opened), earth_fixed(lon, lat, heights.astype(float)))
+    at = locate(opened, orbit_of(opened), earth_fixed(lon, lat, heights.astype(float)))
     spans = [
         (max(0, int(where.min()) - 50), min(size, int(where.max()) + 50))
         for where, size in ((at.line, opened.lines), (at.pixel, opened.samples))
@@ -59,7 +59,7 @@ def make(product: Path, folder: Path, side: int, corner: tuple[float, float]) ->
 def facts(path: Path) -> None:
     """Print noise, tie points and angles of the product's annotation."""
     from kgsm_infer.prepare.calibration import read_calibration
-    from kgsm_infer.prepare.geometry import earth_fixed, orbit_of, seen
+    from kgsm_infer.prepare.geometry import earth_fixed, locate, orbit_of
     from kgsm_infer.prepare.safe import read_product
 
     product = read_product(path)
@@ -80,17 +80,17 @@ def facts(path: Path) -> None:
     print(f"the first azimuth vector for all swaths: {np.abs(10 * np.log10(other)).max():.2f} dB")
     tie, orbit = product.tie_points, orbit_of(product)
     points = earth_fixed(tie.lon_deg.values, tie.lat_deg.values, tie.height_m.values)
-    at = seen(product, orbit, points)
+    at = locate(product, orbit, points)
     line, pixel = np.meshgrid(tie.lon_deg.lines, tie.lon_deg.pixels, indexing="ij")
     off = np.abs(at.line - line).max(), np.abs(at.pixel - pixel).max()
     print(f"tie points by orbit: within {off[0]:.2f} lines, {off[1]:.2f} samples")
     raised = earth_fixed(tie.lon_deg.values, tie.lat_deg.values, tie.height_m.values + 48.6)
-    shift = np.abs(seen(product, orbit, raised).pixel - at.pixel) * product.pixel_spacing_m
+    shift = np.abs(locate(product, orbit, raised).pixel - at.pixel) * product.pixel_spacing_m
     print(f"48.6 m of height move a point by {shift.min():.0f} to {shift.max():.0f} m")
     lon, lat = np.radians(tie.lon_deg.values), np.radians(tie.lat_deg.values)
     up = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
     level = earth_fixed(tie.lon_deg.values, tie.lat_deg.values, np.full(line.shape, 50.0))
-    low = seen(product, orbit, level)
+    low = locate(product, orbit, level)
     own = np.degrees(np.arccos(-(up * low.sight).sum(axis=0)))
     apart = np.abs(tie.angle_deg.at(low.line, low.pixel) - own).max()
     print(f"angle of the geolocation grid against the orbit's at 50 m: within {apart:.2f} degrees")

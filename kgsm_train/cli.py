@@ -13,7 +13,7 @@ import typer
 
 from kgsm_infer.base.command import note, run, say
 from kgsm_infer.base.errors import MissingError, UsageError
-from kgsm_infer.base.files import RESULTS, own_folder, preflight, whole
+from kgsm_infer.base.files import RESULTS, own_folder, preflight, write_whole
 
 from .sources.cli import app as data_app
 
@@ -329,7 +329,7 @@ def record(
     for path in docs or ():
         text = path.read_text(encoding="utf-8")
         renewed = with_tables(text, lambda name: read_recorded(output.with_name(f"{name}.json")))
-        with whole(path) as out:
+        with write_whole(path) as out:
             out.write(renewed)
     say(f"{output}: recorded")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kgsm_infer.base.errors import DataError, UsageError
-from kgsm_infer.base.files import whole
+from kgsm_infer.base.files import write_whole
 from kgsm_infer.daily.parameters import HEMISPHERES, Parameters
 from kgsm_infer.tables.table import Table, read_table
 from kgsm_infer.tables.weather import Weather, local_day, read_weather
@@ -125,7 +125,7 @@ def new_years(read: LabelledTable) -> list[SiteDaySplit]:
 
 def write_parameters(path: str | Path, parameters: Parameters) -> None:
     """Write the set as JSON, whole or not at all."""
-    with whole(path) as file:
+    with write_whole(path) as file:
         file.write(parameters.to_json())
 
 

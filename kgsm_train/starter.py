@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kgsm_infer.base.errors import DataError
-from kgsm_infer.base.files import whole
+from kgsm_infer.base.files import write_whole
 from kgsm_infer.tables.table import Table, read_table
 
 from .config import Config, read_config
@@ -26,7 +26,7 @@ def write_starter(table: Path, output: Path) -> Config:
     text = starter_text(
         read_table(table, reads=()), os.path.relpath(table.absolute(), output.parent)
     )
-    with whole(output) as file:
+    with write_whole(output) as file:
         file.write(text)
     return read_config(output)
 

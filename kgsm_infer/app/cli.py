@@ -220,7 +220,7 @@ def predict(
     rain = _weather_file(weather, weather_utc_offset_hours)
     observations = _read_for(loaded, table, keep, rain)
     if not allow_future:
-        observations = _noted(leave_out_future(observations), observations)
+        observations = _show_new_notes(leave_out_future(observations), observations)
     thin, read = None, observations
     if past is not None:
         from ..context.state_file import compare_table, read_past
@@ -246,7 +246,7 @@ def predict(
 
         write_past(past, compared.past)
         note(f"{past}: the past of {len(compared.past)} places")
-    sm, mask = observations.as_given(result.sm), observations.as_given(result.flags)
+    sm, mask = observations.to_file_rows(result.sm), observations.to_file_rows(result.flags)
     if as_json:
         say(to_json(output, count_rows(sm, mask), simulated), output)
     else:
@@ -322,7 +322,7 @@ def map_command(
         preflight(sidecar_paths(output), inputs)
     preflight([quicklook], suffixes=PICTURES, what="quick looks")
     rain = _weather_file(weather, weather_utc_offset_hours)
-    manifest = _rained_on(loaded, manifest, rain)
+    manifest = _scene_with_weather(loaded, manifest, rain)
     outlines = None if fields is None else read_outlines(fields, id_property, layer=layer)
     notes(outlines.notes if outlines is not None else ())
     sensors = None
@@ -430,7 +430,7 @@ def paddocks(
 
         scene = read_scene(source, allow_network=network)
         preflight([output, quicklook], scene.files())
-        scene = _rained_on(loaded, scene, rain)
+        scene = _scene_with_weather(loaded, scene, rain)
         made_up["scene"] = scene.simulated
         with pixels_bar(output.name) as progress:
             found = paddocks_of_scene(
@@ -445,7 +445,7 @@ def paddocks(
     else:
         table = _read_for(loaded, source, keep, rain)
         if not allow_future:
-            table = _noted(leave_out_future(table, drop=True), table)
+            table = _show_new_notes(leave_out_future(table, drop=True), table)
         made_up["table"] = table.simulated
         found = paddocks_of_table(
             loaded, table, outlines, options, column=column, min_valid=min_valid
@@ -592,13 +592,13 @@ def _read_for(model: Model, path: Path, keep: str | None, weather: WeatherFile |
     return table
 
 
-def _noted(table: Table, before: Table) -> Table:
+def _show_new_notes(table: Table, before: Table) -> Table:
     """Show the notes that ``table`` has beyond those of ``before``."""
     notes(table.notes[len(before.notes) :])
     return table
 
 
-def _rained_on(model: Model, scene: Scene, weather: WeatherFile | None) -> Scene:
+def _scene_with_weather(model: Model, scene: Scene, weather: WeatherFile | None) -> Scene:
     if weather is None:
         return scene
     from ..scenes.rain import scene_with_weather

@@ -283,11 +283,11 @@ def write_columns(
 
     simulated: adds ``source``, as a table with rows of simulated data does.
     """
-    values, code = np.unique(table.as_given(mask), return_inverse=True)
+    values, code = np.unique(table.to_file_rows(mask), return_inverse=True)
     words = TextColumn.of(flags.names(int(value)) for value in values).take(code)
     date_text = table.date_text if table.given is None else table.given.date_text
-    written: dict[str, ArrayLike] = {"site": table.as_given(table.site), "date": date_text}
-    written |= {name: table.as_given(values) for name, values in columns.items()}
+    written: dict[str, ArrayLike] = {"site": table.to_file_rows(table.site), "date": date_text}
+    written |= {name: table.to_file_rows(values) for name, values in columns.items()}
     written["flags"] = words
     if simulated or table.simulated:
         written["source"] = TextColumn.of(["simulated"]).take(np.zeros(len(words), np.int64))

@@ -44,7 +44,7 @@ def is_stdout(path: str | Path) -> bool:
 
 
 @contextmanager
-def whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+def write_whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open ``path`` for writing (``w``, UTF-8, or ``wb``) so that it appears only whole.
 
     The bytes go to a temporary file in the same folder, reach the disk, and are then

@@ -213,11 +213,13 @@ def looks_back(name: str) -> bool:
     return False
 
 
-def first_given(name: str, names: Container[str]) -> str:
+def first_available(name: str, names: Container[str]) -> str:
     """Return the first of ``names`` that a context is computed from, or its observed column.
 
-    >>> first_given("vh_over_usual_db", ["vh_field_db"]), first_given("vh_over_usual_db", [])
-    ('vh_field_db', 'vh_db')
+    >>> first_available("vh_over_usual_db", ["vh_field_db"])
+    'vh_field_db'
+    >>> first_available("vh_over_usual_db", [])
+    'vh_db'
     """
     while name in CONTEXT and name not in names:
         name = CONTEXT[name].base

@@ -22,7 +22,7 @@ from .definitions import (
     WHOLE_ARCHIVE,
     HistoryRule,
     SharedBy,
-    first_given,
+    first_available,
     too_few,
 )
 from .history import ContextValues, PassRows, compare_with_past
@@ -125,7 +125,7 @@ class TableContext:
     def _numbers(self, name: str) -> NDArray[np.float64]:
         """Return the observed column that ``name`` is computed from."""
         table = self._table
-        column = name if name in table.numbers else first_given(name, ())
+        column = name if name in table.numbers else first_available(name, ())
         if column not in table.numbers:
             raise DataError(
                 f"{table.source}: no column {column!r}, which the context of the model needs"

@@ -39,8 +39,8 @@ from ..tables.keys import canonical_id, canonical_orbit
 from ..tables.passes import in_one_pass, pass_starts
 from ..tables.reading import Sheet, read_sheet, write_csv
 from ..tables.table import Table
-from ..tables.text_column import shown
-from .definitions import CONTEXT, HistoryRule, SharedBy, first_given, needed, too_few
+from ..tables.text_column import shorten
+from .definitions import CONTEXT, HistoryRule, SharedBy, first_available, needed, too_few
 from .from_tables import compute_context, group_rows
 from .history import History, PassRows, PlaceState, compare_with_past, states_after
 
@@ -139,7 +139,7 @@ def read_past(path: str | Path, *, allow_future: bool = False) -> StateFile:
         row = _Row(sheet, at, allow_future)
         key = row.key()
         if key in past:
-            raise row.error("name", f"{key.kind} {shown(key.name)} also occurs in an earlier row")
+            raise row.error("name", f"{key.kind} {shorten(key.name)} also occurs in an earlier row")
         past[key] = row.record()
     notes = []
     if converted and past:
@@ -194,7 +194,7 @@ def _compare(table: Table, name: str, rule: HistoryRule, past: Past, recent: int
         value_db = compute_context(table, base, rule).values
     place, time = group_rows(table, shared_by), pass_starts(table.date).astype(np.int64)
     kind = "site" if shared_by is SharedBy.SITE_PAST else "field"
-    keys = _keys(table, place, kind, first_given(name, ()))
+    keys = _keys(table, place, kind, first_available(name, ()))
     records = [past.get(key, PlaceRecord()) for key in keys]
     last = np.asarray([record.last for record in records]).astype(np.int64)
     listed = _listed(records)
@@ -289,12 +289,12 @@ def _check_columns(sheet: Sheet) -> bool:
     formats = {str(cell) for cell in sheet.columns.get("format", ())}
     if other := sorted(formats - {str(FORMAT)}):
         raise DataError(
-            f"{sheet.source}: state file of format {shown(other[0])!r}; this kgsm reads 1 and "
+            f"{sheet.source}: state file of format {shorten(other[0])!r}; this kgsm reads 1 and "
             f"{FORMAT}; read it with the kgsm that wrote it, or start with a new file"
         )
     if unknown := [name for name in sheet.columns if name not in wanted]:
         raise DataError(
-            f"{sheet.source}: unknown column {shown(unknown[0])!r}; a state file has "
+            f"{sheet.source}: unknown column {shorten(unknown[0])!r}; a state file has "
             f"{', '.join(wanted)}"
         )
     return wanted is _FORMAT_1
@@ -313,7 +313,7 @@ class _Row:
 
     def error(self, name: str, reason: str) -> DataError:
         row = int(self.sheet.row_number[self.at])
-        value = shown(self.cell(name))
+        value = shorten(self.cell(name))
         return DataError(f"{self.sheet.source}: row {row}, column {name}: {value!r}: {reason}")
 
     def key(self) -> Key:
@@ -369,12 +369,12 @@ class _Row:
     def time(self, name: str, text: str) -> np.datetime64:
         seconds = utc_seconds(text)
         if seconds is None:
-            raise self.error(name, f"{shown(text)!r} is not a date")
+            raise self.error(name, f"{shorten(text)!r} is not a date")
         time = np.datetime64(seconds, "s")
         if not self.allow_future and is_future(time):
             raise self.error(
                 name,
-                f"{shown(text)} is in the future, so that no later pass would count; correct or "
+                f"{shorten(text)} is in the future, so that no later pass would count; correct or "
                 "remove the row, or pass --allow-future",
             )
         return time
@@ -400,7 +400,7 @@ class _Row:
         for text in self.cell("recent").split():
             time, equals, value = text.partition("=")
             if not equals:
-                raise self.error("recent", f"{shown(text)!r} is not TIME=DB")
+                raise self.error("recent", f"{shorten(text)!r} is not TIME=DB")
             look = Look(self.time("recent", time), self.db("recent", value))
             if looks and look.time <= looks[-1].time:
                 raise self.error("recent", "its times must ascend")

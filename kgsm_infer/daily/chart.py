@@ -16,7 +16,7 @@ import numpy as np
 
 from ..base.errors import DataError
 from ..base.extras import optional
-from ..base.files import whole
+from ..base.files import write_whole
 from .filter import Array
 from .percentiles import rank_of
 from .series import PaddockSeries, SeriesFile
@@ -70,7 +70,7 @@ def draw_series(
         content = page_of(svgs, _title(series, paddocks), series.simulated)
     else:
         content = _image(series, paddocks, threshold, suffix[1:])
-    with whole(path, "wb") as file:
+    with write_whole(path, "wb") as file:
         file.write(content)
 
 

@@ -193,7 +193,7 @@ def estimate_daily(
         shown.lower,
         shown.upper,
         shown.weight,
-        _seen_by_day(values, seen, forcing),
+        _mean_by_day(values, seen, forcing),
         irrigated,
         water,
         days_left,
@@ -278,7 +278,7 @@ def _clear_unknown(made: Estimates, forcing: Forcing, seen: PassValues) -> None:
         part[nothing] = np.nan
 
 
-def _seen_by_day(values: Values, seen: PassValues, forcing: Forcing) -> Array:
+def _mean_by_day(values: Values, seen: PassValues, forcing: Forcing) -> Array:
     """Return the mean value of each day's passes (D, N) in the quantity of the file."""
     shape = (forcing.period.count, len(values.paddocks))
     total, count = np.zeros(shape), np.zeros(shape)

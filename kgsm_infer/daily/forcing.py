@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError, UsageError
 from ..tables.columns import Rule
-from ..tables.dates import asked_day, is_day_only
+from ..tables.dates import is_day_only, parse_day
 from ..tables.reading import read_sheet
 from ..tables.table import have
 from ..tables.text_column import texts_of
@@ -181,7 +181,7 @@ def period_of(
     days = values.day
     clock = datetime.now(UTC) + timedelta(hours=utc_offset_hours)
     now = clock.date().toordinal() - _EPOCH
-    at = None if today is None else int(asked_day(today).astype(np.int64))
+    at = None if today is None else int(parse_day(today).astype(np.int64))
     places = [] if weather is None else list(weather.places.values())
     rained = [one.first + np.flatnonzero(np.isfinite(one.rain_mm)) for one in places]
     latest = (now if at is None else at) + LONGEST_FORECAST  # a later row is a mistyped year

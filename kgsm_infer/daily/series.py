@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..base.errors import DataError, UsageError
 from ..base.quantities import RETRIEVED
 from ..scenes.outlinefiles import read_features
-from ..tables.dates import asked_day
+from ..tables.dates import parse_day
 from ..tables.keys import canonical_id
 from ..tables.reading import Sheet, read_sheet, sheet_of
 from ..tables.table import ReadOptions, Table, have, table_of
@@ -144,7 +144,7 @@ def values_on(
             newest[one.name] = one.time[known].max().astype("datetime64[D]")
     if not newest:
         raise DataError(f"{series.source}: no paddock chosen has a value; nothing to draw")
-    at = max(newest.values()) if day is None else asked_day(day)
+    at = max(newest.values()) if day is None else parse_day(day)
     found = {}
     for one in paddocks:
         days = one.time.astype("datetime64[D]")

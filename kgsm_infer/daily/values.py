@@ -121,15 +121,15 @@ def read_values(
 
 def check_range(sheet: Sheet, table: Table, quantity: str) -> None:
     """Raise DataError for the first value that its quantity cannot have."""
-    rule, values = RULE_OF[quantity], table.as_given(table.numbers[quantity])
+    rule, values = RULE_OF[quantity], table.to_file_rows(table.numbers[quantity])
     sheet.check.first(rule.outside(values), quantity, values, f"is not {rule.what}")
 
 
 def _check_ends(sheet: Sheet, table: Table, quantity: str, ends: Sequence[str]) -> None:
     """Raise DataError for the first interval that its value is outside of."""
-    value = table.as_given(table.numbers[quantity])
+    value = table.to_file_rows(table.numbers[quantity])
     for name in ends:
-        end = table.as_given(table.numbers[name])
+        end = table.to_file_rows(table.numbers[name])
         side = 1 if name.endswith("_lower") else -1
         with np.errstate(invalid="ignore"):
             wrong = side * (end - value) > ROUNDING

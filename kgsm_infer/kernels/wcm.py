@@ -304,7 +304,7 @@ class InOwnTerms(NamedTuple):
     angle_deg: NDArray[np.float64]
 
 
-def in_own_terms(
+def apply_rules(
     wcm: Wcm, sigma0_db: ArrayLike, vegetation: ArrayLike, angle_deg: ArrayLike
 ) -> InOwnTerms:
     """Apply the rules of vegetation and angle in float64, for simulation and fitting.

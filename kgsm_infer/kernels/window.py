@@ -106,7 +106,7 @@ def bounded(
     return np.where(outside, np.float32(np.inf), values) if outside.any() else values
 
 
-def whole_history(
+def check_history(
     rows: NDArray[np.int64], day: NDArray[np.float64], longest_gap_days: float = np.inf
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Remove steps that cannot be the history of a window, and find windows with too long a gap.
@@ -117,7 +117,7 @@ def whole_history(
 
     >>> day = np.asarray([0.0, 12.0, 9000.0, 9012.0])
     >>> rows = np.asarray([[2, 1, 3], [3, 0, 1]])
-    >>> [part.tolist() for part in whole_history(rows, day, 100.0)]
+    >>> [part.tolist() for part in check_history(rows, day, 100.0)]
     [[[2, -1, 3], [-1, 0, 1]], [False, False]]
     """
     steps, none = rows.shape[1], np.zeros(len(rows), bool)
@@ -143,24 +143,24 @@ def whole_history(
         return np.where(senseless, -1, rows), too_long
 
 
-def whole_history_of_runs(
+def check_history_of_runs(
     rows: NDArray[np.int64],
     day: NDArray[np.float64],
     longest_gap_days: float,
     alike: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Check the history of windows as :func:`whole_history` does, once for each run of windows.
+    """Check the history of windows as :func:`check_history` does, once for each run of windows.
 
     alike: number of neighbouring windows whose steps have the same days and the same padding, as
     the pixels of one date have; a divisor of N.
 
     >>> day = np.asarray([0.0, 0.0, 9000.0, 9000.0])
     >>> rows = np.asarray([[-1, 0], [-1, 1], [0, 2], [1, 3]])
-    >>> [part.tolist() for part in whole_history_of_runs(rows, day, 100.0, 2)]
+    >>> [part.tolist() for part in check_history_of_runs(rows, day, 100.0, 2)]
     [[[-1, 0], [-1, 1], [-1, 2], [-1, 3]], [False, False, False, False]]
     """
     first = rows[::alike]
-    whole, far = whole_history(first, day, longest_gap_days)
+    whole, far = check_history(first, day, longest_gap_days)
     removed = whole != first
     if removed.any():
         rows = np.where(np.repeat(removed, alike, axis=0), -1, rows)

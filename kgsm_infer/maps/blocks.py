@@ -17,7 +17,7 @@ from ..model.result import Retrieval
 from ..probes import shift
 from ..scenes.grid import Window
 from ..scenes.reader import Reader
-from ..tables.columns import FROZEN_BY, VEGETATION, frost_of, made_from
+from ..tables.columns import FROZEN_BY, VEGETATION, frost_of, origins
 from .attributes import VARIABLES
 from .context import BlockContext, Context, pixels_of
 from .plan import Plan
@@ -63,7 +63,7 @@ def retrieve_block(plan: Plan, reader: Reader, window: Window, context: Context)
         dates=plan.stack.dates,
         targets=plan.targets,
         optional=tuple(
-            name for name in plan.model.card.optional_columns if made_from(name, plan.stack.layers)
+            name for name in plan.model.card.optional_columns if origins(name, plan.stack.layers)
         ),
         effects=plan.effects,
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..context.definitions import CONTEXT, ENOUGH, HistoryRule, SharedBy, first_given, too_few
+from ..context.definitions import CONTEXT, ENOUGH, HistoryRule, SharedBy, first_available, too_few
 from ..context.from_tables import average_fields
 from ..context.history import History, Pass, replay
 from ..scenes.grid import Window
@@ -263,7 +263,7 @@ class BlockContext:
                 value, count = self._of_scene(name, acquisition)
             case SharedBy.DEPARTURE:
                 mean, count = self._of_scene(base, acquisition)
-                value = self._filled(first_given(name, ()), acquisition).values - mean
+                value = self._filled(first_available(name, ()), acquisition).values - mean
             case SharedBy.FIELD:
                 value, count = self._of_field(name, acquisition)
             case SharedBy.FIELD_PAST | SharedBy.SITE_PAST:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from ..base.errors import DataError
 from ..base.extras import optional
 from ..base.fingerprint import file_stamp
-from ..context.definitions import CONTEXT, SharedBy, first_given, needed
+from ..context.definitions import CONTEXT, SharedBy, first_available, needed
 from ..scenes.orbits import NO_ORBITS, check_orbits, read_orbits, several_clocks
 from ..scenes.rain import weather_at
 from ..scenes.times import read_times
@@ -35,8 +35,8 @@ from ..tables.columns import (
     FROM_DATE,
     first_possible,
     is_backscatter,
-    made_from,
     make,
+    origins,
     possible,
 )
 from ..tables.dates import is_future
@@ -109,7 +109,7 @@ def retrieve(
         stack = with_rain
     used, made = _variables(stack, card.inputs.columns, card.optional_columns)
     flat = _with_times(_planes(xarray, stack, used))
-    for name in made_from(f"{card.polarisation}_db", flat):
+    for name in origins(f"{card.polarisation}_db", flat):
         if is_backscatter(name) and "time" not in flat[name].dims:
             raise DataError(
                 f"the dataset's {name} has no dimension time; each acquisition has its own "
@@ -304,8 +304,8 @@ def _variables(
     kinds = (SharedBy.SCENE, SharedBy.FIELDS)
     made = [name for name in contexts if CONTEXT[name].shared_by in kinds]
     for name in [*names, *contexts]:
-        column = first_given(name, stack)
-        found = made_from(column, stack)
+        column = first_available(name, stack)
+        found = origins(column, stack)
         if not found and column not in FROM_DATE:
             raise DataError(
                 f"the dataset has no {column}, which the model reads; "
@@ -313,9 +313,9 @@ def _variables(
             )
         used.update(dict.fromkeys(found))
         if name in CONTEXT and name not in stack:  # what it departs from is not all it needs
-            used.update(dict.fromkeys(made_from(first_given(name, ()), stack)))
+            used.update(dict.fromkeys(origins(first_available(name, ()), stack)))
     for name in optional_columns:
-        used.update(dict.fromkeys(made_from(name, stack)))
+        used.update(dict.fromkeys(origins(name, stack)))
     return [*used], made
 
 
@@ -417,7 +417,7 @@ def _remembered(flat: Any, name: str, task: ChunkTask) -> Any:
 def _column(flat: Any, name: str) -> Any:
     """Return a column as a table has it, computed from the variables present; float64."""
     xarray = optional("xarray", what="retrieval on a Dataset", extra="cluster")
-    names = made_from(name, flat)
+    names = origins(name, flat)
     return xarray.apply_ufunc(
         lambda *values: make(name, dict(zip(names, values, strict=True))),
         *(flat[item].astype(np.float64) for item in names),
@@ -437,7 +437,7 @@ def _block(flat: Any, *, task: ChunkTask, every: bool) -> Any:
         context=_context_of(flat, task),
         dates=dates,
         targets=targets,
-        optional=tuple(name for name in loaded.card.optional_columns if made_from(name, flat)),
+        optional=tuple(name for name in loaded.card.optional_columns if origins(name, flat)),
     )
     found = retrieve_pixels(loaded, block)
     return xarray.Dataset(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.extras import optional
-from ..base.files import whole
+from ..base.files import write_whole
 from ..daily.chart import image_of, page_of
 from ..scenes.grid import Window
 from .work import Work
@@ -105,7 +105,7 @@ def finish(
     content = image_of(figure, kind, dpi=120, bbox_inches="tight")
     if suffix == ".html":
         content = page_of([content], title, caption.simulated, below)
-    with whole(path, "wb") as file:
+    with write_whole(path, "wb") as file:
         file.write(content)
 
 

@@ -24,8 +24,8 @@ from ..scenes.orbits import NO_ORBITS, check_orbits, several_clocks
 from ..scenes.outlines import Reason
 from ..scenes.stack import Stack
 from ..scenes.tiles import unit_of
-from ..tables.columns import VEGETATION, made_from
-from ..tables.dates import asked_time, is_future, utc_seconds
+from ..tables.columns import VEGETATION, origins
+from ..tables.dates import find_acquisition, is_future, utc_seconds
 from .hold import Hold
 from .options import LAST_ACQUISITION, Execution, RetrievalOptions
 
@@ -256,7 +256,7 @@ def _check_orbits(stack: Stack, layer: str) -> tuple[str, ...]:
 
 
 def _target(stack: Stack, date: str) -> int:
-    found = asked_time(date, stack.dates, stack.source)
+    found = find_acquisition(date, stack.dates, stack.source)
     if found is None:
         wanted = np.datetime64(utc_seconds(date) or 0, "s")
         nearest = stack.dates[np.argmin(np.abs(stack.dates - wanted))]
@@ -275,9 +275,9 @@ def _all_within_reach(plan: Plan, columns: Sequence[str]) -> None:
     """
     stack, hold, (target,) = plan.stack, plan.hold, plan.targets
     when = stack.dates[target]
-    held = {item for name in hold.columns for item in made_from(name, stack.layers)} if hold else ()
+    held = {item for name in hold.columns for item in origins(name, stack.layers)} if hold else ()
     spare = {
-        item for name in VEGETATION if name not in columns for item in made_from(name, stack.layers)
+        item for name in VEGETATION if name not in columns for item in origins(name, stack.layers)
     }
     for layer in stack.layers.values():
         if layer.name in spare or within_reach(layer, when):

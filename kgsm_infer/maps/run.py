@@ -30,7 +30,7 @@ from .cog import is_geotiff, write_cog
 from .cube import write_netcdf, write_zarr
 from .options import LAST_ACQUISITION, ONE_THREAD, Execution, RetrievalOptions
 from .plan import Plan, planned_map
-from .work import Work, worked_out
+from .work import Work, compute_map
 
 if TYPE_CHECKING:
     from ..model.model import Model
@@ -78,7 +78,7 @@ def map_scene(
             for note in notes:
                 execution.tell(note)
         room = _bytes_at_most(plan, output)
-        with worked_out(plan, output, execution, room=room) as work:
+        with compute_map(plan, output, execution, room=room) as work:
             write(work, output)
             if quicklook is not None:
                 from .picture import draw_map

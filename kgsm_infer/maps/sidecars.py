@@ -17,7 +17,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from ..base.extras import optional
-from ..base.files import whole
+from ..base.files import write_whole
 from ..base.quantities import Quantity
 from ..scenes.datasets import netcdf_library
 from ..scenes.gdal import rasterio_or_reason
@@ -42,7 +42,7 @@ def write_sidecars(output: Path, quantity: Quantity) -> None:
     """Write the files beside a finished map."""
     texts = (json.dumps(stac_item(output), indent=1), style(quantity), colour_table(quantity))
     for path, text in zip(sidecar_paths(output), texts, strict=False):
-        with whole(path) as file:
+        with write_whole(path) as file:
             file.write(text + "\n")
 
 

@@ -70,7 +70,7 @@ class Work:
 
 
 @contextmanager
-def worked_out(
+def compute_map(
     plan: Plan,
     output: Path,
     execution: Execution = ONE_THREAD,

@@ -107,7 +107,7 @@ def _of_objects(values: NDArray[Any]) -> NDArray[Any]:
         raise ValueError("days has a number that no day can have") from None
 
 
-def days_given(
+def date_features(
     days: ArrayLike | None, shape: tuple[int, int]
 ) -> tuple[dict[str, ArrayLike | None], NDArray[np.float64]]:
     """Return the features made from dates, and days as they are, (N, T) on any one origin."""
@@ -146,7 +146,7 @@ def days_given(
         ) from None
 
 
-def blocks_given(
+def feature_block(
     values: ArrayLike | Mapping[str, ArrayLike] | None,
     names: tuple[str, ...],
     shape: tuple[int, ...],

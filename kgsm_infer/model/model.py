@@ -17,14 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 from ..base import flags
 from ..base.errors import DataError, ModelError, UsageError
 from ..base.log import LOGGER
-from ..context.definitions import CONTEXT, first_given, looks_back
+from ..context.definitions import CONTEXT, first_available, looks_back
 from ..kernels.domain import Domain
-from ..kernels.window import whole_history, whole_history_of_runs, window_rows
+from ..kernels.window import check_history, check_history_of_runs, window_rows
 from ..tables.columns import FROM_DATE
 from ..tables.keys import canonical_id
 from ..tables.table import Table, table_from_columns
 from ..tables.vegetation import held_columns, hold_vegetation
-from .arrays import blocks_given, days_given, spread
+from .arrays import date_features, feature_block, spread
 from .card import Card, card_domain
 from .engines import Engine, engine_of
 from .observations import (
@@ -142,7 +142,7 @@ class Model:
         shape = sigma0_db.shape
         if shape[1] == 0:
             raise ValueError("sigma0_db has no acquisition (T is 0)")
-        date, day = days_given(days, shape)
+        date, day = date_features(days, shape)
         wcm = self.card.wcm
         given: dict[str, ArrayLike | None] = {"ndvi": ndvi, "vwc_kg_m2": vwc_kg_m2}
         given["angle_deg"] = angle_deg
@@ -153,10 +153,10 @@ class Model:
                 raise ValueError(f"this model reads {name}; give it")
             return spread(name, given[name], shape)
 
-        dynamic = blocks_given(
+        dynamic = feature_block(
             features, self.card.names("dynamic"), shape, "features", {**given, **date}
         )
-        static = blocks_given(statics, self.card.names("static"), shape[:1], "statics", {})
+        static = feature_block(statics, self.card.names("static"), shape[:1], "statics", {})
         vegetation = plane(wcm.vegetation_name) if wcm else None
         angle = plane("angle_deg") if wcm and wcm.needs_angle else None
         seen = {
@@ -212,7 +212,7 @@ class Model:
         if not isinstance(table, Table):
             read = self.table_of(table)
             result = self.predict(read, hold_vegetation_days=hold_vegetation_days)
-            given = read.as_given(np.arange(len(read)))  # rows of one pass are one acquisition
+            given = read.to_file_rows(np.arange(len(read)))  # rows of one pass are one acquisition
             _check_rows(only, len(given))
             return result.take(given if only is None else given[only])
         card = self.card
@@ -264,7 +264,7 @@ class Model:
     def source_columns(self) -> tuple[str, ...]:
         """The columns a row must bring: those not made from the date or from other rows."""
         names = self.card.inputs.columns
-        made_of = {first_given(name, ()) for name in names if name in CONTEXT}
+        made_of = {first_available(name, ()) for name in names if name in CONTEXT}
         own = [name for name in names if name not in CONTEXT and name not in FROM_DATE]
         return tuple(dict.fromkeys([*own, *sorted(made_of)]))
 
@@ -311,11 +311,11 @@ class Model:
             mask, far = np.empty(n, np.uint16), np.zeros(n, bool)
             longest, in_runs = card.longest_gap_days, None
             if alike > 1:
-                in_runs = whole_history_of_runs(rows, observed.day, longest, alike)
+                in_runs = check_history_of_runs(rows, observed.day, longest, alike)
 
             def work(block: slice) -> None:
                 if in_runs is None:
-                    some, far[block] = whole_history(rows[block], observed.day, longest)
+                    some, far[block] = check_history(rows[block], observed.day, longest)
                 else:
                     some, far[block] = in_runs[0][block], in_runs[1][block]
                 for tile in _tiles(len(some)):

@@ -14,7 +14,7 @@ from ..base import flags
 from ..base.errors import ModelError
 from ..base.quantities import Quantity
 from ..kernels.domain import Domain, outside
-from ..kernels.wcm import in_own_terms, isolate_to_fit
+from ..kernels.wcm import apply_rules, isolate_to_fit
 from .card import Card
 from .interval import ends, interval_of, known_of
 from .observations import Observations
@@ -175,7 +175,7 @@ def outside_domain(
         if card.wcm is not None and observed.vegetation is not None:
             # its soil fraction is above the limit, or there would be no number to doubt
             angle = 0.0 if observed.angle_deg is None else observed.angle_deg[rows]
-            seen = in_own_terms(card.wcm, channel, observed.vegetation[rows], angle)
+            seen = apply_rules(card.wcm, channel, observed.vegetation[rows], angle)
             channel = isolate_to_fit(card.wcm, seen)[0]
         raw = np.column_stack([channel, dynamic[some], statics[some]])
         return (raw - mean.astype(np.float64)) * inv_std.astype(np.float64)

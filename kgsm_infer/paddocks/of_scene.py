@@ -24,7 +24,7 @@ from ..context.definitions import CONTEXT, SharedBy
 from ..maps.causes import layers_without_value
 from ..maps.options import LAST_ACQUISITION, ONE_THREAD, Execution, RetrievalOptions
 from ..maps.plan import Plan, planned_map
-from ..maps.work import Work, worked_out
+from ..maps.work import Work, compute_map
 from ..scenes.grid import Grid, Window
 from ..scenes.manifest import Scene
 from ..scenes.outlines import Outlines, Reason, on_grid
@@ -86,7 +86,7 @@ def paddocks_of_scene(
         wanted = _touched(plan, [cover.window for cover in known.values()])
         dates = range(len(plan.targets))
         found = []
-        with worked_out(plan, output, execution, windows=wanted) as work:
+        with compute_map(plan, output, execution, windows=wanted) as work:
             for name, cover in zip(outlines.ids, covers, strict=True):
                 for k in dates:
                     key = PaddockDate(name, _date_text(plan.dates[k]))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..base.errors import DataError, UsageError
 from ..maps.options import LAST_ACQUISITION, RetrievalOptions
 from ..scenes.outlines import Outlines, Reason
-from ..tables.dates import asked_time
+from ..tables.dates import find_acquisition
 from ..tables.keys import canonical_id, canonical_name
 from ..tables.passes import pass_starts
 from ..tables.table import Table
@@ -56,7 +56,7 @@ def paddocks_of_table(
         rows = rows_of.get(name, np.empty(0, np.int64))
         times = start[rows]
         if date is not None:
-            rows = rows[times == asked_time(date, times, f"{table.source}: paddock {name}")]
+            rows = rows[times == find_acquisition(date, times, f"{table.source}: paddock {name}")]
             times = start[rows]
         if not len(rows):
             reason = Reason("no rows in the table" if date is None else f"no rows of {date}")

@@ -33,7 +33,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..base import flags
 from ..base.errors import UsageError
-from ..base.files import RESULTS, whole
+from ..base.files import RESULTS, write_whole
 from ..base.quantities import SOIL_MOISTURE, Quantity
 from ..model.interval import Width, ends, interval_of
 from ..scenes.outlines import Outlines, Reason, crs_member, json_value
@@ -309,7 +309,7 @@ def write_paddocks(
         for record in records
     )
     content = {"type": "FeatureCollection", **crs_member(outlines.crs)}
-    with whole(path) as file:
+    with write_whole(path) as file:
         # one feature at a time: json.dump encodes in Python, and a whole text takes memory
         file.write(json.dumps(content)[:-1] + ', "features": [')
         for at, feature in enumerate(features):

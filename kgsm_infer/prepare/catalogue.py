@@ -21,7 +21,7 @@ import numpy as np
 from ..base.errors import DataError, KgsmError, MissingError, UsageError
 from ..base.extras import optional
 from ..base.network import open_session, retry
-from ..tables.text_column import shown
+from ..tables.text_column import shorten
 
 #: Seconds to wait for an answer.
 TIMEOUT_S = 60.0
@@ -87,16 +87,16 @@ def find(source: str | Path, search: Search) -> Found:
         if not source.is_file():
             raise DataError(f"{source}: no such file; name a STAC catalogue (catalog.json) or API")
     left_out: dict[str, str] = {}
-    with told(source):
+    with name_the_source(source):
         client = pystac_client.Client.open(str(source), stac_io=stac_io())
         searchable = remote and bool(client.get_links("search"))
         if searchable:
-            found, looked_at = _asked(client, search, left_out)
+            found, looked_at = _search_items(client, search, left_out)
         else:
             found, looked_at = _read(client, search, left_out)
     if not found:
         what = f"{looked_at} items, none" if looked_at else "no item"
-        named = [f"; {shown(name)} {why}" for name, why in left_out.items()]
+        named = [f"; {shorten(name)} {why}" for name, why in left_out.items()]
         raise DataError(
             f"{source}: holds {what} over {_words(search.box)} from {search.start} to {search.end}"
             + (f" in {', '.join(search.collections)}" if search.collections else "")
@@ -134,7 +134,7 @@ def signer(source: str | Path, url: str | None = None) -> Callable[[str], str]:
     http = open_session("prepare")
 
     def signed(href: str) -> str:
-        with told(url):
+        with name_the_source(url):
             answer = http.get(url, params={"href": href}, timeout=TIMEOUT_S)
             answer.raise_for_status()
         try:
@@ -168,7 +168,7 @@ def stac_io() -> Any:
 
 
 @contextmanager
-def told(source: object) -> Iterator[None]:
+def name_the_source(source: object) -> Iterator[None]:
     """Turn errors of catalogues and servers into one line that names the source."""
     import pystac
     import pystac_client.exceptions
@@ -202,7 +202,7 @@ def told(source: object) -> Iterator[None]:
         raise DataError(f"{source}: not a STAC catalogue ({_why(error)})") from None
 
 
-def _asked(client: Any, search: Search, left_out: dict[str, str]) -> tuple[list[Any], int]:
+def _search_items(client: Any, search: Search, left_out: dict[str, str]) -> tuple[list[Any], int]:
     found = client.search(
         bbox=search.box,
         datetime=f"{search.start}T00:00:00Z/{search.end}T23:59:59Z",
@@ -248,7 +248,7 @@ def _linked(catalogue: Any, links: Sequence[Any], left_out: dict[str, str]) -> l
     for link in links:
         href = str(link.get_absolute_href() or link.href)
         try:
-            with told(href):
+            with name_the_source(href):
                 found.append(link.resolve_stac_object(root=catalogue.get_root()).target)
         except KgsmError as error:
             left_out[href] = str(error).removeprefix(f"{href}: ")
@@ -259,7 +259,7 @@ def _linked(catalogue: Any, links: Sequence[Any], left_out: dict[str, str]) -> l
 
 def unreadable(error: Exception) -> str:
     """Say that the metadata of an item have another form than STAC's."""
-    return f"its metadata cannot be read ({type(error).__name__}: {shown(error, 100)})"
+    return f"its metadata cannot be read ({type(error).__name__}: {shorten(error, 100)})"
 
 
 def _fits(item: Any, search: Search, left_out: dict[str, str]) -> bool:
@@ -315,4 +315,4 @@ def _why(error: BaseException) -> str:
     """Return the shortest informative line of an error."""
     text = " ".join(str(getattr(error, "reason", None) or error).split())
     text = re.sub(r"<[\w.]+ object at 0x\w+>:? ?", "", text)
-    return shown(text, 160) or type(error).__name__
+    return shorten(text, 160) or type(error).__name__

@@ -177,7 +177,7 @@ def prepare(
     from ..base.errors import UsageError
     from ..base.progress import pixels_bar
     from .catalogue import day
-    from .grids import asked_grid
+    from .grids import grid_of_option
     from .heights import Terrain
     from .scene import Sources, Target, prepare_scene, statics_of
 
@@ -195,7 +195,7 @@ def prepare(
         angle_deg=angle,
         gamma0=gamma0,
     )
-    grid = asked_grid(fields, bounds, resolution, crs)
+    grid = grid_of_option(fields, bounds, resolution, crs)
     target = Target(grid, (day(start, "--from"), day(end, "--to")), output)
     for line in prepare_scene(sources, target, pixels_bar, dry_run):
         print(line)
@@ -231,13 +231,13 @@ def sigma0(
     """
     from ..base.errors import MissingError
     from ..base.progress import pixels_bar
-    from .grids import asked_grid
+    from .grids import grid_of_option
     from .heights import Terrain, surface_of
     from .manifests import write_pass_manifests
     from .sampling import Options
     from .sigma0 import looks_of, passes_of, prepare_each, prepare_pass
 
-    grid = asked_grid(fields, bounds, resolution, crs)
+    grid = grid_of_option(fields, bounds, resolution, crs)
     terrain = Terrain(tuple(dem), heights, geoid)
     options = Options(tuple(polarisation or ()), gamma0, not keep_noise)
     search = passes_of(products)
@@ -387,12 +387,12 @@ def ndvi(
     Example: kgsm-infer prepare ndvi S2A.SAFE --fields fields.geojson -o scene
     """
     from ..base.progress import pixels_bar
-    from .grids import asked_grid
+    from .grids import grid_of_option
     from .ndvi import Wanted, prepare_ndvi, summary
     from .products import find_products
 
     asked = fields is not None or bounds is not None
-    grid = asked_grid(fields, bounds, resolution, crs) if asked else None
+    grid = grid_of_option(fields, bounds, resolution, crs) if asked else None
     search = find_products(products, boa_offset)
     found = search.images
     for name, why in search.left_out.items():
@@ -444,11 +444,11 @@ def stack(
     """
     from ..base.progress import pixels_bar
     from .catalogue import Search, day, find, signer
-    from .grids import asked_grid, lon_lat_box
+    from .grids import grid_of_option, lon_lat_box
     from .stack import StackOptions, planned, prepare_stack, report_lines
 
     options = StackOptions(radar, boa_offset, angle, whole_mb=whole_mb)
-    grid = asked_grid(fields, bounds, resolution, crs)
+    grid = grid_of_option(fields, bounds, resolution, crs)
     dates = day(start, "--from"), day(end, "--to")
     found = find(catalogue, Search(lon_lat_box(grid), *dates, tuple(collection or ())))
     print(f"{catalogue}: {len(found.items)} of {found.looked_at} items, {found.how}")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError, UsageError
-from ..base.files import whole
+from ..base.files import write_whole
 from ..kernels.fusion import FusionBlock, Pair
 from ..scenes.gdal import gdal
 from .fuse import LEAST_PRESENT, Run, present_shares
@@ -79,7 +79,7 @@ def leave_one_out(
                 images.fine(before, whole_image), seen[0], images.fine(after, whole_image), seen[2]
             )
             for method in chosen:
-                fused = fuse_whole(pairs, replace(run, method=method), pair, seen[1], when)
+                fused = fuse_day(pairs, replace(run, method=method), pair, seen[1], when)
                 if needs_coarse(method):  # judged over the same pixels
                     truth_here = truth
                 else:
@@ -91,7 +91,7 @@ def leave_one_out(
     return found
 
 
-def fuse_whole(
+def fuse_day(
     pairs: Pairs, run: Run, pair: Pair, coarse: NDArray[np.float32], when: float
 ) -> NDArray[np.float32]:
     """Fuse one day of one pair, an image held whole, in the blocks a long run takes."""
@@ -147,7 +147,7 @@ def report_text(pairs: Pairs, found: Sequence[LeftOut]) -> str:
 
 def write_scores(path: str | Path, pairs: Pairs, found: Sequence[LeftOut]) -> None:
     """Write every score of every image as CSV."""
-    with whole(path) as out:
+    with write_whole(path) as out:
         table = csv.writer(out, lineterminator="\n")
         scores = [item.name for item in fields(FusionScore)]
         table.writerow(["day", "method", "sides", "before", "after", *scores, "simulated"])

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from ..base.errors import DataError, MissingError
 from ..base.schema import LARGEST_INT, show
-from .catalogue import TIMEOUT_S, ServerError, told, unsigned
+from .catalogue import TIMEOUT_S, ServerError, name_the_source, unsigned
 
 #: Larger files are read by windows.
 WHOLE_MB = 64
@@ -163,7 +163,7 @@ def _head(href: str, url: str, session: Any) -> tuple[int | None, bool]:
 
     A server that knows no HEAD is taken as without.
     """
-    with told(href):
+    with name_the_source(href):
         answer = session.head(url, timeout=TIMEOUT_S, allow_redirects=True)
     if answer.status_code in (404, 410, 401, 403):
         raise ServerError(f"{href}: {answer.status_code} {answer.reason}")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..base.errors import DataError, UsageError
-from ..base.files import whole, workshop
+from ..base.files import workshop, write_whole
 from ..base.fingerprint import code_digest, file_stamp, fingerprint
 from ..kernels import in_use
 from ..kernels.fusion import Fusion, FusionBlock, Pair
@@ -191,7 +191,7 @@ def fuse_series(
     # by name: an earlier run by another method may have left other days
     files = {report.day: f"{pairs.quantity}_{report.day}.tif" for report in reports}
     layer = {"files": files, "match": "nearest", "max_gap_days": 1}
-    with whole(folder / f"{pairs.quantity}.toml") as out:
+    with write_whole(folder / f"{pairs.quantity}.toml") as out:
         title = f"{kind}daily {pairs.quantity}, {run.method}; add this layer to a scene"
         top = {"simulated": True} if pairs.simulated else {}
         out.write(manifest_text(title, {pairs.quantity: layer}, **top))
@@ -366,7 +366,7 @@ def _present_in(file: Path, key: str) -> int | None:
 
 
 def _write_table(path: Path, reports: Sequence[FusedDay]) -> None:
-    with whole(path) as out:
+    with write_whole(path) as out:
         names = [name for name in asdict(reports[0]) if name != "kept"]
         table = csv.DictWriter(out, names, extrasaction="ignore", lineterminator="\n")
         table.writeheader()

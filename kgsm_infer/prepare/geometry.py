@@ -73,7 +73,7 @@ def earth_fixed(lon_deg: Floats, lat_deg: Floats, height_m: Floats) -> Floats:
     return np.where(np.isfinite(height_m), np.asarray(flat), np.nan)
 
 
-def seen(product: Product, orbit: Orbit, points_m: Floats) -> Seen:
+def locate(product: Product, orbit: Orbit, points_m: Floats) -> Seen:
     """Return image positions and local angles of a grid of points, (3, H, W) earth-fixed."""
     sarsen = sarsen_or_reason()
     import xarray

@@ -67,7 +67,7 @@ def grid_of(
     return Grid(target.to_wkt(), transform, width, height)
 
 
-def asked_grid(
+def grid_of_option(
     fields: Path | None, bounds: str | None, resolution_m: float, crs: str | None
 ) -> Grid:
     """Return the grid of a command's options: outlines, or "west,south,east,north" in degrees."""
@@ -180,12 +180,12 @@ class Draft:
         height, width = values.shape
         window = self._rasterio.windows.Window(column, row, width, height)
         self._numbers += int(np.count_nonzero(np.isfinite(values)))
-        with self._told():
+        with self._explain_errors():
             self._file.write(values.astype(np.float32), 1, window=window)
 
     def finish(self, target: Path, tags: Mapping[str, str], description: str) -> None:
         """Write the COG; overviews are means of the numbers (linear power, degrees)."""
-        with self._told():
+        with self._explain_errors():
             self._file.update_tags(**tags)
             self._file.set_band_description(1, description)
             self.close()
@@ -209,7 +209,7 @@ class Draft:
         self._path.unlink()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _explain_errors(self) -> Iterator[None]:
         try:
             yield
         except (self._rasterio.errors.RasterioError, OSError) as error:
@@ -243,7 +243,7 @@ def tags_of(file: Path) -> dict[str, str]:
         return dict(dataset.tags())
 
 
-def said_simulated(path: str | Path) -> str:
+def simulated_note(path: str | Path) -> str:
     """Read what a raster or cube states of simulated numbers; "" where it states nothing."""
     rasterio = rasterio_or_reason()
     cube = cube_named(str(path))

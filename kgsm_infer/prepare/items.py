@@ -17,7 +17,7 @@ from ..base.errors import UsageError
 from ..tables.dates import utc_seconds
 from ..tables.keys import canonical_orbit
 from ..tables.passes import in_one_pass
-from ..tables.text_column import shown
+from ..tables.text_column import shorten
 from .catalogue import MALFORMED, flat_box, time_of, unreadable
 from .download import asset_of
 from .manifests import FORMS
@@ -212,7 +212,7 @@ def _radar(item: Any, radar: str | None) -> _KnownItem | str:
     if orbit is None or state not in ("ASCENDING", "DESCENDING"):
         return "does not say its relative orbit and direction (sat:relative_orbit, sat:orbit_state)"
     if isinstance(orbit, bool) or not (1 <= float(orbit) <= 175 and float(orbit).is_integer()):
-        return f"its sat:relative_orbit {shown(orbit)} is not a whole number from 1 to 175"
+        return f"its sat:relative_orbit {shorten(orbit)} is not a whole number from 1 to 175"
     mission = re.search(r"(?i)s(?:entinel-)?1([a-d])", item.properties.get("platform") or item.id)
     name = f"S1{mission[1].upper()}" if mission else "S1A"
     track = f"{int(float(orbit)):03d}{state[0]}"

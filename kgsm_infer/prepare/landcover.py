@@ -14,7 +14,7 @@ from ..base.errors import DataError
 from ..base.files import workshop
 from ..scenes.gdal import open_dataset, rasterio_or_reason
 from ..scenes.grid import Grid
-from .grids import Draft, into_place, said_simulated
+from .grids import Draft, into_place, simulated_note
 from .vegetation import of_cover, vwc_of
 
 
@@ -43,7 +43,7 @@ def write_vwc(
         "LANDCOVER": worldcover.name,
         "NDVI_RANGE": f"largest and smallest of {len(days)} days in {span}; the rule asks a year's",
     }
-    reasons = {said_simulated(file) for file in (*images.values(), worldcover)} - {""}
+    reasons = {simulated_note(file) for file in (*images.values(), worldcover)} - {""}
     if reasons:
         tags["SIMULATED"] = max(reasons)
     with workshop(folder) as part:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..base.files import whole
-from .grids import said_simulated
+from ..base.files import write_whole
+from .grids import simulated_note
 
 #: ``S1B_20211223T051122_022D_vv_sigma0.tif``
 _PASS_FILE = re.compile(r"S1[A-D]_\d{8}T\d{6}_(\d{3}[AD])_(\w+)\.tif")
@@ -84,10 +84,10 @@ def write_pass_manifests(
             where = os.path.relpath(file, folder)
             named[name] = {"file": where, "resample": "nearest"}
         used = [*(file for files in layers.values() for file in files), *images]
-        made_up = any(said_simulated(file) for file in (*used, *(statics or {}).values()))
+        made_up = any(simulated_note(file) for file in (*used, *(statics or {}).values()))
         top = {"simulated": True} if made_up else {}
         path = folder / f"scene_{orbit}.toml"
-        with whole(path) as out:
+        with write_whole(path) as out:
             out.write(manifest_text(f"SIMULATED {title}" if made_up else title, named, **top))
         written.append(path)
     return written

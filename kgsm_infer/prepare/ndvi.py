@@ -19,7 +19,7 @@ import numpy as np
 
 from .. import __version__
 from ..base.errors import DataError, UsageError
-from ..base.files import whole, workshop
+from ..base.files import workshop, write_whole
 from ..base.fingerprint import code_digest, file_stamp, fingerprint
 from ..scenes.gdal import gdal, open_dataset
 from ..scenes.grid import Grid, Window
@@ -27,7 +27,7 @@ from ..scenes.rasters import Raster, open_raster
 from ..scenes.resampling import part_over, plane_on
 from ..scenes.validity import Validity
 from . import CODE
-from .grids import Draft, finished, into_place, said_simulated
+from .grids import Draft, finished, into_place, simulated_note
 from .landcover import write_vwc
 from .manifests import manifest_text
 from .products import OpticalImage
@@ -138,8 +138,8 @@ def prepare_ndvi(
             for layer in layers
         }
         made = [report.files[0] for report in reports if report.product == product]
-        top = {"simulated": True} if any(said_simulated(file) for file in made) else {}
-        with whole(folder / f"vegetation_{product}.toml") as out:
+        top = {"simulated": True} if any(simulated_note(file) for file in made) else {}
+        with write_whole(folder / f"vegetation_{product}.toml") as out:
             title = f"Vegetation of {product}; add these layers to a scene"
             out.write(manifest_text(title, named, **top))
     return reports
@@ -268,7 +268,7 @@ def _write_rough(bands: _Bands, paths: Mapping[str, Path]) -> None:
     """Write the layers of one image on its own grid. DataError where it cannot be read."""
     drafts = {layer: Draft(path, bands.grid) for layer, path in paths.items()}
     try:
-        for row, made in bands.made():
+        for row, made in bands.blocks():
             for layer, draft in drafts.items():
                 draft.write(made[layer], row, 0)
     finally:
@@ -336,7 +336,7 @@ class _Bands:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def made(self) -> Iterator[tuple[int, Mapping[str, Floats]]]:
+    def blocks(self) -> Iterator[tuple[int, Mapping[str, Floats]]]:
         """Yield the first row of each block, and its layers."""
         for window in self.grid.window.parts(BLOCK, self.grid.width):
             stored = {name: self._read(name, window) for name in self._open}
@@ -422,7 +422,7 @@ def _averaged(dataset: Any, target: Grid, window: Window) -> Floats:
 def _common_grid(grids: Sequence[Grid], items: Sequence[OpticalImage]) -> Grid:
     """Return the grid that holds all images of a day; DataError where they share none."""
     first, *others = grids
-    if all(first.whole_pixels_from(other) for other in others):
+    if all(first.is_shifted_by_pixels(other) for other in others):
         grid = first.widened(others)
         if grid.width * grid.height <= MOST_EMPTY * sum(one.width * one.height for one in grids):
             return grid
@@ -455,7 +455,7 @@ def _tags(items: Sequence[OpticalImage], layer: str) -> dict[str, str]:
     }
     if product.name == "sentinel2":
         tags["BOA_ADD_OFFSET"] = " ".join(f"{item.add:g}" for item in items)
-    reasons = {said_simulated(file) for item in items for file in item.files.values()} - {""}
+    reasons = {simulated_note(file) for item in items for file in item.files.values()} - {""}
     if reasons:
         tags["SIMULATED"] = max(reasons)
     if layer == "albedo":

@@ -33,7 +33,7 @@ from ..scenes.manifest import Scene, refuse_network, scene_from
 from ..scenes.opening import open_series
 from ..scenes.reader import Reader
 from ..scenes.stack import Stack
-from .grids import said_simulated
+from .grids import simulated_note
 
 #: What a quantity can be, exclusive, in its unit (K for lst_k). Surface temperature: the
 #: limits of the authors of unbiased ESTARFM.
@@ -207,4 +207,4 @@ def _scene(raw: Mapping[str, Any], quantity: str, source: str, folder: Path) -> 
 
 def _says_so(stack: Stack) -> bool:
     """Return true where a stack, or one of its files, is simulated."""
-    return stack.simulated or any(said_simulated(file) for file in stack.files)
+    return stack.simulated or any(simulated_note(file) for file in stack.files)

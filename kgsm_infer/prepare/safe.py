@@ -177,7 +177,7 @@ def read_product(path: str | Path) -> Product:
         simulated="",
     )
     _check_orbit(product, place)
-    reasons = [_own_measurement(product, channel, manifest) for channel in channels.values()]
+    reasons = [_mismatch(product, channel, manifest) for channel in channels.values()]
     return Product(**{**product.__dict__, "simulated": next(filter(None, reasons), "")})
 
 
@@ -233,7 +233,7 @@ def numbers(element: Element, where: str, place: Path) -> Floats:
     return found
 
 
-def whole_measurement(rasterio: Any, product: Product, channel: PolarisationFiles) -> Any:
+def open_measurement(rasterio: Any, product: Product, channel: PolarisationFiles) -> Any:
     """Open the measurement; DataError where its size is another or its end is missing.
 
     TIFF keeps where each strip lies: the furthest one has to end within the file. Nothing is
@@ -301,10 +301,10 @@ def _channels(path: Path) -> dict[str, PolarisationFiles]:
     return channels
 
 
-def _own_measurement(product: Product, channel: PolarisationFiles, manifest: Element) -> str:
+def _mismatch(product: Product, channel: PolarisationFiles, manifest: Element) -> str:
     """Return why the measurement may not be the one the product was made with; "" when it is."""
     rasterio = rasterio_or_reason()
-    with whole_measurement(rasterio, product, channel) as dataset:
+    with open_measurement(rasterio, product, channel) as dataset:
         said = dataset.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")
     if said.startswith(SIMULATED):
         return str(said)

@@ -20,10 +20,10 @@ from ..scenes.gdal import rasterio_or_reason, read_failure
 from ..scenes.grid import Grid, Window
 from .calibration import BORDER, RadiometricCalibration, border, read_calibration
 from .flattening import flattened
-from .geometry import Orbit, Seen, earth_fixed, orbit_of, seen
+from .geometry import Orbit, Seen, earth_fixed, locate, orbit_of
 from .grids import finer
 from .heights import Surface, ellipsoid_heights, lon_lat
-from .safe import Floats, Product, whole_measurement
+from .safe import Floats, Product, open_measurement
 
 #: Parts of pixels around a block, for normals and for γ⁰'s sums over the terrain.
 MARGIN = 64
@@ -78,7 +78,7 @@ def open_frame(rasterio: Any, product: Product, polarisations: Sequence[str]) ->
         product,
         orbit_of(product),
         {name: read_calibration(channel) for name, channel in channels.items()},
-        {name: whole_measurement(rasterio, product, channel) for name, channel in channels.items()},
+        {name: open_measurement(rasterio, product, channel) for name, channel in channels.items()},
     )
 
 
@@ -102,7 +102,7 @@ def block_of(sampling: PassSampling, window: Window, tally: Tally) -> Work:
     points = earth_fixed(*lon_lat(fine), heights_m)
     merged: Work = {}
     for frame in frames:
-        positions = seen(frame.product, frame.orbit, points)
+        positions = locate(frame.product, frame.orbit, points)
         layers = _of_frame(frame, positions, fine, sampling.options, tally)
         for name, values in layers.items():
             before = merged.get(name, values)

@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from ..base.errors import DataError, UsageError
-from ..base.files import whole
+from ..base.files import write_whole
 from ..scenes.grid import Grid
 from .catalogue import Search, find, signer
 from .fuse import Run, fuse_series, make_plan, present_shares
-from .grids import lon_lat_box, said_simulated
+from .grids import lon_lat_box, simulated_note
 from .heights import Terrain
 from .manifests import DAILY, clear_images, manifest_text, unused_images, write_pass_manifests
 from .ndvi import Wanted, prepare_ndvi, summary
@@ -211,8 +211,8 @@ def _fused(target: Target, bar: Bar) -> str:
     folder, (first, last) = target.folder, target.days
     fine = clear_images(folder)
     coarse = clear_images(folder / COARSE)
-    made_up = any(said_simulated(file) for file in (*fine.values(), *coarse.values()))
-    with whole(folder / "pairs.toml") as out:
+    made_up = any(simulated_note(file) for file in (*fine.values(), *coarse.values()))
+    with write_whole(folder / "pairs.toml") as out:
         out.write(f'quantity = "ndvi"\nsimulated = {str(made_up).lower()}\n')
         for name, files in (("fine", fine), ("coarse", coarse)):
             named = {day: os.path.relpath(file, folder) for day, file in files.items()}

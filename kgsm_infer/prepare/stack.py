@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..base.errors import DataError, KgsmError, MissingError
-from ..base.files import whole, workshop
+from ..base.files import workshop, write_whole
 from ..base.fingerprint import code_digest, fingerprint
 from ..base.network import open_session
 from ..scenes.gdal import gdal
@@ -32,7 +32,7 @@ from ..scenes.validity import Validity
 from . import CODE
 from .catalogue import Found, ServerError, unsigned
 from .download import WHOLE_MB, Asset, Local, asset_of, at_hand
-from .grids import Draft, finished, into_place, said_simulated, tags_of
+from .grids import Draft, finished, into_place, simulated_note, tags_of
 from .items import ItemGroup, asset_name, nodata_of, sort_items
 from .manifests import unused_images, write_pass_manifests
 from .reflectance import PRODUCTS, landsat_clear, ndvi, reflectance, scl_clear
@@ -158,7 +158,7 @@ def prepare_stack(
         paths = write_pass_manifests(folder, report.form, options.angle_deg)
         report.manifests = [path.name for path in paths]
         report.left_out |= unused_images(folder)
-    with whole(folder / "report.json") as file:
+    with write_whole(folder / "report.json") as file:
         json.dump(asdict(report), file, indent=1, ensure_ascii=False)
     return report
 
@@ -231,12 +231,12 @@ def _prepared(one: ItemGroup, grid: Grid, folder: Path, fetch: Fetch) -> Prepare
     failed: dict[str, KgsmError] = {}
     while True:  # once more without each item that ends early, which is found while it is read
         try:
-            return _made(one, grid, folder, fetch, failed)
+            return _write_acquisition(one, grid, folder, fetch, failed)
         except _BrokenItem as broken:
             failed[broken.name] = broken.error
 
 
-def _made(
+def _write_acquisition(
     one: ItemGroup, grid: Grid, folder: Path, fetch: Fetch, failed: dict[str, KgsmError]
 ) -> PreparedAcquisition:
     """Write an acquisition of all items but the failed ones; adds those that cannot be opened."""
@@ -374,8 +374,8 @@ def _open_item(
     for name, band in _bands_read(one, number).items():
         asset = asset_of(item, asset_name(item, band))
         local = fetch(asset)
-        files.append(_taken(item, asset, local))
-        simulated = max(simulated, said_simulated(local.path))
+        files.append(_source_file(item, asset, local))
+        simulated = max(simulated, simulated_note(local.path))
         source = open_raster(local.path)
         opened.callback(source.close)
         place = source.band(_band_number(item, band))
@@ -519,7 +519,7 @@ def _view_of(one: ItemGroup, item: _OpenItem, window: Window) -> _OpticalView:
     return _OpticalView(ndvi(bands, clear), seen)
 
 
-def _taken(item: Any, asset: Asset, local: Local) -> SourceFile:
+def _source_file(item: Any, asset: Asset, local: Local) -> SourceFile:
     return SourceFile(item.id, item.collection_id or "", asset.href, local.checked, local.fetched)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError, KgsmError, MissingError, UsageError
-from ..base.files import whole
+from ..base.files import write_whole
 from ..base.network import open_session, reason_of
 from ..scenes.gdal import rasterio_or_reason
 from ..scenes.outlines import LON_LAT, Outlines
@@ -219,7 +219,7 @@ class _Asked:
         if settled:
             try:
                 self.cache.mkdir(parents=True, exist_ok=True)
-                with whole(file) as out:
+                with write_whole(file) as out:
                     json.dump(answer, out)
             except (OSError, MissingError):
                 pass  # the weather is there; the next run asks again

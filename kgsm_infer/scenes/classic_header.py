@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from ..base.errors import DataError
-from ..tables.text_column import shown
+from ..tables.text_column import shorten
 
 #: Version byte after ``CDF`` -> bytes of a count and of an offset.
 _WIDTHS = {1: (4, 4), 2: (4, 8), 5: (8, 8)}
@@ -76,24 +76,24 @@ class _HeaderFile:
         step = sum(_padded(one) for one in steps) if len(steps) > 1 else sum(steps)
         for one in variables:
             if one.begin < end:
-                raise self._damaged(f"variable {shown(one.name)} begins in the header")
+                raise self._damaged(f"variable {shorten(one.name)} begins in the header")
             if one.is_record and (is_streamed or records == 0):
                 continue
             before = (records - 1) * step if one.is_record else 0
             if one.begin + before + one.size_bytes > self.size:
                 raise DataError(
                     f"{self.path}: ends at byte {self.size}, before the end of variable "
-                    f"{shown(one.name)}; a truncated download?"
+                    f"{shorten(one.name)}; a truncated download?"
                 )
 
     def _variable(self, dimensions: Sequence[int]) -> _HeaderVariable:
         name = self._name()
         axes = [self._number(self.count_bytes) for _ in range(self._count(self.count_bytes))]
         if any(axis >= len(dimensions) for axis in axes):
-            raise self._damaged(f"variable {shown(name)} has a dimension that does not exist")
+            raise self._damaged(f"variable {shorten(name)} has a dimension that does not exist")
         lengths = [dimensions[axis] for axis in axes]
         if 0 in lengths[1:]:
-            raise self._damaged(f"variable {shown(name)} has no length along a dimension")
+            raise self._damaged(f"variable {shorten(name)} has no length along a dimension")
         self._attributes()
         value_bytes = self._value_bytes()
         self._number(self.count_bytes)  # the stated size, which overflows for large variables

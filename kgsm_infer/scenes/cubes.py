@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError, KgsmError, raise_if_machine
 from ..base.extras import optional
-from ..tables.text_column import shown
+from ..tables.text_column import shorten
 from .datasets import Dataset, opened_dataset
 from .gdal import read_failure, reason_of
 from .grid import Grid, Window, crs_of
@@ -212,14 +212,14 @@ def _cube(file: Dataset, path: str, variable: str, crs: str | None) -> Cube:
     for axis in ("x", "y"):
         if axes[axis] is None:
             raise DataError(
-                f"{path}: none of its dimensions {shown(', '.join(map(str, array.dims)))} is a "
+                f"{path}: none of its dimensions {shorten(', '.join(map(str, array.dims)))} is a "
                 f"{axis} axis (a coordinate with units and standard_name says it)"
             )
     others = [dim for dim in array.dims if dim not in axes.values()]
     long = [f"{dim} ({array.sizes[dim]})" for dim in others if array.sizes[dim] > 1]
     if long:
         raise DataError(
-            f"{path}: has a further dimension, {shown(', '.join(long))}; take one of it"
+            f"{path}: has a further dimension, {shorten(', '.join(long))}; take one of it"
         )
     array = array.squeeze(others, drop=True) if others else array
     order = [axes["time"]] if axes["time"] is not None else []
@@ -254,7 +254,7 @@ def _scaling(attributes: Mapping[str, Any], path: str) -> tuple[float, float]:
 def _number(attributes: Mapping[str, Any], key: str, default: float, path: str) -> float:
     found = np.ravel(attributes.get(key, default))
     if len(found) != 1 or found.dtype.kind not in "iuf" or not np.isfinite(found[0]):
-        raise DataError(f"{path}: {key} is {shown(attributes[key])!r}; expected a finite number")
+        raise DataError(f"{path}: {key} is {shorten(attributes[key])!r}; expected a finite number")
     return float(found[0])
 
 
@@ -267,7 +267,7 @@ def _check_attributes(array: Any, path: str) -> None:
         found = np.ravel(array.attrs[key])
         if found.dtype.kind not in "iuf" or len(found) != count:
             raise DataError(
-                f"{path}: {key} is {shown(array.attrs[key])!r}; expected {count} numbers"
+                f"{path}: {key} is {shorten(array.attrs[key])!r}; expected {count} numbers"
             )
 
 
@@ -277,7 +277,7 @@ def _variable(dataset: Any, path: str, variable: str) -> Any:
         variable = usable[0]
     if variable not in dataset.variables:
         what = f"no variable {variable!r}" if variable else "several variables"
-        names = shown(", ".join(usable), 200) or "none"
+        names = shorten(", ".join(usable), 200) or "none"
         raise DataError(f"{path}: {what}; name one, variable = …: {names}")
     return dataset[variable]
 

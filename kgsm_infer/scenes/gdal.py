@@ -17,7 +17,7 @@ import numpy as np
 
 from ..base.errors import DataError, KgsmError, MissingError, UsageError, raise_if_machine
 from ..base.extras import optional
-from ..tables.text_column import shown
+from ..tables.text_column import shorten
 from .classic_header import check_classic
 
 #: Drivers that read nothing but the file they are given.
@@ -187,4 +187,4 @@ def reason_of(error: BaseException) -> str:
     reason = str(error)
     if (not reason or "previous exception" in reason) and error.__cause__:
         reason = str(error.__cause__)
-    return shown(reason, 200) or type(error).__name__
+    return shorten(reason, 200) or type(error).__name__

@@ -153,7 +153,7 @@ class Grid:
         """Return true for a grid in the same CRS, however it is written."""
         return _same_crs(self.crs, other.crs)
 
-    def whole_pixels_from(self, other: Grid) -> bool:
+    def is_shifted_by_pixels(self, other: Grid) -> bool:
         """Return True where pixels are the same, shifted by whole pixels: no resampling."""
         here, there = self.transform, other.transform
         if here[1] or here[3] or there[1] or there[3]:

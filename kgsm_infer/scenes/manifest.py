@@ -32,7 +32,7 @@ from typing import Annotated, Any
 
 from ..base.errors import DataError, UsageError
 from ..base.schema import Choices, Range, SettingsFile, read
-from ..tables.columns import POLARISATIONS, forms_given
+from ..tables.columns import POLARISATIONS, find_forms
 from ..tables.keys import canonical_name
 from .gdal import check_local
 from .layers import RESAMPLINGS, Layer, as_named, file_of, layer_from
@@ -66,7 +66,7 @@ class Scene:
 
     def backscatter(self, polarisation: str) -> str:
         """Find the layer of a polarisation, in any of its forms; DataError if there is none."""
-        given = forms_given(polarisation, self.layers)
+        given = find_forms(polarisation, self.layers)
         if not given:
             raise DataError(
                 f"{self.source}: no layer {polarisation}_db (or _linear, _gamma0_db, "
@@ -134,7 +134,7 @@ def scene_from(raw: Mapping[str, Any], source: str, folder: str | Path = ".") ->
     preset = PRESETS[keys.preset] if keys.preset is not None else {}
     layers = {canonical_name(name): own for name, own in _with_preset(keys, preset).items()}
     for polarisation in POLARISATIONS:
-        twice = forms_given(polarisation, layers)
+        twice = find_forms(polarisation, layers)
         if len(twice) > 1:
             raise DataError(f"{source}: layers {' and '.join(twice)} give one backscatter twice")
     if not layers:

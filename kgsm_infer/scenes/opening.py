@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ..base.errors import DataError
-from ..context.definitions import CONTEXT, first_given
-from ..tables.columns import FROM_DATE, FROZEN_BY, LAYER_RULES, POLARISATIONS, is_fill, made_from
+from ..context.definitions import CONTEXT, first_available
+from ..tables.columns import FROM_DATE, FROZEN_BY, LAYER_RULES, POLARISATIONS, is_fill, origins
 from .cubes import Cube
 from .grid import Grid, Window, crs_of, stated_grid
 from .layers import Layer, Slice, baseline_in, with_slices
@@ -41,13 +41,13 @@ def open_stack(
     """
     name = scene.backscatter(polarisation)
     wanted = [f"{polarisation}_db", *columns]
-    wanted += [first_given(column, scene.layers) for column in wanted]
-    wanted += [column for column in optional if made_from(column, scene.layers)]
+    wanted += [first_available(column, scene.layers) for column in wanted]
+    wanted += [column for column in optional if origins(column, scene.layers)]
     layers: dict[str, Layer] = {}
     for column in dict.fromkeys(wanted):
         if column in FROM_DATE or (column in CONTEXT and column not in scene.layers):
             continue
-        needed = made_from(column, scene.layers)
+        needed = origins(column, scene.layers)
         if not needed:
             raise DataError(_no_layer(scene, column))
         for item in needed:
@@ -68,7 +68,7 @@ def open_series(scene: Scene, column: str, grid: Grid | None = None) -> Stack:
     grid: to bring it to; None for the manifest's, else that of its last file. DataError as in
     :func:`open_stack`.
     """
-    needed = made_from(column, scene.layers)
+    needed = origins(column, scene.layers)
     if not needed:
         raise DataError(_no_layer(scene, column))
     with shared_files() as files:
@@ -124,7 +124,7 @@ def _union(grids: Sequence[Grid], place: str) -> Grid:
     """Return the grid that holds all frames of a pass; DataError where their grids differ."""
     first, *others = grids
     for other in others:
-        if not first.whole_pixels_from(other):
+        if not first.is_shifted_by_pixels(other):
             raise DataError(
                 f"{place}: the frames of its last pass lie on several grids "
                 f"({first.in_words()}; {other.in_words()}); state the scene's [grid]"

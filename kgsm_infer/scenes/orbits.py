@@ -18,7 +18,7 @@ from ..base.errors import DataError
 from ..tables.columns import is_fill
 from ..tables.keys import canonical_orbit
 from ..tables.parsing import MISSING
-from ..tables.text_column import shown
+from ..tables.text_column import shorten
 
 #: Absolute orbit of which a mission's relative orbits count from 1, and the day until which they
 #: do; '' without an end. Later missions and periods are not computed.
@@ -103,7 +103,7 @@ def read_orbits(variables: Any, time: Any, count: int, source: str) -> tuple[str
 def _texts(variable: Any, name: str, time: Any, count: int, source: str) -> list[str]:
     """Return one text for each time; "" where missing or a fill value, declared or usual."""
     if tuple(variable.dims) not in ((), (time,)):
-        dims = shown(", ".join(map(str, variable.dims)))
+        dims = shorten(", ".join(map(str, variable.dims)))
         raise DataError(f"{source}: {name} has dimensions {dims}; give one orbit for each time")
     values = np.broadcast_to(np.asarray(variable.values), (count,))
     fills = [np.ravel(variable.attrs.get(key, ())) for key in ("_FillValue", "missing_value")]

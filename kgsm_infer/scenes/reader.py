@@ -14,9 +14,9 @@ from ..tables.columns import (
     LAYER_RULES,
     first_possible,
     is_backscatter,
-    made_from,
     make,
     ndvi_of,
+    origins,
     possible,
 )
 from .grid import Window
@@ -66,7 +66,7 @@ class Reader:
         when = None if acquisition is None else self.stack.dates[acquisition]
         if name not in self.stack.layers and name in FROM_DATE:
             return np.full(shape, float(FROM_DATE[name](self.stack.dates[acquisition or 0])))
-        layers = [self.stack.layers[item] for item in made_from(name, self.stack.layers)]
+        layers = [self.stack.layers[item] for item in origins(name, self.stack.layers)]
         if name == "ndvi" and len(layers) == 2:  # of one date both, then matched
             red, nir = layers
             both = self._dated(red).keys() & self._dated(nir).keys()

@@ -50,7 +50,7 @@ def plane_on(
     part = target.part(window)
     for turn in _turns(own):
         seen = own.moved(turn)
-        if target.whole_pixels_from(seen):
+        if target.is_shifted_by_pixels(seen):
             _copy(seen, read, part, out)
             continue
         below = covering(seen, part)
@@ -123,7 +123,7 @@ def lies_over(own: Grid, target: Grid) -> bool:
     """Return true where a source on grid ``own`` covers some of ``target``."""
 
     def meets(seen: Grid) -> bool:
-        if target.whole_pixels_from(seen):
+        if target.is_shifted_by_pixels(seen):
             return target.window_of(seen) is not None
         return covering(seen, target, margin=0) is not None
 
@@ -145,7 +145,7 @@ def part_over(own: Grid, target: Grid, margin: int) -> Grid | None:
 
 def needs_resampling(own: Grid, target: Grid) -> bool:
     """Return false where the grids are a whole number of pixels apart, or so after a full turn."""
-    return not any(target.whole_pixels_from(own.moved(turn)) for turn in _turns(own))
+    return not any(target.is_shifted_by_pixels(own.moved(turn)) for turn in _turns(own))
 
 
 def covering(own: Grid, part: Grid, margin: int | None = None) -> Window | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..tables.columns import FROM_DATE, made_from
+from ..tables.columns import FROM_DATE, origins
 from .grid import Grid
 from .layers import Layer
 
@@ -43,4 +43,4 @@ class Stack:
 
     def has(self, column: str) -> bool:
         """Return True for a column that can be read or computed from the layers."""
-        return bool(made_from(column, self.layers)) or column in FROM_DATE
+        return bool(origins(column, self.layers)) or column in FROM_DATE

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..base.errors import DataError, raise_if_machine
 from ..base.extras import optional
 from ..tables.dates import YEARS, utc_seconds, why_no_date
-from ..tables.text_column import shown
+from ..tables.text_column import shorten
 
 _REMEDY = "assign datetime64 times, or give the coordinate CF units (days since 1970-01-01)"
 #: CF calendars whose days are those of UTC since 1900.
@@ -66,7 +66,7 @@ def _decoded(coordinate: Any, place: str) -> NDArray[Any]:
         return np.asarray(xarray.decode_cf(xarray.Dataset({"when": raw}))["when"].values)
     except Exception as error:  # noqa: BLE001  units, calendars and overflows raise their own
         raise_if_machine(error, place)
-        units = shown(coordinate.attrs.get("units", ""), 60)
+        units = shorten(coordinate.attrs.get("units", ""), 60)
         raise DataError(f"{place}: numbers in {units!r} cannot be decoded; {_REMEDY}") from None
 
 
@@ -89,7 +89,7 @@ def _of_object(value: Any, place: str) -> np.datetime64:
     if isinstance(value, str):
         seconds = utc_seconds(value.strip())
         if seconds is None:
-            raise DataError(f"{place}: {shown(value)!r} {why_no_date(value)}")
+            raise DataError(f"{place}: {shorten(value)!r} {why_no_date(value)}")
         return np.datetime64(seconds, "s")
     calendar = getattr(value, "calendar", None)
     if isinstance(calendar, str):
@@ -104,7 +104,7 @@ def _of_object(value: Any, place: str) -> np.datetime64:
         return np.datetime64(value.isoformat(), "s")
     if isinstance(value, np.datetime64):
         return np.datetime64(str(value), "s")
-    raise DataError(f"{place}: {shown(value)!r} is not a date; {_REMEDY}")
+    raise DataError(f"{place}: {shorten(value)!r} is not a date; {_REMEDY}")
 
 
 def _of_numbers(values: NDArray[Any], place: str) -> NDArray[np.datetime64]:
@@ -116,5 +116,5 @@ def _of_numbers(values: NDArray[Any], place: str) -> NDArray[np.datetime64]:
         found = [utc_seconds(f"{int(value):08d}") for value in values]
         if None not in found:
             return np.asarray(found, "datetime64[s]")
-    example = shown(values[0]) if len(values) else "empty"
+    example = shorten(values[0]) if len(values) else "empty"
     raise DataError(f"{place}: numbers without units ({example}, ...); {_REMEDY}")

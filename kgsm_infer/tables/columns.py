@@ -235,10 +235,10 @@ def range_of(column: str) -> tuple[float, float] | None:
     return None if rule is None else (rule.low, rule.high)
 
 
-def forms_given(polarisation: str, names: Container[str]) -> list[str]:
+def find_forms(polarisation: str, names: Container[str]) -> list[str]:
     """Find the forms of a polarisation's backscatter among ``names``; DataError for several.
 
-    >>> forms_given("vh", ["site", "vh_linear"])
+    >>> find_forms("vh", ["site", "vh_linear"])
     ['vh_linear']
     """
     return [name for form in BACKSCATTER_FORMS if (name := f"{polarisation}_{form}") in names]
@@ -250,7 +250,7 @@ def is_backscatter(name: str) -> bool:
     return polarisation in POLARISATIONS and form in BACKSCATTER_FORMS
 
 
-def made_from(column: str, names: Container[str]) -> tuple[str, ...]:
+def origins(column: str, names: Container[str]) -> tuple[str, ...]:
     """List the columns among ``names`` that ``column`` is read or computed from; empty without.
 
     Columns from the date or from other rows (:mod:`kgsm_infer.context.definitions`) are not
@@ -263,7 +263,7 @@ def made_from(column: str, names: Container[str]) -> tuple[str, ...]:
     """
     polarisation = column.removesuffix("_db")
     if column.endswith("_db") and polarisation in POLARISATIONS:
-        for form in forms_given(polarisation, names):
+        for form in find_forms(polarisation, names):
             if "gamma0" not in form:
                 return (form,)
             if "angle_deg" in names:

@@ -110,10 +110,10 @@ def wall_clock(text: str) -> int | None:
     return utc_seconds(text[: found.start(11)].rstrip())
 
 
-def asked_day(text: str) -> np.datetime64:
+def parse_day(text: str) -> np.datetime64:
     """Parse the day of an option; UsageError for other text.
 
-    >>> asked_day("2024-03-04"), asked_day("20240304")
+    >>> parse_day("2024-03-04"), parse_day("20240304")
     (np.datetime64('2024-03-04'), np.datetime64('2024-03-04'))
     """
     seconds = utc_seconds(text) if is_day(text) else None
@@ -122,14 +122,14 @@ def asked_day(text: str) -> np.datetime64:
     return np.datetime64(seconds // 86400, "D")
 
 
-def asked_time(text: str, times: NDArray[np.datetime64], source: str) -> np.datetime64 | None:
+def find_acquisition(text: str, times: NDArray[np.datetime64], source: str) -> np.datetime64 | None:
     """Find the acquisition that an option names by its day, or its time to the minute or second.
 
     times: (N,) UTC of all acquisitions.  Returns None where none matches. UsageError where ``text``
     cannot be parsed, or where the day has several acquisitions and ``text`` has no time.
 
     >>> passes = np.asarray(["2024-03-04T05:30:12", "2024-03-04T17:02:40"], "datetime64[s]")
-    >>> asked_time("2024-03-04T17:02", passes, "t.csv")
+    >>> find_acquisition("2024-03-04T17:02", passes, "t.csv")
     np.datetime64('2024-03-04T17:02:40')
     """
     seconds = utc_seconds(text)

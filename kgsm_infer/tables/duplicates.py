@@ -22,7 +22,7 @@ from ..base.errors import DataError, UsageError
 from .averaging import mean_of, to_power
 from .columns import POLARISATIONS
 from .passes import in_one_pass
-from .text_column import TextColumn, first_rows, shown, text_codes
+from .text_column import TextColumn, first_rows, shorten, text_codes
 
 #: How to resolve conflicting duplicate rows: refuse the table, leave the differing cells empty,
 #: or take the first, the last or the mean.
@@ -275,12 +275,16 @@ def _note_difference(
     for row in rows.tolist():
         value = values[row]
         word = (
-            "" if value != value else f"{value:g}" if isinstance(value, float) else shown(value, 20)
+            ""
+            if value != value
+            else f"{value:g}"
+            if isinstance(value, float)
+            else shorten(value, 20)
         )
         if word and word not in seen.setdefault(int(group[row]), []):
             seen[int(group[row])].append(word)
     for at in new:
-        differing[at] = f"{shown(name)} {' and '.join(seen[at][:2])}"
+        differing[at] = f"{shorten(name)} {' and '.join(seen[at][:2])}"
 
 
 def _place(rows: Rows, at: int, group: NDArray[np.int64], what: str) -> str:
@@ -288,7 +292,7 @@ def _place(rows: Rows, at: int, group: NDArray[np.int64], what: str) -> str:
     there = np.flatnonzero(group == at)
     one, other = (int(rows.row_number[i]) for i in there[:2])
     return (
-        f"rows {one} and {other}: site {shown(rows.site[there[0]])} twice at "
+        f"rows {one} and {other}: site {shorten(rows.site[there[0]])} twice at "
         f"{rows.date[there[0]]} with {what}"
     )
 

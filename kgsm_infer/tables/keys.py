@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 
-from .text_column import TextColumn, decoded, shown
+from .text_column import TextColumn, decoded, shorten
 
 _WHOLE = re.compile(r"(-?\d+)\.0+", re.ASCII)
 _WHOLE_COMMA = re.compile(r"(-?\d+),0+", re.ASCII)
@@ -107,7 +107,7 @@ def spelling_note(place: str, written: TextColumn, canonical: TextColumn) -> str
     changed = [pair for pair in pairs if pair[0] != pair[1]]
     if not changed:
         return ""
-    old, new = map(shown, changed[0])
+    old, new = map(shorten, changed[0])
     if unicodedata.normalize("NFKC", old) == unicodedata.normalize("NFKC", new):  # look alike
         old, new = (ascii(text)[1:-1] for text in changed[0])
     more = len(changed) - 1

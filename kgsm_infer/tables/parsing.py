@@ -15,7 +15,7 @@ from ..kernels import text_core
 from .columns import FILL_CAUSE, Rule, is_fill
 from .dates import utc_seconds, why_no_date
 from .keys import canonical_id, spelling_note
-from .text_column import NAME_LENGTH, TextColumn, column_of, shown, texts_of
+from .text_column import NAME_LENGTH, TextColumn, column_of, shorten, texts_of
 
 MISSING = (
     *("", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "null", "NULL", "None", "none"),
@@ -72,8 +72,8 @@ class CellParser:
         at = int(where[0])
         reason = why if isinstance(why, str) else why(at)
         others = f" (and {len(where) - 1} more rows)" if len(where) > 1 else ""
-        cell = shown(cells[at])
-        place = f"{self.source}: row {int(self.row_number[at])}, column {shown(column)}"
+        cell = shorten(cells[at])
+        place = f"{self.source}: row {int(self.row_number[at])}, column {shorten(column)}"
         raise DataError(f"{place}: {cell}{' ' if cell else ''}{reason}{others}")
 
     def numbers(self, name: str, cells: Any, rule: Rule | None) -> NDArray[np.float64]:
@@ -125,8 +125,8 @@ class CellParser:
         at, count = int(np.argmax(outlier)), int(outlier.sum())
         whose = "this row is" if count == 1 else f"{count} such rows are"
         return (
-            f"{self.source}: row {int(self.row_number[at])}, column {shown(name)}: "
-            f"{shown(column_of(cells)[at])} is not {rule.what}; {whose} {becomes}"
+            f"{self.source}: row {int(self.row_number[at])}, column {shorten(name)}: "
+            f"{shorten(column_of(cells)[at])} is not {rule.what}; {whose} {becomes}"
         )
 
     def numbers_or_missing(self, cells: Any, rule: Rule | None) -> NDArray[np.float64]:
@@ -172,7 +172,7 @@ class CellParser:
 
     def names(self, cells: Any, name: str = "site") -> Names:
         """Return the names in canonical form; refuse empty and very long ones."""
-        written = texts_of(cells, f"{self.source}: column {shown(name)}")
+        written = texts_of(cells, f"{self.source}: column {shorten(name)}")
         texts = written.changed(lambda cell: canonical_id(cell, self.decimal_commas))
         lengths = texts.lengths()
         self.first(lengths == 0, name, texts, f"empty; every row needs its {name}")
@@ -182,7 +182,7 @@ class CellParser:
             texts,
             f"is not a name: it has more than {NAME_LENGTH} characters; an unclosed quote?",
         )
-        note = spelling_note(f"{self.source}: column {shown(name)}", written, texts)
+        note = spelling_note(f"{self.source}: column {shorten(name)}", written, texts)
         return Names(texts.names(), note)
 
     def _parsed(self, name: str, cells: TextColumn, refuse: bool = True) -> NDArray[np.float64]:

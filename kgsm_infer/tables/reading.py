@@ -30,11 +30,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError, MissingError, is_out_of_memory, raise_if_machine
-from ..base.files import whole
+from ..base.files import write_whole
 from .keys import canonical_name, name_note
 from .parsing import CellParser
 from .plain_csv import Header, PlainCsv, Records, header_cells, plain_lines, read_plain
-from .text_column import TextColumn, TextColumnBuilder, column_of, named_columns, shown
+from .text_column import TextColumn, TextColumnBuilder, column_of, named_columns, shorten
 
 BLOCK_ROWS = 2048
 #: Cells of Parquet columns that are decoded together, about 8 MB.
@@ -143,7 +143,7 @@ def _sheet(
     if len(count) < len(names):
         old = next(name for name in names if count[names[name]] > 1)
         spelt = ", ".join(ascii(name) for name in names if names[name] == names[old])
-        raise DataError(f"{source}: column {shown(names[old])!r} is a duplicate ({spelt})")
+        raise DataError(f"{source}: column {shorten(names[old])!r} is a duplicate ({spelt})")
     renamed = {names[name]: values for name, values in columns.items()}
     return Sheet(source, renamed, row_number, decimal_commas, name_note(source, names))
 
@@ -162,7 +162,7 @@ def write_csv(path: str | Path, columns: Mapping[str, Any]) -> None:
     lengths = {len(v) for v in values}
     if len(lengths) > 1:
         raise ValueError(f"columns of different lengths: {sorted(lengths)}")
-    with whole(path) as file:
+    with write_whole(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([guard_formula(str(name)) for name in columns])
         for start in range(0, max(lengths, default=0), WRITTEN_ROWS):
@@ -234,7 +234,7 @@ def _records_of(source: str, header: Header, text: str, number: int) -> Records:
 
 def _records(source: str, header: Header, block: list[tuple[int, list[str]]]) -> Records:
     """Check and clean numbered records; empty ones are left out."""
-    rows = list(_whole_rows(source, len(header.names), header.above + 1, block))
+    rows = list(_rows_of_width(source, len(header.names), header.above + 1, block))
     columns = list(zip(*(record for _, record in rows), strict=True)) or [()] * len(header.names)
     texts = [[cell.strip() for cell in cells] for cells in columns]
     commas = header.separator != "," and any(_proves_decimal_comma(t) for own in texts for t in own)
@@ -248,7 +248,7 @@ def _named(
     """Name -> column; empty columns without a name, which spreadsheets leave, are left out."""
     columns: dict[str, Any] = {}
     for name, column in zip(header, cells, strict=True):
-        column.label = f"{source}: column {shown(name) or 'without a name'}"
+        column.label = f"{source}: column {shorten(name) or 'without a name'}"
         if name == "" and not column.lengths().any():
             continue
         if name in columns:
@@ -329,7 +329,9 @@ def _first_line(source: str, lines: Iterator[str]) -> _FirstLine:
         if text.lstrip()[0] in _NOT_TABLES:
             raise DataError(f"{source}: not a table but {_NOT_TABLES[text.lstrip()[0]]}")
         if declared not in ("", ",", ";", "\t", "|"):
-            raise DataError(f"{source}: line {above}: no table is separated by {shown(declared)!r}")
+            raise DataError(
+                f"{source}: line {above}: no table is separated by {shorten(declared)!r}"
+            )
         counts = {separator: text.count(separator) for separator in (",", ";", "\t")}
         likely = max(counts, key=lambda separator: counts[separator])
         return _FirstLine(above, line, declared or likely)
@@ -346,10 +348,10 @@ def _check_header(source: str, above: int, header: list[str]) -> None:
         )
     twice = sorted(name for name, count in Counter(header).items() if name and count > 1)
     if twice:
-        raise DataError(f"{source}: row {above + 1}: column {shown(twice[0])!r} is a duplicate")
+        raise DataError(f"{source}: row {above + 1}: column {shorten(twice[0])!r} is a duplicate")
 
 
-def _whole_rows(
+def _rows_of_width(
     source: str, width: int, header_row: int, block: list[tuple[int, list[str]]]
 ) -> Iterator[tuple[int, list[str]]]:
     """Return the rows of the header's width; empty ones and empty cells beyond it are left out."""
@@ -383,21 +385,21 @@ def _read_parquet(path: Path) -> Sheet:
             if rows > MOST_ROWS:
                 raise DataError(f"{path}: {rows} rows are more than this reads")
             names = file.schema_arrow.names
-            if twice := sorted(shown(name) for name, n in Counter(names).items() if n > 1):
+            if twice := sorted(shorten(name) for name, n in Counter(names).items() if n > 1):
                 raise DataError(f"{path}: column {twice[0]!r} is a duplicate")
             # some at a time: one by one is quadratic in their number, all at once needs the room
             step = max(1, CELLS_AT_ONCE // max(rows, 1))
             for first in range(0, len(names), step):
                 content = file.read(columns=(some := names[first : first + step]))
                 for name in some:
-                    label = f"{path}: column {shown(name)}"
+                    label = f"{path}: column {shorten(name)}"
                     columns[name] = _from_arrow(content.column(name), label)
     except (DataError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  pyarrow's own types share no other base
         if is_out_of_memory(error):
             raise MissingError(f"{path}: not enough memory to read it") from None
-        reason = shown(error, 120) or type(error).__name__
+        reason = shorten(error, 120) or type(error).__name__
         raise DataError(f"{path}: not a readable Parquet file ({reason})") from None
     return _sheet(str(path), columns, np.arange(1, rows + 1))
 
@@ -449,7 +451,7 @@ def _write_parquet(path: Path, columns: Mapping[str, Any]) -> None:
             array if array.dtype.kind in "fiu" else [str(item) for item in array],
             from_pandas=nan_is_null,
         )
-    with whole(path, "wb") as file:
+    with write_whole(path, "wb") as file:
         parquet.write_table(pyarrow.table(arrays), file)
 
 

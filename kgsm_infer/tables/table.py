@@ -23,23 +23,23 @@ from .columns import (
     OTHER_NAMES,
     POLARISATIONS,
     RULES,
-    forms_given,
+    find_forms,
     is_backscatter,
-    made_from,
     make,
+    origins,
 )
-from .dates import asked_day, is_future
+from .dates import is_future, parse_day
 from .duplicates import Rows, check_keep, merge
 from .earth_engine import under_contract_names
 from .keys import KEY_COLUMNS, spelling_note
 from .parsing import MISSING
 from .reading import Sheet, read_sheet, sheet_of, write_csv
-from .text_column import TextColumn, shown, text_codes, texts_of
+from .text_column import TextColumn, shorten, text_codes, texts_of
 
 __all__ = [
     "MISSING",
     "Table",
-    "asked_day",
+    "parse_day",
     "read_table",
     "table_from_columns",
     "write_csv",
@@ -47,7 +47,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Given:
+class OriginalRows:
     """Rows of the file. row: (F,) of the table that each became.  date_text: (F,) as written."""
 
     row: NDArray[np.int64]
@@ -75,7 +75,7 @@ class Table:
     numbers: Mapping[str, NDArray[np.float64]]
     text: Mapping[str, Sequence[str]]
     row_number: NDArray[np.int64]
-    given: Given | None = None
+    given: OriginalRows | None = None
     notes: tuple[str, ...] = ()
     contradicts: Mapping[int, str] = field(default_factory=dict)
     made_of_simulated: bool = False
@@ -125,12 +125,12 @@ class Table:
             },
         )
 
-    def as_given(self, values: ArrayLike) -> NDArray[Any]:
+    def to_file_rows(self, values: ArrayLike) -> NDArray[Any]:
         """Return (F,) values of the table's rows, one for each row of the file, in its order.
 
         >>> rows = {"site": ["a"] * 2, "date": ["2024-05-01"] * 2, "ndvi": [0.3, None]}
         >>> table = table_from_columns(rows)
-        >>> len(table), table.as_given(table.numbers["ndvi"]).tolist()
+        >>> len(table), table.to_file_rows(table.numbers["ndvi"]).tolist()
         (1, [0.3, 0.3])
         """
         values = np.asarray(values)
@@ -231,7 +231,7 @@ def leave_out_future(table: Table, *, drop: bool = False) -> Table:
     if not future.any():
         return table
     at = int(np.argmax(future))
-    place = f"{table.source}: row {table.row(at)}, column date: {shown(table.date_text[at])}"
+    place = f"{table.source}: row {table.row(at)}, column date: {shorten(table.date_text[at])}"
     if future.all():
         raise DataError(f"{place}: every row is of the future; --allow-future accepts them")
     rows = "1 row is" if future.sum() == 1 else f"{future.sum()} rows are"
@@ -268,7 +268,7 @@ def _checked(sheet: Sheet, options: ReadOptions) -> Table:
             raise DataError(f"{source}: no column {name!r}; {have(columns, name)}{rain}")
     date_text = texts_of(columns["date"], f"{source}: column date")
     text = {
-        name: _words(texts_of(cells, f"{source}: column {shown(name)}"))
+        name: _words(texts_of(cells, f"{source}: column {shorten(name)}"))
         for name, cells in columns.items()
         if name not in ("site", "date") and name not in numbers and not is_backscatter(name)
     }
@@ -316,9 +316,7 @@ def _numbers_of(
 def _is_read(name: str, reads: Collection[str], columns: Container[str]) -> bool:
     """Return true for a column of ``reads``, and for one that such a column is computed from."""
     return name in reads or any(
-        name in made_from(column, columns)
-        for column in ("vh_db", "vv_db", "ndvi")
-        if column in reads
+        name in origins(column, columns) for column in ("vh_db", "vv_db", "ndvi") if column in reads
     )
 
 
@@ -354,7 +352,7 @@ def _merged(table: Table, options: ReadOptions) -> Table:
         numbers=merged.numbers,
         text=merged.text,
         row_number=table.row_number[index],
-        given=Given(merged.group, table.date_text),
+        given=OriginalRows(merged.group, table.date_text),
         notes=(*table.notes, *merged.notes),
         contradicts=merged.contradicts,
     )
@@ -362,13 +360,13 @@ def _merged(table: Table, options: ReadOptions) -> Table:
 
 def to_sigma0_db(polarisation: str, numbers: dict[str, NDArray[np.float64]], source: str) -> None:
     """Bring the one form that was given to sigma0 in dB, under ``vh_db``/``vv_db``."""
-    given = forms_given(polarisation, numbers)
+    given = find_forms(polarisation, numbers)
     if len(given) > 1:
         raise DataError(f"{source}: columns {' and '.join(given)} give one backscatter twice")
     if not given:
         return
     column = f"{polarisation}_db"
-    names = made_from(column, numbers)
+    names = origins(column, numbers)
     if not names:
         raise DataError(
             f"{source}: column {given[0]} is gamma0; sigma0 = gamma0 cos(theta) needs angle_deg"
@@ -380,14 +378,14 @@ def to_sigma0_db(polarisation: str, numbers: dict[str, NDArray[np.float64]], sou
 
 def have(columns: Iterable[str], missing: str) -> str:
     """List the columns of a file that lacks one, and a likely other name."""
-    names = [shown(name) for name in columns]
+    names = [shorten(name) for name in columns]
     likely = [
         name
         for name in names
         if name.lower() == missing.lower() or name.lower() in OTHER_NAMES.get(missing, ())
     ]
     hint = f"; rename {likely[0]!r} if that is what it is" if likely else ""
-    return f"it has {shown(', '.join(names), 400) or 'none'}{hint}"
+    return f"it has {shorten(', '.join(names), 400) or 'none'}{hint}"
 
 
 def _words(cells: TextColumn) -> TextColumn:

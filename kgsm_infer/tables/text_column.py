@@ -312,7 +312,7 @@ def _of_items(items: list[Any], label: str) -> Any:
 
 
 def _not_a_column(values: Any, label: str) -> str:
-    what = f"{label or 'a column'}: {shown(repr(values), 40)} is"
+    what = f"{label or 'a column'}: {shorten(repr(values), 40)} is"
     if isinstance(values, Mapping):
         return f"{what} a mapping; pass the values of each row in order, as a list or an array"
     if isinstance(values, Set):
@@ -333,7 +333,7 @@ def decoded(value: bytes | bytearray | memoryview, label: str = "") -> str:
     except UnicodeDecodeError:
         place = f"{label}: " if label else ""
         raise DataError(
-            f"{place}{shown(bytes(value)[:40])} is not UTF-8 text; write the column as text"
+            f"{place}{shorten(bytes(value)[:40])} is not UTF-8 text; write the column as text"
         ) from None
 
 
@@ -384,7 +384,7 @@ def text_codes(values: Any) -> NDArray[np.int64]:
     return np.asarray(values.codes(), np.int64)
 
 
-def shown(text: object, length: int = 60) -> str:
+def shorten(text: object, length: int = 60) -> str:
     """Return text for a message: one line, no control codes, shortened.
 
     >>> shown("red \\x1b[31m\\n" + 80 * "x", 20)

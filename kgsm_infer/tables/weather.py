@@ -114,7 +114,7 @@ def read_weather(
     """
     check_utc_offset(utc_offset_hours)
     sheet = read_sheet(path)
-    columns, check = with_own_names(sheet.columns, columns), sheet.check
+    columns, check = with_format_names(sheet.columns, columns), sheet.check
     for name in ("date", "rain_mm"):
         if name not in columns:
             raise DataError(f"{path}: no column {name!r}; {have(columns, name)}")
@@ -164,12 +164,12 @@ def has_simulated_rows(columns: Mapping[str, Any]) -> bool:
     return "source" in columns and "simulated" in set(texts_of(columns["source"]))
 
 
-def with_own_names(columns: Mapping[str, Any], names: Mapping[str, str]) -> Mapping[str, Any]:
+def with_format_names(columns: Mapping[str, Any], names: Mapping[str, str]) -> Mapping[str, Any]:
     """Return columns with those of a weather file under the names of the format.
 
     names: name of the format -> name in the file. A column that has its name already keeps it.
 
-    >>> sorted(with_own_names({"Datum": 0, "rain_mm": 1}, {"date": "Datum", "rain_mm": "mm"}))
+    >>> sorted(with_format_names({"Datum": 0, "rain_mm": 1}, {"date": "Datum", "rain_mm": "mm"}))
     ['date', 'rain_mm']
     """
     other = {

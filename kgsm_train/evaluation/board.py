@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kgsm_infer.base.errors import DataError
-from kgsm_infer.base.files import whole
+from kgsm_infer.base.files import write_whole
 from kgsm_infer.base.schema import as_plain, read, read_json
 
 from ..learning.learnt import Learnt
@@ -231,14 +231,14 @@ class Board:
         return self.regimes[self.headline]
 
     @property
-    def shown(self) -> str:
+    def drawn_model(self) -> str:
         """Return the model that figures show: the compared one."""
         return self.ours
 
 
 def write_board(path: Path, board: Board) -> None:
     """Write ``metrics.json``."""
-    with whole(path) as out:
+    with write_whole(path) as out:
         out.write(json.dumps(as_plain(board), indent=1, allow_nan=False) + "\n")
 
 

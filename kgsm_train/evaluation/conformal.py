@@ -172,7 +172,7 @@ def _choose(data: Residuals, candidates: Sequence[Sequence[str]], level: float) 
     """Choose the terms with the smallest mean width; each term must narrow it by WORTH."""
     tried = []
     for names in map(tuple, candidates):
-        scale = _without_own(data, names)
+        scale = _crossfitted_factors(data, names)
         tried.append(WidthChoice(names, scale, _mean_width(data, scale, level)))
     return min(tried, key=lambda one: one.mean_width * (1 + WORTH * len(one.names)))
 
@@ -190,7 +190,7 @@ def _left_out(data: Residuals) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_
     return found
 
 
-def _without_own(data: Residuals, names: tuple[str, ...]) -> Array:
+def _crossfitted_factors(data: Residuals, names: tuple[str, ...]) -> Array:
     """Return (R,) the factor of each row, fitted on other parts and folds."""
     scale = np.ones(len(data.residual))
     if not names:

@@ -84,7 +84,7 @@ def crossvalidate(
     return run_experiment(experiment, run_folder / "parts", jobs=jobs, progress=progress)
 
 
-def put_together(experiment: SplitExperiment, done: Mapping[Task, Part]) -> Crossvalidation:
+def join_parts(experiment: SplitExperiment, done: Mapping[Task, Part]) -> Crossvalidation:
     """Join the predictions of each regime, each row from the training that left it out."""
     config, design = experiment.config, experiment.design
     regimes: dict[str, dict[str, NDArray[np.float32]]] = {}
@@ -116,7 +116,7 @@ def run_experiment(
     Finished parts are kept in the folder ``parts``.
     """
     parts.mkdir(parents=True, exist_ok=True)
-    done = kept_parts(experiment, parts)
+    done = find_parts(experiment, parts)
     todo = [task for task in _tasks(experiment) if task not in done]
     # the slow ones first, so that two processes end together
     todo.sort(key=lambda task: not MODELS[task[0]].network)
@@ -125,10 +125,10 @@ def run_experiment(
     for part in share(work, todo, jobs, progress) if shared else _one_by_one(work, todo, progress):
         write_part(parts, part, part_key(experiment, part.model, part.split))
         done[part.model, part.split] = part
-    return put_together(experiment, done)
+    return join_parts(experiment, done)
 
 
-def kept_parts(experiment: SplitExperiment, parts: Path) -> dict[Task, Part]:
+def find_parts(experiment: SplitExperiment, parts: Path) -> dict[Task, Part]:
     """Find the finished parts of this experiment in a folder."""
     found = {}
     for model, split in _tasks(experiment):
@@ -149,7 +149,7 @@ def plan(config: Config, run_folder: Path, tell: Callable[[str], None] = lambda 
         tell(line)
     design = design_of(source, config)
     experiment = SplitExperiment(config, source, design)
-    kept = len(kept_parts(experiment, run_folder / "parts"))
+    kept = len(find_parts(experiment, run_folder / "parts"))
     models, folds, blocks = config.crossval.models, design.fold_names, design.block_names
     later = sum(split.past for split in design.splits)
     pairs = len(design.splits) - len(folds) - later

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kgsm_infer.base.errors import UsageError
-from kgsm_infer.base.files import whole
+from kgsm_infer.base.files import write_whole
 from kgsm_infer.base.schema import Choices, Length, Range, SettingsFile, as_plain, read
 
 from ..config import Config, read_config
@@ -177,9 +177,9 @@ def run_plan(
             columns.setdefault((CHOSEN, plan.nested.model), []).append(found.sm)
             board["choices"] += found.choices
     board |= _scores(plan, runs, columns)
-    with whole(folder / "experiments.json") as out:
+    with write_whole(folder / "experiments.json") as out:
         out.write(json.dumps(board, indent=1, allow_nan=False) + "\n")
-    with whole(folder / "experiments.md") as out:
+    with write_whole(folder / "experiments.md") as out:
         out.write(markdown(board))
     return board
 

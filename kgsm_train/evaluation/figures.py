@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from kgsm_infer.base.files import whole
+from kgsm_infer.base.files import write_whole
 
 from ..learning.calibrate import Profile
 from ..models import MODELS, title
@@ -207,7 +207,7 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=130)
-    with whole(path, "wb") as out:
+    with write_whole(path, "wb") as out:
         out.write(picture.getvalue())
 
 

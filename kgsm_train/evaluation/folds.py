@@ -58,7 +58,7 @@ class Partition:
     names: tuple[str, ...]
 
 
-def given_folds(fold: NDArray[np.str_], source: str) -> Partition:
+def read_folds(fold: NDArray[np.str_], source: str) -> Partition:
     """Read the authors' folds from a column; DataError for a single fold."""
     names, number = np.unique(fold, return_inverse=True)
     if len(names) < 2:

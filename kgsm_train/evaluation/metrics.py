@@ -129,7 +129,7 @@ def block_bootstrap(
     names, member = _groups(blocks.group, observed)
     kept = np.isfinite(observed) & np.isfinite(predicted)
     rows, centre = _row_sums(observed[kept], predicted[kept])
-    cells = _cells(rows, member[kept], len(names), _kept_dates(blocks.date, kept))
+    cells = _cells(rows, member[kept], len(names), _dates_of(blocks.date, kept))
     boot = _of_sums(_drawn(cells, bootstrap), centre)
     return {name: _interval(getattr(boot, name), bootstrap.level) for name in NAMES}
 
@@ -159,7 +159,7 @@ def paired_difference(
         [kept, (predicted_a - observed) ** 2, (predicted_b - observed) ** 2], axis=1
     )[kept]
     difference = _rmse_difference(squares.sum(axis=0, keepdims=True))[0]
-    cells = _cells(squares, member[kept], len(names), _kept_dates(blocks.date, kept))
+    cells = _cells(squares, member[kept], len(names), _dates_of(blocks.date, kept))
     return {
         "difference": float(difference),
         "interval": _interval(_rmse_difference(_drawn(cells, bootstrap)), bootstrap.level),
@@ -288,7 +288,7 @@ def _rmse_difference(sums: Array) -> Array:
         return np.sqrt(sums[:, 1] / sums[:, 0]) - np.sqrt(sums[:, 2] / sums[:, 0])
 
 
-def _kept_dates(date: ArrayLike | None, kept: NDArray[np.bool_]) -> NDArray[np.intp] | None:
+def _dates_of(date: ArrayLike | None, kept: NDArray[np.bool_]) -> NDArray[np.intp] | None:
     return None if date is None else np.unique(np.asarray(date)[kept], return_inverse=True)[1]
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from kgsm_infer import kernels
 from kgsm_infer.base.errors import DataError
-from kgsm_infer.base.files import whole
+from kgsm_infer.base.files import write_whole
 from kgsm_infer.base.fingerprint import code_digest, content_digest, fingerprint
 from kgsm_infer.base.schema import as_plain, build, parse_json
 from kgsm_infer.model.onnx_reader import SHIPPED
@@ -82,7 +82,7 @@ def part_path(parts: Path, model: str, split: Split) -> Path:
 
 def write_part(parts: Path, part: Part, key: str) -> None:
     """Keep a part, whole or not at all."""
-    with whole(part_path(parts, part.model, part.split), "wb") as out:
+    with write_whole(part_path(parts, part.model, part.split), "wb") as out:
         learnt = json.dumps(as_plain(part.learnt), allow_nan=False)
         np.savez(out, key=key, index=part.index, sm=part.sm, learnt=learnt, seconds=part.seconds)
 

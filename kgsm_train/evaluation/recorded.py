@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from kgsm_infer.base.errors import DataError
-from kgsm_infer.base.files import whole
+from kgsm_infer.base.files import write_whole
 
 from .board import Board, ModelScores, RegimeScores, read_board
 from .experiments import variant_table
@@ -63,13 +63,13 @@ def record(run: Path, output: Path) -> None:
     else:
         found = summary(read_board(run / "metrics.json"))
     text = json.dumps(found, indent=1, allow_nan=False)
-    with whole(output) as out:
+    with write_whole(output) as out:
         out.write(text + "\n")
 
 
 def write_tables(output: Path, tables: Mapping[str, str]) -> None:
     """Write a recorded file of tables alone."""
-    with whole(output) as out:
+    with write_whole(output) as out:
         out.write(json.dumps({"tables": dict(tables)}, indent=1) + "\n")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kgsm_infer.base.files import whole
+from kgsm_infer.base.files import write_whole
 
 from ..config import Config
 from ..learning.calibrate import LabelledAcquisitions, Profile, profile
@@ -88,7 +88,7 @@ def write_report(folder: Path, board: Board, result: Crossvalidation, config: Co
     found = findings(board, result, config)
     pictures = draw(folder / "figures", board, result, found)
     path = folder / "report.html"
-    with whole(path) as out:
+    with write_whole(path) as out:
         out.write(page(board, result, found, pictures))
     return path
 

@@ -32,8 +32,8 @@ from .folds import (
     date_blocks,
     find_leaks,
     find_repeats,
-    given_folds,
     group_folds,
+    read_folds,
     refuse_leaks,
 )
 
@@ -225,7 +225,7 @@ def folds_of(source: Source, config: Config) -> Partition:
     """
     if config.data.fold:
         fold = text_column(source.table, config.data.fold)
-        return given_folds(fold, source.table.source)
+        return read_folds(fold, source.table.source)
     labelled = np.isfinite(source.label)
     names = np.unique(source.group[labelled])
     if config.crossval.folds == 0:  # leave one group out; one without labels has nothing to score

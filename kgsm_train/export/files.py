@@ -23,10 +23,10 @@ from onnx.reference import ReferenceEvaluator
 import kgsm_infer
 from kgsm_infer.base import flags
 from kgsm_infer.base.errors import ModelError
-from kgsm_infer.base.files import whole, workshop
+from kgsm_infer.base.files import workshop, write_whole
 from kgsm_infer.kernels.domain import Domain
 from kgsm_infer.kernels.wcm import Limits, isolate
-from kgsm_infer.kernels.window import whole_history
+from kgsm_infer.kernels.window import check_history
 from kgsm_infer.model.card import CARD_KEY, Card, Channel
 from kgsm_infer.model.engines import GraphEngine
 from kgsm_infer.model.model import Model, load
@@ -112,9 +112,9 @@ def write_files(network: KnowledgeGuidedLSTM, card: Card, folder: Path, name: st
         proof = prove(network, part / names["complete"])
         # each file is valid alone, so an interruption between the two leaves valid models
         for file in names.values():
-            with whole(folder / file, "wb") as out:
+            with write_whole(folder / file, "wb") as out:
                 out.write((part / file).read_bytes())
-    with whole(folder / "card.json") as out:
+    with write_whole(folder / "card.json") as out:
         out.write(card.to_json() + "\n")
     return Exported(folder / names["complete"], folder / names["core"], folder / "card.json", proof)
 
@@ -252,7 +252,7 @@ def _in_torch(
 ) -> NDArray[np.float32]:
     """Estimate the windows with the torch network."""
     count = len(observed.day)
-    rows, _ = whole_history(rows, observed.day, card.longest_gap_days)
+    rows, _ = check_history(rows, observed.day, card.longest_gap_days)
     observed = dataclasses.replace(
         observed,
         dynamic=card.in_range("dynamic", observed.dynamic),

@@ -131,7 +131,7 @@ def _usable_steps(graph: Graph, card: Card, seen: _Backscatter) -> _Steps:
 
 def _no_history(graph: Graph, card: Card) -> str:
     """Select steps (N, T) that cannot be the target's history
-    (:func:`kgsm_infer.kernels.window.whole_history`); makes ``known_day``, NaN there."""
+    (:func:`kgsm_infer.kernels.window.check_history`); makes ``known_day``, NaN there."""
     node, constant = graph.node, graph.constant
     target = graph.between("day", graph.steps - 1, graph.steps, "day_of_target")  # (N, 1)
     earlier = graph.between("day", 0, graph.steps - 1, "day_earlier")

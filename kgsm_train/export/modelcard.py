@@ -16,7 +16,7 @@ import numpy as np
 
 from kgsm_infer.app.output import in_words
 from kgsm_infer.base import flags
-from kgsm_infer.base.files import whole
+from kgsm_infer.base.files import write_whole
 from kgsm_infer.model.card import Card
 
 from ..evaluation.metrics import number
@@ -31,7 +31,7 @@ MULTIHASH_SHA256 = "1220"
 def write_model_card(folder: Path, card: Card) -> Path:
     """Write ``MODEL_CARD.md`` into the folder of the model's files."""
     path = folder / "MODEL_CARD.md"
-    with whole(path) as out:
+    with write_whole(path) as out:
         out.write(model_card(card))
     return path
 
@@ -188,7 +188,7 @@ def write_stac_item(folder: Path, card: Card, source: Source, name: str = "model
     """Write ``NAME.stac.json`` for the files NAME.onnx and NAME.core.onnx in ``folder``."""
     path = folder / f"{name}.stac.json"
     item = stac_item(folder, card, source, name)
-    with whole(path) as out:
+    with write_whole(path) as out:
         out.write(json.dumps(item, indent=1, allow_nan=False) + "\n")
     return path
 

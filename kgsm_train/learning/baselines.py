@@ -196,7 +196,7 @@ def _ridge(
         scoring="neg_mean_squared_error",
         cv=folds,
     ).fit(inputs(rows), samples.sm[rows], groups=group)
-    sm = _where_whole(search.best_estimator_, inputs, samples, test_rows)
+    sm = _clip_complete(search.best_estimator_, inputs, samples, test_rows)
     penalty = search.best_params_["alpha"] / len(rows)
     return sm, Learnt(facts={"samples": len(rows), "penalty": penalty})
 
@@ -214,12 +214,12 @@ def _trees(
     trees = ensemble(
         n_estimators=300, min_samples_leaf=5, max_features=1 / 3, random_state=config.training.seed
     ).fit(inputs(rows), samples.sm[rows])
-    return _where_whole(trees, inputs, samples, test_rows), Learnt(
+    return _clip_complete(trees, inputs, samples, test_rows), Learnt(
         facts={"samples": len(rows), "trees": 300}
     )
 
 
-def _where_whole(
+def _clip_complete(
     fitted: Any,
     inputs: Callable[[Rows], NDArray[np.float32]],
     samples: Samples,

@@ -18,7 +18,7 @@ from scipy.optimize import OptimizeResult, least_squares
 
 from kgsm_infer import kernels
 from kgsm_infer.base.errors import DataError
-from kgsm_infer.kernels.wcm import InOwnTerms, Wcm, forward_db, in_own_terms, isolate_to_fit
+from kgsm_infer.kernels.wcm import InOwnTerms, Wcm, apply_rules, forward_db, isolate_to_fit
 from kgsm_infer.model.observations import Observations
 
 Array = NDArray[np.float64]
@@ -248,7 +248,7 @@ def _usable(wcm: Wcm, acquisitions: LabelledAcquisitions) -> _UsableRows:
             "angle, or are out of range"
         )
     db, vegetation, sm, angle = db[kept], vegetation[kept], sm[kept], angle[kept]
-    return _UsableRows(in_own_terms(wcm, db, vegetation, angle), sm, left_out)
+    return _UsableRows(apply_rules(wcm, db, vegetation, angle), sm, left_out)
 
 
 def _residuals(model: _Forward, rows: _UsableRows, residual: str) -> Array:

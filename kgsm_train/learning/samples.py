@@ -23,11 +23,11 @@ from kgsm_infer.context.definitions import (
     HistoryRule,
     SharedBy,
     Typical,
-    first_given,
+    first_available,
 )
 from kgsm_infer.context.from_tables import group_rows
 from kgsm_infer.kernels.wcm import Limits, Wcm
-from kgsm_infer.kernels.window import bounded, whole_history, window_rows
+from kgsm_infer.kernels.window import bounded, check_history, window_rows
 from kgsm_infer.model.inputs import InputColumns
 from kgsm_infer.model.observations import (
     Observations,
@@ -286,7 +286,7 @@ def samples_of(
     windows = window_rows(observed.site, source.table.day, config.steps(model))
     return Samples(
         observed=observed,
-        rows=whole_history(windows, observed.day)[0],
+        rows=check_history(windows, observed.day)[0],
         sm=source.label,
         group=source.group,
         complete=complete_rows(observed, wcm),
@@ -309,7 +309,7 @@ def history_rule(
 ) -> HistoryRule:
     """Define the contexts among ``names``; typical values come from ``rows`` alone."""
     typical = {}
-    if any(first_given(name, table.numbers) != name and "_anomaly" in name for name in names):
+    if any(first_available(name, table.numbers) != name and "_anomaly" in name for name in names):
         for pol in POLARISATIONS:
             if f"{pol}_db" in table.numbers:
                 typical[pol] = typical_place(table, f"{pol}_db", rows, head.typical_looks)

@@ -151,7 +151,7 @@ def train(
         dynamic=config.dynamic(kind),
         statics=config.statics(kind),
         history=samples.history,
-        seen=seen_in_windows(samples, channel_db, rows),
+        seen=ranges_in_windows(samples, channel_db, rows),
     )
 
 
@@ -175,7 +175,7 @@ def train_head(
         best_epoch=0,
         samples=len(rows),
         lost_share=0.0,
-        seen=seen_in_windows(samples, channel_db, rows),
+        seen=ranges_in_windows(samples, channel_db, rows),
         physics=physics,
         dynamic=config.dynamic(kind),
         statics=config.statics(kind),
@@ -445,7 +445,7 @@ def estimate(
     return np.where(whole, mean.numpy(), np.float32(np.nan)).astype(np.float32)
 
 
-def seen_in_windows(
+def ranges_in_windows(
     samples: Samples, channel_db: NDArray[np.float32], rows: NDArray[np.int64]
 ) -> tuple[tuple[float, float], ...]:
     """Return lowest and highest value of each scaled channel's input in the windows of ``rows``.

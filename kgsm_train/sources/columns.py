@@ -90,13 +90,13 @@ def nearest(
     return found
 
 
-def used_once(index: NDArray[np.int64], gap_seconds: ArrayLike) -> NDArray[np.int64]:
+def keep_nearest(index: NDArray[np.int64], gap_seconds: ArrayLike) -> NDArray[np.int64]:
     """Keep each label only at the acquisition with the smallest gap; return -1 elsewhere.
 
     index: (R,) of :func:`nearest`.  gap_seconds: (R,) >= 0.  One label belongs to one
     acquisition; of two equally near the first row has it.
 
-    >>> used_once(np.array([3, 3, -1]), [60.0, 10.0, 0.0]).tolist()
+    >>> keep_nearest(np.array([3, 3, -1]), [60.0, 10.0, 0.0]).tolist()
     [-1, 3, -1]
     """
     order = np.lexsort([np.asarray(gap_seconds, np.float64), index])
@@ -107,7 +107,7 @@ def used_once(index: NDArray[np.int64], gap_seconds: ArrayLike) -> NDArray[np.in
     return kept
 
 
-def taken(values: ArrayLike, index: NDArray[np.int64]) -> NDArray[Any]:
+def take_rows(values: ArrayLike, index: NDArray[np.int64]) -> NDArray[Any]:
     """Return (R,) ``values[index]``; NaN or '' where the index is -1.
 
     >>> taken([0.1, 0.2], np.array([1, -1])).tolist(), taken(["u", "v"], np.array([-1, 0])).tolist()

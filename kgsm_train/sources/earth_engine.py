@@ -24,7 +24,7 @@ from kgsm_infer.tables.columns import (
     POLARISATIONS,
     RULES,
     Rule,
-    forms_given,
+    find_forms,
     is_backscatter,
 )
 from kgsm_infer.tables.dates import is_day_only
@@ -229,7 +229,7 @@ def _numbers(sheet: Sheet, unit: str) -> tuple[dict[str, NDArray[np.float64]], l
         own = polarisation.upper()
         if own in cells:
             names[f"{polarisation}_{unit}"] = own
-            if twice := forms_given(polarisation, cells):
+            if twice := find_forms(polarisation, cells):
                 raise DataError(
                     f"{sheet.source}: columns {own} and {twice[0]} give one backscatter twice"
                 )

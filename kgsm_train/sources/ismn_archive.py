@@ -20,7 +20,7 @@ from typing import Any
 
 from kgsm_infer.base.errors import DataError, MissingError, raise_if_machine
 from kgsm_infer.tables.keys import canonical_id
-from kgsm_infer.tables.text_column import shown
+from kgsm_infer.tables.text_column import shorten
 
 #: Static variables of a station.
 _KINDS = (".stm", ".csv")
@@ -85,7 +85,7 @@ def reason_of(error: Exception) -> str:
     """Shorten an exception of the package."""
     if "No objects to concatenate" in str(error):  # of pandas, where every file was refused
         return "no series of it has a header and a first reading in ISMN's format"
-    return shown(error, 80) or type(error).__name__
+    return shorten(error, 80) or type(error).__name__
 
 
 @contextlib.contextmanager

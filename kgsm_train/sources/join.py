@@ -18,7 +18,7 @@ from kgsm_infer.tables.dates import is_day_only, states_zone, utc_seconds, wall_
 from kgsm_infer.tables.table import Table
 from kgsm_infer.tables.text_column import NAME_LENGTH, TextColumn
 
-from .columns import Columns, Seconds, Sourced, keep_rows, nearest, taken, used_once
+from .columns import Columns, Seconds, Sourced, keep_nearest, keep_rows, nearest, take_rows
 
 HOUR = 3600.0
 DAY = 86400
@@ -117,7 +117,7 @@ def join_in_situ(acquisitions: Sourced, in_situ: Table, join: Join = IN_UTC) -> 
     for name, values in _carried(in_situ):
         source = anywhere if _constant_at_sites(in_situ.site, values) else near
         if name not in table:
-            table[name] = taken(values, source)
+            table[name] = take_rows(values, source)
 
     sm = in_situ.numbers["sm"]
     labelled = np.flatnonzero(np.isfinite(sm))
@@ -127,7 +127,7 @@ def join_in_situ(acquisitions: Sourced, in_situ: Table, join: Join = IN_UTC) -> 
     label = _match(here, of_labels, join)
     gap = np.where(label >= 0, (of_labels.utc[label] - here.utc).astype(np.float64), np.nan)
     gap[(label >= 0) & here.by_day] = 0.0
-    once = used_once(label, abs(np.nan_to_num(gap)))
+    once = keep_nearest(label, abs(np.nan_to_num(gap)))
     if not (once >= 0).any():
         raise DataError(
             f"{in_situ.source}: no label lies within {join.tolerance_hours:g} hours of an "
@@ -173,7 +173,7 @@ def with_ndvi(table: Sourced, series: NdviSeries, join: Join = IN_UTC) -> Source
     if "ndvi" in columns:
         notes.append(f"the NDVI of {source} replaces the one in the table")
     notes.append(f"{int((index >= 0).sum())} of {len(at)} rows have an NDVI")
-    columns["ndvi"], columns["ndvi_gap_days"] = taken(ndvi, index), np.round(days, 3)
+    columns["ndvi"], columns["ndvi_gap_days"] = take_rows(ndvi, index), np.round(days, 3)
     return Sourced(columns, tuple(notes))
 
 

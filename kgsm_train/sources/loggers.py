@@ -25,7 +25,7 @@ from kgsm_infer.tables.columns import RULES
 from kgsm_infer.tables.parsing import MISSING
 from kgsm_infer.tables.reading import open_text
 from kgsm_infer.tables.table import Table, read_table, table_from_columns
-from kgsm_infer.tables.text_column import shown
+from kgsm_infer.tables.text_column import shorten
 
 #: Number of lines in which the header is searched.
 TITLE_LINES = 12
@@ -183,7 +183,9 @@ def _read_logger(
             raise DataError(f"{what}: {worst:g} percent is not a soil moisture")
         table = replace(table, numbers={"sm": share})
     unit = "percent" if percent else "m3/m3"
-    note = f"{what}: site {shown(site)}, soil moisture from {shown(head.names[at_sm])!r} in {unit}"
+    note = (
+        f"{what}: site {shorten(site)}, soil moisture from {shorten(head.names[at_sm])!r} in {unit}"
+    )
     return table, (note,)
 
 
@@ -200,14 +202,14 @@ def _moisture(what: str, head: _Head, wanted: str) -> tuple[int, bool]:
         named = [i for i, name in enumerate(head.names) if name == wanted]
         if not named:
             raise DataError(
-                f"{what}: no column {wanted!r}; it has {shown(', '.join(head.names), 300)}"
+                f"{what}: no column {wanted!r}; it has {shorten(', '.join(head.names), 300)}"
             )
         if named[0] not in found:
             raise DataError(
                 f"{what}: column {wanted!r} states neither m3/m3 nor percent as its unit"
             )
         found = named
-    names = shown(", ".join(head.names[i] for i in found or range(len(head.names))), 300)
+    names = shorten(", ".join(head.names[i] for i in found or range(len(head.names))), 300)
     if not found:
         raise DataError(
             f"{what}: no column states m3/m3 or percent of water as its unit; it has {names}"
@@ -224,7 +226,7 @@ def _dates(what: str, cells: Sequence[tuple[int, str]], order: str) -> list[str]
     found = [_PAIRS.match(text) for _, text in cells]
     if not all(found):
         number, text = next(cell for cell, one in zip(cells, found, strict=True) if not one)
-        raise DataError(f"{what}: line {number}: {shown(text)} is not a date and time")
+        raise DataError(f"{what}: line {number}: {shorten(text)} is not a date and time")
     parts = [one.groups() for one in found if one]
     if not order:
         order = _order(what, parts, cells)
@@ -238,7 +240,7 @@ def _dates(what: str, cells: Sequence[tuple[int, str]], order: str) -> list[str]
             np.datetime64(moment)
         except ValueError:
             raise DataError(
-                f"{what}: line {number}: {shown(text)} is not a date and time"
+                f"{what}: line {number}: {shorten(text)} is not a date and time"
             ) from None
         dates.append(moment)
     return dates
@@ -260,7 +262,7 @@ def _order(
     if month_first == day_first:
         number, text = cells[0]
         raise DataError(
-            f"{what}: line {number}: {shown(text)} may have the day or the month first; pass "
+            f"{what}: line {number}: {shorten(text)} may have the day or the month first; pass "
             "--date-order dmy or mdy"
         )
     return "mdy" if month_first else "dmy"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kgsm_infer.base.errors import DataError, MissingError, UsageError
 from kgsm_infer.base.extras import optional
-from kgsm_infer.base.files import whole
+from kgsm_infer.base.files import write_whole
 from kgsm_infer.base.network import open_session, reason_of
 
 from .oznet import SITES_FILE, STATION_FILE
@@ -87,7 +87,7 @@ def download_oznet(
                 "Give another --commit, or clone the repository and give its folder"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path, "wb") as file:
+        with write_whole(path, "wb") as file:
             file.write(content)
         fetched += 1
     return fetched, kept

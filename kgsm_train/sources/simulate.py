@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kgsm_infer.base.errors import UsageError
-from kgsm_infer.base.files import whole
-from kgsm_infer.kernels.wcm import Wcm, forward_db, in_own_terms
+from kgsm_infer.base.files import write_whole
+from kgsm_infer.kernels.wcm import Wcm, apply_rules, forward_db
 from kgsm_infer.tables.table import write_csv
 
 Array = NDArray[np.float64]
@@ -175,7 +175,7 @@ def write_twin(path: str | Path, twin: Twin, weather: str | Path | None = None) 
     write_csv(path, columns)
     if weather is not None:
         write_csv(weather, rain)
-    with whole(sidecar) as out:
+    with write_whole(sidecar) as out:
         out.write(json.dumps(truth, indent=1, allow_nan=False) + "\n")
     return len(columns["date"])
 
@@ -199,7 +199,7 @@ def oracle(twin: Twin, columns: Columns) -> Array:
     prior = (count + 0.5) / (count + 0.5).sum()
     known = np.isfinite(vh_db) & np.isfinite(angle) & np.isfinite(ndvi)
     power = 10 ** (vh_db[known, None] / 10)
-    vwc = in_own_terms(twin.wcm, 0.0, ndvi[known, None], 40.0).vwc_kg_m2
+    vwc = apply_rules(twin.wcm, 0.0, ndvi[known, None], 40.0).vwc_kg_m2
     nodes, weights = np.polynomial.hermite_e.hermegauss(9 if twin.roughness_db else 1)
     likelihood = np.zeros((int(known.sum()), len(grid)))
     for node, weight in zip(nodes, weights / weights.sum(), strict=True):
@@ -262,7 +262,7 @@ def _site(
     sm = np.round(sm_day[day], 5)
     ndvi = np.round(ndvi_day[day], 4)
     angle = np.round(angle, 3)
-    vwc = in_own_terms(twin.wcm, 0.0, ndvi, angle).vwc_kg_m2
+    vwc = apply_rules(twin.wcm, 0.0, ndvi, angle).vwc_kg_m2
     clean_db = forward_db(twin.wcm, sm, vwc, angle, twin.c_db + roughness_db, twin.d_db)
     columns: Columns = {
         "day": day,

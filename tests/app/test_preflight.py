@@ -14,7 +14,7 @@ import pytest
 from running import PATIENCE_S
 
 from kgsm_infer.base.errors import MissingError, UsageError
-from kgsm_infer.base.files import MARKER, own_folder, preflight, whole
+from kgsm_infer.base.files import MARKER, own_folder, preflight, write_whole
 
 TABLE = "site,date,vh_db,ndvi\n" + "".join(f"a,2024-05-{d:02d},-15,0.3\n" for d in range(1, 9))
 ISOLATE = ("isolate", "t.csv", "--a", "0.02")
@@ -134,9 +134,9 @@ def test_what_a_dead_process_left_is_swept_and_what_a_living_one_writes_is_not(
     tmp_path: Path,
 ) -> None:
     (tmp_path / ".kgsm-0123.part").write_text("left behind")
-    with whole(tmp_path / "a.csv") as outer:
+    with write_whole(tmp_path / "a.csv") as outer:
         outer.write("a")
-        with whole(tmp_path / "b.csv") as inner:
+        with write_whole(tmp_path / "b.csv") as inner:
             inner.write("b")
     assert sorted(os.listdir(tmp_path)) == ["a.csv", "b.csv"]
 

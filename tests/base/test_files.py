@@ -13,13 +13,13 @@ from running import PATIENCE_S
 
 from kgsm_infer.base import files
 from kgsm_infer.base.errors import MissingError, UsageError
-from kgsm_infer.base.files import whole
+from kgsm_infer.base.files import write_whole
 
 
 def test_an_error_half_way_leaves_the_old_file_and_no_other(tmp_path):
     path = tmp_path / "out.csv"
     path.write_text("old")
-    with pytest.raises(RuntimeError), whole(path) as file:
+    with pytest.raises(RuntimeError), write_whole(path) as file:
         file.write("half")
         raise RuntimeError
     assert path.read_text() == "old"
@@ -29,7 +29,7 @@ def test_an_error_half_way_leaves_the_old_file_and_no_other(tmp_path):
 def test_the_new_file_replaces_the_old_one(tmp_path):
     path = tmp_path / "out.bin"
     path.write_bytes(b"old")
-    with whole(path, "wb") as file:
+    with write_whole(path, "wb") as file:
         file.write(b"new\r\n")
         file.flush()
         assert path.read_bytes() == b"old"
@@ -40,10 +40,10 @@ def test_the_new_file_replaces_the_old_one(tmp_path):
 def test_a_killed_process_leaves_no_half_file(tmp_path):
     path = tmp_path / "out.csv"
     script = (
-        "import signal, sys, time; from kgsm_infer.base.files import whole\n"
+        "import signal, sys, time; from kgsm_infer.base.files import write_whole\n"
         # a shell starts its background jobs with SIGINT ignored
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"with whole({str(path)!r}) as file:\n"
+        f"with write_whole({str(path)!r}) as file:\n"
         "    file.write('half'); file.flush(); print('ready', flush=True); time.sleep(600)\n"
     )
     for stop in (signal.SIGKILL, signal.SIGINT):
@@ -58,10 +58,10 @@ def test_a_killed_process_leaves_no_half_file(tmp_path):
 
 
 def test_paths_that_cannot_be_written(tmp_path):
-    with pytest.raises(UsageError, match="is a folder"), whole(tmp_path):
+    with pytest.raises(UsageError, match="is a folder"), write_whole(tmp_path):
         pass
     absent = tmp_path / "no" / "out.csv"
-    with pytest.raises(UsageError, match="does not exist; make it first"), whole(absent):
+    with pytest.raises(UsageError, match="does not exist; make it first"), write_whole(absent):
         pass
 
 
@@ -70,16 +70,19 @@ def test_a_full_disk_is_said(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(MissingError, match="the disk is full"), whole(tmp_path / "a.csv") as file:
+    with (
+        pytest.raises(MissingError, match="the disk is full"),
+        write_whole(tmp_path / "a.csv") as file,
+    ):
         file.write("x")
     assert os.listdir(tmp_path) == []
 
 
 WRITER = """
 import sys
-from kgsm_infer.base.files import whole
+from kgsm_infer.base.files import write_whole
 for n in range(300):
-    with whole(f"out{sys.argv[1]}.csv") as file:
+    with write_whole(f"out{sys.argv[1]}.csv") as file:
         file.write("x" * 100)
 """
 
@@ -108,7 +111,7 @@ def test_a_part_swept_before_its_lock_is_made_again(tmp_path, monkeypatch):
         return lock(file)
 
     monkeypatch.setattr(files, "_lock", late)
-    with whole(tmp_path / "out.csv") as file:
+    with write_whole(tmp_path / "out.csv") as file:
         file.write("all")
     assert swept and (tmp_path / "out.csv").read_text() == "all"
     assert os.listdir(tmp_path) == ["out.csv"]
@@ -118,7 +121,7 @@ def test_a_pipe_or_a_link_named_like_a_part_stops_no_command(tmp_path):
     os.mkfifo(tmp_path / ".kgsm-000000000000.part")
     (tmp_path / "mine.txt").write_text("mine")
     (tmp_path / ".kgsm-111111111111.part").symlink_to(tmp_path / "mine.txt")
-    with whole(tmp_path / "out.csv") as file:
+    with write_whole(tmp_path / "out.csv") as file:
         file.write("all")
     assert (tmp_path / "mine.txt").read_text() == "mine"
     assert (tmp_path / "out.csv").read_text() == "all"

@@ -15,8 +15,8 @@ from kgsm_train.evaluation.folds import (
     date_blocks,
     find_leaks,
     find_repeats,
-    given_folds,
     group_folds,
+    read_folds,
     refuse_leaks,
 )
 
@@ -47,10 +47,10 @@ def test_folds_are_of_like_size():
 
 
 def test_the_authors_folds():
-    folds = given_folds(np.asarray(["II", "I", "II"]), "t")
+    folds = read_folds(np.asarray(["II", "I", "II"]), "t")
     assert folds.number.tolist() == [1, 0, 1] and folds.names == ("I", "II")
     with pytest.raises(DataError, match="two are needed"):
-        given_folds(np.asarray(["I", "I"]), "t")
+        read_folds(np.asarray(["I", "I"]), "t")
 
 
 def leaks_of(site, day, sm, fold, group=None):

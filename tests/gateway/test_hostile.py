@@ -33,7 +33,7 @@ from kgsm_infer.gateway.farm import load_paddocks
 from kgsm_infer.gateway.intake import archive
 from kgsm_infer.gateway.intake.archive import digest_of, list_archive
 from kgsm_infer.gateway.intake.settling import UNCLOSED_S, FolderEvents
-from kgsm_infer.gateway.intake.spool import ends_whole, is_temporary
+from kgsm_infer.gateway.intake.spool import has_its_end, is_temporary
 from kgsm_infer.gateway.keys import device_id, escape_name, paddock_key, slug
 from kgsm_infer.gateway.log import log_line
 from kgsm_infer.gateway.publish.homeassistant import PaddockDevice, discovery
@@ -438,11 +438,11 @@ def test_the_end_of_a_file(tmp_path):
     ends = {b"a\n": True, b"a\r\n": True, b"a": False, b"": True, "a\n".encode("utf-16"): True}
     for content, whole in ends.items():
         (tmp_path / "a.csv").write_bytes(content)
-        assert ends_whole(tmp_path / "a.csv") is whole
+        assert has_its_end(tmp_path / "a.csv") is whole
     (tmp_path / "a.parquet").write_bytes(b"PAR1....PAR1")
-    assert ends_whole(tmp_path / "a.parquet")
+    assert has_its_end(tmp_path / "a.parquet")
     (tmp_path / "a.parquet").write_bytes(b"PAR1....")
-    assert not ends_whole(tmp_path / "a.parquet")
+    assert not has_its_end(tmp_path / "a.parquet")
 
 
 # -- keys ------------------------------------------------------------------------------------

@@ -89,6 +89,6 @@ def test_memory_is_returned_once_nothing_commits(monkeypatch):
     service = Service(work, Wake(0, 0), None, lambda *_, **__: None, ErrorMemory(print))
     released = []
     for _ in range(7):
-        service._rest()
+        service._release_memory()
         released.append(work.released)
     assert released == [0, 1, 1, 1, 1, 2, 2]

@@ -75,7 +75,7 @@ def in_graph(model, sigma0_db, vegetation, angle_deg):
 def in_fit(model, sigma0_db, vegetation, angle_deg):
     """As the calibration of the WCM baseline sees it: a lost signal is finite there."""
     soil_db, fraction = wcm.isolate_to_fit(
-        model, wcm.in_own_terms(model, sigma0_db, vegetation, angle_deg)
+        model, wcm.apply_rules(model, sigma0_db, vegetation, angle_deg)
     )
     assert np.isfinite(soil_db).all()
     return np.where(fraction >= model.min_soil_fraction, soil_db, np.nan)

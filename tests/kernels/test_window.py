@@ -403,7 +403,7 @@ def test_the_history_of_runs_is_that_of_each_window(
     back[:, -1] = np.maximum(back[:, -1], 0)
     at = back[:, None, :] * pixels + np.arange(pixels)[:, None]
     rows = np.where(back[:, None, :] >= 0, at, -1).reshape(-1, steps)
-    expected = window.whole_history(rows, day, longest)
-    found = window.whole_history_of_runs(rows, day, longest, pixels)
+    expected = window.check_history(rows, day, longest)
+    found = window.check_history_of_runs(rows, day, longest, pixels)
     for one, other in zip(found, expected, strict=True):
         assert_array_equal(one, other)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kgsm_infer.base.errors import DataError
-from kgsm_infer.base.files import whole
+from kgsm_infer.base.files import write_whole
 from kgsm_train.config import read_config
 from kgsm_train.evaluation.crossval import crossvalidate, few_groups, run_part
 from kgsm_train.evaluation.splits import Design, Split, SplitExperiment, check_leaks, folds_of
@@ -95,7 +95,7 @@ def test_a_model_without_radar_needs_none(experiment, tiny_model, tmp_path, mode
     config, source, *_ = experiment
     with open(tiny_model / "twin.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    with whole(tmp_path / "dark.csv") as out:
+    with write_whole(tmp_path / "dark.csv") as out:
         names = [name for name in rows[0] if not name.startswith(("vh_", "vv_"))]
         writer = csv.DictWriter(out, names, extrasaction="ignore")
         writer.writeheader()
@@ -159,7 +159,7 @@ def test_a_copied_series_is_refused_and_let_pass_only_by_name(tiny_model, tmp_pa
     sites = sorted({row["site"] for row in rows})
     copied = [{**row, "site": "copy"} for row in rows if row["site"] == sites[0]]
     folds = {site: str(1 + i % 2) for i, site in enumerate(sites)} | {"copy": "2"}
-    with whole(tmp_path / "twin.csv") as out:
+    with write_whole(tmp_path / "twin.csv") as out:
         writer = csv.DictWriter(out, [*rows[0], "fold"])
         writer.writeheader()
         writer.writerows({**row, "fold": folds[row["site"]]} for row in rows + copied)

@@ -136,12 +136,12 @@ def test_the_history_of_a_date_is_checked_once_for_all_its_pixels(
     from kgsm_infer.kernels import window
 
     checked: list[int] = []
-    plain = window.whole_history
+    plain = window.check_history
 
     def counted(rows: Any, *others: Any) -> Any:
         checked.append(len(rows))
         return plain(rows, *others)
 
-    monkeypatch.setattr(window, "whole_history", counted)
+    monkeypatch.setattr(window, "check_history", counted)
     map_scene(model, read_scene(scene), tmp_path / "all.nc", RetrievalOptions(every=True))
     assert checked == [len(DATES)], "one block of pixels, one window for each date"

@@ -225,9 +225,9 @@ def test_two_runs_on_one_output_do_not_meet(model: Model, scene: Path, tmp_path:
     plan = plan_map(model, read_scene(scene))
     output = tmp_path / "m.tif"
     with (
-        map_work.worked_out(plan, output),
+        map_work.compute_map(plan, output),
         pytest.raises(UsageError, match="another kgsm-infer is writing it"),
-        map_work.worked_out(plan, output),
+        map_work.compute_map(plan, output),
     ):
         pass
 
@@ -386,11 +386,11 @@ def test_the_lock_outlives_the_folder_and_nobody_else_takes_it(
     model: Model, scene: Path, tmp_path: Path
 ) -> None:
     plan = plan_map(model, read_scene(scene))
-    with map_work.worked_out(plan, tmp_path / "m.tif") as work:
+    with map_work.compute_map(plan, tmp_path / "m.tif") as work:
         shutil.rmtree(work.folder)  # as its owner does at the end
         with (
             pytest.raises(UsageError, match="another kgsm-infer is writing it"),
-            map_work.worked_out(plan, tmp_path / "m.tif"),
+            map_work.compute_map(plan, tmp_path / "m.tif"),
         ):
             pass
         work.folder.mkdir()

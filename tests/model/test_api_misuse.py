@@ -14,7 +14,7 @@ from made_models import card_of, network_of, write_pair
 import kgsm_infer
 from kgsm_infer.base.errors import DataError
 from kgsm_infer.kernels.wcm import Wcm
-from kgsm_infer.model.arrays import blocks_given, days_given
+from kgsm_infer.model.arrays import date_features, feature_block
 from kgsm_infer.tables.table import table_from_columns
 
 SIGMA0 = np.float32([[-14.0, -14.5, -15.0, -13.0]] * 3)
@@ -96,8 +96,8 @@ def test_every_form_of_a_date_gives_the_same_numbers(model, days):
 )
 def test_a_masked_day_is_a_missing_one(model, days):
     """The unit of a duration holds under a mask too: 144 hours are 6 days."""
-    expected = days_given(np.where([True, False, False, False], np.nan, DAYS), (3, 4))[1]
-    found = days_given(np.ma.masked_array(days, [True, False, False, False]), (3, 4))[1]
+    expected = date_features(np.where([True, False, False, False], np.nan, DAYS), (3, 4))[1]
+    found = date_features(np.ma.masked_array(days, [True, False, False, False]), (3, 4))[1]
     np.testing.assert_array_equal(found - found[:, 1:2], expected - expected[:, 1:2])
     result = model.retrieve(SIGMA0, 0.3, days=np.ma.masked_array(days, [False] * 4))
     np.testing.assert_array_equal(result.sm, model.retrieve(SIGMA0, 0.3, days=DAYS).sm)
@@ -275,7 +275,7 @@ def test_cells_of_any_type_are_read_or_refused_with_their_column(name, cells):
         assert f"column {name}" in reason and "\n" not in reason, reason
         return
     if name in ("vh_db", "ndvi"):
-        read = table.as_given(table.numbers[name])
+        read = table.to_file_rows(table.numbers[name])
         for cell, value in zip(cells, read, strict=True):
             assert np.isnan(value) or (
                 float(cell.decode() if isinstance(cell, bytes) else cell) == value
@@ -285,7 +285,7 @@ def test_cells_of_any_type_are_read_or_refused_with_their_column(name, cells):
 @settings(deadline=None, max_examples=300)
 @given(st.lists(CELLS, min_size=4, max_size=4))
 def test_days_of_any_type_are_read_or_refused_by_name(days):
-    made, reason = outcome(lambda: days_given(days, (3, 4)))
+    made, reason = outcome(lambda: date_features(days, (3, 4)))
     if made is None:
         assert "days" in reason, reason
         return
@@ -299,7 +299,7 @@ def test_a_window_of_days_is_judged_alone(windows):
     """Days or seconds: the judgement of a window does not depend on the batch."""
 
     def refused(batch):
-        return outcome(lambda: days_given(batch, (len(batch), 4)))[0] is None
+        return outcome(lambda: date_features(batch, (len(batch), 4)))[0] is None
 
     assert refused(windows) == any(refused([window]) for window in windows)
 
@@ -307,7 +307,7 @@ def test_a_window_of_days_is_judged_alone(windows):
 @given(st.text(min_size=1, max_size=8))
 def test_an_unknown_feature_is_refused_by_name(name):
     with pytest.raises(ValueError, match=r"features has .*; it reads ndvi"):
-        blocks_given({"ndvi": 0.3, f"x{name}": 0.3}, ("ndvi",), (3, 4), "features", {})
+        feature_block({"ndvi": 0.3, f"x{name}": 0.3}, ("ndvi",), (3, 4), "features", {})
 
 
 @pytest.mark.parametrize(

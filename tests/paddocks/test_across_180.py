@@ -17,7 +17,7 @@ from kgsm_infer.paddocks.of_scene import Coverage, coverage, paddocks_of_scene
 from kgsm_infer.paddocks.of_table import paddocks_of_table
 from kgsm_infer.paddocks.picture import draw_paddocks
 from kgsm_infer.prepare.catalogue import meet_in_longitude
-from kgsm_infer.prepare.grids import asked_grid, fields_bounds, lon_lat_box
+from kgsm_infer.prepare.grids import fields_bounds, grid_of_option, lon_lat_box
 from kgsm_infer.prepare.weather_services import places_of
 from kgsm_infer.scenes.grid import Grid, crs_of
 from kgsm_infer.scenes.manifest import read_scene
@@ -52,9 +52,9 @@ def taveuni(tmp_path: Path) -> Path:
 def test_the_place_of_paddocks_is_the_short_way_round(taveuni: Path) -> None:
     box_deg, crs = fields_bounds(taveuni)
     assert box_deg == pytest.approx((179.95, -17.05, 180.04, -16.99)) and crs == "EPSG:4326"
-    grid = asked_grid(taveuni, None, 10, None)
+    grid = grid_of_option(taveuni, None, 10, None)
     assert 900 < grid.width < 1000 and 600 < grid.height < 700  # .09 by .06 degrees
-    same = asked_grid(None, "179.95,-17.05,-179.96,-16.99", 10, None)
+    same = grid_of_option(None, "179.95,-17.05,-179.96,-16.99", 10, None)
     assert same == grid
 
 
@@ -180,6 +180,6 @@ def test_bounds_of_every_kind_of_file_are_those_of_its_outlines(
         geometry = np.asarray([shapely.to_wkb(shapely.Polygon(ring))], object)
         values = [np.asarray(["a"], object)]
         pyogrio.raw.write(path, geometry, values, ["id"], geometry_type="Polygon", crs="EPSG:4326")
-    grid = asked_grid(path, None, 20.0, None)
+    grid = grid_of_option(path, None, 20.0, None)
     assert (grid.width, grid.height) == (90, 115)
     assert lon_lat_box(grid) == pytest.approx((-6.0, 40.0, -5.98, 40.02), abs=2e-3)

@@ -19,7 +19,7 @@ from kgsm_infer.app.cli import app
 from kgsm_infer.base.errors import DataError, MissingError, UsageError
 from kgsm_infer.prepare import heights, sampling
 from kgsm_infer.prepare.calibration import BORDER, border, read_calibration, read_noise
-from kgsm_infer.prepare.geometry import earth_fixed, orbit_of, seen
+from kgsm_infer.prepare.geometry import earth_fixed, locate, orbit_of
 from kgsm_infer.prepare.grids import grid_of
 from kgsm_infer.prepare.heights import Terrain, ellipsoid_heights, lon_lat, surface_of
 from kgsm_infer.prepare.safe import Product, read_product
@@ -80,7 +80,7 @@ def terrain(dem: Path, geoid: Path) -> Terrain:
 
 def positions(product: Product, terrain: Terrain, grid: Grid):
     heights = ellipsoid_heights(surface_of(terrain), grid)
-    return seen(product, orbit_of(product), earth_fixed(*lon_lat(grid), heights))
+    return locate(product, orbit_of(product), earth_fixed(*lon_lat(grid), heights))
 
 
 def first_band(path: Path) -> np.ndarray:
@@ -98,7 +98,7 @@ def test_tie_points_lie_where_the_annotation_says(real):
     product = read_product(real)
     tie = product.tie_points
     points = earth_fixed(tie.lon_deg.values, tie.lat_deg.values, tie.height_m.values)
-    at = seen(product, orbit_of(product), points)
+    at = locate(product, orbit_of(product), points)
     lines, pixels = np.meshgrid(tie.lon_deg.lines, tie.lon_deg.pixels, indexing="ij")
     assert_allclose(at.line, lines, atol=0.3)
     assert_allclose(at.pixel, pixels, atol=0.6)
@@ -112,7 +112,7 @@ def test_an_ascending_pass_in_the_south(real):
     tie = product.tie_points
     points = earth_fixed(tie.lon_deg.values, -tie.lat_deg.values, tie.height_m.values)
     north = earth_fixed(tie.lon_deg.values, tie.lat_deg.values, tie.height_m.values)
-    one, other = seen(south, orbit_of(south), points), seen(product, orbit_of(product), north)
+    one, other = locate(south, orbit_of(south), points), locate(product, orbit_of(product), north)
     assert_allclose(one.line, other.line, atol=1e-3)
     assert_allclose(one.pixel, other.pixel, atol=1e-3)
     assert south.pass_id == "S1B_20211223T051122_022A"

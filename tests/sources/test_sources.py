@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from kgsm_infer.base.errors import DataError, MissingError, UsageError
 from kgsm_infer.tables.table import read_table, table_from_columns
-from kgsm_train.sources.columns import Sourced, nearest, used_once, write_source
+from kgsm_train.sources.columns import Sourced, keep_nearest, nearest, write_source
 from kgsm_train.sources.earth_engine import ndvi_of, read_backscatter, read_earth_engine
 from kgsm_train.sources.ismn import SensorSelection, read_ismn
 from kgsm_train.sources.join import IN_UTC, Join, join_in_situ
@@ -429,7 +429,7 @@ def test_nearest_is_the_nearest_of_the_same_site(here, there, tolerance):
     gap = np.array(
         [abs(other_time[q] - t) if q >= 0 else 0 for q, t in zip(got, time, strict=True)]
     )
-    once = used_once(got, gap)
+    once = keep_nearest(got, gap)
     for label in set(got.tolist()) - {-1}:
         holders = np.flatnonzero(once == label)
         assert len(holders) == 1

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kgsm_infer.base.errors import DataError
-from kgsm_infer.context.definitions import HistoryRule, Typical, first_given, too_few
+from kgsm_infer.context.definitions import HistoryRule, Typical, first_available, too_few
 from kgsm_infer.context.from_tables import compute_context
 from kgsm_infer.context.history import (
     History,
@@ -19,7 +19,7 @@ from kgsm_infer.context.history import (
     replay,
     states_after,
 )
-from kgsm_infer.tables.columns import BACKSCATTER_FORMS, forms_given, made_from, make, sigma0_db
+from kgsm_infer.tables.columns import BACKSCATTER_FORMS, find_forms, make, origins, sigma0_db
 from kgsm_infer.tables.table import Table
 
 
@@ -31,19 +31,19 @@ def test_every_form_of_one_backscatter_is_the_same_sigma0() -> None:
     assert tuple(given_as) == BACKSCATTER_FORMS
     for form, value in given_as.items():
         names = {f"vh_{form}": np.asarray([value]), "angle_deg": np.asarray([angle_deg])}
-        needed = made_from("vh_db", names)
+        needed = origins("vh_db", names)
         made = make("vh_db", {name: names[name] for name in needed})
         assert made == pytest.approx(10 * np.log10(sigma0), abs=1e-12)
-    assert forms_given("vh", given_as) == []
-    assert made_from("vh_db", ["vh_gamma0_db"]) == ()
+    assert find_forms("vh", given_as) == []
+    assert origins("vh_db", ["vh_gamma0_db"]) == ()
     with pytest.raises(ValueError, match="needs angle_deg"):
         sigma0_db("vh_gamma0_db", np.asarray([-17.0]))
 
 
 def test_a_context_is_made_of_what_is_nearest_at_hand() -> None:
-    assert first_given("vh_over_driest_db", ["vh_over_driest_db"]) == "vh_over_driest_db"
-    assert first_given("vh_over_driest_db", ["vh_db"]) == "vh_db"
-    assert first_given("ndvi_scene", []) == "ndvi"
+    assert first_available("vh_over_driest_db", ["vh_over_driest_db"]) == "vh_over_driest_db"
+    assert first_available("vh_over_driest_db", ["vh_db"]) == "vh_db"
+    assert first_available("ndvi_scene", []) == "ndvi"
 
 
 @settings(max_examples=60, deadline=None)

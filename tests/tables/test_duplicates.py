@@ -43,7 +43,7 @@ def test_frames_of_one_pass_are_one_acquisition_averaged_in_linear_power(tmp_pat
     np.testing.assert_allclose(table.numbers["angle_deg"], [38.3, 38.2])
     assert table.numbers["ndvi"].tolist() == [0.3, 0.4]
     assert table.text["crop"] == ("wheat", "wheat")
-    assert table.as_given(table.numbers["vh_db"])[[2, 3]].tolist() == [-16.0, -16.0]
+    assert table.to_file_rows(table.numbers["vh_db"])[[2, 3]].tolist() == [-16.0, -16.0]
     assert table.given is not None and len(table.given.date_text) == 4
     assert "2 rows are further frames of a pass" in table.notes[0]
 
@@ -121,7 +121,7 @@ def test_rows_are_numbered_and_ordered_by_their_first():
     )
     assert table.site.tolist() == ["b", "a", "a", "c"]
     assert table.row_number.tolist() == [1, 2, 4, 5]
-    assert table.as_given(table.numbers["ndvi"]).tolist() == [0.1, 0.2, 0.1, 0.3, 0.4]
+    assert table.to_file_rows(table.numbers["ndvi"]).tolist() == [0.1, 0.2, 0.1, 0.3, 0.4]
 
 
 def test_a_table_without_twins_is_left_as_it_is():

@@ -16,7 +16,7 @@ import pytest
 from kgsm_infer.base.errors import DataError, MissingError
 from kgsm_infer.tables.reading import read_sheet, write_csv
 from kgsm_infer.tables.table import read_table, table_from_columns
-from kgsm_infer.tables.text_column import TextColumn, column_of, shown
+from kgsm_infer.tables.text_column import TextColumn, column_of, shorten
 
 HEAD = "site,date,vh_db,angle_deg,ndvi"
 ROW = "p1,2022-06-10,-17.0,38.2,0.3"
@@ -236,7 +236,7 @@ def test_text_of_a_file_stays_text(tmp_path):
     with pytest.raises(DataError) as error:
         read_table(path)
     assert "\x1b" not in str(error.value) and "\x07" not in str(error.value)
-    assert shown("\x1b[2J\r\n\u202eabc") == r"\x1b[2J \u202eabc"
+    assert shorten("\x1b[2J\r\n\u202eabc") == r"\x1b[2J \u202eabc"
 
 
 def test_formulas_are_written_as_text_and_read_back(tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kgsm_infer.base.errors import DataError, KgsmError, MissingError, UsageError
-from kgsm_infer.tables.dates import asked_day
+from kgsm_infer.tables.dates import parse_day
 from kgsm_infer.tables.keys import canonical_id
 from kgsm_infer.tables.reading import write_csv
 from kgsm_infer.tables.table import read_table, table_from_columns
@@ -290,4 +290,4 @@ def test_real_tables(shared_data):
 )
 def test_a_day_that_is_none_is_refused(text):
     with pytest.raises(UsageError, match="is not a date; write 2024-03-04"):
-        asked_day(text)
+        parse_day(text)

@@ -321,10 +321,10 @@ class Api:
         return rows_of_columns(cells, "the table", rules)
 
     def _drop(self, content: bytes, digest: str) -> None:
-        from ...base.files import whole
+        from ...base.files import write_whole
 
         make_folders(self.gateway.spool)
-        with whole(self.gateway.spool / f"posted-{digest[:16]}.csv", "wb") as file:
+        with write_whole(self.gateway.spool / f"posted-{digest[:16]}.csv", "wb") as file:
             file.write(content)
 
     def _model(self, store: Store) -> Loaded:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from ...base.errors import KgsmError, MissingError
-from ...base.files import sync_folder, whole
+from ...base.files import sync_folder, write_whole
 from ...base.schema import Choices, Range, build, parse_json
 from ..keys import escape_name
 
@@ -122,7 +122,7 @@ class Archived:
     def write_about(self, about: About) -> Archived:
         """Write the sidecar, durably; returns the file with it."""
         content = {key: value for key, value in asdict(about).items() if value is not None}
-        with whole(self.sidecar) as file:
+        with write_whole(self.sidecar) as file:
             json.dump(content, file, ensure_ascii=True, sort_keys=True)
         return Archived(self.path, self.number, self.digest)
 
@@ -181,16 +181,16 @@ def move_to_archive(path: Path, archive: Path, number: int, digest: str, about: 
     except OSError as error:
         if error.errno not in (*READ_ONLY, errno.EXDEV):
             raise MissingError(f"{path}: cannot be moved ({error.strerror})") from None
-        with whole(item.path, "wb") as copy, path.open("rb") as file:
+        with write_whole(item.path, "wb") as copy, path.open("rb") as file:
             shutil.copyfileobj(file, copy)
         with suppress(OSError):
             path.unlink()
     sync_folder(archive)
     sync_folder(path.parent)
-    return with_own_digest(item, number)
+    return rename_by_digest(item, number)
 
 
-def with_own_digest(item: Archived, number: int) -> Archived:
+def rename_by_digest(item: Archived, number: int) -> Archived:
     """Rename an archived file whose content has another digest; returns it with its stamp.
 
     number: what it is renamed to. A file that a process still writes to is renamed again later.
@@ -214,7 +214,7 @@ def write_to_archive(content: bytes, archive: Path, number: int, about: About) -
     digest = hashlib.sha256(content).hexdigest()
     item = Archived(archive / f"{number:06d}-{digest}.{about.kind}", number, digest)
     item = item.write_about(about)
-    with whole(item.path, "wb") as file:
+    with write_whole(item.path, "wb") as file:
         file.write(content)
     sync_folder(archive)
     return item
@@ -226,7 +226,7 @@ def move_to_quarantine(path: Path, folder: Path, name: str, reason: str) -> Path
     name: original name, escaped. It is shortened where a file system could not hold it.
     """
     target = _free_name(folder, name)
-    with whole(target.with_name(target.name + ".reason.txt")) as file:
+    with write_whole(target.with_name(target.name + ".reason.txt")) as file:
         file.write(reason + "\n")
     try:
         os.replace(path, target)

@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...base.errors import DataError
-from ...base.files import whole
+from ...base.files import write_whole
 from ...base.schema import Help, Length, Parse, Range, read
 from ...daily.forcing import with_irrigation_names
 from ...tables.columns import BACKSCATTER_FORMS, POLARISATIONS
 from ...tables.reading import read_sheet, write_csv
-from ...tables.weather import Weather, read_weather, with_own_names
+from ...tables.weather import Weather, read_weather, with_format_names
 from ..farm import Paddocks
 from ..keys import paddock_key
 from ..store.daily_rows import RainDay
@@ -120,7 +120,7 @@ def is_rain_table(columns: Mapping[str, Any], renamed: Mapping[str, str]) -> boo
     True
     """
     theirs = {renamed.get(name, name) for name in BACKSCATTER} | BACKSCATTER
-    return "rain_mm" in with_own_names(columns, renamed) and not theirs & set(columns)
+    return "rain_mm" in with_format_names(columns, renamed) and not theirs & set(columns)
 
 
 def is_rain_file(path: Path, renamed: Mapping[str, str]) -> bool:
@@ -152,7 +152,7 @@ def _has_irrigation(path: Path, renamed: Mapping[str, str]) -> bool:
     """Return True if a table has a column ``mm`` too; a peek comes first, which costs less."""
     if not names_in_file(path, {"mm", renamed.get("mm", "mm")}):
         return False
-    columns = with_own_names(read_sheet(path).columns, renamed)  # the rain may be called mm
+    columns = with_format_names(read_sheet(path).columns, renamed)  # the rain may be called mm
     return "mm" in with_irrigation_names(columns, renamed)
 
 
@@ -280,7 +280,7 @@ def drop_file(content: bytes, spool: Path, kind: str) -> str:
     """Write a CSV into the spool as ``KIND-DIGEST.csv``; returns its digest."""
     digest = hashlib.sha256(content).hexdigest()
     make_folders(spool)
-    with whole(spool / f"{kind}-{digest[:16]}.csv", "wb") as file:
+    with write_whole(spool / f"{kind}-{digest[:16]}.csv", "wb") as file:
         file.write(content)
     return digest
 

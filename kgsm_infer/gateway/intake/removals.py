@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...base.errors import DataError, MissingError, UsageError
-from ...base.files import whole
+from ...base.files import write_whole
 from ...base.schema import build, parse_json
 from ...tables.dates import is_day, utc_seconds
 from ..keys import paddock_key
@@ -61,7 +61,7 @@ def write_removal(spool: Path, paddock: str, date: str) -> Path:
         raise UsageError(f"{date!r} is not a date; write 2024-03-04, or 2024-03-04T05:30:12Z")
     content = canonical({"paddock": paddock, "date": date})
     target = spool / f"remove-{hashlib.sha256(content).hexdigest()[:16]}.removal"
-    with whole(target, "wb") as file:
+    with write_whole(target, "wb") as file:
         file.write(content)
     return target
 

@@ -3,7 +3,7 @@
 A file is complete when it was closed after writing or renamed into the spool (inotify reports
 both). Of writes over NFS or SMB no event arrives: such a file is complete when its size and time
 have not changed for ``stable_s``. A file that was modified and not closed, or that lacks its end
-(:func:`~kgsm_infer.gateway.intake.spool.ends_whole`), waits for :data:`UNCLOSED_S` instead.
+(:func:`~kgsm_infer.gateway.intake.spool.has_its_end`), waits for :data:`UNCLOSED_S` instead.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .archive import Stamp, stamp_of
-from .spool import Listing, ends_whole, list_spool
+from .spool import Listing, has_its_end, list_spool
 
 #: Seconds without a change after which a file that was not closed is processed all the same.
 UNCLOSED_S = 900.0
@@ -94,7 +94,7 @@ class Settling:
             reason = ""
             if path in self._open:
                 reason = "its writer has not closed it"
-            elif not ends_whole(path):
+            elif not has_its_end(path):
                 reason = "its end is missing: the last line break of a CSV, the footer of a Parquet"
             left_s = (UNCLOSED_S if reason else self.stable_s) - still_s
             if left_s <= 0:

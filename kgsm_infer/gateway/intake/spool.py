@@ -129,7 +129,7 @@ def _dates(path: Path) -> set[int]:
     return {seconds for seconds in dates if seconds is not None}
 
 
-def ends_whole(path: Path) -> bool:
+def has_its_end(path: Path) -> bool:
     """Return False for a file that lacks its end: the last line break, or Parquet's last bytes.
 
     A writer that stalls leaves such a file, in which the last cell may be cut.

@@ -176,21 +176,21 @@ def _post_of(farmos: Farmos, value: Value) -> Post:
 
 
 def _post(farmos: Farmos, one: Post) -> None:
-    status, _ = _asked(farmos, one, "POST", {}, one.content)
+    status, _ = _request(farmos, one, "POST", {}, one.content)
     if status not in (200, 201):
         raise ValueError(f"farmOS answers {status} to a POST")
 
 
 def _has(farmos: Farmos, one: Post) -> bool:
     window = {"start": one.at, "end": one.at, "limit": 100}
-    status, body = _asked(farmos, one, "GET", window, None)
+    status, body = _request(farmos, one, "GET", window, None)
     if status != 200:
         raise ValueError(f"farmOS answers {status} to a GET")
     items = build(tuple[Mapping[str, Any], ...], parse_json(body), "the answer to a GET")
     return any(abs(float(item.get(one.name, "nan")) - one.number) < 1e-6 for item in items)
 
 
-def _asked(
+def _request(
     farmos: Farmos, one: Post, method: str, parameters: dict[str, Any], body: bytes | None
 ) -> tuple[int, bytes]:
     """Send one request; redirects are not followed, for the key would go with them."""

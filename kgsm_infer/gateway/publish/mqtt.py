@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from ...base.errors import DataError, KgsmError, MissingError
-from ...base.files import whole
+from ...base.files import write_whole
 from ...base.schema import parse_json
 from ..config import Gateway
 from ..farm import Paddocks
@@ -435,7 +435,7 @@ class MqttPublisher:
         return self._gateway.state / "announced.json"
 
     def _remember(self, paddocks: Iterable[str]) -> None:
-        with suppress(OSError, KgsmError), whole(self._memory) as file:
+        with suppress(OSError, KgsmError), write_whole(self._memory) as file:
             file.write(json.dumps(sorted(paddocks)))
 
     def _withdraw(self, client: Any) -> None:
@@ -546,7 +546,7 @@ def _instance_of(state: Path) -> str:
         if found := path.read_text().strip()[:64]:
             return found
     made = uuid.uuid4().hex
-    with suppress(OSError, KgsmError), whole(path) as file:
+    with suppress(OSError, KgsmError), write_whole(path) as file:
         file.write(made)
     return made
 

@@ -261,7 +261,7 @@ class Service:
             words = wake.take()
             if DOUBT in words:
                 work.guarded(work.check)
-            self._rest()
+            self._release_memory()
             if PROBES in words:
                 due["probes"] = min(due["probes"], time.monotonic() + BUNCH_S)
             sources: Sequence[Any] = (
@@ -269,7 +269,7 @@ class Service:
             )
             select.select(sources, [], [], max(0.0, min(due.values()) - time.monotonic()))
 
-    def _rest(self) -> None:
+    def _release_memory(self) -> None:
         """Return freed memory to the system once neither this nor another thread commits."""
         version = self.work.guarded(self.work.version)
         if version != self._version:

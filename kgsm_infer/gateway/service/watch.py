@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ...base.errors import DataError, KgsmError, MissingError, ModelError
-from ...base.files import whole
+from ...base.files import write_whole
 from ..config import Gateway
 from ..farm import Paddocks
 from ..health import UnreadScenes
@@ -34,8 +34,8 @@ from ..intake.archive import (
     next_number,
     numbers_of,
     reason_of,
+    rename_by_digest,
     stamp_of,
-    with_own_digest,
 )
 from ..intake.faults import contained
 from ..intake.irrigation_files import IrrigationRows, irrigation_of_file, is_irrigation_file
@@ -260,7 +260,7 @@ class Watch:
         stamp = stamp_of(item.path)
         if item.earlier_name is not None or (stamp is not None and stamp == item.about.stamp):
             return item
-        return with_own_digest(item, item.number)
+        return rename_by_digest(item, item.number)
 
     def check_archive(self, names: Iterable[str] | None = None) -> None:
         """Process archived files that changed after they were stored, as corrections.
@@ -279,7 +279,7 @@ class Watch:
                 self._verified(item)
                 continue
             number = next_number(self.store, self.gateway.archive)
-            changed = with_own_digest(item, number)
+            changed = rename_by_digest(item, number)
             self.log("archive_changed", file=item.name, before=item.number, number=number)
             self._store(changed)
 
@@ -295,7 +295,7 @@ class Watch:
             self._store(item)
             self.follow_model()
         if known != text:
-            with whole(self.gateway.state / "rules") as file:
+            with write_whole(self.gateway.state / "rules") as file:
                 file.write(text)
 
     def _note_unread_scenes(self, scenes: int | None = None) -> None:
@@ -381,7 +381,7 @@ class Watch:
             return
         before = self.loaded.hash
         number = next_number(self.store, self.gateway.archive)
-        models.put_in_use(path, tried, self.gateway, number)
+        models.activate_model(path, tried, self.gateway, number)
         self.follow_model()
         self._remove(path)
         self.log("model_in_use", model=self.loaded.hash, before=before)
@@ -701,7 +701,7 @@ class Watch:
             found = self._read(item.path, item.about, rules)
             checked = item
             if item.earlier_name is None:
-                checked = with_own_digest(item, item.number)
+                checked = rename_by_digest(item, item.number)
             if checked.digest == item.digest:
                 return checked, found
             item = checked  # a writer went on meanwhile

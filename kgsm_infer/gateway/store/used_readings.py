@@ -76,7 +76,7 @@ def unused(store: Store, arriving: Iterable[Observed] = ()) -> list[Sensed]:
         return [Sensed(*row) for row in store.db.execute(_UNUSED, wanted)]
 
 
-def used_since(store: Store, since: int) -> list[Sensed]:
+def read_used(store: Store, since: int) -> list[Sensed]:
     """Return used readings from a time on."""
     query = "SELECT paddock, sensor, at, sm FROM used_probe WHERE at >= ? ORDER BY at, sensor"
     with explained(store.path):
@@ -98,7 +98,7 @@ def known_on(store: Store, paddocks: Iterable[str], days: Iterable[int]) -> list
         ]
 
 
-def put_used(
+def mark_used(
     store: Store, readings: Iterable[Sensed], sequence: int, *, again: bool = False
 ) -> None:
     """Mark readings as used, inside a transaction.

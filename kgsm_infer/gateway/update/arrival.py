@@ -26,8 +26,8 @@ from ..intake.archive import Archived
 from ..intake.removals import Removal
 from ..store.database import Store
 from ..store.rows import Observed, Sensed, Value
-from ..store.used_readings import DAY_S, bears, day_of, known_on, put_used, starts_of, used_since
-from .correction import corrected, whole_passes
+from ..store.used_readings import DAY_S, bears, day_of, known_on, mark_used, read_used, starts_of
+from .correction import complete_passes, corrected
 from .past import NewestInputs, StoredInputs, Windows, fold
 from .retrieval import Key, Loaded, retrieved
 
@@ -107,7 +107,7 @@ class Updater:
         again: they come from the archive, and a restored database need not have them.
         """
         with self._transaction():
-            put_used(self.store, readings, item.number, again=again)
+            mark_used(self.store, readings, item.number, again=again)
             outcome = Outcome()
             if bears(self.store, readings):  # else their pass will find them when it arrives
                 days = {day_of(reading.at) for reading in readings}
@@ -170,7 +170,7 @@ class Updater:
     def _store_block(self, loaded: Loaded, block: Sequence[Observed], sequence: int) -> Outcome:
         store = self.store
         since = day_of(min(row.acquired for row in block) - ONE_PASS_S)
-        readings = used_since(store, since)
+        readings = read_used(store, since)
         # a probe elsewhere moves a paddock's number
         everyone = loaded.shares_scene or bool(readings)
         removed = store.removed({row.paddock for row in block})
@@ -197,7 +197,7 @@ class Updater:
             store.put_observations(new, sequence)
             rows = _merged(before, new)
             dependent = _dependents(rows, new, loaded.shares_scene)
-            targets = whole_passes(rows, dependent, readings)
+            targets = complete_passes(rows, dependent, readings)
             targets -= _cut_short(StoredInputs(rows, bases), loaded, new)
         inputs = StoredInputs(rows, bases)
         outcome = self._retrieve(loaded, inputs, targets, readings, sequence)
@@ -232,7 +232,7 @@ class Updater:
         start = starts_of([*self.store.acquisition_times(), *times])
         targets = {row.key for row in inputs.rows if day_of(start[row.acquired]) in days}
         targets -= _cut_short(inputs, loaded)
-        readings = used_since(self.store, min(days))
+        readings = read_used(self.store, min(days))
         return self._retrieve(loaded, inputs, targets, readings, sequence)
 
     def _retrieve_again(
@@ -240,7 +240,7 @@ class Updater:
     ) -> Outcome:
         """Retrieve stored acquisitions from a time on."""
         inputs = StoredInputs(rows, self.store.bases())
-        readings = used_since(self.store, day_of(since))
+        readings = read_used(self.store, day_of(since))
         targets = {row.key for row in rows if row.acquired >= since}
         targets -= _cut_short(inputs, loaded)
         return self._retrieve(loaded, inputs, targets, readings, sequence)
@@ -309,7 +309,7 @@ def retrieve_without_storing(
     readings = known_on(store, {row.paddock for row in rows}, days) if everyone else []
     asked = {row.key for row in new}
     inputs = StoredInputs(rows, store.bases())
-    found = retrieved(loaded, inputs, whole_passes(rows, asked, readings))
+    found = retrieved(loaded, inputs, complete_passes(rows, asked, readings))
     found, _ = corrected(loaded.model.card, found, readings)
     return {key: found[key] for key in asked}
 

@@ -23,7 +23,7 @@ from ..store.used_readings import day_of, starts_of
 from .retrieval import Key
 
 
-def whole_passes(
+def complete_passes(
     rows: Iterable[Observed], targets: set[Key], readings: Iterable[Sensed]
 ) -> set[Key]:
     """Return the targets, and of days with readings the rest of their passes."""

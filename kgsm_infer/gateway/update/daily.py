@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...base import flags
-from ...base.files import whole
+from ...base.files import write_whole
 from ...base.quantities import RETRIEVED, SOIL_MOISTURE, Quantity
 from ...daily.daily import Daily, Settings, estimate_daily
 from ...daily.forcing import LONGEST_FORECAST, Irrigation, choose_today, day_text
@@ -383,7 +383,7 @@ class DailyUpdater:
         if before and today is not None:
             with store.transaction():
                 store.mark_due([today])
-        with whole(known) as file:
+        with write_whole(known) as file:
             file.write(now)
         return bool(before)
 

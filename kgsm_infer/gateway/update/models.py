@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...base.errors import KgsmError, ModelError, UsageError
-from ...base.files import sync_folder, whole
+from ...base.files import sync_folder, write_whole
 from ...base.quantities import UNKNOWN, Quantity, quantity_named
 from ...model.onnx_reader import read_quantity
 from ..config import Gateway
@@ -82,7 +82,7 @@ def begin(store: Store, gateway: Gateway, log: Log) -> None:
             return
         have = entries(gateway)
         if not have:
-            put_in_use(gateway.model, load_model(gateway.model, gateway.engine), gateway, 0)
+            activate_model(gateway.model, load_model(gateway.model, gateway.engine), gateway, 0)
         elif have[-1].hash != digest[:16]:
             try:
                 in_use: Loaded | None = newest(gateway, log)[1]
@@ -93,9 +93,9 @@ def begin(store: Store, gateway: Gateway, log: Log) -> None:
                 check_quantity(tried, store, gateway.model.name)
             else:
                 tried = try_model(gateway.model, store, in_use, gateway.engine)
-            put_in_use(gateway.model, tried, gateway, next_number(store, gateway.archive))
+            activate_model(gateway.model, tried, gateway, next_number(store, gateway.archive))
             log("model_in_use", model=tried.hash, before=have[-1].hash)
-        with whole(known) as file:
+        with write_whole(known) as file:
             file.write(digest)
     except KgsmError as error:
         if not entries(gateway):
@@ -193,12 +193,12 @@ def label_quantities(store: Store, gateway: Gateway, log: Log) -> None:
     )
 
 
-def put_in_use(path: Path, loaded: Loaded, gateway: Gateway, number: int) -> Entry:
+def activate_model(path: Path, loaded: Loaded, gateway: Gateway, number: int) -> Entry:
     """Enter a tried model for arrivals from ``number`` on: one rename, so all or nothing."""
     have = entries(gateway)
     swap = 1 + max((entry.swap for entry in have if entry.number == number), default=0)
     target = gateway.models / f"{number:06d}-{swap:03d}-{loaded.hash}.onnx"
-    with whole(target, "wb") as copy, path.open("rb") as file:
+    with write_whole(target, "wb") as copy, path.open("rb") as file:
         shutil.copyfileobj(file, copy)
     sync_folder(gateway.models)
     for old in have[: -(KEPT - 1)]:
@@ -218,5 +218,5 @@ def roll_back(store: Store, gateway: Gateway) -> str:
     last = before[-1]
     loaded = load_model(last.path, gateway.engine)
     check_quantity(loaded, store, last.path.name)
-    put_in_use(last.path, loaded, gateway, next_number(store, gateway.archive))
+    activate_model(last.path, loaded, gateway, next_number(store, gateway.archive))
     return last.hash
