@@ -5,10 +5,11 @@
 
        sum rho(f - y) + v a sum ((x - m) / d)^2                                               (1)
 
-   v is the mean square of f - y where the search begins. Residuals of successive days are
-   correlated, so that n labels are worth n / a independent ones; a = (1 + phi) / (1 - phi) with a
-   decay phi of .98 a day. Without the prior a few years of one climate fit numbers that fail in
-   other years.
+   v is the mean square of f - y at the best numbers without the prior. Residuals of successive days
+   are correlated, so that n labels are worth n / a independent ones; a = (1 + phi) / (1 - phi) with
+   a decay phi of .98 a day. Without the prior a few years of one climate fit numbers that fail in
+   other years. Eq 1 has several minima: the search begins at m and at the best numbers without the
+   prior, and the lower minimum counts.
 2. The residual's variances and decays by the log score of the filter on the labels, with passes
    simulated from them (:func:`simulate_passes`): the sum of log Var + (y - mean)^2 / Var over
    all labelled days, by Nelder and Mead (1965). The rain model at each site comes from a bucket
@@ -184,32 +185,52 @@ def fit_bucket(
         made = run_bucket(bucket_of(x, means), labelled.rain_mm, labelled.day)
         return made[known] - y
 
-    def terms(x: Array, means: Sequence[float], variance: float) -> Array:  # of Eq 1
-        pull = np.sqrt(variance * LABELS_PER_INDEPENDENT) * (x - prior) / sd
-        return np.concatenate([_soft_l1(residual(x, means)), pull])
+    def search(start: Array, means: Sequence[float], v: float, rounds: int = 2) -> _Minimum:
+        """Minimise Eq 1; v = 0 is without the prior."""
+        pull = np.sqrt(v * LABELS_PER_INDEPENDENT) / sd
+        x = start
+        for _ in range(rounds):  # again with the mean wetness that the first fit found
+            found = least_squares(
+                lambda x, means: np.append(_soft_l1(residual(x, means)), pull * (x - prior)),
+                x,
+                args=(means,),
+                bounds=(low, high),
+                x_scale="jac",
+                max_nfev=BUCKET_EVALUATIONS,
+            )
+            x = found.x
+            bucket = _with_means(bucket_of(x, means), labelled)
+            means = [store.mean for store in bucket.stores]
+        return _Minimum(float(found.cost), x, bucket)
 
-    x, means, rounds = prior.copy(), [0.3] * stores, 2
     if near is not None:
-        numbers = [near.dry, near.season]
-        for store in near.stores:
-            numbers += [np.log(store.capacity_mm), np.log(store.loss_per_day), store.range]
-            numbers += [store.power] if store is near.stores[0] else []
-        x = np.clip(numbers, low + 1e-6, high - 1e-6)
-        means, rounds = [one.mean for one in near.stores], 1
-    for _ in range(rounds):  # again with the mean wetness that the first fit found
-        variance = float(np.mean(residual(x, means) ** 2))
-        found = least_squares(
-            terms,
-            x,
-            args=(means, variance),
-            bounds=(low, high),
-            x_scale="jac",
-            max_nfev=BUCKET_EVALUATIONS,
-        )
-        x = found.x
-        bucket = _with_means(bucket_of(x, means), labelled)
-        means = [store.mean for store in bucket.stores]
-    return bucket
+        means = [store.mean for store in near.stores]
+        start = np.clip(_numbers(near), low + 1e-6, high - 1e-6)
+        return search(start, means, float(np.mean(residual(start, means) ** 2)), rounds=1).bucket
+    means = [0.3] * stores
+    free = search(prior, means, 0.0)
+    free_means = [store.mean for store in free.bucket.stores]
+    v = float(np.mean(residual(free.x, free_means) ** 2))
+    minima = search(prior, means, v), search(free.x, free_means, v)
+    return min(minima, key=lambda minimum: minimum.cost).bucket
+
+
+@dataclass(frozen=True)
+class _Minimum:
+    """A minimum of Eq 1: half its value, the numbers x, and the bucket they make."""
+
+    cost: float
+    x: Array
+    bucket: Bucket
+
+
+def _numbers(bucket: Bucket) -> Array:
+    """Return the numbers of a bucket in the order of the prior."""
+    numbers = [bucket.dry, bucket.season]
+    for store in bucket.stores:
+        numbers += [np.log(store.capacity_mm), np.log(store.loss_per_day), store.range]
+        numbers += [store.power] if store is bucket.stores[0] else []
+    return np.asarray(numbers)
 
 
 def _soft_l1(residual: Array) -> Array:

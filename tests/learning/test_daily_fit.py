@@ -61,15 +61,27 @@ def test_soft_l1_is_that_of_scipy():
 @pytest.mark.parametrize("stores", [1, 2])
 def test_few_independent_labels_leave_the_bucket_at_its_prior(stores, monkeypatch):
     series = labelled(days=500)
-    exact = replace(series, sm=run_bucket(TRUE, series.rain_mm, series.day))
+    error = np.random.default_rng(0).normal(0, 0.05, series.sm.shape)
+    noisy = replace(series, sm=run_bucket(TRUE, series.rain_mm, series.day) + error)
 
     def capacity(labels):
         monkeypatch.setattr(learning, "LABELS_PER_INDEPENDENT", labels)
-        return learning.fit_bucket(exact, stores).stores[0].capacity_mm
+        return learning.fit_bucket(noisy, stores).stores[0].capacity_mm
 
     prior = np.exp(learning.PRIOR_MEAN[2])
     assert capacity(1e9) == pytest.approx(prior, rel=1e-3)
     assert abs(capacity(1e5) - prior) < abs(capacity(1) - prior)
+
+
+def test_the_lower_of_two_minima_counts():
+    # from the prior alone the search ends 0.037 m3 m-3 from these stores, with one at its bound
+    stores = SoilStore(100.0, 0.01, 0.25, 1.0, 0.5), SoilStore(15.0, 0.3, 0.2, 1.0, 0.22)
+    series = labelled(days=800)
+    true = run_bucket(replace(TRUE, stores=stores, season=-1.0), series.rain_mm, series.day)
+    error = np.random.default_rng(0).normal(0, 0.02, true.shape)
+    bucket = learning.fit_bucket(replace(series, sm=true + error), 2)
+    made = run_bucket(bucket, series.rain_mm, series.day)
+    assert np.sqrt(np.mean((made - true)[learning.SPIN_UP :] ** 2)) < 0.01
 
 
 def test_residual_is_fitted_at_sites_that_the_bucket_has_not_seen(monkeypatch):
