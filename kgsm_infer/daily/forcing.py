@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError, UsageError
-from ..tables.columns import Rule
+from ..tables.columns import Rule, rename_columns
 from ..tables.dates import is_day_only, parse_day
 from ..tables.reading import read_sheet
 from ..tables.table import have
@@ -116,24 +115,8 @@ class Forcing:
 
 #: Columns of an irrigation file; ``site`` and ``id`` are read as ``paddock``.
 IRRIGATION_COLUMNS = ("paddock", "date", "mm")
-
-
-def with_irrigation_names(
-    columns: Mapping[str, Any], names: Mapping[str, str]
-) -> Mapping[str, Any]:
-    """Return columns with those of an irrigation file under the names of the format.
-
-    names: name of the format -> name in the file. A column that has its name already keeps it.
-
-    >>> sorted(with_irrigation_names({"Feld": 0, "mm": 1}, {"paddock": "Feld"}))
-    ['mm', 'paddock']
-    """
-    theirs = {
-        names[name]: name
-        for name in (*IRRIGATION_COLUMNS, "site", "id")
-        if name in names and name not in columns
-    }
-    return {theirs.get(name, name): values for name, values in columns.items()}
+#: These, and other names of the paddock.
+IRRIGATION_NAMES = (*IRRIGATION_COLUMNS, "site", "id")
 
 
 def read_irrigation(
@@ -141,10 +124,11 @@ def read_irrigation(
 ) -> Irrigation:
     """Read ``paddock,date,mm``; DataError names a row with an unknown paddock or value.
 
-    paddocks: the known ones; None for any.  columns: other names (:func:`with_irrigation_names`).
+    paddocks: the known ones; None for any.  columns: name of the format -> in the file.
     """
     sheet = read_sheet(path)
-    sheet = named_sites(replace(sheet, columns=with_irrigation_names(sheet.columns, columns)))
+    own = rename_columns(sheet.columns, columns, IRRIGATION_NAMES)
+    sheet = named_sites(replace(sheet, columns=own))
     name = "paddock" if "paddock" in sheet.columns else "site"
     for column in (name, "date", "mm"):
         if column not in sheet.columns:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import DataError, UsageError
+from ..base.files import RESULTS
 from ..scenes.outlines import read_outlines
 from ..tables.columns import RULES, Rule
 from ..tables.reading import Sheet, read_sheet, sheet_of
@@ -153,7 +154,7 @@ def learn_limits(water: SoilWaterLimits, sm: Floats) -> SoilWaterLimits:
 def read_settings(path: str | Path) -> dict[str, dict[str, float]]:
     """Read the numbers of COLUMNS for each paddock: a CSV or Parquet with ``site`` or ``id``, or
     the properties of outlines (GeoJSON, GeoPackage). DataError names row, column and value."""
-    if Path(path).suffix.lower() in (".csv", ".parquet", ".pq"):
+    if Path(path).suffix.lower() in RESULTS:
         sheet = named_sites(read_sheet(path))
         name = next((n for n in ("site", "paddock") if n in sheet.columns), None)
         if name is None:

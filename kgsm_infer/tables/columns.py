@@ -11,7 +11,7 @@ are float64 arrays of any shape.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -248,6 +248,21 @@ def is_backscatter(name: str) -> bool:
     """Return True for a backscatter column, in any form."""
     polarisation, _, form = name.partition("_")
     return polarisation in POLARISATIONS and form in BACKSCATTER_FORMS
+
+
+def rename_columns(
+    columns: Mapping[str, Any], names: Mapping[str, str], known: Iterable[str]
+) -> Mapping[str, Any]:
+    """Return columns under the names of a format.
+
+    names: name of the format -> name in the file. A column that has its name already keeps it.
+    known: names of the format.
+
+    >>> rename_columns({"Datum": 0, "mm": 1}, {"date": "Datum", "rain_mm": "mm"}, ["date"])
+    {'date': 0, 'mm': 1}
+    """
+    other = {names[name]: name for name in known if name in names and name not in columns}
+    return {other.get(name, name): values for name, values in columns.items()}
 
 
 def origins(column: str, names: Container[str]) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError, UsageError
-from .columns import FILL_CAUSE, Rule
+from .columns import FILL_CAUSE, Rule, rename_columns
 from .dates import check_utc_offset, is_day_only, wall_clock
 from .parsing import Names
 from .reading import read_sheet
@@ -53,6 +53,8 @@ _WEATHER_RULES = {
     "rain_mm": Rule(0.0, 2000.0, "a day's rain in mm (0 to 2000)", lambda _: FILL_CAUSE),
     "et0_mm": Rule(-2.0, 25.0, "a day's evapotranspiration in mm", lambda _: "of a month?"),
 }
+#: Columns of a weather file.
+WEATHER_COLUMNS = ("site", "cell", "date", "source", *_WEATHER_RULES)
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def read_weather(
     """
     check_utc_offset(utc_offset_hours)
     sheet = read_sheet(path)
-    columns, check = with_format_names(sheet.columns, columns), sheet.check
+    columns, check = rename_columns(sheet.columns, columns, WEATHER_COLUMNS), sheet.check
     for name in ("date", "rain_mm"):
         if name not in columns:
             raise DataError(f"{path}: no column {name!r}; {have(columns, name)}")
@@ -162,22 +164,6 @@ def has_simulated_rows(columns: Mapping[str, Any]) -> bool:
     (True, False)
     """
     return "source" in columns and "simulated" in set(texts_of(columns["source"]))
-
-
-def with_format_names(columns: Mapping[str, Any], names: Mapping[str, str]) -> Mapping[str, Any]:
-    """Return columns with those of a weather file under the names of the format.
-
-    names: name of the format -> name in the file. A column that has its name already keeps it.
-
-    >>> sorted(with_format_names({"Datum": 0, "rain_mm": 1}, {"date": "Datum", "rain_mm": "mm"}))
-    ['date', 'rain_mm']
-    """
-    other = {
-        names[name]: name
-        for name in ("site", "cell", "date", "source", *_WEATHER_RULES)
-        if name in names and name not in columns
-    }
-    return {other.get(name, name): values for name, values in columns.items()}
 
 
 def table_with_weather(

@@ -18,7 +18,8 @@ import numpy as np
 
 from ...base.errors import DataError
 from ...base.schema import Help, Length, Parse, Range, read
-from ...daily.forcing import read_irrigation, with_irrigation_names
+from ...daily.forcing import IRRIGATION_NAMES, read_irrigation
+from ...tables.columns import rename_columns
 from ...tables.reading import read_sheet
 from ..farm import Paddocks
 from ..keys import paddock_key
@@ -87,7 +88,7 @@ def is_irrigation_table(columns: Mapping[str, Any], renamed: Mapping[str, str]) 
     >>> is_irrigation_table({"site": [], "date": [], "mm": [], "rain_mm": []}, {})
     False
     """
-    own = with_irrigation_names(columns, renamed)
+    own = rename_columns(columns, renamed, IRRIGATION_NAMES)
     theirs = {renamed.get(name, name) for name in BACKSCATTER} | BACKSCATTER
     other = {"rain_mm", renamed.get("rain_mm", "rain_mm"), *theirs}
     named = bool(own.keys() & {"paddock", "site", "id"})

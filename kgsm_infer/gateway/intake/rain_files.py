@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from ...base.errors import DataError
 from ...base.files import write_whole
 from ...base.schema import Help, Length, Parse, Range, read
-from ...daily.forcing import with_irrigation_names
-from ...tables.columns import BACKSCATTER_FORMS, POLARISATIONS
+from ...daily.forcing import IRRIGATION_NAMES
+from ...tables.columns import BACKSCATTER_FORMS, POLARISATIONS, rename_columns
 from ...tables.reading import read_sheet, write_csv
-from ...tables.weather import Weather, read_weather, with_format_names
+from ...tables.weather import WEATHER_COLUMNS, Weather, read_weather
 from ..farm import Paddocks
 from ..keys import paddock_key
 from ..store.daily_rows import RainDay
@@ -120,7 +120,8 @@ def is_rain_table(columns: Mapping[str, Any], renamed: Mapping[str, str]) -> boo
     True
     """
     theirs = {renamed.get(name, name) for name in BACKSCATTER} | BACKSCATTER
-    return "rain_mm" in with_format_names(columns, renamed) and not theirs & set(columns)
+    own = rename_columns(columns, renamed, WEATHER_COLUMNS)
+    return "rain_mm" in own and not theirs & set(columns)
 
 
 def is_rain_file(path: Path, renamed: Mapping[str, str]) -> bool:
@@ -152,8 +153,9 @@ def _has_irrigation(path: Path, renamed: Mapping[str, str]) -> bool:
     """Return True if a table has a column ``mm`` too; a peek comes first, which costs less."""
     if not names_in_file(path, {"mm", renamed.get("mm", "mm")}):
         return False
-    columns = with_format_names(read_sheet(path).columns, renamed)  # the rain may be called mm
-    return "mm" in with_irrigation_names(columns, renamed)
+    # the rain may be called mm
+    columns = rename_columns(read_sheet(path).columns, renamed, WEATHER_COLUMNS)
+    return "mm" in rename_columns(columns, renamed, IRRIGATION_NAMES)
 
 
 def _pattern(name: str) -> bytes:

@@ -12,6 +12,7 @@ from heapq import heappop, heappush
 from pathlib import Path
 
 from ...base.errors import MissingError
+from ...base.files import RESULTS
 from ...tables.dates import utc_seconds
 
 #: Kind of a file by the suffix of its name; files of other kinds go to quarantine.
@@ -135,7 +136,7 @@ def has_its_end(path: Path) -> bool:
     A writer that stalls leaves such a file, in which the last cell may be cut.
     """
     suffix = path.suffix.lower()
-    if suffix not in (".csv", ".parquet", ".pq"):
+    if suffix not in RESULTS:
         return True
     try:
         with path.open("rb") as file:
