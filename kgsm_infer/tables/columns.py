@@ -271,9 +271,9 @@ def origins(column: str, names: Container[str]) -> tuple[str, ...]:
     Columns from the date or from other rows (:mod:`kgsm_infer.context.definitions`) are not
     considered.
 
-    >>> made_from("vh_db", ["vh_gamma0_linear", "angle_deg"])
+    >>> origins("vh_db", ["vh_gamma0_linear", "angle_deg"])
     ('vh_gamma0_linear', 'angle_deg')
-    >>> made_from("ndvi", ["red", "nir"]), made_from("ndvi", ["red"])
+    >>> origins("ndvi", ["red", "nir"]), origins("ndvi", ["red"])
     (('red', 'nir'), ())
     """
     polarisation = column.removesuffix("_db")
@@ -290,7 +290,7 @@ def origins(column: str, names: Container[str]) -> tuple[str, ...]:
 
 
 def make(column: str, values: Mapping[str, ArrayLike]) -> NDArray[np.float64]:
-    """Compute a column from the ``values`` that :func:`made_from` names for it, in its order.
+    """Compute a column from the ``values`` that :func:`origins` names for it, in its order.
 
     >>> make("ndvi", {"red": np.asarray([0.1, 0.0]), "nir": np.asarray([0.3, 0.0])}).round(6)
     array([0.5, nan])

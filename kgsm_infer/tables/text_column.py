@@ -387,7 +387,7 @@ def text_codes(values: Any) -> NDArray[np.int64]:
 def shorten(text: object, length: int = 60) -> str:
     """Return text for a message: one line, no control codes, shortened.
 
-    >>> shown("red \\x1b[31m\\n" + 80 * "x", 20)
+    >>> shorten("red \\x1b[31m\\n" + 80 * "x", 20)
     'red \\\\x1b[31m xxxx...'
     """
     words = " ".join(str(text)[: 4 * length].split())

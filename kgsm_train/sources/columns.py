@@ -110,8 +110,10 @@ def keep_nearest(index: NDArray[np.int64], gap_seconds: ArrayLike) -> NDArray[np
 def take_rows(values: ArrayLike, index: NDArray[np.int64]) -> NDArray[Any]:
     """Return (R,) ``values[index]``; NaN or '' where the index is -1.
 
-    >>> taken([0.1, 0.2], np.array([1, -1])).tolist(), taken(["u", "v"], np.array([-1, 0])).tolist()
-    ([0.2, nan], ['', 'u'])
+    >>> take_rows([0.1, 0.2], np.array([1, -1])).tolist()
+    [0.2, nan]
+    >>> take_rows(["u", "v"], np.array([-1, 0])).tolist()
+    ['', 'u']
     """
     array = np.asarray(values)
     missing: Any = ""
