@@ -8,6 +8,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -35,14 +36,15 @@ def free_port() -> int:
 
     A port of ``bind(0)`` comes from the range the system gives to outgoing connections. Between
     two starts of a broker, another test's connection could take it. Ports below 32768 are outside
-    that range. An abstract socket keeps the port from other suites on this machine until this
-    process ends.
+    that range. On Linux an abstract socket keeps the port from other suites on this machine until
+    this process ends.
     """
     for port in random.SystemRandom().sample(range(15000, 32000), 200):
         claim = socket.socket(socket.AF_UNIX)
         with socket.socket() as listener:
             try:
-                claim.bind(f"\0kgsm-test-port-{port}")
+                if sys.platform == "linux":
+                    claim.bind(f"\0kgsm-test-port-{port}")
                 listener.bind(("127.0.0.1", port))
             except OSError:
                 claim.close()
