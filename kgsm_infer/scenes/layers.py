@@ -271,14 +271,17 @@ SIDECARS = (".aux.xml", ".ovr", ".msk", ".hdr", ".prj", ".tfw", ".tifw", ".wld")
 
 def _matching(folder: Path, pattern: str, place: str) -> list[str]:
     root = Path(pattern).anchor
-    base = Path(root) if root else folder
+    base, below = Path(root) if root else folder, pattern[len(root) :]
+    if not Path(below).parts:  # glob of "." raises IndexError or AttributeError
+        raise DataError(f"{place}.files: {pattern!r} is a folder; name its files, such as *.tif")
     try:
-        found = base.glob(pattern[len(root) :])
+        found = base.glob(below)
         return sorted(
             str(item)
             for item in found
             if item.is_file() and not item.name.lower().endswith(SIDECARS)
         )
+    # ValueError: "**" beside other characters; NotImplementedError: "///" at the start
     except (ValueError, NotImplementedError) as error:
         raise DataError(f"{place}.files: {pattern!r} is not a pattern of files ({error})") from None
     except OSError as error:

@@ -90,6 +90,10 @@ def test_what_is_no_date_is_not_taken_for_one(name: str) -> None:
             "layers.vh_db.valu is not a known key; did you mean value?",
         ),
         ({"layers": {"vh_db": {"files": "*.nothing"}}}, "no file matches '*.nothing'"),
+        ({"layers": {"vh_db": {"files": "."}}}, "files: '.' is a folder; name its files"),
+        ({"layers": {"vh_db": {"files": "./"}}}, "files: './' is a folder; name its files"),
+        ({"layers": {"vh_db": {"files": "a**"}}}, "files: 'a**' is not a pattern of files"),
+        ({"layers": {"vh_db": {"files": "///x"}}}, "files: '///x' is not a pattern of files"),
         ({"layers": {"vh_db": {"files": ["vh.tif"]}}}, "no date in the name of "),
         (
             {"layers": {"vh_db": {"files": ["a/20240304.tif", "b/20240304.tif"]}}},
