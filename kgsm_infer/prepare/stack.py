@@ -28,7 +28,7 @@ from ..base.network import open_session
 from ..scenes.gdal import gdal
 from ..scenes.grid import Grid, Window
 from ..scenes.rasters import Raster, open_raster
-from ..scenes.validity import Validity
+from ..scenes.validity import Validity, stored_zero
 from . import CODE
 from .catalogue import Found, ServerError, unsigned
 from .download import WHOLE_MB, Asset, Local, asset_of, at_hand
@@ -385,7 +385,7 @@ def _open_item(
         scale, offset = source.scaling(place)
         rule = Validity(
             nodata_of(item, band) if declared is None else None,
-            no_power=-offset / scale if average and name != "angle" else None,
+            no_power=stored_zero(scale, offset) if average and name != "angle" else None,
         )
         view = source.on(grid, "average" if average else "nearest")
         read[name] = _OpenBand(view, place, rule)

@@ -26,7 +26,7 @@ from .open_files import OpenFiles
 from .resampling import lies_over, needs_resampling
 from .sources import BandSource
 from .stack import Stack
-from .validity import Plane, Validity
+from .validity import Plane, Validity, stored_zero
 
 
 class Reader:
@@ -210,5 +210,5 @@ def _validity(layer: Layer, scale: float, offset: float) -> Validity:
     if layer.amplitude_db is not None:
         return Validity(layer.nodata, no_power=0.0)
     if is_backscatter(layer.name) and layer.name.endswith("_linear") and scale:
-        return Validity(layer.nodata, no_power=-offset / scale)
+        return Validity(layer.nodata, no_power=stored_zero(scale, offset))
     return Validity(layer.nodata)

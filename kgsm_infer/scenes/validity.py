@@ -25,6 +25,8 @@ from ..base.errors import DataError
 
 #: Largest size of a scale or offset; beyond it decoded numbers are infinite or lost.
 MOST_SCALE = 1e30
+#: Relative rounding of a scale and an offset that a file holds as float32.
+_SCALE_ROUNDING = 1e-6
 #: One date of one column on a window, (height, width); missing is NaN.
 Plane = NDArray[np.float64]
 
@@ -34,7 +36,8 @@ class Validity:
     """The rule of a layer, in stored numbers.
 
     nodata: replaces the fill values and the valid range that the file declares; None keeps them.
-    no_power: the stored number that decodes to a power or amplitude of 0; None for other layers.
+    no_power: the stored number that decodes to a power or amplitude of 0, to within the rounding of
+    scale and offset (:func:`stored_zero`); None for other layers.
     low, high: numbers beyond them are impossible and have no weight in an average; None keeps them,
     to be flagged later.
     """
@@ -85,13 +88,22 @@ def masked(
                 missing |= values > declared.high
     with np.errstate(invalid="ignore"):
         if rule.no_power is not None:
-            missing |= values == rule.no_power
+            missing |= np.abs(values - rule.no_power) <= _SCALE_ROUNDING * abs(rule.no_power)
         if rule.low is not None:
             missing |= values < rule.low
         if rule.high is not None:
             missing |= values > rule.high
     values[missing] = np.nan
     return values
+
+
+def stored_zero(scale: float, offset: float) -> float:
+    """Return the stored number that decodes to 0, as scale and offset round it.
+
+    >>> stored_zero(1e-4, -0.0029)
+    28.999999999999996
+    """
+    return -offset / scale
 
 
 def check_scaling(scale: float, offset: float, path: str) -> tuple[float, float]:

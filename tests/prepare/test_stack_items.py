@@ -437,13 +437,19 @@ def test_the_scale_of_a_radar_file_is_applied(tmp_path) -> None:
     np.testing.assert_allclose(read(tmp_path, "*_vh_gamma0.tif"), 0.01, rtol=1e-6)
 
 
-def test_the_number_of_no_power_has_no_weight_whatever_the_offset(tmp_path) -> None:
-    item = radar(tmp_path, "packed", power=600, dtype=np.uint16)
+@pytest.mark.parametrize(
+    ("scale", "offset", "zero"),
+    [(1e-4, -0.05, 500), (1e-4, -0.0029, 29), (float(np.float32(1e-4)), -0.0029, 29)],
+)
+def test_the_number_of_no_power_has_no_weight_whatever_the_offset(
+    tmp_path, scale: float, offset: float, zero: int
+) -> None:
+    item = radar(tmp_path, "packed", power=zero + 100, dtype=np.uint16)
     with rasterio.open(item.assets["vh"].href, "r+") as file:
         values = file.read(1)
-        values[::2] = 500  # decodes to a power of 0
+        values[::2] = zero  # decodes to a power of 0, but for rounding
         file.write(values, 1)
-        file.scales, file.offsets = (1e-4,), (-0.05,)
+        file.scales, file.offsets = (scale,), (offset,)
     coarse = Grid(GRID.crs, (40.0, 0, 500000.0, 0, -40.0, 5000000.0), SIDE // 4, SIDE // 4)
     prepare_stack(
         "made", Found((item,), 1, "made"), coarse, tmp_path / "out", StackOptions(angle_deg=38.0)

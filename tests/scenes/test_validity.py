@@ -183,10 +183,23 @@ def test_frames_padded_with_zero_power_do_not_hide_each_other(tmp_path: Path, no
     assert merged == pytest.approx(10 * np.log10(power), abs=1e-5)
 
 
-def test_zero_power_has_no_weight_in_an_average(tmp_path: Path) -> None:
-    fine = np.full((8, 10), 0.01, np.float32)
-    fine[:, ::2] = 0
-    write_tif(tmp_path / "vh_20220504.tif", fine, step=10.0)
+@pytest.mark.parametrize(
+    ("dtype", "scale", "zero"),
+    [
+        (np.float32, 1.0, 0),
+        (np.uint16, 1e-4, 29),
+        (np.uint16, 1e-4, 113),
+        (np.uint16, float(np.float32(1e-4)), 29),
+    ],
+)
+def test_zero_power_has_no_weight_in_an_average(
+    tmp_path: Path, dtype: type, scale: float, zero: int
+) -> None:
+    fine = np.full((8, 10), zero + 0.01 / scale).round(2).astype(dtype)
+    fine[:, ::2] = zero
+    path = write_tif(tmp_path / "vh_20220504.tif", fine, step=10.0)
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (scale,), (-round(zero * scale, 10),)
     layers = {"vh_linear": {"files": "vh_*.tif", "resample": "average"}}
     scene = scene_from({"layers": layers}, "s", tmp_path)
     grid = Grid(
