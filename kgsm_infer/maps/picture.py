@@ -28,14 +28,6 @@ NO_NUMBER_GREY = "#d0d0d0"
 
 
 @dataclass(frozen=True)
-class Canvas:
-    """A figure of matplotlib and its axes."""
-
-    figure: Any
-    axes: Any
-
-
-@dataclass(frozen=True)
 class Caption:
     """Words of a picture. label: of the colour bar.  handles: further entries of the legend."""
 
@@ -49,8 +41,7 @@ def draw_map(path: str | Path, work: Work) -> None:
     """Draw the last date of a finished map, with its paddocks' outlines."""
     plan = work.plan
     west, south, east, north = plan.stack.grid.bounds
-    canvas = new_canvas()
-    axes = canvas.axes
+    axes = new_axes()
     k = len(plan.targets) - 1
     image = axes.imshow(
         np.ma.masked_invalid(plan.stack.grid.north_up(_thinned(work, k))),
@@ -73,18 +64,16 @@ def draw_map(path: str | Path, work: Work) -> None:
     title = f"{plan.stack.title or Path(plan.stack.source).stem}, {date}"
     simulated = plan.model.card.simulated or plan.stack.simulated
     caption = Caption(title, plan.model.card.retrieves.label, simulated)
-    finish(path, canvas, image, caption)
+    finish(path, axes, image, caption)
 
 
-def finish(
-    path: str | Path, canvas: Canvas, coloured: Any, caption: Caption, below: str = ""
-) -> None:
+def finish(path: str | Path, axes: Any, coloured: Any, caption: Caption, below: str = "") -> None:
     """Draw colour bar, title and legend, then write the file, whole or not at all.
 
     path: .svg, .html, or PNG whatever its name.  below: HTML after the picture of a page.
     """
-    figure, axes = canvas.figure, canvas.axes
-    _fit_height(figure, axes)
+    _fit_height(axes)
+    figure = axes.figure
     bar = figure.colorbar(coloured, cax=axes.inset_axes([1.03, 0.0, 0.04, 1.0]), extend="max")
     bar.set_label(caption.label)
     title = f"{'SIMULATED: ' if caption.simulated else ''}{caption.title}"
@@ -109,7 +98,7 @@ def finish(
         file.write(content)
 
 
-def _fit_height(figure: Any, axes: Any) -> None:
+def _fit_height(axes: Any) -> None:
     """Set the figure's height to that of its map, so that no empty band is left."""
     aspect = axes.get_aspect()
     if aspect == "auto":
@@ -117,13 +106,13 @@ def _fit_height(figure: Any, axes: Any) -> None:
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     tall = abs(top - bottom) / abs(right - left) * float(aspect)
     # 8 inches less axis labels and colour bar leave 6 for the map; title and legend take 1.6
-    figure.set_figheight(min(7.0, max(3.0, 6.0 * tall + 1.6)))
+    axes.figure.set_figheight(min(7.0, max(3.0, 6.0 * tall + 1.6)))
 
 
-def new_canvas() -> Canvas:
-    """Return an empty figure with axes."""
+def new_axes() -> Any:
+    """Return the axes of an empty figure."""
     figure = matplotlib_or_reason().figure.Figure(figsize=(8, 7), layout="constrained")
-    return Canvas(figure, figure.add_subplot())
+    return figure.add_subplot()
 
 
 def matplotlib_or_reason() -> Any:

@@ -21,7 +21,7 @@ from ..maps.picture import (
     Caption,
     finish,
     matplotlib_or_reason,
-    new_canvas,
+    new_axes,
     rings_of,
 )
 from ..scenes.outlines import LON_LAT, Outlines
@@ -174,8 +174,7 @@ def draw_outlines(path: str | Path, outlines: Outlines, look: PaddockColours) ->
     Return the number of names that do not fit.
     """
     matplotlib = matplotlib_or_reason()
-    canvas = new_canvas()
-    axes = canvas.axes
+    axes = new_axes()
     shapes, places = [], {}
     outline = matplotlib.path.Path
     geometries = outlines.geometries
@@ -218,7 +217,7 @@ def draw_outlines(path: str | Path, outlines: Outlines, look: PaddockColours) ->
         title = f"below {look.threshold:g}"
         extra = [line([], [], color=_BELOW, linewidth=2.0, label=title)]
     caption = Caption(look.title, look.label, look.simulated, extra)
-    finish(path, canvas, filled, caption, look.table)
+    finish(path, axes, filled, caption, look.table)
     return left_out
 
 
