@@ -240,13 +240,17 @@ class PassRows:
             np.concatenate([self.value_db, other.value_db]),
         )
 
+    def in_order(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return the rows in order of place and time, and True for the first row of each pass."""
+        order = np.lexsort([self.time, self.place])  # stable
+        first = np.ones(len(order), bool)
+        first[1:] = (np.diff(self.place[order]) != 0) | (np.diff(self.time[order]) != 0)
+        return order, first
+
     def distinct(self) -> PassRows:
         """Return each pass of a place once, its first row, in order of place and time."""
-        order = np.lexsort([self.time, self.place])  # stable
-        place, time = self.place[order], self.time[order]
-        new = np.ones(len(order), bool)
-        new[1:] = (np.diff(place) != 0) | (np.diff(time) != 0)
-        return self.select(order[new])
+        order, first = self.in_order()
+        return self.select(order[first])
 
     def without(self, other: PassRows) -> PassRows:
         """Return the passes of which ``other`` has no frame."""
@@ -282,15 +286,13 @@ def compare_with_past(
     if start is None:
         start = History.empty(int(place.max(initial=-1)) + 1)
     added_db = value_db if counted is None else np.where(counted, value_db, np.nan)
-    order = np.lexsort([rows.time, place])  # stable
-    of_place, of_time = place[order], rows.time[order]
-    new = np.ones(len(order), bool)
-    new[1:] = (of_place[1:] != of_place[:-1]) | (of_time[1:] != of_time[:-1])
+    order, first = rows.in_order()
     pass_of_row = np.empty(len(order), np.int64)
-    pass_of_row[order] = np.cumsum(new) - 1
-    states = states_after(start, of_place[new], added_db[order[new]])
+    pass_of_row[order] = np.cumsum(first) - 1
+    place_of_pass = place[order[first]]
+    states = states_after(start, place_of_pass, added_db[order[first]])
     if rule.span == "all":
-        last = np.searchsorted(of_place[new], np.arange(len(start.count)), "right") - 1
+        last = np.searchsorted(place_of_pass, np.arange(len(start.count)), "right") - 1
         pass_of_row = last[place]
     return ContextValues(
         states.compared(name, value_db, rule, pass_of_row), states.count[pass_of_row]
