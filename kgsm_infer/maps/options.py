@@ -52,5 +52,5 @@ class Execution:
     tell: Callable[[str], None] = ignore_note
 
 
-#: One block at a time, in silence.
+#: One block at a time, without progress or notes.
 ONE_THREAD = Execution()

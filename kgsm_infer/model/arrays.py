@@ -110,7 +110,7 @@ def _of_objects(values: NDArray[Any]) -> NDArray[Any]:
 def date_features(
     days: ArrayLike | None, shape: tuple[int, int]
 ) -> tuple[dict[str, ArrayLike | None], NDArray[np.float64]]:
-    """Return the features made from dates, and days as they are, (N, T) on any one origin."""
+    """Return the features computed from dates, and the days, (N, T) since any one origin."""
     if days is None:
         if shape[1] > 1:
             raise ValueError("days is needed: the day of each acquisition, (T,) or (N, T)")
@@ -153,9 +153,9 @@ def feature_block(
     what: str,
     given: Mapping[str, ArrayLike | None],
 ) -> Callable[[slice], NDArray[np.float32]]:
-    """Return named or ordered features of a block of windows, (block, *shape[1:], len(names)).
+    """Return a function that slices features of windows, (block, *shape[1:], len(names)).
 
-    An array is handed on as it is; a mapping is put into the card's order.
+    An array has its features in the card's order; a mapping is put into that order.
     """
     if values is None or isinstance(values, Mapping):
         unknown = [name for name in values or {} if name not in names and name not in given]

@@ -230,7 +230,7 @@ def _read(client: Any, search: Search, left_out: dict[str, str]) -> tuple[list[A
 
 
 def _items_below(catalogue: Any, children: list[Any], left_out: dict[str, str]) -> Iterator[Any]:
-    """Yield the items of a catalogue and of those below it that can be read, each file once."""
+    """Yield the readable items of a catalogue and of those below it, each catalogue once."""
     yield from _linked(catalogue, catalogue.get_item_links(), left_out)
     known, waiting = {catalogue.get_self_href()}, [*children]
     while waiting:

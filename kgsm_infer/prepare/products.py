@@ -387,7 +387,7 @@ def _stated_offset(root: Path, product: Optical) -> float | None:
     except ValueError:
         is_damaged = True
     if is_damaged:
-        raise DataError(f"{metadata}: its offsets are not numbers; a damaged download?") from None
+        raise DataError(f"{metadata}: its offsets are not numbers; a damaged download?")
     if not is_known:
         raise DataError(f"{metadata}: BOA_QUANTIFICATION_VALUE {quantification} is not 10000")
     if len(offsets) > 1:

@@ -510,9 +510,8 @@ def _view_of(one: ItemGroup, item: _OpenItem, window: Window) -> _OpticalView:
         name: reflectance(product, item.bands[name].read(window), item.add)
         for name in ("red", "nir")
     }
-    quality = np.nan_to_num(item.bands["quality"].read(window)).astype(
-        np.int64
-    )  # 0: no data, in both
+    # 0: no data, in both
+    quality = np.nan_to_num(item.bands["quality"].read(window)).astype(np.int64)
     clear = landsat_clear(quality) if one.kind == "landsat" else scl_clear(quality)
     # the first bit of Landsat's quality is set in its fill
     seen = (quality & 1 == 0) & (quality != 0) if one.kind == "landsat" else quality != 0

@@ -274,13 +274,9 @@ def _note_difference(
     seen: dict[int, list[str]] = {}
     for row in rows.tolist():
         value = values[row]
-        word = (
-            ""
-            if value != value
-            else f"{value:g}"
-            if isinstance(value, float)
-            else shorten(value, 20)
-        )
+        if value != value:
+            continue
+        word = f"{value:g}" if isinstance(value, float) else shorten(value, 20)
         if word and word not in seen.setdefault(int(group[row]), []):
             seen[int(group[row])].append(word)
     for at in new:

@@ -169,7 +169,7 @@ def has_simulated_rows(columns: Mapping[str, Any]) -> bool:
 def table_with_weather(
     path: str | Path, options: ReadOptions, weather: WeatherFile | None
 ) -> Table:
-    """Read a table; make the weather features among its columns of a file where one is given."""
+    """Read a table; weather features come from the weather file, where there is one."""
     sheet, features = read_sheet(path), options.features
     if weather is None:
         return table_of(sheet, options)

@@ -197,10 +197,8 @@ def test_the_simple_methods_by_hand():
     fine1, coarse1, fine2, coarse2, coarse0 = rng.random((5, 9, 11)).astype(np.float32)
     coarse0[2, 3] = np.nan
     pair, rule = Pair(fine1, coarse1, fine2, coarse2), Fusion(radius=2)
-    block, when = (
-        FusionBlock(pair, coarse0[None], np.ones((2, 11)), range(1, 7)),
-        np.asarray([0.25]),
-    )
+    block = FusionBlock(pair, coarse0[None], np.ones((2, 11)), range(1, 7))
+    when = np.asarray([0.25])
     line = 0.75 * fine1 + 0.25 * fine2
     assert_allclose(fuse_block("linear", rule, block, when)[0], line[1:7], rtol=1e-6)
     anomaly = line + coarse0 - (0.75 * coarse1 + 0.25 * coarse2)
