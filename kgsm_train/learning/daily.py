@@ -6,10 +6,10 @@
        sum rho(f - y) + v a sum ((x - m) / d)^2                                               (1)
 
    v is the mean square of f - y at the best numbers without the prior. Residuals of successive days
-   are correlated, so that n labels are worth n / a independent ones; a = (1 + phi) / (1 - phi) with
-   a decay phi of .98 a day. Without the prior a few years of one climate fit numbers that fail in
-   other years. Eq 1 has several minima: the search begins at m and at the best numbers without the
-   prior, and the lower minimum counts.
+   are correlated, so that n labels are worth n / a independent ones; a = (1 + phi) / (1 - phi),
+   about 100 at a decay phi of .98 a day. Without the prior a few years of one climate fit numbers
+   that fail in other years. Eq 1 has several minima: the search begins at m and at the best numbers
+   without the prior, and the lower minimum counts.
 2. The residual's variances and decays by the log score of the filter on the labels, with passes
    simulated from them (:func:`simulate_passes`): the sum of log Var + (y - mean)^2 / Var over
    all labelled days, by Nelder and Mead (1965). The rain model at each site comes from a bucket
@@ -80,6 +80,13 @@ class Labelled:
         return self.first + np.arange(len(self.sm))
 
     @property
+    def fitted(self) -> NDArray[np.bool_]:
+        """(D, S) True for the labels that the bucket is fitted to."""
+        known = np.isfinite(self.sm)
+        known[:SPIN_UP] = False
+        return known
+
+    @property
     def forcing(self) -> Forcing:
         """Rain of each site, without irrigation."""
         return Forcing.of_rain(self.first, self.rain_mm, np.arange(len(self.sites)))
@@ -110,7 +117,7 @@ def fit_daily(labelled: Labelled, source: DataOrigin, stores: int = 2) -> Parame
 
     UsageError where there are fewer than 365 labels.
     """
-    count = int(np.isfinite(labelled.sm[SPIN_UP:]).sum())
+    count = int(labelled.fitted.sum())
     if count < 365:
         raise UsageError(f"{count} labelled days with rain are too few to fit; 365 are needed")
     bucket = fit_bucket(labelled, stores, north=source.hemisphere == "north")
@@ -158,14 +165,13 @@ def fit_bucket(
 ) -> Bucket:
     """Fit the bucket's 6 numbers (one store) or 9 (two) to the labels.
 
-    The greatest loss is put on 15 January, in the north on 16 July.  near: begin with its
-    numbers, and keep its mean wetness.
+    The greatest loss is put on 15 January, in the north on 16 July.  near: begin with its numbers
+    and mean wetness alone, and take v of Eq 1 at them. This is for a fit to a part of its labels.
     """
     if stores not in (1, 2):
         raise UsageError(f"{stores} stores are not supported; 1 or 2")
     peak = near.peak_day if near is not None else 15.0 + (365.25 / 2 if north else 0.0)
-    known = np.isfinite(labelled.sm)
-    known[:SPIN_UP] = False
+    known = labelled.fitted
     y = labelled.sm[known]
     count = 6 if stores == 1 else 9
     prior, sd = PRIOR_MEAN[:count], PRIOR_SD[:count]
@@ -366,7 +372,9 @@ def cross_fitted(labelled: Labelled, parameters: Parameters, halves: bool = True
     """Run the rain model on each site and half of the labels with a bucket fitted to neither.
 
     Sites are left out in INNER groups. The halves are before and after the middle of the labels;
-    a series with less than YEARS_TO_HALVE is not halved, one site alone is not left out.
+    a series with less than YEARS_TO_HALVE is not halved, one site alone is not left out. Where the
+    other sites have no label in the other half, the bucket is fitted to both of their halves; where
+    they have none at all, it is that of all labels.
     halves: False to leave out sites only.
     """
     whole = drive(parameters, labelled.forcing)
@@ -384,7 +392,10 @@ def cross_fitted(labelled: Labelled, parameters: Parameters, halves: bool = True
                 others = mine
             if mine.all() and rest is None:
                 continue
-            part = labelled.part(others, rest)
+            parts = [labelled.part(others, rest), labelled.part(others)]
+            part = next((one for one in parts if one.fitted.any()), None)
+            if part is None:
+                continue
             bucket = fit_bucket(part, len(parameters.bucket.stores), near=parameters.bucket)
             made = run_bucket(bucket, labelled.rain_mm[:, mine], labelled.day)
             expected[np.ix_(days, mine)] = made[days]

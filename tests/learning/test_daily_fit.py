@@ -98,6 +98,21 @@ def test_residual_is_fitted_at_sites_that_the_bucket_has_not_seen(monkeypatch):
         np.testing.assert_allclose(seen[0].expected[:, [site]], alone, atol=1e-12)
 
 
+@pytest.mark.parametrize("half", [slice(0, 500), slice(500, 1000), slice(0)])
+def test_a_site_without_labels_in_the_other_half_is_fitted_to_what_there_is(half, few_evaluations):
+    """The second site has labels in one half, or none."""
+    series = labelled(sites=2, days=1000, noise=0.05)
+    sm = np.full_like(series.sm, np.nan)
+    sm[:, 0], sm[half, 1] = series.sm[:, 0], series.sm[half, 1]
+    series = replace(series, sm=sm)
+    fitted = learning.fit_daily(series, SOURCE, stores=1)
+    of_all = run_bucket(fitted.bucket, series.rain_mm, series.day)
+    expected = learning.cross_fitted(series, fitted).expected
+    assert np.isfinite(expected).all() and 0.3 < fitted.band_scale < 3
+    is_other = np.any(expected[:, 0] != of_all[:, 0])
+    assert is_other == np.isfinite(sm[learning.SPIN_UP :, 1]).any()
+
+
 @pytest.mark.parametrize(("days", "is_halved"), [(729, False), (730, True)])
 def test_two_years_are_halved(days, is_halved):
     series = labelled(sites=1, days=days, noise=0.05)
