@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kgsm_infer import kernels
-from kgsm_infer.base.errors import DataError
+from kgsm_infer.base.errors import DataError, raise_if_machine
 from kgsm_infer.base.files import write_whole
 from kgsm_infer.base.fingerprint import code_digest, content_digest, fingerprint
 from kgsm_infer.base.schema import as_plain, build, parse_json
@@ -128,10 +127,9 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
                 raise ValueError("too large")
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in ("key", "index", "sm", "learnt", "seconds")}
-    except (
-        OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, NotImplementedError,
-        SyntaxError, OverflowError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error,
-    ) as error:  # fmt: skip
+    except Exception as error:  # noqa: BLE001  damaged zips and headers share no base
+        if isinstance(error, OSError):
+            raise_if_machine(error, str(path))
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path}: not a finished part ({reason[:100]}); delete it") from None
     if any(found[name].ndim != 0 for name in ("key", "learnt", "seconds")):

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from kgsm_train.evaluation import crossval, parts, tables
 from kgsm_train.evaluation.board import read_board
 from kgsm_train.evaluation.crossval import crossvalidate, plan
 from kgsm_train.evaluation.metrics import scores
-from kgsm_train.evaluation.parts import part_key
+from kgsm_train.evaluation.parts import part_key, read_part
 from kgsm_train.evaluation.processes import share
 from kgsm_train.evaluation.rundir import write_run
 from kgsm_train.evaluation.scoreboard import common_rows, looks_so_far, no_skill, scoreboard
@@ -481,6 +482,20 @@ def test_a_broken_part_is_named(run, tmp_path):
         with pytest.raises(DataError, match=r"wcm-fold1\.npz: .*not a finished part") as caught:
             crossvalidate(config, tmp_path)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "header", ["{'descr': (", "{'descr': '''", "  x\n y", "{'descr': '<M8[z]'}", "[" * 900]
+)
+def test_a_part_with_a_damaged_header_is_named(tmp_path, header):
+    """The header of an array is Python text, whose errors share no base."""
+    path = tmp_path / "mean-fold1.npz"
+    start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("key", "index", "sm", "learnt", "seconds"):
+            archive.writestr(f"{name}.npy", start + bytes(64))
+    with pytest.raises(DataError, match=r"mean-fold1\.npz: not a finished part"):
+        read_part(tmp_path, "mean", Split(0), "key", np.arange(3))
 
 
 def test_a_part_of_other_content_is_named(run, tmp_path):
