@@ -115,8 +115,8 @@ class Forcing:
 
 #: Columns of an irrigation file; ``site`` and ``id`` are read as ``paddock``.
 IRRIGATION_COLUMNS = ("paddock", "date", "mm")
-#: These, and other names of the paddock.
-IRRIGATION_NAMES = (*IRRIGATION_COLUMNS, "site", "id")
+#: These, other names of the paddock, and the column that marks simulated rows.
+IRRIGATION_NAMES = (*IRRIGATION_COLUMNS, "site", "id", "source")
 
 
 def read_irrigation(
