@@ -10,6 +10,7 @@ from made_daily import FIRST, everything, farm, rain_columns, stored_values
 from made_gateways import Events, columns_of, drop, scanned
 from starlette.testclient import TestClient
 
+from kgsm_infer.base.errors import DataError
 from kgsm_infer.daily.daily import Settings, estimate_daily
 from kgsm_infer.daily.forcing import read_irrigation
 from kgsm_infer.daily.parameters import read_parameters
@@ -18,7 +19,9 @@ from kgsm_infer.gateway.farm import load_paddocks
 from kgsm_infer.gateway.http.api import Api
 from kgsm_infer.gateway.http.page import render_page
 from kgsm_infer.gateway.http.queries import Queries
+from kgsm_infer.gateway.intake.irrigation_files import drop_irrigation_file, write_irrigation
 from kgsm_infer.gateway.intake.rain_files import names_in_file
+from kgsm_infer.gateway.intake.tables import TableRules
 from kgsm_infer.gateway.publish.homeassistant import daily_message
 from kgsm_infer.gateway.records import daily_record
 from kgsm_infer.gateway.store import daily_rows
@@ -252,6 +255,35 @@ def test_rain_may_be_called_mm(tmp_path, today):
     drop(gateway, {"date": ["2024-01-03"], "mm": [4.0]}, "rain.csv")
     assert scanned(gateway).named("rain_stored")
     assert [row[:3] for row in stored(gateway)["rain"]] == [("", FIRST + 2, 4.0)]
+
+
+@pytest.mark.parametrize("settings", ['mm = "Menge"', 'rain_mm = "mm"\nmm = "Menge"'])
+def test_posted_irrigation_is_never_rain(tmp_path, today, settings):
+    gateway = farm(tmp_path, f"[daily]\n[columns]\n{settings}\n", paddocks=4)
+    rules = TableRules(load_paddocks(gateway), gateway.columns)
+    message = {"irrigation": [{"paddock": "p1", "date": "2024-01-03", "mm": 20.0}]}
+    assert write_irrigation(message, rules, gateway.spool) == 1
+    assert scanned(gateway).named("irrigation_stored")
+    assert stored(gateway)["rain"] == []
+    assert [row[:3] for row in stored(gateway)["irrigation"]] == [("p1", FIRST + 2, 20.0)]
+
+
+def test_irrigation_is_refused_where_its_column_is_rain(tmp_path, today):
+    gateway = farm(tmp_path, '[daily]\n[columns]\nrain_mm = "mm"\n', paddocks=4)
+    rules = TableRules(load_paddocks(gateway), gateway.columns)
+    message = {"irrigation": [{"paddock": "p1", "date": "2024-01-03", "mm": 20.0}]}
+    with pytest.raises(DataError, match="mm is rain by"):
+        write_irrigation(message, rules, gateway.spool)
+    with pytest.raises(DataError, match="mm is rain by"):
+        drop_irrigation_file(b"paddock,date,mm\np1,2024-01-03,20\n", rules, gateway.spool)
+    assert not gateway.spool.exists()
+
+
+def test_a_renamed_source_says_that_irrigation_is_simulated(tmp_path, today):
+    gateway = farm(tmp_path, '[daily]\n[columns]\nsource = "Quelle"\n', paddocks=4)
+    drop(gateway, {**irrigation(("p1", 8, 25.0)), "Quelle": ["simulated"]}, "made up.csv")
+    scanned(gateway)
+    assert stored(gateway)["irrigation"] == [("p1", FIRST + 8, 25.0, 1, 1)]
 
 
 @pytest.mark.parametrize(

@@ -269,7 +269,7 @@ class Api:
 
         body, spool = await request.body(), self.gateway.spool
         if _media(request) == "application/json":
-            days = await run_in_threadpool(write_rain, _json(body), self.paddocks, spool)
+            days = await run_in_threadpool(write_rain, _json(body), self._rules(), spool)
             return _sent(request, canonical({"days": days}), JSON, status=202)
         await _table(request)
         days = await run_in_threadpool(drop_posted_rain, body, self._rules(), spool)
@@ -281,7 +281,7 @@ class Api:
 
         body, spool = await request.body(), self.gateway.spool
         if _media(request) == "application/json":
-            rows = await run_in_threadpool(write_irrigation, _json(body), self.paddocks, spool)
+            rows = await run_in_threadpool(write_irrigation, _json(body), self._rules(), spool)
         else:
             await _table(request)
             rows = await run_in_threadpool(drop_irrigation_file, body, self._rules(), spool)

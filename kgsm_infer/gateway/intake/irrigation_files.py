@@ -21,7 +21,6 @@ from ...base.schema import Help, Length, Parse, Range, read
 from ...daily.forcing import IRRIGATION_NAMES, read_irrigation
 from ...tables.columns import rename_columns
 from ...tables.reading import read_sheet
-from ..farm import Paddocks
 from ..keys import paddock_key
 from ..store.daily_rows import IrrigationDay
 from .rain_files import (
@@ -145,25 +144,25 @@ def irrigation_of_file(
     return IrrigationRows(days, left_out, refused)
 
 
-def write_irrigation(content: Any, paddocks: Paddocks, spool: Path) -> int:
+def write_irrigation(content: Any, rules: TableRules, spool: Path) -> int:
     """Write ``{"irrigation": [...]}`` into the spool as an irrigation file; returns its rows.
 
     DataError names a row that is wrong, too far ahead or of an unknown paddock; nothing is written.
     """
-    return drop_irrigation_file(
-        irrigation_table(content, paddocks), TableRules(paddocks, {}), spool
-    )
+    return drop_irrigation_file(irrigation_table(content, rules), rules, spool)
 
 
-def irrigation_table(content: Any, paddocks: Paddocks) -> bytes:
+def irrigation_table(content: Any, rules: TableRules) -> bytes:
     """Return ``{"irrigation": [...]}`` as an irrigation file.
 
     DataError names a row that is wrong or of an unknown paddock.
     """
+    paddocks = rules.paddocks
     message = read(IrrigationMessage, content, "irrigation")
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("paddock", "date", "mm"))
+    is_rain = rules.columns.get("rain_mm") == "mm"  # then irrigation has another name, if any
+    writer.writerow(("paddock", "date", rules.columns.get("mm", "mm") if is_rain else "mm"))
     for at, one in enumerate(message.irrigation):
         place = paddock_key(one.paddock)
         if not paddocks.known(place):
@@ -177,6 +176,8 @@ def drop_irrigation_file(content: bytes, rules: TableRules, spool: Path) -> int:
 
     DataError says what is wrong with it, days too far ahead included.
     """
+    if rules.columns.get("rain_mm") == "mm" and "mm" not in rules.columns:
+        raise DataError("the table: mm is rain by [columns]; name the column of irrigation there")
     with content_as_file(content) as path:
         if not is_irrigation_file(path, rules.columns):
             raise DataError(

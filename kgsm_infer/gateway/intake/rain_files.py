@@ -27,7 +27,6 @@ from ...daily.forcing import IRRIGATION_NAMES
 from ...tables.columns import BACKSCATTER_FORMS, POLARISATIONS, rename_columns
 from ...tables.reading import read_sheet, write_csv
 from ...tables.weather import WEATHER_COLUMNS, Weather, read_weather
-from ..farm import Paddocks
 from ..keys import paddock_key
 from ..store.daily_rows import RainDay
 from .archive import make_folders
@@ -205,7 +204,7 @@ def rain_of_file(path: Path, source: str, rules: TableRules, issued: int, number
     return RainRows(tuple(found), issued, number, left_out, tuple(refused), weather.simulated)
 
 
-def write_rain(content: Any, paddocks: Paddocks, spool: Path) -> int:
+def write_rain(content: Any, rules: TableRules, spool: Path) -> int:
     """Write ``{"rain": [...]}`` into the spool as a weather file; returns the number of days.
 
     DataError names a day that is wrong, too far ahead or of an unknown paddock; nothing is written.
@@ -214,7 +213,7 @@ def write_rain(content: Any, paddocks: Paddocks, spool: Path) -> int:
     found: dict[tuple[str, str], float] = {}
     for at, one in enumerate(message.rain):
         place = "" if one.paddock is None else paddock_key(one.paddock)
-        if place and not paddocks.known(place):
+        if place and not rules.paddocks.known(place):
             raise DataError(f"rain: rain[{at}].paddock: no paddock {place[:64]!r}")
         if (place, one.date) in found:
             raise DataError(f"rain: rain[{at}].date: {one.date} twice for one place")
@@ -227,7 +226,7 @@ def write_rain(content: Any, paddocks: Paddocks, spool: Path) -> int:
             columns = {"site": [place for place, _ in some], **columns}
         contents.append(_csv_of({**columns, "rain_mm": np.asarray(list(some.values()))}))
     for content in contents:
-        _check_posted(content, "rain", TableRules(paddocks, {}))
+        _check_posted(content, "rain", rules)
     for content in contents:
         drop_rain_file(content, spool)
     return len(found)

@@ -42,6 +42,7 @@ from ..health import Process, health_of
 from ..intake.irrigation_files import write_irrigation
 from ..intake.probe_readings import readings_of
 from ..intake.rain_files import write_rain
+from ..intake.tables import TableRules
 from ..keys import paddock_key, slug
 from ..log import Log
 from ..records import record_bytes
@@ -60,7 +61,7 @@ IN_FLIGHT = 200
 #: Largest message of a probe, and of rain or irrigation (10,000 days), bytes.
 MOST_BYTES, MOST_WATER_BYTES = 10_000, 1_000_000
 #: Kinds of water that are read, by the name of their topic, and the functions that write them.
-WATER: Mapping[str, Callable[[Any, Paddocks, Path], int]] = {
+WATER: Mapping[str, Callable[[Any, TableRules, Path], int]] = {
     "rain": write_rain,
     "irrigation": write_irrigation,
 }
@@ -388,7 +389,8 @@ class MqttPublisher:
             raise DataError(f"{kind}: expected a list of days")
         if sender:
             days = [self._of_paddock(sender, day) for day in days]
-        WATER[kind]({kind: days}, self._paddocks, self._gateway.spool)
+        rules = TableRules(self._paddocks, self._gateway.columns)
+        WATER[kind]({kind: days}, rules, self._gateway.spool)
 
     # -- messages --------------------------------------------------------------------------
 
