@@ -27,7 +27,15 @@ from .orbits import read_orbits
 from .resampling import GridView, read_view
 from .tiles import TileStore, unit_of
 from .times import read_times
-from .validity import Plane, Validity, cf_declared, check_scaling, masked, unwritten
+from .validity import (
+    Plane,
+    Validity,
+    cf_declared,
+    check_attributes,
+    masked,
+    read_scaling,
+    unwritten,
+)
 
 #: Axis -> (CF standard names, usual names) of its coordinate.
 _AXES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -95,7 +103,7 @@ class Cube:
 
     def scaling(self, band: int) -> tuple[float, float]:
         """Return scale_factor and add_offset."""
-        return _scaling(self.array.attrs, self.path)
+        return read_scaling(self.array.attrs, self.path)
 
     def stored(self, band: int, window: Window, rule: Validity) -> Plane:
         """Read (height, width) float64 as stored, NaN where missing.
@@ -207,7 +215,7 @@ def _not_opened(path: str, error: Exception) -> KgsmError:
 def _cube(file: Dataset, path: str, variable: str, crs: str | None) -> Cube:
     dataset = file.content
     array = _variable(dataset, path, variable)
-    _check_attributes(array, path)
+    check_attributes(array.attrs, path)
     axes = {axis: _dimension(dataset, array, axis) for axis in _AXES}
     for axis in ("x", "y"):
         if axes[axis] is None:
@@ -242,35 +250,6 @@ def _cube(file: Dataset, path: str, variable: str, crs: str | None) -> Cube:
     return Cube(path, file, array, grid, times, no_times=why, orbits=orbits)
 
 
-def _scaling(attributes: Mapping[str, Any], path: str) -> tuple[float, float]:
-    """Return scale_factor and add_offset. DataError where one is not a finite number."""
-    scale, offset = (
-        _number(attributes, key, default, path)
-        for key, default in (("scale_factor", 1.0), ("add_offset", 0.0))
-    )
-    return check_scaling(scale, offset, path)
-
-
-def _number(attributes: Mapping[str, Any], key: str, default: float, path: str) -> float:
-    found = np.ravel(attributes.get(key, default))
-    if len(found) != 1 or found.dtype.kind not in "iuf" or not np.isfinite(found[0]):
-        raise DataError(f"{path}: {key} is {shorten(attributes[key])!r}; expected a finite number")
-    return float(found[0])
-
-
-def _check_attributes(array: Any, path: str) -> None:
-    """Raise DataError where a valid range or the scaling is not made of numbers."""
-    _scaling(array.attrs, path)
-    for key, count in (("valid_range", 2), ("valid_min", 1), ("valid_max", 1)):
-        if key not in array.attrs:
-            continue
-        found = np.ravel(array.attrs[key])
-        if found.dtype.kind not in "iuf" or len(found) != count:
-            raise DataError(
-                f"{path}: {key} is {shorten(array.attrs[key])!r}; expected {count} numbers"
-            )
-
-
 def _variable(dataset: Any, path: str, variable: str) -> Any:
     usable = [str(name) for name, item in dataset.data_vars.items() if item.ndim >= 2]
     if not variable and len(usable) == 1:
@@ -303,7 +282,7 @@ def _positions(dataset: Any, array: Any, dim: Any, path: str) -> NDArray[np.floa
         raise DataError(f"{path}: has no coordinates along {dim}, so its position is unknown")
     positions = np.asarray(dataset[dim].values, np.float64)
     attributes = dataset[dim].attrs
-    scale, offset = _scaling(attributes, path)
+    scale, offset = read_scaling(attributes, path)
     return np.asarray(positions * scale + offset)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DataError
+from ..tables.text_column import shorten
 
 #: Largest size of a scale or offset; beyond it decoded numbers are infinite or lost.
 MOST_SCALE = 1e30
@@ -116,6 +117,30 @@ def check_scaling(scale: float, offset: float, path: str) -> tuple[float, float]
     return scale, offset
 
 
+def read_scaling(attributes: Mapping[str, Any], source: str) -> tuple[float, float]:
+    """Return scale_factor and add_offset. DataError where one is not a finite number."""
+    found = {"scale_factor": 1.0, "add_offset": 0.0}
+    for key in [key for key in found if key in attributes]:
+        value = np.ravel(attributes[key])
+        if len(value) != 1 or value.dtype.kind not in "iuf" or not np.isfinite(value[0]):
+            shown = shorten(attributes[key])
+            raise DataError(f"{source}: {key} is {shown!r}; expected a finite number")
+        found[key] = float(value[0])
+    return check_scaling(found["scale_factor"], found["add_offset"], source)
+
+
+def check_attributes(attributes: Mapping[str, Any], source: str) -> None:
+    """Raise DataError where the scaling or a valid range is not made of numbers."""
+    read_scaling(attributes, source)
+    for key, count in (("valid_range", 2), ("valid_min", 1), ("valid_max", 1)):
+        if key not in attributes:
+            continue
+        found = np.ravel(attributes[key])
+        if found.dtype.kind not in "iuf" or len(found) != count:
+            shown = shorten(attributes[key])
+            raise DataError(f"{source}: {key} is {shown!r}; expected {count} numbers")
+
+
 def cf_declared(
     attributes: Mapping[str, Any], stored: np.dtype[Any], scale: float, offset: float
 ) -> Declared:
@@ -159,18 +184,15 @@ def valid_range_rule(
 
     xarray decodes fill values and scaling, and leaves the valid range, in packed units, to the
     caller. encoding: of the variable.  dtype: of its numbers.  source: for messages. DataError
-    where the scaling has lost the numbers.
+    where the scaling has lost the numbers, or the valid range is not made of numbers.
     """
-    scale, offset = (
-        float(np.ravel(encoding.get(key, default))[0])
-        for key, default in (("scale_factor", 1.0), ("add_offset", 0.0))
-    )
-    check_scaling(scale, offset, source)
+    scale, offset = read_scaling(encoding, source)
     stated = {key: attributes[key] for key in _VALIDITY if key in attributes}
     if dtype.kind == "f" and "dtype" not in encoding:  # computed: integers were of packed numbers
         stated = {key: of for key, of in stated.items() if np.asarray(of).dtype.kind == "f"}
     if not stated:
         return None
+    check_attributes(stated, source)
     stored = np.dtype(encoding.get("dtype", dtype))
     if stored.kind == "i" and str(encoding.get("_Unsigned", "")).lower() == "true":
         stored = np.dtype(f"u{stored.itemsize}")

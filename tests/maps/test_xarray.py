@@ -348,6 +348,28 @@ def test_numbers_lost_by_their_scale_are_refused_as_in_a_map(tmp_path: Path, sca
         retrieve("wetness", decoded)
 
 
+@pytest.mark.parametrize(
+    ("attributes", "encoding", "reason"),
+    [
+        ({"valid_range": "low, high"}, {"dtype": "int16"}, "expected 2 numbers"),
+        ({"valid_range": [0]}, {"dtype": "int16"}, "expected 2 numbers"),
+        ({"valid_max": []}, {}, "expected 1 numbers"),
+        ({}, {"scale_factor": "1e-4"}, "expected a finite number"),
+        ({}, {"add_offset": None}, "expected a finite number"),
+        ({}, {"scale_factor": [1e-4, 1.0]}, "expected a finite number"),
+    ],
+)
+def test_validity_that_is_not_made_of_numbers_is_refused(
+    attributes: dict[str, Any], encoding: dict[str, Any], reason: str
+) -> None:
+    """In the words of a map of the same file."""
+    stack = plain_stack()[["vh_db"]]
+    stack.vh_db.attrs.update(attributes)
+    stack.vh_db.encoding.update(encoding)
+    with pytest.raises(DataError, match=rf"the dataset's vh_db: .*{reason}"):
+        retrieve("wetness", stack)
+
+
 def test_a_fill_value_that_was_not_decoded_is_missing() -> None:
     """rioxarray leaves it among the attributes by default, and in the numbers."""
     stack = plain_stack()[["vh_db"]]
