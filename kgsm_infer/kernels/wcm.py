@@ -293,8 +293,8 @@ def invert(soil_db: ArrayLike, c_db: float, d_db: float) -> NDArray[np.float32]:
     return (np.asarray(soil_db, np.float32) - np.float32(c_db)) / np.float32(d_db)
 
 
-class InOwnTerms(NamedTuple):
-    """Acquisitions in the terms of the equations, all float64 and of one shape.
+class EquationInputs(NamedTuple):
+    """Inputs of the equations after the rules, all float64 and of one shape.
 
     sigma0_db: at ``angle_ref_deg`` under the ``normalise`` rule.  angle_deg: theta of Eqs 2 and 4.
     """
@@ -306,7 +306,7 @@ class InOwnTerms(NamedTuple):
 
 def apply_rules(
     wcm: Wcm, sigma0_db: ArrayLike, vegetation: ArrayLike, angle_deg: ArrayLike
-) -> InOwnTerms:
+) -> EquationInputs:
     """Apply the rules of vegetation and angle in float64, for simulation and fitting.
 
     Arguments as in :func:`isolate`; every value must be present and in range.
@@ -321,10 +321,12 @@ def apply_rules(
         db = db + 10 * wcm.angle_exponent * np.log10(ratio)
     if wcm.angle_rule != "column":
         angle = np.full(db.shape, wcm.angle_ref_deg)
-    return InOwnTerms(db, vwc, angle)
+    return EquationInputs(db, vwc, angle)
 
 
-def isolate_to_fit(wcm: Wcm, seen: InOwnTerms) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def isolate_to_fit(
+    wcm: Wcm, seen: EquationInputs
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Compute soil_db and soil_fraction in float64, as :func:`isolate`, for a fit.
 
     They are finite also where the soil signal is lost: :func:`smooth_floor` keeps the soil fraction

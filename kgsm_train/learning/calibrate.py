@@ -18,7 +18,7 @@ from scipy.optimize import OptimizeResult, least_squares
 
 from kgsm_infer import kernels
 from kgsm_infer.base.errors import DataError
-from kgsm_infer.kernels.wcm import InOwnTerms, Wcm, apply_rules, forward_db, isolate_to_fit
+from kgsm_infer.kernels.wcm import EquationInputs, Wcm, apply_rules, forward_db, isolate_to_fit
 from kgsm_infer.model.observations import Observations
 
 Array = NDArray[np.float64]
@@ -108,7 +108,7 @@ class _Forward:
 class _UsableRows:
     """The usable rows, float64, all (n,)."""
 
-    seen: InOwnTerms
+    seen: EquationInputs
     sm: Array
     left_out: int
 

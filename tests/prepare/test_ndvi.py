@@ -222,7 +222,7 @@ def grid_of(step: float, height: int, width: int) -> Grid:
     return Grid(crs, (step, 0.0, WEST, 0.0, -step, NORTH), width, height)
 
 
-def test_an_asked_grid_takes_the_mean_of_clear_pixels(tmp_path):
+def test_a_requested_grid_takes_the_mean_of_clear_pixels(tmp_path):
     """60 m from 30 m: three clear of four make a pixel, one does not."""
     clouds = {(0, 0): 3, (2, 2): 3, (2, 3): 3, (3, 2): 3}
     bright = round((0.9 + 0.2) / 2.75e-5)
