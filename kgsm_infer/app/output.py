@@ -285,7 +285,7 @@ def write_columns(
     """
     values, code = np.unique(table.to_file_rows(mask), return_inverse=True)
     words = TextColumn.of(flags.names(int(value)) for value in values).take(code)
-    date_text = table.date_text if table.given is None else table.given.date_text
+    date_text = table.date_text if table.original is None else table.original.date_text
     written: dict[str, ArrayLike] = {"site": table.to_file_rows(table.site), "date": date_text}
     written |= {name: table.to_file_rows(values) for name, values in columns.items()}
     written["flags"] = words

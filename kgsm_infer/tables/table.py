@@ -62,7 +62,7 @@ class Table:
     date: (R,) datetime64[s], UTC.  numbers: contract columns and named features, (R,)
     float64; backscatter is always ``vh_db``/``vv_db``, sigma0 in dB.  text: every other
     column as written.  row_number: (R,) row in the file; a CSV's header is row 1.
-    given: the rows of the file, where several of them are one acquisition here.
+    original: the rows of the file, where several of them are one acquisition here.
     notes: what was decided in reading, for the person who gave the file.
     contradicts: row -> why it has empty cells, where rows of the file contradict each other.
     made_of_simulated: columns were computed from simulated data, such as simulated rain.
@@ -75,7 +75,7 @@ class Table:
     numbers: Mapping[str, NDArray[np.float64]]
     text: Mapping[str, Sequence[str]]
     row_number: NDArray[np.int64]
-    given: OriginalRows | None = None
+    original: OriginalRows | None = None
     notes: tuple[str, ...] = ()
     contradicts: Mapping[int, str] = field(default_factory=dict)
     made_of_simulated: bool = False
@@ -108,7 +108,7 @@ class Table:
         return {}
 
     def select(self, rows: NDArray[np.int64]) -> Table:
-        """Return the table of some rows; ``given`` is left out."""
+        """Return the table of some rows; ``original`` is left out."""
         return replace(
             self,
             site=self.site[rows],
@@ -117,7 +117,7 @@ class Table:
             numbers={name: values[rows] for name, values in self.numbers.items()},
             text={name: [cells[i] for i in rows.tolist()] for name, cells in self.text.items()},
             row_number=self.row_number[rows],
-            given=None,
+            original=None,
             contradicts={
                 at: self.contradicts[row]
                 for at, row in enumerate(rows.tolist())
@@ -134,7 +134,7 @@ class Table:
         (1, [0.3, 0.3])
         """
         values = np.asarray(values)
-        return values if self.given is None else values[self.given.row]
+        return values if self.original is None else values[self.original.row]
 
 
 @dataclass(frozen=True)
@@ -352,27 +352,27 @@ def _merged(table: Table, options: ReadOptions) -> Table:
         numbers=merged.numbers,
         text=merged.text,
         row_number=table.row_number[index],
-        given=OriginalRows(merged.group, table.date_text),
+        original=OriginalRows(merged.group, table.date_text),
         notes=(*table.notes, *merged.notes),
         contradicts=merged.contradicts,
     )
 
 
 def to_sigma0_db(polarisation: str, numbers: dict[str, NDArray[np.float64]], source: str) -> None:
-    """Bring the one form that was given to sigma0 in dB, under ``vh_db``/``vv_db``."""
-    given = find_forms(polarisation, numbers)
-    if len(given) > 1:
-        raise DataError(f"{source}: columns {' and '.join(given)} give one backscatter twice")
-    if not given:
+    """Bring the one form to sigma0 in dB, under ``vh_db``/``vv_db``."""
+    forms = find_forms(polarisation, numbers)
+    if len(forms) > 1:
+        raise DataError(f"{source}: columns {' and '.join(forms)} give one backscatter twice")
+    if not forms:
         return
     column = f"{polarisation}_db"
     names = origins(column, numbers)
     if not names:
         raise DataError(
-            f"{source}: column {given[0]} is gamma0; sigma0 = gamma0 cos(theta) needs angle_deg"
+            f"{source}: column {forms[0]} is gamma0; sigma0 = gamma0 cos(theta) needs angle_deg"
         )
     made = make(column, {name: numbers[name] for name in names})
-    del numbers[given[0]]
+    del numbers[forms[0]]
     numbers[column] = made
 
 

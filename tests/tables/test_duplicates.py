@@ -44,7 +44,7 @@ def test_frames_of_one_pass_are_one_acquisition_averaged_in_linear_power(tmp_pat
     assert table.numbers["ndvi"].tolist() == [0.3, 0.4]
     assert table.text["crop"] == ("wheat", "wheat")
     assert table.to_file_rows(table.numbers["vh_db"])[[2, 3]].tolist() == [-16.0, -16.0]
-    assert table.given is not None and len(table.given.date_text) == 4
+    assert table.original is not None and len(table.original.date_text) == 4
     assert "2 rows are further frames of a pass" in table.notes[0]
 
 
@@ -126,7 +126,7 @@ def test_rows_are_numbered_and_ordered_by_their_first():
 
 def test_a_table_without_twins_is_left_as_it_is():
     table = table_from_columns({"site": ["a", "b"], "date": ["2024-05-01"] * 2, "ndvi": [0.1, 0.2]})
-    assert table.given is None and table.notes == ()
+    assert table.original is None and table.notes == ()
 
 
 def test_the_rows_of_one_site_do_not_cost_172_others_theirs():
