@@ -236,7 +236,7 @@ def range_of(column: str) -> tuple[float, float] | None:
 
 
 def find_forms(polarisation: str, names: Container[str]) -> list[str]:
-    """Find the forms of a polarisation's backscatter among ``names``; DataError for several.
+    """Find the forms of a polarisation's backscatter among ``names``.
 
     >>> find_forms("vh", ["site", "vh_linear"])
     ['vh_linear']

@@ -359,7 +359,7 @@ def _merged(table: Table, options: ReadOptions) -> Table:
 
 
 def to_sigma0_db(polarisation: str, numbers: dict[str, NDArray[np.float64]], source: str) -> None:
-    """Bring the one form to sigma0 in dB, under ``vh_db``/``vv_db``."""
+    """Convert the form of a backscatter to sigma0 in dB, under ``vh_db``/``vv_db``."""
     forms = find_forms(polarisation, numbers)
     if len(forms) > 1:
         raise DataError(f"{source}: columns {' and '.join(forms)} give one backscatter twice")
