@@ -8,6 +8,7 @@ that PROJ can only guess ("ballpark": N = 0) is refused.
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,12 +19,14 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError, MissingError, UsageError
 from ..scenes.gdal import open_dataset, rasterio_or_reason, read_failure
-from ..scenes.grid import Grid
+from ..scenes.grid import Grid, Window
 from ..scenes.rasters import Raster, open_raster
 from ..scenes.resampling import MOST_PIXELS, covering, halves
 from ..scenes.validity import Validity
 from .safe import Floats
 
+#: Length of a degree of latitude on the sphere of 6,371 km, m.
+DEGREE_M = 111_195.0
 #: Names a user may give; EPSG codes of the vertical systems.
 GEOIDS = {"egm96": 5773, "egm2008": 3855}
 #: No geoid on Earth lies further from the ellipsoid, m.
@@ -268,16 +271,22 @@ def _bilinear(values: Floats, own: Grid, grid: Grid) -> Floats:
 def _kernel_scale(own: Grid, grid: Grid) -> dict[str, float]:
     """Return GDAL's warp options that fix the reach of the kernel below coarser pixels.
 
-    GDAL computes it for each block, so that neighbouring blocks differ. {} for a grid in degrees,
-    whose ratio to the other one varies, and where GDAL does not widen the kernel.
+    GDAL computes it for each block, so that neighbouring blocks differ. {} where GDAL does not
+    widen the kernel.
     """
-    crs_of = rasterio_or_reason().crs.CRS.from_wkt
-    if own.is_geographic or grid.is_geographic:
-        return {}
-    fine, coarse = (
-        [abs(step) * crs_of(one.crs).linear_units_factor[1] for step in one.step]
-        for one in (own, grid)
-    )
+    centre = grid.part(Window(grid.height // 2, grid.width // 2, 1, 1))
+    # a whole degree, so that a degree of longitude has one length in all blocks of a place
+    lat_deg = float(np.clip(np.rint(lon_lat(centre)[1][0, 0]), -89, 89))
+    fine, coarse = _steps_m(own, lat_deg), _steps_m(grid, lat_deg)
     if fine[0] >= coarse[0] or fine[1] >= coarse[1]:
         return {}
     return {"XSCALE": fine[0] / coarse[0], "YSCALE": fine[1] / coarse[1]}
+
+
+def _steps_m(grid: Grid, lat_deg: float) -> tuple[float, float]:
+    """Return the width and height of a grid's pixels at a latitude, m."""
+    dx, dy = (abs(step) for step in grid.step)
+    if grid.is_geographic:
+        return dx * DEGREE_M * math.cos(math.radians(lat_deg)), dy * DEGREE_M
+    unit_m = rasterio_or_reason().crs.CRS.from_wkt(grid.crs).linear_units_factor[1]
+    return dx * unit_m, dy * unit_m

@@ -724,21 +724,30 @@ def test_a_dem_is_read_by_parts_of_bounded_size(tmp_path, monkeypatch):
     assert len(pixels) == 4 and max(pixels) <= 200
 
 
-@pytest.mark.parametrize("step_m", [1.0, 5.0])
-def test_heights_of_a_fine_dem_are_the_same_in_every_block(tmp_path, step_m):
-    """A change of the kernel from block to block was a step of up to 0.2 m between blocks."""
+@pytest.mark.parametrize(
+    ("crs", "atol_m"), [("EPSG:32632", 1e-6), ("EPSG:4326", 1e-3)], ids=["metres", "degrees"]
+)
+@pytest.mark.parametrize("step_m", [1, 5])
+def test_heights_of_a_fine_dem_are_the_same_in_every_block(tmp_path, step_m, crs, atol_m):
+    """A change of the kernel from block to block was a step of up to 0.4 m between blocks."""
+    x_step, y_step, west, north = step_m, step_m, 5e5, 5e6
+    if crs == "EPSG:4326":
+        (west,), (north,) = rasterio.warp.transform("EPSG:32632", crs, [5e5], [5e6])
+        x_step, y_step = step_m / 111195 / np.cos(np.deg2rad(north)), step_m / 111195
     path, size = tmp_path / "dem.tif", round(1010 / step_m)
     y, x = np.mgrid[:size, :size] * step_m
     with rasterio.open(
         path, "w", driver="GTiff", width=size, height=size, count=1, dtype="float32",
-        crs="EPSG:32632", transform=rasterio.Affine(step_m, 0, 5e5, 0, -step_m, 5e6),
+        crs=crs, transform=rasterio.Affine(x_step, 0, west, 0, -y_step, north),
     ) as file:  # fmt: skip
         file.write((300 + 80 * np.sin(x / 60) * np.cos(y / 45)).astype(np.float32), 1)
     surface = surface_of(Terrain((path,), "ellipsoid"))
-    grid = Grid(file.crs.to_wkt(), (10.0, 0, 5e5 + 3, 0, -10.0, 5e6 - 3), 100, 100)
+    grid = Grid(
+        rasterio.crs.CRS.from_epsg(32632).to_wkt(), (10.0, 0, 5e5 + 3, 0, -10.0, 5e6 - 3), 100, 100
+    )
     whole = ellipsoid_heights(surface, grid)
     for row in (0, 50):
         part = Window(row, row, 50, 50)
         assert_allclose(
-            ellipsoid_heights(surface, grid.part(part)), whole[part.slices], rtol=0, atol=1e-6
+            ellipsoid_heights(surface, grid.part(part)), whole[part.slices], rtol=0, atol=atol_m
         )
