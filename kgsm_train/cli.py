@@ -171,7 +171,7 @@ def crossval(
     own_folder(output, CROSSVAL)
     with bars() as progress:
         result = crossvalidate(experiment, output, jobs=jobs, progress=progress)
-    board = write_run(output, result, experiment, counts)
+    board = write_run(output, result, counts)
     print_scores(board)
     print_times(result.seconds)
     say(f"{output}: report.html, metrics.json, predictions.csv, figures/")

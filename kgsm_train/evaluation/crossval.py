@@ -54,6 +54,11 @@ class Crossvalidation:
         return self.experiment.source
 
     @property
+    def config(self) -> Config:
+        """The configuration of the experiment."""
+        return self.experiment.config
+
+    @property
     def design(self) -> Design:
         """The split of its rows."""
         return self.experiment.design

@@ -208,7 +208,7 @@ def _nested(
     runs: candidate -> its cross-validation, all of one seed.
     """
     first = runs[nested.candidates[0]]
-    seed = first.experiment.config.training.seed
+    seed = first.config.training.seed
     sm = np.full(len(first.source.label), np.nan, np.float32)
     choices = []
     for outer in first.design.splits:
@@ -218,7 +218,7 @@ def _nested(
         inner = inner_experiment(first.experiment, outer, nested.folds)
         label, found = inner.source.label, {}
         for name in nested.candidates:
-            config = runs[name].experiment.config
+            config = runs[name].config
             config = replace(config, crossval=replace(config.crossval, models=(nested.model,)))
             # the labels of what is left out are not there at all while the choice is made
             candidate = SplitExperiment(

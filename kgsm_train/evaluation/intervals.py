@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import Config
 from ..learning.samples import samples_of
 from ..models import MODELS
 from .conformal import FittedWidth, Residuals, as_card, best_width
@@ -26,7 +25,7 @@ METHOD = (
 )
 
 
-def intervals(result: Crossvalidation, config: Config, title: str) -> dict[str, dict[str, Any]]:
+def intervals(result: Crossvalidation, title: str) -> dict[str, dict[str, Any]]:
     """Return model -> its ``interval`` as the card writes it; none for too few residuals.
 
     title: the regime the residuals are of, in words.
@@ -36,7 +35,7 @@ def intervals(result: Crossvalidation, config: Config, title: str) -> dict[str, 
         model = MODELS[name]
         if model.reference or model.reads == "nothing":
             continue
-        points = _points(result, config, name, predicted)
+        points = _points(result, name, predicted)
         fitted = best_width(points, _candidates(points), LEVEL)
         if fitted is None:
             continue
@@ -56,10 +55,8 @@ def intervals(result: Crossvalidation, config: Config, title: str) -> dict[str, 
     return found
 
 
-def _points(
-    result: Crossvalidation, config: Config, name: str, predicted: NDArray[np.float32]
-) -> Residuals:
-    source, design = result.source, result.design
+def _points(result: Crossvalidation, name: str, predicted: NDArray[np.float32]) -> Residuals:
+    config, source, design = result.config, result.source, result.design
     samples = samples_of(source, config, name)
     rows = np.flatnonzero(np.isfinite(source.label) & np.isfinite(predicted))
     known: dict[str, NDArray[np.float32]] = {"sm": predicted[rows]}

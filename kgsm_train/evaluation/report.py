@@ -80,12 +80,12 @@ class Findings:
     domain: HeldOutDomain | None
 
 
-def write_report(folder: Path, board: Board, result: Crossvalidation, config: Config) -> Path:
+def write_report(folder: Path, board: Board, result: Crossvalidation) -> Path:
     """Draw the figures of ``folder/figures`` and write ``folder/report.html``.
 
     board: content of ``metrics.json``.  Returns the page's path.
     """
-    found = findings(board, result, config)
+    found = findings(board, result)
     pictures = draw(folder / "figures", board, result, found)
     path = folder / "report.html"
     with write_whole(path) as out:
@@ -93,9 +93,9 @@ def write_report(folder: Path, board: Board, result: Crossvalidation, config: Co
     return path
 
 
-def findings(board: Board, result: Crossvalidation, config: Config) -> Findings:
+def findings(board: Board, result: Crossvalidation) -> Findings:
     """Compute the profile of A and the distance of test rows from training."""
-    reads = MODELS[board.ours].reads
+    config, reads = result.config, MODELS[board.ours].reads
     samples = samples_of(result.source, config, board.ours) if reads != "nothing" else None
     wcm = None
     if reads == "soil":

@@ -8,7 +8,6 @@ from typing import Any
 
 from kgsm_infer.tables.table import write_csv
 
-from ..config import Config
 from .board import Board, write_board
 from .crossval import Crossvalidation
 from .figures import learnt_a, scatter_by_fold
@@ -16,18 +15,16 @@ from .report import write_report
 from .scoreboard import common_rows, scoreboard
 
 
-def write_run(
-    folder: Path, result: Crossvalidation, config: Config, probes: Sequence[int] = ()
-) -> Board:
+def write_run(folder: Path, result: Crossvalidation, probes: Sequence[int] = ()) -> Board:
     """Write ``metrics.json``, ``predictions.csv``, ``figures/`` and ``report.html``.
 
     probes: numbers of probed fields whose worth is tried.
     """
-    board = scoreboard(result, config, probes)
+    board = scoreboard(result, probes)
     write_board(folder / "metrics.json", board)
     _write_predictions(folder / "predictions.csv", result)
     _draw_models(folder / "figures", result)
-    write_report(folder, board, result, config)
+    write_report(folder, board, result)
     return board
 
 

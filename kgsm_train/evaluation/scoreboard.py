@@ -15,7 +15,7 @@ from kgsm_infer.base.schema import as_plain, build
 from kgsm_infer.kernels.wcm import vwc_from_ndvi
 from kgsm_infer.model.date_effect import spread_of
 
-from ..config import Config, as_json
+from ..config import as_json
 from ..learning.samples import Source, samples_of
 from ..models import MODELS, title
 from .board import (
@@ -64,22 +64,21 @@ def common_rows(result: Crossvalidation, regime: str) -> NDArray[np.bool_]:
     return rows
 
 
-def scoreboard(result: Crossvalidation, config: Config, probes: Sequence[int] = ()) -> Board:
+def scoreboard(result: Crossvalidation, probes: Sequence[int] = ()) -> Board:
     """Compute the content of ``metrics.json``.
 
     Scores are on the common rows of each regime. Their intervals come from resampling whole
     groups, and dates where the dates are new. probes: numbers of probed fields to try.
     """
-    source, design = result.source, result.design
+    config, source, design = result.config, result.source, result.design
     labelled = np.isfinite(source.label)
     ours = config.crossval.compared
-    subsets = subsets_of(result, config)
-    regimes = {regime: _regime(result, regime, config, subsets) for regime in result.regimes}
+    subsets = subsets_of(result)
+    regimes = {regime: _regime(result, regime, subsets) for regime in result.regimes}
     measured = {}
     if source.held.any():
         measured = {
-            regime: _regime(result, regime, config, subsets, ~source.held)
-            for regime in result.regimes
+            regime: _regime(result, regime, subsets, ~source.held) for regime in result.regimes
         }
     return Board(
         kgsm_version=kgsm_infer.__version__,
@@ -100,7 +99,7 @@ def scoreboard(result: Crossvalidation, config: Config, probes: Sequence[int] = 
         ours=ours,
         regimes=regimes,
         measured=measured,
-        dates=labels_by_date(result, config),
+        dates=labels_by_date(result),
         dropped=source.dropped,
         learnt={
             model: {
@@ -109,8 +108,8 @@ def scoreboard(result: Crossvalidation, config: Config, probes: Sequence[int] = 
             for model, by_split in result.learnt.items()
         },
         config=as_json(config),
-        no_skill=_without_skill(result, regimes[result.headline], config),
-        intervals=intervals(result, config, regimes[result.headline].title),
+        no_skill=_without_skill(result, regimes[result.headline], subsets),
+        intervals=intervals(result, regimes[result.headline].title),
         variances={name: spread_of(one) for name, one in variances_of_models(result).items()},
         probed=with_probes(
             result, probes, common_rows(result, result.headline), config.training.seed
@@ -134,12 +133,14 @@ def regime_title(regime: str, group: str) -> str:
     }[regime]
 
 
-def _without_skill(result: Crossvalidation, regime: RegimeScores, config: Config) -> dict[str, str]:
+def _without_skill(
+    result: Crossvalidation, regime: RegimeScores, subsets: Subsets
+) -> dict[str, str]:
     """Return model -> the sentence of :func:`no_skill`, for models without skill."""
     predictions, found = result.predicted, {}
     if "mean" not in predictions:
         return {}
-    rows = _rows(result, result.headline, config, subsets_of(result, config))
+    rows = _rows(result, result.headline, subsets)
     for name, predicted in predictions.items():
         if MODELS[name].reference or name == "mean":
             continue
@@ -183,9 +184,10 @@ class Subsets:
     settled: NDArray[np.bool_]
 
 
-def subsets_of(result: Crossvalidation, config: Config) -> Subsets:
+def subsets_of(result: Crossvalidation) -> Subsets:
     """Find the rows of separate scores, as the compared model would flag them."""
-    source, model = result.source, config.crossval.compared
+    config, source = result.config, result.source
+    model = config.crossval.compared
     every = np.ones(len(source.label), bool)
     if MODELS[model].reads == "nothing":
         return Subsets(every, every)
@@ -211,9 +213,9 @@ def looks_so_far(source: Source) -> NDArray[np.int64]:
     return count
 
 
-def labels_by_date(result: Crossvalidation, config: Config) -> tuple[DateLabels, ...]:
+def labels_by_date(result: Crossvalidation) -> tuple[DateLabels, ...]:
     """Count labels and scored rows of each date of the headline, with reasons for the others."""
-    source, found = result.source, []
+    config, source, found = result.config, result.source, []
     common, day = common_rows(result, result.headline), days_of(source)
     labelled = np.isfinite(source.label)
     reads = {MODELS[name].reads for name in result.predicted}
@@ -248,12 +250,11 @@ def labels_by_date(result: Crossvalidation, config: Config) -> tuple[DateLabels,
 def _regime(
     result: Crossvalidation,
     regime: str,
-    config: Config,
     subsets: Subsets,
     among: NDArray[np.bool_] | None = None,
 ) -> RegimeScores:
-    source, predictions = result.source, result.regimes[regime]
-    rows = _rows(result, regime, config, subsets, among)
+    config, source, predictions = result.config, result.source, result.regimes[regime]
+    rows = _rows(result, regime, subsets, among)
     ours = config.crossval.compared
     models = {name: _model(rows, predicted) for name, predicted in predictions.items()}
     minus = {
@@ -274,11 +275,10 @@ def _regime(
 def _rows(
     result: Crossvalidation,
     regime: str,
-    config: Config,
     subsets: Subsets,
     among: NDArray[np.bool_] | None = None,
 ) -> _ScoredRows:
-    source = result.source
+    config, source = result.config, result.source
     if among is None:
         among = np.ones(len(source.label), bool)
     return _ScoredRows(

@@ -48,7 +48,7 @@ def run(tiny_model, tmp_path_factory):
     config = read_config(tiny_model / "tiny.toml", changes=CHANGES)
     folder = tmp_path_factory.mktemp("run")
     result = crossvalidate(config, folder)
-    return config, folder, result, write_run(folder, result, config)
+    return config, folder, result, write_run(folder, result)
 
 
 def test_no_training_sees_what_it_is_tested_on(run):
@@ -195,7 +195,7 @@ def test_held_vegetation_is_scored_with_and_without(tiny_model, tmp_path):
         out.writerows(rows)
     config = read_config(tiny_model / "tiny.toml", tmp_path / "holes.csv", changes)
     result = crossvalidate(config, tmp_path)
-    board = write_run(tmp_path, result, config)
+    board = write_run(tmp_path, result)
     held = {one.date: one.held for one in board.dates if one.held}
     emptied = [k for k, row in enumerate(rows) if row["ndvi"] == ""]
     assert set(np.flatnonzero(result.source.held)) <= set(emptied) and held
@@ -204,7 +204,7 @@ def test_held_vegetation_is_scored_with_and_without(tiny_model, tmp_path):
     none = dataclasses.replace(
         config, data=dataclasses.replace(config.data, hold_vegetation_days=0.0)
     )
-    board = scoreboard(crossvalidate(none, tmp_path), none)
+    board = scoreboard(crossvalidate(none, tmp_path))
     assert not board.measured and not any(one.held for one in board.dates)
     left = {one.date: one for one in board.dates if one.date in held}
     assert all(one.scored < one.labels for one in left.values())

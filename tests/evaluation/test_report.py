@@ -33,7 +33,7 @@ def run(tiny_model, tmp_path_factory):
     )
     folder = tmp_path_factory.mktemp("report")
     result = crossvalidate(config, folder)
-    return config, folder, result, write_run(folder, result, config)
+    return config, folder, result, write_run(folder, result)
 
 
 class Tags(HTMLParser):
@@ -71,14 +71,14 @@ def test_simulated_data_say_so(run):
 
 
 def test_the_same_run_gives_the_same_page(run, tmp_path):
-    config, folder, result, _ = run
-    write_run(tmp_path, result, config)
+    _, folder, result, _ = run
+    write_run(tmp_path, result)
     assert (tmp_path / "report.html").read_bytes() == (folder / "report.html").read_bytes()
 
 
 def test_the_verdict_is_made_of_the_numbers(run):
-    config, _, result, board = run
-    said = verdict(board, findings(board, result, config))
+    _, _, result, board = run
+    said = verdict(board, findings(board, result))
     models = board.first.models
     rivals = {name: model.pooled.rmse for name, model in models.items() if name != "same-date-mean"}
     assert f"{min(rivals.values()):.4f}" in said[0]
@@ -90,7 +90,7 @@ def test_the_verdict_is_made_of_the_numbers(run):
     assert not any("Same-date" in text for text in said), "a reference is no rival"
     worse = dataclasses.replace(board.first, ours_minus={"lstm": Paired(0.2, (0.1, 0.3))})
     changed = dataclasses.replace(board, regimes={**board.regimes, board.headline: worse})
-    assert any("worse than LSTM" in t for t in verdict(changed, findings(board, result, config)))
+    assert any("worse than LSTM" in t for t in verdict(changed, findings(board, result)))
 
 
 def test_the_sites_shown_run_from_best_to_worst(run):
@@ -125,7 +125,7 @@ def test_a_run_without_networks_is_reported_too(tiny_model, tmp_path):
         tiny_model / "tiny.toml", changes={"crossval": {"models": ["mean", "ridge-no-radar"]}}
     )
     result = crossvalidate(config, tmp_path)
-    write_run(tmp_path, result, config)
+    write_run(tmp_path, result)
     text = (tmp_path / "report.html").read_text()
     assert "no A to profile" in text and "Ridge, no radar" in text
     assert not re.search(r"KG-LSTM is ", text)
