@@ -17,7 +17,7 @@ separate process with one thread, next to the plain alternative on the same file
 The alternatives check nothing, name no flags and give no interval. They are run for models that
 read no context. MODEL is a complete graph, NAME.onnx. Prints processor time, peak memory and the
 growth exponent, log(time ratio) / log(size ratio). --smoke runs everything at sizes that show
-nothing.
+nothing; with KGSM_BENCH_SMOKE=1 (bench_sizes.py) the training is short too.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from bench_sizes import SMOKE as IS_SMOKE
+from bench_sizes import full_or
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
 
@@ -75,8 +77,7 @@ SMOKE = Sizes(
     rows=(60, 120), dates=(6, 12), side=24, outlines=(4, 8), paddocks=(4, 9), sites=(6, 12)
 )
 #: Experiment of the training part: two folds of sites, so two trainings of EPOCHS epochs.
-IS_SMOKE = bool(os.environ.get("KGSM_BENCH_SMOKE"))
-EPOCHS, MEMBERS, HIDDEN = (2, 2, 4) if IS_SMOKE else (30, 10, 32)
+EPOCHS, MEMBERS, HIDDEN = full_or((2, 2, 4), (30, 10, 32))
 STEPS, BATCH = 5, 64
 EXPERIMENT = f"""
 [data]
@@ -537,7 +538,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, action="append", help="two sizes of the tables")
     parser.add_argument("--sites-have", type=int, default=50, help="looks of a site")
     parser.add_argument("--only", action="append", choices=PARTS)
-    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--smoke", action="store_true", default=IS_SMOKE)
     parser.add_argument("--page", type=Path, help="put the table between this benchmark's marks")
     parser.add_argument("--plain", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -26,6 +26,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from bench_sizes import SMOKE, full_or
 from numpy.typing import NDArray
 
 from kgsm_infer.daily.bucket import run_bucket
@@ -37,10 +38,9 @@ from kgsm_train.learning.daily import LIMITS, DataOrigin, Labelled, observations
 EVERY, SHARE, MM = 6, 0.17, 25.0
 #: Mean days between two irrigations with which SHARE of the times have one.
 BETWEEN = -EVERY / float(np.log(1 - SHARE))
-SMOKE = bool(os.environ.get("KGSM_BENCH_SMOKE"))
-SITES, YEARS = (8, 2) if SMOKE else (40, 3)
+SITES, YEARS = full_or((8, 2), (40, 3))
 POINT, PERSISTENT, DATE = (0.06, 0.04), 0.03, 0.045
-SEEDS = (0,) if SMOKE else (0, 1, 2)
+SEEDS = full_or((0,), (0, 1, 2))
 RECALLS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 TENTHS = np.linspace(0, 1, 11)
 #: Fewest times in a row of the calibration table.

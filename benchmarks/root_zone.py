@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from bench_sizes import full_or
 from scipy.optimize import minimize
 
 from kgsm_infer.daily.root_zone import (
@@ -33,10 +33,6 @@ LOW = np.array([0.02, 0.8, 0.3, 0.3, 0.3, -0.03, 30.0, 1.0])
 HIGH = np.array([0.3, 1.35, 0.9, 1.2, 0.8, 0.08, 150.0, 10.0])
 NAMES = ["kcb_ini", "kcb_mid", "kcb_end", "root_m", "p", "capacity+", "ze_mm", "rew_mm"]
 BEGIN = np.array([0.12, 1.05, 0.6, 0.8, 0.6, 0.01, 60.0, 5.0])
-
-
-#: Run on every eighth tube, to see that it runs.
-SMOKE = os.environ.get("KGSM_BENCH_SMOKE") == "1"
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ class Data:
 
 def read(folder: Path) -> Data:
     features = json.loads((folder / "neutronswc.geojson").read_text())["features"]
-    features = features[::8] if SMOKE else features
+    features = features[:: full_or(8, 1)]
     tube = np.array(["p" + one["properties"]["tb_label"] for one in features])
     rows = [line.split() for line in (folder / "cotton2018.wth").read_text().splitlines()]
     rows = [row for row in rows if row and row[0].startswith("2018-")]
