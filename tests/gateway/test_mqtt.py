@@ -17,6 +17,7 @@ from made_gateways import (
     drop,
     made_gateway,
     made_model,
+    scanned,
     stored,
     write_outlines,
 )
@@ -324,8 +325,8 @@ def test_the_id_of_another_instance_is_noticed_without_mqtt_5(tmp_path, model):
 class Message:
     """A message as paho gives it."""
 
-    def __init__(self, topic, payload):
-        self.topic, self.payload = f"kgsm/farm/{topic}", payload
+    def __init__(self, topic, payload, retain=False):
+        self.topic, self.payload, self.retain = f"kgsm/farm/{topic}", payload, retain
 
 
 @pytest.mark.parametrize(
@@ -341,7 +342,12 @@ class Message:
         ("rain", b'{"date":"2062-01-01","rain_mm":1}', "days ahead"),
         ("rain", b'{"rain":7}', "expected a list"),
         ("rain/p1", b'{"rain":7}', "expected a list"),
+        ("rain/", b'{"date":"2024-01-01","rain_mm":1}', "paddock"),
         ("irrigation", b'{"date":"2024-01-01","mm":1}', "paddock"),
+        ("irrigation/", b'{"date":"2024-01-01","mm":1}', "paddock"),
+        ("irrigation/p1", b'{"date":"2024-01-01","mm":NaN}', "NaN is not a JSON number"),
+        ("irrigation/p1", b'{"date":"2024-01-01","mm":true}', "mm"),
+        ("irrigation/p1", b'{"date":"2024-01-01","mm":1}' + b" " * 1_000_000, "at most"),
         ("irrigation/p9", b'{"date":"2024-01-01","mm":1}', "no paddock 'p9'"),
         ("irrigation/p1", b'{"date":"2024-01-01","mm":-1}', "mm"),
         ("irrigation/p1", b'{"date":"2062-01-01","mm":1}', "days ahead"),
@@ -368,3 +374,27 @@ def test_a_wrong_message_is_refused_with_its_reason(tmp_path, model, topic, payl
     )
     with Store(gateway.database) as store:
         assert [reading.paddock for reading in store.probes()] == ["p1"]
+
+
+@pytest.mark.parametrize(("kind", "column"), [("rain", "rain_mm"), ("irrigation", "mm")])
+def test_a_retained_message_does_not_undo_its_correction(tmp_path, model, kind, column):
+    """A broker sends it again at each connection."""
+    settings = '[mqtt]\nhost = "127.0.0.1"\ntls = false\n[daily]\n'
+    gateway = made_gateway(tmp_path, settings, paddocks=3, model=model)
+    scanned(gateway)
+    log = Events()
+    made = MqttPublisher(gateway, load_paddocks(gateway), log, lambda: None)
+
+    def receive(mm, retain):
+        content = json.dumps({"date": "2024-01-03", column: mm}).encode()
+        made._on_message(None, None, Message(f"{kind}/p1", content, retain))
+        scanned(gateway)
+        with Store(gateway.database) as store:
+            (found,) = store.db.execute(f"SELECT {column} FROM {kind}").fetchall()
+        return found[0]
+
+    assert receive(20.0, retain=True) == 20.0
+    assert receive(0.0, retain=False) == 0.0
+    assert receive(20.0, retain=True) == 0.0
+    assert receive(20.0, retain=False) == 20.0
+    assert not log

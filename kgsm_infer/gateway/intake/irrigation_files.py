@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -144,12 +144,15 @@ def irrigation_of_file(
     return IrrigationRows(days, left_out, refused)
 
 
-def write_irrigation(content: Any, rules: TableRules, spool: Path) -> int:
+def write_irrigation(
+    content: Any, rules: TableRules, spool: Path, is_known: Callable[[str], bool] | None = None
+) -> int:
     """Write ``{"irrigation": [...]}`` into the spool as an irrigation file; returns its rows.
 
+    is_known: of :func:`~kgsm_infer.gateway.intake.rain_files.drop_file`.
     DataError names a row that is wrong, too far ahead or of an unknown paddock; nothing is written.
     """
-    return drop_irrigation_file(irrigation_table(content, rules), rules, spool)
+    return drop_irrigation_file(irrigation_table(content, rules), rules, spool, is_known)
 
 
 def irrigation_table(content: Any, rules: TableRules) -> bytes:
@@ -171,7 +174,12 @@ def irrigation_table(content: Any, rules: TableRules) -> bytes:
     return text.getvalue().encode()
 
 
-def drop_irrigation_file(content: bytes, rules: TableRules, spool: Path) -> int:
+def drop_irrigation_file(
+    content: bytes,
+    rules: TableRules,
+    spool: Path,
+    is_known: Callable[[str], bool] | None = None,
+) -> int:
     """Write a posted irrigation file into the spool; returns the number of its rows.
 
     DataError says what is wrong with it, days too far ahead included.
@@ -186,5 +194,5 @@ def drop_irrigation_file(content: bytes, rules: TableRules, spool: Path) -> int:
             )
         rows = irrigation_of_file(path, "the table", rules, tomorrow(), 0)
     refuse_refused(rows.refused)
-    drop_file(content, spool, "irrigation")
+    drop_file(content, spool, "irrigation", is_known)
     return len(rows)

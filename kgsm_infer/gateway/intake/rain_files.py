@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -204,9 +204,12 @@ def rain_of_file(path: Path, source: str, rules: TableRules, issued: int, number
     return RainRows(tuple(found), issued, number, left_out, tuple(refused), weather.simulated)
 
 
-def write_rain(content: Any, rules: TableRules, spool: Path) -> int:
+def write_rain(
+    content: Any, rules: TableRules, spool: Path, is_known: Callable[[str], bool] | None = None
+) -> int:
     """Write ``{"rain": [...]}`` into the spool as a weather file; returns the number of days.
 
+    is_known: of :func:`drop_file`.
     DataError names a day that is wrong, too far ahead or of an unknown paddock; nothing is written.
     """
     message = read(RainMessage, content, "rain")
@@ -228,7 +231,7 @@ def write_rain(content: Any, rules: TableRules, spool: Path) -> int:
     for content in contents:
         _check_posted(content, "rain", rules)
     for content in contents:
-        drop_rain_file(content, spool)
+        drop_file(content, spool, "rain", is_known)
     return len(found)
 
 
@@ -277,9 +280,16 @@ def drop_rain_file(content: bytes, spool: Path) -> str:
     return drop_file(content, spool, "rain")
 
 
-def drop_file(content: bytes, spool: Path, kind: str) -> str:
-    """Write a CSV into the spool as ``KIND-DIGEST.csv``; returns its digest."""
+def drop_file(
+    content: bytes, spool: Path, kind: str, is_known: Callable[[str], bool] | None = None
+) -> str:
+    """Write a CSV into the spool as ``KIND-DIGEST.csv``; returns its digest.
+
+    is_known: returns True for the digest of a file that must not count a second time.
+    """
     digest = hashlib.sha256(content).hexdigest()
+    if is_known is not None and is_known(digest):
+        return digest
     make_folders(spool)
     with write_whole(spool / f"{kind}-{digest[:16]}.csv", "wb") as file:
         file.write(content)

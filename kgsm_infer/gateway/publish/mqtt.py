@@ -61,7 +61,7 @@ IN_FLIGHT = 200
 #: Largest message of a probe, and of rain or irrigation (10,000 days), bytes.
 MOST_BYTES, MOST_WATER_BYTES = 10_000, 1_000_000
 #: Kinds of water that are read, by the name of their topic, and the functions that write them.
-WATER: Mapping[str, Callable[[Any, TableRules, Path], int]] = {
+WATER: Mapping[str, Callable[[Any, TableRules, Path, Callable[[str], bool] | None], int]] = {
     "rain": write_rain,
     "irrigation": write_irrigation,
 }
@@ -357,9 +357,9 @@ class MqttPublisher:
         if message.topic == homeassistant.health_topic(self._mqtt, self._gateway.name):
             self._check_instance(message.payload[:MOST_BYTES])
             return
-        kind, _, sender = message.topic.removeprefix(f"{self._root}/").partition("/")
+        kind, slash, sender = message.topic.removeprefix(f"{self._root}/").partition("/")
         if kind in WATER:
-            self._receive_water(kind, sender, message)
+            self._receive_water(kind, sender if slash else None, message)
             return
         reading = self._of_paddock(sender, _content(message, MOST_BYTES))
         readings = readings_of({"readings": [reading]}, self._paddocks)
@@ -377,20 +377,26 @@ class MqttPublisher:
             raise DataError(f"the topic is of paddock {paddock!r}, the message names another")
         return {**content, "paddock": paddock}
 
-    def _receive_water(self, kind: str, sender: str, message: Any) -> None:
+    def _receive_water(self, kind: str, sender: str | None, message: Any) -> None:
         """Write rain or irrigation of a message into the spool.
 
         A message has one day, or several in a list under the name of its kind. sender: paddock of
-        the topic, "" without.
+        the topic, None without. A broker sends retained messages again at each connection; one that
+        arrived before does not count again, since a correction may have followed it.
         """
         raw = _content(message, MOST_WATER_BYTES)
         days = raw[kind] if isinstance(raw, dict) and kind in raw else [raw]
         if not isinstance(days, list):
             raise DataError(f"{kind}: expected a list of days")
-        if sender:
+        if sender is not None:
             days = [self._of_paddock(sender, day) for day in days]
         rules = TableRules(self._paddocks, self._gateway.columns)
-        WATER[kind]({kind: days}, rules, self._gateway.spool)
+        is_known = self._has_arrived if message.retain else None
+        WATER[kind]({kind: days}, rules, self._gateway.spool, is_known)
+
+    def _has_arrived(self, digest: str) -> bool:
+        store = self._reader.store()
+        return store is not None and bool(store.sequences_of(digest))
 
     # -- messages --------------------------------------------------------------------------
 
