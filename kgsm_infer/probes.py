@@ -32,6 +32,8 @@ from .tables.table import Table, read_table
 
 #: Longest distance between a sensor and the row its coordinates select, metres.
 NEAR_M = 100.0
+#: Decimals of a paddock's numbers.
+DECIMALS = 6
 _M_PER_DEGREE = 111_320.0
 DAY_S = 86400
 
@@ -199,6 +201,31 @@ def shift(card: Card, result: Retrieval, correction: NDArray[np.float32]) -> Ret
     mask = result.flags | shifted.clipped * np.uint16(flags.SM_CLIPPED)
     moved: dict[str, Any] = dict(shifted.numbers)
     return replace(result, **moved, flags=mask)
+
+
+@dataclass(frozen=True)
+class ShiftedPaddock:
+    """Numbers of a paddock after a correction, rounded, and its flags, joined with ``;``."""
+
+    numbers: Mapping[str, float]
+    flags: str
+    correction: float
+
+
+def shift_paddock(
+    card: Card, numbers: Mapping[str, float], flag_names: str, effect: DateEffect
+) -> ShiftedPaddock:
+    """Shift the numbers of a paddock, ``sm`` among them, by the effect of its pass.
+
+    flag_names: its flags, joined with ``;``.
+    """
+    shifted = shift_numbers(card, numbers, effect.correction)
+    mask = flags.mask_of(flag_names) | int(shifted.clipped) * flags.SM_CLIPPED
+    return ShiftedPaddock(
+        {name: round(float(value), DECIMALS) for name, value in shifted.numbers.items()},
+        flags.names(mask),
+        round(effect.correction, DECIMALS) + 0.0,  # no -0.0
+    )
 
 
 def read_probes(path: str | Path) -> Table:

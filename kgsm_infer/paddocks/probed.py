@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base import flags
 from ..model.card import Card
 from ..model.date_effect import DateEffect
-from ..probes import Retrieved, compare_passes, shift_numbers
+from ..probes import Retrieved, compare_passes, shift_paddock
 from ..scenes.outlines import LON_LAT, Outlines
 from ..scenes.polygons import points_of, unwrapped
 from ..tables.dates import utc_seconds
@@ -61,16 +60,13 @@ def correct_paddocks(
 def _shifted(card: Card, line: Paddock, effect: DateEffect) -> Paddock:
     names = ("sm", "sm_median", "sm_p10", "sm_p90", "sm_lower", "sm_upper")
     numbers = {name: getattr(line, name) for name in names}
-    shifted = shift_numbers(card, numbers, effect.correction)
-    mask = flags.mask_of(line.flags) | int(shifted.clipped) * flags.SM_CLIPPED
-    moved: dict[str, Any] = {
-        name: round(float(value), 6) for name, value in shifted.numbers.items()
-    }
+    shifted = shift_paddock(card, numbers, line.flags, effect)
+    moved: dict[str, Any] = dict(shifted.numbers)
     return replace(
         line,
         **moved,
-        flags=flags.names(mask),
-        sm_correction=round(effect.correction, 6),
+        flags=shifted.flags,
+        sm_correction=shifted.correction,
         probe_weight=round(effect.weight, 6),
         probes=effect.probes,
     )

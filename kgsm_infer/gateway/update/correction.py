@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ...base import flags
 from ...model.card import Card
 from ...model.date_effect import DateEffect
-from ...probes import Comparison, estimate_effects, nearest_readings, shift_numbers
+from ...probes import Comparison, estimate_effects, nearest_readings, shift_paddock
 from ..store.rows import Observed, Sensed, Value
 from ..store.used_readings import day_of, starts_of
 from .retrieval import Key
@@ -116,15 +115,12 @@ def _moved(value: Value, effect: DateEffect, card: Card) -> Value:
         return value
     numbers = {"sm": value.sm, "sm_lower": value.sm_lower, "sm_upper": value.sm_upper}
     known = {name: number for name, number in numbers.items() if number is not None}
-    shifted = shift_numbers(card, known, effect.correction)
-    mask = flags.mask_of(value.flags) | int(shifted.clipped) * flags.SM_CLIPPED
-    moved: dict[str, Any] = {
-        name: round(float(number), 6) for name, number in shifted.numbers.items()
-    }
+    shifted = shift_paddock(card, known, value.flags, effect)
+    moved: dict[str, Any] = dict(shifted.numbers)
     return replace(
         value,
         **moved,
-        flags=flags.names(mask),
-        sm_correction=round(effect.correction, 6) + 0.0,  # no -0.0
+        flags=shifted.flags,
+        sm_correction=shifted.correction,
         probes=effect.probes,
     )
