@@ -55,7 +55,7 @@ def read_labelled(
 
     DataError where a site has no rain, or two labels on one day.
     """
-    read = read_table(table, require=("sm",), keep="empty", reads=("sm",))
+    read = read_table(table, require=("sm",), keep="empty", reads=("sm",), option="")
     rain = read_weather(weather, utc_offset_hours)
     if rain.by == "cell":
         raise DataError(f"{weather}: has a column cell; name it site, or give one series")

@@ -24,7 +24,7 @@ def write_starter(table: Path, output: Path) -> Config:
     DataError for a table without ``sm``, VH or VV, or with fewer than two places.
     """
     text = starter_text(
-        read_table(table, reads=()), os.path.relpath(table.absolute(), output.parent)
+        read_table(table, reads=(), option=""), os.path.relpath(table.absolute(), output.parent)
     )
     with write_whole(output) as file:
         file.write(text)

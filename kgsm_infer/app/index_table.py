@@ -35,7 +35,9 @@ def wetness_of_table(
     if limits is None and {"sand", "clay"} <= set(sheet.columns):
         features = (*features, "sand", "clay")
     # read once: standard input cannot be read again
-    table = table_of(sheet, ReadOptions(features, keep="empty", reads=model.columns_read()))
+    table = table_of(
+        sheet, ReadOptions(features, keep="empty", reads=model.columns_read(), option="")
+    )
     if not allow_future:
         table = leave_out_future(table)
     for note in table.notes:

@@ -147,7 +147,7 @@ def _read(request: Request) -> _Read:
         if model is None:
             raise
     features = model.table_features()
-    options = ReadOptions(features, keep="empty", reads=model.columns_read())
+    options = ReadOptions(features, keep="empty", reads=model.columns_read(), option="")
     weather = None
     # of a model without rain the file drives the daily balance alone
     if request.weather is not None and any(map(is_weather, features)):

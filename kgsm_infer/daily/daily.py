@@ -150,16 +150,16 @@ def estimate_daily(
     later = int((values.day > period.today).sum())
     if later:
         notes.append(f"{values.source}: {later} values after today are left out")
-    forcing = forcing_of(values.paddocks, period, weather, irrigation, parameters)
+    forcing = forcing_of(values, period, weather, irrigation, parameters)
     if forcing.without:
         few = ", ".join(forcing.without[:3])
         notes.append(f"{len(forcing.without)} paddocks have no rain in the weather file: {few}")
     notes += filter(None, (_gap_note(values, weather, forcing), _unused_note(irrigation, period)))
     errors = settings.errors or errors_of_values(values, parameters)
-    seen = observations(values, errors, parameters, period.first, settings.rain_day_ends)
+    seen = observations(values, settings.errors, parameters, period.first, settings.rain_day_ends)
     seen = up_to(seen, period.today - period.first)
     if not len(seen):
-        raise UsageError(f"{values.source}: no value up to today; nothing to estimate from")
+        raise UsageError(_why_no_value(values, period))
     water = _stated_limits(values, settings)
     dry_days = HORIZON if settings.look_ahead or _has_threshold(water) else 0
     rain = drive(parameters, forcing.then_dry(dry_days), settings.north)
@@ -201,6 +201,16 @@ def estimate_daily(
         possible,
         ahead,
     )
+
+
+def _why_no_value(values: Values, period: Period) -> str:
+    """Describe a file without any value up to today."""
+    rows = values.day <= period.today
+    flagged = rows & ((values.flags & flags.NO_NUMBER) != 0)
+    causes = [f"{int(flagged.sum())} of them flagged"] if flagged.any() else []
+    notes = [note.removeprefix(f"{values.source}: ") for note in values.notes]
+    why = "; ".join((", ".join([f"{int(rows.sum())} rows", *causes]), *notes))
+    return f"{values.source}: no value up to {day_text(period.today)} ({why}); nothing to estimate"
 
 
 def _gap_note(values: Values, weather: Weather | None, forcing: Forcing) -> str:

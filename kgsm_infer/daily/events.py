@@ -100,12 +100,12 @@ def find_irrigation(
     if not 1 <= every_days < np.inf:
         raise UsageError(f"an irrigation every {every_days:g} days; give at least 1")
     state = Filter(parameters.residual, len(rain.series), seen.bias_var)
-    state.forget_start(parameters.bucket.variance, rain.shared)
+    state.forget_start(parameters.bucket.variance, rain.common)
     tree = _Tree(parameters, rain, forcing, every_days)
     bounds = np.searchsorted(seen.day, np.arange(len(rain.expected) + 1))
     last = int(seen.day[-1]) + 1 if len(seen) else 0
     for t in range(last):
-        state.step(rain.unknown[t], rain.expected[t], rain.series, rain.shared)
+        state.step(rain.unknown[t], rain.expected[t], rain.series, rain.common, t)
         tree.predict(t)
         for one in passes_of_day(rain, seen, t, slice(bounds[t], bounds[t + 1])):
             terms = state.update(one)

@@ -72,6 +72,22 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class CommonRain:
+    """Days on which missing rain is common to all paddocks, because their rain is the same.
+
+    days: number of them, from the first day on; None for all.  paddocks: those with the mean scale
+    that the common variance has; None for all.
+    """
+
+    days: int | None = None
+    paddocks: NDArray[np.int64] | None = None
+
+    def on(self, day: int) -> bool:
+        """Return True if the missing rain of ``day`` is common."""
+        return self.days is None or day < self.days
+
+
+@dataclass(frozen=True)
 class Assimilation:
     """Terms of one update (Eqs 3 to 5), for the n paddocks that the pass saw.
 
@@ -116,9 +132,9 @@ class Filter:
         # variance of the residual had there been no pass
         self._common_prior, self._paddock_prior = r.common_var, np.full(count, r.paddock_var)
 
-    def forget_start(self, variance: float, shared: bool) -> None:
+    def forget_start(self, variance: float, common: CommonRain) -> None:
         """Add the variance of a bucket whose first wetness is not known."""
-        if shared:
+        if common.on(0):
             self.hub_cov[0, 0] += variance
             self._common_prior += variance
         else:
@@ -126,17 +142,23 @@ class Filter:
             self._paddock_prior += variance
 
     def step(
-        self, unknown: Array, expected: Array, series: NDArray[np.int64], shared: bool
+        self,
+        unknown: Array,
+        expected: Array,
+        series: NDArray[np.int64],
+        common: CommonRain,
+        day: int,
     ) -> None:
-        """Go one day on, with the variance (S,) that each series' missing rain adds.
+        """Go on to ``day``, with the variance (S,) that each series' missing rain adds.
 
         expected: (S,) moisture of the bucket. The variance is of moisture, whatever the scale.
-        shared: all paddocks have the same rain, so that the variance is that of c.
+        common: where all paddocks have the same rain, the variance is that of c.
         """
         scale, _ = self.regressors(expected)
         added = (unknown / scale**2)[series]
-        if shared:
-            self.predict(missing_common=float(added.mean()))
+        if common.on(day):
+            of = added if common.paddocks is None else added[common.paddocks]
+            self.predict(missing_common=float(of.mean()))
         else:
             self.predict(missing_own=added)
 

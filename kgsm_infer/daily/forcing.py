@@ -22,7 +22,7 @@ from ..tables.reading import read_sheet
 from ..tables.table import have
 from ..tables.text_column import texts_of
 from ..tables.weather import Weather, has_simulated_rows
-from .filter import Array
+from .filter import Array, CommonRain
 from .parameters import Parameters
 from .values import SECONDS_PER_DAY, Values, check_paddocks, named_sites
 
@@ -71,8 +71,8 @@ class Forcing:
 
     rain_mm: (D, S), NaN where missing.  missing: (D, S) share of a day's rain that is unknown.
     irrigation_mm: (D, S) up to today.  planned_mm: (D, S) after today.  series: (N,).
-    without: names of paddocks the weather file does not have.  one_rain: all paddocks
-    have the same rain; the series then differ by irrigation alone.
+    without: names of paddocks the weather file does not have.  common: days whose missing
+    rain is common to all; None for every day where there is one series, else for none.
     """
 
     period: Period
@@ -82,7 +82,7 @@ class Forcing:
     planned_mm: Array
     series: NDArray[np.int64]
     without: tuple[str, ...] = ()
-    one_rain: bool = True
+    common: CommonRain | None = None
 
     @classmethod
     def of_rain(cls, first: int, rain_mm: Array, series: NDArray[np.int64]) -> Forcing:
@@ -92,9 +92,8 @@ class Forcing:
         """
         last = first + len(rain_mm) - 1
         none, missing = np.zeros(rain_mm.shape), np.isnan(rain_mm).astype(np.float64)
-        one_rain = rain_mm.shape[1] == 1
         period = Period(first, last, last)
-        return cls(period, rain_mm, missing, none, none, series, one_rain=one_rain)
+        return cls(period, rain_mm, missing, none, none, series)
 
     def with_plan(self) -> Forcing:
         """Count the planned irrigation as given."""
@@ -189,23 +188,24 @@ def choose_today(now: int, newest: int) -> int:
 
 
 def forcing_of(
-    paddocks: Sequence[str],
+    values: Values,
     period: Period,
     weather: Weather | None,
     irrigation: Irrigation | None,
     parameters: Parameters,
 ) -> Forcing:
     """Lay rain and irrigation on the days of ``period``; equal series are kept once."""
+    paddocks = values.paddocks
     found = _rain(paddocks, period, weather)
     rain, series, without = found.rain_mm, found.series, found.without
-    one_rain = rain.shape[1] == 1
+    common = _common_rain(values, period, found)
     lead = np.maximum(np.arange(period.count) - (period.today - period.first), 0)
     missing = np.where(
         np.isnan(rain), 1.0, np.minimum(parameters.forecast_unknown * lead, 1.0)[:, None]
     )
     if irrigation is None:
         none = np.zeros_like(rain)
-        return Forcing(period, rain, missing, none, none, series, without, one_rain)
+        return Forcing(period, rain, missing, none, none, series, without, common)
     # each paddock with irrigation gets a separate series
     place = {name: i for i, name in enumerate(paddocks)}
     column: dict[int, int] = {}
@@ -221,7 +221,7 @@ def forcing_of(
         if period.first <= day <= period.last:
             to = water if day <= period.today else plan
             to[day - period.first, column[place[name]]] += mm
-    return Forcing(period, rain, missing, water, plan, series, without, one_rain)
+    return Forcing(period, rain, missing, water, plan, series, without, common)
 
 
 @dataclass(frozen=True)
@@ -258,6 +258,23 @@ def _rain(paddocks: Sequence[str], period: Period, weather: Weather | None) -> _
             columns.append(days)
         series[i] = found[key]
     return _PaddockRain(np.stack(columns, axis=1), series, without)
+
+
+def _common_rain(values: Values, period: Period, found: _PaddockRain) -> CommonRain:
+    """Find the days until which all paddocks have had the same rain.
+
+    A paddock counts from its first row in the values on, so that a row of a later day, of values
+    or of rain, changes nothing before it.
+    """
+    start = np.full(len(values.paddocks), period.count, np.int64)
+    np.minimum.at(start, values.paddock, values.day - period.first)
+    earliest = np.flatnonzero(start == start.min())
+    start[earliest] = 0
+    rain, reference = found.rain_mm, found.rain_mm[:, [found.series[earliest[0]]]]
+    same = (rain == reference) | (np.isnan(rain) & np.isnan(reference))
+    until = np.where(same.all(axis=0), period.count, np.argmin(same, axis=0))
+    days = np.maximum(start, until[found.series]).min()
+    return CommonRain(None if days >= period.count else int(days), earliest)
 
 
 def _days(period: Period, weather: Weather, name: str) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bucket import run_bucket, unknown
-from .filter import Array, Day, Filter, Measurement
+from .filter import Array, CommonRain, Day, Filter, Measurement
 from .parameters import Parameters
 
 if TYPE_CHECKING:
@@ -30,22 +30,25 @@ class Drive:
     """The rain model on D days for S series of rain, and the series of each of N paddocks.
 
     first: days since 1970 of day 0.  expected: (D, S) moisture of the bucket, m3 m-3.
-    unknown: (D, S) variance that missing rain adds.  series: (N,) index into S.  one_rain: True
-    where the series differ by irrigation alone; None for one series.  opposite: the season of the
-    parameters is shifted by half a year (:func:`is_opposite`).
+    unknown: (D, S) variance that missing rain adds.  series: (N,) index into S.  same_rain:
+    days whose missing rain is common to all paddocks; None for every day where there is one series,
+    else for none.  opposite: the season of the parameters is shifted by half a year
+    (:func:`is_opposite`).
     """
 
     first: int
     expected: Array
     unknown: Array
     series: NDArray[np.int64]
-    one_rain: bool | None = None
+    same_rain: CommonRain | None = None
     opposite: bool = False
 
     @property
-    def shared(self) -> bool:
-        """True if all paddocks have the same rain, so that missing rain is common to them."""
-        return self.expected.shape[1] == 1 if self.one_rain is None else self.one_rain
+    def common(self) -> CommonRain:
+        """Days on which all paddocks have the same rain, so that missing rain is common to them."""
+        if self.same_rain is not None:
+            return self.same_rain
+        return CommonRain(None if self.expected.shape[1] == 1 else 0)
 
     def until(self, count: int) -> Drive:
         """Return the first ``count`` days."""
@@ -110,7 +113,7 @@ def drive(parameters: Parameters, forcing: Forcing, north: bool | None = None) -
     day, opposite = first + np.arange(len(rain_mm)), is_opposite(parameters, north)
     expected = run_bucket(parameters.bucket, rain_mm, day, opposite, forcing.irrigation_mm)
     added = unknown(parameters.bucket, parameters.residual, forcing.missing)
-    return Drive(first, expected, added, forcing.series, forcing.one_rain, opposite)
+    return Drive(first, expected, added, forcing.series, forcing.common, opposite)
 
 
 def is_opposite(parameters: Parameters, north: bool | None) -> bool:
@@ -124,10 +127,10 @@ def is_opposite(parameters: Parameters, north: bool | None) -> bool:
 def filtered(parameters: Parameters, rain: Drive, seen: PassValues) -> Iterator[Day]:
     """Yield the estimate of every day in turn, each from passes up to that day."""
     state = Filter(parameters.residual, len(rain.series), seen.bias_var)
-    state.forget_start(parameters.bucket.variance, rain.shared)
+    state.forget_start(parameters.bucket.variance, rain.common)
     bounds = np.searchsorted(seen.day, np.arange(len(rain.expected) + 1))
     for t, expected in enumerate(rain.expected):
-        state.step(rain.unknown[t], rain.expected[t], rain.series, rain.shared)
+        state.step(rain.unknown[t], rain.expected[t], rain.series, rain.common, t)
         here = expected[rain.series]
         for one in passes_of_day(rain, seen, t, slice(bounds[t], bounds[t + 1])):
             state.update(one)

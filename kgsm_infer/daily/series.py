@@ -19,7 +19,7 @@ from ..tables.table import ReadOptions, Table, have, table_of
 from ..tables.text_column import TextColumn, texts_of
 from .filter import Array
 from .table import FORECAST
-from .values import RULE_OF, check_range, named_sites
+from .values import RULE_OF, check_one_quantity, check_range, named_sites
 
 #: Files whose features have the values as properties.
 GEOJSON = (".geojson", ".json")
@@ -81,6 +81,8 @@ def read_series(path: str | Path, column: str | None = None) -> SeriesFile:
             f"{path}: no column {column or 'sm or wetness'}; {have(sheet.columns, column or 'sm')}"
             "; draw what daily, predict or paddocks wrote"
         )
+    if column is None:
+        check_one_quantity(sheet)
     drawn = found[0]
     names = {
         "lower": f"{drawn}_lower",
@@ -91,7 +93,7 @@ def read_series(path: str | Path, column: str | None = None) -> SeriesFile:
         "drier_than": "drier_than",
     }
     there = [name for name in names.values() if name in sheet.columns]
-    table = table_of(sheet, ReadOptions((drawn, *there), keep="empty", reads=()))
+    table = table_of(sheet, ReadOptions((drawn, *there), keep="empty", reads=(), option=""))
     if drawn in RULE_OF:
         check_range(sheet, table, drawn)
     is_daily = "radar_weight" in sheet.columns

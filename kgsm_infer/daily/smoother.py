@@ -33,11 +33,11 @@ def smooth(parameters: Parameters, rain: Drive, seen: PassValues) -> Estimates:
     passes up to each."""
     days, count = rain.expected.shape[0], len(rain.series)
     state = Filter(parameters.residual, count, seen.bias_var)
-    state.forget_start(parameters.bucket.variance, rain.shared)
+    state.forget_start(parameters.bucket.variance, rain.common)
     bounds = np.searchsorted(seen.day, np.arange(days + 1))
 
     def advance(state: Filter, t: int, before: _Views | None = None) -> None:
-        state.step(rain.unknown[t], rain.expected[t], rain.series, rain.shared)
+        state.step(rain.unknown[t], rain.expected[t], rain.series, rain.common, t)
         if before is not None:
             before.keep(t % SEGMENT, state)
         for one in passes_of_day(rain, seen, t, slice(bounds[t], bounds[t + 1])):

@@ -51,6 +51,11 @@ RULE_OF = {
     "sm": RULES["sm"],
     "wetness": Rule(0.0, 1.0, "a wetness index (0 to 1)", lambda _: "in percent? divide by 100"),
 }
+#: Range of the ends of an interval, which may reach beyond the range of the quantity.
+END_RULE_OF = {
+    name: replace(rule, low=-1.0, high=2.0, what=f"an end of an interval of {name} (-1 to 2)")
+    for name, rule in RULE_OF.items()
+}
 
 
 @dataclass(frozen=True)
@@ -100,15 +105,21 @@ def read_values(
     allow_future: accept passes later than tomorrow, which are left out otherwise.
     """
     sheet = named_sites(read_sheet(path))
+    if "radar_weight" in sheet.columns:
+        raise DataError(
+            f"{path}: has daily values already (column radar_weight); give the values of passes: "
+            "what predict, paddocks --all-dates or wetness wrote"
+        )
     found = [name for name in QUANTITIES if name in sheet.columns]
     if not found:
         raise NoValues(
             f"{path}: no column sm or wetness; {have(sheet.columns, 'sm')}; give what predict, "
             "paddocks --all-dates or wetness wrote, or a table with --model"
         )
+    check_one_quantity(sheet)
     quantity = found[0]
     ends = [name for name in (f"{quantity}_lower", f"{quantity}_upper") if name in sheet.columns]
-    table = table_of(sheet, ReadOptions((quantity, *ends), keep="empty", reads=()))
+    table = table_of(sheet, ReadOptions((quantity, *ends), keep="empty", reads=(), option=""))
     check_range(sheet, table, quantity)
     _check_ends(sheet, table, quantity, ends)
     if not allow_future:
@@ -122,14 +133,41 @@ def read_values(
 def check_range(sheet: Sheet, table: Table, quantity: str) -> None:
     """Raise DataError for the first value that its quantity cannot have."""
     rule, values = RULE_OF[quantity], table.to_file_rows(table.numbers[quantity])
-    sheet.check.first(rule.outside(values), quantity, values, f"is not {rule.what}")
+    sheet.check.first(
+        rule.outside(values),
+        quantity,
+        values,
+        lambda at: f"is not {rule.what}; {rule.why(float(values[at]))}",
+    )
+
+
+def check_one_quantity(sheet: Sheet) -> None:
+    """Raise DataError where some rows have soil moisture alone and others an index alone.
+
+    ``wetness`` writes both where it knows limits, and the index alone where it does not.
+    """
+    if not all(name in sheet.columns for name in QUANTITIES):
+        return
+    moist, index = (
+        np.isfinite(sheet.check.numbers_or_missing(sheet.columns[name], RULE_OF[name]))
+        for name in QUANTITIES
+    )
+    if (moist & ~index).any():
+        sheet.check.first(
+            index & ~moist,
+            "wetness",
+            sheet.columns["wetness"],
+            "is an index, and other rows have sm alone; give one quantity in each file",
+        )
 
 
 def _check_ends(sheet: Sheet, table: Table, quantity: str, ends: Sequence[str]) -> None:
-    """Raise DataError for the first interval that its value is outside of."""
+    """Raise DataError for the first interval that its value is outside of, or of another unit."""
+    rule = END_RULE_OF[quantity]
     value = table.to_file_rows(table.numbers[quantity])
     for name in ends:
         end = table.to_file_rows(table.numbers[name])
+        sheet.check.first(rule.outside(end), name, end, f"is not {rule.what}; in percent?")
         side = 1 if name.endswith("_lower") else -1
         with np.errstate(invalid="ignore"):
             wrong = side * (end - value) > ROUNDING
@@ -192,16 +230,53 @@ def errors_of_values(values: Values, parameters: Parameters) -> PassErrors:
     clipped, is divided between paddock and date as in the parameters. Without intervals the
     parameters' own errors are returned.
     """
-    half = np.fmax(values.upper - values.value, values.value - values.lower)
+    half = _half_widths(values, parameters)
     half = half[np.isfinite(half)]
-    sd = float(np.median(half)) / Z90 if len(half) else 0.0
-    if values.quantity == "wetness":
-        sd *= parameters.bucket.span
+    return _scaled(parameters.errors, float(np.median(half)) if len(half) else 0.0)
+
+
+def _half_widths(values: Values, parameters: Parameters) -> Array:
+    """Return half the 90 % interval of each value (R,) m3 m-3, its longer side; NaN without."""
+    half = np.fmax(values.upper - values.value, values.value - values.lower)
+    return half * parameters.bucket.span if values.quantity == "wetness" else half
+
+
+def _scaled(own: PassErrors, half: float) -> PassErrors:
+    """Return errors whose 90 % interval has the half width ``half``, m3 m-3."""
+    sd = half / Z90
     if sd < LEAST_SD:
-        return parameters.errors
-    scale = sd / parameters.errors.variance**0.5
-    own = parameters.errors
+        return own
+    scale = sd / own.variance**0.5
     return replace(own, point=min(own.point * scale, 1.0), date=min(own.date * scale, 1.0))
+
+
+@dataclass(frozen=True)
+class _PassVariances:
+    """Variances of each of M values (M,), m6 m-6: of the paddock and of the date."""
+
+    point: Array
+    date: Array
+
+
+def _variances(
+    values: Values, rows: NDArray[np.int64], errors: PassErrors | None, parameters: Parameters
+) -> _PassVariances:
+    """Return the variances of the values ``rows``: stated, or from the intervals of their pass.
+
+    rows: sorted by day and pass.  Each pass has the median of its own intervals, so that a later
+    pass changes no earlier day.
+    """
+    if errors is not None:
+        return _PassVariances(
+            np.full(len(rows), errors.point**2), np.full(len(rows), errors.date**2)
+        )
+    half, made = _half_widths(values, parameters)[rows], np.empty((2, len(rows)))
+    new = np.diff(values.day[rows]).astype(bool) | np.diff(values.passed[rows]).astype(bool)
+    for part in np.split(np.arange(len(rows)), np.flatnonzero(new) + 1):
+        known = half[part][np.isfinite(half[part])]
+        one = _scaled(parameters.errors, float(np.median(known)) if len(known) else 0.0)
+        made[:, part] = np.array([[one.point**2], [one.date**2]])
+    return _PassVariances(made[0], made[1])
 
 
 @dataclass(frozen=True)
@@ -256,13 +331,17 @@ def errors_of_card(
 
 
 def observations(
-    values: Values, errors: PassErrors, parameters: Parameters, first: int, rain_day_ends: float
+    values: Values,
+    errors: PassErrors | None,
+    parameters: Parameters,
+    first: int,
+    rain_day_ends: float,
 ) -> PassValues:
     """Sort the values into observations of a drive that begins on day ``first``.
 
-    errors: of the whole file, m3 m-3.  rain_day_ends: local hour at which a rain day ends; a pass
-    before it has seen that share of the day's rain. An index becomes moisture between the
-    bucket's empty and full state.
+    errors: of every pass, m3 m-3; None for those of each pass's own intervals.  rain_day_ends:
+    local hour at which a rain day ends; a pass before it has seen that share of the day's rain. An
+    index becomes moisture between the bucket's empty and full state.
 
     A value z with slope B on the truth becomes m + (z - m) / B, with m the mean of all values up to
     its day, so that the level of the retrieval stays and its swing grows. The error of a
@@ -276,23 +355,27 @@ def observations(
     value, count = values.value[rows], len(values.paddocks)
     if values.quantity == "wetness":
         value = parameters.bucket.dry + parameters.bucket.span * value
-    slope = errors.slope
+    shape = parameters.errors if errors is None else errors
+    variances, slope = _variances(values, rows, errors, parameters), shape.slope
     if slope < 1:
         last = np.searchsorted(values.day[rows], values.day[rows], "right") - 1
         middle = (value.cumsum() / np.arange(1, len(value) + 1))[last]
         value = middle + (value - middle) / slope
-    own, share = errors.point**2 / slope, errors.persistent_share
-    longer = (1 + errors.correlation) / (1 - errors.correlation)
+    own, share = variances.point / slope, shape.persistent_share
+    longer = (1 + shape.correlation) / (1 - shape.correlation)
+    # the persistent part has the size of the paddock's first pass
+    lasting = np.full(count, shape.point**2 / slope * share)
+    lasting[values.paddock[rows][::-1]] = own[::-1] * share
     elapsed = np.clip((values.hour[rows] + 24 - rain_day_ends) / 24, 0, 1)
     return PassValues(
         values.day[rows] - first,
         values.passed[rows],
         values.paddock[rows],
         value,
-        np.full(len(rows), own * (1 - share) * longer),
-        np.full(len(rows), errors.date**2 / slope * longer),
+        own * (1 - share) * longer,
+        variances.date / slope * longer,
         np.where(np.isnan(elapsed), 1.0, elapsed),
-        np.full(count, own * share),
+        lasting,
     )
 
 

@@ -50,7 +50,7 @@ class Rows:
     """R rows before they are merged.
 
     row_number: (R,) in the file.  site_code: (R,) a number for each site, where it is known.
-    option: where the user sets one of KEEP, for messages.
+    option: where the user sets one of KEEP, for messages; "" for nowhere.
     """
 
     source: str
@@ -150,8 +150,7 @@ def merge(
         word = next(iter(words.values()))
         more = f" (and {len(words) - 1} more)" if len(words) > 1 else ""
         raise DataError(
-            f"{rows.source}: {word}{more}; give times or an orbit column, or choose with "
-            f"{rows.option} first, last or mean"
+            f"{rows.source}: {word}{more}; give times or an orbit column, or {_choice(rows.option)}"
         )
     notes = _notes(rows, groups, changed, words, keep)
     if ignored:
@@ -293,6 +292,11 @@ def _place(rows: Rows, at: int, group: NDArray[np.int64], what: str) -> str:
     )
 
 
+def _choice(option: str) -> str:
+    """Return what a user can do about rows that differ. option: as of :class:`Rows`."""
+    return f"choose with {option} first, last or mean" if option else "delete all rows but one"
+
+
 def _notes(
     rows: Rows, groups: Groups, changed: NDArray[np.bool_], words: Mapping[int, str], keep: str
 ) -> tuple[str, ...]:
@@ -330,7 +334,7 @@ def _notes(
         first = next(iter(words.values()))
         more = f", and {len(words) - 1} more acquisitions" if len(words) > 1 else ""
         done = {
-            "empty": f"what differs is left empty; choose with {rows.option} first, last or mean",
+            "empty": f"what differs is left empty; {_choice(rows.option)}",
             "first": "the first is kept",
             "last": "the last is kept",
             "mean": "their mean is kept",

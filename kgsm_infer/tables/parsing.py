@@ -26,7 +26,11 @@ MISSING = (
 _MINUS = str.maketrans(dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\ufe63\uff0d", "-"))
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}([, '\u00a0\u202f\u2009.]\d{3})+([.,]\d+)?")
-_WITH_UNIT = re.compile(r"[+-]?\d+([.,]\d+)?\s*(dB|°|deg|degrees|%|m3/m3|m³/m³|kg/m2)", re.I)
+_WITH_UNIT = re.compile(
+    r"[+-]?\d+([.,]\d+)?\s*(dB|°|deg|degrees|%|m3/m3|m³/m³|kg/m2|mm|cm|in)", re.I
+)
+#: A trace of rain as observers write it, or a value below the limit of an instrument.
+_TRACE = re.compile(r"(\d+([.,]\d+)?\s*)?(T|trace)|<\s*\d+([.,]\d+)?", re.I)
 _NO_NUMBER = "is not a number; leave the cell empty where it is missing"
 
 
@@ -246,6 +250,8 @@ class CellParser:
             return f"is not a number; a decimal comma{other}? write a point"
         if thousands:
             return "is not a number; a thousands separator? write the digits alone"
+        if _TRACE.fullmatch(plain):
+            return "is not a number; write 0 for a trace, or for less than can be measured"
         if _WITH_UNIT.fullmatch(plain):
             return "is not a number; write it without its unit"
         if plain.startswith("#"):

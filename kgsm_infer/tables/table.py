@@ -141,7 +141,8 @@ class Table:
 class ReadOptions:
     """Columns that are read from a table, and how its duplicate rows are merged.
 
-    option: where the user sets ``keep``, for messages.  Other fields as :func:`read_table`.
+    option: where the user sets ``keep``, for messages; "" for nowhere.  Other fields as
+    :func:`read_table`.
     TypeError for a text in place of a sequence of names, UsageError for an unknown ``keep``.
     """
 
@@ -173,6 +174,7 @@ def read_table(
     once: bool = True,
     keep: str = "refuse",
     reads: Collection[str] | None = None,
+    option: str = "--keep",
 ) -> Table:
     """Read a CSV or Parquet table, or columns in memory as :func:`table_from_columns`.
 
@@ -186,9 +188,10 @@ def read_table(
     reads: contract columns whose cells are checked, with ``features`` and ``require``; None for
         all. In a column read, a fill value or a wrong unit refuses the table, and a single
         physical outlier is infinite, with a note. A cell of any other column never refuses it.
+    option: where the user sets ``keep``, for messages; "" for nowhere.
     DataError names file, row, column, value and likely cause.
     """
-    options = ReadOptions(features, require, once, keep, reads)
+    options = ReadOptions(features, require, once, keep, reads, option)
     sheet = read_sheet(Path(path)) if isinstance(path, str | os.PathLike) else sheet_of(path)
     return table_of(sheet, options)
 
@@ -210,7 +213,6 @@ def table_from_columns(
     columns: a mapping of arrays or lists, a list of rows (a mapping each), or a data frame of
         pandas, polars or pyarrow. TypeError names another type, and a LazyFrame.
     row_number: (R,) the rows messages name; from 1 where not given.
-    option: where the user sets ``keep``, for messages.
     Other arguments as :func:`read_table`.
 
     >>> columns = {"site": ["a"], "date": ["2024-05-01"], "vh_linear": [0.01], "ndvi": [None]}

@@ -53,6 +53,10 @@ _WEATHER_RULES = {
     "rain_mm": Rule(0.0, 2000.0, "a day's rain in mm (0 to 2000)", lambda _: FILL_CAUSE),
     "et0_mm": Rule(-2.0, 25.0, "a day's evapotranspiration in mm", lambda _: "of a month?"),
 }
+#: Nodata values that could be the rain of a day.
+_RAIN_FILLS = (999.0, 999.9, 999.99)
+#: A running total has at least this many rises, and this many for each fall.
+_COUNTER_RISES = 10
 #: Columns of a weather file.
 WEATHER_COLUMNS = ("site", "cell", "date", "source", *_WEATHER_RULES)
 
@@ -135,7 +139,10 @@ def read_weather(
         for name, rule in _WEATHER_RULES.items()
         if name in columns
     }
-    places = {}
+    check.first(
+        np.isin(values["rain_mm"], _RAIN_FILLS), "rain_mm", columns["rain_mm"], f"is a {FILL_CAUSE}"
+    )
+    places, rows_of = {}, {}
     for name in np.unique(place).tolist():
         rows = np.flatnonzero(place == name)
         order = rows[np.argsort(day[rows], kind="stable")]
@@ -143,6 +150,7 @@ def read_weather(
         if len(twice):
             one, other = sorted(int(sheet.row_number[order[twice[0] + i]]) for i in (0, 1))
             raise DataError(f"{path}: rows {one} and {other}: one day twice; keep one of them")
+        rows_of[name] = order
         first, last = int(day[order[0]]), int(day[order[-1]])
         if last - first > 400 * 366:
             raise DataError(f"{path}: {name or 'its days'} reach over {last - first} days")
@@ -153,8 +161,24 @@ def read_weather(
         has_row = np.zeros(last - first + 1, bool)
         has_row[day[order] - first] = True
         places[str(name)] = Series(first, dense["rain_mm"], dense["et0_mm"], has_row)
+    for name, rows in rows_of.items():
+        _check_daily_totals(f"{path}: {name or 'rain_mm'}", values["rain_mm"][rows])
     simulated = has_simulated_rows(columns)
     return Weather(str(path), by, places, utc_offset_hours, names.note, simulated)
+
+
+def _check_daily_totals(place: str, rain_mm: NDArray[np.float64]) -> None:
+    """Raise DataError for rain (D,) that is a running total: it rises and hardly ever falls.
+
+    A day's rain falls after nearly every rise. A counter falls when it is reset.
+    """
+    change = np.diff(rain_mm[np.isfinite(rain_mm)])
+    rises, falls = int((change > 0).sum()), int((change < 0).sum())
+    if rises >= _COUNTER_RISES and rises >= _COUNTER_RISES * falls:
+        raise DataError(
+            f"{place}: rain rises on {rises} days and falls on {falls}; a running total? give the "
+            "total of each day"
+        )
 
 
 def has_simulated_rows(columns: Mapping[str, Any]) -> bool:

@@ -54,7 +54,7 @@ def score_index(
     drop: columns of true and false; a row with true has no label. DataError where the table lacks
     ``sm``, ``vh_db`` or fewer than three labels have a value.
     """
-    table = read_table(path, require=("vh_db", "sm"), reads=("vh_db", "sm"))
+    table = read_table(path, require=("vh_db", "sm"), reads=("vh_db", "sm"), option="")
     label = _labels(table, drop)
     shipped = wetness_model().card.history.typical["vh"]
     others = [Typical(shipped.looks, *one) for one in OTHERS]

@@ -242,3 +242,52 @@ def test_impossible_parameters_are_refused(files, part, key, value):
     (files / "own.json").write_text(json.dumps(raw))
     with pytest.raises(DataError, match=part):
         read_parameters(files / "own.json")
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        "north,2024-03-09,0.45,0.01,0.9\n" * 1,
+        "".join(
+            f"{site},2024-03-{d:02d},0.4,0.0,0.9\n" for site in ("north", "x") for d in range(9, 20)
+        ),
+    ],
+)
+@pytest.mark.parametrize("by_site", [False, True])
+def test_a_later_row_changes_no_earlier_day(tmp_path, later, by_site):
+    """Of the values, with wider intervals and a paddock more; and of the rain of one paddock."""
+    rng = np.random.default_rng(5)
+    days = (np.datetime64("2024-01-01") + np.arange(80)).astype(str)
+    rain = np.where(rng.random(80) < 0.3, 6.0, 0.0)
+    values = "site,date,sm,sm_lower,sm_upper\n"
+    for day in days[5:65:6]:
+        for site in ("north", "south"):
+            sm = rng.uniform(0.1, 0.3)
+            values += f"{site},{day},{sm:.3f},{sm - 0.08:.3f},{sm + 0.08:.3f}\n"
+    made = []
+    for more, storm in (("", 0.0), (later, 30.0)):
+        folder = tmp_path / str(storm)
+        folder.mkdir()
+        (folder / "values.csv").write_text(values + more)
+        text = "site,date,rain_mm\n" if by_site else "date,rain_mm\n"
+        for site in ("north", "south", "x") if by_site else ("",):
+            for i, (day, mm) in enumerate(zip(days, rain, strict=True)):
+                mm = storm if i == 75 and site in ("", "north") else 1.0 if site == "x" else mm
+                cell = "" if 20 <= i < 30 and site != "x" else f"{mm}"  # a gap
+                text += f"{site},{day},{cell}\n" if by_site else f"{day},{cell}\n"
+        (folder / "rain.csv").write_text(text)
+        run_daily(Request(folder / "values.csv", folder / "d.csv", weather=folder / "rain.csv"))
+        made.append([row for row in rows(folder / "d.csv") if row["date"] < "2024-03-09"])
+    of_both = [row for row in made[1] if row["site"] != "x"]
+    assert made[0] == of_both and len(of_both) == 2 * 63
+
+
+def test_a_file_without_values_says_why(files):
+    text = "site,date,sm,flags\na,2024-01-11,0.2,\na,2024-01-11,0.3,\n"
+    text += "a,2024-01-17,0.2,frozen_or_snow\n"
+    (files / "values.csv").write_text(text)
+    with pytest.raises(
+        UsageError, match=r"2 rows, 1 of them flagged; rows 2 and 3: site a twice"
+    ) as error:
+        run_daily(request(files))
+    assert "--keep" not in str(error.value)  # which daily does not have

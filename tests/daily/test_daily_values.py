@@ -102,6 +102,13 @@ def test_frames_of_one_overpass_share_their_error(write):
         ("site,date,sm,flags\na,2024-05-01,0.2,odd\n", "row 2, column flags: unknown flag 'odd'"),
         ("date,sm\n2024-05-01,0.2\n", "no column 'site'"),
         ("site,date,sm\n", "no rows"),
+        ("site,date,sm,sm_upper\na,2024-05-01,0.2,30\n", "column sm_upper: 30.* in percent"),
+        ("site,date,wetness\na,2024-05-01,20\n", "column wetness: 20.* divide by 100"),
+        ("site,date,sm,radar_weight\na,2024-05-01,0.2,0.5\n", "has daily values already"),
+        (
+            "site,date,sm,wetness\na,2024-05-01,0.2,\na,2024-05-07,,0.4\n",
+            "row 3, column wetness: 0.4 is an index, and other rows have sm alone",
+        ),
     ],
 )
 def test_refusals(write, text, what):
@@ -126,6 +133,26 @@ def test_errors_of_the_interval(write):
     )
     plain = read_values(write("site,date,sm\na,2024-05-01,0.2\n"))
     assert errors_of_values(plain, SET) == SET.errors
+
+
+def test_an_index_with_limits_of_some_paddocks_is_read_as_moisture(write):
+    """``wetness`` writes the index of all rows, and moisture where it knows the limits."""
+    rows = "site,date,wetness,sm\na,2024-05-01,0.5,0.2\nb,2024-05-01,0.5,\n"
+    values = read_values(write(rows))
+    assert values.quantity == "sm" and np.isnan(values.value[1])
+
+
+def test_each_pass_has_the_errors_of_its_own_intervals(write):
+    """Half widths of 0.1 in the first pass and 0.2 in the second."""
+    rows = "a,2024-05-01,0.3,0.2,0.4\nb,2024-05-01,0.3,0.1,0.4\na,2024-05-13,0.3,0.1,0.5\n"
+    values = read_values(write("site,date,sm,sm_lower,sm_upper\n" + rows))
+    made = observations(values, None, SET, 19844, 24.0)
+    half = np.array([0.15, 0.15, 0.2]) / 1.6448536  # the median of 0.1 and 0.2 is 0.15
+    share = SET.errors.persistent_share
+    own = SET.errors.point**2 / SET.errors.variance
+    np.testing.assert_allclose(made.error_var, half**2 * own * (1 - share), rtol=1e-6)
+    np.testing.assert_allclose(made.date_var, half**2 * (1 - own), rtol=1e-6)
+    np.testing.assert_allclose(made.bias_var, half[:2] ** 2 * own * share, rtol=1e-6)
 
 
 def test_a_mistyped_year_is_left_out_with_a_note(write):

@@ -230,3 +230,39 @@ def test_simulated_weather_makes_the_table_simulated(tmp_path):
     assert not unread.simulated
     write_columns(tmp_path / "o.csv", made, {"sm": np.asarray([0.2])}, np.zeros(1, np.uint16))
     assert (tmp_path / "o.csv").read_text().splitlines()[1].endswith("simulated")
+
+
+def test_a_running_total_is_refused_and_its_reset_too(tmp_path):
+    """Rain of a counter rises and never falls, but for a reset once a year."""
+    path, rng = tmp_path / "w.csv", np.random.default_rng(3)
+    daily = np.where(rng.random(120) < 0.3, rng.exponential(8.0, 120), 0.0).round(1)
+    for reset in (120, 60):
+        counter = np.concatenate([daily[:reset].cumsum(), daily[reset:].cumsum()])
+        write_weather(path, counter.round(1))
+        with pytest.raises(DataError, match=r"w\.csv: .*falls on [01]; a running total\?"):
+            read_weather(path)
+    write_weather(path, daily)
+    assert read_weather(path).places[""].rain_mm.tolist() == daily.tolist()
+
+
+@pytest.mark.parametrize(
+    ("cell", "what"),
+    [
+        ("999", "999 is a nodata value"),
+        ("999.9", "999.9 is a nodata value"),
+        ("T", "T is not a number; write 0 for a trace"),
+        ("0.0T", "0.0T is not a number; write 0 for a trace"),
+        ("<0.1", "<0.1 is not a number; write 0 for a trace"),
+        ("0.2 mm", "0.2 mm is not a number; write it without its unit"),
+    ],
+)
+def test_what_observers_write_for_rain_is_no_amount(tmp_path, cell, what):
+    (tmp_path / "w.csv").write_text(f"date,rain_mm\n2022-01-01,0.2\n2022-01-02,{cell}\n")
+    with pytest.raises(DataError, match=f"row 3, column rain_mm: {what}"):
+        read_weather(tmp_path / "w.csv")
+
+
+def write_weather(path, rain):
+    days = np.datetime64("2022-01-01") + np.arange(len(rain))
+    lines = [f"{day},{mm}" for day, mm in zip(days, rain, strict=True)]
+    path.write_text("date,rain_mm\n" + "\n".join(lines) + "\n")
