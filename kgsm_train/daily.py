@@ -73,7 +73,7 @@ def read_labelled(
         raise DataError(f"{table}: a site has two labels on one day; fit-daily needs daily means")
     sm[day - first, column] = read.numbers["sm"]
     water = np.stack([_days(rain, name if rain.by else "", first, last) for name in sites], 1)
-    simulated = read.simulated
+    simulated = read.simulated or rain.simulated
     return LabelledTable(Labelled(first, sites, water, sm), _folds(read, sites), simulated)
 
 

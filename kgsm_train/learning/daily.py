@@ -60,6 +60,13 @@ YEARS_TO_HALVE = 2
 ROBUST_SCALE = 0.05
 #: Successive labels a that are worth one independent label; Eq 1.
 LABELS_PER_INDEPENDENT = 100
+#: Days with rain that a fit needs.
+FEWEST_WET_DAYS = 10
+#: Least standard deviation of the labels, m3 m-3; the resolution of probes is about 0.001.
+LEAST_SPREAD = 0.002
+#: Range of the residual's exponent and variances, and greatest decay, within those that
+#: :class:`kgsm_infer.daily.parameters.Residual` reads.
+_GAMMA_RANGE, _VARIANCE_RANGE, _LARGEST_PHI = (0.01, 10.0), (1e-8, 10.0), 1 - 1e-6
 
 
 @dataclass(frozen=True)
@@ -115,11 +122,22 @@ class DataOrigin:
 def fit_daily(labelled: Labelled, source: DataOrigin, stores: int = 2) -> Parameters:
     """Fit a parameter set to a labelled daily series; ``scores`` is left empty.
 
-    UsageError where there are fewer than 365 labels.
+    UsageError where there are fewer than 365 labels, or labels or rain hardly vary.
     """
     count = int(labelled.fitted.sum())
     if count < 365:
         raise UsageError(f"{count} labelled days with rain are too few to fit; 365 are needed")
+    wet = int((labelled.rain_mm > 0).sum())
+    if wet < FEWEST_WET_DAYS:
+        raise UsageError(
+            f"{wet} days with rain are too few to fit; {FEWEST_WET_DAYS} are needed; rain of other "
+            "days, or an empty column?"
+        )
+    spread = float(np.std(labelled.sm[labelled.fitted]))
+    if spread < LEAST_SPREAD:
+        raise UsageError(
+            f"the labels hardly vary (standard deviation {spread:.4f} m3/m3); a stuck probe?"
+        )
     bucket = fit_bucket(labelled, stores, north=source.hemisphere == "north")
     first = Residual(
         mean=bucket.mean,
@@ -311,10 +329,11 @@ def fit_residual(labelled: Labelled, parameters: Parameters, rain: Drive) -> Par
     base = parameters.residual
 
     def residual_of(x: Array) -> Residual:
-        value, phi = np.exp(x), 1 / (1 + np.exp(-x))
+        value = np.clip(np.exp(x), *_VARIANCE_RANGE)
+        phi = np.minimum(1 / (1 + np.exp(-x)), _LARGEST_PHI)
         return replace(
             base,
-            gamma=float(value[0]),
+            gamma=float(np.clip(value[0], *_GAMMA_RANGE)),
             common_var=float(value[1]),
             common_phi=float(phi[2]),
             offset_var=float(value[3]),

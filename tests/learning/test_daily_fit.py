@@ -180,6 +180,28 @@ def test_too_few_labels():
         learning.fit_daily(series, SOURCE)
 
 
+def test_labels_and_rain_that_say_nothing_are_refused():
+    """No rain in the file, a gauge that is stuck at 0, a probe that is stuck."""
+    series = labelled(sites=2, days=600)
+    nothing = np.full(series.rain_mm.shape, np.nan)
+    for rain in (nothing, nothing * 0, np.zeros(series.rain_mm.shape)):
+        with pytest.raises(UsageError, match="0 days with rain are too few to fit"):
+            learning.fit_daily(replace(series, rain_mm=rain), SOURCE)
+    with pytest.raises(UsageError, match="labels hardly vary"):
+        learning.fit_daily(replace(series, sm=np.full(series.sm.shape, 0.2)), SOURCE)
+
+
+def test_a_search_that_leaves_the_ranges_writes_numbers_that_are_read(monkeypatch):
+    """Of Nelder-Mead only the last point is replaced, by one far outside."""
+    found = optimize.OptimizeResult(x=np.full(8, 50.0))
+    monkeypatch.setattr(learning, "minimize", lambda *_, **__: found)
+    series = labelled(sites=2, days=400)
+    parameters = read_parameters("oznet")
+    rain = learning.cross_fitted(series, parameters, halves=False)
+    residual = learning.fit_residual(series, parameters, rain).residual
+    assert residual.gamma == 10.0 and residual.offset_var == 10.0 and residual.common_phi < 1
+
+
 def write_table(path, series, **columns):
     dates = np.datetime_as_string(series.day.astype("datetime64[D]"))
     with open(path, "w") as out:
@@ -202,6 +224,14 @@ def test_tables(tmp_path):
     (tmp_path / "rain.csv").write_text(text.replace("s1,", "other,"))
     with pytest.raises(DataError, match="no rain of site s1"):
         read_labelled(tmp_path / "t.csv", tmp_path / "rain.csv")
+
+
+def test_simulated_rain_marks_the_parameters(tmp_path):
+    series = labelled(sites=2, days=100)
+    write_table(tmp_path / "t.csv", series)
+    assert not read_labelled(tmp_path / "t.csv", tmp_path / "t.csv").simulated
+    write_table(tmp_path / "rain.csv", series, source=["simulated"] * 2)
+    assert read_labelled(tmp_path / "t.csv", tmp_path / "rain.csv").simulated
 
 
 def test_the_command(tmp_path):

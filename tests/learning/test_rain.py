@@ -155,8 +155,8 @@ def test_a_scene_takes_the_day_of_its_acquisition(tmp_path):
     scene = read_scene(write_scene(tmp_path / "scene", make_pixels(4, 4)))
     days = np.arange(np.datetime64("2024-03-01"), np.datetime64("2024-04-15"))
     write_csv(tmp_path / "w.csv", {"date": np.datetime_as_string(days),
-                                   "rain_mm": np.arange(len(days), dtype=float)})  # fmt: skip
+                                   "rain_mm": np.arange(len(days)) * 22.0 % len(days)})  # fmt: skip
     made = scene_with_weather(scene, read_weather(tmp_path / "w.csv", 10.0), ["rain_day_mm"])
     when, value = made.layers["rain_day_mm"].values[3]
-    assert (str(when), value) == ("2024-03-04T01:59:59", 3.0)
+    assert (str(when), value) == ("2024-03-04T01:59:59", 21.0)
     assert made.layers["rain_day_mm"].max_gap_days == 0.5

@@ -83,14 +83,14 @@ def test_missing_weather_is_missing_and_never_zero(tmp_path):
 
 
 def test_the_local_day_counts_where_a_clock_is_stated(tmp_path):
-    rain = np.arange(DAYS, dtype=float)
+    rain = np.arange(DAYS) * 53.0 % DAYS  # each amount once, rising and falling
     weather_file(tmp_path / "w.csv", place="", names=("",), rain=rain)
-    for offset, expected in ((0.0, 109), (10.0, 110)):
+    for offset, expected in ((0.0, rain[109]), (10.0, rain[110])):
         weather = read_weather(tmp_path / "w.csv", offset)
         table = with_weather(observations("2022-04-20T19:30Z"), weather, ["rain_day_mm"])
         assert table.numbers["rain_day_mm"].tolist() == [expected]
         table = with_weather(observations("2022-04-20"), weather, ["rain_day_mm"])
-        assert table.numbers["rain_day_mm"].tolist() == [109]  # a day is the day as written
+        assert table.numbers["rain_day_mm"].tolist() == [rain[109]]  # a day is the day as written
 
 
 def test_places_by_site_by_cell_or_one_for_all(tmp_path):
