@@ -13,10 +13,11 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import SimpleNamespace
 
 import pytest
+from made_brokers import free_port
 from made_gateways import Events, columns_of, drop, made_gateway, made_model, scanned
 from running import PATIENCE_S, wait_for
 from starlette.testclient import TestClient
@@ -349,7 +350,8 @@ def healthy(server) -> bool:
 
 def open_connections(server) -> int:
     """Return the number of connections that count towards the server's limit."""
-    return sum(other.fileno() >= 0 for other in list(_OPEN[server._socket]))
+    opened = [reference() for reference in _OPEN[server._socket].keyrefs()]
+    return sum(other is not None and other.fileno() >= 0 for other in opened)
 
 
 def is_closed(client) -> bool:
@@ -567,15 +569,18 @@ def test_a_retrieval_that_times_out_is_cancelled():
 
     ended = threading.Event()
 
-    def forever():
-        try:
-            while True:
-                sum(range(1000))
-        finally:
-            ended.set()
-
     async def ask():
-        async with asyncio.timeout(0.05):
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(None) as limit:
+
+            def forever():
+                try:
+                    loop.call_soon_threadsafe(limit.reschedule, loop.time())  # it has begun
+                    while True:
+                        sum(range(1000))
+                finally:
+                    ended.set()
+
             await run_cancellable(forever)
 
     with pytest.raises(TimeoutError):
@@ -584,6 +589,28 @@ def test_a_retrieval_that_times_out_is_cancelled():
     assert asyncio.run(run_cancellable(lambda: 7)) == 7
     with pytest.raises(ZeroDivisionError):
         asyncio.run(run_cancellable(lambda: 1 / 0))
+
+
+def test_a_cancellation_before_or_after_the_retrieval_is_quiet(monkeypatch):
+    """Sent to a thread at its beginning or end, the exception would be logged as a traceback."""
+    import asyncio
+
+    from kgsm_infer.gateway.http.cancellation import run_cancellable
+
+    loud = []
+    monkeypatch.setattr(threading, "excepthook", lambda failure: loud.append(failure.exc_type))
+
+    async def ask(seconds, size):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await run_cancellable(sum, range(size))
+
+    for turn in range(300):
+        asyncio.run(ask(1e-5 * (turn % 30), 100 * (turn % 20)))
+    for thread in threading.enumerate():
+        if thread.name == "retrieve":
+            thread.join(PATIENCE_S)
+    assert loud == []
 
 
 def test_csv_cells_cannot_be_formulas(gateway):
@@ -644,8 +671,7 @@ def test_behind_nginx_with_its_host_below_a_path(tmp_path, gateway):
     serve = dataclasses.replace(gateway.serve, hosts=("farm.example.com",))
     server = Server(dataclasses.replace(gateway, serve=serve), load_paddocks(gateway), Events())
     server.start()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     (tmp_path / "nginx.conf").write_text(
         f"daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}\n"
         f"http {{ access_log off; client_body_temp_path {tmp_path}/b; proxy_temp_path {tmp_path}/p;"
