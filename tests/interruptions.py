@@ -15,6 +15,7 @@ runs threads of the gateway are killed.
 
 from __future__ import annotations
 
+import calendar
 import json
 import os
 import random
@@ -332,8 +333,7 @@ def _compare(outcome: Outcome, calm: Any, hurt: Any, messages: list[Any]) -> Non
         if not topic.endswith(("/record", "/state")) or not payload:
             continue
         raw = json.loads(payload)
-        seconds = int(time.mktime(time.strptime(raw["acquired_at"], "%Y-%m-%dT%H:%M:%SZ"))
-                      - time.timezone)  # fmt: skip
+        seconds = calendar.timegm(time.strptime(raw["acquired_at"], "%Y-%m-%dT%H:%M:%SZ"))
         key = (raw["paddock"], seconds, raw["orbit"], raw["revision"])
         if told.setdefault(key, payload) != payload:
             outcome.two_faces.append(key)

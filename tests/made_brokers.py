@@ -10,7 +10,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
@@ -109,19 +108,23 @@ class Listener:
     """A subscriber that records every message as (topic, payload, retained)."""
 
     def __init__(self, broker):
-        self.messages = []
+        self.messages, self._caught_up = [], set()
         self.client = paho.Client(paho.CallbackAPIVersion.VERSION2)
         self.client.username_pw_set(broker.username, broker.password)
         self.client.tls_set_context(ssl.create_default_context(cafile=broker.folder / "cert.pem"))
-        self.client.on_message = lambda _, __, message: self.messages.append(
-            (message.topic, bytes(message.payload), message.retain)
-        )
+        self.client.on_message = self._receive
         self.subscribed = threading.Event()
         self.client.on_subscribe = lambda *_: self.subscribed.set()
         self.client.connect("localhost", broker.port)
         self.client.subscribe("#", 1)
         self.client.loop_start()
         assert self.subscribed.wait(PATIENCE_S)
+
+    def _receive(self, _client, _data, message):
+        if message.topic.startswith("listener/"):
+            self._caught_up.add(message.topic)
+        else:
+            self.messages.append((message.topic, bytes(message.payload), message.retain))
 
     def of(self, ending):
         return [item for item in list(self.messages) if item[0].endswith(ending)]
@@ -141,18 +144,7 @@ class Listener:
         """
         marker = f"listener/{uuid.uuid4().hex}"
         self.client.publish(marker, b"", qos=1)
-        self.until(lambda seen: seen.of(marker))
-        self.messages = [item for item in self.messages if item[0] != marker]
-
-    def wait_for_probes(self, watched):
-        """Send an invalid reading until the gateway refuses it: its subscription is then active."""
-
-        def refused():
-            self.client.publish("kgsm/farm/probe/nowhere", b"{}", qos=1)
-            time.sleep(0.1)
-            return "probe_refused" in watched.text
-
-        wait_for(refused, lambda: watched.text)
+        self.until(lambda seen: marker in seen._caught_up)
 
     def close(self):
         self.client.disconnect()

@@ -7,7 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -179,7 +178,6 @@ def test_a_signal_ends_in_one_line(tmp_path: Path, number: int, code: int) -> No
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    time.sleep(0.1)
     process.send_signal(number)
     _, told = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == code

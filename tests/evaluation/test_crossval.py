@@ -9,14 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from running import PATIENCE_S
+from running import PATIENCE_S, wait_for
 
 from kgsm_infer.base.errors import DataError
 from kgsm_infer.base.schema import as_plain
@@ -402,10 +401,10 @@ def test_a_killed_run_leaves_no_process_behind(tiny_model, tmp_path, number):
         text=True,
     )
     try:
-        _wait_for(lambda: len(_marked(tmp_path)) >= 3)
+        wait_for(lambda: len(_marked(tmp_path)) >= 3)
         run.send_signal(number)
         _, stderr = run.communicate(timeout=PATIENCE_S)
-        _wait_for(lambda: not _marked(tmp_path))
+        wait_for(lambda: not _marked(tmp_path))
     finally:
         for pid in _marked(tmp_path):
             os.kill(pid, signal.SIGKILL)
@@ -454,13 +453,6 @@ def _marked(folder) -> list[int]:
         if f"KGSM_TEST_MARK={folder}".encode() in content:
             found.append(int(environ.parent.name))
     return found
-
-
-def _wait_for(holds, seconds: float = 240.0) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.2)
 
 
 def test_parts_of_another_experiment_do_not_count(run, tmp_path):

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from on_engines import TIERS, fastest_tier, load_kernels
+from running import wait_for
 
 from kgsm_infer.base import flags
 from kgsm_infer.kernels import wcm
@@ -610,8 +611,7 @@ def test_c_lets_go_of_the_gil(c_kernels: ModuleType) -> None:
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1000)
     try:
-        # a busy machine may wake the main thread late, so it is given several chances
-        assert any(seen_unfinished() for _ in range(20))
+        wait_for(seen_unfinished)  # a busy machine may wake the main thread late
     finally:
         sys.setswitchinterval(interval)
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from made_models import card_of, network_of, write_pair
+from running import PATIENCE_S
 
 import kgsm_infer
 from kgsm_infer.base import flags
@@ -318,6 +319,6 @@ def test_a_model_survives_a_pool_of_processes(paths, start, engine):
         pytest.skip(f"this system cannot {start}")
     model, given = load(paths["core"], engine=engine), sequences(3)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(start)) as pool:
-        there, here = pool.submit(_sm_of, model, given).result(120), _sm_of(model, given)
+        there, here = pool.submit(_sm_of, model, given).result(PATIENCE_S), _sm_of(model, given)
     # the NumPy twin's BLAS may round differently in another process, the C core may not
     np.testing.assert_allclose(there, here, rtol=0, atol=1e-6)
