@@ -113,6 +113,11 @@ def run_daily(request: Request) -> DailySummary:
         result = with_filtered_surface(result, request.root_zone_days)
     rows = write_daily(request.output, result)
     remarks = _remarks(result, request)
+    if others := sorted(set(stated) - set(values.paddocks)):
+        remarks.append(
+            f"{request.settings}: {len(others)} paddocks are not in the values: "
+            f"{', '.join(others[:3])}"
+        )
     if request.irrigation_events is not None and result.possible is not None:
         count = write_events(request.irrigation_events, result.possible, values.paddocks)
         remarks.append(

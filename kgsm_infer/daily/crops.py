@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..base.errors import DataError, UsageError
 from ..tables.columns import Rule
@@ -29,6 +30,7 @@ START_DAYS = 20.0
 _DAYS = Rule(1.0, 500.0, "a stage in days (1 to 500)", lambda _: "in months?")
 _KCB = Rule(0.01, 1.6, "a basal crop coefficient (0.01 to 1.6)", lambda _: "in percent?")
 _METRES = Rule(0.01, 5.0, "a depth or height in m (0.01 to 5)", lambda _: "in cm or mm?")
+_OVERLAP = "is within the season of another crop of its paddock; keep one, or correct its stages"
 _PART = Rule(0.01, 0.99, "a share (0.01 to 0.99)", lambda _: "in percent?")
 COLUMNS: Mapping[str, Rule] = {
     "initial_days": _DAYS,
@@ -92,7 +94,19 @@ def read_crops(path: str | Path, paddocks: Sequence[str]) -> tuple[PaddockCrop, 
         except ValueError as error:
             raise DataError(f"{path}: row {sheet.row_number[i]}: {error}") from None
         found.append(PaddockCrop(str(names[i]), crop))
+    check.first(_overlaps(found), "planted", sheet.columns["planted"], _OVERLAP)
     return tuple(found)
+
+
+def _overlaps(crops: Sequence[PaddockCrop]) -> NDArray[np.bool_]:
+    """Find the crops that are planted before the season of another of their paddock ends, (M,)."""
+    found = np.zeros(len(crops), bool)
+    for i, one in enumerate(crops):
+        for other in crops:
+            age = one.crop.planted - other.crop.planted
+            if one is not other and one.paddock == other.paddock and 0 <= age < other.crop.days:
+                found[i] = True
+    return found
 
 
 def with_root_zone(daily: Daily, crops: Sequence[PaddockCrop], weather: Weather | None) -> Daily:

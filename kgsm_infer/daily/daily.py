@@ -179,8 +179,11 @@ def estimate_daily(
         irrigated = in_quantity(_run(parameters, with_plan, seen, settings), values, parameters)
     shown = _within(made, slice(period.count))
     _clear_unknown(shown, forcing, seen)
+    passed = _mean_by_day(values, seen, forcing)
     if water is not None:
-        water = _complete_limits(water, forcing, settings, shown)
+        since = np.logical_or.accumulate(np.isfinite(passed), axis=0)
+        own = np.where(since, shown.mean, np.float32(np.nan))
+        water = _complete_limits(water, forcing, settings, own)
     days_left = None
     if water is not None and ahead is not None and _has_threshold(water):
         days_left = water.days_left(ahead)
@@ -193,7 +196,7 @@ def estimate_daily(
         shown.lower,
         shown.upper,
         shown.weight,
-        _mean_by_day(values, seen, forcing),
+        passed,
         irrigated,
         water,
         days_left,
@@ -313,12 +316,15 @@ def _stated_limits(values: Values, settings: Settings) -> SoilWaterLimits | None
 
 
 def _complete_limits(
-    water: SoilWaterLimits, forcing: Forcing, settings: Settings, shown: Estimates
+    water: SoilWaterLimits, forcing: Forcing, settings: Settings, own: Floats
 ) -> SoilWaterLimits | None:
-    """Add learnt limits to the stated ones; None where no limit is required and none is known."""
+    """Add learnt limits to the stated ones; None where no limit is required and none is known.
+
+    own: (D, N) daily values from each paddock's first pass on, NaN before.
+    """
     if settings.learn:
         today = forcing.period.today - forcing.period.first
-        water = learn_limits(water, shown.mean[: today + 1])
+        water = learn_limits(water, own[: today + 1])
     if water.known:
         return water
     if not settings.limits_required:

@@ -19,7 +19,7 @@ from ..tables.table import ReadOptions, Table, have, table_of
 from ..tables.text_column import TextColumn, texts_of
 from .filter import Array
 from .table import FORECAST
-from .values import RULE_OF, check_one_quantity, check_range, named_sites
+from .values import RULE_OF, check_ends, check_one_quantity, check_range, named_sites
 
 #: Files whose features have the values as properties.
 GEOJSON = (".geojson", ".json")
@@ -96,6 +96,8 @@ def read_series(path: str | Path, column: str | None = None) -> SeriesFile:
     table = table_of(sheet, ReadOptions((drawn, *there), keep="empty", reads=(), option=""))
     if drawn in RULE_OF:
         check_range(sheet, table, drawn)
+        ends = [names[end] for end in ("lower", "upper") if names[end] in sheet.columns]
+        check_ends(sheet, table, drawn, ends)
     is_daily = "radar_weight" in sheet.columns
     numbers = {part: table.numbers.get(name) for part, name in names.items()}
     if not is_daily:

@@ -36,7 +36,12 @@ FEWEST_DAYS = 365
 HORIZON = 60
 _SM, _SHARE = RULES["sm"], Rule(0.0, 1.0, "a mass fraction (0 to 1)", lambda _: "in percent?")
 _DEPTH = Rule(10.0, 5000.0, "a root depth in mm (10 to 5000)", lambda _: "in cm or m? give mm")
-_PERCENT = Rule(0.0, 100.0, "a percentage (0 to 100)", lambda _: "of plant-available water")
+_PERCENT = Rule(
+    1.0,
+    100.0,
+    "a percentage of plant-available water (1 to 100)",
+    lambda value: "a fraction? multiply by 100" if 0 < value < 1 else "of the available water?",
+)
 COLUMNS: Mapping[str, Rule] = {
     "wilting_point": _SM,
     "field_capacity": _SM,
@@ -191,14 +196,20 @@ def settings_of_properties(
 def settings_of_sheet(
     sheet: Sheet, sites: Sequence[str], rules: Mapping[str, Rule] = COLUMNS
 ) -> dict[str, dict[str, float]]:
-    """Return the numbers in a sheet for each paddock; missing ones are left out."""
+    """Return the numbers in a sheet for each paddock; missing ones are left out.
+
+    DataError for two rows of one paddock with different numbers.
+    """
     found: dict[str, dict[str, float]] = {site: {} for site in sites}
     for name, rule in rules.items():
         if name in sheet.columns:
             values = sheet.check.numbers(name, sheet.columns[name], rule)
-            for site, value in zip(sites, values.tolist(), strict=True):
+            differs = np.zeros(len(sites), bool)
+            for i, (site, value) in enumerate(zip(sites, values.tolist(), strict=True)):
                 if value == value:
-                    found[site][name] = value
+                    differs[i] = found[site].setdefault(name, value) != value
+            why = "differs from another row of its paddock; keep one of them"
+            sheet.check.first(differs, name, values, why)
     return found
 
 

@@ -121,7 +121,7 @@ def read_values(
     ends = [name for name in (f"{quantity}_lower", f"{quantity}_upper") if name in sheet.columns]
     table = table_of(sheet, ReadOptions((quantity, *ends), keep="empty", reads=(), option=""))
     check_range(sheet, table, quantity)
-    _check_ends(sheet, table, quantity, ends)
+    check_ends(sheet, table, quantity, ends)
     if not allow_future:
         table = leave_out_future(table, drop=True)
     nan = np.full(len(table), np.nan)
@@ -161,7 +161,7 @@ def check_one_quantity(sheet: Sheet) -> None:
         )
 
 
-def _check_ends(sheet: Sheet, table: Table, quantity: str, ends: Sequence[str]) -> None:
+def check_ends(sheet: Sheet, table: Table, quantity: str, ends: Sequence[str]) -> None:
     """Raise DataError for the first interval that its value is outside of, or of another unit."""
     rule = END_RULE_OF[quantity]
     value = table.to_file_rows(table.numbers[quantity])

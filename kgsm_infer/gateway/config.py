@@ -201,7 +201,7 @@ class PaddockWater:
     wilting_point: Annotated[float, Range(0, 1)] | None = None
     field_capacity: Annotated[float, Range(0, 1)] | None = None
     root_depth_mm: Annotated[float, Range(10, 5000)] | None = None
-    refill_percent: Annotated[float, Range(0, 100)] | None = None
+    refill_percent: Annotated[float, Range(1, 100)] | None = None
     sand: Annotated[float, Range(0, 1)] | None = None
     clay: Annotated[float, Range(0, 1)] | None = None
     threshold: Annotated[float, Range(0, 1)] | None = None

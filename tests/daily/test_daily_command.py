@@ -291,3 +291,10 @@ def test_a_file_without_values_says_why(files):
     ) as error:
         run_daily(request(files))
     assert "--keep" not in str(error.value)  # which daily does not have
+
+
+def test_settings_of_unknown_paddocks_are_named(files):
+    text = "id,wilting_point,field_capacity\nnorth,0.1,0.3\nSouth,0.1,0.3\n"
+    (files / "settings.csv").write_text(text)
+    done = run_daily(request(files, settings=files / "settings.csv"))
+    assert any("1 paddocks are not in the values: South" in note for note in done.notes)

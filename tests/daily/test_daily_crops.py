@@ -131,3 +131,12 @@ def test_without_a_crop_the_surface_is_filtered(files):
     np.testing.assert_allclose(made, weight @ sm / weight.sum(1), atol=2e-5)
     with pytest.raises(UsageError, match="root-zone-days"):
         run(files, root_zone_days=0.0)
+
+
+def test_two_crops_of_a_paddock_at_one_time_are_refused(files):
+    later = COTTON.replace("2024-01-15", "2024-03-30")
+    (files / "crop.csv").write_text(f"{HEAD}\n{COTTON}\n{later}\n")  # one after the other
+    run(files)
+    (files / "crop.csv").write_text(f"{HEAD}\n{COTTON}\n{later.replace('03-30', '03-01')}\n")
+    with pytest.raises(DataError, match="row 3, column planted: 2024-03-01 is within the season"):
+        run(files)

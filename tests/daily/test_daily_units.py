@@ -62,12 +62,29 @@ def test_learnt_limits_need_a_year():
     )
 
 
+def test_limits_are_not_learnt_from_the_rain_before_the_first_pass():
+    """Two years of rain and one pass at their end are no year of the paddock's own values."""
+    rain = np.tile(RAIN, 1 + 730 // len(RAIN))[:731]
+    weather, settings = weather_of(rain), replace(today(730), learn=True)
+    with pytest.raises(UsageError, match="from a year of values"):
+        estimate_daily(values_of([(0, 729, 0.2)]), weather, SET, settings)
+    made = estimate_daily(values_of([(0, 300, 0.2)]), weather, SET, settings)
+    low, high = np.nanquantile(made.mean[made.last_pass[:, 0] >= 0, 0], [0.01, 0.99])
+    assert [made.water.wilting_point[0], made.water.field_capacity[0]] == [low, high]
+
+
 def test_settings_files(tmp_path):
     path = tmp_path / "settings.csv"
     path.write_text("id,wilting_point,root_depth_mm\na,0.1,\nb,,600\n")
     assert read_settings(path) == {"a": {"wilting_point": 0.1}, "b": {"root_depth_mm": 600.0}}
     path.write_text("id,wilting_point\na,12\n")
     with pytest.raises(DataError, match="row 2, column wilting_point: 12"):
+        read_settings(path)
+    path.write_text("id,refill_percent\na,0.4\n")
+    with pytest.raises(DataError, match=r"row 2, column refill_percent: 0.4 .* a fraction"):
+        read_settings(path)
+    path.write_text("id,wilting_point,field_capacity\na,0.1,0.3\na,,0.3\na,0.1,0.4\n")
+    with pytest.raises(DataError, match=r"row 4, column field_capacity: 0.4 differs from another"):
         read_settings(path)
     path.write_text("id,colour\na,red\n")
     with pytest.raises(DataError, match="has none of the columns"):

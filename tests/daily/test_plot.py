@@ -194,3 +194,17 @@ def test_a_threshold_lies_on_the_axis(threshold, column):
     with pytest.raises(UsageError, match="is not in the unit of the axis"):
         check_threshold(threshold, column)
     check_threshold(0.2 if column is None else 60, column)
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ("0.2,0.3,0.1,", "row 2, column sm_lower: 0.3 is above sm"),
+        ("0.2,0.1,30,", "row 2, column sm_upper: 30.* in percent"),
+    ],
+)
+def test_crossed_intervals_and_those_of_another_unit_are_refused(tmp_path, row, what):
+    path = tmp_path / "values.csv"
+    path.write_text(f"site,date,sm,sm_lower,sm_upper,flags\nnorth,2024-01-12,{row}\n")
+    with pytest.raises(DataError, match=what):
+        read_series(path)
