@@ -169,7 +169,7 @@ def fields(path: Path) -> None:
 
     from kgsm_infer.base import flags
     from kgsm_infer.daily.daily import Settings, estimate_daily
-    from kgsm_infer.daily.values import read_values
+    from kgsm_infer.daily.values import PassDeviations, errors_of_model, read_values
     from kgsm_infer.model.index import wetness_model
     from kgsm_infer.tables.reading import write_csv
     from kgsm_infer.tables.table import table_from_columns
@@ -216,8 +216,9 @@ def fields(path: Path) -> None:
         read = read_values(values)
         water = read_weather(weather)
         parameters = read_parameters("oznet")
+        errors = errors_of_model(wetness_model().card, read, parameters, PassDeviations())
         for between in (36.0, 200.0):
-            settings = Settings(north=True, irrigated_every_days=between)
+            settings = Settings(errors=errors, north=True, irrigated_every_days=between)
             made = estimate_daily(read, water, parameters, settings)
             assert made.possible is not None
             _show_fields(made.possible, rain, read.paddocks, between)

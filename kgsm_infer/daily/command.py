@@ -9,6 +9,7 @@ import numpy as np
 
 from ..base.errors import UsageError
 from ..model.card import Card
+from ..model.index import NAME as INDEX
 from ..model.model import load
 from ..tables.table import ReadOptions, leave_out_future
 from ..tables.weather import WeatherFile, is_weather, read_weather, table_with_weather
@@ -25,7 +26,8 @@ from .values import (
     PassNumbers,
     Values,
     check_paddocks,
-    errors_of_card,
+    errors_of_model,
+    is_of_index,
     read_values,
     values_of,
 )
@@ -89,12 +91,8 @@ def run_daily(request: Request) -> DailySummary:
         today=request.today,
         utc_offset_hours=request.utc_offset_hours,
         rain_day_ends=request.rain_day_ends,
-        errors=errors_of_card(
-            None if read.card is None else read.card.probes,
-            values.quantity,
-            parameters,
-            PassDeviations(request.sd_point, request.sd_date),
-            None if read.card is None else read.card.validation,
+        errors=errors_of_model(
+            read.card, values, parameters, PassDeviations(request.sd_point, request.sd_date)
         ),
         north=None if request.hemisphere is None else request.hemisphere == "north",
         smooth=request.smooth,
@@ -147,6 +145,8 @@ def _read(request: Request) -> _Read:
     model = None if request.model is None else load(request.model)
     try:
         values = read_values(request.values, request.utc_offset_hours, request.allow_future)
+        if model is None and is_of_index(values):
+            return _Read(values, load(INDEX).card)
         return _Read(values, None if model is None else model.card)
     except NoValues:
         if model is None:

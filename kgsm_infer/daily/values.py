@@ -9,7 +9,7 @@ if they agree; where they differ the value is missing, with a note.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..base import flags
 from ..base.errors import DataError, UsageError
+from ..base.quantities import RETRIEVED
+from ..model.card import Card
 from ..model.date_effect import variances_of
 from ..tables.columns import RULES, Rule
 from ..tables.dates import check_utc_offset, is_day_only
@@ -66,7 +68,8 @@ class Values:
     the order of the file.  paddock: (R,) index of each row's.  day: (R,) local day, since 1970.
     hour: (R,) local hour of the pass, NaN where the file gives the day only.  passed: (R,) number
     of the pass.  value, lower, upper: (R,), NaN where missing.  flags: (R,) bit mask.
-    simulated: the file says so.
+    simulated: the file says so.  index_range: moisture between index 0 and 1, m3 m-3, of moisture
+    that an index and limits gave; NaN for other.
     """
 
     source: str
@@ -82,6 +85,7 @@ class Values:
     flags: NDArray[np.int64]
     simulated: bool = False
     notes: tuple[str, ...] = ()
+    index_range: float = np.nan
 
     def __len__(self) -> int:
         return len(self.day)
@@ -127,7 +131,18 @@ def read_values(
     nan = np.full(len(table), np.nan)
     lower, upper = (table.numbers.get(f"{quantity}_{end}", nan) for end in ("lower", "upper"))
     numbers = PassNumbers(table.numbers[quantity], lower, upper, _masks(table))
-    return values_of(table, quantity, numbers, utc_offset_hours)
+    values = values_of(table, quantity, numbers, utc_offset_hours)
+    return replace(values, index_range=_index_range(sheet))
+
+
+def _index_range(sheet: Sheet) -> float:
+    """Return the median distance between the limits that ``wetness`` wrote; NaN without."""
+    names = ("sm_dry", "sm_wet")
+    if not all(name in sheet.columns for name in names):
+        return np.nan
+    dry, wet = (sheet.check.numbers_or_missing(sheet.columns[name], RULES["sm"]) for name in names)
+    known = (wet - dry)[wet > dry]
+    return float(np.median(known)) if len(known) else np.nan
 
 
 def check_range(sheet: Sheet, table: Table, quantity: str) -> None:
@@ -290,8 +305,38 @@ class PassDeviations:
     date: float | None = None
 
 
+def is_of_index(values: Values) -> bool:
+    """Return True for what ``wetness`` writes: an index, or moisture of its limits, no interval."""
+    made = values.quantity == "wetness" or np.isfinite(values.index_range)
+    return bool(made and not np.isfinite(values.upper - values.lower).any())
+
+
+def errors_of_model(
+    card: Card | None, values: Values, parameters: Parameters, stated: PassDeviations
+) -> PassErrors | None:
+    """Return the errors of a pass in m3 m-3, stated or of the card; None without either.
+
+    UsageError where the values are of another quantity than the model retrieves. Moisture that an
+    index and its limits gave has the errors of the index times the distance of the limits.
+    """
+    if card is None:
+        return errors_of_card(None, values.quantity, parameters, stated)
+    variances, retrieved = card.pass_variances, card.retrieves.column
+    if retrieved != values.quantity:
+        if values.quantity != "sm" or not np.isfinite(values.index_range):
+            raise UsageError(
+                f"{values.source}: has {RETRIEVED[values.quantity].title.lower()}, and --model "
+                f"retrieves {card.retrieves.title.lower()}; name the model that made the values, "
+                "or leave --model out"
+            )
+        if variances is not None:
+            square = values.index_range**2
+            variances = {k: v * square for k, v in asdict(variances_of(variances)).items()}
+    return errors_of_card(variances, values.quantity, parameters, stated, card.validation)
+
+
 def errors_of_card(
-    probes: Mapping[str, Any] | None,
+    variances: Mapping[str, Any] | None,
     quantity: str,
     parameters: Parameters,
     stated: PassDeviations = PassDeviations(),
@@ -299,7 +344,7 @@ def errors_of_card(
 ) -> PassErrors | None:
     """Return the errors of a pass in m3 m-3, stated or of a model's card; None without either.
 
-    probes: entry of the card, with the variances of observed minus predicted on new dates:
+    variances: entry of the card, with the variances of observed minus predicted on new dates:
     ``date`` is shared, ``field`` and ``point`` belong to the paddock.  validation: entry of the
     card; the slope is the square of its ``r``, 1 without. Of an index, deviations and variances
     are in its unit.  UsageError for a deviation out of range.
@@ -310,8 +355,8 @@ def errors_of_card(
             raise UsageError(f"{name} {value:g}: an error of a pass is above 0 and at most 1")
     unit = parameters.bucket.span if quantity == "wetness" else 1.0
     own = parameters.errors
-    if probes is not None:
-        found, r = variances_of(probes), (validation or {}).get("r")
+    if variances is not None:
+        found, r = variances_of(variances), (validation or {}).get("r")
         point = (found.field + found.point) ** 0.5 if point is None else point
         date = found.date**0.5 if date is None else date
         known = isinstance(r, float) and LEAST_R <= r <= 1

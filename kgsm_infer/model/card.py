@@ -130,6 +130,15 @@ class Card:
         return RETRIEVED[self.quantity]
 
     @property
+    def pass_variances(self) -> Mapping[str, Any] | None:
+        """The variances of the error of a pass on a new date, in the unit of the values squared.
+
+        None where the card has none; read them with
+        :func:`kgsm_infer.model.date_effect.variances_of`.
+        """
+        return self.probes if self.error_variances is None else self.error_variances
+
+    @property
     def inputs(self) -> InputColumns:
         """The columns the model reads."""
         wcm = self.wcm

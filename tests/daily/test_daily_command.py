@@ -13,6 +13,7 @@ from made_series import SET
 from kgsm_infer.base.errors import DataError, UsageError
 from kgsm_infer.daily.command import Request, run_daily
 from kgsm_infer.daily.parameters import read_parameters
+from kgsm_infer.model.index import wetness_model
 
 
 @pytest.fixture
@@ -80,6 +81,10 @@ def test_errors_of_an_index_are_in_its_unit(files):
     done = run_daily(request(files, sd_point=0.2, sd_date=0.1))
     assert "error of a pass: 0.200 of a paddock, 0.100 shared by its date" in done.notes
     assert list(rows(files / "daily.csv")[0])[2] == "wetness"
+    card = wetness_model().card.error_variances
+    done = run_daily(request(files, sd_point=0.2))  # without --model that of the shipped index
+    date = card["date"] ** 0.5
+    assert f"error of a pass: 0.200 of a paddock, {date:.3f} shared by its date" in done.notes
 
 
 def test_simulated_data_says_so(files):

@@ -1,5 +1,7 @@
 """Files of passes as predict, paddocks and wetness write them, and what people do to them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_series import FIRST, SET, values_of
@@ -11,10 +13,13 @@ from kgsm_infer.daily.values import (
     NoValues,
     PassDeviations,
     errors_of_card,
+    errors_of_model,
     errors_of_values,
+    is_of_index,
     observations,
     read_values,
 )
+from kgsm_infer.model.index import wetness_model
 
 
 @pytest.fixture
@@ -186,6 +191,29 @@ def test_correlated_errors_count_as_more_variance():
     assert made.date_var == pytest.approx(0.04**2 * r.mean() * 4000, rel=1e-3)
     assert made.error_var == pytest.approx(0.06**2 * 0.8 * 3)
     assert made.bias_var == pytest.approx(0.06**2 * 0.2)
+
+
+def test_errors_of_the_index_come_from_its_card(write):
+    """Its variances are in index units; 1 is a full bucket, or the distance of the limits."""
+    card, stated = wetness_model().card, PassDeviations()
+    variances = {name: card.error_variances[name] for name in ("date", "field", "point")}
+    date, point = variances["date"] ** 0.5, (variances["field"] + variances["point"]) ** 0.5
+    index = read_values(write("site,date,wetness\na,2024-05-01,0.5\n"))
+    made = errors_of_model(card, index, SET, stated)
+    assert (made.date, made.point) == pytest.approx(
+        (date * SET.bucket.span, point * SET.bucket.span)
+    )
+    text = "site,date,wetness,sm,sm_dry,sm_wet\na,2024-05-01,0.5,0.2,0.1,0.3\n"
+    moisture = read_values(write(text))
+    made = errors_of_model(card, moisture, SET, stated)
+    assert (made.date, made.point) == pytest.approx((date * 0.2, point * 0.2))
+    other = read_values(write("site,date,sm\na,2024-05-01,0.2\n"))
+    assert [is_of_index(values) for values in (index, moisture, other)] == [True, True, False]
+    with pytest.raises(UsageError, match="has soil moisture, and --model retrieves wetness index"):
+        errors_of_model(card, other, SET, stated)
+    trained = replace(card, quantity="sm", error_variances=None)
+    with pytest.raises(UsageError, match="has wetness index, and --model retrieves soil moisture"):
+        errors_of_model(trained, index, SET, stated)
 
 
 def test_errors_of_a_card():

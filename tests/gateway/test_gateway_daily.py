@@ -10,7 +10,7 @@ import jsonschema
 import numpy as np
 import pytest
 from made_daily import FIRST, days_of, everything, farm, rain_columns, stored_values
-from made_gateways import DAY, Events, columns_of, drop, scanned
+from made_gateways import DAY, Events, columns_of, drop, made_gateway, scanned
 from made_weather import serving
 from running import wait_for
 from starlette.testclient import TestClient
@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from kgsm_infer.base.errors import DataError, MissingError, UsageError
 from kgsm_infer.daily.daily import Settings, estimate_daily
 from kgsm_infer.daily.parameters import read_parameters
+from kgsm_infer.daily.values import PassDeviations, errors_of_model
 from kgsm_infer.gateway.config import read_gateway
 from kgsm_infer.gateway.farm import Paddocks, load_paddocks
 from kgsm_infer.gateway.health import ThreadHealth
@@ -31,6 +32,8 @@ from kgsm_infer.gateway.service.watch import Watch
 from kgsm_infer.gateway.store import daily_rows
 from kgsm_infer.gateway.store.database import Store
 from kgsm_infer.gateway.update import daily
+from kgsm_infer.model.index import wetness_model
+from kgsm_infer.model.onnx_reader import SHIPPED
 from kgsm_infer.prepare.weather_services import SERVICES
 from kgsm_infer.tables.weather import read_weather
 
@@ -64,6 +67,29 @@ def test_a_rain_file_becomes_daily_values(tmp_path, today):
     assert found[-1].available_percent == pytest.approx(np.clip(share, 0, 100), abs=0.05)
     assert found[-1].refill_mm == pytest.approx(max(0, (0.35 - found[-1].value) * 500), abs=0.06)
     assert found[-1].threshold == pytest.approx(0.225)
+
+
+def test_daily_values_of_an_index_have_the_errors_on_its_card(tmp_path, today):
+    gateway = made_gateway(tmp_path, "[daily]\n", paddocks=1, model=SHIPPED["wetness"])
+    for day in (0, 6, 12):
+        date = str(np.datetime64("2024-01-01") + day)
+        drop(gateway, {"site": ["p0"], "date": [date], "vh_db": [-17.0 + day / 4]}, f"{day}.csv")
+    scanned(gateway)
+    drop(gateway, rain_columns(-60, [float(i % 5 == 0) * 8 for i in range(74)]), "rain.csv")
+    scanned(gateway)
+    archived = next(path for path in gateway.archive.glob("*.csv") if b"rain" in path.read_bytes())
+    parameters, values = read_parameters("oznet"), stored_values(gateway)
+    errors = errors_of_model(
+        wetness_model().card, replace(values, quantity="wetness"), parameters, PassDeviations()
+    )
+    made = estimate_daily(
+        replace(values, quantity="wetness"),
+        read_weather(archived),
+        parameters,
+        Settings(today="2024-01-14", errors=errors),
+    )
+    found = [one.value for one in days_of(gateway)]
+    np.testing.assert_allclose(found, made.mean[-len(found) :, 0], atol=1e-5)
 
 
 def test_a_lost_database_is_the_same_again(tmp_path, today):

@@ -536,7 +536,7 @@ class DailyUpdater:
             today=str(day_text(today)),
             rain_day_ends=self._rain_day_ends,
             errors=errors_of_card(
-                card.probes, quantity.column, self.parameters, validation=card.validation
+                card.pass_variances, quantity.column, self.parameters, validation=card.validation
             ),
             north=self.is_north,
             soil=soil,
