@@ -129,36 +129,29 @@ def with_root_zone(daily: Daily, crops: Sequence[PaddockCrop], weather: Weather 
     irrigation = daily.forcing.irrigation_mm[:, daily.forcing.series]
     days = np.arange(period.count, dtype=np.float64)
     for one in crops:
-        at = [i for i, name in enumerate(daily.values.paddocks) if one.paddock in ("", name)]
-        for i in at:
-            if not limits.field_capacity[i] > limits.wilting_point[i]:
-                continue
-            season = slice(
-                max(one.crop.planted - period.first, 0),
-                max(one.crop.planted + one.crop.days - period.first, 0),
+        first = max(one.crop.planted - period.first, 0)
+        stop = max(one.crop.planted + one.crop.days - period.first, 0)
+        beginning: dict[int, list[int]] = {}
+        for i, name in enumerate(daily.values.paddocks):
+            known = np.flatnonzero(np.isfinite(daily.mean[first:stop, i]))
+            limited = limits.field_capacity[i] > limits.wilting_point[i]
+            if one.paddock in ("", name) and limited and len(known):
+                beginning.setdefault(first + int(known[0]), []).append(i)
+        for begin, at in beginning.items():
+            rows, past = slice(begin, stop), slice(0, max(begin, 1))
+            sm = daily.mean[:, at].astype(np.float64)
+            before = np.array(
+                [exponential_filter(days[past], v, START_DAYS)[-1] for v in sm[past].T]
             )
-            sm = daily.mean[:, i].astype(np.float64)
-            known = np.flatnonzero(np.isfinite(sm[season]))
-            if not len(known):
-                continue
-            begin = season.start + int(known[0])
-            rows = slice(begin, season.stop)
-            before = exponential_filter(days, sm, START_DAYS)[max(begin - 1, 0)]
-            before = sm[begin] if np.isnan(before) else before
             made = balance_root_zone(
-                RootSoil(limits.wilting_point[[i]], limits.field_capacity[[i]]),
+                RootSoil(limits.wilting_point[at], limits.field_capacity[at]),
                 one.crop,
-                Water(
-                    period.first + begin,
-                    rain[rows, [i]],
-                    et0[rows, [i]],
-                    irrigation[rows, [i]],
-                ),
-                RootStart(np.array([before]), sm[[begin]]),
-                np.where(np.isfinite(daily.seen[rows, i]), sm[rows], np.nan)[:, None],
+                Water(period.first + begin, rain[rows, at], et0[rows, at], irrigation[rows, at]),
+                RootStart(np.where(np.isnan(before), sm[begin], before), sm[begin]),
+                np.where(np.isfinite(daily.seen[rows, at]), sm[rows], np.nan),
             )
-            mm[rows, i] = made.depletion_mm[:, 0]
-            percent[rows, i] = 100 * (1 - made.depletion_mm / made.available_mm)[:, 0]
+            mm[rows, at] = made.depletion_mm
+            percent[rows, at] = 100 * (1 - made.depletion_mm / made.available_mm)
     return replace(daily, root_zone_mm=mm, root_zone_percent=percent)
 
 

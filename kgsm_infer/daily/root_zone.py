@@ -1,23 +1,29 @@
 """Water of the root zone from a daily balance, or from the surface by the exponential filter.
 
-The balance follows the dual crop coefficient of FAO-56 (Allen et al. 1998) as the package pyfao56
-runs it. D_e is the depletion of the evaporation layer, D_r that of the zone with roots, D_max that
-of the zone that roots will reach; all in mm below field capacity.
+The balance follows the dual crop coefficient of FAO-56 (Allen et al. 1998). D_e is the depletion of
+the evaporation layer, D_k that of soil layer k, TAW_k the available water of that layer; all in mm
+below field capacity. z_k is the depth of the lower edge of layer k, Z_r the depth of the roots.
 
     K_cb  = initial, mid and end values with straight lines between      FAO-56 Fig. 34     (1)
     f_c   = ((K_cb - K_cb,ini) / (K_c,max - K_cb,ini))^(1 + h/2)         Eq. 76             (2)
     K_e   = min(K_r (K_c,max - K_cb), (1 - f_c) K_c,max)                 Eq. 71             (3)
     K_r   = (TEW - D_e) / (TEW - REW), within 0 and 1                    Eq. 74             (4)
     TEW   = (FC - WP/2) z_e                                              Eq. 73             (5)
-    K_s   = (TAW - D_r) / ((1 - p) TAW), within 0 and 1                  Eq. 84             (6)
+    K_s,k = (TAW_k - D_k) / ((1 - p) TAW_k), within 0 and 1              Eq. 84             (6)
     p     = p_table + 0.04 (5 - (K_cb + K_e) ET0), within 0.1 and 0.8    Table 22           (7)
-    D_r   = D_r - P - I + (K_s K_cb + K_e) ET0, within 0 and TAW         Eqs 85, 86         (8)
+    b_k   = u_k (2 - u_k) - u_{k-1} (2 - u_{k-1}), u_k = min(z_k/Z_r, 1)  Prasad 1988        (8)
+    K_s   = sum of b_k K_s,k                                                                (9)
+    D_k   = D_k + b_k K_s,k K_cb ET0, and D_1 = D_1 + K_e ET0 - P - I    Eqs 85, 86        (10)
 
-Roots and height grow with K_cb. As roots grow, D_r takes over the depletion of the soil they reach.
-Evaporation is that of the surface before the day's water, as in pyfao56. The exponential filter
-(Wagner et al. 1999; recursive form of Albergel et al. 2008) needs no crop:
+Water above field capacity drains into the next layer on the same day. Roots and height grow with
+K_cb. Evaporation is that of the surface before the day's water, as in pyfao56. With one layer that
+roots fill, (6) to (10) are the equations of FAO-56. With more, each layer limits its own part of
+the uptake (Feddes et al. 1978), which falls linearly with depth. Water in deep soil then does not
+make up for a dry upper soil, and results depend less on the stated root depth.
 
-    SWI_n = SWI_{n-1} + K_n (SM_n - SWI_{n-1}),  K_1 = 1,                                    (9)
+The exponential filter (Wagner et al. 1999; recursive form of Albergel et al. 2008) needs no crop:
+
+    SWI_n = SWI_{n-1} + K_n (SM_n - SWI_{n-1}),  K_1 = 1,                                   (11)
     K_n   = K_{n-1} / (K_{n-1} + exp(-Δt / T))
 """
 
@@ -37,6 +43,8 @@ KC_MAX = 1.2
 EVAPORATION_MM = 50.0
 #: Readily evaporable water, mm. FAO-56 Table 19 has 2 to 12.
 REW_MM = 4.0
+#: Thickness of the soil layers, mm; the deepest root depth is divided evenly.
+LAYER_MM = 100.0
 #: Share of the difference by which a surface value corrects the evaporation layer.
 SURFACE_GAIN = 0.5
 
@@ -77,13 +85,14 @@ class RootSoil:
     """Limits of the soil under N paddocks.
 
     wilting_point, field_capacity: (N,) m3 m-3.  evaporation_mm: depth of the evaporation layer.
-    rew_mm: readily evaporable water (FAO-56 Table 19).
+    rew_mm: readily evaporable water (FAO-56 Table 19).  layer_mm: thickness of the layers.
     """
 
     wilting_point: Array
     field_capacity: Array
     evaporation_mm: float = EVAPORATION_MM
     rew_mm: float = REW_MM
+    layer_mm: float = LAYER_MM
 
 
 @dataclass(frozen=True)
@@ -139,43 +148,64 @@ def balance_root_zone(
             f"paddock {i + 1}: field capacity {capacity[i]:g} is not above the wilting point "
             f"{wilting[i]:g}"
         )
-    grown_crop = _growth(crop, water.first + np.arange(len(water.rain_mm)))
-    kcb, roots, height = grown_crop.kcb, grown_crop.root_mm, grown_crop.height_m
+    growth = _growth(crop, water.first + np.arange(len(water.rain_mm)))
     deepest = 1000 * crop.root_m[1]
+    edges = np.linspace(0, deepest, max(round(deepest / soil.layer_mm), 1) + 1)
+    thickness = edges[1]
     tew = (capacity - wilting / 2) * soil.evaporation_mm  # Eq 5
     rew = np.minimum(soil.rew_mm, 0.9 * tew)
-    dry = capacity - start.zone
+    layer_taw = (capacity - wilting) * thickness
     de = np.clip((capacity - start.surface) * soil.evaporation_mm, 0, tew)
-    dr = np.clip(dry * 1000 * crop.root_m[0], 0, (capacity - wilting) * 1000 * crop.root_m[0])
-    dmax = np.clip(dry * deepest, 0, (capacity - wilting) * deepest)
-    unrooted = deepest - 1000 * crop.root_m[0]
+    depleted = np.clip((capacity - start.zone) * thickness, 0, layer_taw)
+    depleted = np.repeat(depleted[None], len(edges) - 1, axis=0)
     made = np.full((5, *water.rain_mm.shape), np.nan)
-    for t in range(len(kcb)):
+    for t in range(len(growth.kcb)):
+        kcb, roots = growth.kcb[t], growth.root_mm[t]
         demand, added = water.et0_mm[t], water.rain_mm[t] + water.irrigation_mm[t]
-        kc_max = max(KC_MAX, kcb[t] + 0.05)
-        grown = max((kcb[t] - crop.kcb[0]) / (kc_max - crop.kcb[0]), 0.0)
-        bare = 1 - min(grown ** (1 + height[t] / 2), 0.99)  # Eq 2
+        kc_max = max(KC_MAX, kcb + 0.05)
+        grown = max((kcb - crop.kcb[0]) / (kc_max - crop.kcb[0]), 0.0)
+        bare = 1 - min(grown ** (1 + growth.height_m[t] / 2), 0.99)  # Eq 2
         kr = np.clip((tew - de) / (tew - rew), 0, 1)  # Eq 4
-        ke = np.minimum(kr * (kc_max - kcb[t]), bare * kc_max)  # Eq 3
+        ke = np.minimum(kr * (kc_max - kcb), bare * kc_max)  # Eq 3
         de = np.clip(np.maximum(de - added, 0) + ke * demand / bare, 0, tew)
-        taw = (capacity - wilting) * roots[t]
-        p = np.clip(crop.depletion + 0.04 * (5 - (ke + kcb[t]) * demand), 0.1, 0.8)  # Eq 7
-        ks = np.clip((taw - dr) / ((1 - p) * taw), 0, 1)  # Eq 6
-        used = (ks * kcb[t] + ke) * demand
-        below = deepest - roots[t]
-        reached = (dmax - dr) * (1 - below / unrooted) if unrooted > 0 else 0.0
-        unrooted = below
-        dr = np.clip(dr - added + used + reached, 0, taw)  # Eq 8
-        dmax = np.clip(dmax - added + used, 0, (capacity - wilting) * deepest)
+        p = np.clip(crop.depletion + 0.04 * (5 - (ke + kcb) * demand), 0.1, 0.8)  # Eq 7
+        layer_ks = np.clip((layer_taw - depleted) / ((1 - p) * layer_taw), 0, 1)  # Eq 6
+        reached = np.minimum(edges / roots, 1)
+        uptake = np.diff(reached * (2 - reached))[:, None] * layer_ks  # Eq 8
+        depleted += uptake * kcb * demand  # Eq 10
+        depleted[0] += ke * demand - added
         if surface is not None:
             seen = (capacity - surface[t]) * soil.evaporation_mm
             change = np.nan_to_num(SURFACE_GAIN * (np.clip(seen, 0, tew) - de))
             de = de + change
-            dr = np.clip(dr + change, 0, taw)
-            dmax = np.clip(dmax + change, 0, (capacity - wilting) * deepest)
-        dmax = np.maximum(dmax, dr)
-        made[:, t] = dr, np.where(np.isnan(dr), np.nan, taw), dmax, de, ks
+            depleted[0] += change
+        depleted = _drain(depleted, layer_taw)
+        rooted = np.diff(np.minimum(edges, roots)) / thickness
+        zone = _total(depleted * rooted[:, None])
+        taw = np.where(np.isnan(zone), np.nan, (capacity - wilting) * roots)
+        made[:, t] = zone, taw, _total(depleted), de, _total(uptake)  # Eq 9
     return RootZone(made[0], made[1], made[2], made[3], made[4])
+
+
+def _total(layers: Array) -> Array:
+    """Add layers (L, N) from the top, so that a sum does not depend on the number of paddocks."""
+    total: Array = np.cumsum(layers, axis=0)[-1]
+    return total
+
+
+def _drain(depleted: Array, layer_taw: Array) -> Array:
+    """Return depletion (L, N) within 0 and ``layer_taw`` (N,).
+
+    Water above field capacity drains into the next layer, and out of the last one. What a layer
+    lacks below its wilting point is taken from the next.
+    """
+    made = np.empty_like(depleted)
+    passed = np.zeros_like(layer_taw)
+    for k, layer in enumerate(depleted):
+        wanted = layer + passed
+        made[k] = np.clip(wanted, 0, layer_taw)
+        passed = wanted - made[k]
+    return made
 
 
 @dataclass(frozen=True)
@@ -199,7 +229,7 @@ def _growth(crop: Crop, day: NDArray[np.int64]) -> _Growth:
 
 
 def exponential_filter(day: Array, sm: Array, days: float) -> Array:
-    """Filter surface moisture (R,) at times (R,) in days with time constant ``days``; Eq 9.
+    """Filter surface moisture (R,) at times (R,) in days with time constant ``days``; Eq 11.
 
     Missing values are passed over: their result is the filter's last, NaN before the first value.
 

@@ -65,7 +65,7 @@ def test_columns_are_those_of_the_balance_in_the_season(files):
         np.where(np.isfinite(passed), sm, np.nan)[season, None],
     )
     # the filtered moisture before planting differs a little from that of the day alone
-    assert np.abs(made.depletion_mm[:, 0] - mm[season]).max() < 5
+    assert np.abs(made.depletion_mm[:, 0] - mm[season]).max() < 6
     percent = numbers(rows["south"], "root_zone_percent")[season]
     assert ((percent >= 0) & (percent <= 100)).all()
     np.testing.assert_allclose(percent, 100 * (1 - mm[season] / made.available_mm[:, 0]), atol=0.3)
@@ -92,7 +92,11 @@ def test_a_crop_of_one_paddock_leaves_the_other_empty(files):
     (files / "crop.csv").write_text(f"paddock,{HEAD}\nnorth,{COTTON}\n")
     _, rows = run(files)
     assert np.isnan(numbers(rows["south"], "root_zone_mm")).all()
-    assert np.isfinite(numbers(rows["north"], "root_zone_mm")).any()
+    north = numbers(rows["north"], "root_zone_mm")
+    assert np.isfinite(north).any()
+    (files / "crop.csv").write_text(f"{HEAD}\n{COTTON}\n")
+    _, rows = run(files)
+    np.testing.assert_array_equal(numbers(rows["north"], "root_zone_mm"), north)
 
 
 @pytest.mark.parametrize(

@@ -153,5 +153,7 @@ def test_irrigation(tmp_path: Path) -> None:
 @pytest.mark.realdata
 def test_root_zone(shared_data: Path, tmp_path: Path) -> None:
     pytest.importorskip("pyfao56", reason="the oracle of the root zone")
-    out = run(BENCHMARKS / "root_zone.py", shared_data / "cotton2018", "--most", "2", cwd=tmp_path)
+    options = ("--most", "2", "--sources")
+    out = run(BENCHMARKS / "root_zone.py", shared_data / "cotton2018", *options, cwd=tmp_path)
     assert "balance, fitted" in out
+    assert "irrigation times 0.7 to 1.3" in out
