@@ -3,11 +3,13 @@
 The file has one row per crop and paddock, or one row without a paddock for all of them:
 ``planted`` (a day), ``initial_days``, ``development_days``, ``mid_days``, ``late_days``,
 ``kcb_initial``, ``kcb_mid``, ``kcb_end``, ``root_initial_m``, ``root_m``, ``height_m`` and
-``depletion`` (FAO-56 Tables 11, 12, 17 and 22).
+``depletion`` (FAO-56 Tables 11, 12, 17 and 22). ``start_sm`` is optional: moisture measured at
+planting, m3 m-3, mean of the soil down to ``root_m``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +33,8 @@ _DAYS = Rule(1.0, 500.0, "a stage in days (1 to 500)", lambda _: "in months?")
 _KCB = Rule(0.01, 1.6, "a basal crop coefficient (0.01 to 1.6)", lambda _: "in percent?")
 _METRES = Rule(0.01, 5.0, "a depth or height in m (0.01 to 5)", lambda _: "in cm or mm?")
 _OVERLAP = "is within the season of another crop of its paddock; keep one, or correct its stages"
+_START = "start_sm"
+_MOISTURE = Rule(0.01, 0.7, "soil moisture in m3 m-3 (0.01 to 0.7)", lambda _: "in percent?")
 _PART = Rule(0.01, 0.99, "a share (0.01 to 0.99)", lambda _: "in percent?")
 COLUMNS: Mapping[str, Rule] = {
     "initial_days": _DAYS,
@@ -49,10 +53,15 @@ COLUMNS: Mapping[str, Rule] = {
 
 @dataclass(frozen=True)
 class PaddockCrop:
-    """A crop of one paddock. paddock: its name, or "" for all."""
+    """A crop of one paddock.
+
+    paddock: its name, or "" for all.  start_sm: moisture of the zone measured at planting, NaN
+    without.
+    """
 
     paddock: str
     crop: Crop
+    start_sm: float = math.nan
 
 
 def read_crops(path: str | Path, paddocks: Sequence[str]) -> tuple[PaddockCrop, ...]:
@@ -79,6 +88,9 @@ def read_crops(path: str | Path, paddocks: Sequence[str]) -> tuple[PaddockCrop, 
     }
     for column, values in numbers.items():
         check.first(np.isnan(values), column, values, "is missing; give the number of FAO-56")
+    start = np.full(len(sheet), np.nan)
+    if _START in sheet.columns:
+        start = check.numbers(_START, sheet.columns[_START], _MOISTURE)
     found = []
     for i in range(len(sheet)):
         n = {column: float(values[i]) for column, values in numbers.items()}
@@ -93,7 +105,7 @@ def read_crops(path: str | Path, paddocks: Sequence[str]) -> tuple[PaddockCrop, 
             )
         except ValueError as error:
             raise DataError(f"{path}: row {sheet.row_number[i]}: {error}") from None
-        found.append(PaddockCrop(str(names[i]), crop))
+        found.append(PaddockCrop(str(names[i]), crop, float(start[i])))
     check.first(_overlaps(found), "planted", sheet.columns["planted"], _OVERLAP)
     return tuple(found)
 
@@ -114,8 +126,10 @@ def with_root_zone(daily: Daily, crops: Sequence[PaddockCrop], weather: Weather 
 
     Depletion in mm and percent of the available water, NaN outside a season, without limits, and
     from a day without rain or ET0 on. A pass corrects the evaporation layer by the estimate of
-    its day. The season begins with the filtered surface moisture of the day before it, or of its
-    first day with an estimate. UsageError for an index, and where ET0 or limits are missing.
+    its day. The season begins with the measured moisture, else with the filtered surface moisture
+    of the day before it, or of its first day with an estimate. A measured start above the field
+    capacity raises that: water that stayed until planting does not drain. UsageError for an index,
+    and where ET0 or limits are missing.
     """
     if daily.values.quantity != "sm":
         raise UsageError(f"{daily.values.source}: --crop needs soil moisture, not an index")
@@ -143,11 +157,16 @@ def with_root_zone(daily: Daily, crops: Sequence[PaddockCrop], weather: Weather 
             before = np.array(
                 [exponential_filter(days[past], v, START_DAYS)[-1] for v in sm[past].T]
             )
+            zone = np.where(np.isnan(before), sm[begin], before)
+            capacity = limits.field_capacity[at]
+            if not math.isnan(one.start_sm):
+                zone = np.full(len(at), one.start_sm)
+                capacity = np.maximum(capacity, zone)
             made = balance_root_zone(
-                RootSoil(limits.wilting_point[at], limits.field_capacity[at]),
+                RootSoil(limits.wilting_point[at], capacity),
                 one.crop,
                 Water(period.first + begin, rain[rows, at], et0[rows, at], irrigation[rows, at]),
-                RootStart(np.where(np.isnan(before), sm[begin], before), sm[begin]),
+                RootStart(zone, sm[begin]),
                 np.where(np.isfinite(daily.seen[rows, at]), sm[rows], np.nan),
             )
             mm[rows, at] = made.depletion_mm

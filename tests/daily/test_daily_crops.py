@@ -71,6 +71,33 @@ def test_columns_are_those_of_the_balance_in_the_season(files):
     np.testing.assert_allclose(percent, 100 * (1 - mm[season] / made.available_mm[:, 0]), atol=0.3)
 
 
+@pytest.mark.parametrize(("start", "depleted"), [("0.15", 0.15), ("0.35", 0.0), ("", None)])
+def test_a_measured_start_replaces_that_of_the_surface(files, start, depleted):
+    _, rows = run(files)
+    without = numbers(rows["south"], "root_zone_mm")
+    (files / "crop.csv").write_text(f"{HEAD},start_sm\n{COTTON},{start}\n")
+    _, rows = run(files)
+    mm, percent = (numbers(rows["south"], f"root_zone_{name}")[14:89] for name in ("mm", "percent"))
+    if depleted is None:
+        np.testing.assert_array_equal(mm, without[14:89])
+        return
+    sm, passed = numbers(rows["south"], "sm"), numbers(rows["south"], "pass_sm")
+    season, one = slice(14, 89), np.ones((75, 1))
+    made = balance_root_zone(
+        RootSoil(np.array([0.1]), np.array([max(0.3, float(start))])),
+        Crop(19737, (20, 20, 20, 15), (0.15, 1.13, 0.52), (0.18, 0.8), 1.2, 0.65),
+        Water(19737, RAIN[season, None], 6 * one, 0 * one),
+        RootStart(np.array([float(start)]), sm[[14]]),
+        np.where(np.isfinite(passed), sm, np.nan)[season, None],
+    )
+    np.testing.assert_allclose(mm, made.depletion_mm[:, 0], atol=0.06)
+    np.testing.assert_allclose(
+        percent, 100 * (1 - made.depletion_mm / made.available_mm)[:, 0], atol=0.3
+    )
+    # before the first water is used: below field capacity, over the first 0.18 m of roots
+    assert mm[0] == pytest.approx(180 * depleted, abs=8)
+
+
 def test_irrigation_of_one_paddock_refills_it(files):
     _, rows = run(files)
     north, south = (numbers(rows[name], "root_zone_mm") for name in ("north", "south"))
@@ -115,6 +142,12 @@ def test_a_wrong_file_is_named(files, old, new, cause):
     with pytest.raises(DataError, match=cause):
         run(files)
     assert not (files / "daily.csv").exists()
+
+
+def test_a_start_in_percent_is_refused(files):
+    (files / "crop.csv").write_text(f"{HEAD},start_sm\n{COTTON},24\n")
+    with pytest.raises(DataError, match=r"start_sm.*in percent"):
+        run(files)
 
 
 def test_what_the_balance_needs_is_asked_for(files):
