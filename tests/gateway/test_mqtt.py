@@ -24,6 +24,7 @@ from running import PATIENCE_S, Running, wait_for
 
 from kgsm_infer.gateway.farm import load_paddocks
 from kgsm_infer.gateway.publish.mqtt import MqttPublisher
+from kgsm_infer.gateway.service import loop
 from kgsm_infer.gateway.store.daily_rows import Alert, alerts, progress, put_alerts
 from kgsm_infer.gateway.store.database import Store
 
@@ -158,11 +159,11 @@ def test_a_wrong_password_is_said_and_the_watch_goes_on(tmp_path, model, broker)
     assert len(stored(gateway)) == 4
 
 
-def test_once_tells_before_it_ends(tmp_path, model, broker, listener):
+def test_once_tells_before_it_ends(tmp_path, model, broker, listener, monkeypatch):
+    monkeypatch.setattr(loop, "PUBLISH_S", PATIENCE_S)
     gateway = made_gateway(tmp_path, broker.toml, model=model)
     drop(gateway, columns_of(0), "a.csv")
-    with Running("watch", gateway.source, "--once") as watched:
-        assert watched.process.wait(PATIENCE_S) == 0
+    assert not loop.watch(gateway, once=True, log=Events())
     listener.until(lambda seen: len(seen.of("/record")) == 4)
 
 

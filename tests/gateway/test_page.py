@@ -120,8 +120,8 @@ def test_map_list_and_detail(page):
     assert said
     assert said[0] in row  # the list says the same
     page.keyboard.press("Escape")
-    assert page.locator("dialog[open]").count() == 0
-    assert page.evaluate("document.activeElement.textContent") == "p7"  # focus comes back
+    page.locator("dialog[open]").wait_for(state="detached")
+    page.wait_for_function("document.activeElement.textContent === 'p7'")  # focus comes back
 
 
 def test_a_tap_on_the_map_opens_the_paddock_and_a_drag_does_not(page):

@@ -358,12 +358,13 @@ def test_download_refuses_other_bytes_and_keeps_nothing(tmp_path):
 def test_download_without_network_is_a_missing_resource(tmp_path, monkeypatch):
     """A port nobody listens on; and a server that has no such file."""
     module = "kgsm_train.sources.oznet_download"
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
     monkeypatch.setattr("kgsm_infer.base.network.RETRIES", 0)
-    monkeypatch.setattr(f"{module}.REPOSITORY", f"http://127.0.0.1:{port}")
-    with pytest.raises(MissingError, match=r"cannot be reached \(Connection refused\)"):
-        download_oznet(tmp_path)
+    with socket.socket() as closed:  # it keeps the port, so that no other process listens on it
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        monkeypatch.setattr(f"{module}.REPOSITORY", f"http://127.0.0.1:{port}")
+        with pytest.raises(MissingError, match=r"cannot be reached \(Connection refused\)"):
+            download_oznet(tmp_path)
     with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setattr(f"{module}.REPOSITORY", f"http://127.0.0.1:{server.server_port}")
