@@ -23,7 +23,8 @@ from kgsm_infer.model.index import wetness_model
 from kgsm_infer.model.model import with_card
 from kgsm_infer.tables.table import Table, read_table
 
-from .probed import variances
+from .metrics import number, scores
+from .probed import shows_date_errors, variances
 
 #: Typical places besides the shipped one: usual_db, swing_db.
 OTHERS = ((-16.5, 1.6), (-15.5, 2.2), (-16.5, 2.7), (-16.5, 3.5), (-18.0, 2.9), (-18.0, 3.3))
@@ -33,8 +34,9 @@ OTHERS = ((-16.5, 1.6), (-15.5, 2.2), (-16.5, 2.7), (-16.5, 3.5), (-18.0, 2.9), 
 class IndexScore:
     """Score of one typical place on N labels.
 
-    r, rmse, bias: of SM between the limits, m3 m-3.
-    error: variances of observed minus index, in index units.
+    r, rmse, bias: of SM between the limits, m3 m-3; r is NaN where labels or index are constant.
+    error: variances of observed minus index, in index units; None where no date has two fields.
+    left_out: labels without an index.  dates_left_out: dates with such labels alone.
     """
 
     typical: Typical
@@ -43,7 +45,9 @@ class IndexScore:
     r: float
     rmse: float
     bias: float
-    error: Variances
+    error: Variances | None
+    left_out: int = 0
+    dates_left_out: tuple[str, ...] = ()
 
 
 def score_index(
@@ -78,44 +82,60 @@ def _score(
     card = replace(model.card, history=HistoryRule("past", {"vh": typical}))
     only_vh = replace(table, numbers={"vh_db": table.numbers["vh_db"]})
     index = with_card(model, card, "native").predict(only_vh).sm.astype(np.float64)
-    scored = np.isfinite(index) & np.isfinite(label)
+    labelled = np.isfinite(label)
+    scored = np.isfinite(index) & labelled
     if scored.sum() < 3:
         raise DataError(f"{table.source}: {int(scored.sum())} labels have a value; 3 are needed")
     index, sm = index[scored], label[scored]
-    error = dry + (wet - dry) * index - sm
+    estimated = dry + (wet - dry) * index
+    found = scores(sm, estimated)
     field = table.text["field"] if "field" in table.text else table.site.tolist()
-    day = table.date[scored].astype("datetime64[D]").astype(np.int64)
-    group = np.asarray(field, np.str_)[scored]
+    day_of_row = table.date.astype("datetime64[D]")
+    day, group = day_of_row[scored].astype(np.int64), np.asarray(field, np.str_)[scored]
+    error = None
+    if shows_date_errors(group, day):
+        error = variances((sm - estimated) / (wet - dry), group, day)
+    without = np.setdiff1d(day_of_row[labelled], day_of_row[scored])
     return IndexScore(
         typical=typical,
         labels=int(scored.sum()),
         dates=len(np.unique(day)),
-        r=float(np.corrcoef(index, sm)[0, 1]),
-        rmse=float(np.sqrt(np.mean(error**2))),
-        bias=float(error.mean()),
-        error=variances(-error / (wet - dry), group, day),
+        r=found.r,
+        rmse=found.rmse,
+        bias=found.bias,
+        error=error,
+        left_out=int((labelled & ~scored).sum()),
+        dates_left_out=tuple(np.datetime_as_string(without).tolist()),
     )
 
 
-def as_text(scores: Sequence[IndexScore], dry: float, wet: float) -> str:
+def as_text(made: Sequence[IndexScore], dry: float, wet: float) -> str:
     """Format the scores as a Markdown table, the shipped typical place first."""
     lines = [
-        f"VH alone, pass by pass, between {dry:g} and {wet:g} m3/m3: {scores[0].labels} labels on "
-        f"{scores[0].dates} dates",
+        f"VH alone, pass by pass, between {dry:g} and {wet:g} m3/m3: {made[0].labels} labels on "
+        f"{made[0].dates} dates",
         "",
         "| typical place | usual dB | swing dB | R | RMSE | bias |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for at, one in enumerate(scores):
+    for at, one in enumerate(made):
         name = "shipped" if at == 0 else "other"
         lines.append(
-            f"| {name} | {one.typical.usual_db:.1f} | {one.typical.swing_db:.1f} | {one.r:.3f} | "
+            f"| {name} | {one.typical.usual_db:.1f} | {one.typical.swing_db:.1f} | "
+            f"{number(one.r if np.isfinite(one.r) else None, '.3f')} | "
             f"{one.rmse:.4f} | {one.bias:+.3f} |"
         )
-    error = scores[0].error
-    lines += [
-        "",
-        f"error variances of the shipped one, index units squared: date {error.date:.4f}, "
-        f"field {error.field:.4f}, point {error.point:.4f}",
-    ]
+    error = made[0].error
+    if error is None:
+        known = "not known; two dates, and two fields on one of them, are needed"
+    else:
+        known = f"date {error.date:.4f}, field {error.field:.4f}, point {error.point:.4f}"
+    lines += ["", f"error variances of the shipped one, index units squared: {known}"]
+    if made[0].left_out:
+        lines.append(f"left out: {made[0].left_out} labels without an index{_dates_text(made[0])}")
     return "\n".join(lines)
+
+
+def _dates_text(score: IndexScore) -> str:
+    dates = score.dates_left_out
+    return f", all of {', '.join(dates)} among them" if dates else ""

@@ -49,16 +49,34 @@ def variances(
     return Variances(of_date, max(field, 0.0), float(point))
 
 
+def shows_date_errors(group: NDArray[np.str_], date: NDArray[np.int64]) -> bool:
+    """Return True if residuals (R,) of two dates or more, one of them of two fields, are there.
+
+    Without, nothing tells the error that a date's fields share from that of a field.
+
+    >>> day = np.array([1, 1, 2])
+    >>> [shows_date_errors(np.array(list(names)), day) for names in ("aba", "aaa")]
+    [True, False]
+    """
+    fields = {(name, when) for name, when in zip(group.tolist(), date.tolist(), strict=True)}
+    dates = {when for _, when in fields}
+    return 1 < len(dates) < len(fields)
+
+
 def variances_of_models(result: Crossvalidation) -> dict[str, Variances]:
-    """Return model -> its variances in the headline; none where new dates are not scored."""
+    """Return model -> its variances in the headline.
+
+    None where new dates are not scored, and where no date has two fields.
+    """
     if not result.design.block_names:
         return {}
     found, date = {}, days_of(result.source)
     for name, predicted in result.predicted.items():
         residual = result.source.label - predicted
         rows = np.isfinite(residual)
-        if not MODELS[name].reference and rows.sum() > 30:
-            found[name] = variances(residual[rows], result.source.group[rows], date[rows])
+        of_rows = result.source.group[rows], date[rows]
+        if not MODELS[name].reference and rows.sum() > 30 and shows_date_errors(*of_rows):
+            found[name] = variances(residual[rows], *of_rows)
     return found
 
 
