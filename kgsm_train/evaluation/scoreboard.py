@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 import kgsm_infer
 from kgsm_infer.base.schema import as_plain, build
+from kgsm_infer.context.definitions import SharedBy
+from kgsm_infer.context.from_tables import group_rows
 from kgsm_infer.kernels.wcm import vwc_from_ndvi
 from kgsm_infer.model.date_effect import spread_of
+from kgsm_infer.tables.columns import possible
 
 from ..config import as_json
 from ..learning.samples import Source, samples_of
@@ -199,17 +202,25 @@ def subsets_of(result: Crossvalidation) -> Subsets:
     if ndvi is not None and MODELS[model].reads == "soil":
         vwc = vwc_from_ndvi(np.asarray(ndvi, np.float32))
         flagged |= np.asarray(vwc > limit.dense_vwc_kg_m2)
-    return Subsets(~flagged, looks_so_far(source) >= SETTLED_LOOKS)
+    looks = looks_so_far(source, f"{config.inputs.polarisation}_db")
+    return Subsets(~flagged, looks >= SETTLED_LOOKS)
 
 
-def looks_so_far(source: Source) -> NDArray[np.int64]:
-    """Count the acquisitions of each row's site up to its own, (R,)."""
-    order = np.lexsort((source.table.day, source.table.site))
-    site = source.table.site[order]
-    first = np.r_[True, site[1:] != site[:-1]]
-    at = np.arange(len(order))
+def looks_so_far(source: Source, column: str) -> NDArray[np.int64]:
+    """Count the acquisitions of each row's site (and orbit) up to its own, (R,).
+
+    column: backscatter; an acquisition without it does not count, where the table has it.
+    """
+    place, table = group_rows(source.table, SharedBy.SITE_PAST), source.table
+    order = np.lexsort((table.day, place))
+    new = np.diff(place[order], prepend=-1) != 0
+    seen = np.ones(len(order), np.int64)
+    if column in table.numbers:
+        seen = np.isfinite(possible(column, table.numbers[column]))[order].astype(np.int64)
+    total = np.cumsum(seen)
+    before = np.maximum.accumulate(np.where(new, total - seen, 0))
     count = np.empty(len(order), np.int64)
-    count[order] = at - np.maximum.accumulate(np.where(first, at, 0)) + 1
+    count[order] = total - before
     return count
 
 

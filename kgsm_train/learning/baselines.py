@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kgsm_infer.base.errors import DataError
 from kgsm_infer.kernels.window import Layout
 
 from ..config import Config
@@ -131,6 +132,7 @@ def ridge(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -
     The penalty is chosen on held-out training groups.
     """
     rows = train_rows[samples.labelled[train_rows]]
+    _check_training(samples, rows, groups=2)
     return _ridge(flat_windows(samples, rows), rows, samples, test_rows)
 
 
@@ -182,6 +184,16 @@ def flat_windows(samples: Samples, rows: Rows) -> Callable[[Rows], NDArray[np.fl
     return flat
 
 
+def _check_training(samples: Samples, rows: Rows, groups: int) -> None:
+    """Raise DataError where the training rows (K,) are of fewer than ``groups`` groups."""
+    found = len(np.unique(samples.group[rows]))
+    if found < groups:
+        raise DataError(
+            f"{len(rows)} labelled rows with all inputs, of {found} groups, are left to train a "
+            f"model on; {groups} groups are needed: add labels, or compare other models"
+        )
+
+
 def _ridge(
     inputs: Callable[[Rows], NDArray[np.float32]], rows: Rows, samples: Samples, test_rows: Rows
 ) -> Predicted:
@@ -189,6 +201,7 @@ def _ridge(
     from sklearn.model_selection import GridSearchCV, GroupKFold
 
     group = samples.group[rows]
+    _check_training(samples, rows, groups=2)
     folds = GroupKFold(min(5, len(np.unique(group))))
     search = GridSearchCV(
         Ridge(),
@@ -210,6 +223,7 @@ def _trees(
 ) -> Predicted:
     """Fit an ensemble of fixed size: 300 trees, leaves of 5 rows, a third of the inputs a split."""
     rows = train_rows[samples.labelled[train_rows]]
+    _check_training(samples, rows, groups=1)
     inputs = flat_windows(samples, rows)
     trees = ensemble(
         n_estimators=300, min_samples_leaf=5, max_features=1 / 3, random_state=config.training.seed

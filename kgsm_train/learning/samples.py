@@ -165,6 +165,7 @@ def read_source(config: Config) -> Source:
         columns_to_read(features),
         needed,
         keep=config.data.keep,
+        option="[data] keep =",
         reads=_columns_read(config, [*needed, *features]),
     )
     table = table_of(sheet, options)

@@ -37,7 +37,8 @@ from kgsm_train.evaluation.tables import (
     subset_rows,
     table_rows,
 )
-from kgsm_train.learning.samples import read_source
+from kgsm_train.learning.baselines import BASELINES
+from kgsm_train.learning.samples import read_source, samples_of
 
 CHANGES = {"wcm": {"learn": ["a", "b"]}}
 
@@ -170,10 +171,44 @@ def test_scores_by_date_and_of_subsets_are_those_of_their_rows(run):
             for r in range(len(day))
         ]
     )
-    assert np.array_equal(looks, looks_so_far(source))
+    assert np.array_equal(looks, looks_so_far(source, "vh_db"))
     expected = scores(source.label[common & (looks >= 5)], predicted[common & (looks >= 5)])
     assert (model.settled.n, model.settled.rmse) == (expected.n, pytest.approx(expected.rmse))
     assert model.unflagged.n < model.pooled.n, "the first looks have a short history"
+
+
+def test_acquisitions_without_backscatter_are_no_looks(run):
+    """Nor are those of another orbit, which has a past of its own."""
+    source = run[2].source
+    vh_db = source.table.numbers["vh_db"].copy()
+    vh_db[::7] = np.nan
+    orbit = np.resize(["A-1", "D-2"], len(vh_db))
+    table = dataclasses.replace(
+        source.table, numbers={"vh_db": vh_db}, text={**source.table.text, "orbit": orbit}
+    )
+    looks = [
+        np.sum(
+            (table.site == table.site[r])
+            & (table.day <= table.day[r])
+            & np.isfinite(vh_db)
+            & (orbit == orbit[r])
+        )
+        for r in range(len(vh_db))
+    ]
+    assert looks_so_far(dataclasses.replace(source, table=table), "vh_db").tolist() == looks
+
+
+def test_too_few_groups_or_rows_to_train_on_are_refused(run):
+    """Ridge chooses its penalty on groups that are left out; trees need one row."""
+    config, _, result, _ = run
+    samples = samples_of(result.source, config, "ridge")
+    group = samples.group
+    one = np.flatnonzero(group == group[0])
+    for model in ("ridge", "ridge-radar"):
+        with pytest.raises(DataError, match="of 1 groups, are left to train"):
+            BASELINES[model](config, samples, one, one)
+    with pytest.raises(DataError, match="0 labelled rows with all inputs, of 0 groups"):
+        BASELINES["forest"](config, samples, one[:0], one)
 
 
 def test_held_vegetation_is_scored_with_and_without(tiny_model, tmp_path):
