@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 import urllib.request
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from kgsm_infer.gateway.publish.mqtt import MqttPublisher
 from kgsm_infer.gateway.service import loop
 from kgsm_infer.gateway.store.daily_rows import Alert, alerts, progress, put_alerts
 from kgsm_infer.gateway.store.database import Store
+from kgsm_infer.gateway.threads import Task
 
 SCHEMA = json.loads(
     (Path(__file__).parent / "schemas" / "home_assistant_device.json").read_text("utf-8")
@@ -320,6 +323,36 @@ def test_the_id_of_another_instance_is_noticed_without_mqtt_5(tmp_path, model):
     made._check_instance(other)
     assert len(log.named("same_name")) == 1
     assert "another gateway" in made._same_name()
+
+
+@pytest.mark.parametrize("knows_5", [True, False])
+def test_mqtt_3_is_tried_only_where_mqtt_5_never_worked(tmp_path, model, knows_5):
+    """A broker that ends one connection early may be starting; MQTT 3 hides denied messages."""
+    protocols = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            for accepts in (knows_5, False, False):
+                connection, _ = server.accept()
+                with connection:
+                    head = connection.recv(4096)  # CONNECT: the name MQTT, then its level
+                    protocols.append(head[head.index(b"MQTT") + 4])
+                    if accepts:
+                        connection.sendall(bytes([0x20, 3, 0, 0, 0]))  # CONNACK: success
+                        connection.recv(4096)  # what the gateway sends then
+
+        broker = threading.Thread(target=answer, daemon=True)
+        broker.start()
+        port = server.getsockname()[1]
+        settings = f'[mqtt]\nhost = "127.0.0.1"\nport = {port}\ntls = false\n'
+        gateway = made_gateway(tmp_path, settings, model=model)
+        scanned(gateway)
+        made = MqttPublisher(gateway, load_paddocks(gateway), Events(), lambda: None)
+        task = Task("mqtt", made.publish, Events())
+        for _ in range(3):
+            assert made.publish(task) is not None
+        broker.join(PATIENCE_S)
+    assert protocols == ([5, 5, 5] if knows_5 else [5, 4, 5])
 
 
 class Message:

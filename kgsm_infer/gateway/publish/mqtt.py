@@ -106,6 +106,7 @@ class MqttPublisher:
         self._root = homeassistant.topics(self._mqtt, gateway.name)
         self._status_topic = homeassistant.status_topic(self._mqtt, gateway.name)
         self._version = self._paho.MQTTv5
+        self._knows_5 = False  # the broker has accepted a connection of MQTT 5
         self._instance = _instance_of(gateway.state)
         self._held = False  # the broker has acknowledged health of this instance
         self._same_name_until: float | None = None
@@ -150,7 +151,8 @@ class MqttPublisher:
             reason = self._while_connected(client, task)
             if self._same_name():
                 return self._same_name()
-            if not self._connected and not self._refused:  # perhaps it does not know MQTT 5
+            # perhaps the broker does not know MQTT 5; without it a denied message looks accepted
+            if not (self._connected or self._refused or self._knows_5):
                 paho = self._paho
                 self._version = paho.MQTTv311 if self._version == paho.MQTTv5 else paho.MQTTv5
             return reason
@@ -261,10 +263,11 @@ class MqttPublisher:
     def _on_connect(self, client: Any, _: Any, __: Any, code: Any, ___: Any) -> None:
         if code.is_failure:
             if self._version == self._paho.MQTTv5 and "version" in str(code).lower():
-                self._version = self._paho.MQTTv311
+                self._version, self._knows_5 = self._paho.MQTTv311, False
             self._refused = f"the broker refuses ({code})"
             return
         self._connected = True
+        self._knows_5 = self._version == self._paho.MQTTv5
         self._send(client, self._status_topic, b"online", retain=True)
         topics = [f"{self._mqtt.discovery}/status"] if self._mqtt.discovery is not None else []
         topics += [f"{self._root}/probe/+"] if self._mqtt.probes else []
