@@ -11,18 +11,21 @@ from numpy.typing import NDArray
 
 from ..base.errors import DataError, UsageError
 from ..base.quantities import RETRIEVED
-from ..scenes.outlinefiles import read_features
 from ..tables.dates import parse_day
 from ..tables.keys import canonical_id
-from ..tables.reading import Sheet, read_sheet, sheet_of
 from ..tables.table import ReadOptions, Table, have, table_of
-from ..tables.text_column import TextColumn, texts_of
 from .filter import Array
 from .table import FORECAST
-from .values import RULE_OF, check_ends, check_one_quantity, check_range, named_sites
+from .values import (
+    RULE_OF,
+    check_ends,
+    check_one_quantity,
+    check_range,
+    named_sites,
+    read_value_sheet,
+    without_unseen,
+)
 
-#: Files whose features have the values as properties.
-GEOJSON = (".geojson", ".json")
 #: Columns that may be drawn in place of the moisture, and their axis labels.
 FARM_UNITS = {
     "available_percent": "plant-available water (%)",
@@ -74,7 +77,7 @@ def read_series(path: str | Path, column: str | None = None) -> SeriesFile:
     """
     if column is not None and column not in FARM_UNITS:
         raise UsageError(f"--column {column!r} must be {' or '.join(FARM_UNITS)}")
-    sheet = _dated(named_sites(_sheet(Path(path))))
+    sheet = named_sites(read_value_sheet(path))
     found = [name for name in (RETRIEVED if column is None else [column]) if name in sheet.columns]
     if not found:
         raise DataError(
@@ -84,6 +87,7 @@ def read_series(path: str | Path, column: str | None = None) -> SeriesFile:
     if column is None:
         check_one_quantity(sheet)
     drawn = found[0]
+    sheet = without_unseen(sheet, drawn)
     names = {
         "lower": f"{drawn}_lower",
         "upper": f"{drawn}_upper",
@@ -186,46 +190,6 @@ def select(series: SeriesFile, names: list[str]) -> tuple[PaddockSeries, ...]:
         if name not in known:
             raise UsageError(f"--paddock {name!r} is not in {series.source}; {have(known, name)}")
     return tuple(known[name] for name in dict.fromkeys(names))
-
-
-def _sheet(path: Path) -> Sheet:
-    if path.suffix.lower() not in GEOJSON:
-        return read_sheet(path)
-    features, _ = read_features(path)
-    rows = [dict(feature.get("properties") or {}) for feature in features]
-    names = {name: None for row in rows for name, value in row.items() if _is_plain(value)}
-    if not rows:
-        raise DataError(f"{path}: holds no paddock")
-    texts = {
-        name: TextColumn.of("" if row.get(name) is None else str(row[name]) for row in rows)
-        for name in names
-    }
-    return sheet_of(texts, str(path))
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, str | int | float)
-
-
-def _dated(sheet: Sheet) -> Sheet:
-    """Leave out the rows without a date: paddocks that no acquisition has seen."""
-    if "date" not in sheet.columns:
-        raise DataError(f"{sheet.source}: no column 'date'; {have(sheet.columns, 'date')}")
-    dated = np.asarray([text != "" for text in texts_of(sheet.columns["date"])], bool)
-    if dated.all():
-        return sheet
-    if not dated.any():
-        raise DataError(f"{sheet.source}: no row has a date; nothing to draw")
-    columns = {name: _rows(cells, dated) for name, cells in sheet.columns.items()}
-    return Sheet(sheet.source, columns, sheet.row_number[dated], sheet.decimal_commas)
-
-
-def _rows(
-    cells: TextColumn | NDArray[np.float64], at: NDArray[np.bool_]
-) -> TextColumn | NDArray[np.float64]:
-    if isinstance(cells, TextColumn):
-        return TextColumn.of(text for text, keep in zip(cells, at.tolist(), strict=True) if keep)
-    return cells[at]
 
 
 def _by_paddock(

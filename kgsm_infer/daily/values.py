@@ -21,11 +21,13 @@ from ..base.errors import DataError, UsageError
 from ..base.quantities import RETRIEVED
 from ..model.card import Card
 from ..model.date_effect import variances_of
+from ..scenes.outlinefiles import read_features
 from ..tables.columns import RULES, Rule
 from ..tables.dates import check_utc_offset, is_day_only
 from ..tables.passes import number_passes
-from ..tables.reading import Sheet, read_sheet
+from ..tables.reading import Sheet, read_sheet, sheet_of
 from ..tables.table import ReadOptions, Table, have, leave_out_future, table_of
+from ..tables.text_column import TextColumn, texts_of
 from .filter import Array
 from .parameters import Parameters, PassErrors
 from .run import Z90, PassValues
@@ -36,6 +38,8 @@ class NoValues(DataError):
 
 
 QUANTITIES = ("sm", "wetness")
+#: Files whose features have the values as properties.
+GEOJSON = (".geojson", ".json")
 SECONDS_PER_DAY = 86400
 #: A range narrower than this says nothing of the error (a clipped or rounded interval).
 LEAST_SD = 0.005
@@ -104,11 +108,13 @@ class PassNumbers:
 def read_values(
     path: str | Path, utc_offset_hours: float = 0.0, allow_future: bool = False
 ) -> Values:
-    """Read the values of passes from a CSV or Parquet file; DataError names row and cause.
+    """Read the values of passes from a CSV, Parquet or GeoJSON file; DataError names the cause.
+
+    Rows of paddocks that no pass has seen, without a date and a value, are left out with a note.
 
     allow_future: accept passes later than tomorrow, which are left out otherwise.
     """
-    sheet = named_sites(read_sheet(path))
+    sheet = named_sites(read_value_sheet(path))
     if "radar_weight" in sheet.columns:
         raise DataError(
             f"{path}: has daily values already (column radar_weight); give the values of passes: "
@@ -121,7 +127,8 @@ def read_values(
             "paddocks --all-dates or wetness wrote, or a table with --model"
         )
     check_one_quantity(sheet)
-    quantity = found[0]
+    quantity, rows = found[0], len(sheet)
+    sheet = without_unseen(sheet, quantity)
     ends = [name for name in (f"{quantity}_lower", f"{quantity}_upper") if name in sheet.columns]
     table = table_of(sheet, ReadOptions((quantity, *ends), keep="empty", reads=(), option=""))
     check_range(sheet, table, quantity)
@@ -132,7 +139,51 @@ def read_values(
     lower, upper = (table.numbers.get(f"{quantity}_{end}", nan) for end in ("lower", "upper"))
     numbers = PassNumbers(table.numbers[quantity], lower, upper, _masks(table))
     values = values_of(table, quantity, numbers, utc_offset_hours)
-    return replace(values, index_range=_index_range(sheet))
+    unseen = rows - len(sheet)
+    notes = (f"{path}: {unseen} rows of paddocks that no pass has seen",) if unseen else ()
+    return replace(values, index_range=_index_range(sheet), notes=(*values.notes, *notes))
+
+
+def read_value_sheet(path: str | Path) -> Sheet:
+    """Read the cells of a table, or the properties of the features of a GeoJSON file."""
+    if Path(path).suffix.lower() not in GEOJSON:
+        return read_sheet(path)
+    features, _ = read_features(Path(path))
+    rows = [dict(feature.get("properties") or {}) for feature in features]
+    if not rows:
+        raise DataError(f"{path}: holds no paddock")
+    names = {
+        name: None
+        for row in rows
+        for name, value in row.items()
+        if isinstance(value, str | int | float)
+    }
+    texts = {
+        name: TextColumn.of("" if row.get(name) is None else str(row[name]) for row in rows)
+        for name in names
+    }
+    return sheet_of(texts, str(path))
+
+
+def without_unseen(sheet: Sheet, quantity: str) -> Sheet:
+    """Leave out the rows without a date and a value: paddocks that no acquisition has seen."""
+    if "date" not in sheet.columns:
+        raise DataError(f"{sheet.source}: no column 'date'; {have(sheet.columns, 'date')}")
+    dated = np.asarray([text != "" for text in texts_of(sheet.columns["date"])], bool)
+    if dated.all():
+        return sheet
+    value = sheet.check.numbers_or_missing(sheet.columns[quantity], None)
+    kept = dated | np.isfinite(value)
+    if not kept.any():
+        raise DataError(f"{sheet.source}: no row has a date; nothing to read")
+    columns = {name: _rows_of(cells, kept) for name, cells in sheet.columns.items()}
+    return Sheet(sheet.source, columns, sheet.row_number[kept], sheet.decimal_commas)
+
+
+def _rows_of(cells: TextColumn | Array, kept: NDArray[np.bool_]) -> TextColumn | Array:
+    if isinstance(cells, TextColumn):
+        return TextColumn.of(text for text, keep in zip(cells, kept.tolist(), strict=True) if keep)
+    return cells[kept]
 
 
 def _index_range(sheet: Sheet) -> float:

@@ -1,5 +1,6 @@
 """Files of passes as predict, paddocks and wetness write them, and what people do to them."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -57,6 +58,26 @@ def test_local_day_of_an_evening_pass(write):
     assert read_values(path, 0).day.tolist() == [19844]
     with pytest.raises(UsageError, match="±14"):
         read_values(path, 15)
+
+
+def test_paddocks_that_no_pass_has_seen_are_left_out(write):
+    """``paddocks --all-dates`` writes them without a date, as CSV and as GeoJSON."""
+    head = "id,date,sm,flags,reason\n"
+    seen, unseen = "a,2024-05-01T05:00:00Z,0.2,dense_vegetation,\n", "b,,,,no rows in the table\n"
+    values = read_values(write(head + seen + unseen))
+    assert values.paddocks == ("a",) and "1 rows of paddocks" in values.notes[-1]
+    with pytest.raises(DataError, match="row 3, column date: empty"):
+        read_values(write(head + seen + unseen.replace("b,,,", "b,,0.3,")))
+    with pytest.raises(DataError, match="no row has a date"):
+        read_values(write(head + unseen))
+    properties = [
+        {"id": "a", "date": "2024-05-01T05:00:00Z", "sm": 0.2, "flags": "dense_vegetation"},
+        {"id": "b", "date": None, "sm": None, "flags": "", "reason": "no rows in the table"},
+    ]
+    features = [{"type": "Feature", "properties": one, "geometry": None} for one in properties]
+    path = write(json.dumps({"type": "FeatureCollection", "features": features}), "v.geojson")
+    found = read_values(path)
+    assert (found.paddocks, found.value.tolist(), found.flags.tolist()) == (("a",), [0.2], [8])
 
 
 def test_index_stays_an_index(write):
