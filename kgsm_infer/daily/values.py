@@ -24,6 +24,7 @@ from ..model.date_effect import variances_of
 from ..scenes.outlinefiles import read_features
 from ..tables.columns import RULES, Rule
 from ..tables.dates import check_utc_offset, is_day_only
+from ..tables.keys import case_note
 from ..tables.passes import number_passes
 from ..tables.reading import Sheet, read_sheet, sheet_of
 from ..tables.table import ReadOptions, Table, have, leave_out_future, table_of
@@ -252,12 +253,14 @@ def values_of(
     by_day = is_day_only(list(table.date_text), table.site)
     seconds = table.date.astype("datetime64[s]").astype(np.int64)
     local = seconds + np.where(by_day, 0, round(utc_offset_hours * 3600))
+    paddocks = tuple(names[order].tolist())
+    twice = case_note(table.source, paddocks)
     value = np.asarray(numbers.value, np.float64)
     value = np.where(numbers.flags & flags.NO_NUMBER, np.nan, value)
     return Values(
         table.source,
         quantity,
-        tuple(names[order].tolist()),
+        paddocks,
         rank[code].astype(np.int64),
         local // SECONDS_PER_DAY,
         np.where(by_day, np.nan, local % SECONDS_PER_DAY / 3600),
@@ -267,7 +270,7 @@ def values_of(
         np.asarray(numbers.upper, np.float64),
         numbers.flags,
         table.simulated,
-        table.notes,
+        (*table.notes, twice) if twice else table.notes,
     )
 
 

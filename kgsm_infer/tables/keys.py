@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from .text_column import TextColumn, decoded, shorten
 
@@ -90,6 +90,20 @@ KEY_COLUMNS: Mapping[str, Callable[[str], str]] = {
     **dict.fromkeys(("site", "field", "cell", "paddock"), canonical_id),
     "orbit": canonical_orbit,
 }
+
+
+def case_note(source: str, names: Iterable[str]) -> str:
+    """Name two of distinct names that differ in upper and lower case alone, or "".
+
+    >>> case_note("v.csv", ["North", "south", "north"])
+    'v.csv: North and north are two paddocks; write one name one way'
+    """
+    known: dict[str, str] = {}
+    for name in names:
+        other = known.setdefault(name.casefold(), name)
+        if other != name:
+            return f"{source}: {other} and {name} are two paddocks; write one name one way"
+    return ""
 
 
 def spelling_note(place: str, written: TextColumn, canonical: TextColumn) -> str:

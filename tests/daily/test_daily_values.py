@@ -80,6 +80,12 @@ def test_paddocks_that_no_pass_has_seen_are_left_out(write):
     assert (found.paddocks, found.value.tolist(), found.flags.tolist()) == (("a",), [0.2], [8])
 
 
+def test_names_that_differ_in_case_are_named(write):
+    values = read_values(write("site,date,sm\nNorth,2024-05-01,0.2\nnorth,2024-05-13,0.3\n"))
+    assert values.paddocks == ("North", "north")
+    assert any("North and north are two paddocks" in note for note in values.notes)
+
+
 def test_index_stays_an_index(write):
     path = write("site,date,wetness,flags\na,2024-05-01,1.0,\na,2024-05-13,0.0,\n")
     values = read_values(path)
