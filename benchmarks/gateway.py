@@ -345,7 +345,6 @@ def measured(folder: Path, broker: Broker, sizes: Sizes) -> None:
         figure(f"file closed -> published, {sizes.paddocks:,} paddocks, median of {sizes.passes}",
                f"{statistics.median(took):.2f} s", "<= 1 s")  # fmt: skip
         figure("  the slowest of them", f"{max(took):.2f} s", "")
-        listener.wait_for_probes(watched)
         took = probed(gateway, listener, sizes.days)
         figure(f"a probe's reading -> its pass published, median of {sizes.passes}",
                f"{statistics.median(took):.2f} s", f"of it {BUNCH_S} s to gather")  # fmt: skip
