@@ -93,7 +93,8 @@ class Forcing:
         last = first + len(rain_mm) - 1
         none, missing = np.zeros(rain_mm.shape), np.isnan(rain_mm).astype(np.float64)
         period = Period(first, last, last)
-        return cls(period, rain_mm, missing, none, none, series)
+        common = common_rain(rain_mm, series)
+        return cls(period, rain_mm, missing, none, none, series, common=common)
 
     def with_plan(self) -> Forcing:
         """Count the planned irrigation as given."""
@@ -198,7 +199,9 @@ def forcing_of(
     paddocks = values.paddocks
     found = _rain(paddocks, period, weather)
     rain, series, without = found.rain_mm, found.series, found.without
-    common = _common_rain(values, period, found)
+    start = np.full(len(paddocks), period.count, np.int64)
+    np.minimum.at(start, values.paddock, values.day - period.first)
+    common = common_rain(rain, series, start)
     lead = np.maximum(np.arange(period.count) - (period.today - period.first), 0)
     missing = np.where(
         np.isnan(rain), 1.0, np.minimum(parameters.forecast_unknown * lead, 1.0)[:, None]
@@ -260,21 +263,27 @@ def _rain(paddocks: Sequence[str], period: Period, weather: Weather | None) -> _
     return _PaddockRain(np.stack(columns, axis=1), series, without)
 
 
-def _common_rain(values: Values, period: Period, found: _PaddockRain) -> CommonRain:
+def common_rain(
+    rain_mm: Array, series: NDArray[np.int64], start: NDArray[np.int64] | None = None
+) -> CommonRain:
     """Find the days until which all paddocks have had the same rain.
 
-    A paddock counts from its first row in the values on, so that a row of a later day, of values
-    or of rain, changes nothing before it.
+    rain_mm: (D, S).  series: (N,) of each paddock.  start: (N,) day of its first row; None for the
+    first day. A paddock counts from then on, so that a row of a later day, of values or of rain,
+    changes nothing before it.
+
+    >>> rain = np.array([[0.0, 0.0], [5.0, 5.0], [0.0, 3.0]])
+    >>> common_rain(rain, np.array([0, 1])).days, common_rain(rain, np.array([1, 1])).days
+    (2, None)
     """
-    start = np.full(len(values.paddocks), period.count, np.int64)
-    np.minimum.at(start, values.paddock, values.day - period.first)
+    start = np.zeros(len(series), np.int64) if start is None else start.copy()
     earliest = np.flatnonzero(start == start.min())
     start[earliest] = 0
-    rain, reference = found.rain_mm, found.rain_mm[:, [found.series[earliest[0]]]]
-    same = (rain == reference) | (np.isnan(rain) & np.isnan(reference))
-    until = np.where(same.all(axis=0), period.count, np.argmin(same, axis=0))
-    days = np.maximum(start, until[found.series]).min()
-    return CommonRain(None if days >= period.count else int(days), earliest)
+    reference = rain_mm[:, [series[earliest[0]]]]
+    same = (rain_mm == reference) | (np.isnan(rain_mm) & np.isnan(reference))
+    until = np.where(same.all(axis=0), len(rain_mm), np.argmin(same, axis=0))
+    days = int(np.maximum(start, until[series]).min())
+    return CommonRain(None if days >= len(rain_mm) else days, earliest)
 
 
 def _days(period: Period, weather: Weather, name: str) -> Array:
