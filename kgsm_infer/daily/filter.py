@@ -87,6 +87,10 @@ class CommonRain:
         return self.days is None or day < self.days
 
 
+#: Missing rain is common on every day.
+EVERY_DAY = CommonRain()
+
+
 @dataclass(frozen=True)
 class Assimilation:
     """Terms of one update (Eqs 3 to 5), for the n paddocks that the pass saw.

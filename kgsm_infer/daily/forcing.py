@@ -22,7 +22,7 @@ from ..tables.reading import read_sheet
 from ..tables.table import have
 from ..tables.text_column import texts_of
 from ..tables.weather import Weather, has_simulated_rows
-from .filter import Array, CommonRain
+from .filter import EVERY_DAY, Array, CommonRain
 from .parameters import Parameters
 from .values import SECONDS_PER_DAY, Values, check_paddocks, named_sites
 
@@ -72,7 +72,7 @@ class Forcing:
     rain_mm: (D, S), NaN where missing.  missing: (D, S) share of a day's rain that is unknown.
     irrigation_mm: (D, S) up to today.  planned_mm: (D, S) after today.  series: (N,).
     without: names of paddocks the weather file does not have.  common: days whose missing
-    rain is common to all; None for every day where there is one series, else for none.
+    rain is common to all paddocks.
     """
 
     period: Period
@@ -82,7 +82,7 @@ class Forcing:
     planned_mm: Array
     series: NDArray[np.int64]
     without: tuple[str, ...] = ()
-    common: CommonRain | None = None
+    common: CommonRain = EVERY_DAY
 
     @classmethod
     def of_rain(cls, first: int, rain_mm: Array, series: NDArray[np.int64]) -> Forcing:

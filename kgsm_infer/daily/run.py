@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bucket import run_bucket, unknown
-from .filter import Array, CommonRain, Day, Filter, Measurement
+from .filter import EVERY_DAY, Array, CommonRain, Day, Filter, Measurement
 from .parameters import Parameters
 
 if TYPE_CHECKING:
@@ -30,25 +30,17 @@ class Drive:
     """The rain model on D days for S series of rain, and the series of each of N paddocks.
 
     first: days since 1970 of day 0.  expected: (D, S) moisture of the bucket, m3 m-3.
-    unknown: (D, S) variance that missing rain adds.  series: (N,) index into S.  same_rain:
-    days whose missing rain is common to all paddocks; None for every day where there is one series,
-    else for none.  opposite: the season of the parameters is shifted by half a year
-    (:func:`is_opposite`).
+    unknown: (D, S) variance that missing rain adds.  series: (N,) index into S.  common:
+    days whose missing rain is common to all paddocks.  opposite: the season of the parameters is
+    shifted by half a year (:func:`is_opposite`).
     """
 
     first: int
     expected: Array
     unknown: Array
     series: NDArray[np.int64]
-    same_rain: CommonRain | None = None
+    common: CommonRain = EVERY_DAY
     opposite: bool = False
-
-    @property
-    def common(self) -> CommonRain:
-        """Days on which all paddocks have the same rain, so that missing rain is common to them."""
-        if self.same_rain is not None:
-            return self.same_rain
-        return CommonRain(None if self.expected.shape[1] == 1 else 0)
 
     def until(self, count: int) -> Drive:
         """Return the first ``count`` days."""

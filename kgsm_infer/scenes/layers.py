@@ -272,6 +272,8 @@ SIDECARS = (".aux.xml", ".ovr", ".msk", ".hdr", ".prj", ".tfw", ".tifw", ".wld")
 def _matching(folder: Path, pattern: str, place: str) -> list[str]:
     root = Path(pattern).anchor
     base, below = Path(root) if root else folder, pattern[len(root) :]
+    if below.startswith("/"):
+        raise DataError(f"{place}.files: {pattern!r} is not a pattern of files (begin with one /)")
     if not Path(below).parts:  # glob of "." raises IndexError or AttributeError
         raise DataError(f"{place}.files: {pattern!r} is a folder; name its files, such as *.tif")
     try:
@@ -281,8 +283,7 @@ def _matching(folder: Path, pattern: str, place: str) -> list[str]:
             for item in found
             if item.is_file() and not item.name.lower().endswith(SIDECARS)
         )
-    # ValueError: "**" beside other characters; NotImplementedError: "///" at the start
-    except (ValueError, NotImplementedError) as error:
+    except ValueError as error:  # "**" beside other characters
         raise DataError(f"{place}.files: {pattern!r} is not a pattern of files ({error})") from None
     except OSError as error:
         raise_if_machine(error, f"{place}.files")

@@ -251,7 +251,7 @@ class CellParser:
         if thousands:
             return "is not a number; a thousands separator? write the digits alone"
         if _TRACE.fullmatch(plain):
-            return "is not a number; write 0 for a trace, or for less than can be measured"
+            return "is not a number; write 0 for a trace of rain, and leave any other cell empty"
         if _WITH_UNIT.fullmatch(plain):
             return "is not a number; write it without its unit"
         if plain.startswith("#"):

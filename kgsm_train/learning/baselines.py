@@ -131,14 +131,13 @@ def ridge(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -
 
     The penalty is chosen on held-out training groups.
     """
-    rows = train_rows[samples.labelled[train_rows]]
-    _check_training(samples, rows, groups=2)
+    rows = _training_rows(samples, train_rows, groups=2)
     return _ridge(flat_windows(samples, rows), rows, samples, test_rows)
 
 
 def ridge_radar(config: Config, samples: Samples, train_rows: Rows, test_rows: Rows) -> Predicted:
     """Fit ridge regression on the target's backscatter alone: the empirical radar model."""
-    rows = train_rows[samples.labelled[train_rows]]
+    rows = _training_rows(samples, train_rows, groups=2)
     return _ridge(lambda index: samples.observed.sigma0_db[index, None], rows, samples, test_rows)
 
 
@@ -184,14 +183,16 @@ def flat_windows(samples: Samples, rows: Rows) -> Callable[[Rows], NDArray[np.fl
     return flat
 
 
-def _check_training(samples: Samples, rows: Rows, groups: int) -> None:
-    """Raise DataError where the training rows (K,) are of fewer than ``groups`` groups."""
+def _training_rows(samples: Samples, train_rows: Rows, groups: int) -> Rows:
+    """Return the labelled rows (K,); DataError where they are of fewer than ``groups`` groups."""
+    rows = train_rows[samples.labelled[train_rows]]
     found = len(np.unique(samples.group[rows]))
     if found < groups:
         raise DataError(
             f"{len(rows)} labelled rows with all inputs, of {found} groups, are left to train a "
             f"model on; {groups} groups are needed: add labels, or compare other models"
         )
+    return rows
 
 
 def _ridge(
@@ -201,7 +202,6 @@ def _ridge(
     from sklearn.model_selection import GridSearchCV, GroupKFold
 
     group = samples.group[rows]
-    _check_training(samples, rows, groups=2)
     folds = GroupKFold(min(5, len(np.unique(group))))
     search = GridSearchCV(
         Ridge(),
@@ -222,8 +222,7 @@ def _trees(
     test_rows: Rows,
 ) -> Predicted:
     """Fit an ensemble of fixed size: 300 trees, leaves of 5 rows, a third of the inputs a split."""
-    rows = train_rows[samples.labelled[train_rows]]
-    _check_training(samples, rows, groups=1)
+    rows = _training_rows(samples, train_rows, groups=1)
     inputs = flat_windows(samples, rows)
     trees = ensemble(
         n_estimators=300, min_samples_leaf=5, max_features=1 / 3, random_state=config.training.seed

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from made_series import BUCKET, ERRORS, SET, made, observations, with_residual
 
 from kgsm_infer.daily.bucket import run_bucket
+from kgsm_infer.daily.forcing import common_rain
 from kgsm_infer.daily.run import Drive, estimate, filtered
 from kgsm_infer.daily.smoother import smooth
 
@@ -91,7 +92,9 @@ def test_many_paddocks_keep_the_level_of_their_passes(paddocks):
     expected = run_bucket(BUCKET, rain, np.arange(240))
     seen = np.full(expected.shape, np.nan)
     seen[::6] = expected[::6].mean(1, keepdims=True) + 0.02
-    drive = Drive(0, expected, np.zeros(expected.shape), np.arange(paddocks))
+    series = np.arange(paddocks)
+    common = common_rain(rain, series)
+    drive = Drive(0, expected, np.zeros(expected.shape), series, common)
     result = estimate(SET, drive, observations(seen))
     late = slice(120, None, 6)
     assert abs((result.mean[late] - seen[late]).mean()) < 0.02

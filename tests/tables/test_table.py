@@ -64,6 +64,11 @@ REFUSED = [
     ("vh_db", "0", "0 is not a backscatter in dB (-60 to below 0); an unmasked fill value?"),
     ("vh_db", "-1_5", "-1_5 is not a number; write digits"),
     ("vh_db", "1,234.5", "1,234.5 is not a number; a thousands separator?"),
+    (
+        "sm",
+        "<0.05",
+        "<0.05 is not a number; write 0 for a trace of rain, and leave any other cell empty",
+    ),
     ("vh_db", "-15 dB", "-15 dB is not a number; write it without its unit"),
     ("vh_db", "#DIV/0!", "#DIV/0! is not a number but a spreadsheet's error"),
     ("vh_db", "\x1b[31mred\x1b[0m", "\\x1b[31mred\\x1b[0m is not a number"),
